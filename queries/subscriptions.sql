@@ -1,0 +1,50 @@
+-- name: SubscriptionLock :exec
+-- Serialises the writers of one subscription until the transaction ends, also before its first
+-- row exists. Takes no transaction id. A collision of hashes costs a wait, never a result.
+SELECT pg_advisory_xact_lock(hashtextextended(@id::text, 7306096));
+
+-- name: SubscriptionGet :one
+SELECT * FROM subscriptions WHERE id = @id;
+
+-- name: SubscriptionListByCustomer :many
+-- A customer's subscriptions, the newest first.
+SELECT * FROM subscriptions
+WHERE customer_id = @customer_id::text
+ORDER BY stripe_created_at DESC NULLS LAST, id DESC;
+
+-- name: SubscriptionUpsert :exec
+INSERT INTO subscriptions (
+    id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
+    canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
+    collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
+    object, last_event_id, last_event_created_at
+) VALUES (
+    @id, @customer_id, @status, @price_id, @quantity, @currency, @cancel_at_period_end, @cancel_at,
+    @canceled_at, @ended_at, @current_period_start, @current_period_end, @trial_start, @trial_end,
+    @collection_method, @latest_invoice_id, @metadata, @livemode, @account_id, @stripe_created_at,
+    @object, @last_event_id, @last_event_created_at
+)
+ON CONFLICT (id) DO UPDATE SET
+    customer_id = excluded.customer_id,
+    status = excluded.status,
+    price_id = excluded.price_id,
+    quantity = excluded.quantity,
+    currency = excluded.currency,
+    cancel_at_period_end = excluded.cancel_at_period_end,
+    cancel_at = excluded.cancel_at,
+    canceled_at = excluded.canceled_at,
+    ended_at = excluded.ended_at,
+    current_period_start = excluded.current_period_start,
+    current_period_end = excluded.current_period_end,
+    trial_start = excluded.trial_start,
+    trial_end = excluded.trial_end,
+    collection_method = excluded.collection_method,
+    latest_invoice_id = excluded.latest_invoice_id,
+    metadata = excluded.metadata,
+    livemode = excluded.livemode,
+    account_id = excluded.account_id,
+    stripe_created_at = excluded.stripe_created_at,
+    object = excluded.object,
+    last_event_id = excluded.last_event_id,
+    last_event_created_at = excluded.last_event_created_at,
+    updated_at = clock_timestamp();
