@@ -1,0 +1,263 @@
+// Package pglocal runs a private PostgreSQL: for the demo, for `serve --local` and for the tests. It is
+// reached over a unix socket in a folder that only its user can enter, so it needs no password.
+package pglocal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	superuser    = "stripeonce"
+	startTimeout = 60 * time.Second
+	stopTimeout  = 30 * time.Second
+	pollInterval = 20 * time.Millisecond
+)
+
+// Config says where a cluster lives and how it runs.
+type Config struct {
+	// Dir holds the cluster, which outlives Stop. Empty: a temporary folder, removed by Stop.
+	Dir string
+	// Disposable gives up durability for speed: no fsync. For a cluster whose data nobody will miss.
+	Disposable bool
+	// Settings are further settings of the server, such as {"max_connections": "200"}.
+	Settings map[string]string
+}
+
+// Cluster is a running PostgreSQL.
+type Cluster struct {
+	dir       string // the cluster's root: data, socket and log
+	socket    string
+	temporary bool
+	server    *exec.Cmd
+	exited    chan struct{} // closed when the server's process has ended
+	watcher   *watcher
+}
+
+// Start makes the cluster if need be and runs its server, as an unprivileged user where this process is
+// root. The server stops with Stop, and also when this process dies. It returns ErrNoBinaries, wrapped
+// in a text with the command that installs them, where PostgreSQL is missing.
+func Start(ctx context.Context, config Config) (*Cluster, error) {
+	owner, err := serverUser()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{dir: config.Dir, temporary: config.Dir == "", exited: make(chan struct{})}
+	if err := c.makeFolders(owner); err != nil {
+		return nil, err
+	}
+	if err := c.start(ctx, config, owner); err != nil {
+		c.remove()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context, config Config, owner *owner) error {
+	major, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
+	fresh := errors.Is(err, os.ErrNotExist)
+	if err != nil && !fresh {
+		return err
+	}
+	bin, err := FindBinaries(strings.TrimSpace(string(major)))
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := c.initdb(ctx, bin, owner); err != nil {
+			return err
+		}
+	}
+	if err := c.run(bin, config, owner); err != nil {
+		return err
+	}
+	if err := c.awaitReady(ctx); err != nil {
+		return errors.Join(err, c.Stop())
+	}
+	return nil
+}
+
+func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }
+func (c *Cluster) logFile() string { return filepath.Join(c.dir, "postgresql.log") }
+
+// makeFolders makes the cluster's root, owned by the server's user. The socket goes there too, unless
+// its path would be longer than the 107 bytes that a unix socket's may have.
+func (c *Cluster) makeFolders(owner *owner) error {
+	var err error
+	if c.temporary {
+		// Not os.TempDir: a long TMPDIR would make the socket's path too long.
+		if c.dir, err = os.MkdirTemp("/tmp", "stripeonce-pg-"); err != nil {
+			return err
+		}
+	} else if c.dir, err = filepath.Abs(c.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return err
+	}
+	if err := owner.take(c.dir); err != nil {
+		return err
+	}
+	if err := owner.canReach(c.dir); err != nil {
+		return err
+	}
+	c.socket = c.dir
+	if len(filepath.Join(c.dir, ".s.PGSQL.5432.lock")) > 100 {
+		if c.socket, err = os.MkdirTemp("/tmp", "stripeonce-pg-"); err != nil {
+			return err
+		}
+		return owner.take(c.socket)
+	}
+	return nil
+}
+
+// initdb makes the cluster under another name first, so that one cut short is not taken for whole.
+func (c *Cluster) initdb(ctx context.Context, bin string, owner *owner) error {
+	unfinished := c.data() + ".unfinished"
+	if err := os.RemoveAll(unfinished); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+unfinished, "--username="+superuser,
+		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	owner.apply(cmd)
+	cmd.Dir = c.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, bytes.TrimSpace(out))
+	}
+	return os.Rename(unfinished, c.data())
+}
+
+func (c *Cluster) run(bin string, config Config, owner *owner) error {
+	args := []string{"-D", c.data()}
+	for name, value := range settings(config, c.socket) {
+		args = append(args, "-c", name+"="+value)
+	}
+	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.server = exec.Command(filepath.Join(bin, "postgres"), args...)
+	c.server.Stdout, c.server.Stderr = log, log
+	c.server.Dir = c.dir
+	owner.apply(c.server)
+	if err := c.server.Start(); err != nil {
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	go func() {
+		_ = c.server.Wait()
+		close(c.exited)
+	}()
+	c.watcher, err = watch(c, owner)
+	if err != nil {
+		return errors.Join(err, c.Stop())
+	}
+	return nil
+}
+
+func settings(config Config, socket string) map[string]string {
+	all := map[string]string{
+		"listen_addresses":           "",
+		"unix_socket_directories":    socket,
+		"unix_socket_permissions":    "0700",
+		"max_connections":            "100",
+		"log_line_prefix":            "%m [%p] ",
+		"lc_messages":                "C",
+		"dynamic_shared_memory_type": "posix",
+	}
+	if config.Disposable {
+		for _, off := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+			all[off] = "off"
+		}
+	}
+	for name, value := range config.Settings {
+		all[name] = value
+	}
+	return all
+}
+
+func (c *Cluster) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, c.URL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-c.exited:
+			return fmt.Errorf("postgres did not start:\n%s", c.logTail())
+		case <-ctx.Done():
+			return fmt.Errorf("postgres did not start: %w\n%s", err, c.logTail())
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+func (c *Cluster) logTail() string {
+	text, _ := os.ReadFile(c.logFile())
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-8):], "\n")
+}
+
+// URL is the libpq URL of one of the cluster's databases. pgx, dbmate and psql all read it.
+func (c *Cluster) URL(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
+	u.RawQuery = "host=" + url.QueryEscape(c.socket)
+	return u.String()
+}
+
+// CreateDatabase makes a database if it is not there.
+func (c *Cluster) CreateDatabase(ctx context.Context, name string) error {
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var exists bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists)
+	if err != nil || exists {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
+	return err
+}
+
+// Stop ends the server with a fast shutdown and removes a temporary cluster.
+func (c *Cluster) Stop() error {
+	defer c.remove()
+	if c.watcher != nil {
+		c.watcher.dismiss()
+	}
+	if err := c.server.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-c.exited:
+		return nil
+	case <-time.After(stopTimeout):
+		_ = c.server.Process.Signal(syscall.SIGQUIT)
+		<-c.exited
+		return errors.New("postgres did not stop in time and was ended at once")
+	}
+}
+
+func (c *Cluster) remove() {
+	if c.temporary {
+		_ = os.RemoveAll(c.dir)
+	}
+	if c.socket != "" && c.socket != c.dir {
+		_ = os.RemoveAll(c.socket)
+	}
+}

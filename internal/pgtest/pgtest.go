@@ -1,0 +1,131 @@
+// Package pgtest gives each test a PostgreSQL database of its own: a clone of a template in which the
+// migrations are applied, in a private cluster that lives as long as the test's process.
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/schema/migrate"
+)
+
+const template = "stripeonce_template"
+
+// cluster is started by the first test that needs it. Nobody stops it: pglocal's watcher does, when the
+// test's process ends.
+var cluster = sync.OnceValues(func() (*pglocal.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	c, err := pglocal.Start(ctx, pglocal.Config{Disposable: true, Settings: map[string]string{
+		"max_connections": "400",
+		// Nothing may write of itself while a test counts what a delivery writes.
+		"autovacuum":      "off",
+		"wal_level":       "minimal",
+		"max_wal_senders": "0",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.CreateDatabase(ctx, template); err != nil {
+		return nil, err
+	}
+	return c, migrate.Up(ctx, c.URL(template), io.Discard)
+})
+
+var clones atomic.Int64
+
+// NewURL clones the template and returns the URL of the clone. A failed test leaves its database, and
+// says so; the cluster goes with the process all the same, unless it is held (a debugger, -timeout 0).
+func NewURL(tb testing.TB) string {
+	tb.Helper()
+	return create(tb, " TEMPLATE "+template)
+}
+
+// NewEmptyURL is NewURL without the migrations.
+func NewEmptyURL(tb testing.TB) string {
+	tb.Helper()
+	return create(tb, "")
+}
+
+func create(tb testing.TB, clause string) string {
+	tb.Helper()
+	c, err := cluster()
+	if err != nil {
+		tb.Fatalf("no PostgreSQL for the test: %v", err)
+	}
+	name := fmt.Sprintf("test_%d", clones.Add(1))
+	admin(tb, c, "CREATE DATABASE "+name+clause)
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("the test's database: %s", c.URL(name))
+			return
+		}
+		admin(tb, c, "DROP DATABASE "+name+" WITH (FORCE)")
+	})
+	return c.URL(name)
+}
+
+func admin(tb testing.TB, c *pglocal.Cluster, statement string) {
+	tb.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		tb.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// NewPool connects to a clone of the template.
+func NewPool(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	return Connect(tb, NewURL(tb))
+}
+
+// Connect opens a pool that is closed when the test ends.
+func Connect(tb testing.TB, databaseURL string) *pgxpool.Pool {
+	tb.Helper()
+	separator := "?"
+	if strings.Contains(databaseURL, "?") {
+		separator = "&"
+	}
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		databaseURL += separator + "pool_max_conns=8"
+	}
+	pool, err := pgxpool.New(context.Background(), databaseURL)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
+// Scan runs a query of one row with one column.
+func Scan[T any](tb testing.TB, pool *pgxpool.Pool, query string, args ...any) T {
+	tb.Helper()
+	var value T
+	if err := pool.QueryRow(context.Background(), query, args...).Scan(&value); err != nil {
+		tb.Fatalf("%s: %v", query, err)
+	}
+	return value
+}
+
+// Exec runs a statement.
+func Exec(tb testing.TB, pool *pgxpool.Pool, statement string, args ...any) {
+	tb.Helper()
+	if _, err := pool.Exec(context.Background(), statement, args...); err != nil {
+		tb.Fatalf("%s: %v", statement, err)
+	}
+}

@@ -1,0 +1,166 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/schema"
+	"github.com/pook/stripeonce/schema/migrate"
+)
+
+// catalogue describes every column, constraint and index of the current schema.
+const catalogue = `
+SELECT coalesce(string_agg(line, E'\n' ORDER BY line), '') FROM (
+	SELECT format('%s.%s %s %s %s %s', table_name, column_name, data_type, character_maximum_length,
+		collation_name, is_nullable || coalesce(column_default, '')) AS line
+	FROM information_schema.columns WHERE table_schema = current_schema()
+	UNION ALL
+	SELECT format('%s %s', conrelid::regclass, pg_get_constraintdef(oid))
+	FROM pg_constraint WHERE connamespace = current_schema()::regnamespace
+	UNION ALL
+	SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema()
+) AS lines`
+
+func up(t *testing.T, databaseURL string) {
+	t.Helper()
+	if err := migrate.Up(t.Context(), databaseURL, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUpDownUp(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	pool := pgtest.Connect(t, databaseURL)
+	up(t, databaseURL)
+	first := pgtest.Scan[string](t, pool, catalogue)
+	for range schema.Migrations() {
+		if err := migrate.Rollback(t.Context(), databaseURL, false, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := migrate.Rollback(t.Context(), databaseURL, false, io.Discard); !errors.Is(err, migrate.ErrNothingApplied) {
+		t.Errorf("rolling back nothing gave %v", err)
+	}
+	left := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public'`)
+	if left != 1 {
+		t.Errorf("%d tables are left besides stripeonce_migrations", left-1)
+	}
+	up(t, databaseURL)
+	if again := pgtest.Scan[string](t, pool, catalogue); again != first {
+		t.Errorf("up, down and up again differs from up:\n%s\nfirst it was:\n%s", again, first)
+	}
+}
+
+func TestUpTenAtOnce(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	var wg sync.WaitGroup
+	errs := make([]error, 10)
+	for i := range errs {
+		wg.Go(func() { errs[i] = migrate.Up(context.Background(), databaseURL, io.Discard) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	list, err := migrate.List(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		if !m.Applied {
+			t.Errorf("%s is not applied", m.Name)
+		}
+	}
+}
+
+func TestUpWaitsNoLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	pool := pgtest.Connect(t, databaseURL)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('stripeonce_migrations', 0))`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- migrate.Up(ctx, databaseURL, io.Discard) }()
+	for pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity
+		WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()`) == 0 {
+		continue
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Up gave %v", err)
+	}
+}
+
+func TestRollbackRefusesRows(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewURL(t)
+	pool := pgtest.Connect(t, databaseURL)
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+		VALUES ('evt_1', 'a.b', 'processed', false)`)
+	var err error
+	for err == nil {
+		err = migrate.Rollback(t.Context(), databaseURL, false, io.Discard)
+	}
+	if !errors.Is(err, migrate.ErrHasRows) {
+		t.Fatalf("Rollback gave %v", err)
+	}
+	if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM stripe_webhook_events`); n != 1 {
+		t.Errorf("the ledger has %d rows", n)
+	}
+	if err := migrate.Rollback(t.Context(), databaseURL, true, io.Discard); err != nil {
+		t.Errorf("forced: %v", err)
+	}
+}
+
+// A host that has a table subscriptions of its own puts ours elsewhere by search_path.
+func TestUpInAnotherSchema(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	host := pgtest.Connect(t, databaseURL)
+	pgtest.Exec(t, host, `CREATE TABLE subscriptions (mine text)`)
+	ours := databaseURL + "&search_path=stripe&pool_max_conns=3"
+	up(t, ours)
+	inStripe := pgtest.Scan[int](t, host, `SELECT count(*)::int FROM pg_tables WHERE schemaname = 'stripe'`)
+	if want := 4; inStripe < want {
+		t.Errorf("the schema stripe has %d tables, want at least %d", inStripe, want)
+	}
+	if n := pgtest.Scan[int](t, host, `SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public'`); n != 1 {
+		t.Errorf("public has %d tables, want the host's own", n)
+	}
+}
+
+// The URL that serves also migrates: pgxpool's parameters, and several hosts of which one is dead.
+func TestUpReadsPoolURL(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Set("host", "/nonexistent,"+query.Get("host"))
+	query.Set("pool_max_conns", "4")
+	query.Set("target_session_attrs", "read-write")
+	query.Set("statement_cache_capacity", "0")
+	u.RawQuery = query.Encode()
+	if _, err := pgxpool.ParseConfig(u.String()); err != nil {
+		t.Fatal(err)
+	}
+	up(t, u.String())
+}
