@@ -10,43 +10,6 @@ import (
 	"encoding/json"
 )
 
-const subscriptionItemList = `-- name: SubscriptionItemList :many
-SELECT subscription_id, id, position, price_id, product_id, quantity, current_period_start, current_period_end, metadata FROM subscription_items
-WHERE subscription_id = ANY($1::text [])
-ORDER BY subscription_id, position
-`
-
-// The items of several subscriptions, each subscription's in Stripe's order.
-func (q *Queries) SubscriptionItemList(ctx context.Context, db DBTX, subscriptionIds []string) ([]SubscriptionItem, error) {
-	rows, err := db.Query(ctx, subscriptionItemList, subscriptionIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []SubscriptionItem
-	for rows.Next() {
-		var i SubscriptionItem
-		if err := rows.Scan(
-			&i.SubscriptionID,
-			&i.ID,
-			&i.Position,
-			&i.PriceID,
-			&i.ProductID,
-			&i.Quantity,
-			&i.CurrentPeriodStart,
-			&i.CurrentPeriodEnd,
-			&i.Metadata,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const subscriptionItemReplace = `-- name: SubscriptionItemReplace :exec
 WITH item AS (
     SELECT

@@ -12,84 +12,109 @@ import (
 )
 
 const subscriptionGet = `-- name: SubscriptionGet :one
-SELECT id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at, canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end, collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at, object, last_event_id, last_event_created_at, created_at, updated_at FROM subscriptions WHERE id = $1
+SELECT
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at,
+    (
+        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions WHERE subscriptions.id = $1
 `
 
-func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subscription, error) {
+type SubscriptionGetRow struct {
+	Subscription Subscription
+	Items        json.RawMessage
+}
+
+// A subscription with its items, as a JSON array of their rows in Stripe's order.
+func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (SubscriptionGetRow, error) {
 	row := db.QueryRow(ctx, subscriptionGet, id)
-	var i Subscription
+	var i SubscriptionGetRow
 	err := row.Scan(
-		&i.ID,
-		&i.CustomerID,
-		&i.Status,
-		&i.PriceID,
-		&i.Quantity,
-		&i.Currency,
-		&i.CancelAtPeriodEnd,
-		&i.CancelAt,
-		&i.CanceledAt,
-		&i.EndedAt,
-		&i.CurrentPeriodStart,
-		&i.CurrentPeriodEnd,
-		&i.TrialStart,
-		&i.TrialEnd,
-		&i.CollectionMethod,
-		&i.LatestInvoiceID,
-		&i.Metadata,
-		&i.Livemode,
-		&i.AccountID,
-		&i.StripeCreatedAt,
-		&i.Object,
-		&i.LastEventID,
-		&i.LastEventCreatedAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
+		&i.Subscription.ID,
+		&i.Subscription.CustomerID,
+		&i.Subscription.Status,
+		&i.Subscription.PriceID,
+		&i.Subscription.Quantity,
+		&i.Subscription.Currency,
+		&i.Subscription.CancelAtPeriodEnd,
+		&i.Subscription.CancelAt,
+		&i.Subscription.CanceledAt,
+		&i.Subscription.EndedAt,
+		&i.Subscription.CurrentPeriodStart,
+		&i.Subscription.CurrentPeriodEnd,
+		&i.Subscription.TrialStart,
+		&i.Subscription.TrialEnd,
+		&i.Subscription.CollectionMethod,
+		&i.Subscription.LatestInvoiceID,
+		&i.Subscription.Metadata,
+		&i.Subscription.Livemode,
+		&i.Subscription.AccountID,
+		&i.Subscription.StripeCreatedAt,
+		&i.Subscription.Object,
+		&i.Subscription.LastEventID,
+		&i.Subscription.LastEventCreatedAt,
+		&i.Subscription.CreatedAt,
+		&i.Subscription.UpdatedAt,
+		&i.Items,
 	)
 	return i, err
 }
 
 const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
-SELECT id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at, canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end, collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at, object, last_event_id, last_event_created_at, created_at, updated_at FROM subscriptions
-WHERE customer_id = $1::text
-ORDER BY stripe_created_at DESC NULLS LAST, id DESC
+SELECT
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at,
+    (
+        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions
+WHERE subscriptions.customer_id = $1::text
+ORDER BY subscriptions.stripe_created_at DESC NULLS LAST, subscriptions.id DESC
 `
 
+type SubscriptionListByCustomerRow struct {
+	Subscription Subscription
+	Items        json.RawMessage
+}
+
 // A customer's subscriptions, the newest first.
-func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, customerID string) ([]Subscription, error) {
+func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, customerID string) ([]SubscriptionListByCustomerRow, error) {
 	rows, err := db.Query(ctx, subscriptionListByCustomer, customerID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Subscription
+	var items []SubscriptionListByCustomerRow
 	for rows.Next() {
-		var i Subscription
+		var i SubscriptionListByCustomerRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.CustomerID,
-			&i.Status,
-			&i.PriceID,
-			&i.Quantity,
-			&i.Currency,
-			&i.CancelAtPeriodEnd,
-			&i.CancelAt,
-			&i.CanceledAt,
-			&i.EndedAt,
-			&i.CurrentPeriodStart,
-			&i.CurrentPeriodEnd,
-			&i.TrialStart,
-			&i.TrialEnd,
-			&i.CollectionMethod,
-			&i.LatestInvoiceID,
-			&i.Metadata,
-			&i.Livemode,
-			&i.AccountID,
-			&i.StripeCreatedAt,
-			&i.Object,
-			&i.LastEventID,
-			&i.LastEventCreatedAt,
-			&i.CreatedAt,
-			&i.UpdatedAt,
+			&i.Subscription.ID,
+			&i.Subscription.CustomerID,
+			&i.Subscription.Status,
+			&i.Subscription.PriceID,
+			&i.Subscription.Quantity,
+			&i.Subscription.Currency,
+			&i.Subscription.CancelAtPeriodEnd,
+			&i.Subscription.CancelAt,
+			&i.Subscription.CanceledAt,
+			&i.Subscription.EndedAt,
+			&i.Subscription.CurrentPeriodStart,
+			&i.Subscription.CurrentPeriodEnd,
+			&i.Subscription.TrialStart,
+			&i.Subscription.TrialEnd,
+			&i.Subscription.CollectionMethod,
+			&i.Subscription.LatestInvoiceID,
+			&i.Subscription.Metadata,
+			&i.Subscription.Livemode,
+			&i.Subscription.AccountID,
+			&i.Subscription.StripeCreatedAt,
+			&i.Subscription.Object,
+			&i.Subscription.LastEventID,
+			&i.Subscription.LastEventCreatedAt,
+			&i.Subscription.CreatedAt,
+			&i.Subscription.UpdatedAt,
+			&i.Items,
 		); err != nil {
 			return nil, err
 		}
@@ -112,7 +137,7 @@ func (q *Queries) SubscriptionLock(ctx context.Context, db DBTX, id string) erro
 	return err
 }
 
-const subscriptionUpsert = `-- name: SubscriptionUpsert :exec
+const subscriptionUpsert = `-- name: SubscriptionUpsert :one
 INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
@@ -148,6 +173,7 @@ ON CONFLICT (id) DO UPDATE SET
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
     updated_at = clock_timestamp()
+RETURNING created_at, updated_at
 `
 
 type SubscriptionUpsertParams struct {
@@ -176,8 +202,13 @@ type SubscriptionUpsertParams struct {
 	LastEventCreatedAt *time.Time
 }
 
-func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg SubscriptionUpsertParams) error {
-	_, err := db.Exec(ctx, subscriptionUpsert,
+type SubscriptionUpsertRow struct {
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg SubscriptionUpsertParams) (SubscriptionUpsertRow, error) {
+	row := db.QueryRow(ctx, subscriptionUpsert,
 		arg.ID,
 		arg.CustomerID,
 		arg.Status,
@@ -202,5 +233,7 @@ func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg Subscript
 		arg.LastEventID,
 		arg.LastEventCreatedAt,
 	)
-	return err
+	var i SubscriptionUpsertRow
+	err := row.Scan(&i.CreatedAt, &i.UpdatedAt)
+	return i, err
 }

@@ -1,9 +1,3 @@
--- name: SubscriptionItemList :many
--- The items of several subscriptions, each subscription's in Stripe's order.
-SELECT * FROM subscription_items
-WHERE subscription_id = ANY(@subscription_ids::text [])
-ORDER BY subscription_id, position;
-
 -- name: SubscriptionItemReplace :exec
 -- Makes the items of a subscription those of a JSON array, whose objects have the columns' names.
 WITH item AS (

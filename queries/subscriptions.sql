@@ -4,15 +4,28 @@
 SELECT pg_advisory_xact_lock(hashtextextended(@id::text, 7306096));
 
 -- name: SubscriptionGet :one
-SELECT * FROM subscriptions WHERE id = @id;
+-- A subscription with its items, as a JSON array of their rows in Stripe's order.
+SELECT
+    sqlc.embed(subscriptions),
+    (
+        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions WHERE subscriptions.id = @id;
 
 -- name: SubscriptionListByCustomer :many
 -- A customer's subscriptions, the newest first.
-SELECT * FROM subscriptions
-WHERE customer_id = @customer_id::text
-ORDER BY stripe_created_at DESC NULLS LAST, id DESC;
+SELECT
+    sqlc.embed(subscriptions),
+    (
+        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions
+WHERE subscriptions.customer_id = @customer_id::text
+ORDER BY subscriptions.stripe_created_at DESC NULLS LAST, subscriptions.id DESC;
 
--- name: SubscriptionUpsert :exec
+-- name: SubscriptionUpsert :one
 INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
@@ -47,4 +60,5 @@ ON CONFLICT (id) DO UPDATE SET
     object = excluded.object,
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
-    updated_at = clock_timestamp();
+    updated_at = clock_timestamp()
+RETURNING created_at, updated_at;

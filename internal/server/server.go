@@ -1,0 +1,113 @@
+// Package server is the HTTP server of `stripeonce serve`: the route, health, readiness and metrics.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/webhooksprom"
+)
+
+// WebhookPath is where the route is mounted.
+const WebhookPath = "/webhooks/stripe"
+
+// The limits on a client's connection. Stripe sends small requests at once.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 64 << 10
+	readyTimeout      = 3 * time.Second
+)
+
+// StopTimeout bounds the wait for deliveries under way when the server stops.
+const StopTimeout = 20 * time.Second
+
+// Server serves one receiver. Create it with New.
+type Server struct {
+	receiver *webhooks.Receiver
+	logger   *slog.Logger
+	http     *http.Server
+}
+
+// New makes the server; Serve starts it.
+func New(r *webhooks.Receiver, logger *slog.Logger) *Server {
+	s := &Server{receiver: r, logger: logger}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+func (s *Server) routes() http.Handler {
+	e := echo.New()
+	e.HTTPErrorHandler = answerError
+	s.receiver.Mount(e, WebhookPath)
+	e.GET("/healthz", func(c echo.Context) error {
+		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
+	})
+	e.GET("/readyz", s.ready)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(webhooksprom.New(s.receiver), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
+	return e
+}
+
+func (s *Server) ready(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
+	defer cancel()
+	if err := s.receiver.Ready(ctx); err != nil {
+		return c.JSON(http.StatusServiceUnavailable, map[string]string{"error": err.Error()})
+	}
+	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// answerError answers what no route took, in the form that all replies have.
+func answerError(err error, c echo.Context) {
+	status := http.StatusInternalServerError
+	var httpErr *echo.HTTPError
+	if errors.As(err, &httpErr) {
+		status = httpErr.Code
+	}
+	if !c.Response().Committed {
+		_ = c.JSON(status, map[string]string{"error": http.StatusText(status)})
+	}
+}
+
+// Serve answers on the listener until ctx ends; then it accepts nothing more, finishes what is under
+// way within StopTimeout, and returns nil.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.logger.Info("stopping: finishing the deliveries under way")
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout)
+	defer cancel()
+	if err := errors.Join(s.http.Shutdown(stop), s.receiver.Shutdown(stop)); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}

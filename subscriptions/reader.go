@@ -1,0 +1,80 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// ErrNotFound is returned, wrapped, for a subscription that is not stored.
+var ErrNotFound = errors.New("no such subscription")
+
+// Reader reads subscriptions through a pool, a connection or a transaction. Each call is one statement,
+// so a subscription and its items are always of one moment.
+type Reader struct {
+	db      db.DBTX
+	queries *db.Queries
+}
+
+// New returns a Reader on conn: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+func New(conn db.DBTX) *Reader { return &Reader{conn, db.New()} }
+
+// Get returns a subscription by Stripe's id. The error wraps ErrNotFound if there is none.
+func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
+	row, err := r.queries.SubscriptionGet(ctx, r.db, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get subscription %s: %w", id, err)
+	}
+	return fromRow(&row.Subscription, row.Items)
+}
+
+// ListByCustomer returns a customer's subscriptions, the newest first by Stripe's creation time.
+func (r *Reader) ListByCustomer(ctx context.Context, customerID string) ([]*Subscription, error) {
+	rows, err := r.queries.SubscriptionListByCustomer(ctx, r.db, customerID)
+	if err != nil {
+		return nil, fmt.Errorf("list the subscriptions of %s: %w", customerID, err)
+	}
+	list := make([]*Subscription, len(rows))
+	for i := range rows {
+		if list[i], err = fromRow(&rows[i].Subscription, rows[i].Items); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Current returns the subscription that speaks for a customer: the newest that is active or trialing,
+// else the newest that is past_due, else the newest that has not ended, else the newest of all. The
+// error wraps ErrNotFound if the customer has none.
+func (r *Reader) Current(ctx context.Context, customerID string) (*Subscription, error) {
+	list, err := r.ListByCustomer(ctx, customerID)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("of customer %s: %w", customerID, ErrNotFound)
+	}
+	// MinFunc returns the first of equals, and the list begins with the newest.
+	return slices.MinFunc(list, func(a, b *Subscription) int { return rank(a.Status) - rank(b.Status) }), nil
+}
+
+func rank(s Status) int {
+	switch {
+	case s == StatusActive || s == StatusTrialing:
+		return 0
+	case s == StatusPastDue:
+		return 1
+	case !s.Terminal():
+		return 2
+	default:
+		return 3
+	}
+}

@@ -1,0 +1,86 @@
+// Package subscriptions keeps one row for each Stripe subscription, equal to Stripe's own state, as a
+// projection of the customer.subscription.* events that package webhooks makes take effect.
+package subscriptions
+
+import (
+	"encoding/json"
+	"reflect"
+	"time"
+)
+
+// Status is a subscription's status in Stripe's words. Statuses that Stripe adds later are kept as they
+// come. See https://docs.stripe.com/api/subscriptions/object#subscription_object-status.
+type Status string
+
+// The statuses that Stripe documents.
+const (
+	StatusIncomplete        Status = "incomplete"
+	StatusIncompleteExpired Status = "incomplete_expired"
+	StatusTrialing          Status = "trialing"
+	StatusActive            Status = "active"
+	StatusPastDue           Status = "past_due"
+	StatusCanceled          Status = "canceled"
+	StatusUnpaid            Status = "unpaid"
+	StatusPaused            Status = "paused"
+)
+
+// Terminal is true for the statuses that a subscription never leaves: canceled and incomplete_expired.
+func (s Status) Terminal() bool { return s == StatusCanceled || s == StatusIncompleteExpired }
+
+// Subscription is one row with its items. Texts that Stripe leaves out or sets to null are empty, times
+// and quantities nil. Times are UTC, in whole seconds as Stripe gives them.
+type Subscription struct {
+	ID         string // sub_…
+	CustomerID string // cus_…
+	Status     Status
+	// PriceID, Quantity and the current period are the first item's; where it has none, those that
+	// older API versions put on the subscription itself (plan.id, quantity, current_period_*).
+	PriceID            string
+	Quantity           *int64
+	Currency           string // ISO code in lower case
+	CancelAtPeriodEnd  bool
+	CancelAt           *time.Time
+	CanceledAt         *time.Time
+	EndedAt            *time.Time
+	CurrentPeriodStart *time.Time
+	CurrentPeriodEnd   *time.Time
+	TrialStart         *time.Time
+	TrialEnd           *time.Time
+	CollectionMethod   string
+	LatestInvoiceID    string
+	Metadata           map[string]string // never nil
+	Livemode           bool
+	AccountID          string     // the connected account; empty for the platform's own
+	Created            *time.Time // when Stripe created the subscription
+	Items              []Item     // in Stripe's order
+
+	Object             json.RawMessage // Stripe's whole object
+	LastEventID        string          // the event that it is as of; empty after an import
+	LastEventCreatedAt *time.Time
+	CreatedAt          time.Time // the row's own times
+	UpdatedAt          time.Time
+}
+
+// Item is one item of a subscription. The JSON names are the columns'.
+type Item struct {
+	ID                 string            `json:"id"` // si_…
+	PriceID            string            `json:"price_id"`
+	ProductID          string            `json:"product_id"`
+	Quantity           *int64            `json:"quantity"`             // nil for metered prices
+	CurrentPeriodStart *time.Time        `json:"current_period_start"` // the subscription's where the item has none
+	CurrentPeriodEnd   *time.Time        `json:"current_period_end"`
+	Metadata           map[string]string `json:"metadata"` // never nil
+}
+
+// sameState compares what Stripe says of a subscription as it is decoded here. A mere difference in
+// Object, such as another API version's shape, is none.
+func sameState(a, b *Subscription) bool {
+	return reflect.DeepEqual(a.state(), b.state())
+}
+
+func (s *Subscription) state() Subscription {
+	state := *s
+	state.Object, state.LastEventID, state.LastEventCreatedAt = nil, "", nil
+	state.CreatedAt, state.UpdatedAt = time.Time{}, time.Time{}
+	return state
+}

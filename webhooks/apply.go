@@ -1,0 +1,260 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/db"
+)
+
+const (
+	rollbackTimeout = 5 * time.Second
+	// timeoutGrace is how long work that ran out of time has to say so itself. A function that does not
+	// heed its context is then left behind: its event is answered 500, and undone when it returns.
+	timeoutGrace = time.Second
+	// retryPause is the mean pause before the second try; it doubles from try to try.
+	retryPause = 10 * time.Millisecond
+)
+
+// Outcome is what came of an event.
+type Outcome string
+
+const (
+	// OutcomeProcessed: it took effect. Final.
+	OutcomeProcessed Outcome = "processed"
+	// OutcomeStale: only projections ran, and they changed nothing. Final.
+	OutcomeStale Outcome = "stale"
+	// OutcomeIgnored: nothing is registered for it, or it is of the other mode. Provisional: if it comes
+	// again and would now be applied, it is.
+	OutcomeIgnored Outcome = "ignored"
+	// OutcomeDuplicate: it is in the ledger already, and nothing was written. Never in the ledger.
+	OutcomeDuplicate Outcome = "duplicate"
+)
+
+// Result tells what came of an event.
+type Result struct {
+	EventID string  `json:"event_id"`
+	Outcome Outcome `json:"outcome"`
+}
+
+// Apply makes an event from a trusted source, such as Stripe's Events API, take effect exactly as a
+// delivery of it would, and under the same limits. When ctx ends, the work is undone.
+func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
+	if err := ev.validate(); err != nil {
+		return Result{}, err
+	}
+	if err := r.gate.enter(); err != nil {
+		return Result{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
+	defer cancel()
+	outcome, err := r.await(ctx, ev)
+	return Result{ev.ID, outcome}, err
+}
+
+// await runs the work in a goroutine of its own, so that a function that never returns holds back
+// neither the reply nor anything else but its own connection and its place in the gate.
+func (r *Receiver) await(ctx context.Context, ev *Event) (Outcome, error) {
+	type answer struct {
+		outcome Outcome
+		err     error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		a := answer{err: &HandlerError{ev.Type, errHandlerGoexits}}
+		defer func() {
+			r.gate.leave()
+			done <- a
+		}()
+		a.outcome, a.err = r.applyWithRetries(ctx, ev)
+	}()
+	select {
+	case a := <-done:
+		return a.outcome, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-done:
+		return a.outcome, a.err
+	case <-time.After(timeoutGrace):
+		return "", fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, ev.Type)
+	}
+}
+
+func (r *Receiver) applyWithRetries(ctx context.Context, ev *Event) (Outcome, error) {
+	if err := r.ensureMigrated(ctx); err != nil {
+		return "", err
+	}
+	handlers := r.plan(ev)
+	for try := 1; ; try++ {
+		outcome, err := r.attempt(ctx, ev, handlers)
+		if !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try) {
+			return outcome, err
+		}
+	}
+}
+
+// pause waits before the next try; false if ctx ends first.
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-time.After(rand.N(2 * retryPause << (try - 1))):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// plan returns the functions that an event would run; none means that it is ignored. Thin events carry
+// no object that a function could be given.
+func (r *Receiver) plan(ev *Event) []handler {
+	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
+	if otherMode || ev.thin {
+		return nil
+	}
+	return r.handlers.match(ev.Type)
+}
+
+// attempt is one transaction. READ COMMITTED: the ledger's unique index is what makes events take
+// effect once, and needs no more.
+func (r *Receiver) attempt(ctx context.Context, ev *Event, handlers []handler) (Outcome, error) {
+	conn, err := r.acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Release()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return "", classify(ctx, err, conn.Conn().IsClosed())
+	}
+	outcome, err := r.checkProcessRecord(ctx, tx, ev, handlers)
+	if err == nil {
+		err = commit(conn.Conn(), r.config.CommitTimeout)
+	}
+	if err == nil {
+		return outcome, nil
+	}
+	err = classify(ctx, err, conn.Conn().IsClosed())
+	rollback(ctx, tx)
+	if errors.Is(err, errDuplicate) {
+		return OutcomeDuplicate, nil
+	}
+	return "", err
+}
+
+func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	defer cancel()
+	conn, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no connection to PostgreSQL was to be had: %w", ErrUnavailable, err)
+	}
+	return conn, nil
+}
+
+// rollback runs on a deadline of its own: the work's has often ended. If it fails, pgx closes the
+// connection, and PostgreSQL rolls back by itself.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx)
+}
+
+func (r *Receiver) checkProcessRecord(ctx context.Context, tx pgx.Tx, ev *Event, handlers []handler) (Outcome, error) {
+	before, err := r.check(ctx, tx, ev)
+	if err != nil {
+		return "", err
+	}
+	known := before != ""
+	if known && (before != OutcomeIgnored || len(handlers) == 0) {
+		return "", errDuplicate
+	}
+	outcome, err := process(ctx, tx, ev, handlers)
+	if err != nil {
+		return "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if known {
+		return outcome, r.settleIgnored(ctx, tx, ev, outcome)
+	}
+	return outcome, r.record(ctx, tx, ev, outcome)
+}
+
+// check returns what the ledger says of an event, "" if nothing.
+func (r *Receiver) check(ctx context.Context, tx pgx.Tx, ev *Event) (Outcome, error) {
+	outcome, err := r.queries.StripeWebhookEventOutcome(ctx, tx, ev.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return Outcome(outcome), r.ledgerError("look up the event", err)
+}
+
+func process(ctx context.Context, tx pgx.Tx, ev *Event, handlers []handler) (Outcome, error) {
+	if len(handlers) == 0 {
+		return OutcomeIgnored, nil
+	}
+	outcome := OutcomeStale
+	for _, h := range handlers {
+		changed, err := call(ctx, tx, h, ev)
+		if err != nil {
+			return "", err
+		}
+		if changed {
+			outcome = OutcomeProcessed
+		}
+	}
+	return outcome, nil
+}
+
+func (r *Receiver) record(ctx context.Context, tx pgx.Tx, ev *Event, outcome Outcome) error {
+	err := r.queries.StripeWebhookEventInsert(ctx, tx, db.StripeWebhookEventInsertParams{
+		EventID:        ev.ID,
+		EventType:      ev.Type,
+		Outcome:        string(outcome),
+		EventCreatedAt: nilIfZero(ev.Created),
+		Livemode:       ev.Livemode,
+		AccountID:      nilIfZero(ev.Account),
+		ApiVersion:     nilIfZero(ev.APIVersion),
+		ObjectID:       nilIfZero(ev.ObjectID()),
+	})
+	if isLedgerViolation(err) {
+		return errDuplicate
+	}
+	return r.ledgerError("record the event", err)
+}
+
+func (r *Receiver) settleIgnored(ctx context.Context, tx pgx.Tx, ev *Event, outcome Outcome) error {
+	rows, err := r.queries.StripeWebhookEventUpdateIgnored(ctx, tx, string(outcome), ev.ID)
+	if err == nil && rows == 0 {
+		return errDuplicate
+	}
+	return r.ledgerError("record the event", err)
+}
+
+// ledgerError wraps an error of one of our own statements.
+func (r *Receiver) ledgerError(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case isMissingTable(err):
+		r.migrated.Store(r.config.AssumeMigrated)
+		return notMigrated(err)
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}
+
+func nilIfZero[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}

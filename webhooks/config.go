@@ -1,0 +1,127 @@
+package webhooks
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/stripe/stripe-go/v79/webhook"
+)
+
+// Mode says which events take effect.
+type Mode string
+
+// The modes. Events of the other mode are acknowledged as OutcomeIgnored: a live Connect endpoint gets
+// test-mode events, too. See https://docs.stripe.com/connect/webhooks.
+const (
+	ModeAny  Mode = "any"
+	ModeLive Mode = "live"
+	ModeTest Mode = "test"
+)
+
+// The defaults of Config.
+const (
+	DefaultMaxBodyBytes   = 1 << 20
+	DefaultMaxInFlight    = 1000
+	DefaultTimeout        = 8 * time.Second
+	DefaultAcquireTimeout = 5 * time.Second
+	DefaultCommitTimeout  = 5 * time.Second
+	DefaultMaxAttempts    = 4
+	DefaultRetryAfter     = 5 * time.Second
+)
+
+// Config configures a Receiver. Every zero field but Secrets has a sane default.
+type Config struct {
+	// Secrets are the signing secrets (whsec_…) of which any may have signed a delivery: several while
+	// one is rolled, or for several endpoints. Required; empty ones are refused, since a signature made
+	// with the empty secret is anybody's.
+	Secrets []string
+	// Tolerance is how old a signature's timestamp may be. 0: stripe-go's 5 minutes.
+	Tolerance time.Duration
+	// MaxBodyBytes bounds a delivery's body; a larger one is answered 413. 0: DefaultMaxBodyBytes, 1 MiB.
+	MaxBodyBytes int64
+	// MaxInFlight bounds the deliveries that are worked on or wait for a connection; further ones are
+	// answered 503 at once. 0: DefaultMaxInFlight.
+	MaxInFlight int
+	// Timeout bounds the work on one delivery, from the signature to COMMIT. Then the reply is 500.
+	// 0: DefaultTimeout.
+	Timeout time.Duration
+	// AcquireTimeout bounds the wait for a connection of the pool; then the reply is 503. 0: DefaultAcquireTimeout.
+	AcquireTimeout time.Duration
+	// CommitTimeout bounds the wait for the answer to COMMIT, which Timeout does not interrupt. Then the
+	// socket is closed, without a cancel request, and the reply is 503: PostgreSQL may have committed,
+	// and Stripe's retry finds out. 0: DefaultCommitTimeout.
+	CommitTimeout time.Duration
+	// MaxAttempts bounds how often one delivery is tried when PostgreSQL reports a serialization failure
+	// (40001) or a deadlock (40P01). 0: DefaultMaxAttempts.
+	MaxAttempts int
+	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other
+	// senders may heed it. 0: DefaultRetryAfter.
+	RetryAfter time.Duration
+	// Mode says whether live events, test events or both take effect. "": ModeAny.
+	Mode Mode
+	// AssumeMigrated skips the look into the table stripeonce_migrations before the first delivery. For
+	// hosts that apply the migrations with another tool than dbmate.
+	AssumeMigrated bool
+	// Logger gets one line for each delivery, without payloads or secrets. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+func (c *Config) withDefaults() *Config {
+	config := Config{}
+	if c != nil {
+		config = *c
+	}
+	config.Tolerance = or(config.Tolerance, webhook.DefaultTolerance)
+	config.MaxBodyBytes = or(config.MaxBodyBytes, DefaultMaxBodyBytes)
+	config.MaxInFlight = or(config.MaxInFlight, DefaultMaxInFlight)
+	config.Timeout = or(config.Timeout, DefaultTimeout)
+	config.AcquireTimeout = or(config.AcquireTimeout, DefaultAcquireTimeout)
+	config.CommitTimeout = or(config.CommitTimeout, DefaultCommitTimeout)
+	config.MaxAttempts = or(config.MaxAttempts, DefaultMaxAttempts)
+	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
+	config.Mode = or(config.Mode, ModeAny)
+	config.Logger = or(config.Logger, slog.Default())
+	return &config
+}
+
+func or[T comparable](value, byDefault T) T {
+	var zero T
+	if value == zero {
+		return byDefault
+	}
+	return value
+}
+
+// validate names every field that is wrong. It never shows a secret.
+func (c *Config) validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("webhooks.Config."+format, args...))
+	}
+	if len(c.Secrets) == 0 {
+		wrong("Secrets is empty: give it the signing secret (whsec_…) that Stripe shows for the endpoint")
+	}
+	for i, secret := range c.Secrets {
+		if strings.TrimSpace(secret) == "" {
+			wrong("Secrets[%d] is empty: anybody could sign with it", i)
+		} else if secret != strings.TrimSpace(secret) {
+			wrong("Secrets[%d] begins or ends with white space", i)
+		}
+	}
+	for name, negative := range map[string]bool{
+		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,
+		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
+		"MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
+	} {
+		if negative {
+			wrong("%s is negative", name)
+		}
+	}
+	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
+		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)
+	}
+	return errors.Join(errs...)
+}

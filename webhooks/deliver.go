@@ -1,0 +1,109 @@
+package webhooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// ServeHTTP receives one delivery. It always writes the reply itself, as JSON: 200 with the event's id
+// and outcome, or an error's status with {"error": …}. Anything but a 2xx makes Stripe deliver again.
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	start := time.Now()
+	var ev *Event
+	body, err := r.read(w, req)
+	if err == nil {
+		err = r.verify(body, req.Header.Get(SignatureHeader))
+	}
+	if err == nil {
+		ev, err = ParseEvent(body)
+	}
+	var result Result
+	if err == nil {
+		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
+		result, err = r.Apply(context.WithoutCancel(req.Context()), ev)
+	}
+	status := r.answer(w, result, err)
+	took := time.Since(start)
+	r.stats.observe(label(status, result.Outcome), took)
+	r.log(req.Context(), ev, status, result, took, err)
+}
+
+// read returns the body of a POST.
+func (r *Receiver) read(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	if req.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, errMethod
+	}
+	tooLarge := fmt.Errorf("%w: the limit is %d bytes", errBodyTooLarge, r.config.MaxBodyBytes)
+	if req.ContentLength > r.config.MaxBodyBytes {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes))
+	var maxBytes *http.MaxBytesError
+	switch {
+	case errors.As(err, &maxBytes):
+		return nil, tooLarge
+	case err != nil:
+		return nil, invalid("the body could not be read")
+	}
+	return body, nil
+}
+
+func (r *Receiver) answer(w http.ResponseWriter, result Result, err error) int {
+	if err == nil {
+		writeJSON(w, http.StatusOK, result)
+		return http.StatusOK
+	}
+	status, text := reply(err)
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(r.config.RetryAfter.Seconds()))))
+	}
+	writeJSON(w, status, struct {
+		Error string `json:"error"`
+	}{text})
+	return status
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // only for values that are no JSON, and these are structs of strings
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n'))
+}
+
+// log writes the delivery's line: an error that Stripe's retry may mend as an error, one of the
+// sender's as a warning.
+func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result, took time.Duration, err error) {
+	attrs := []slog.Attr{slog.Int("status", status), slog.Duration("took", took)}
+	if ev != nil {
+		attrs = append(attrs, slog.String("event_id", ev.ID), slog.String("event_type", ev.Type))
+	}
+	level := slog.LevelInfo
+	switch {
+	case err == nil:
+		attrs = append(attrs, slog.String("outcome", string(result.Outcome)))
+	case status >= http.StatusInternalServerError:
+		level = slog.LevelError
+	default:
+		level = slog.LevelWarn
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	var panicked *PanicError
+	if errors.As(err, &panicked) {
+		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
+	}
+	r.config.Logger.LogAttrs(ctx, level, "stripe delivery", attrs...)
+}

@@ -1,0 +1,144 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+var (
+	// ErrInvalidSignature is wrapped by what a delivery is refused with when its Stripe-Signature header
+	// is missing, malformed, too old, or made with none of the secrets. Reply: 400.
+	ErrInvalidSignature = errors.New("invalid signature")
+	// ErrInvalidEvent is wrapped by what a body that is no Stripe event is refused with. A function may
+	// wrap it to refuse an event that no retry can mend. Reply: 400, nothing kept.
+	ErrInvalidEvent = errors.New("invalid event")
+	// ErrUnavailable is wrapped by failures that are not the event's: no connection to be had, a
+	// connection that died, a database that is read-only or full. Reply: 503, and Stripe retries.
+	ErrUnavailable = errors.New("unavailable")
+	// ErrNotMigrated is wrapped, together with ErrUnavailable, while the database lacks a migration.
+	ErrNotMigrated = errors.New("the database is not migrated")
+	// ErrShutdown is wrapped, together with ErrUnavailable, after Shutdown.
+	ErrShutdown = errors.New("the receiver is shutting down")
+	// ErrTimeout is wrapped when an event was not done within Config.Timeout. Reply: 500.
+	ErrTimeout = errors.New("out of time")
+	// ErrTxControl is returned by Commit and Rollback on the transaction that a function is given, and
+	// wrapped by the failure of its event. Reply: 500, nothing kept.
+	ErrTxControl = errors.New("the transaction is the receiver's to commit or roll back: return nil or an error instead")
+
+	errBodyTooLarge = errors.New("the body is too large")
+	errMethod       = errors.New("only POST is allowed")
+	errDuplicate    = errors.New("a concurrent copy of the event won")
+)
+
+// HandlerError says that a registered function failed. It unwraps to the function's error.
+type HandlerError struct {
+	EventType string // the event's type
+	Err       error
+}
+
+func (e *HandlerError) Error() string { return fmt.Sprintf("handler of %s: %v", e.EventType, e.Err) }
+
+// Unwrap returns the function's error.
+func (e *HandlerError) Unwrap() error { return e.Err }
+
+// PanicError is a panic in a registered function.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap returns the panic's value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// PostgreSQL's codes that the receiver acts on: https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	codeUniqueViolation      = "23505"
+	codeUndefinedColumn      = "42703"
+	codeUndefinedTable       = "42P01"
+	codeReadOnlyTransaction  = "25006"
+	codeSerializationFailure = "40001"
+	codeDeadlock             = "40P01"
+)
+
+// unavailableClasses are the first letters of codes that mean the server or the way to it, not the
+// statement: connection exceptions, too few resources, operator intervention, system errors.
+var unavailableClasses = []string{"08", "53", "57P", "58", codeReadOnlyTransaction}
+
+func pgCode(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+func isRetryable(err error) bool {
+	code := pgCode(err)
+	return code == codeSerializationFailure || code == codeDeadlock
+}
+
+// isLedgerViolation is true for a violation of the ledger's unique index and of no other.
+func isLedgerViolation(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == codeUniqueViolation &&
+		pgErr.TableName == "stripe_webhook_events" && pgErr.ConstraintName == "stripe_webhook_events_event_id_key"
+}
+
+// isMissingTable is true for an error of our own statement on a database that lacks a migration.
+func isMissingTable(err error) bool {
+	code := pgCode(err)
+	return code == codeUndefinedTable || code == codeUndefinedColumn
+}
+
+// classify names the kind of a failure where the driver's error does not: this is the one place that
+// reads driver errors. ctx is the work's, closed says whether the connection is lost.
+func classify(ctx context.Context, err error, closed bool) error {
+	switch {
+	case err == nil, errors.Is(err, ErrUnavailable), errors.Is(err, ErrInvalidEvent):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	case closed:
+		return fmt.Errorf("%w: the connection to PostgreSQL was lost: %w", ErrUnavailable, err)
+	}
+	code := pgCode(err)
+	for _, class := range unavailableClasses {
+		if strings.HasPrefix(code, class) {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return err
+}
+
+// reply maps a failure to the status and the text that the sender sees. What is not known is a 500
+// without detail: the detail is for the log alone.
+func reply(err error) (status int, text string) {
+	switch {
+	case errors.Is(err, errMethod):
+		return http.StatusMethodNotAllowed, err.Error()
+	case errors.Is(err, errBodyTooLarge):
+		return http.StatusRequestEntityTooLarge, err.Error()
+	case errors.Is(err, ErrInvalidSignature), errors.Is(err, ErrInvalidEvent):
+		return http.StatusBadRequest, err.Error()
+	case errors.Is(err, ErrNotMigrated):
+		return http.StatusServiceUnavailable, ErrNotMigrated.Error()
+	case errors.Is(err, ErrShutdown):
+		return http.StatusServiceUnavailable, ErrShutdown.Error()
+	case errors.Is(err, ErrUnavailable):
+		return http.StatusServiceUnavailable, "temporarily unavailable, try again"
+	case errors.Is(err, ErrTimeout):
+		return http.StatusInternalServerError, "processing the event took too long"
+	default:
+		return http.StatusInternalServerError, "processing the event failed"
+	}
+}

@@ -1,0 +1,208 @@
+package webhooks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pook/stripeonce/internal/storable"
+)
+
+// maxText is the width, in characters, of the ledger's columns for ids, types and accounts.
+const maxText = 255
+
+// maxCreated is the last second of the year 9999.
+const maxCreated = 253402300799
+
+const thinObject = "v2.core.event"
+
+// Event is one Stripe event, of any API version. See https://docs.stripe.com/api/events/object.
+type Event struct {
+	// ID is the event's id, the key of the ledger. Stripe's begin with evt_; any text will do.
+	ID string
+	// Type is the event's type, such as "customer.subscription.updated".
+	Type string
+	// APIVersion is the version that Object is rendered in, such as "2024-06-20". It may be empty.
+	APIVersion string
+	// Account is the connected account that the event is about, and empty for the platform's own.
+	Account string
+	// Created is when Stripe made the event, in whole seconds. Zero if the event does not say.
+	Created time.Time
+	// Livemode is false for events of test mode.
+	Livemode bool
+	// Object is data.object, the Stripe object as of the event. What PostgreSQL's jsonb refuses (NUL,
+	// half a surrogate pair, wrong UTF-8, numbers beyond its range) is replaced. Nil if there is none.
+	Object json.RawMessage
+	// Previous is data.previous_attributes, cleaned like Object. Nil if there is none.
+	Previous json.RawMessage
+
+	thin    bool   // a v2.core.event, which carries no object
+	related string // a thin event's related_object.id
+}
+
+// ParseEvent reads an event from the body of a delivery or from an answer of Stripe's Events API.
+// Every error wraps ErrInvalidEvent and says what is wrong. Unknown fields, types and API versions are
+// accepted. Keys are matched exactly, and of a repeated key the last value counts, as it does in jsonb.
+func ParseEvent(body []byte) (*Event, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return nil, invalid("the body is not a JSON object: %v", err)
+	}
+	ev := &Event{}
+	if err := ev.readEnvelope(fields); err != nil {
+		return nil, err
+	}
+	if err := ev.readData(fields); err != nil {
+		return nil, err
+	}
+	return ev, ev.validate()
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidEvent}, args...)...)
+}
+
+func (ev *Event) readEnvelope(fields map[string]json.RawMessage) error {
+	var object string
+	err := errors.Join(
+		readString(fields, "id", &ev.ID),
+		readString(fields, "type", &ev.Type),
+		readString(fields, "object", &object),
+		readString(fields, "account", &ev.Account),
+		readCreated(fields["created"], &ev.Created),
+	)
+	if err != nil {
+		return err
+	}
+	// Not worth refusing an event for: nothing rests on the version.
+	_ = readString(fields, "api_version", &ev.APIVersion)
+	ev.APIVersion = strings.ReplaceAll(ev.APIVersion, "\x00", "")
+	if object != "" && object != "event" && object != thinObject {
+		return invalid("object is %.40q, not \"event\"", object)
+	}
+	ev.thin = object == thinObject
+	return nil
+}
+
+func (ev *Event) readData(fields map[string]json.RawMessage) error {
+	var data, object, related map[string]json.RawMessage
+	if raw := fields["data"]; !isNull(raw) && json.Unmarshal(raw, &data) != nil {
+		return invalid("data is not a JSON object")
+	}
+	var err error
+	if ev.Object, err = readObject("data.object", data["object"], &object); err != nil {
+		return err
+	}
+	if ev.Previous, err = readObject("data.previous_attributes", data["previous_attributes"], nil); err != nil {
+		return err
+	}
+	if json.Unmarshal(fields["livemode"], &ev.Livemode) != nil {
+		_ = json.Unmarshal(object["livemode"], &ev.Livemode)
+	}
+	if ev.thin && json.Unmarshal(fields["related_object"], &related) == nil {
+		_ = readString(related, "id", &ev.related)
+	}
+	return nil
+}
+
+// readObject returns raw such that jsonb takes it, or nil for null, and decodes it into fields.
+func readObject(name string, raw json.RawMessage, fields *map[string]json.RawMessage) (json.RawMessage, error) {
+	if isNull(raw) {
+		return nil, nil
+	}
+	if raw[0] != '{' {
+		return nil, invalid("%s is not a JSON object", name)
+	}
+	if fields != nil {
+		if err := json.Unmarshal(raw, fields); err != nil {
+			return nil, invalid("%s: %v", name, err)
+		}
+	}
+	clean, err := storable.JSON(raw)
+	if err != nil {
+		return nil, invalid("%s: %v", name, err)
+	}
+	return clean, nil
+}
+
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+func readString(fields map[string]json.RawMessage, name string, to *string) error {
+	raw := fields[name]
+	if isNull(raw) {
+		return nil
+	}
+	if err := json.Unmarshal(raw, to); err != nil {
+		return invalid("%s is not a string", name)
+	}
+	return nil
+}
+
+// readCreated takes Unix seconds, and the RFC 3339 text of thin events.
+func readCreated(raw json.RawMessage, to *time.Time) error {
+	if isNull(raw) {
+		return nil
+	}
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil || at.Unix() < 0 || at.Unix() > maxCreated {
+			return invalid("created is not a time")
+		}
+		*to = at.UTC()
+		return nil
+	}
+	seconds, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxCreated {
+		return invalid("created is not a time in Unix seconds")
+	}
+	*to = time.Unix(int64(seconds), 0).UTC()
+	return nil
+}
+
+// validate checks what the ledger's columns need.
+func (ev *Event) validate() error {
+	switch {
+	case ev.ID == "":
+		return invalid("no id")
+	case ev.Type == "":
+		return invalid("no type")
+	}
+	return errors.Join(storableText("id", ev.ID), storableText("type", ev.Type), storableText("account", ev.Account))
+}
+
+// storableText refuses what a column cannot hold, or could hold only changed: two ids that differ in
+// what is replaced would become one.
+func storableText(name, s string) error {
+	switch {
+	case utf8.RuneCountInString(s) > maxText:
+		return invalid("%s is longer than %d characters", name, maxText)
+	case strings.ContainsRune(s, 0):
+		return invalid("%s contains a NUL character", name)
+	case strings.ContainsRune(s, utf8.RuneError):
+		return invalid("%s is not proper Unicode text", name)
+	}
+	return nil
+}
+
+// ObjectID is the id of the Stripe object that the event is about. It is empty if the object has none
+// (an upcoming invoice) or one that the ledger's column cannot hold.
+func (ev *Event) ObjectID() string {
+	id := ev.related
+	if !ev.thin {
+		var object struct {
+			ID any `json:"id"`
+		}
+		_ = json.Unmarshal(ev.Object, &object)
+		id, _ = object.ID.(string)
+	}
+	if storableText("", id) != nil {
+		return ""
+	}
+	return id
+}

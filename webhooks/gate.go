@@ -1,0 +1,72 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+var errTooMany = errors.New("too many deliveries are in flight")
+
+// gate counts the deliveries under way, bounds them, and lets Shutdown wait for them.
+type gate struct {
+	mu     sync.Mutex
+	inside int
+	max    int
+	closed bool
+	empty  chan struct{} // closed when the gate is closed and nobody is inside
+}
+
+func newGate(maximum int) *gate { return &gate{max: maximum, empty: make(chan struct{})} }
+
+func (g *gate) enter() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
+	}
+	if g.inside >= g.max {
+		return fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
+	}
+	g.inside++
+	return nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inside--
+	if g.closed && g.inside == 0 {
+		close(g.empty)
+	}
+}
+
+func (g *gate) close(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.closed {
+		g.closed = true
+		if g.inside == 0 {
+			close(g.empty)
+		}
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.empty:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d deliveries are still under way: %w", g.count(), ctx.Err())
+	}
+}
+
+func (g *gate) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+func (g *gate) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inside
+}

@@ -1,0 +1,120 @@
+// Package webhooks receives Stripe's webhook deliveries and makes each event take effect in PostgreSQL
+// exactly once.
+//
+// A [Receiver] verifies a delivery, then in one transaction looks the event's id up in the ledger
+// (stripe_webhook_events), runs the functions that are registered for its type, records the event, and
+// commits. A copy of a known event is answered 200 at once and writes nothing. Of copies that race, the
+// ledger's unique index lets one commit; the others are rolled back and answered 200.
+//
+// Register functions on [Handlers] with [On]; mount the Receiver on Echo with [Receiver.Mount], or use it
+// as an http.Handler.
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/schema"
+)
+
+// Receiver receives deliveries. It is an http.Handler and safe for concurrent use. Create it with New.
+type Receiver struct {
+	pool     *pgxpool.Pool
+	queries  *db.Queries
+	handlers *Handlers
+	config   *Config
+	gate     *gate
+	stats    *recorder
+	migrated atomic.Bool
+}
+
+// New makes a Receiver whose events take effect through pool's connections. It freezes h. It does not
+// connect: see Ready. The error names every field of config that is wrong.
+func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	if pool == nil {
+		return nil, errors.New("webhooks.New: the pool is nil")
+	}
+	if h == nil {
+		return nil, errors.New("webhooks.New: the handlers are nil: use webhooks.NewHandlers()")
+	}
+	h.frozen = true
+	r := &Receiver{
+		pool:     pool,
+		queries:  db.New(),
+		handlers: h,
+		config:   config,
+		gate:     newGate(config.MaxInFlight),
+		stats:    newRecorder(),
+	}
+	r.migrated.Store(config.AssumeMigrated)
+	return r, nil
+}
+
+// Ready returns nil if deliveries can take effect: the database answers, has every migration, and the
+// receiver is not shutting down. Otherwise the error says what is amiss and wraps ErrUnavailable.
+func (r *Receiver) Ready(ctx context.Context) error {
+	if r.gate.isClosed() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
+	}
+	if r.config.AssumeMigrated {
+		if err := r.pool.Ping(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return nil
+	}
+	return r.checkMigrated(ctx)
+}
+
+// ensureMigrated asks the database only until it has once been found migrated.
+func (r *Receiver) ensureMigrated(ctx context.Context) error {
+	if r.migrated.Load() {
+		return nil
+	}
+	return r.checkMigrated(ctx)
+}
+
+func (r *Receiver) checkMigrated(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	defer cancel()
+	applied, err := r.queries.MigrationList(ctx, r.pool)
+	if err != nil && !isMissingTable(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	missing := missingMigrations(applied)
+	r.migrated.Store(len(missing) == 0)
+	if len(missing) > 0 {
+		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ")))
+	}
+	return nil
+}
+
+func notMigrated(cause error) error {
+	return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrNotMigrated, cause)
+}
+
+func missingMigrations(applied []string) []string {
+	has := map[string]bool{}
+	for _, version := range applied {
+		has[version] = true
+	}
+	var missing []string
+	for _, m := range schema.Migrations() {
+		if !has[m.Version] {
+			missing = append(missing, m.Name)
+		}
+	}
+	return missing
+}
+
+// Shutdown refuses further deliveries with 503 and waits until those under way are done, or ctx ends.
+func (r *Receiver) Shutdown(ctx context.Context) error { return r.gate.close(ctx) }

@@ -1,0 +1,108 @@
+package webhooks
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The labels of Stats.Deliveries beside the outcomes: why a delivery was refused.
+const (
+	labelInvalid     = "invalid"     // 4xx
+	labelFailed      = "failed"      // 500
+	labelUnavailable = "unavailable" // 503
+)
+
+var labels = []string{
+	string(OutcomeProcessed), string(OutcomeStale), string(OutcomeIgnored), string(OutcomeDuplicate),
+	labelInvalid, labelFailed, labelUnavailable,
+}
+
+// DurationBuckets are the upper bounds of the buckets in Durations, ascending.
+var DurationBuckets = [...]time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
+	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// Durations is a histogram of how long deliveries took.
+type Durations struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets [len(DurationBuckets)]uint64 // Buckets[i] took at most DurationBuckets[i]: cumulative
+}
+
+// Stats are a receiver's figures since New. The package webhooksprom offers them to Prometheus.
+type Stats struct {
+	// Deliveries has an entry for each outcome, and for "invalid" (4xx), "failed" (500) and
+	// "unavailable" (503).
+	Deliveries map[string]Durations
+	// InFlight is how many deliveries and calls of Apply are under way.
+	InFlight int
+	// Pool is pgxpool's own account of its connections.
+	Pool *pgxpool.Stat
+}
+
+// Stats returns the receiver's figures.
+func (r *Receiver) Stats() Stats {
+	stats := Stats{Deliveries: map[string]Durations{}, InFlight: r.gate.count(), Pool: r.pool.Stat()}
+	for label, h := range r.stats.byLabel {
+		stats.Deliveries[label] = h.read()
+	}
+	return stats
+}
+
+// recorder's map is never written after newRecorder.
+type recorder struct{ byLabel map[string]*histogram }
+
+func newRecorder() *recorder {
+	r := &recorder{byLabel: map[string]*histogram{}}
+	for _, label := range labels {
+		r.byLabel[label] = &histogram{}
+	}
+	return r
+}
+
+func (r *recorder) observe(label string, took time.Duration) { r.byLabel[label].observe(took) }
+
+// label is the entry of Stats.Deliveries that a reply counts in.
+func label(status int, outcome Outcome) string {
+	switch {
+	case status == http.StatusOK:
+		return string(outcome)
+	case status == http.StatusServiceUnavailable:
+		return labelUnavailable
+	case status >= http.StatusInternalServerError:
+		return labelFailed
+	default:
+		return labelInvalid
+	}
+}
+
+// histogram counts each duration in its own bucket only; read adds them up.
+type histogram struct {
+	sum     atomic.Int64
+	buckets [len(DurationBuckets) + 1]atomic.Uint64
+}
+
+func (h *histogram) observe(took time.Duration) {
+	i := 0
+	for i < len(DurationBuckets) && took > DurationBuckets[i] {
+		i++
+	}
+	h.buckets[i].Add(1)
+	h.sum.Add(int64(took))
+}
+
+func (h *histogram) read() Durations {
+	d := Durations{Sum: time.Duration(h.sum.Load())}
+	for i := range h.buckets {
+		d.Count += h.buckets[i].Load()
+		if i < len(d.Buckets) {
+			d.Buckets[i] = d.Count
+		}
+	}
+	return d
+}

@@ -1,0 +1,69 @@
+// Package webhooksprom offers a receiver's figures to Prometheus. It is apart from webhooks so that a
+// receiver does not import the Prometheus client.
+package webhooksprom
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Collector is a prometheus.Collector of one receiver. Register it once with a registry.
+type Collector struct{ receiver *webhooks.Receiver }
+
+// New returns the collector of a receiver.
+func New(r *webhooks.Receiver) *Collector { return &Collector{r} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("stripeonce_"+name, help, labels, nil)
+}
+
+var (
+	deliveries = desc("deliveries_total", "Deliveries answered, by outcome.", "outcome")
+	seconds    = desc("delivery_duration_seconds", "From reading a delivery to its answer, by outcome.", "outcome")
+	inFlight   = desc("deliveries_in_flight", "Deliveries under way.")
+
+	poolMax      = desc("pool_max_connections", "The most connections that the pool opens.")
+	poolAcquired = desc("pool_acquired_connections", "The pool's connections in use.")
+	poolIdle     = desc("pool_idle_connections", "The pool's connections that are idle.")
+	poolAcquires = desc("pool_acquires_total", "Connections taken from the pool.")
+	poolWaits    = desc("pool_waits_total", "Times that a connection was waited for because none was idle.")
+	poolWaited   = desc("pool_wait_seconds_total", "Time spent waiting for connections.")
+	poolCanceled = desc("pool_canceled_acquires_total", "Waits for a connection that were given up.")
+)
+
+// Describe sends every metric's description.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		deliveries, seconds, inFlight, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+	} {
+		ch <- d
+	}
+}
+
+// Collect sends the receiver's figures of now.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.receiver.Stats()
+	gauge := func(d *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	}
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+	}
+	for outcome, d := range stats.Deliveries {
+		buckets := map[float64]uint64{}
+		for i, bound := range webhooks.DurationBuckets {
+			buckets[bound.Seconds()] = d.Buckets[i]
+		}
+		counter(deliveries, float64(d.Count), outcome)
+		ch <- prometheus.MustNewConstHistogram(seconds, d.Count, d.Sum.Seconds(), buckets, outcome)
+	}
+	gauge(inFlight, float64(stats.InFlight))
+	gauge(poolMax, float64(stats.Pool.MaxConns()))
+	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))
+	gauge(poolIdle, float64(stats.Pool.IdleConns()))
+	counter(poolAcquires, float64(stats.Pool.AcquireCount()))
+	counter(poolWaits, float64(stats.Pool.EmptyAcquireCount()))
+	counter(poolWaited, stats.Pool.EmptyAcquireWaitTime().Seconds())
+	counter(poolCanceled, float64(stats.Pool.CanceledAcquireCount()))
+}
