@@ -75,10 +75,20 @@ func (s *Server) routes() http.Handler {
 func (s *Server) ready(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
 	defer cancel()
-	if err := s.receiver.Ready(ctx); err != nil {
-		return c.JSON(http.StatusServiceUnavailable, map[string]string{"error": err.Error()})
+	err := s.receiver.Ready(ctx)
+	if err == nil {
+		return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
 	}
-	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+	s.logger.Warn("not ready", "error", err)
+	return c.JSON(http.StatusServiceUnavailable, map[string]string{"error": reason(err)})
+}
+
+// reason says why the receiver is not ready. What the driver says of hosts and users is for the log.
+func reason(err error) string {
+	if errors.Is(err, webhooks.ErrNotMigrated) || errors.Is(err, webhooks.ErrShutdown) {
+		return err.Error()
+	}
+	return "PostgreSQL does not answer"
 }
 
 // answerError answers what no route took, in the form that all replies have.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/schema/migrate"
+)
+
+func newMigrate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Apply the migrations that the database lacks",
+		Long: `Applies the migrations that the database at DATABASE_URL lacks, with the dbmate that
+is built in, and records them in the table stripeonce_migrations. Any number of
+processes may do so at once. DATABASE_URL must lead to PostgreSQL itself, not to a
+pooler in transaction mode.`,
+		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n  stripeonce migrate status",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			url, err := databaseURL()
+			if err != nil {
+				return err
+			}
+			if err := migrate.Up(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			return printStatus(cmd, url)
+		},
+	}
+	cmd.AddCommand(newMigrateStatus(), newMigrateRollback())
+	return cmd
+}
+
+func newMigrateStatus() *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "List the migrations and whether each is applied; exit 1 if one is missing",
+		Example: "  stripeonce migrate status",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			url, err := databaseURL()
+			if err != nil {
+				return err
+			}
+			return printStatus(cmd, url)
+		},
+	}
+}
+
+func newMigrateRollback() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rollback",
+		Short: "Undo the newest migration",
+		Long: `Undoes the newest migration that is applied. It refuses to drop a table that has
+rows: without the ledger's, events that Stripe sends again take effect again.`,
+		Example: "  stripeonce migrate rollback",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			url, err := databaseURL()
+			if err != nil {
+				return err
+			}
+			err = migrate.Rollback(cmd.Context(), url, force, cmd.ErrOrStderr())
+			if errors.Is(err, migrate.ErrHasRows) {
+				return usage("%w: --force drops it all the same", err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "drop tables that have rows")
+	return cmd
+}
+
+func printStatus(cmd *cobra.Command, url string) error {
+	list, err := migrate.List(url)
+	if err != nil {
+		return err
+	}
+	missing := 0
+	for _, m := range list {
+		mark := "applied"
+		if !m.Applied {
+			mark = "missing"
+			missing++
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", mark, m.Name)
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d migrations are missing", missing, len(list))
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/stripe/stripe-go/v79/webhook"
+
+	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const (
+	sendTimeout  = 30 * time.Second
+	maxReplyText = 4 << 10
+)
+
+type sendFlags struct {
+	to          string
+	times       int
+	concurrency int
+}
+
+func newSend() *cobra.Command {
+	f := &sendFlags{}
+	cmd := &cobra.Command{
+		Use:   "send FILE…",
+		Short: "Sign event files as Stripe would and deliver them",
+		Long: `Signs each event file (- is standard input) with the first secret in
+STRIPE_WEBHOOK_SECRET, as Stripe would, posts it, and prints each reply. It exits
+with 1 if any reply is not a 2xx.`,
+		Example: `  # the same event fifty times, ten at once: one takes effect
+  stripeonce send event.json --times 50 --concurrency 10`,
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			return f.run(cmd.Context(), files, cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` to post to")
+	cmd.Flags().IntVar(&f.times, "times", 1, "how often to send each file")
+	cmd.Flags().IntVar(&f.concurrency, "concurrency", 1, "how many deliveries at once")
+	return cmd
+}
+
+func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, stdout io.Writer) error {
+	signing, err := secrets()
+	if err != nil {
+		return err
+	}
+	if f.times < 1 || f.concurrency < 1 {
+		return usage("--times and --concurrency must be at least 1")
+	}
+	if u, err := url.Parse(f.to); err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http") {
+		return usage("--to %q is not a URL such as http://127.0.0.1:4242%s", f.to, server.WebhookPath)
+	}
+	var bodies [][]byte
+	for _, file := range files {
+		body, err := readFile(file, stdin)
+		if err != nil {
+			return usage("%w", err)
+		}
+		bodies = append(bodies, body)
+	}
+	return f.sendAll(ctx, bodies, signing[0], stdout)
+}
+
+func readFile(file string, stdin io.Reader) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(stdin)
+	}
+	return os.ReadFile(file)
+}
+
+// sendAll sends each body --times times, in order, --concurrency at once.
+func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string, stdout io.Writer) error {
+	// A reply that redirects is a failure, as it is for Stripe.
+	client := &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	defer client.CloseIdleConnections()
+	queue := make(chan []byte)
+	go func() {
+		defer close(queue)
+		for _, body := range bodies {
+			for range f.times {
+				queue <- body
+			}
+		}
+	}()
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		failed int
+	)
+	for range f.concurrency {
+		wg.Go(func() {
+			for body := range queue {
+				line, ok := deliver(ctx, client, f.to, body, secret)
+				mu.Lock()
+				fmt.Fprintln(stdout, line)
+				if !ok {
+					failed++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if failed > 0 {
+		return fmt.Errorf("%d of %d deliveries were not answered 2xx", failed, len(bodies)*f.times)
+	}
+	return nil
+}
+
+// deliver posts one body and returns a line on what came of it.
+func deliver(ctx context.Context, client *http.Client, to string, body []byte, secret string) (line string, ok bool) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		return err.Error(), false
+	}
+	signed := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret})
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	req.Header.Set(webhooks.SignatureHeader, signed.Header)
+	resp, err := client.Do(req)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyText))
+	if err != nil {
+		return err.Error(), false
+	}
+	return fmt.Sprintf("%d %s", resp.StatusCode, bytes.TrimSpace(text)), resp.StatusCode/100 == 2
+}
