@@ -39,9 +39,9 @@ type subscriptionObject struct {
 	Items             struct {
 		Data []itemObject `json:"data"`
 	} `json:"items"`
-	period          // before 2025-03-31.basil
-	Plan      price `json:"plan"` // the first item's, or null if there are several
-	Quantity  count `json:"quantity"`
+	period         // before 2025-03-31.basil
+	Plan     price `json:"plan"` // the first item's, or null if there are several
+	Quantity count `json:"quantity"`
 }
 
 type itemObject struct {

@@ -74,4 +74,3 @@ func recovered(ctx context.Context, tx pgx.Tx, h handler, ev *Event) (changed bo
 	}()
 	return h.run(ctx, tx, ev)
 }
-

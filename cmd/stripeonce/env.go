@@ -82,4 +82,3 @@ func (w logWriter) Write(text []byte) (int, error) {
 	}
 	return len(text), nil
 }
-

@@ -1,27 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/stripe/stripe-go/v79/webhook"
 
+	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
-	"github.com/pook/stripeonce/webhooks"
-)
-
-const (
-	sendTimeout  = 30 * time.Second
-	maxReplyText = 4 << 10
 )
 
 type sendFlags struct {
@@ -82,11 +73,8 @@ func readFile(file string, stdin io.Reader) ([]byte, error) {
 
 // sendAll sends each body --times times, in order, --concurrency at once.
 func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string, stdout io.Writer) error {
-	// A reply that redirects is a failure, as it is for Stripe.
-	client := &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse
-	}}
-	defer client.CloseIdleConnections()
+	sender := delivery.NewSender(f.to, secret, f.concurrency)
+	defer sender.Close()
 	queue := make(chan []byte)
 	go func() {
 		defer close(queue)
@@ -104,10 +92,14 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 	for range f.concurrency {
 		wg.Go(func() {
 			for body := range queue {
-				line, ok := deliver(ctx, client, f.to, body, secret)
+				reply, err := sender.Send(ctx, body)
 				mu.Lock()
-				fmt.Fprintln(stdout, line)
-				if !ok {
+				if err != nil {
+					fmt.Fprintln(stdout, err)
+				} else {
+					fmt.Fprintln(stdout, reply)
+				}
+				if !reply.OK() {
 					failed++
 				}
 				mu.Unlock()
@@ -119,25 +111,4 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 		return fmt.Errorf("%d of %d deliveries were not answered 2xx", failed, len(bodies)*f.times)
 	}
 	return nil
-}
-
-// deliver posts one body and returns a line on what came of it.
-func deliver(ctx context.Context, client *http.Client, to string, body []byte, secret string) (line string, ok bool) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
-	if err != nil {
-		return err.Error(), false
-	}
-	signed := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret})
-	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	req.Header.Set(webhooks.SignatureHeader, signed.Header)
-	resp, err := client.Do(req)
-	if err != nil {
-		return err.Error(), false
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyText))
-	if err != nil {
-		return err.Error(), false
-	}
-	return fmt.Sprintf("%d %s", resp.StatusCode, bytes.TrimSpace(text)), resp.StatusCode/100 == 2
 }

@@ -1,0 +1,95 @@
+// Package delivery delivers events as Stripe does: signed, over HTTP, not following redirects.
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/stripe/stripe-go/v79/webhook"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const (
+	timeout      = 30 * time.Second
+	maxReplyText = 4 << 10
+)
+
+// Sender posts to one endpoint. Create it with NewSender.
+type Sender struct {
+	url    string
+	secret string
+	client *http.Client
+}
+
+// Reply is what the endpoint answered.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte // trimmed, and cut to 4 KiB
+}
+
+// NewSender makes a sender that keeps up to connections connections open.
+func NewSender(url, secret string, connections int) *Sender {
+	transport := &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections}
+	return &Sender{url: url, secret: secret, client: &http.Client{
+		Transport: transport,
+		Timeout:   timeout,
+		// A redirect is a failure, as it is for Stripe.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close closes the idle connections.
+func (s *Sender) Close() { s.client.CloseIdleConnections() }
+
+// Send signs a body with the time of now and posts it.
+func (s *Sender) Send(ctx context.Context, body []byte) (Reply, error) {
+	return s.Post(ctx, body, Sign(body, s.secret))
+}
+
+// Sign makes a Stripe-Signature header with stripe-go.
+func Sign(body []byte, secret string) string {
+	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret}).Header
+}
+
+// Post posts a body with a given Stripe-Signature header.
+func (s *Sender) Post(ctx context.Context, body []byte, signature string) (Reply, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
+	if err != nil {
+		return Reply{}, err
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if signature != "" {
+		req.Header.Set(webhooks.SignatureHeader, signature)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return Reply{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyText))
+	if err != nil {
+		return Reply{}, err
+	}
+	return Reply{resp.StatusCode, resp.Header, bytes.TrimSpace(text)}, nil
+}
+
+// OK is true for a 2xx: the only answer that Stripe does not retry.
+func (r Reply) OK() bool { return r.Status/100 == 2 }
+
+// Outcome is the outcome in a 200's body, "" in any other.
+func (r Reply) Outcome() webhooks.Outcome {
+	var result webhooks.Result
+	if r.Status != http.StatusOK || json.Unmarshal(r.Body, &result) != nil {
+		return ""
+	}
+	return result.Outcome
+}
+
+func (r Reply) String() string { return fmt.Sprintf("%d %s", r.Status, r.Body) }

@@ -1,0 +1,148 @@
+package stripesim
+
+import "time"
+
+const month = 30 * 24 * time.Hour
+
+// The prices that subscriptions of the account have.
+var catalogue = []item{
+	{Price: "price_1PBasicMonthlyStripeonce", Product: "prod_QBasicStripeonce", Amount: 900},
+	{Price: "price_1PTeamMonthlyStripeonce0", Product: "prod_QTeamStripeonce0", Amount: 2900},
+	{Price: "price_1PAuditAddOnStripeonce00", Product: "prod_QAuditStripeonce", Amount: 500},
+	{Price: "price_1PSeatsAddOnStripeonce00", Product: "prod_QSeatsStripeonce", Amount: 700},
+}
+
+// Subscribe makes a subscription that waits for its first payment: created, incomplete.
+func (a *Account) Subscribe(version string) *Subscription {
+	return a.subscribe(version, "incomplete", 0)
+}
+
+// SubscribeTrial makes a subscription that begins with a trial.
+func (a *Account) SubscribeTrial(version string, trial time.Duration) *Subscription {
+	return a.subscribe(version, "trialing", int64(trial/time.Second))
+}
+
+func (a *Account) subscribe(version, status string, trial int64) *Subscription {
+	s := &Subscription{account: a, version: version, state: state{
+		ID: a.id("sub_1", 23), Customer: a.id("cus_", 14), Status: status, Created: a.Now,
+		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
+	}}
+	if trial > 0 {
+		s.state.TrialStart, s.state.TrialEnd = a.Now, a.Now+trial
+		s.state.PeriodEnd = s.state.TrialEnd
+	}
+	s.addItem(0, 1)
+	s.state.LatestInvoice = a.id("in_1", 23)
+	a.Subscriptions = append(a.Subscriptions, s)
+	a.emit("customer.subscription.created", version, s.render(), nil)
+	return s
+}
+
+// update changes the state and makes the event of it, with previous_attributes.
+func (s *Subscription) update(eventType string, change func(*state)) *Event {
+	before := s.render()
+	s.state = s.state.clone()
+	change(&s.state)
+	after := s.render()
+	var previous object
+	if eventType == updated {
+		previous = difference(before, after)
+	}
+	return s.account.emit(eventType, s.version, after, previous)
+}
+
+const updated = "customer.subscription.updated"
+
+// Activate is the first payment's success, or the end of a trial.
+func (s *Subscription) Activate() {
+	s.invoice("invoice.paid")
+	s.update(updated, func(st *state) { st.Status = "active" })
+}
+
+// Renew begins the next period, with its invoice.
+func (s *Subscription) Renew() {
+	s.update(updated, func(st *state) {
+		st.PeriodStart = st.PeriodEnd
+		st.PeriodEnd += int64(month / time.Second)
+		st.LatestInvoice = s.account.id("in_1", 23)
+	})
+	s.invoice("invoice.created")
+	s.invoice("invoice.paid")
+}
+
+// FailPayment makes it past_due.
+func (s *Subscription) FailPayment() {
+	s.invoice("invoice.payment_failed")
+	s.update(updated, func(st *state) { st.Status = "past_due" })
+}
+
+// Upgrade puts another price in place of the first item's and adds an item.
+func (s *Subscription) Upgrade(quantity int64) {
+	s.update(updated, func(st *state) {
+		first := &st.Items[0]
+		first.Price, first.Product, first.Amount = catalogue[1].Price, catalogue[1].Product, catalogue[1].Amount
+		first.Quantity = quantity
+		s.addItem(2, 1)
+	})
+}
+
+func (s *Subscription) addItem(price int, quantity int64) {
+	it := catalogue[price]
+	it.ID, it.Quantity, it.Created = s.account.id("si_", 14), quantity, s.account.Now
+	s.state.Items = append(s.state.Items, it)
+}
+
+// SetMetadata sets one key; an empty value removes it.
+func (s *Subscription) SetMetadata(key, value string) {
+	s.update(updated, func(st *state) {
+		st.Metadata[key] = value
+		if value == "" {
+			delete(st.Metadata, key)
+		}
+	})
+}
+
+// CancelAtPeriodEnd schedules the end, or takes it back.
+func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
+	s.update(updated, func(st *state) {
+		st.CancelAtPeriodEnd, st.CancelAt, st.CanceledAt, st.CancelReason = cancel, 0, 0, ""
+		if cancel {
+			st.CancelAt, st.CanceledAt, st.CancelReason = st.PeriodEnd, s.account.Now, "cancellation_requested"
+		}
+	})
+}
+
+// Delete ends it at once: status canceled.
+func (s *Subscription) Delete() {
+	s.update("customer.subscription.deleted", func(st *state) {
+		st.Status, st.EndedAt = "canceled", s.account.Now
+		if st.CanceledAt == 0 {
+			st.CanceledAt = s.account.Now
+		}
+	})
+}
+
+// invoice makes an event about the latest invoice.
+func (s *Subscription) invoice(eventType string) {
+	st := &s.state
+	var total int64
+	for _, it := range st.Items {
+		total += it.Amount * it.Quantity
+	}
+	o := object{
+		"id": st.LatestInvoice, "object": "invoice", "amount_due": total, "amount_paid": 0, "attempt_count": 1,
+		"attempted": true, "billing_reason": "subscription_cycle", "created": s.account.Now, "currency": "usd",
+		"customer": st.Customer, "livemode": false, "metadata": object{}, "period_start": st.PeriodStart,
+		"period_end": st.PeriodEnd, "status": "open", "subtotal": total, "total": total,
+	}
+	if eventType == "invoice.paid" {
+		o["amount_paid"], o["status"] = total, "paid"
+	}
+	if s.version == VersionBeforeBasil {
+		o["paid"], o["subscription"] = eventType == "invoice.paid", st.ID
+	} else {
+		o["parent"] = object{"type": "subscription_details", "quote_details": nil,
+			"subscription_details": object{"metadata": texts(st.Metadata), "subscription": st.ID}}
+	}
+	s.account.emit(eventType, s.version, o, nil)
+}

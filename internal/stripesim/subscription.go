@@ -1,0 +1,184 @@
+package stripesim
+
+import (
+	"maps"
+	"slices"
+)
+
+// Subscription is a subscription of the account as Stripe knows it. Its methods change it and make the
+// events of that change.
+type Subscription struct {
+	account *Account
+	version string
+	state   state
+}
+
+// state is a subscription, whatever the API version. Times are Unix seconds, 0 for null.
+type state struct {
+	ID, Customer, Status string
+	Created              int64
+	PeriodStart          int64
+	PeriodEnd            int64
+	TrialStart, TrialEnd int64
+	CancelAtPeriodEnd    bool
+	CancelAt, CanceledAt int64
+	EndedAt              int64
+	CancelReason         string
+	LatestInvoice        string
+	Metadata             map[string]string
+	Items                []item
+}
+
+type item struct {
+	ID, Price, Product string
+	Amount             int64 // cents a month
+	Quantity           int64
+	Created            int64
+}
+
+func (s state) clone() state {
+	s.Metadata = maps.Clone(s.Metadata)
+	s.Items = slices.Clone(s.Items)
+	return s
+}
+
+// ID is the subscription's id, sub_….
+func (s *Subscription) ID() string { return s.state.ID }
+
+// Customer is the id of the customer whose subscription it is, cus_….
+func (s *Subscription) Customer() string { return s.state.Customer }
+
+// Status is the subscription's status now.
+func (s *Subscription) Status() string { return s.state.Status }
+
+// Object is the subscription as Stripe's API gives it now.
+func (s *Subscription) Object() []byte { return marshal(s.render()) }
+
+func (s *Subscription) render() object {
+	st := &s.state
+	items := make([]any, len(st.Items))
+	for i := range st.Items {
+		items[i] = s.renderItem(&st.Items[i])
+	}
+	o := object{
+		"id":                                st.ID,
+		"object":                            "subscription",
+		"application":                       nil,
+		"application_fee_percent":           nil,
+		"automatic_tax":                     object{"enabled": false, "liability": nil},
+		"billing_cycle_anchor":              st.Created,
+		"cancel_at":                         null(st.CancelAt),
+		"cancel_at_period_end":              st.CancelAtPeriodEnd,
+		"canceled_at":                       null(st.CanceledAt),
+		"cancellation_details":              object{"comment": nil, "feedback": nil, "reason": nullText(st.CancelReason)},
+		"collection_method":                 "charge_automatically",
+		"created":                           st.Created,
+		"currency":                          "usd",
+		"customer":                          st.Customer,
+		"days_until_due":                    nil,
+		"default_payment_method":            nil,
+		"default_source":                    nil,
+		"default_tax_rates":                 []any{},
+		"description":                       nil,
+		"discounts":                         []any{},
+		"ended_at":                          null(st.EndedAt),
+		"invoice_settings":                  object{"account_tax_ids": nil, "issuer": object{"type": "self"}},
+		"items":                             object{"object": "list", "data": items, "has_more": false, "total_count": len(items), "url": "/v1/subscription_items?subscription=" + st.ID},
+		"latest_invoice":                    nullText(st.LatestInvoice),
+		"livemode":                          false,
+		"metadata":                          texts(st.Metadata),
+		"next_pending_invoice_item_invoice": nil,
+		"on_behalf_of":                      nil,
+		"pause_collection":                  nil,
+		"payment_settings":                  object{"payment_method_options": nil, "payment_method_types": nil, "save_default_payment_method": "off"},
+		"pending_invoice_item_interval":     nil,
+		"pending_setup_intent":              nil,
+		"pending_update":                    nil,
+		"schedule":                          nil,
+		"start_date":                        st.Created,
+		"status":                            st.Status,
+		"test_clock":                        nil,
+		"transfer_data":                     nil,
+		"trial_end":                         null(st.TrialEnd),
+		"trial_settings":                    object{"end_behavior": object{"missing_payment_method": "create_invoice"}},
+		"trial_start":                       null(st.TrialStart),
+	}
+	if s.version == VersionBeforeBasil {
+		s.renderOld(o)
+	}
+	return o
+}
+
+// renderOld adds what basil took away.
+func (s *Subscription) renderOld(o object) {
+	o["current_period_start"] = s.state.PeriodStart
+	o["current_period_end"] = s.state.PeriodEnd
+	o["billing_thresholds"] = nil
+	o["discount"] = nil
+	o["plan"], o["quantity"] = nil, nil
+	if len(s.state.Items) == 1 {
+		only := &s.state.Items[0]
+		o["plan"], o["quantity"] = renderPlan(only), only.Quantity
+	}
+}
+
+func (s *Subscription) renderItem(it *item) object {
+	o := object{
+		"id":           it.ID,
+		"object":       "subscription_item",
+		"created":      it.Created,
+		"discounts":    []any{},
+		"metadata":     object{},
+		"plan":         renderPlan(it),
+		"price":        renderPrice(it),
+		"quantity":     it.Quantity,
+		"subscription": s.state.ID,
+		"tax_rates":    []any{},
+	}
+	if s.version != VersionBeforeBasil {
+		o["current_period_start"] = s.state.PeriodStart
+		o["current_period_end"] = s.state.PeriodEnd
+	}
+	return o
+}
+
+func renderPlan(it *item) object {
+	return object{
+		"id": it.Price, "object": "plan", "active": true, "amount": it.Amount, "billing_scheme": "per_unit",
+		"currency": "usd", "interval": "month", "interval_count": 1, "livemode": false, "metadata": object{},
+		"nickname": nil, "product": it.Product, "tiers_mode": nil, "transform_usage": nil,
+		"trial_period_days": nil, "usage_type": "licensed",
+	}
+}
+
+func renderPrice(it *item) object {
+	return object{
+		"id": it.Price, "object": "price", "active": true, "billing_scheme": "per_unit", "currency": "usd",
+		"custom_unit_amount": nil, "livemode": false, "lookup_key": nil, "metadata": object{}, "nickname": nil,
+		"product": it.Product, "recurring": object{"interval": "month", "interval_count": 1, "usage_type": "licensed"},
+		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": nil, "type": "recurring",
+		"unit_amount": it.Amount,
+	}
+}
+
+func null(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}
+
+func nullText(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func texts(m map[string]string) object {
+	o := object{}
+	for key, value := range m {
+		o[key] = value
+	}
+	return o
+}
