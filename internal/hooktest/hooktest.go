@@ -1,0 +1,82 @@
+// Package hooktest runs a receiver on a test's own database and delivers to it over real HTTP.
+package hooktest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Secret signs what a Host is sent.
+const Secret = "whsec_of_a_test"
+
+// Host is a receiver behind an HTTP server.
+type Host struct {
+	Pool     *pgxpool.Pool
+	Receiver *webhooks.Receiver
+	Sender   *delivery.Sender
+	URL      string
+}
+
+// New starts a receiver on a database of its own. configure may change the defaults, and be nil.
+func New(tb testing.TB, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
+	tb.Helper()
+	return On(tb, pgtest.NewPool(tb), h, configure)
+}
+
+// On is New on a given pool.
+func On(tb testing.TB, pool *pgxpool.Pool, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
+	tb.Helper()
+	config := &webhooks.Config{Secrets: []string{Secret}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	if configure != nil {
+		configure(config)
+	}
+	receiver, err := webhooks.New(pool, h, config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := httptest.NewServer(receiver)
+	tb.Cleanup(server.Close)
+	sender := delivery.NewSender(server.URL, Secret, 64)
+	tb.Cleanup(sender.Close)
+	return &Host{pool, receiver, sender, server.URL}
+}
+
+// Send delivers a body, signed, and returns the reply.
+func (h *Host) Send(tb testing.TB, body []byte) delivery.Reply {
+	tb.Helper()
+	reply, err := h.Sender.Send(context.Background(), body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return reply
+}
+
+// Expect delivers a body and wants a status and, with a 200, an outcome.
+func (h *Host) Expect(tb testing.TB, body []byte, status int, outcome webhooks.Outcome) {
+	tb.Helper()
+	if reply := h.Send(tb, body); reply.Status != status || reply.Outcome() != outcome {
+		tb.Errorf("the reply is %s, want %d %s", reply, status, outcome)
+	}
+}
+
+// Event is an event's body around an object.
+func Event(id, eventType string, created int64, object string) []byte {
+	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2024-06-20","created":%d,"livemode":false,`+
+		`"data":{"object":%s},"type":%q}`, id, created, object, eventType)
+}
+
+// Count is how many rows of a table there are.
+func (h *Host) Count(tb testing.TB, table string) int {
+	tb.Helper()
+	return pgtest.Scan[int](tb, h.Pool, "SELECT count(*)::int FROM "+table)
+}

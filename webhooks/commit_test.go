@@ -1,0 +1,77 @@
+package webhooks_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// newCluster starts a cluster that no other test disturbs.
+func newCluster(t *testing.T, config pglocal.Config) (databaseURL string) {
+	t.Helper()
+	cluster, err := pglocal.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Stop() })
+	databaseURL = cluster.URL("postgres")
+	if err := migrate.Up(t.Context(), databaseURL, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	return databaseURL
+}
+
+// A COMMIT that waits for a synchronous standby is given up after CommitTimeout, without a cancel
+// request: a cancelled wait would leave it visible here and absent on the standby, and the retry would
+// be told that all is well.
+func TestCommitIsNotCancelled(t *testing.T) {
+	t.Parallel()
+	admin := pgtest.Connect(t, newCluster(t, pglocal.Config{}))
+	ctx := context.Background()
+	host := hooktest.On(t, admin, webhooks.NewHandlers(), func(c *webhooks.Config) {
+		c.CommitTimeout = 200 * time.Millisecond
+		c.AssumeMigrated = true
+	})
+	reload := func(names string) {
+		pgtest.Exec(t, admin, `ALTER SYSTEM SET synchronous_standby_names = '`+names+`'`)
+		pgtest.Exec(t, admin, `SELECT pg_reload_conf()`)
+	}
+	waiting := func() bool {
+		return pgtest.Scan[bool](t, admin, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`)
+	}
+	reload("a_standby_that_is_not_there")
+	for i := 0; !waiting(); i++ {
+		body := hooktest.Event("evt_"+string(rune('a'+i)), "test.event", 1, `{}`)
+		reply, err := host.Sender.Send(ctx, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Until the server has read its new setting, commits still succeed.
+		if reply.Status != 503 && reply.Status != 200 {
+			t.Fatalf("the reply is %s", reply)
+		}
+	}
+	// The request has been answered and the socket given up; had a cancel request gone out, the wait
+	// would be over. The visible rows are those of commits that were acknowledged, and no other.
+	acknowledged := host.Receiver.Stats().Deliveries["ignored"].Count
+	if n := host.Count(t, "stripe_webhook_events"); n != int(acknowledged) {
+		t.Errorf("%d events are visible, %d were acknowledged", n, acknowledged)
+	}
+	if !waiting() {
+		t.Error("the COMMIT no longer waits for its standby")
+	}
+	reload("")
+	for waiting() {
+		continue
+	}
+	if n := host.Count(t, "stripe_webhook_events"); n != int(acknowledged)+1 {
+		t.Errorf("%d events are visible in the end, %d were acknowledged", n, acknowledged)
+	}
+}
