@@ -60,14 +60,12 @@ func commitAnswer(pg *pgconn.PgConn) (verdict, err error) {
 	}
 }
 
-// abandon gives up the socket. Hijack takes it from pgx, which would otherwise send the cancel request.
+// abandon gives up the socket. Unlike what pgx does when a context ends, Close sends no cancel request.
 func abandon(pg *pgconn.PgConn, cause error) error {
 	var netErr net.Error
 	if errors.As(cause, &netErr) && netErr.Timeout() {
 		cause = errors.New("it was not answered in time")
 	}
-	if hijacked, err := pg.Hijack(); err == nil {
-		_ = hijacked.Conn.Close()
-	}
+	_ = pg.Close(context.Background())
 	return fmt.Errorf("%w: whether COMMIT succeeded is unknown: %w", ErrUnavailable, cause)
 }
