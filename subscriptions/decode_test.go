@@ -1,0 +1,175 @@
+package subscriptions_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const updatedType = "customer.subscription.updated"
+
+func newHost(t testing.TB, config *subscriptions.Config) *hooktest.Host {
+	t.Helper()
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, config)
+	return hooktest.New(t, h, nil)
+}
+
+func get(t testing.TB, host *hooktest.Host, id string) *subscriptions.Subscription {
+	t.Helper()
+	sub, err := subscriptions.New(host.Pool).Get(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
+}
+
+func at(seconds int64) *time.Time {
+	t := time.Unix(seconds, 0).UTC()
+	return &t
+}
+
+func n(n int64) *int64 { return &n }
+
+var noMetadata = map[string]string{}
+
+// The shapes that Stripe's versions give a subscription, and the row that each becomes.
+var shapes = []struct {
+	name, object string
+	want         subscriptions.Subscription
+}{
+	{"basil: the period is the items'", `{"id":"sub_1","object":"subscription","customer":"cus_1","status":"active","currency":"usd",
+		"created":100,"collection_method":"charge_automatically","cancel_at_period_end":false,"latest_invoice":"in_1","livemode":false,
+		"metadata":{"org":"7"},"trial_start":10,"trial_end":20,"items":{"data":[
+		{"id":"si_1","quantity":3,"current_period_start":100,"current_period_end":200,"metadata":{"k":"v"},"price":{"id":"price_1","product":"prod_1"}},
+		{"id":"si_2","quantity":0,"current_period_start":101,"current_period_end":201,"price":{"id":"price_2","product":{"id":"prod_2"}}}]}}`,
+		subscriptions.Subscription{ID: "sub_1", CustomerID: "cus_1", Status: "active", PriceID: "price_1", Quantity: n(3), Currency: "usd",
+			CurrentPeriodStart: at(100), CurrentPeriodEnd: at(200), TrialStart: at(10), TrialEnd: at(20), Created: at(100),
+			CollectionMethod: "charge_automatically", LatestInvoiceID: "in_1", Metadata: map[string]string{"org": "7"},
+			Items: []subscriptions.Item{
+				{ID: "si_1", PriceID: "price_1", ProductID: "prod_1", Quantity: n(3), CurrentPeriodStart: at(100), CurrentPeriodEnd: at(200), Metadata: map[string]string{"k": "v"}},
+				{ID: "si_2", PriceID: "price_2", ProductID: "prod_2", Quantity: n(0), CurrentPeriodStart: at(101), CurrentPeriodEnd: at(201), Metadata: noMetadata},
+			}}},
+	{"before basil: the period is the subscription's", `{"id":"sub_1","status":"active","current_period_start":100,"current_period_end":200,
+		"items":{"data":[{"id":"si_1","quantity":1,"price":{"id":"price_1","product":"prod_1"}}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "price_1", Quantity: n(1), CurrentPeriodStart: at(100), CurrentPeriodEnd: at(200), Metadata: noMetadata,
+			Items: []subscriptions.Item{{ID: "si_1", PriceID: "price_1", ProductID: "prod_1", Quantity: n(1), CurrentPeriodStart: at(100), CurrentPeriodEnd: at(200), Metadata: noMetadata}}}},
+	{"before 2020: plans, no prices", `{"id":"sub_1","status":"active","plan":{"id":"gold","product":"prod_1"},"quantity":2,
+		"items":{"data":[{"id":"si_1","plan":{"id":"gold","product":"prod_1"},"quantity":2}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "gold", Quantity: n(2), Metadata: noMetadata,
+			Items: []subscriptions.Item{{ID: "si_1", PriceID: "gold", ProductID: "prod_1", Quantity: n(2), Metadata: noMetadata}}}},
+	{"no items at all", `{"id":"sub_1","status":"active","plan":{"id":"gold"},"quantity":2}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "gold", Quantity: n(2), Metadata: noMetadata}},
+	{"several items, plan and quantity null", `{"id":"sub_1","status":"active","plan":null,"quantity":null,"items":{"data":[{"id":"si_1","price":{"id":"p1"}},{"id":"si_2","price":"p2"}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "p1", Metadata: noMetadata,
+			Items: []subscriptions.Item{{ID: "si_1", PriceID: "p1", Metadata: noMetadata}, {ID: "si_2", PriceID: "p2", Metadata: noMetadata}}}},
+	{"expanded, deleted customer; expanded invoice", `{"id":"sub_1","status":"canceled","customer":{"id":"cus_1","object":"customer","deleted":true},"latest_invoice":{"id":"in_1"}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "canceled", CustomerID: "cus_1", LatestInvoiceID: "in_1", Metadata: noMetadata}},
+	{"nulls", `{"id":"sub_1","status":"active","customer":null,"currency":null,"items":null,"metadata":null,"latest_invoice":null,"livemode":null,"cancel_at_period_end":null,"plan":null}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata}},
+	{"a status that nobody documents", `{"id":"sub_1","status":"suspended_by_moon"}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "suspended_by_moon", Metadata: noMetadata}},
+	{"livemode of its own", `{"id":"sub_1","status":"active","livemode":true}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Livemode: true, Metadata: noMetadata}},
+	{"text that PostgreSQL refuses", `{"id":"sub_1","status":"active","currency":"u\u0000d","metadata":{"a\u0000":"\ud800","n":1e9999,"o":{"x":[1]},"z":null}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Currency: "u\ufffdd",
+			Metadata: map[string]string{"a\ufffd": "\ufffd", "n": "1e9999", "o": `{"x":[1]}`, "z": "null"}}},
+	{"numbers in other clothes", `{"id":"sub_1","status":"active","quantity":2.0,"cancel_at":1e3}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Quantity: n(2), CancelAt: at(1000), Metadata: noMetadata}},
+	{"an item twice", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","quantity":1},{"id":"si_2"},{"id":"si_1","quantity":5}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Quantity: n(5), Metadata: noMetadata,
+			Items: []subscriptions.Item{{ID: "si_1", Quantity: n(5), Metadata: noMetadata}, {ID: "si_2", Metadata: noMetadata}}}},
+	{"long ago and far away", `{"id":"sub_1","status":"canceled","ended_at":0,"cancel_at":253402300799}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "canceled", EndedAt: at(0), CancelAt: at(253402300799), Metadata: noMetadata}},
+}
+
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	for _, c := range shapes {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var told *subscriptions.Subscription
+			host := newHost(t, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
+				told = c.After
+				return nil
+			}})
+			host.Expect(t, hooktest.Event("evt_1", updatedType, 1700000000, c.object), 200, webhooks.OutcomeProcessed)
+			stored := get(t, host, "sub_1")
+			c.want.LastEventID, c.want.LastEventCreatedAt = "evt_1", at(1700000000)
+			rowsOwn := cmpopts.IgnoreFields(subscriptions.Subscription{}, "Object", "CreatedAt", "UpdatedAt")
+			if diff := cmp.Diff(&c.want, stored, rowsOwn); diff != "" {
+				t.Errorf("the row (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(told, stored, cmpopts.IgnoreFields(subscriptions.Subscription{}, "Object")); diff != "" {
+				t.Errorf("what OnChange was told and what is stored (-told +stored):\n%s", diff)
+			}
+			// The same state again, under another event: nothing new.
+			host.Expect(t, hooktest.Event("evt_2", updatedType, 1700000001, c.object), 200, webhooks.OutcomeStale)
+		})
+	}
+}
+
+// What cannot be stored is refused with its field's name, never a 500 for ever.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	host := newHost(t, nil)
+	long := strings.Repeat("x", 256)
+	for i, c := range []struct{ object, reason string }{
+		{`{"status":"active"}`, "no id"},
+		{`{"id":"sub_1"}`, "no status"},
+		{`{"id":"sub_1","status":7}`, "not a string"},
+		{`{"id":"` + long + `","status":"active"}`, "id is longer than 255"},
+		{`{"id":"sub_1","status":"active","customer":"` + long + `"}`, "customer is longer than 255"},
+		{`{"id":"sub_1","status":"active","customer":5}`, "not a string"},
+		{`{"id":"sub_1","status":"active","quantity":1e30}`, "not a whole number"},
+		{`{"id":"sub_1","status":"active","quantity":1e9999}`, "not a whole number"},
+		{`{"id":"sub_1","status":"active","quantity":1.5}`, "not a whole number"},
+		{`{"id":"sub_1","status":"active","cancel_at":99999999999999}`, "not a time"},
+		{`{"id":"sub_1","status":"active","cancel_at":"tomorrow"}`, "not a whole number"},
+		{`{"id":"sub_1","status":"active","items":{"data":[{}]}}`, "items.data[0].id is missing"},
+		{`{"id":"sub_1","status":"active","items":{"data":[{"id":"` + long + `"}]}}`, "items.data[0].id is longer"},
+		{`{"id":"sub_1","status":"active","items":[]}`, "cannot unmarshal array"},
+		{`{"id":"sub_1","status":"active","metadata":"x"}`, "metadata"},
+		{`{"id":"cus_1","object":"customer","status":"active"}`, "not a subscription"},
+	} {
+		reply := host.Send(t, hooktest.Event(fmt.Sprintf("evt_%d", i), updatedType, 1, c.object))
+		if reply.Status != 400 || !strings.Contains(reply.String(), c.reason) {
+			t.Errorf("%.80s is answered %s, want 400 with %q", c.object, reply, c.reason)
+		}
+	}
+	host.Expect(t, []byte(`{"id":"evt_x","type":"customer.subscription.updated"}`), 400, "")
+	if rows := host.Count(t, "stripe_webhook_events"); rows != 0 {
+		t.Errorf("the ledger has %d rows", rows)
+	}
+}
+
+// Whatever a signed event carries, it is stored or refused: no input makes a 5xx.
+func FuzzStored(f *testing.F) {
+	for _, c := range shapes {
+		f.Add(c.object)
+	}
+	host := newHost(f, nil)
+	serial := 0
+	f.Fuzz(func(t *testing.T, object string) {
+		serial++
+		ev, err := webhooks.ParseEvent(hooktest.Event(fmt.Sprintf("evt_%d", serial), updatedType, int64(serial), object))
+		if err != nil {
+			t.Skip()
+		}
+		_, err = host.Receiver.Apply(context.Background(), ev)
+		if err != nil && !errors.Is(err, webhooks.ErrInvalidEvent) {
+			t.Errorf("%q: %v", object, err)
+		}
+	})
+}
