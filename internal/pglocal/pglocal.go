@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -143,7 +144,7 @@ func (c *Cluster) run(bin string, config Config, owner *owner) error {
 	for name, value := range settings(config, c.socket) {
 		args = append(args, "-c", name+"="+value)
 	}
-	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -191,9 +192,9 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(ctx, c.URL("postgres"))
+		err := c.ping(ctx)
 		if err == nil {
-			return conn.Close(ctx)
+			return nil
 		}
 		select {
 		case <-c.exited:
@@ -203,6 +204,24 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		case <-time.After(pollInterval):
 		}
 	}
+}
+
+// ping succeeds once the server that was started here answers: another one on the same folder, which
+// makes ours give up, would answer on the same socket.
+func (c *Cluster) ping(ctx context.Context) error {
+	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	pid, _, _ := strings.Cut(string(text), "\n")
+	if pid != strconv.Itoa(c.server.Process.Pid) {
+		return fmt.Errorf("process %s has the folder", pid)
+	}
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }
 
 func (c *Cluster) logTail() string {

@@ -1,0 +1,194 @@
+// Package tests holds the tests that drive stripeonce from outside: its program as a process, real
+// HTTP, real PostgreSQL, the real dbmate.
+package tests
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// patience bounds every wait for another process. It is no assertion on speed.
+const patience = 60 * time.Second
+
+var program string // the path of the stripeonce that is tested
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "stripeonce-tests-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "stripeonce")
+	if out, err := exec.Command("go", "build", "-o", program, "../cmd/stripeonce").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// environ is this process's environment without the settings of stripeonce, and with those given.
+func environ(settings ...string) []string {
+	var env []string
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		switch name {
+		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_MODE", "ADDR", "LOG_FORMAT", "LOG_LEVEL":
+		default:
+			env = append(env, entry)
+		}
+	}
+	return append(env, settings...)
+}
+
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
+}
+
+// run runs the program to its end.
+func run(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = env
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// server is a running `stripeonce serve`.
+type server struct {
+	cmd    *exec.Cmd
+	url    string // of the process, without a path
+	sender *delivery.Sender
+	mu     sync.Mutex
+	log    strings.Builder
+	ended  chan struct{}
+}
+
+var listening = regexp.MustCompile(`msg=listening url=(http://[^/]+)/`)
+
+// serve starts the program and waits until it listens.
+func serve(t *testing.T, env []string, args ...string) *server {
+	t.Helper()
+	s := &server{cmd: exec.Command(program, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...), ended: make(chan struct{})}
+	// Of two entries the last counts, so a caller may give another secret.
+	s.cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, env...)
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	found := make(chan string, 1)
+	go s.read(stderr, found)
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		<-s.ended
+	})
+	select {
+	case s.url = <-found:
+	case <-s.ended:
+		t.Fatalf("serve ended:\n%s", s.text())
+	case <-time.After(patience):
+		t.Fatalf("serve does not listen:\n%s", s.text())
+	}
+	s.sender = delivery.NewSender(s.url+"/webhooks/stripe", hooktest.Secret, 64)
+	t.Cleanup(s.sender.Close)
+	return s
+}
+
+func (s *server) read(stderr io.Reader, found chan<- string) {
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		s.mu.Lock()
+		s.log.WriteString(lines.Text() + "\n")
+		s.mu.Unlock()
+		if match := listening.FindStringSubmatch(lines.Text()); match != nil {
+			found <- match[1]
+		}
+	}
+	_ = s.cmd.Wait()
+	close(s.ended)
+}
+
+func (s *server) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// stop signals the process and returns its exit code.
+func (s *server) stop(t *testing.T, signal os.Signal) int {
+	t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.ended:
+		return s.cmd.ProcessState.ExitCode()
+	case <-time.After(patience):
+		t.Fatalf("serve does not stop:\n%s", s.text())
+		return -1
+	}
+}
+
+// expect delivers a body and wants a status and an outcome.
+func (s *server) expect(t *testing.T, body []byte, status int, outcome webhooks.Outcome) {
+	t.Helper()
+	reply, err := s.sender.Send(context.Background(), body)
+	if err != nil || reply.Status != status || reply.Outcome() != outcome {
+		t.Errorf("the reply is %s, %v, want %d %s", reply, err, status, outcome)
+	}
+}
+
+// get reads a page of the process.
+func (s *server) get(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get(s.url + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func subscriptionEvent(id string, created int64, status string) []byte {
+	return hooktest.Event(id, "customer.subscription.updated", created,
+		`{"id":"sub_1","object":"subscription","customer":"cus_1","status":"`+status+`","items":{"data":[{"id":"si_1","price":{"id":"price_1"}}]}}`)
+}

@@ -1,0 +1,186 @@
+package tests
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func TestServePages(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)))
+	s.expect(t, subscriptionEvent("evt_1", 1, "active"), 200, webhooks.OutcomeProcessed)
+	s.expect(t, subscriptionEvent("evt_1", 1, "active"), 200, webhooks.OutcomeDuplicate)
+	for path, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"/healthz":         {200, `"ok"`},
+		"/readyz":          {200, `"ready"`},
+		"/metrics":         {200, `stripeonce_deliveries_total{outcome="duplicate"} 1`},
+		"/webhooks/stripe": {405, `{"error":"only POST is allowed"}`},
+		"/elsewhere":       {404, `{"error":"Not Found"}`},
+	} {
+		if status, body := s.get(t, path); status != want.status || !strings.Contains(body, want.text) {
+			t.Errorf("%s is answered %d %s, want %d with %s", path, status, body, want.status, want.text)
+		}
+	}
+}
+
+// Without --migrate the program starts on a database that lacks our tables, says so, and serves as soon
+// as another process has migrated it.
+func TestServeOnAnUnmigratedDatabase(t *testing.T) {
+	t.Parallel()
+	env := environ("DATABASE_URL=" + pgtest.NewEmptyURL(t))
+	s := serve(t, env)
+	if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, "create_stripe_webhook_events") {
+		t.Errorf("/readyz is answered %d %s", status, body)
+	}
+	if status, _ := s.get(t, "/healthz"); status != 200 {
+		t.Errorf("/healthz is answered %d", status)
+	}
+	body := subscriptionEvent("evt_1", 1, "active")
+	s.expect(t, body, 503, "")
+	if r := run(t, env, "", "migrate"); r.code != 0 {
+		t.Fatal(r)
+	}
+	s.expect(t, body, 200, webhooks.OutcomeProcessed)
+	if status, body := s.get(t, "/readyz"); status != 200 {
+		t.Errorf("/readyz is answered %d %s", status, body)
+	}
+}
+
+// SIGTERM: what is under way is finished and answered, then the process ends with 0.
+func TestServeStopsGracefully(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewURL(t)
+	pool := pgtest.Connect(t, databaseURL)
+	s := serve(t, environ("DATABASE_URL="+databaseURL))
+	s.expect(t, subscriptionEvent("evt_1", 1, "active"), 200, webhooks.OutcomeProcessed)
+	lock, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `SELECT FROM subscriptions FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan delivery.Reply)
+	go func() {
+		reply, _ := s.sender.Send(context.Background(), subscriptionEvent("evt_2", 2, "past_due"))
+		answered <- reply
+	}()
+	await(t, func() bool {
+		return pgtest.Scan[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	})
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return strings.Contains(s.text(), "finishing the deliveries under way") })
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if reply := <-answered; reply.Outcome() != webhooks.OutcomeProcessed {
+		t.Errorf("the delivery under way is answered %s", reply)
+	}
+	<-s.ended
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit %d:\n%s", code, s.text())
+	}
+}
+
+func await(t *testing.T, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to pass")
+		}
+	}
+}
+
+// --local keeps its data over a restart, even one by kill -9, after which PostgreSQL stops by itself.
+func TestServeLocal(t *testing.T) {
+	t.Parallel()
+	dir := reachableDir(t)
+	body := subscriptionEvent("evt_1", 1, "active")
+	s := serve(t, environ(), "--local", "--data-dir", dir)
+	s.expect(t, body, 200, webhooks.OutcomeProcessed)
+	s.stop(t, syscall.SIGKILL)
+	await(t, func() bool {
+		_, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid"))
+		return os.IsNotExist(err)
+	})
+	s = serve(t, environ(), "--local", "--data-dir", dir)
+	s.expect(t, body, 200, webhooks.OutcomeDuplicate)
+	conn, err := pgx.Connect(t.Context(), "postgres://stripeonce@/stripeonce?host="+dir)
+	if err != nil {
+		t.Fatalf("psql's way in does not work: %v", err)
+	}
+	_ = conn.Close(t.Context())
+	if r := run(t, environ("STRIPE_WEBHOOK_SECRET=x"), "", "serve", "--local", "--data-dir", dir); r.code != 1 || !strings.Contains(r.stderr, "lock file") {
+		t.Errorf("a second one on the same folder: %s", r)
+	}
+	if code := s.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d:\n%s", code, s.text())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid")); !os.IsNotExist(err) {
+		t.Error("PostgreSQL is still up")
+	}
+}
+
+// reachableDir is a folder that the user PostgreSQL runs as can enter, where that is not ours.
+func reachableDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "stripeonce-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// A secret is rolled without a delivery refused: both are accepted meanwhile.
+func TestServeWithTwoSecrets(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET="+hooktest.Secret+", whsec_rolled"))
+	for secret, want := range map[string]int{hooktest.Secret: 200, "whsec_rolled": 200, "whsec_wrong": 400} {
+		sender := delivery.NewSender(s.url+"/webhooks/stripe", secret, 1)
+		if reply, err := sender.Send(t.Context(), subscriptionEvent("evt_"+secret, 1, "active")); err != nil || reply.Status != want {
+			t.Errorf("signed with %s, the reply is %s, %v, want %d", secret, reply, err, want)
+		}
+		sender.Close()
+	}
+}
+
+// The demo ends by itself, with 0, and leaves nothing behind.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	r := run(t, environ(), "", "demo")
+	if r.code != 0 || strings.Contains(r.stdout, "FAIL") || !strings.Contains(r.stdout, "ok    duplicates took no transaction id") {
+		t.Error(r)
+	}
+}
+
+func TestNoSecretInTheProcessList(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)))
+	out, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(s.cmd.Process.Pid)).CombinedOutput()
+	if err != nil {
+		t.Skipf("no ps: %v", err)
+	}
+	if strings.Contains(string(out), hooktest.Secret) || strings.Contains(string(out), "postgres://") {
+		t.Errorf("the process list shows %s", out)
+	}
+}
