@@ -63,7 +63,6 @@ Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.NoArgs,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w\nsee '%s --help'", err, cmd.CommandPath())

@@ -1,0 +1,123 @@
+package tests
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+)
+
+// Wrong use ends with 2 and says what to do; what fails ends with 1.
+func TestWrongUse(t *testing.T) {
+	t.Parallel()
+	const secret = "STRIPE_WEBHOOK_SECRET=whsec_1"
+	missing := filepath.Join(t.TempDir(), "missing.json")
+	for _, c := range []struct {
+		env    []string
+		args   string
+		code   int
+		reason string
+	}{
+		{nil, "sevre", 2, `unknown command "sevre"`},
+		{nil, "serve --adr x", 2, "unknown flag: --adr"},
+		{nil, "serve x", 2, "unknown command"},
+		{nil, "serve", 2, "STRIPE_WEBHOOK_SECRET is not set"},
+		{[]string{"STRIPE_WEBHOOK_SECRET= "}, "serve --local", 2, "STRIPE_WEBHOOK_SECRET is not set"},
+		{[]string{"STRIPE_WEBHOOK_SECRET=a,,b"}, "serve --local", 2, "empty entry"},
+		{[]string{secret}, "serve", 2, "no database: set DATABASE_URL, or try --local"},
+		{[]string{secret, "DATABASE_URL=postgres://h:x/"}, "serve", 2, "DATABASE_URL"},
+		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --migrate", 1, "connect to migrate"},
+		{[]string{secret, "STRIPE_MODE=sandbox"}, "serve --local", 2, `mode "sandbox": use live, test or any`},
+		{[]string{secret, "LOG_LEVEL=loud"}, "serve --local", 2, "use debug, info, warn or error"},
+		{[]string{secret, "LOG_FORMAT=xml"}, "serve --local", 2, "use text or json"},
+		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --addr nowhere", 1, "listen on nowhere"},
+		{nil, "migrate", 2, "DATABASE_URL is not set"},
+		{nil, "migrate status", 2, "DATABASE_URL is not set"},
+		{nil, "migrate rollback", 2, "DATABASE_URL is not set"},
+		{nil, "migrate up", 2, "unknown command"},
+		{nil, "send", 2, "requires at least 1 arg"},
+		{nil, "send x", 2, "STRIPE_WEBHOOK_SECRET is not set"},
+		{[]string{secret}, "send " + missing, 2, "no such file"},
+		{[]string{secret}, "send - --times 0", 2, "at least 1"},
+		{[]string{secret}, "send - --to nowhere", 2, "is not a URL"},
+		{[]string{secret}, "send - --to http://127.0.0.1:1/", 1, "connection refused"},
+		{nil, "demo --loud", 2, "unknown flag"},
+	} {
+		r := run(t, environ(c.env...), "{}", strings.Fields(c.args)...)
+		if all := r.stdout + r.stderr; r.code != c.code || !strings.Contains(all, c.reason) {
+			t.Errorf("%s %s: want exit %d and %q, got %s", c.env, c.args, c.code, c.reason, r)
+		}
+		if strings.Contains(r.stderr, "whsec_1") {
+			t.Errorf("%s: the error shows a secret: %s", c.args, r)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"demo", "--help"}, {"migrate", "--help"},
+		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}} {
+		r := run(t, environ(), "", args...)
+		if r.code != 0 || !strings.Contains(r.stdout, "Usage:") || len(args) > 1 && !strings.Contains(r.stdout, "Examples:") {
+			t.Errorf("%s: %s", args, r)
+		}
+	}
+}
+
+func TestMigrateCommands(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewEmptyURL(t)
+	env := environ("DATABASE_URL=" + databaseURL)
+	expect := func(code int, text string, args ...string) {
+		t.Helper()
+		if r := run(t, env, "", args...); r.code != code || !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("%s: want exit %d and %q, got %s", args, code, text, r)
+		}
+	}
+	expect(1, "migrations are missing", "migrate", "status")
+	expect(0, "applied  20261123000001_create_stripe_webhook_events.sql", "migrate")
+	expect(0, "applied", "migrate", "status")
+	expect(0, "Rolled back", "migrate", "rollback")
+	expect(1, "missing  2", "migrate", "status")
+	expect(0, "Applied", "migrate")
+	pgtest.Exec(t, pgtest.Connect(t, databaseURL), `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+		VALUES ('evt_1', 'a.b', 'processed', false)`)
+	var r result
+	for r = run(t, env, "", "migrate", "rollback"); r.code == 0; r = run(t, env, "", "migrate", "rollback") {
+		continue
+	}
+	if r.code != 2 || !strings.Contains(r.stderr, "would drop stripe_webhook_events: the table has rows: --force") {
+		t.Errorf("rollback of a table with rows: %s", r)
+	}
+	expect(0, "Rolled back", "migrate", "rollback", "--force")
+	expect(1, "no migration is applied", "migrate", "rollback")
+}
+
+func TestSend(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)))
+	env := environ("STRIPE_WEBHOOK_SECRET=" + hooktest.Secret)
+	file := filepath.Join(t.TempDir(), "event.json")
+	if err := os.WriteFile(file, subscriptionEvent("evt_1", 1, "active"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	to := s.url + "/webhooks/stripe"
+	r := run(t, env, "", "send", file, "--to", to, "--times", "20", "--concurrency", "5")
+	if r.code != 0 || strings.Count(r.stdout, `"duplicate"`) != 19 || strings.Count(r.stdout, `200 {"event_id":"evt_1","outcome":"processed"}`) != 1 {
+		t.Error(r)
+	}
+	r = run(t, env, string(subscriptionEvent("evt_2", 1, "active")), "send", "-", file, "--to", to)
+	if r.code != 0 || strings.Count(r.stdout, "200 ") != 2 || !strings.Contains(r.stdout, "evt_2") {
+		t.Error(r)
+	}
+	r = run(t, env, "{}", "send", "-", file, "--to", to)
+	if r.code != 1 || !strings.Contains(r.stderr, "1 of 2 deliveries") {
+		t.Error(r)
+	}
+	if strings.Contains(r.stdout+r.stderr, hooktest.Secret) {
+		t.Errorf("it shows the secret: %s", r)
+	}
+}
