@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -137,7 +138,7 @@ func TestConcurrentEventsOfOneSubscription(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := get(t, host, "sub_1").Metadata["n"]; got != fmt.Sprint(events-1) {
+	if got := get(t, host, "sub_1").Metadata["n"]; got != strconv.Itoa(events-1) {
 		t.Errorf("the last state is %s", got)
 	}
 	broken := pgtest.Scan[int](t, host.Pool, `SELECT count(*)::int FROM (
@@ -235,5 +236,26 @@ func TestReads(t *testing.T) {
 	}
 	if _, err := reader.Get(t.Context(), "sub_old"); !errors.Is(err, subscriptions.ErrNotFound) {
 		t.Errorf("Get of nothing gave %v", err)
+	}
+}
+
+// Every way in which pgx can send statements works, those for poolers in transaction mode too.
+func TestQueryExecModes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			h := webhooks.NewHandlers()
+			subscriptions.Register(h, nil)
+			host := hooktest.On(t, pgtest.Connect(t, pgtest.NewURL(t)+"&default_query_exec_mode="+mode), h, nil)
+			more := `,"metadata":{"a":"b"},"current_period_start":5,"items":{"data":[{"id":"si_1","quantity":2}]}`
+			host.Expect(t, hooktest.Event("evt_1", "customer.subscription.created", 1, object("active", more)), 200, webhooks.OutcomeProcessed)
+			host.Expect(t, hooktest.Event("evt_1", "customer.subscription.created", 1, object("active", more)), 200, webhooks.OutcomeDuplicate)
+			host.Expect(t, hooktest.Event("evt_2", "customer.subscription.updated", 2, object("unpaid", more)), 200, webhooks.OutcomeProcessed)
+			sub := get(t, host, "sub_1")
+			if list, err := subscriptions.New(host.Pool).ListByCustomer(t.Context(), "cus_1"); err != nil || len(list) != 1 || sub.Metadata["a"] != "b" {
+				t.Errorf("the row is %+v, the list %v, %v", sub, list, err)
+			}
+		})
 	}
 }

@@ -30,7 +30,7 @@ func dbmate(t *testing.T) string {
 		return path
 	}
 	path = filepath.Join(t.TempDir(), "dbmate")
-	build := exec.Command("go", "build", "-o", path, "github.com/amacneil/dbmate/v2")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/amacneil/dbmate/v2")
 	build.Dir = "../tools"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build dbmate: %v\n%s", err, out)

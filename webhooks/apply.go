@@ -26,14 +26,15 @@ const (
 type Outcome string
 
 const (
-	// OutcomeProcessed: it took effect. Final.
+	// OutcomeProcessed is the outcome of an event that took effect. Final.
 	OutcomeProcessed Outcome = "processed"
-	// OutcomeStale: only projections ran, and they changed nothing. Final.
+	// OutcomeStale is that of an event for which only projections ran, and changed nothing. Final.
 	OutcomeStale Outcome = "stale"
-	// OutcomeIgnored: nothing is registered for it, or it is of the other mode. Provisional: if it comes
-	// again and would now be applied, it is.
+	// OutcomeIgnored is that of an event that nothing is registered for, or of the other mode.
+	// Provisional: if it comes again and would now be applied, it is.
 	OutcomeIgnored Outcome = "ignored"
-	// OutcomeDuplicate: it is in the ledger already, and nothing was written. Never in the ledger.
+	// OutcomeDuplicate is that of an event that is in the ledger already: nothing was written. It is
+	// never in the ledger itself.
 	OutcomeDuplicate Outcome = "duplicate"
 )
 

@@ -59,7 +59,7 @@ func (a *Account) id(prefix string, letters int) string {
 type object = map[string]any
 
 // emit makes an event about an object. previous is nil but for updates.
-func (a *Account) emit(eventType, version string, about, previous object) *Event {
+func (a *Account) emit(eventType, version string, about, previous object) {
 	data := object{"object": about}
 	if previous != nil {
 		data["previous_attributes"] = previous
@@ -78,7 +78,6 @@ func (a *Account) emit(eventType, version string, about, previous object) *Event
 		"type":             eventType,
 	})
 	a.Events = append(a.Events, ev)
-	return ev
 }
 
 // marshal renders as Stripe does, indented by two spaces.

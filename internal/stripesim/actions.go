@@ -39,7 +39,7 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 }
 
 // update changes the state and makes the event of it, with previous_attributes.
-func (s *Subscription) update(eventType string, change func(*state)) *Event {
+func (s *Subscription) update(eventType string, change func(*state)) {
 	before := s.render()
 	s.state = s.state.clone()
 	change(&s.state)
@@ -48,7 +48,7 @@ func (s *Subscription) update(eventType string, change func(*state)) *Event {
 	if eventType == updated {
 		previous = difference(before, after)
 	}
-	return s.account.emit(eventType, s.version, after, previous)
+	s.account.emit(eventType, s.version, after, previous)
 }
 
 const updated = "customer.subscription.updated"

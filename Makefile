@@ -1,0 +1,77 @@
+# `make` lists the targets. Each works as the first command on a fresh machine with Go, git, make and a
+# C compiler; tools are built into .bin from tools/go.mod, so that importers never see them.
+
+BIN := $(CURDIR)/.bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: postgres build ## See it at work on this machine: no account, no network
+	@$(BIN)/stripeonce demo
+
+.PHONY: run
+run: postgres build ## Serve with a private PostgreSQL, with a signing secret made for it
+	@secret=$${STRIPE_WEBHOOK_SECRET:-whsec_$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}; \
+	echo "Deliver to it from another terminal with"; \
+	echo "  STRIPE_WEBHOOK_SECRET=$$secret .bin/stripeonce send FILE…"; \
+	STRIPE_WEBHOOK_SECRET=$$secret exec $(BIN)/stripeonce serve --local
+
+.PHONY: build
+build: ## Build the program, .bin/stripeonce
+	@go build -buildvcs=false -o $(BIN)/stripeonce ./cmd/stripeonce
+
+.PHONY: test
+test: postgres $(BIN)/dbmate ## Run every test, each on its own database in a private PostgreSQL
+	go test ./...
+
+.PHONY: race
+race: postgres $(BIN)/dbmate ## Run every test under the race detector
+	go test -race ./...
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
+	go test -run '^$$' -fuzz FuzzParseEvent -fuzztime $(FUZZTIME) ./webhooks
+	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZTIME) ./webhooks
+	go test -run '^$$' -fuzz FuzzJSON -fuzztime $(FUZZTIME) ./internal/storable
+	go test -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME) ./subscriptions
+
+.PHONY: bench
+bench: postgres ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Check style, and that imports point one way
+	go mod tidy -diff
+	go vet ./...
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: generate
+generate: $(BIN)/sqlc ## Compile schema and queries into db with sqlc
+	$(BIN)/sqlc generate
+
+.PHONY: up
+up: $(BIN)/dbmate ## Apply the migrations to DATABASE_URL with dbmate
+	$(BIN)/dbmate up
+
+.PHONY: down
+down: $(BIN)/dbmate ## Undo the newest migration of DATABASE_URL with dbmate
+	$(BIN)/dbmate down
+
+.PHONY: postgres
+postgres:
+	@tools/ensure-postgres
+
+$(BIN)/dbmate: PACKAGE := github.com/amacneil/dbmate/v2
+$(BIN)/sqlc: PACKAGE := github.com/sqlc-dev/sqlc/cmd/sqlc
+$(BIN)/golangci-lint: PACKAGE := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building $(@F), which takes minutes the first time"
+	@mkdir -p $(BIN)
+	@cd tools && go build -buildvcs=false -o $@ $(PACKAGE)
+	@touch $@

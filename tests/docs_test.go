@@ -1,0 +1,75 @@
+package tests
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
+
+// flat is code without its indentation and empty lines.
+func flat(code string) string {
+	var lines []string
+	for line := range strings.Lines(code) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Every block of Go in the documents stands, word for word, in code that is compiled.
+func TestCodeInDocuments(t *testing.T) {
+	t.Parallel()
+	var compiled strings.Builder
+	err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			text, err := os.ReadFile(path)
+			compiled.WriteString(flat(string(text)) + "\n")
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents, _ := filepath.Glob("../docs/*.md")
+	blocks := 0
+	for _, document := range append(documents, "../README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range goBlock.FindAllStringSubmatch(string(text), -1) {
+			blocks++
+			if !strings.Contains(compiled.String(), flat(match[1])) {
+				t.Errorf("%s: this is in no Go file:\n%s", document, match[1])
+			}
+		}
+	}
+	if blocks == 0 {
+		t.Error("the documents show no code")
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+// Links between the documents lead somewhere.
+func TestLinksInDocuments(t *testing.T) {
+	t.Parallel()
+	documents, _ := filepath.Glob("../docs/*.md")
+	for _, document := range append(documents, "../README.md", "../CHANGELOG.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(document), match[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", document, match[1])
+			}
+		}
+	}
+}
