@@ -45,6 +45,9 @@ func TestWrongUse(t *testing.T) {
 		{[]string{secret}, "send - --to nowhere", 2, "is not a URL"},
 		{[]string{secret}, "send - --to http://127.0.0.1:1/", 1, "connection refused"},
 		{nil, "demo --loud", 2, "unknown flag"},
+		{nil, "demo --storm thunder", 2, "use mild, default or wild"},
+		{nil, "demo --subscriptions 0", 2, "at least 1"},
+		{nil, "demo --receiver right", 2, "use one of"},
 	} {
 		r := run(t, environ(c.env...), "{}", strings.Fields(c.args)...)
 		if all := r.stdout + r.stderr; r.code != c.code || !strings.Contains(all, c.reason) {

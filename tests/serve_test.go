@@ -164,15 +164,6 @@ func TestServeWithTwoSecrets(t *testing.T) {
 	}
 }
 
-// The demo ends by itself, with 0, and leaves nothing behind.
-func TestDemo(t *testing.T) {
-	t.Parallel()
-	r := run(t, environ(), "", "demo")
-	if r.code != 0 || strings.Contains(r.stdout, "FAIL") || !strings.Contains(r.stdout, "ok    duplicates took no transaction id") {
-		t.Error(r)
-	}
-}
-
 func TestNoSecretInTheProcessList(t *testing.T) {
 	t.Parallel()
 	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)))

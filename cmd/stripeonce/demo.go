@@ -1,25 +1,54 @@
 package main
 
 import (
+	"os"
+	"strings"
+
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/pook/stripeonce/internal/demo"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/internal/wrong"
 )
 
 func newDemo() *cobra.Command {
-	var keep bool
+	config := demo.Config{}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show it at work on this machine: no account, no network",
-		Long: `Starts a private PostgreSQL and the receiver, lets a simulated Stripe deliver the
-life of a subscription with concurrent copies, and checks every row. It ends by
-itself, with 0 only if everything held.`,
-		Example: "  stripeonce demo\n  stripeonce demo --keep",
-		Args:    args(cobra.NoArgs),
+		Long: `Starts a private PostgreSQL and the receiver. A simulated Stripe delivers the events
+of hundreds of subscriptions out of order, with duplicates, with copies at the same
+instant, and again whatever fails. Then every row is compared with Stripe's truth.
+It ends by itself, with 0 only if everything held.
+
+--receiver delivers to a receiver that is wrong on purpose instead, as they are often
+written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(), ", ") + `.`,
+		Example: `  stripeonce demo
+  stripeonce demo --storm wild --seed 7 --for 30s
+  stripeonce demo --receiver last-writer-wins`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo.Run(cmd.Context(), demo.Config{Out: cmd.OutOrStdout(), Keep: keep})
+			if _, err := stripesim.NamedStorm(config.Storm); err != nil {
+				return usage("%w", err)
+			}
+			if config.Subscriptions < 1 {
+				return usage("--subscriptions must be at least 1")
+			}
+			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
+				return usage("%w", err)
+			}
+			config.Out = cmd.OutOrStdout()
+			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))
+			return demo.Run(cmd.Context(), config)
 		},
 	}
-	cmd.Flags().BoolVar(&keep, "keep", false, "leave the receiver up until Ctrl-C")
+	flags := cmd.Flags()
+	flags.BoolVar(&config.Keep, "keep", false, "leave the receiver up until Ctrl-C")
+	flags.Uint64Var(&config.Seed, "seed", demo.DefaultSeed, "the `number` that decides everything the simulated Stripe does")
+	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "how `many` subscriptions live in one wave")
+	flags.DurationVar(&config.For, "for", 0, "go on with wave after wave for so `long`, such as 30s")
+	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "mild, `default` or wild")
+	flags.StringVar(&config.Receiver, "receiver", "", "deliver to a receiver that is wrong in this `way`")
 	return cmd
 }

@@ -1,5 +1,5 @@
 // Package demo shows stripeonce at work on this machine: a private PostgreSQL, the receiver, and a
-// simulated Stripe that delivers every event more than once.
+// simulated Stripe that delivers in disorder, with copies, and again whatever fails.
 package demo
 
 import (
@@ -7,27 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"os"
-	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pook/stripeonce/internal/delivery"
-	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/stripesim"
-	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/subscriptions"
-	"github.com/pook/stripeonce/webhooks"
+)
+
+// The defaults of Config.
+const (
+	DefaultSeed          = 1
+	DefaultSubscriptions = 400
+	DefaultStorm         = "default"
 )
 
 const (
-	database = "stripeonce"
-	secret   = "whsec_demo_of_stripeonce"
-	copies   = 3 // of each event at the same instant
+	concurrency = 24  // entries of the plan under way at once
+	resent      = 300 // events that are delivered once more while PostgreSQL counts what is written
 )
 
 // ErrCheck is returned when a check did not hold.
@@ -36,197 +32,121 @@ var ErrCheck = errors.New("a check did not hold")
 // Config configures the demo.
 type Config struct {
 	Out io.Writer
+	// Live shows progress by rewriting a line: for terminals.
+	Live bool
 	// Keep leaves the receiver up until the context ends.
 	Keep bool
+	// Seed decides everything that the simulated Stripe does.
+	Seed uint64
+	// Subscriptions is how many live in one wave of the storm.
+	Subscriptions int
+	// For goes on with wave after wave for so long. 0: one wave.
+	For time.Duration
+	// Storm is mild, default or wild.
+	Storm string
+	// Receiver is stripeonce's if empty, else one of package wrong.
+	Receiver string
 }
 
 // Run runs the demo and returns ErrCheck if anything did not hold.
 func Run(ctx context.Context, config Config) error {
-	d := &demo{out: config.Out}
-	defer d.stop()
-	if err := d.start(ctx); err != nil {
+	storm, err := stripesim.NamedStorm(config.Storm)
+	if err != nil {
 		return err
 	}
-	err := d.show(ctx)
+	d := &demo{Config: config, storm: storm}
+	d.account = stripesim.New(config.Seed, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	d.printf("Starting a private PostgreSQL and the receiver …\n")
+	if d.host, err = startHost(ctx, config.Receiver); err != nil {
+		return err
+	}
+	defer d.host.stop()
+	err = d.run(ctx)
 	if config.Keep && ctx.Err() == nil {
-		d.printf("\nThe receiver stays up at %s, its database at\n  %s\nCtrl-C ends both.\n", d.url, d.cluster.URL(database))
+		d.printf("\nThe receiver stays up at %s, its database at\n  %s\nCtrl-C ends both.\n", d.host.url, d.host.databaseURL)
 		<-ctx.Done()
 	}
 	return err
 }
 
 type demo struct {
-	out     io.Writer
-	cluster *pglocal.Cluster
-	pool    *pgxpool.Pool
-	url     string
-	stops   []func()
+	Config
+	storm   stripesim.Storm
+	account *stripesim.Account
+	host    *host
+	shape   stripesim.Shape
+	took    time.Duration
+	story   story
 }
 
-func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
 
-func (d *demo) stop() {
-	for i := len(d.stops) - 1; i >= 0; i-- {
-		d.stops[i]()
-	}
-}
-
-func (d *demo) start(ctx context.Context) error {
-	d.printf("Starting a private PostgreSQL and the receiver …\n")
-	var err error
-	// Nothing else may write, so that what a duplicate writes can be counted.
-	quiet := map[string]string{"autovacuum": "off", "wal_level": "minimal", "max_wal_senders": "0"}
-	if d.cluster, err = pglocal.Start(ctx, pglocal.Config{Settings: quiet}); err != nil {
-		return err
-	}
-	d.stops = append(d.stops, func() { _ = d.cluster.Stop() })
-	if err := d.cluster.CreateDatabase(ctx, database); err != nil {
-		return err
-	}
-	if err := migrate.Up(ctx, d.cluster.URL(database), io.Discard); err != nil {
-		return err
-	}
-	if d.pool, err = pgxpool.New(ctx, d.cluster.URL(database)); err != nil {
-		return err
-	}
-	d.stops = append(d.stops, d.pool.Close)
-	return d.serve(ctx)
-}
-
-func (d *demo) serve(ctx context.Context) error {
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	receiver, err := webhooks.New(d.pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: logger})
-	if err != nil {
-		return err
-	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	d.url = "http://" + listener.Addr().String() + server.WebhookPath
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.New(receiver, logger).Serve(ctx, listener)
-	}()
-	d.stops = append(d.stops, func() {
-		cancel()
-		<-done
-	})
-	return nil
-}
-
-// life is a dozen events of one subscription.
-func life() *stripesim.Account {
-	account := stripesim.New(1, time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC))
-	sub := account.Subscribe(stripesim.VersionBasil)
-	for _, step := range []func(){
-		sub.Activate, sub.Renew, func() { sub.Upgrade(5) }, sub.FailPayment, sub.Activate,
-		func() { sub.CancelAtPeriodEnd(true) }, sub.Delete,
-	} {
-		account.Wait(24 * time.Hour)
-		step()
-	}
-	return account
-}
-
-func (d *demo) show(ctx context.Context) error {
-	account := life()
-	d.printf("\nThe life of one subscription: %d events, each delivered %d times at the same instant.\n\n", len(account.Events), copies)
-	sender := delivery.NewSender(d.url, secret, copies)
+func (d *demo) run(ctx context.Context) error {
+	sender := delivery.NewSender(d.host.url, secret, 4*concurrency)
 	defer sender.Close()
-	for _, ev := range account.Events {
-		outcomes, err := deliver(ctx, sender, ev)
-		if err != nil {
+	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, Observe: d.story.note}
+	if err := d.deliver(ctx, deliverer); err != nil {
+		return err
+	}
+	d.printStory()
+	d.printTally(deliverer.Tally())
+	wrote, err := d.resend(ctx, sender)
+	if err != nil {
+		return err
+	}
+	findings, err := judge.Judge(ctx, d.host.pool, d.account)
+	if err != nil {
+		return err
+	}
+	if n := deliverer.Tally().GivenUp; n > 0 {
+		findings = append(findings, judge.Finding{Check: checkAnswered, What: "deliveries given up", Want: 0, Got: n})
+	}
+	return d.report(append(findings, wrote...))
+}
+
+// deliver lets waves of subscriptions live and delivers their events, until the time is over.
+func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) error {
+	start := time.Now()
+	for wave := uint64(0); wave == 0 || time.Since(start) < d.For; wave++ {
+		events := d.account.Live(stripesim.Life{Subscriptions: d.Subscriptions})
+		plan := d.storm.Plan(d.Seed+wave, events)
+		d.shape = d.shape.Add(stripesim.Measure(plan))
+		if wave == 0 {
+			d.story.choose(d.account)
+			d.printPlan()
+		}
+		if err := d.watch(ctx, deliverer, plan); err != nil {
 			return err
 		}
-		d.printf("  %-31s %v\n", ev.Type, outcomes)
 	}
-	d.printf("\nThen everything once more, while PostgreSQL counts what is written.\n")
-	before, err := d.written(ctx)
-	if err != nil {
-		return err
-	}
-	for _, ev := range account.Events {
-		if _, err := deliver(ctx, sender, ev); err != nil {
-			return err
-		}
-	}
-	after, err := d.written(ctx)
-	if err != nil {
-		return err
-	}
-	return d.check(ctx, account, before, after)
-}
-
-// deliver posts copies of an event at the same instant and returns their outcomes.
-func deliver(ctx context.Context, sender *delivery.Sender, ev *stripesim.Event) ([]webhooks.Outcome, error) {
-	var wg sync.WaitGroup
-	outcomes := make([]webhooks.Outcome, copies)
-	errs := make([]error, copies)
-	for i := range copies {
-		wg.Go(func() {
-			reply, err := sender.Send(ctx, ev.Body)
-			if outcomes[i], errs[i] = reply.Outcome(), err; err == nil && !reply.OK() {
-				errs[i] = fmt.Errorf("%s was answered %s", ev.ID, reply)
-			}
-		})
-	}
-	wg.Wait()
-	return outcomes, errors.Join(errs...)
-}
-
-// written is how far PostgreSQL has come in transaction ids and in its write-ahead log.
-type written struct {
-	NextXID int64
-	WAL     int64
-}
-
-func (d *demo) written(ctx context.Context) (w written, err error) {
-	err = d.pool.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-		(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&w.NextXID, &w.WAL)
-	return w, err
-}
-
-func (d *demo) check(ctx context.Context, account *stripesim.Account, before, after written) error {
-	truth := account.Subscriptions[0]
-	var events, rows int
-	err := d.pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM stripe_webhook_events), (SELECT count(*) FROM subscriptions)`).
-		Scan(&events, &rows)
-	if err != nil {
-		return err
-	}
-	row, err := subscriptions.New(d.pool).Get(ctx, truth.ID())
-	if err != nil {
-		return err
-	}
-	d.printf("\nWhat PostgreSQL holds now:\n")
-	d.printf("  subscription %s  customer %s  status %s  price %s  quantity %d  items %d\n\n",
-		row.ID, row.CustomerID, row.Status, row.PriceID, *row.Quantity, len(row.Items))
-	ok := true
-	for _, check := range []struct {
-		what string
-		held bool
-		seen any
-	}{
-		{fmt.Sprintf("each of the %d events is in the ledger once", len(account.Events)), events == len(account.Events), events},
-		{"there is one subscription", rows == 1, rows},
-		{"its status is Stripe's, " + truth.Status(), string(row.Status) == truth.Status(), row.Status},
-		{"duplicates took no transaction id", before.NextXID == after.NextXID, after.NextXID - before.NextXID},
-		{"duplicates wrote nothing to the write-ahead log", before.WAL == after.WAL, after.WAL - before.WAL},
-	} {
-		mark := "ok  "
-		if !check.held {
-			ok, mark = false, "FAIL"
-		}
-		d.printf("  %s  %s (%v)\n", mark, check.what, check.seen)
-	}
-	if !ok {
-		return ErrCheck
-	}
+	d.took = time.Since(start)
 	return nil
+}
+
+// resend delivers events once more, while nothing else happens, and finds what PostgreSQL wrote.
+func (d *demo) resend(ctx context.Context, sender *delivery.Sender) ([]judge.Finding, error) {
+	before, err := d.host.written(ctx)
+	if err != nil {
+		return nil, err
+	}
+	again := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency}
+	var plan []stripesim.Delivery
+	for _, ev := range d.account.Events[:min(resent, len(d.account.Events))] {
+		plan = append(plan, stripesim.Delivery{Event: ev, Times: 2})
+	}
+	if err := again.Deliver(ctx, plan); err != nil {
+		return nil, err
+	}
+	after, err := d.host.written(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var findings []judge.Finding
+	if n := after.nextXID - before.nextXID; n != 0 {
+		findings = append(findings, judge.Finding{Check: checkWrites, What: "transaction ids taken by duplicates", Want: 0, Got: n})
+	}
+	if n := after.wal - before.wal; n != 0 {
+		findings = append(findings, judge.Finding{Check: checkWrites, What: "bytes that duplicates added to the write-ahead log", Want: 0, Got: n})
+	}
+	return findings, nil
 }

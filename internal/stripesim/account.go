@@ -32,7 +32,9 @@ type Event struct {
 	Type     string
 	Created  int64
 	ObjectID string
-	Body     []byte
+	// SubscriptionID is the subscription that the event is about, directly or through its invoice.
+	SubscriptionID string
+	Body           []byte
 }
 
 // New returns an account without subscriptions, whose clock stands at start. Two accounts of one seed
@@ -58,18 +60,18 @@ func (a *Account) id(prefix string, letters int) string {
 // object is a Stripe object as JSON decodes it.
 type object = map[string]any
 
-// emit makes an event about an object. previous is nil but for updates.
-func (a *Account) emit(eventType, version string, about, previous object) {
+// emit makes an event of a subscription about an object. previous is nil but for updates.
+func (a *Account) emit(s *Subscription, eventType string, about, previous object) {
 	data := object{"object": about}
 	if previous != nil {
 		data["previous_attributes"] = previous
 	}
-	ev := &Event{ID: a.id("evt_1", 23), Type: eventType, Created: a.Now}
+	ev := &Event{ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID}
 	ev.ObjectID, _ = about["id"].(string)
 	ev.Body = marshal(object{
 		"id":               ev.ID,
 		"object":           "event",
-		"api_version":      version,
+		"api_version":      s.version,
 		"created":          ev.Created,
 		"data":             data,
 		"livemode":         false,

@@ -34,7 +34,7 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	s.addItem(0, 1)
 	s.state.LatestInvoice = a.id("in_1", 23)
 	a.Subscriptions = append(a.Subscriptions, s)
-	a.emit("customer.subscription.created", version, s.render(), nil)
+	a.emit(s, "customer.subscription.created", s.render(), nil)
 	return s
 }
 
@@ -48,7 +48,7 @@ func (s *Subscription) update(eventType string, change func(*state)) {
 	if eventType == updated {
 		previous = difference(before, after)
 	}
-	s.account.emit(eventType, s.version, after, previous)
+	s.account.emit(s, eventType, after, previous)
 }
 
 const updated = "customer.subscription.updated"
@@ -90,6 +90,51 @@ func (s *Subscription) addItem(price int, quantity int64) {
 	it := catalogue[price]
 	it.ID, it.Quantity, it.Created = s.account.id("si_", 14), quantity, s.account.Now
 	s.state.Items = append(s.state.Items, it)
+}
+
+// SetQuantity sets the first item's quantity, which may be 0.
+func (s *Subscription) SetQuantity(quantity int64) {
+	s.update(updated, func(st *state) { st.Items[0].Quantity = quantity })
+}
+
+// AddItem adds one more item, of the last price.
+func (s *Subscription) AddItem() {
+	s.update(updated, func(*state) { s.addItem(3, 2) })
+}
+
+// RemoveItem takes away the last item, unless it is the only one.
+func (s *Subscription) RemoveItem() {
+	if len(s.state.Items) == 1 {
+		return
+	}
+	s.update(updated, func(st *state) { st.Items = st.Items[:len(st.Items)-1] })
+}
+
+// Expire is the end of one whose first payment never came: status incomplete_expired.
+func (s *Subscription) Expire() {
+	s.update(updated, func(st *state) { st.Status, st.EndedAt = "incomplete_expired", s.account.Now })
+}
+
+// MarkUnpaid gives up on the payment without ending the subscription.
+func (s *Subscription) MarkUnpaid() {
+	s.update(updated, func(st *state) { st.Status = "unpaid" })
+}
+
+// Pause is the end of a trial without a payment method. Stripe tells of it twice.
+func (s *Subscription) Pause() {
+	s.update(updated, func(st *state) { st.Status = "paused" })
+	s.update("customer.subscription.paused", func(*state) {})
+}
+
+// Resume takes it up again. Stripe tells of it twice.
+func (s *Subscription) Resume() {
+	s.update(updated, func(st *state) { st.Status = "active" })
+	s.update("customer.subscription.resumed", func(*state) {})
+}
+
+// RemindOfTrialEnd tells of the trial's end three days ahead; nothing changes.
+func (s *Subscription) RemindOfTrialEnd() {
+	s.update("customer.subscription.trial_will_end", func(*state) {})
 }
 
 // SetMetadata sets one key; an empty value removes it.
@@ -144,5 +189,5 @@ func (s *Subscription) invoice(eventType string) {
 		o["parent"] = object{"type": "subscription_details", "quote_details": nil,
 			"subscription_details": object{"metadata": texts(st.Metadata), "subscription": st.ID}}
 	}
-	s.account.emit(eventType, s.version, o, nil)
+	s.account.emit(s, eventType, o, nil)
 }

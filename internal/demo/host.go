@@ -1,0 +1,177 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const (
+	database = "stripeonce"
+	secret   = "whsec_demo_of_stripeonce"
+	// failOneIn is how many events there are to one whose first delivery fails.
+	failOneIn = 20
+)
+
+// host is the private PostgreSQL and the receiver on it.
+type host struct {
+	databaseURL string
+	url         string
+	pool        *pgxpool.Pool
+	stops       []func()
+}
+
+func (h *host) stop() {
+	for i := len(h.stops) - 1; i >= 0; i-- {
+		h.stops[i]()
+	}
+}
+
+func startHost(ctx context.Context, receiver string) (h *host, err error) {
+	h = &host{}
+	defer func() {
+		if err != nil {
+			h.stop()
+		}
+	}()
+	if err := h.startDatabase(ctx); err != nil {
+		return nil, err
+	}
+	if receiver == "" {
+		return h, h.serveStripeonce(ctx)
+	}
+	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
+		return nil, err
+	}
+	handler, err := wrong.Handler(receiver, h.pool)
+	if err != nil {
+		return nil, err
+	}
+	return h, h.serve(ctx, func(ctx context.Context, listener net.Listener) error {
+		s := &http.Server{Handler: handler, ReadHeaderTimeout: server.StopTimeout}
+		go func() {
+			<-ctx.Done()
+			_ = s.Close()
+		}()
+		return s.Serve(listener)
+	})
+}
+
+func (h *host) startDatabase(ctx context.Context) error {
+	// Nothing else may write, so that what a duplicate writes can be counted.
+	quiet := map[string]string{"autovacuum": "off", "wal_level": "minimal", "max_wal_senders": "0"}
+	cluster, err := pglocal.Start(ctx, pglocal.Config{Settings: quiet})
+	if err != nil {
+		return err
+	}
+	h.stops = append(h.stops, func() { _ = cluster.Stop() })
+	if err := cluster.CreateDatabase(ctx, database); err != nil {
+		return err
+	}
+	h.databaseURL = cluster.URL(database)
+	if err := migrate.Up(ctx, h.databaseURL, io.Discard); err != nil {
+		return err
+	}
+	if h.pool, err = pgxpool.New(ctx, h.databaseURL+"&pool_max_conns=16"); err != nil {
+		return err
+	}
+	h.stops = append(h.stops, h.pool.Close)
+	return nil
+}
+
+func (h *host) serveStripeonce(ctx context.Context) error {
+	if _, err := h.pool.Exec(ctx, judge.EffectsTable); err != nil {
+		return err
+	}
+	// What fails here is on purpose, and shown in the report.
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	receiver, err := webhooks.New(h.pool, handlers(), &webhooks.Config{Secrets: []string{secret}, Logger: logger})
+	if err != nil {
+		return err
+	}
+	return h.serve(ctx, server.New(receiver, logger).Serve)
+}
+
+// handlers are the projection of subscriptions, and for each event an effect that is not idempotent.
+func handlers() *webhooks.Handlers {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil)
+	flaky := &flaky{failed: map[string]bool{}}
+	// As a projection that changes nothing, so that the outcome tells of the subscription's own.
+	webhooks.Project(h, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
+		return false, flaky.effect(ctx, tx, ev)
+	})
+	webhooks.On(h, "invoice.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+		return flaky.effect(ctx, tx, ev)
+	})
+	return h
+}
+
+// flaky fails the first time for some events.
+type flaky struct {
+	mu     sync.Mutex
+	failed map[string]bool
+}
+
+var errOnPurpose = errors.New("this handler fails on purpose")
+
+func (f *flaky) effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) error {
+	if _, err := tx.Exec(ctx, judge.Effect, ev.ID); err != nil {
+		return err
+	}
+	sum := 0
+	for _, b := range []byte(ev.ID) {
+		sum += int(b)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if sum%failOneIn == 0 && !f.failed[ev.ID] {
+		f.failed[ev.ID] = true
+		return errOnPurpose
+	}
+	return nil
+}
+
+func (h *host) serve(ctx context.Context, run func(context.Context, net.Listener) error) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	h.url = "http://" + listener.Addr().String() + server.WebhookPath
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = run(ctx, listener)
+	}()
+	h.stops = append(h.stops, func() {
+		cancel()
+		<-done
+	})
+	return nil
+}
+
+// written is how far PostgreSQL has come in transaction ids and in its write-ahead log.
+type written struct{ nextXID, wal int64 }
+
+func (h *host) written(ctx context.Context) (w written, err error) {
+	err = h.pool.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+		(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&w.nextXID, &w.wal)
+	return w, err
+}

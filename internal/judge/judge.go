@@ -1,0 +1,208 @@
+// Package judge compares what a receiver left in PostgreSQL with what a simulated Stripe account knows
+// to be true. It reads the tables with SQL of its own and none of the receiver's code.
+package judge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"sort"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// Finding is one thing that is not as it must be.
+type Finding struct {
+	Check string // the check that did not hold
+	What  string // the event or the subscription, and the field
+	Want  any
+	Got   any
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: want %s, got %s", f.What, show(f.Want), show(f.Got))
+}
+
+func show(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
+}
+
+// The checks.
+const (
+	CheckLedger        = "each event is in the ledger once"
+	CheckEffects       = "each event took effect once"
+	CheckSubscriptions = "each subscription is stored once and equals the truth"
+)
+
+// EffectsTable is where a receiver under judgement notes each effect: one row (event_id) for each time
+// that an event took effect. Nothing is unique in it, so an effect that happens twice shows.
+const EffectsTable = "CREATE TABLE effects (event_id TEXT NOT NULL)"
+
+// Effect is the statement that notes an effect; $1 is the event's id.
+const Effect = "INSERT INTO effects (event_id) VALUES ($1)"
+
+// Judge looks at everything and returns what is wrong, in a stable order.
+func Judge(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
+	var findings []Finding
+	for _, check := range []func(context.Context, *pgxpool.Pool, *stripesim.Account) ([]Finding, error){
+		judgeLedger, judgeEffects, judgeSubscriptions,
+	} {
+		found, err := check(ctx, pool, account)
+		if err != nil {
+			return nil, err
+		}
+		findings = append(findings, found...)
+	}
+	return findings, nil
+}
+
+func judgeLedger(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
+	return counts(ctx, pool, account, CheckLedger, "rows of event ",
+		`SELECT event_id, count(*)::int FROM stripe_webhook_events GROUP BY event_id`)
+}
+
+func judgeEffects(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
+	return counts(ctx, pool, account, CheckEffects, "effects of event ",
+		`SELECT event_id, count(*)::int FROM effects GROUP BY event_id`)
+}
+
+// counts wants exactly one of each of the account's events and none of any other.
+func counts(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account, check, what, query string) ([]Finding, error) {
+	rows, err := pool.Query(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", check, err)
+	}
+	defer rows.Close()
+	got := map[string]int{}
+	for rows.Next() {
+		var id string
+		var n int
+		if err := rows.Scan(&id, &n); err != nil {
+			return nil, err
+		}
+		got[id] = n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	var findings []Finding
+	for _, ev := range account.Events {
+		if n := got[ev.ID]; n != 1 {
+			findings = append(findings, Finding{check, fmt.Sprintf("%s%s (%s)", what, ev.ID, ev.Type), 1, n})
+		}
+		delete(got, ev.ID)
+	}
+	for id, n := range got {
+		findings = append(findings, Finding{check, what + id + ", which Stripe never made", 0, n})
+	}
+	return findings, nil
+}
+
+// rowsQuery gives each subscription as JSON with the names and kinds of stripesim.Truth.
+const rowsQuery = `
+SELECT id, jsonb_build_object(
+	'id', id, 'customer_id', customer_id, 'status', status, 'price_id', price_id, 'quantity', quantity, 'currency', currency,
+	'cancel_at_period_end', cancel_at_period_end, 'cancel_at', extract(epoch FROM cancel_at)::bigint,
+	'canceled_at', extract(epoch FROM canceled_at)::bigint, 'ended_at', extract(epoch FROM ended_at)::bigint,
+	'current_period_start', extract(epoch FROM current_period_start)::bigint,
+	'current_period_end', extract(epoch FROM current_period_end)::bigint,
+	'trial_start', extract(epoch FROM trial_start)::bigint, 'trial_end', extract(epoch FROM trial_end)::bigint,
+	'collection_method', collection_method, 'latest_invoice_id', latest_invoice_id, 'metadata', metadata, 'livemode', livemode,
+	'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', i.id, 'price_id', i.price_id, 'product_id', i.product_id,
+		'quantity', i.quantity, 'current_period_start', extract(epoch FROM i.current_period_start)::bigint,
+		'current_period_end', extract(epoch FROM i.current_period_end)::bigint) ORDER BY i.position), '[]')
+		FROM subscription_items AS i WHERE i.subscription_id = subscriptions.id))
+FROM subscriptions`
+
+func judgeSubscriptions(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
+	rows, err := pool.Query(ctx, rowsQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CheckSubscriptions, err)
+	}
+	defer rows.Close()
+	stored := map[string]map[string]any{}
+	var findings []Finding
+	for rows.Next() {
+		var id string
+		var row map[string]any
+		if err := rows.Scan(&id, &row); err != nil {
+			return nil, err
+		}
+		if stored[id] != nil {
+			findings = append(findings, Finding{CheckSubscriptions, "rows of subscription " + id, 1, 2})
+		}
+		stored[id] = row
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	for _, sub := range account.Subscriptions {
+		findings = append(findings, differences(sub, stored[sub.ID()])...)
+		delete(stored, sub.ID())
+	}
+	for id := range stored {
+		findings = append(findings, Finding{CheckSubscriptions, "rows of subscription " + id + ", which Stripe does not have", 0, 1})
+	}
+	return findings, nil
+}
+
+// differences names each field in which a row is not the truth.
+func differences(sub *stripesim.Subscription, row map[string]any) []Finding {
+	if row == nil {
+		return []Finding{{CheckSubscriptions, "rows of subscription " + sub.ID(), 1, 0}}
+	}
+	text, err := json.Marshal(sub.Truth())
+	if err != nil {
+		panic(err) // a struct of plain values
+	}
+	var truth map[string]any
+	if err := json.Unmarshal(text, &truth); err != nil {
+		panic(err)
+	}
+	findings := compare("subscription "+sub.ID()+", ", "", truth, row)
+	sort.Slice(findings, func(i, j int) bool { return findings[i].What < findings[j].What })
+	return findings
+}
+
+// compare goes down into objects and arrays of equal length, so that a finding is about one value.
+func compare(what, path string, want, got any) []Finding {
+	if reflect.DeepEqual(want, got) {
+		return nil
+	}
+	var findings []Finding
+	switch want := want.(type) {
+	case map[string]any:
+		if got, ok := got.(map[string]any); ok {
+			for key := range merged(want, got) {
+				findings = append(findings, compare(what, strings.TrimPrefix(path+"."+key, "."), want[key], got[key])...)
+			}
+			return findings
+		}
+	case []any:
+		if got, ok := got.([]any); ok && len(want) == len(got) {
+			for i := range want {
+				findings = append(findings, compare(what, fmt.Sprintf("%s[%d]", path, i), want[i], got[i])...)
+			}
+			return findings
+		}
+		if got, ok := got.([]any); ok {
+			return []Finding{{CheckSubscriptions, what + "number of " + path, len(want), len(got)}}
+		}
+	}
+	return []Finding{{CheckSubscriptions, what + path, want, got}}
+}
+
+func merged(a, b map[string]any) map[string]any {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}

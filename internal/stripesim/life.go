@@ -1,0 +1,127 @@
+package stripesim
+
+import (
+	"slices"
+	"time"
+)
+
+// Life says what lives subscriptions lead.
+type Life struct {
+	// Subscriptions is how many there are.
+	Subscriptions int
+	// Bursts lets several changes of one subscription fall into one second, as Stripe's do.
+	Bursts bool
+}
+
+const (
+	minSteps, maxSteps = 3, 12
+	// beginning is the span within which the subscriptions begin.
+	beginning = 30 * 24 * time.Hour
+	longest   = 20 * 24 * time.Hour // between two steps
+)
+
+// step is a moment in the life of one subscription.
+type step struct {
+	at     int64
+	sub    int
+	begins bool
+}
+
+// Live lets subscriptions begin and change, interleaved with one another, until each has had its steps.
+// Half of them are of the API before basil. It returns the events of it, in the order that they came
+// about.
+func (a *Account) Live(l Life) []*Event {
+	from := len(a.Events)
+	subs := make([]*Subscription, l.Subscriptions)
+	for _, s := range a.plan(l) {
+		a.Now = max(a.Now, s.at)
+		if s.begins {
+			subs[s.sub] = a.begin()
+		} else {
+			subs[s.sub].live(a.random.IntN(100))
+		}
+	}
+	return a.Events[from:]
+}
+
+// plan draws when each subscription's steps happen.
+func (a *Account) plan(l Life) []step {
+	var steps []step
+	for sub := range l.Subscriptions {
+		at := a.Now + a.random.Int64N(int64(beginning/time.Second))
+		steps = append(steps, step{at, sub, true})
+		for range minSteps + a.random.IntN(maxSteps-minSteps+1) {
+			at += a.pause(l.Bursts)
+			steps = append(steps, step{at, sub, false})
+		}
+	}
+	slices.SortStableFunc(steps, func(x, y step) int { return int(x.at - y.at) })
+	return steps
+}
+
+// pause is the time to a subscription's next step, in seconds.
+func (a *Account) pause(bursts bool) int64 {
+	switch n := a.random.IntN(10); {
+	case n < 3 && bursts:
+		return 0
+	case n < 5:
+		return 1 + a.random.Int64N(3)
+	default:
+		return 1 + a.random.Int64N(int64(longest/time.Second))
+	}
+}
+
+func (a *Account) begin() *Subscription {
+	version := VersionBasil
+	if a.random.IntN(2) == 0 {
+		version = VersionBeforeBasil
+	}
+	if a.random.IntN(4) == 0 {
+		return a.SubscribeTrial(version, 14*24*time.Hour)
+	}
+	return a.Subscribe(version)
+}
+
+// live takes one step that fits the status; n is a draw of 0 to 99.
+func (s *Subscription) live(n int) {
+	switch s.state.Status {
+	case "incomplete":
+		s.choose(n, choice{80, s.Activate}, choice{20, s.Expire})
+	case "trialing":
+		s.choose(n, choice{40, s.Activate}, choice{20, s.RemindOfTrialEnd}, choice{15, s.label},
+			choice{15, s.Pause}, choice{10, s.Delete})
+	case "active":
+		s.choose(n, choice{25, s.Renew}, choice{10, func() { s.Upgrade(int64(1 + n%9)) }}, choice{12, func() { s.SetQuantity(int64(n)) }},
+			choice{8, s.AddItem}, choice{5, s.RemoveItem}, choice{15, s.FailPayment}, choice{10, s.label},
+			choice{10, func() { s.CancelAtPeriodEnd(!s.state.CancelAtPeriodEnd) }}, choice{5, s.Delete})
+	case "past_due":
+		s.choose(n, choice{50, s.Activate}, choice{20, s.MarkUnpaid}, choice{30, s.Delete})
+	case "unpaid":
+		s.choose(n, choice{60, s.Activate}, choice{40, s.Delete})
+	case "paused":
+		s.choose(n, choice{70, s.Resume}, choice{30, s.Delete})
+	default: // it has ended, and only its metadata can change
+		s.choose(n, choice{30, s.label}, choice{70, func() {}})
+	}
+}
+
+// choice is an action and how often of a hundred times it is taken.
+type choice struct {
+	share  int
+	action func()
+}
+
+func (s *Subscription) choose(n int, choices ...choice) {
+	for _, c := range choices {
+		if n -= c.share; n < 0 {
+			c.action()
+			return
+		}
+	}
+}
+
+// label changes the metadata.
+func (s *Subscription) label() {
+	key := []string{"org", "plan", "note"}[s.account.random.IntN(3)]
+	s.SetMetadata(key, s.account.id("", 6))
+}

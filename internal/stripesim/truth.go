@@ -1,0 +1,62 @@
+package stripesim
+
+// Truth is what a receiver's row of a subscription must hold in the end, named as the columns of the
+// tables. It is made from the account's own state and not from any event. Times are Unix seconds.
+type Truth struct {
+	ID                 string            `json:"id"`
+	CustomerID         string            `json:"customer_id"`
+	Status             string            `json:"status"`
+	PriceID            string            `json:"price_id"`
+	Quantity           int64             `json:"quantity"`
+	Currency           string            `json:"currency"`
+	CancelAtPeriodEnd  bool              `json:"cancel_at_period_end"`
+	CancelAt           *int64            `json:"cancel_at"`
+	CanceledAt         *int64            `json:"canceled_at"`
+	EndedAt            *int64            `json:"ended_at"`
+	CurrentPeriodStart int64             `json:"current_period_start"`
+	CurrentPeriodEnd   int64             `json:"current_period_end"`
+	TrialStart         *int64            `json:"trial_start"`
+	TrialEnd           *int64            `json:"trial_end"`
+	CollectionMethod   string            `json:"collection_method"`
+	LatestInvoiceID    string            `json:"latest_invoice_id"`
+	Metadata           map[string]string `json:"metadata"`
+	Livemode           bool              `json:"livemode"`
+	Items              []TruthItem       `json:"items"`
+}
+
+// TruthItem is one item of a Truth, in Stripe's order.
+type TruthItem struct {
+	ID                 string `json:"id"`
+	PriceID            string `json:"price_id"`
+	ProductID          string `json:"product_id"`
+	Quantity           int64  `json:"quantity"`
+	CurrentPeriodStart int64  `json:"current_period_start"`
+	CurrentPeriodEnd   int64  `json:"current_period_end"`
+}
+
+// Truth is the subscription as it is now.
+func (s *Subscription) Truth() Truth {
+	st := &s.state
+	t := Truth{
+		ID: st.ID, CustomerID: st.Customer, Status: st.Status, Currency: "usd",
+		PriceID: st.Items[0].Price, Quantity: st.Items[0].Quantity,
+		CancelAtPeriodEnd: st.CancelAtPeriodEnd, CancelAt: pointer(st.CancelAt), CanceledAt: pointer(st.CanceledAt),
+		EndedAt: pointer(st.EndedAt), CurrentPeriodStart: st.PeriodStart, CurrentPeriodEnd: st.PeriodEnd,
+		TrialStart: pointer(st.TrialStart), TrialEnd: pointer(st.TrialEnd), CollectionMethod: "charge_automatically",
+		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata,
+	}
+	for _, it := range st.Items {
+		t.Items = append(t.Items, TruthItem{
+			ID: it.ID, PriceID: it.Price, ProductID: it.Product, Quantity: it.Quantity,
+			CurrentPeriodStart: st.PeriodStart, CurrentPeriodEnd: st.PeriodEnd,
+		})
+	}
+	return t
+}
+
+func pointer(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}

@@ -1,0 +1,253 @@
+// Package wrong holds receivers as they are often written by hand, each wrong in one way. The judge must
+// catch every one of them: a judge that lets them pass would let stripeonce pass for nothing.
+package wrong
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/judge"
+)
+
+// receivers are what each does with an event.
+var receivers = map[string]func(context.Context, *pgxpool.Pool, *event) error{
+	"check-then-act":    checkThenAct,
+	"last-writer-wins":  lastWriterWins,
+	"record-first":      recordFirst,
+	"forgets-the-items": forgetsTheItems,
+}
+
+// Names lists the receivers.
+func Names() []string {
+	return []string{"check-then-act", "last-writer-wins", "record-first", "forgets-the-items"}
+}
+
+// Handler returns the receiver of a name. It verifies no signature and fails the first delivery of every
+// twentieth event, as handlers do in life.
+func Handler(name string, pool *pgxpool.Pool) (http.Handler, error) {
+	act, ok := receivers[name]
+	if !ok {
+		return nil, fmt.Errorf("no receiver is wrong in the way %q: use one of %v", name, Names())
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(req.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "cannot read", http.StatusBadRequest)
+			return
+		}
+		ev := &event{}
+		if err := json.Unmarshal(body, ev); err != nil {
+			http.Error(w, "cannot parse", http.StatusBadRequest)
+			return
+		}
+		if err := act(req.Context(), pool, ev); err != nil {
+			http.Error(w, "failed", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"event_id":%q,"outcome":"processed"}`, ev.ID)
+	}), nil
+}
+
+type event struct {
+	ID      string `json:"id"`
+	Type    string `json:"type"`
+	Created int64  `json:"created"`
+	Data    struct {
+		Object json.RawMessage `json:"object"`
+	} `json:"data"`
+}
+
+const (
+	known = `SELECT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $1)`
+	note  = `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ($1, $2, 'processed', false)`
+)
+
+var errFlaky = errors.New("a handler's failure")
+
+// flaky fails about every twentieth event until one of its deliveries has been seen to fail.
+func flaky(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
+	if len(ev.ID) == 0 || ev.ID[len(ev.ID)-1] > '3' {
+		return nil
+	}
+	tag, err := pool.Exec(ctx, `INSERT INTO seen_to_fail (event_id) VALUES ($1) ON CONFLICT DO NOTHING`, ev.ID)
+	if err == nil && tag.RowsAffected() == 1 {
+		return errFlaky
+	}
+	return err
+}
+
+// Tables are what the receivers need besides stripeonce's own.
+const Tables = judge.EffectsTable + `; CREATE TABLE seen_to_fail (event_id TEXT PRIMARY KEY)`
+
+func isDuplicate(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505"
+}
+
+// checkThenAct has a ledger with a unique index, and every step in a transaction of its own.
+func checkThenAct(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
+	var seen bool
+	if err := pool.QueryRow(ctx, known, ev.ID).Scan(&seen); err != nil || seen {
+		return err
+	}
+	if err := flaky(ctx, pool, ev); err != nil {
+		return err
+	}
+	if _, err := pool.Exec(ctx, judge.Effect, ev.ID); err != nil {
+		return err
+	}
+	if err := store(ctx, pool, ev, true, true); err != nil {
+		return err
+	}
+	if _, err := pool.Exec(ctx, note, ev.ID, ev.Type); err != nil && !isDuplicate(err) {
+		return err
+	}
+	return nil
+}
+
+// lastWriterWins does everything in one transaction, and lets any event overwrite any row.
+func lastWriterWins(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
+	return inTransaction(ctx, pool, ev, func(tx pgx.Tx) error { return store(ctx, tx, ev, false, true) })
+}
+
+// forgetsTheItems keeps the rows right and their items as they first were.
+func forgetsTheItems(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
+	return inTransaction(ctx, pool, ev, func(tx pgx.Tx) error { return store(ctx, tx, ev, true, false) })
+}
+
+// recordFirst commits the record, then acts: what fails is never done.
+func recordFirst(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
+	if _, err := pool.Exec(ctx, note, ev.ID, ev.Type); err != nil {
+		if isDuplicate(err) {
+			return nil
+		}
+		return err
+	}
+	if err := flaky(ctx, pool, ev); err != nil {
+		return err
+	}
+	if _, err := pool.Exec(ctx, judge.Effect, ev.ID); err != nil {
+		return err
+	}
+	return store(ctx, pool, ev, true, true)
+}
+
+func inTransaction(ctx context.Context, pool *pgxpool.Pool, ev *event, act func(pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, note, ev.ID, ev.Type); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, judge.Effect, ev.ID); err != nil {
+			return err
+		}
+		return act(tx)
+	})
+	if isDuplicate(err) {
+		return nil
+	}
+	return err
+}
+
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+type subscription struct {
+	ID                 string            `json:"id"`
+	Object             string            `json:"object"`
+	Customer           string            `json:"customer"`
+	Status             string            `json:"status"`
+	CancelAtPeriodEnd  bool              `json:"cancel_at_period_end"`
+	CancelAt           *int64            `json:"cancel_at"`
+	CanceledAt         *int64            `json:"canceled_at"`
+	EndedAt            *int64            `json:"ended_at"`
+	TrialStart         *int64            `json:"trial_start"`
+	TrialEnd           *int64            `json:"trial_end"`
+	LatestInvoice      string            `json:"latest_invoice"`
+	Metadata           map[string]string `json:"metadata"`
+	CurrentPeriodStart int64             `json:"current_period_start"`
+	CurrentPeriodEnd   int64             `json:"current_period_end"`
+	Items              struct {
+		Data []struct {
+			ID    string `json:"id"`
+			Price struct {
+				ID      string `json:"id"`
+				Product string `json:"product"`
+			} `json:"price"`
+			Quantity           int64 `json:"quantity"`
+			CurrentPeriodStart int64 `json:"current_period_start"`
+			CurrentPeriodEnd   int64 `json:"current_period_end"`
+		} `json:"data"`
+	} `json:"items"`
+}
+
+const upsert = `INSERT INTO subscriptions (id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
+	canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end, collection_method,
+	latest_invoice_id, metadata, livemode, object, last_event_id, last_event_created_at)
+	VALUES ($1, $2, $3, $4, $5, 'usd', $6, $7, $8, $9, $10, $11, $12, $13, 'charge_automatically', $14, $15, false, $16, $17, $18)
+	ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id, quantity = excluded.quantity,
+	cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at, canceled_at = excluded.canceled_at,
+	ended_at = excluded.ended_at, current_period_start = excluded.current_period_start,
+	current_period_end = excluded.current_period_end, trial_start = excluded.trial_start, trial_end = excluded.trial_end,
+	latest_invoice_id = excluded.latest_invoice_id, metadata = excluded.metadata, object = excluded.object,
+	last_event_id = excluded.last_event_id, last_event_created_at = excluded.last_event_created_at`
+
+const newer = ` WHERE subscriptions.last_event_created_at <= excluded.last_event_created_at`
+
+// store writes the subscription: in order looks at the clock, items keeps the items up to date.
+func store(ctx context.Context, conn execer, ev *event, order, items bool) error {
+	var s subscription
+	if err := json.Unmarshal(ev.Data.Object, &s); err != nil {
+		return err
+	}
+	if s.Object != "subscription" || len(s.Items.Data) == 0 {
+		return nil
+	}
+	first := s.Items.Data[0]
+	if s.CurrentPeriodStart == 0 {
+		s.CurrentPeriodStart, s.CurrentPeriodEnd = first.CurrentPeriodStart, first.CurrentPeriodEnd
+	}
+	statement := upsert
+	if order {
+		statement += newer
+	}
+	tag, err := conn.Exec(ctx, statement, s.ID, s.Customer, s.Status, first.Price.ID, first.Quantity, s.CancelAtPeriodEnd,
+		at(s.CancelAt), at(s.CanceledAt), at(s.EndedAt), at(&s.CurrentPeriodStart), at(&s.CurrentPeriodEnd),
+		at(s.TrialStart), at(s.TrialEnd), s.LatestInvoice, s.Metadata, ev.Data.Object, ev.ID, at(&ev.Created))
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	if !items {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `DELETE FROM subscription_items WHERE subscription_id = $1`, s.ID); err != nil {
+		return err
+	}
+	for i, item := range s.Items.Data {
+		_, err := conn.Exec(ctx, `INSERT INTO subscription_items (subscription_id, id, position, price_id, product_id, quantity,
+			current_period_start, current_period_end, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '{}')`, s.ID, item.ID, i,
+			item.Price.ID, item.Price.Product, item.Quantity, at(&s.CurrentPeriodStart), at(&s.CurrentPeriodEnd))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func at(seconds *int64) *time.Time {
+	if seconds == nil {
+		return nil
+	}
+	t := time.Unix(*seconds, 0)
+	return &t
+}
