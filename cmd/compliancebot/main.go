@@ -1,0 +1,123 @@
+// Command compliancebot is a host as its owner would write it: an Echo application with tables of its
+// own, among them one called subscriptions, that mounts stripeonce's route. stripeonce's tables are in
+// the PostgreSQL schema stripe of the same database.
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/stripe/stripe-go/v79"
+
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	pool, err := openPool(ctx, os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	e := echo.New()
+	e.HideBanner = true
+	e.Use(middleware.RequestID(), middleware.Recover(), middleware.Secure())
+	receiver, err := mountStripe(e, pool)
+	if err != nil {
+		return err
+	}
+	e.GET("/customers/:id/subscription", currentSubscription(pool))
+	go func() {
+		<-ctx.Done()
+		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		if err := errors.Join(e.Shutdown(deadline), receiver.Shutdown(deadline)); err != nil {
+			log.Print(err)
+		}
+	}()
+	if err := e.Start(os.Getenv("ADDR")); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return receiver.Shutdown(context.WithoutCancel(ctx))
+}
+
+// openPool makes "subscriptions" mean stripeonce's on this pool, and finds compliancebot's other tables.
+func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = "stripe, public"
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+func mountStripe(e *echo.Echo, pool *pgxpool.Pool) (*webhooks.Receiver, error) {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
+	webhooks.On(h, "invoice.paid", addPayment)
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")}})
+	if err != nil {
+		return nil, err
+	}
+	r.Mount(e, "/webhooks/stripe")
+	return r, nil
+}
+
+// setPlan gives the organization the plan that its subscription says, and writes down the change.
+func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+	before, after := planOf(c.Before), planOf(c.After)
+	if _, err := tx.Exec(ctx, `UPDATE organizations SET plan = $1 WHERE stripe_customer_id = $2`, after, c.After.CustomerID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO audit_log (stripe_event_id, stripe_subscription_id, before, after) VALUES ($1, $2, $3, $4)`,
+		c.Event.ID, c.After.ID, before, after)
+	return err
+}
+
+// planOf is the price while the subscription is worth something, else "free".
+func planOf(sub *subscriptions.Subscription) string {
+	if sub != nil && (sub.Status == subscriptions.StatusActive || sub.Status == subscriptions.StatusTrialing) {
+		return sub.PriceID
+	}
+	return "free"
+}
+
+// addPayment adds up what the organization has paid: nothing that may happen twice.
+func addPayment(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+	_, err := tx.Exec(ctx, `UPDATE organizations SET paid_cents = paid_cents + $1 WHERE stripe_customer_id = $2`, inv.AmountPaid, inv.Customer.ID)
+	return err
+}
+
+// currentSubscription answers from the typed accessors.
+func currentSubscription(pool *pgxpool.Pool) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sub, err := subscriptions.New(pool).Current(c.Request().Context(), c.Param("id"))
+		if errors.Is(err, subscriptions.ErrNotFound) {
+			return echo.NewHTTPError(http.StatusNotFound, "this customer has no subscription")
+		}
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]any{
+			"id": sub.ID, "status": sub.Status, "plan": planOf(sub), "quantity": sub.Quantity, "current_period_end": sub.CurrentPeriodEnd,
+		})
+	}
+}

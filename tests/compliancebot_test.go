@@ -1,0 +1,174 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// startCompliancebot migrates a database as its README says, starts the program and returns its URL and
+// the database's.
+func startCompliancebot(t *testing.T) (url, databaseURL string) {
+	t.Helper()
+	databaseURL = pgtest.NewEmptyURL(t) + "&sslmode=disable"
+	up := func(dir, url string) {
+		t.Helper()
+		cmd := exec.Command(dbmate(t), "up")
+		cmd.Dir = dir
+		cmd.Env = environ("DATABASE_URL=" + url)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("dbmate up in %s: %v\n%s", dir, err, out)
+		}
+	}
+	up("../cmd/compliancebot", databaseURL)
+	up("..", databaseURL+"&search_path=stripe")
+	binary := filepath.Join(t.TempDir(), "compliancebot")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "../cmd/compliancebot").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd := exec.Command(binary)
+	addr := freeAddr(t)
+	cmd.Env = environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR="+addr)
+	cmd.Stderr = io.Discard
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("compliancebot ended with %v", err)
+		}
+	})
+	await(t, func() bool {
+		resp, err := http.Get("http://" + addr + "/")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err == nil
+	})
+	return "http://" + addr, databaseURL
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// The host under the storm: its own tables end as they must, each change and each payment once.
+func TestCompliancebotInTheStorm(t *testing.T) {
+	t.Parallel()
+	url, databaseURL := startCompliancebot(t)
+	pool := pgtest.Connect(t, databaseURL)
+	account := stripesim.New(9, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	events := account.Live(stripesim.Life{Subscriptions: 40})
+	for _, sub := range account.Subscriptions {
+		pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ($1, $1)`, sub.Customer())
+	}
+	storm, err := stripesim.NamedStorm("wild")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender := delivery.NewSender(url+"/webhooks/stripe", hooktest.Secret, 64)
+	defer sender.Close()
+	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: 12}
+	if err := deliverer.Deliver(context.Background(), storm.Plan(9, events)); err != nil {
+		t.Fatal(err)
+	}
+	paid := map[string]int64{}
+	for _, ev := range events {
+		if ev.Type == "invoice.paid" {
+			customer, cents := invoice(t, ev)
+			paid[customer] += cents
+		}
+	}
+	for _, sub := range account.Subscriptions {
+		truth := sub.Truth()
+		plan := "free"
+		if truth.Status == "active" || truth.Status == "trialing" {
+			plan = truth.PriceID
+		}
+		want := fmt.Sprintf("%s %d", plan, paid[sub.Customer()])
+		got := pgtest.Scan[string](t, pool, `SELECT plan || ' ' || paid_cents FROM organizations WHERE stripe_customer_id = $1`, sub.Customer())
+		if got != want {
+			t.Errorf("the organization of %s has %s, want %s", sub.Customer(), got, want)
+		}
+		expectAnswer(t, url, &truth, plan)
+	}
+	expectAuditLog(t, pgtest.Scan[string](t, pool, auditFaults))
+	if resp, err := http.Get(url + "/customers/cus_nobody/subscription"); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("a customer without a subscription is answered %v, %v", resp, err)
+	}
+	own := pgtest.Scan[string](t, pool, `SELECT concat_ws(' ', (SELECT count(*) FROM public.subscriptions), (SELECT count(*) FROM stripe.subscriptions))`)
+	if own != "0 40" {
+		t.Errorf("compliancebot's subscriptions and Stripe's are %s", own)
+	}
+}
+
+// auditFaults counts changes that are there twice, or do not begin where the subscription's last ended.
+const auditFaults = `SELECT concat_ws(' ',
+	(SELECT count(*) - count(DISTINCT (stripe_event_id, stripe_subscription_id)) FROM audit_log),
+	(SELECT count(*) FROM (SELECT before, lag(after, 1, 'free') OVER (PARTITION BY stripe_subscription_id ORDER BY id) AS last
+		FROM audit_log) AS l WHERE before <> last),
+	(SELECT count(*) FROM audit_log) > 100)`
+
+func expectAuditLog(t *testing.T, faults string) {
+	t.Helper()
+	if faults != "0 0 t" {
+		t.Errorf("changes noted twice, changes out of line, enough changes: %s, want 0 0 t", faults)
+	}
+}
+
+func invoice(t *testing.T, ev *stripesim.Event) (customer string, paid int64) {
+	t.Helper()
+	var body struct {
+		Data struct {
+			Object struct {
+				Customer   string `json:"customer"`
+				AmountPaid int64  `json:"amount_paid"`
+			} `json:"object"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(ev.Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	return body.Data.Object.Customer, body.Data.Object.AmountPaid
+}
+
+// expectAnswer reads the subscription through the host's own route.
+func expectAnswer(t *testing.T, url string, truth *stripesim.Truth, plan string) {
+	t.Helper()
+	resp, err := http.Get(url + "/customers/" + truth.CustomerID + "/subscription")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got struct {
+		ID, Status, Plan string
+		Quantity         int64
+		PeriodEnd        time.Time `json:"current_period_end"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.ID != truth.ID || got.Status != truth.Status || got.Plan != plan || got.Quantity != truth.Quantity || got.PeriodEnd.Unix() != truth.CurrentPeriodEnd {
+		t.Errorf("the route answers %+v, the truth is %+v", got, truth)
+	}
+}
