@@ -34,7 +34,11 @@ type Event struct {
 	ObjectID string
 	// SubscriptionID is the subscription that the event is about, directly or through its invoice.
 	SubscriptionID string
-	Body           []byte
+	// Body is the event in the API version of the endpoint, which in this account goes by subscription.
+	Body []byte
+
+	request string
+	render  rendering
 }
 
 // New returns an account without subscriptions, whose clock stands at start. Two accounts of one seed
@@ -60,26 +64,41 @@ func (a *Account) id(prefix string, letters int) string {
 // object is a Stripe object as JSON decodes it.
 type object = map[string]any
 
-// emit makes an event of a subscription about an object. previous is nil but for updates.
-func (a *Account) emit(s *Subscription, eventType string, about, previous object) {
+// rendering gives an event's object and its previous attributes (nil but for updates) in an API version.
+type rendering func(version string) (about, previous object)
+
+// emit makes an event of a subscription.
+func (a *Account) emit(s *Subscription, eventType string, render rendering) {
+	ev := &Event{
+		ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
+		request: a.id("req_", 14), render: render,
+	}
+	about, _ := render(s.version)
+	ev.ObjectID, _ = about["id"].(string)
+	ev.Body = ev.In(s.version)
+	a.Events = append(a.Events, ev)
+}
+
+// In is the event as an endpoint, or the Events API, of an API version gives it.
+func (ev *Event) In(version string) []byte { return marshal(ev.object(version)) }
+
+func (ev *Event) object(version string) object {
+	about, previous := ev.render(version)
 	data := object{"object": about}
 	if previous != nil {
 		data["previous_attributes"] = previous
 	}
-	ev := &Event{ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID}
-	ev.ObjectID, _ = about["id"].(string)
-	ev.Body = marshal(object{
+	return object{
 		"id":               ev.ID,
 		"object":           "event",
-		"api_version":      s.version,
+		"api_version":      version,
 		"created":          ev.Created,
 		"data":             data,
 		"livemode":         false,
 		"pending_webhooks": 1,
-		"request":          object{"id": a.id("req_", 14), "idempotency_key": nil},
-		"type":             eventType,
-	})
-	a.Events = append(a.Events, ev)
+		"request":          object{"id": ev.request, "idempotency_key": nil},
+		"type":             ev.Type,
+	}
 }
 
 // marshal renders as Stripe does, indented by two spaces.

@@ -34,21 +34,23 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	s.addItem(0, 1)
 	s.state.LatestInvoice = a.id("in_1", 23)
 	a.Subscriptions = append(a.Subscriptions, s)
-	a.emit(s, "customer.subscription.created", s.render(), nil)
+	s.update("customer.subscription.created", func(*state) {})
 	return s
 }
 
-// update changes the state and makes the event of it, with previous_attributes.
+// update changes the state and makes the event of it, with previous_attributes if it is an update.
 func (s *Subscription) update(eventType string, change func(*state)) {
-	before := s.render()
+	before := s.state.clone()
 	s.state = s.state.clone()
 	change(&s.state)
-	after := s.render()
-	var previous object
-	if eventType == updated {
-		previous = difference(before, after)
-	}
-	s.account.emit(s, eventType, after, previous)
+	after := s.state.clone()
+	s.account.emit(s, eventType, func(version string) (about, previous object) {
+		about = after.render(version)
+		if eventType == updated {
+			previous = difference(before.render(version), about)
+		}
+		return about, previous
+	})
 }
 
 const updated = "customer.subscription.updated"
@@ -169,25 +171,31 @@ func (s *Subscription) Delete() {
 
 // invoice makes an event about the latest invoice.
 func (s *Subscription) invoice(eventType string) {
-	st := &s.state
+	st, now := s.state.clone(), s.account.Now
+	s.account.emit(s, eventType, func(version string) (about, previous object) {
+		return st.renderInvoice(version, now, eventType == "invoice.paid"), nil
+	})
+}
+
+func (st *state) renderInvoice(version string, created int64, paid bool) object {
 	var total int64
 	for _, it := range st.Items {
 		total += it.Amount * it.Quantity
 	}
 	o := object{
 		"id": st.LatestInvoice, "object": "invoice", "amount_due": total, "amount_paid": 0, "attempt_count": 1,
-		"attempted": true, "billing_reason": "subscription_cycle", "created": s.account.Now, "currency": "usd",
+		"attempted": true, "billing_reason": "subscription_cycle", "created": created, "currency": "usd",
 		"customer": st.Customer, "livemode": false, "metadata": object{}, "period_start": st.PeriodStart,
 		"period_end": st.PeriodEnd, "status": "open", "subtotal": total, "total": total,
 	}
-	if eventType == "invoice.paid" {
+	if paid {
 		o["amount_paid"], o["status"] = total, "paid"
 	}
-	if s.version == VersionBeforeBasil {
-		o["paid"], o["subscription"] = eventType == "invoice.paid", st.ID
+	if version == VersionBeforeBasil {
+		o["paid"], o["subscription"] = paid, st.ID
 	} else {
 		o["parent"] = object{"type": "subscription_details", "quote_details": nil,
 			"subscription_details": object{"metadata": texts(st.Metadata), "subscription": st.ID}}
 	}
-	s.account.emit(s, eventType, o, nil)
+	return o
 }

@@ -36,10 +36,11 @@ type item struct {
 	Created            int64
 }
 
-func (s state) clone() state {
-	s.Metadata = maps.Clone(s.Metadata)
-	s.Items = slices.Clone(s.Items)
-	return s
+func (st *state) clone() state {
+	copied := *st
+	copied.Metadata = maps.Clone(st.Metadata)
+	copied.Items = slices.Clone(st.Items)
+	return copied
 }
 
 // ID is the subscription's id, sub_….
@@ -51,14 +52,13 @@ func (s *Subscription) Customer() string { return s.state.Customer }
 // Status is the subscription's status now.
 func (s *Subscription) Status() string { return s.state.Status }
 
-// Object is the subscription as Stripe's API gives it now.
-func (s *Subscription) Object() []byte { return marshal(s.render()) }
+// Object is the subscription as Stripe's API gives it now, in the version of its events.
+func (s *Subscription) Object() []byte { return marshal(s.state.render(s.version)) }
 
-func (s *Subscription) render() object {
-	st := &s.state
+func (st *state) render(version string) object {
 	items := make([]any, len(st.Items))
 	for i := range st.Items {
-		items[i] = s.renderItem(&st.Items[i])
+		items[i] = st.renderItem(&st.Items[i], version)
 	}
 	o := object{
 		"id":                                st.ID,
@@ -103,26 +103,26 @@ func (s *Subscription) render() object {
 		"trial_settings":                    object{"end_behavior": object{"missing_payment_method": "create_invoice"}},
 		"trial_start":                       null(st.TrialStart),
 	}
-	if s.version == VersionBeforeBasil {
-		s.renderOld(o)
+	if version == VersionBeforeBasil {
+		st.renderOld(o)
 	}
 	return o
 }
 
 // renderOld adds what basil took away.
-func (s *Subscription) renderOld(o object) {
-	o["current_period_start"] = s.state.PeriodStart
-	o["current_period_end"] = s.state.PeriodEnd
+func (st *state) renderOld(o object) {
+	o["current_period_start"] = st.PeriodStart
+	o["current_period_end"] = st.PeriodEnd
 	o["billing_thresholds"] = nil
 	o["discount"] = nil
 	o["plan"], o["quantity"] = nil, nil
-	if len(s.state.Items) == 1 {
-		only := &s.state.Items[0]
+	if len(st.Items) == 1 {
+		only := &st.Items[0]
 		o["plan"], o["quantity"] = renderPlan(only), only.Quantity
 	}
 }
 
-func (s *Subscription) renderItem(it *item) object {
+func (st *state) renderItem(it *item, version string) object {
 	o := object{
 		"id":           it.ID,
 		"object":       "subscription_item",
@@ -132,12 +132,12 @@ func (s *Subscription) renderItem(it *item) object {
 		"plan":         renderPlan(it),
 		"price":        renderPrice(it),
 		"quantity":     it.Quantity,
-		"subscription": s.state.ID,
+		"subscription": st.ID,
 		"tax_rates":    []any{},
 	}
-	if s.version != VersionBeforeBasil {
-		o["current_period_start"] = s.state.PeriodStart
-		o["current_period_end"] = s.state.PeriodEnd
+	if version != VersionBeforeBasil {
+		o["current_period_start"] = st.PeriodStart
+		o["current_period_end"] = st.PeriodEnd
 	}
 	return o
 }

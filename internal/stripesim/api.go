@@ -1,0 +1,318 @@
+package stripesim
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// eventsKept is how long the Events API remembers: https://docs.stripe.com/api/events.
+const eventsKept = 30 * 24 * time.Hour
+
+const (
+	defaultLimit = 10
+	maxLimit     = 100
+	maxTypes     = 20 // of types[]
+)
+
+// API is the part of Stripe's API that speaks of events and subscriptions, over an account. It answers
+// by the account's clock, also in the header Date. It is an http.Handler; point a Stripe client's base
+// URL at a server of it.
+type API struct {
+	// Key is the secret key that requests must bear. Empty: any.
+	Key string
+	// Version is the API version of the account, in which the Events API answers, and others without a
+	// Stripe-Version header.
+	Version string
+
+	mu        sync.Mutex
+	account   *Account
+	delivered map[string]bool
+	faults    []Fault
+	requests  []*http.Request
+	mux       *http.ServeMux
+}
+
+// Fault is an answer that takes the place of the right one.
+type Fault struct {
+	Status     int           // such as 429 or 500
+	RetryAfter time.Duration // the header Retry-After, if not 0
+}
+
+// NewAPI returns the API of an account, of version basil.
+func NewAPI(account *Account) *API {
+	api := &API{Version: VersionBasil, account: account, delivered: map[string]bool{}, mux: http.NewServeMux()}
+	api.mux.HandleFunc("GET /v1/events", api.listEvents)
+	api.mux.HandleFunc("GET /v1/events/{id}", api.getEvent)
+	api.mux.HandleFunc("GET /v1/subscriptions", api.listSubscriptions)
+	api.mux.HandleFunc("GET /v1/subscriptions/{id}", api.getSubscription)
+	api.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Message: fmt.Sprintf("Unrecognized request URL (%s: %s).", req.Method, req.URL.Path)})
+	})
+	return api
+}
+
+// Do runs fn while no request is answered: for changing the account while the API serves.
+func (api *API) Do(fn func(account *Account)) {
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	fn(api.account)
+}
+
+// Fail answers the next requests with faults, one each.
+func (api *API) Fail(faults ...Fault) {
+	api.Do(func(*Account) { api.faults = append(api.faults, faults...) })
+}
+
+// MarkDelivered makes delivery_success=false pass over an event.
+func (api *API) MarkDelivered(eventID string) {
+	api.Do(func(*Account) { api.delivered[eventID] = true })
+}
+
+// Requests returns the requests that have been made, without their bodies.
+func (api *API) Requests() []*http.Request {
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	return slices.Clone(api.requests)
+}
+
+// ServeHTTP answers one request.
+func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	api.requests = append(api.requests, req.Clone(req.Context()))
+	w.Header().Set("Date", time.Unix(api.account.Now, 0).UTC().Format(http.TimeFormat))
+	w.Header().Set("Request-Id", fmt.Sprintf("req_%014d", len(api.requests)))
+	w.Header().Set("Stripe-Version", api.version(req))
+	key, bears := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	switch {
+	case !bears || key == "":
+		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."})
+	case api.Key != "" && key != api.Key:
+		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
+	case len(api.faults) > 0:
+		fault := api.faults[0]
+		api.faults = api.faults[1:]
+		fault.answer(w)
+	default:
+		api.mux.ServeHTTP(w, req)
+	}
+}
+
+// version is the version that an answer about an object is given in.
+func (api *API) version(req *http.Request) string {
+	if version := req.Header.Get("Stripe-Version"); version != "" {
+		return version
+	}
+	return api.Version
+}
+
+// shape is the generation of shapes that a version belongs to. Versions begin with a date.
+func shape(version string) string {
+	if version < VersionBasil[:len("2025-03-31")] {
+		return VersionBeforeBasil
+	}
+	return VersionBasil
+}
+
+func masked(key string) string {
+	if len(key) < 12 {
+		return "****"
+	}
+	return key[:8] + "****" + key[len(key)-4:]
+}
+
+const invalidRequest = "invalid_request_error"
+
+// apiError is https://docs.stripe.com/api/errors.
+type apiError struct {
+	Code    string `json:"code,omitempty"`
+	DocURL  string `json:"doc_url,omitempty"`
+	Message string `json:"message"`
+	Param   string `json:"param,omitempty"`
+	Type    string `json:"type"`
+}
+
+func fail(w http.ResponseWriter, status int, e apiError) {
+	if e.Code != "" {
+		e.DocURL = "https://stripe.com/docs/error-codes/" + strings.ReplaceAll(e.Code, "_", "-")
+	}
+	answer(w, status, map[string]apiError{"error": e})
+}
+
+func missing(w http.ResponseWriter, kind, id string) {
+	fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Code: "resource_missing", Param: "id", Message: fmt.Sprintf("No such %s: '%s'", kind, id)})
+}
+
+func (f Fault) answer(w http.ResponseWriter) {
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
+	}
+	if f.Status == http.StatusTooManyRequests {
+		fail(w, f.Status, apiError{Type: invalidRequest, Code: "rate_limit", Message: "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits."})
+		return
+	}
+	fail(w, f.Status, apiError{Type: "api_error", Message: "An unknown error occurred"})
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(marshal(value), '\n'))
+}
+
+func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
+	query := req.URL.Query()
+	types := slices.Concat(query["types[]"], indexed(query, "types"))
+	if len(types) > maxTypes {
+		fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Param: "types", Message: "You may specify at most 20 event types."})
+		return
+	}
+	if len(types) > 0 && query.Has("type") {
+		fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Param: "type", Message: "You may only specify one of these parameters: type, types."})
+		return
+	}
+	newest := slices.Clone(api.account.Events)
+	slices.Reverse(newest)
+	page(w, req, "/v1/events", "event", newest, func(ev *Event) entry {
+		return entry{ev.ID, ev.Created, func() object { return ev.object(shape(api.Version)) }}
+	}, func(ev *Event) bool {
+		return ev.Created > api.account.Now-int64(eventsKept/time.Second) &&
+			(len(types) == 0 || slices.Contains(types, ev.Type)) &&
+			(!query.Has("type") || typeFits(query.Get("type"), ev.Type)) &&
+			(!query.Has("delivery_success") || strconv.FormatBool(api.delivered[ev.ID]) == query.Get("delivery_success"))
+	})
+}
+
+// indexed reads a list that is written name[0]=…&name[1]=…, as stripe-go does.
+func indexed(query url.Values, name string) []string {
+	var values []string
+	for i := 0; query.Has(fmt.Sprintf("%s[%d]", name, i)); i++ {
+		values = append(values, query.Get(fmt.Sprintf("%s[%d]", name, i)))
+	}
+	return values
+}
+
+func typeFits(pattern, eventType string) bool {
+	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
+		return strings.HasPrefix(eventType, prefix)
+	}
+	return pattern == eventType
+}
+
+func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
+	for _, ev := range api.account.Events {
+		if ev.ID == req.PathValue("id") && ev.Created > api.account.Now-int64(eventsKept/time.Second) {
+			answer(w, http.StatusOK, ev.object(shape(api.Version)))
+			return
+		}
+	}
+	missing(w, "event", req.PathValue("id"))
+}
+
+func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
+	query := req.URL.Query()
+	newest := slices.Clone(api.account.Subscriptions)
+	slices.Reverse(newest)
+	version := shape(api.version(req))
+	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
+		return entry{s.ID(), s.state.Created, func() object { return s.state.render(version) }}
+	}, func(s *Subscription) bool {
+		return statusFits(query.Get("status"), s.state.Status) &&
+			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
+	})
+}
+
+// statusFits is the filter of https://docs.stripe.com/api/subscriptions/list: without one the canceled
+// are left out.
+func statusFits(filter, status string) bool {
+	switch filter {
+	case "all":
+		return true
+	case "":
+		return status != "canceled"
+	case "ended":
+		return status == "canceled" || status == "incomplete_expired"
+	default:
+		return filter == status
+	}
+}
+
+func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
+	for _, s := range api.account.Subscriptions {
+		if s.ID() == req.PathValue("id") {
+			answer(w, http.StatusOK, s.state.render(shape(api.version(req))))
+			return
+		}
+	}
+	missing(w, "subscription", req.PathValue("id"))
+}
+
+// entry is one object of a list.
+type entry struct {
+	id      string
+	created int64
+	object  func() object
+}
+
+// page answers with the part of a list, newest first, that the request's filters and cursors ask for.
+func page[T any](w http.ResponseWriter, req *http.Request, path, kind string, all []T, of func(T) entry, fits func(T) bool) {
+	query := req.URL.Query()
+	limit := defaultLimit
+	if query.Has("limit") {
+		n, err := strconv.Atoi(query.Get("limit"))
+		if err != nil || n < 1 || n > maxLimit {
+			fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Code: "parameter_invalid_integer", Param: "limit", Message: "This value must be between 1 and 100 (inclusive)."})
+			return
+		}
+		limit = n
+	}
+	var entries []entry
+	for _, one := range all {
+		if e := of(one); fits(one) && createdFits(query, e.created) {
+			entries = append(entries, e)
+		}
+	}
+	from, to := 0, len(entries)
+	for cursor, set := range map[string]func(int){
+		"starting_after": func(i int) { from = i + 1 },
+		"ending_before":  func(i int) { from, to = max(0, i-limit), i },
+	} {
+		if !query.Has(cursor) {
+			continue
+		}
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.id == query.Get(cursor) })
+		if i < 0 {
+			fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Code: "resource_missing", Param: cursor, Message: fmt.Sprintf("No such %s: '%s'", kind, query.Get(cursor))})
+			return
+		}
+		set(i)
+	}
+	more := to-from > limit || query.Has("ending_before") && from > 0
+	data := []object{}
+	for _, e := range entries[from:min(to, from+limit)] {
+		data = append(data, e.object())
+	}
+	answer(w, http.StatusOK, object{"object": "list", "url": path, "has_more": more, "data": data})
+}
+
+// createdFits reads created=… and created[gt|gte|lt|lte]=….
+func createdFits(query url.Values, created int64) bool {
+	for name, holds := range map[string]func(bound int64) bool{
+		"created":      func(bound int64) bool { return created == bound },
+		"created[gt]":  func(bound int64) bool { return created > bound },
+		"created[gte]": func(bound int64) bool { return created >= bound },
+		"created[lt]":  func(bound int64) bool { return created < bound },
+		"created[lte]": func(bound int64) bool { return created <= bound },
+	} {
+		if bound, err := strconv.ParseInt(query.Get(name), 10, 64); err == nil && !holds(bound) {
+			return false
+		}
+	}
+	return true
+}
