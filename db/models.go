@@ -51,6 +51,10 @@ type Subscription struct {
 	LastEventCreatedAt *time.Time
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+	Revision           int64
+	AsOf               *time.Time
+	NewestEvents       json.RawMessage
+	ApiVersion         *string
 }
 
 type SubscriptionItem struct {

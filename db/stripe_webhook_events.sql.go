@@ -10,6 +10,16 @@ import (
 	"time"
 )
 
+const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec
+DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
+`
+
+// Removes the provisional row of a thin event that took effect under its snapshot's id.
+func (q *Queries) StripeWebhookEventDeleteIgnored(ctx context.Context, db DBTX, eventID string) error {
+	_, err := db.Exec(ctx, stripeWebhookEventDeleteIgnored, eventID)
+	return err
+}
+
 const stripeWebhookEventInsert = `-- name: StripeWebhookEventInsert :exec
 INSERT INTO stripe_webhook_events (
     event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
@@ -56,15 +66,51 @@ func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventI
 	return outcome, err
 }
 
-const stripeWebhookEventUpdateIgnored = `-- name: StripeWebhookEventUpdateIgnored :execrows
-UPDATE stripe_webhook_events
-SET outcome = $1, processed_at = clock_timestamp()
-WHERE event_id = $2 AND outcome = 'ignored'
+const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many
+SELECT event_id, outcome FROM stripe_webhook_events WHERE event_id = ANY($1::text [])
 `
 
+type StripeWebhookEventOutcomesRow struct {
+	EventID string
+	Outcome string
+}
+
+// What came of several events. Takes no transaction id.
+func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, eventIds []string) ([]StripeWebhookEventOutcomesRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventOutcomes, eventIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEventOutcomesRow
+	for rows.Next() {
+		var i StripeWebhookEventOutcomesRow
+		if err := rows.Scan(&i.EventID, &i.Outcome); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookEventUpdateIgnored = `-- name: StripeWebhookEventUpdateIgnored :execrows
+UPDATE stripe_webhook_events
+SET outcome = $1, event_type = $2, processed_at = clock_timestamp()
+WHERE event_id = $3 AND outcome = 'ignored'
+`
+
+type StripeWebhookEventUpdateIgnoredParams struct {
+	Outcome   string
+	EventType string
+	EventID   string
+}
+
 // Settles an event that was ignored when it came first. No row: a copy won the race.
-func (q *Queries) StripeWebhookEventUpdateIgnored(ctx context.Context, db DBTX, outcome string, eventID string) (int64, error) {
-	result, err := db.Exec(ctx, stripeWebhookEventUpdateIgnored, outcome, eventID)
+func (q *Queries) StripeWebhookEventUpdateIgnored(ctx context.Context, db DBTX, arg StripeWebhookEventUpdateIgnoredParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookEventUpdateIgnored, arg.Outcome, arg.EventType, arg.EventID)
 	if err != nil {
 		return 0, err
 	}

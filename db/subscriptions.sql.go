@@ -13,7 +13,7 @@ import (
 
 const subscriptionGet = `-- name: SubscriptionGet :one
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at,
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
     (
         SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
@@ -56,6 +56,10 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 		&i.Subscription.LastEventCreatedAt,
 		&i.Subscription.CreatedAt,
 		&i.Subscription.UpdatedAt,
+		&i.Subscription.Revision,
+		&i.Subscription.AsOf,
+		&i.Subscription.NewestEvents,
+		&i.Subscription.ApiVersion,
 		&i.Items,
 	)
 	return i, err
@@ -63,7 +67,7 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 
 const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at,
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
     (
         SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
@@ -114,6 +118,10 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 			&i.Subscription.LastEventCreatedAt,
 			&i.Subscription.CreatedAt,
 			&i.Subscription.UpdatedAt,
+			&i.Subscription.Revision,
+			&i.Subscription.AsOf,
+			&i.Subscription.NewestEvents,
+			&i.Subscription.ApiVersion,
 			&i.Items,
 		); err != nil {
 			return nil, err
@@ -142,12 +150,12 @@ INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
-    object, last_event_id, last_event_created_at
+    object, last_event_id, last_event_created_at, as_of, newest_events, api_version
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8,
     $9, $10, $11, $12, $13, $14,
     $15, $16, $17, $18, $19, $20,
-    $21, $22, $23
+    $21, $22, $23, $24, $25, $26
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -172,6 +180,10 @@ ON CONFLICT (id) DO UPDATE SET
     object = excluded.object,
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
+    as_of = excluded.as_of,
+    newest_events = excluded.newest_events,
+    api_version = excluded.api_version,
+    revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at
 `
@@ -200,6 +212,9 @@ type SubscriptionUpsertParams struct {
 	Object             json.RawMessage
 	LastEventID        *string
 	LastEventCreatedAt *time.Time
+	AsOf               *time.Time
+	NewestEvents       json.RawMessage
+	ApiVersion         *string
 }
 
 type SubscriptionUpsertRow struct {
@@ -232,6 +247,9 @@ func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg Subscript
 		arg.Object,
 		arg.LastEventID,
 		arg.LastEventCreatedAt,
+		arg.AsOf,
+		arg.NewestEvents,
+		arg.ApiVersion,
 	)
 	var i SubscriptionUpsertRow
 	err := row.Scan(&i.CreatedAt, &i.UpdatedAt)

@@ -30,12 +30,12 @@ INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
-    object, last_event_id, last_event_created_at
+    object, last_event_id, last_event_created_at, as_of, newest_events, api_version
 ) VALUES (
     @id, @customer_id, @status, @price_id, @quantity, @currency, @cancel_at_period_end, @cancel_at,
     @canceled_at, @ended_at, @current_period_start, @current_period_end, @trial_start, @trial_end,
     @collection_method, @latest_invoice_id, @metadata, @livemode, @account_id, @stripe_created_at,
-    @object, @last_event_id, @last_event_created_at
+    @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -60,5 +60,9 @@ ON CONFLICT (id) DO UPDATE SET
     object = excluded.object,
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
+    as_of = excluded.as_of,
+    newest_events = excluded.newest_events,
+    api_version = excluded.api_version,
+    revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at;

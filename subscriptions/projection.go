@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,12 +14,30 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// Refetch says when the projection asks Stripe for a subscription's current object. It needs
+// webhooks.Config.APIKey.
+type Refetch string
+
+const (
+	// RefetchAmbiguous asks only where the events cannot tell their order. The default.
+	RefetchAmbiguous Refetch = "ambiguous"
+	// RefetchAlways takes every event as a hint only and stores what Stripe answers.
+	RefetchAlways Refetch = "always"
+	// RefetchNever never asks.
+	RefetchNever Refetch = "never"
+)
+
 // Config configures the projection. The zero value is fine.
 type Config struct {
 	// OnChange is called for each real change of a subscription's state, in the transaction that writes
 	// it and under a lock of that subscription; never for a duplicate, a stale event, or an event that
-	// says nothing new. An error undoes the whole event, which Stripe then sends again. Nil: none.
+	// says nothing new. For each subscription, Before is what After was in the last call. An error
+	// undoes the whole event, which Stripe then sends again. Nil: none.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
+	// Refetch says when Stripe is asked for the current object. "": RefetchAmbiguous.
+	Refetch Refetch
+	// Logger is told where a rule had to settle an order. Nil: slog.Default().
+	Logger *slog.Logger
 }
 
 // Change is one change of a subscription.
@@ -27,71 +47,131 @@ type Change struct {
 	Event  *webhooks.Event // the event that brought it
 }
 
-// Register adds the projection of every customer.subscription.* event to h. A nil config is the zero one.
-func Register(h *webhooks.Handlers, config *Config) {
-	p := &projection{queries: db.New()}
+// Activated is true if the customer has become entitled by this change: After's status is active or
+// trialing, and Before's was not, or there was none.
+func (c Change) Activated() bool {
+	return c.After.Status.Entitled() && (c.Before == nil || !c.Before.Status.Entitled())
+}
+
+// Canceled is true if the subscription has been canceled by this change: After's status is canceled, and
+// Before's was not, or there was none. A cancellation at the period's end counts when the period ends.
+func (c Change) Canceled() bool {
+	return c.After.Status == StatusCanceled && (c.Before == nil || c.Before.Status != StatusCanceled)
+}
+
+// Projection keeps the tables. It is made by Register.
+type Projection struct {
+	queries *db.Queries
+	config  Config
+
+	chain, asked, rule atomic.Uint64
+}
+
+// Stats counts how events were put in order where their second alone did not tell.
+type Stats struct {
+	Chain uint64 // by the chain of their previous attributes
+	Asked uint64 // by asking Stripe
+	Rule  uint64 // by a rule that gives the same in every order, and may be wrong
+}
+
+// Stats returns the counts since Register. A delivery that is tried again counts again.
+func (p *Projection) Stats() Stats {
+	return Stats{Chain: p.chain.Load(), Asked: p.asked.Load(), Rule: p.rule.Load()}
+}
+
+// Register adds the projection of every customer.subscription.* event to h. A nil config is the zero
+// one. It panics on a Refetch that is none.
+func Register(h *webhooks.Handlers, config *Config) *Projection {
+	p := &Projection{queries: db.New()}
 	if config != nil {
 		p.config = *config
 	}
+	switch p.config.Refetch {
+	case "":
+		p.config.Refetch = RefetchAmbiguous
+	case RefetchAmbiguous, RefetchAlways, RefetchNever:
+	default:
+		panic(fmt.Sprintf("subscriptions.Config.Refetch is %q: use %q, %q or %q", p.config.Refetch, RefetchAmbiguous, RefetchAlways, RefetchNever))
+	}
+	if p.config.Logger == nil {
+		p.config.Logger = slog.Default()
+	}
 	webhooks.Project(h, "customer.subscription.*", p.apply)
-}
-
-type projection struct {
-	queries *db.Queries
-	config  Config
+	return p
 }
 
 // apply makes the stored subscription that of the event, unless it is newer already.
-func (p *projection) apply(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (changed bool, err error) {
-	after, err := decode(ev)
+func (p *Projection) apply(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (changed bool, err error) {
+	if ev.Thin() && ev.Object == nil {
+		return false, p.askAboutThin(ctx, tx, ev)
+	}
+	incoming, err := decode(ev)
 	if err != nil {
 		return false, err
 	}
-	if err := p.queries.SubscriptionLock(ctx, tx, after.ID); err != nil {
-		return false, fmt.Errorf("lock subscription %s: %w", after.ID, err)
+	if err := p.queries.SubscriptionLock(ctx, tx, incoming.ID); err != nil {
+		return false, fmt.Errorf("lock subscription %s: %w", incoming.ID, err)
 	}
-	before, err := New(tx).Get(ctx, after.ID)
-	if errors.Is(err, ErrNotFound) {
-		before, err = nil, nil
-	}
+	stored, err := p.load(ctx, tx, incoming.ID)
 	if err != nil {
 		return false, err
 	}
-	if before != nil && !supersedes(after, ev.Type, before) {
-		return false, nil
+	next, err := p.next(ctx, ev, incoming, stored)
+	if err != nil || next == nil {
+		return false, err
 	}
-	if err := p.store(ctx, tx, before, after); err != nil {
+	if err := p.store(ctx, tx, stored, next); err != nil {
 		return false, err
 	}
 	// An event that says nothing new has moved the row's place in the order, which later ones need.
-	if before != nil && sameState(before, after) {
+	if stored != nil && sameState(stored.Subscription, next.sub) {
 		return false, nil
 	}
-	if p.config.OnChange == nil {
-		return true, nil
-	}
-	return true, p.config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev})
+	return true, p.tell(ctx, tx, stored, next, ev)
 }
 
-func (p *projection) store(ctx context.Context, tx pgx.Tx, before, after *Subscription) error {
-	params, err := after.upsertParams()
+// load returns the row of a subscription, nil if there is none.
+func (p *Projection) load(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
+	row, err := p.queries.SubscriptionGet(ctx, tx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get subscription %s: %w", id, err)
+	}
+	return storedFrom(&row)
+}
+
+func (p *Projection) store(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version) error {
+	params, err := next.upsertParams()
 	if err != nil {
 		return err
 	}
 	times, err := p.queries.SubscriptionUpsert(ctx, tx, params)
 	if err != nil {
-		return fmt.Errorf("store subscription %s: %w", after.ID, err)
+		return fmt.Errorf("store subscription %s: %w", next.sub.ID, err)
 	}
-	after.CreatedAt, after.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
-	if before != nil && reflect.DeepEqual(before.Items, after.Items) {
+	next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
+	if stored != nil && reflect.DeepEqual(stored.Items, next.sub.Items) {
 		return nil
 	}
-	items, err := after.itemRows()
+	items, err := next.sub.itemRows()
 	if err != nil {
 		return err
 	}
-	if err := p.queries.SubscriptionItemReplace(ctx, tx, after.ID, items); err != nil {
-		return fmt.Errorf("store the items of subscription %s: %w", after.ID, err)
+	if err := p.queries.SubscriptionItemReplace(ctx, tx, next.sub.ID, items); err != nil {
+		return fmt.Errorf("store the items of subscription %s: %w", next.sub.ID, err)
 	}
 	return nil
+}
+
+func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {
+	if p.config.OnChange == nil {
+		return nil
+	}
+	change := Change{After: next.sub, Event: ev}
+	if stored != nil {
+		change.Before = stored.Subscription
+	}
+	return p.config.OnChange(ctx, tx, change)
 }

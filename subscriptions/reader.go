@@ -68,7 +68,7 @@ func (r *Reader) Current(ctx context.Context, customerID string) (*Subscription,
 
 func rank(s Status) int {
 	switch {
-	case s == StatusActive || s == StatusTrialing:
+	case s.Entitled():
 		return 0
 	case s == StatusPastDue:
 		return 1

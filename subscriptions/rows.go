@@ -2,11 +2,71 @@ package subscriptions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/pook/stripeonce/db"
 )
+
+// storedRow is a row with what the order of events needs.
+type storedRow struct {
+	*Subscription
+	revision   int64
+	asOf       *time.Time
+	apiVersion string
+	newest     []occurrence
+}
+
+// revisionOf is the revision of a row, 0 for none.
+func revisionOf(row *storedRow) int64 {
+	if row == nil {
+		return 0
+	}
+	return row.revision
+}
+
+func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
+	sub, err := fromRow(&row.Subscription, row.Items)
+	if err != nil {
+		return nil, err
+	}
+	stored := &storedRow{
+		Subscription: sub,
+		revision:     row.Subscription.Revision,
+		asOf:         utc(row.Subscription.AsOf),
+		apiVersion:   orZero(row.Subscription.ApiVersion),
+	}
+	if err := json.Unmarshal(row.Subscription.NewestEvents, &stored.newest); err != nil {
+		return nil, fmt.Errorf("newest events of subscription %s: %w", sub.ID, err)
+	}
+	for i := range stored.newest {
+		if stored.newest[i].ID == sub.LastEventID {
+			stored.newest[i].Object = sub.Object
+		}
+	}
+	return stored, nil
+}
+
+// version is what a subscription becomes, with what the order of later events needs.
+type version struct {
+	sub        *Subscription
+	asOf       *time.Time
+	apiVersion string
+	newest     []occurrence
+}
+
+// newestRows is the JSON of newest. The object that is the row's own is not written twice.
+func (v *version) newestRows() (json.RawMessage, error) {
+	rows := make([]occurrence, len(v.newest))
+	for i, o := range v.newest {
+		if o.ID == v.sub.LastEventID {
+			o.Object = nil
+		}
+		rows[i] = o
+	}
+	return json.Marshal(rows)
+}
 
 // fromRow makes a Subscription of a row and the JSON array of its items' rows.
 func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error) {
@@ -52,8 +112,10 @@ func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error)
 	return sub, nil
 }
 
-func (s *Subscription) upsertParams() (db.SubscriptionUpsertParams, error) {
-	metadata, err := json.Marshal(s.Metadata)
+func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
+	s := v.sub
+	metadata, err1 := json.Marshal(s.Metadata)
+	newest, err2 := v.newestRows()
 	return db.SubscriptionUpsertParams{
 		ID:                 s.ID,
 		CustomerID:         nilIfEmpty(s.CustomerID),
@@ -78,7 +140,10 @@ func (s *Subscription) upsertParams() (db.SubscriptionUpsertParams, error) {
 		Object:             s.Object,
 		LastEventID:        nilIfEmpty(s.LastEventID),
 		LastEventCreatedAt: s.LastEventCreatedAt,
-	}, err
+		AsOf:               v.asOf,
+		NewestEvents:       newest,
+		ApiVersion:         nilIfEmpty(v.apiVersion),
+	}, errors.Join(err1, err2)
 }
 
 // itemRows is the JSON array that SubscriptionItemReplace takes.

@@ -5,6 +5,7 @@ package subscriptions
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,13 @@ const (
 
 // Terminal is true for the statuses that a subscription never leaves: canceled and incomplete_expired.
 func (s Status) Terminal() bool { return s == StatusCanceled || s == StatusIncompleteExpired }
+
+// Entitled is true for the statuses in which a customer should have what the subscription is for: active
+// and trialing, and those given, such as StatusPastDue where a customer keeps access while a payment is
+// tried again.
+func (s Status) Entitled(also ...Status) bool {
+	return s == StatusActive || s == StatusTrialing || slices.Contains(also, s)
+}
 
 // Subscription is one row with its items. Texts that Stripe leaves out or sets to null are empty, times
 // and quantities nil. Times are UTC, in whole seconds as Stripe gives them.

@@ -55,48 +55,55 @@ func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	outcome, err := r.await(ctx, ev)
-	return Result{ev.ID, outcome}, err
+	return r.await(ctx, r.newWork(ev))
 }
 
 // await runs the work in a goroutine of its own, so that a function that never returns holds back
 // neither the reply nor anything else but its own connection and its place in the gate.
-func (r *Receiver) await(ctx context.Context, ev *Event) (Outcome, error) {
+func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	type answer struct {
 		outcome Outcome
 		err     error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		a := answer{err: &HandlerError{ev.Type, errHandlerGoexits}}
+		a := answer{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
 			r.gate.leave()
 			done <- a
 		}()
-		a.outcome, a.err = r.applyWithRetries(ctx, ev)
+		a.outcome, a.err = r.applyWithRetries(ctx, w)
 	}()
 	select {
 	case a := <-done:
-		return a.outcome, a.err
+		return w.result(a.outcome), a.err
 	case <-ctx.Done():
 	}
 	select {
 	case a := <-done:
-		return a.outcome, a.err
+		return w.result(a.outcome), a.err
 	case <-time.After(timeoutGrace):
-		return "", fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, ev.Type)
+		return Result{}, fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, w.delivered.Type)
 	}
 }
 
-func (r *Receiver) applyWithRetries(ctx context.Context, ev *Event) (Outcome, error) {
+func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, error) {
 	if err := r.ensureMigrated(ctx); err != nil {
 		return "", err
 	}
-	handlers := r.plan(ev)
-	for try := 1; ; try++ {
-		outcome, err := r.attempt(ctx, ev, handlers)
-		if !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try) {
+	for try := 1; ; {
+		outcome, err := r.attempt(ctx, w)
+		var question *askError
+		switch {
+		case errors.As(err, &question):
+			// The attempt is rolled back and its connection released.
+			if err := r.ask(ctx, w, question); err != nil {
+				return "", err
+			}
+		case !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try):
 			return outcome, err
+		default:
+			try++
 		}
 	}
 }
@@ -111,19 +118,9 @@ func pause(ctx context.Context, try int) bool {
 	}
 }
 
-// plan returns the functions that an event would run; none means that it is ignored. Thin events carry
-// no object that a function could be given.
-func (r *Receiver) plan(ev *Event) []handler {
-	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
-	if otherMode || ev.thin {
-		return nil
-	}
-	return r.handlers.match(ev.Type)
-}
-
 // attempt is one transaction. READ COMMITTED: the ledger's unique index is what makes events take
 // effect once, and needs no more.
-func (r *Receiver) attempt(ctx context.Context, ev *Event, handlers []handler) (Outcome, error) {
+func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	conn, err := r.acquire(ctx)
 	if err != nil {
 		return "", err
@@ -133,7 +130,7 @@ func (r *Receiver) attempt(ctx context.Context, ev *Event, handlers []handler) (
 	if err != nil {
 		return "", classify(ctx, err, conn.Conn().IsClosed())
 	}
-	outcome, err := r.checkProcessRecord(ctx, tx, ev, handlers)
+	outcome, err := r.checkProcessRecord(ctx, tx, w)
 	if err == nil {
 		err = commit(conn.Conn(), r.config.CommitTimeout)
 	}
@@ -166,50 +163,84 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-func (r *Receiver) checkProcessRecord(ctx context.Context, tx pgx.Tx, ev *Event, handlers []handler) (Outcome, error) {
-	before, err := r.check(ctx, tx, ev)
+func (r *Receiver) checkProcessRecord(ctx context.Context, tx pgx.Tx, w *work) (Outcome, error) {
+	ev := w.subject()
+	known, err := r.check(ctx, tx, w, ev)
 	if err != nil {
 		return "", err
 	}
-	known := before != ""
-	if known && (before != OutcomeIgnored || len(handlers) == 0) {
+	if known.final || known.here && len(w.handlers) == 0 {
 		return "", errDuplicate
 	}
-	outcome, err := process(ctx, tx, ev, handlers)
+	outcome, err := process(ctx, tx, w, ev)
 	if err != nil {
 		return "", err
 	}
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	if known {
+	if known.underThinID {
+		if err := r.queries.StripeWebhookEventDeleteIgnored(ctx, tx, w.delivered.ID); err != nil {
+			return "", r.ledgerError("remove the thin event's provisional row", err)
+		}
+	}
+	if known.here {
 		return outcome, r.settleIgnored(ctx, tx, ev, outcome)
 	}
 	return outcome, r.record(ctx, tx, ev, outcome)
 }
 
-// check returns what the ledger says of an event, "" if nothing.
-func (r *Receiver) check(ctx context.Context, tx pgx.Tx, ev *Event) (Outcome, error) {
-	outcome, err := r.queries.StripeWebhookEventOutcome(ctx, tx, ev.ID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
-	}
-	return Outcome(outcome), r.ledgerError("look up the event", err)
+// known is what the ledger says of an event before it is processed.
+type known struct {
+	final       bool // it has been applied, under its own id or its twin's
+	here        bool // there is a row under the id that it is recorded under
+	underThinID bool // there is a provisional row under its thin id, which is another
 }
 
-func process(ctx context.Context, tx pgx.Tx, ev *Event, handlers []handler) (Outcome, error) {
-	if len(handlers) == 0 {
+// check looks an event up in the ledger.
+func (r *Receiver) check(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (known, error) {
+	if ev.ID != w.delivered.ID {
+		return r.checkTwins(ctx, tx, w, ev)
+	}
+	outcome, err := r.queries.StripeWebhookEventOutcome(ctx, tx, ev.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return known{}, nil
+	}
+	return known{final: Outcome(outcome) != OutcomeIgnored, here: true}, r.ledgerError("look up the event", err)
+}
+
+// checkTwins looks up a thin event under its own id and under its snapshot event's.
+func (r *Receiver) checkTwins(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (k known, err error) {
+	rows, err := r.queries.StripeWebhookEventOutcomes(ctx, tx, []string{ev.ID, w.delivered.ID})
+	for _, row := range rows {
+		k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
+		k.here = k.here || row.EventID == ev.ID
+		k.underThinID = k.underThinID || row.EventID == w.delivered.ID
+	}
+	return k, r.ledgerError("look up the event and its twin", err)
+}
+
+func process(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (Outcome, error) {
+	if len(w.handlers) == 0 {
 		return OutcomeIgnored, nil
 	}
 	outcome := OutcomeStale
-	for _, h := range handlers {
-		changed, err := call(ctx, tx, h, ev)
+	for i, h := range w.handlers {
+		if w.lacksObject() && !h.projection {
+			continue
+		}
+		one := *ev
+		one.Current = w.asked.current(i)
+		changed, err := call(ctx, tx, h, &one)
 		if err != nil {
-			return "", err
+			return "", askedBy(i, err)
 		}
 		if changed {
 			outcome = OutcomeProcessed
 		}
+	}
+	if w.lacksObject() {
+		return "", &askError{handler: nobody}
 	}
 	return outcome, nil
 }
@@ -232,7 +263,9 @@ func (r *Receiver) record(ctx context.Context, tx pgx.Tx, ev *Event, outcome Out
 }
 
 func (r *Receiver) settleIgnored(ctx context.Context, tx pgx.Tx, ev *Event, outcome Outcome) error {
-	rows, err := r.queries.StripeWebhookEventUpdateIgnored(ctx, tx, string(outcome), ev.ID)
+	rows, err := r.queries.StripeWebhookEventUpdateIgnored(ctx, tx, db.StripeWebhookEventUpdateIgnoredParams{
+		Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID,
+	})
 	if err == nil && rows == 0 {
 		return errDuplicate
 	}

@@ -29,6 +29,7 @@ const (
 	DefaultAcquireTimeout = 5 * time.Second
 	DefaultCommitTimeout  = 5 * time.Second
 	DefaultMaxAttempts    = 4
+	DefaultAskTimeout     = 3 * time.Second
 	DefaultRetryAfter     = 5 * time.Second
 )
 
@@ -60,6 +61,13 @@ type Config struct {
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other
 	// senders may heed it. 0: DefaultRetryAfter.
 	RetryAfter time.Duration
+	// APIKey is the secret or restricted key with which Stripe is asked for current objects (Ask, thin
+	// events). Events of the other mode count as if there were none. Empty: Stripe is never asked.
+	APIKey string
+	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	APIBase string
+	// AskTimeout bounds one question to Stripe, within Timeout. 0: DefaultAskTimeout.
+	AskTimeout time.Duration
 	// Mode says whether live events, test events or both take effect. "": ModeAny.
 	Mode Mode
 	// AssumeMigrated skips the look into the table stripeonce_migrations before the first delivery. For
@@ -81,6 +89,7 @@ func (c *Config) withDefaults() *Config {
 	config.AcquireTimeout = or(config.AcquireTimeout, DefaultAcquireTimeout)
 	config.CommitTimeout = or(config.CommitTimeout, DefaultCommitTimeout)
 	config.MaxAttempts = or(config.MaxAttempts, DefaultMaxAttempts)
+	config.AskTimeout = or(config.AskTimeout, DefaultAskTimeout)
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
@@ -115,6 +124,7 @@ func (c *Config) validate() error {
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
 		"MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
+		"AskTimeout": c.AskTimeout < 0,
 	} {
 		if negative {
 			wrong("%s is negative", name)

@@ -41,9 +41,23 @@ type Event struct {
 	// Previous is data.previous_attributes, cleaned like Object. Nil if there is none.
 	Previous json.RawMessage
 
-	thin    bool   // a v2.core.event, which carries no object
-	related string // a thin event's related_object.id
+	// Current is Stripe's answer, for a function that has asked for it with Ask. Nil otherwise.
+	Current *Current
+
+	thin       bool   // a v2.core.event, which carries no object
+	related    string // a thin event's related_object.id
+	relatedURL string // and .url
+	snapshot   string // the id of the event that tells the same with the object in it
+	canAsk     bool
 }
+
+// CanAsk is true if a function may return Ask: there is an API key of the event's mode.
+func (ev *Event) CanAsk() bool { return ev.canAsk }
+
+// Thin is true for a thin event (https://docs.stripe.com/event-destinations#thin-events). Functions get
+// it with Stripe's current object in Object, and without Previous. Projections also get it before, with
+// a nil Object, and should then return Ask.
+func (ev *Event) Thin() bool { return ev.thin }
 
 // ParseEvent reads an event from the body of a delivery or from an answer of Stripe's Events API.
 // Every error wraps ErrInvalidEvent and says what is wrong. Unknown fields, types and API versions are
@@ -106,6 +120,10 @@ func (ev *Event) readData(fields map[string]json.RawMessage) error {
 	}
 	if ev.thin && json.Unmarshal(fields["related_object"], &related) == nil {
 		_ = readString(related, "id", &ev.related)
+		_ = readString(related, "url", &ev.relatedURL)
+	}
+	if ev.thin {
+		return readString(fields, "snapshot_event", &ev.snapshot)
 	}
 	return nil
 }
@@ -173,7 +191,8 @@ func (ev *Event) validate() error {
 	case ev.Type == "":
 		return invalid("no type")
 	}
-	return errors.Join(storableText("id", ev.ID), storableText("type", ev.Type), storableText("account", ev.Account))
+	return errors.Join(storableText("id", ev.ID), storableText("type", ev.Type), storableText("account", ev.Account),
+		storableText("snapshot_event", ev.snapshot))
 }
 
 // storableText refuses what a column cannot hold, or could hold only changed: two ids that differ in

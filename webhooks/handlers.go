@@ -37,17 +37,23 @@ func NewHandlers() *Handlers { return &Handlers{} }
 // again. It may run more than once (after a serialization failure, a deadlock, a lost race), so only
 // what it does through tx is exactly once. ctx ends with Config.Timeout, not with the client.
 //
+// fn may return Ask to be run again with Stripe's current object, then also in obj.
+//
 // On panics on a malformed type, a nil fn, or a set that New has been given already.
 func On[E ~string, T any](h *Handlers, eventType E, fn func(ctx context.Context, tx pgx.Tx, ev *Event, obj *T) error) {
 	if fn == nil {
 		panic("webhooks.On: the function for " + string(eventType) + " is nil")
 	}
 	h.add(handler{pattern: string(eventType), run: func(ctx context.Context, tx pgx.Tx, ev *Event) (bool, error) {
-		if ev.Object == nil {
+		object := ev.Object
+		if ev.Current != nil && ev.Current.Object != nil {
+			object = ev.Current.Object
+		}
+		if object == nil {
 			return false, invalid("no data.object, which the handler of %s needs", ev.Type)
 		}
 		obj := new(T)
-		if err := json.Unmarshal(ev.Object, obj); err != nil {
+		if err := json.Unmarshal(object, obj); err != nil {
 			return false, fmt.Errorf("decode data.object into %T: %w", obj, err)
 		}
 		return true, fn(ctx, tx, ev, obj)

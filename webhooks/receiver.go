@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/schema"
@@ -31,6 +32,7 @@ type Receiver struct {
 	config   *Config
 	gate     *gate
 	stats    *recorder
+	stripe   stripe.Backend
 	migrated atomic.Bool
 }
 
@@ -55,6 +57,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		config:   config,
 		gate:     newGate(config.MaxInFlight),
 		stats:    newRecorder(),
+		stripe:   newBackend(config),
 	}
 	r.migrated.Store(config.AssumeMigrated)
 	return r, nil

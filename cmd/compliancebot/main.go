@@ -94,7 +94,7 @@ func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 
 // planOf is the price while the subscription is worth something, else "free".
 func planOf(sub *subscriptions.Subscription) string {
-	if sub != nil && (sub.Status == subscriptions.StatusActive || sub.Status == subscriptions.StatusTrialing) {
+	if sub != nil && sub.Status.Entitled() {
 		return sub.PriceID
 	}
 	return "free"

@@ -38,7 +38,7 @@ func (a *Account) Live(l Life) []*Event {
 		if s.begins {
 			subs[s.sub] = a.begin()
 		} else {
-			subs[s.sub].live(a.random.IntN(100))
+			subs[s.sub].Step(a.random.IntN(100))
 		}
 	}
 	return a.Events[from:]
@@ -82,8 +82,8 @@ func (a *Account) begin() *Subscription {
 	return a.Subscribe(version)
 }
 
-// live takes one step that fits the status; n is a draw of 0 to 99.
-func (s *Subscription) live(n int) {
+// Step takes one step that fits the status; n, from 0 to 99, says which.
+func (s *Subscription) Step(n int) {
 	switch s.state.Status {
 	case "incomplete":
 		s.choose(n, choice{80, s.Activate}, choice{20, s.Expire})

@@ -1,0 +1,126 @@
+package subscriptions
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// next decides what the row becomes by an event: nil if it stays as it is.
+func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
+	p.warnOfModes(ctx, incoming, stored)
+	if answer := ev.Current; answer != nil {
+		// The row was written since the question: the answer may be older than what was written.
+		if answer.Token != tokenOf(stored) {
+			return nil, askAgain(ev, stored)
+		}
+		if answer.Object != nil {
+			p.asked.Add(1)
+			return fromAnswer(ev)
+		}
+	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanAsk() {
+		return nil, askAgain(ev, stored)
+	}
+	if stored == nil {
+		return alone(ev, incoming), nil
+	}
+	switch compare(incoming, stored) {
+	case placeNewer:
+		return alone(ev, incoming), nil
+	case placeBurst:
+		return p.amongBurst(ctx, ev, stored)
+	case placeAmbiguous:
+		if p.mayAsk(ev) {
+			return nil, askAgain(ev, stored)
+		}
+		p.settleByRule(ctx, ev, "Stripe was asked in the second of the event, so the answer is kept")
+	case placeStale:
+	}
+	return nil, nil
+}
+
+// alone is the version that an event makes which is later than everything before.
+func alone(ev *webhooks.Event, incoming *Subscription) *version {
+	return &version{sub: incoming, apiVersion: ev.APIVersion, newest: []occurrence{occurrenceOf(ev)}}
+}
+
+func occurrenceOf(ev *webhooks.Event) occurrence {
+	return occurrence{ID: ev.ID, Type: ev.Type, APIVersion: ev.APIVersion, Object: ev.Object, Previous: ev.Previous}
+}
+
+// amongBurst is the version that the last of a second's events makes, this one included.
+func (p *Projection) amongBurst(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
+	newest := with(stored.newest, occurrenceOf(ev))
+	winner, settled := last(newest)
+	switch {
+	case settled:
+		p.chain.Add(1)
+	case p.mayAsk(ev):
+		return nil, askAgain(ev, stored)
+	default:
+		p.settleByRule(ctx, ev, "the events of one second make no chain, so the one with the greatest id counts")
+	}
+	of := *ev
+	of.ID, of.Type, of.APIVersion, of.Object = winner.ID, winner.Type, winner.APIVersion, winner.Object
+	sub, err := decode(&of)
+	if err != nil {
+		return nil, err
+	}
+	return &version{sub: sub, apiVersion: winner.APIVersion, newest: newest}, nil
+}
+
+// fromAnswer is the version that Stripe's answer makes.
+func fromAnswer(ev *webhooks.Event) (*version, error) {
+	of := *ev
+	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
+	sub, err := decode(&of)
+	if err != nil {
+		return nil, err
+	}
+	asOf := ev.Current.AsOf
+	return &version{sub: sub, asOf: &asOf, apiVersion: of.APIVersion}, nil
+}
+
+// mayAsk is true if Stripe has not been asked yet and can be.
+func (p *Projection) mayAsk(ev *webhooks.Event) bool {
+	return p.config.Refetch != RefetchNever && ev.Current == nil && ev.CanAsk()
+}
+
+// tokenOf names the state of a row that a question is asked about.
+func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
+
+// askAgain asks for the current object, in the event's version. A thin event has none, and is asked for
+// in that of the row.
+func askAgain(ev *webhooks.Event, stored *storedRow) error {
+	question := webhooks.AskOptions{Token: tokenOf(stored), APIVersion: ev.APIVersion}
+	if ev.Thin() && stored != nil {
+		question.APIVersion = stored.apiVersion
+	}
+	return webhooks.Ask(question)
+}
+
+func (p *Projection) askAboutThin(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) error {
+	stored, err := p.load(ctx, tx, ev.ObjectID())
+	if err != nil {
+		return err
+	}
+	return askAgain(ev, stored)
+}
+
+func (p *Projection) settleByRule(ctx context.Context, ev *webhooks.Event, rule string) {
+	p.rule.Add(1)
+	p.config.Logger.WarnContext(ctx, "ambiguous order of a subscription's events", "event_id", ev.ID,
+		"subscription", ev.ObjectID(), "rule", rule, "mend", "set STRIPE_API_KEY, and Stripe is asked instead")
+}
+
+// warnOfModes makes a collision visible that does not happen in practice: Stripe's ids are unique over
+// both modes and all accounts, and everything here relies on that.
+func (p *Projection) warnOfModes(ctx context.Context, incoming *Subscription, stored *storedRow) {
+	if stored != nil && stored.Livemode != incoming.Livemode {
+		p.config.Logger.ErrorContext(ctx, "one subscription id in live mode and in test mode",
+			"subscription", incoming.ID, "stored_livemode", stored.Livemode, "event_livemode", incoming.Livemode)
+	}
+}

@@ -1,0 +1,213 @@
+package subscriptions
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// burst lets a subscription take steps within one second and returns the events of it that are about
+// the subscription, in Stripe's order, and Stripe's last object.
+func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []occurrence, truth string) {
+	account := stripesim.New(seed, time.Unix(1767603600, 0))
+	sub := account.Subscribe(stripesim.VersionBasil)
+	from := 0
+	if !withCreation {
+		account.Wait(time.Hour)
+		from = len(account.Events)
+	}
+	for _, n := range steps {
+		sub.Step(n)
+	}
+	for _, e := range account.Events[from:] {
+		if e.ObjectID != sub.ID() {
+			continue
+		}
+		ev, err := webhooks.ParseEvent(e.Body)
+		if err != nil {
+			tb.Fatalf("%v", err)
+		}
+		events = append(events, occurrenceOf(ev))
+	}
+	// Only those of the last kind of status compete: a terminal one is later than any other.
+	terminal := Status(sub.Status()).Terminal()
+	var rivals []occurrence
+	for _, o := range events {
+		var object struct{ Status Status }
+		if err := json.Unmarshal(o.Object, &object); err != nil {
+			tb.Fatalf("%v", err)
+		}
+		if object.Status.Terminal() == terminal {
+			rivals = append(rivals, o)
+		}
+	}
+	return rivals, canonical(decodeAny(sub.Object()))
+}
+
+type fataler interface {
+	Fatalf(format string, args ...any)
+}
+
+func grow(events []occurrence) []occurrence {
+	var set []occurrence
+	for _, o := range events {
+		set = with(set, o)
+	}
+	return set
+}
+
+// Where the set of a second's events settles the order, it settles it right; and whatever it says, it
+// says in every order of arrival.
+func TestLastOfABurst(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		steps := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 7).Draw(t, "steps")
+		events, truth := burst(t, rapid.Uint64().Draw(t, "seed"), steps, rapid.Bool().Draw(t, "with the creation"))
+		if len(events) == 0 {
+			return
+		}
+		winner, settled := last(grow(events))
+		if got := canonical(decodeAny(winner.Object)); settled && got != truth {
+			t.Fatalf("of %s the last is said to be %s, but Stripe's object is\n%s\nand not\n%s", story(events), winner.ID, truth, got)
+		}
+		shuffled := rapid.Permutation(events).Draw(t, "arrival")
+		again, settledAgain := last(grow(append(shuffled, shuffled[0])))
+		if again.ID != winner.ID || settledAgain != settled {
+			t.Fatalf("%s ends with %s, %v, and in another order with %s, %v", story(events), winner.ID, settled, again.ID, settledAgain)
+		}
+	})
+}
+
+func story(events []occurrence) string {
+	var text string
+	for _, o := range events {
+		text += fmt.Sprintf("\n  %s %s %s", o.ID, o.Type, o.Previous)
+	}
+	return text
+}
+
+// Nearly every burst is settled without asking.
+func TestBurstsAreMostlySettled(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 1))
+	const bursts = 2000
+	unsettled := 0
+	for seed := range uint64(bursts) {
+		steps := make([]int, 2+random.IntN(3))
+		for i := range steps {
+			steps[i] = random.IntN(100)
+		}
+		events, _ := burst(t, seed, steps, random.IntN(2) == 0)
+		if len(events) == 0 {
+			continue
+		}
+		if _, settled := last(grow(events)); !settled {
+			unsettled++
+		}
+	}
+	if unsettled > bursts/50 {
+		t.Errorf("%d of %d bursts are not settled", unsettled, bursts)
+	}
+	t.Logf("%d of %d bursts are not settled", unsettled, bursts)
+}
+
+// Events made by hand, for what the simulation does not do. States are metadata; "a>b" is an update from
+// a to b, "+a" the creation, "=a" an event without previous attributes.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		events  []string // by ascending id
+		last    int
+		settled bool
+	}{
+		{[]string{"+a"}, 0, true},
+		{[]string{"a>b"}, 0, true},
+		{[]string{"a>b", "b>c", "c>d"}, 2, true},
+		{[]string{"c>d", "b>c", "a>b"}, 0, true},
+		{[]string{"a>b", "+a"}, 0, true},
+		{[]string{"=b", "+a"}, 0, true},                 // what follows the creation is later
+		{[]string{"+a", "a>b", "b>a"}, 2, true},         // there and back, from the creation
+		{[]string{"a>b", "b>a", "a>c"}, 2, true},        // there and back, and on
+		{[]string{"a>b", "=b"}, 1, true},                // a pause tells of the state that its update led to
+		{[]string{"a>b", "b>a"}, 1, false},              // a circle may end anywhere
+		{[]string{"a>b", "c>d"}, 1, false},              // a step is missing between
+		{[]string{"a>b", "a>c"}, 1, false},              // two ways from one state
+		{[]string{"=a", "=b"}, 1, false},                // nothing tells
+		{[]string{"a>b", "=c"}, 1, false},               // a state beside the way
+		{[]string{"a>b", "a>b"}, 1, true},               // two events of one change
+		{[]string{"a>b", "b>a", "a>b"}, 2, false},       // one change twice, or two events of it
+		{[]string{"a>b", "b>a", "c>d"}, 2, false},       // a circle beside the way
+		{[]string{"b>c", "+x", "a>b"}, 0, true},         // the creation's next step has not come yet
+		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true}, // a circle on the way
+	} {
+		var set []occurrence
+		for i, text := range c.events {
+			set = with(set, byHand(fmt.Sprintf("evt_%d", i), text))
+		}
+		want := set[c.last]
+		got, settled := last(set)
+		if got.ID != want.ID || settled != c.settled {
+			t.Errorf("%v: the last is %s, %v, want %s, %v", c.events, got.ID, settled, want.ID, c.settled)
+		}
+	}
+}
+
+func byHand(id, text string) occurrence {
+	state := func(name string) json.RawMessage {
+		return json.RawMessage(`{"id":"sub_1","metadata":{"state":"` + name + `"},"status":"active"}`)
+	}
+	o := occurrence{ID: id, Type: "customer.subscription.updated", Object: state(text[len(text)-1:])}
+	switch {
+	case text[0] == '+':
+		o.Type = createdType
+	case text[0] != '=':
+		o.Previous = json.RawMessage(`{"metadata":{"state":"` + text[:1] + `"}}`)
+	}
+	return o
+}
+
+// The set is bounded, and bounded alike in every order.
+func TestSetIsBounded(t *testing.T) {
+	t.Parallel()
+	var events []occurrence
+	for i := range 3 * maxNewest {
+		events = append(events, byHand(fmt.Sprintf("evt_%04d", i), "a>b"))
+	}
+	forward := grow(events)
+	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	shuffled := grow(events)
+	if len(forward) != maxNewest || story(forward) != story(shuffled) {
+		t.Errorf("the sets have %d and %d events, or others", len(forward), len(shuffled))
+	}
+}
+
+// Previous attributes put back are the object before, whatever their shape.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, object, previous, want string }{
+		{"a value", `{"a":1,"b":2}`, `{"a":0}`, `{"a":0,"b":2}`},
+		{"null: it was not set", `{"a":1,"b":2}`, `{"a":null}`, `{"b":2}`},
+		{"it is gone now", `{"b":2}`, `{"a":1}`, `{"a":1,"b":2}`},
+		{"a nested hash, in part", `{"m":{"x":1,"y":2}}`, `{"m":{"x":0}}`, `{"m":{"x":0,"y":2}}`},
+		{"a nested key that was not set", `{"m":{"x":1,"y":2}}`, `{"m":{"x":null}}`, `{"m":{"y":2}}`},
+		{"a hash that was not set", `{"m":{"x":1}}`, `{"m":null}`, `{}`},
+		{"a hash that is not set now", `{"m":null}`, `{"m":{"x":1}}`, `{"m":{"x":1}}`},
+		{"an array, whole", `{"l":[1,2,3]}`, `{"l":[1]}`, `{"l":[1]}`},
+		{"items, whole below a hash", `{"items":{"data":[{"id":"b"}],"total_count":1}}`, `{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`,
+			`{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`},
+		{"a large number", `{"n":12345678901234567890}`, `{"n":12345678901234567891}`, `{"n":12345678901234567891}`},
+		{"a value that was a hash", `{"a":1}`, `{"a":{"x":1}}`, `{"a":{"x":1}}`},
+	} {
+		got := canonical(restored(decodeAny(json.RawMessage(c.object)), decodeAny(json.RawMessage(c.previous))))
+		if want := canonical(decodeAny(json.RawMessage(c.want))); got != want {
+			t.Errorf("%s: %s with %s put back is %s, want %s", c.name, c.object, c.previous, got, want)
+		}
+	}
+}

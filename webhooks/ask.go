@@ -1,0 +1,171 @@
+package webhooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/stripe/stripe-go/v79"
+
+	"github.com/pook/stripeonce/internal/storable"
+)
+
+// maxAsks bounds how often Stripe is asked within one delivery.
+const maxAsks = 4
+
+// AskOptions say how to ask Stripe for an event's object.
+type AskOptions struct {
+	// Token comes back in Current.Token. Put into it what the question was asked about, such as a row's
+	// revision, to see whether the answer still fits.
+	Token string
+	// APIVersion to ask in. Empty: the event's, else stripe-go's own.
+	APIVersion string
+}
+
+// Ask is what a function returns, as its error, to be given Stripe's current object: the transaction is
+// rolled back, Stripe is asked while no connection is held, and every function of the event runs again,
+// this one with Event.Current. Check Event.CanAsk before: without an API key it is a failure.
+func Ask(options AskOptions) error { return &askError{AskOptions: options} }
+
+type askError struct {
+	AskOptions
+	handler int // which of the event's functions asks
+}
+
+func (e *askError) Error() string { return "it asks Stripe for the current object" }
+
+// Current is Stripe's answer to Ask.
+type Current struct {
+	// Object is the object as it is now, cleaned like Event.Object. Nil if Stripe does not have it, or
+	// does not let us see it.
+	Object json.RawMessage
+	// AsOf is the Date of the answer, in whole seconds.
+	AsOf time.Time
+	// APIVersion is the version that Object is rendered in.
+	APIVersion string
+	// Token is what was given to Ask.
+	Token string
+}
+
+func either(first, second string) string {
+	if first != "" {
+		return first
+	}
+	return second
+}
+
+// rawAnswer keeps nothing of an answer but its bytes and headers: stripe-go's structs drop newer fields.
+type rawAnswer struct{ stripe.APIResource }
+
+func (*rawAnswer) UnmarshalJSON([]byte) error { return nil }
+
+// fetch gets the event's object from Stripe. An object that Stripe does not have is no error, but nil.
+func (r *Receiver) fetch(ctx context.Context, ev *Event, version string) (*Current, error) {
+	path, err := ev.objectPath()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.AskTimeout)
+	defer cancel()
+	params := &stripe.Params{Context: ctx}
+	if version != "" {
+		params.Headers = http.Header{"Stripe-Version": {version}}
+	}
+	if ev.Account != "" {
+		params.SetStripeAccount(ev.Account)
+	}
+	answer := &rawAnswer{}
+	if err := r.stripe.Call(http.MethodGet, path, r.config.APIKey, params, answer); err != nil {
+		return r.noAnswer(ctx, ev, path, err)
+	}
+	object, err := storable.JSON(answer.LastResponse.RawJSON)
+	if err != nil {
+		return nil, invalid("Stripe's answer for %s: %v", path, err)
+	}
+	asOf, err := http.ParseTime(answer.LastResponse.Header.Get("Date"))
+	if err != nil {
+		asOf = time.Now().UTC().Truncate(time.Second)
+	}
+	return &Current{Object: object, AsOf: asOf.UTC(), APIVersion: either(version, stripe.APIVersion)}, nil
+}
+
+// noAnswer sorts Stripe's refusals from what a later try may mend.
+func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err error) (*Current, error) {
+	var refusal *stripe.Error
+	status := 0
+	if errors.As(err, &refusal) {
+		status = refusal.HTTPStatusCode
+	}
+	missing := status == http.StatusNotFound
+	forbidden := status == http.StatusUnauthorized || status == http.StatusForbidden
+	if missing || forbidden && !ev.thin {
+		r.config.Logger.WarnContext(ctx, "Stripe does not give the current object",
+			"event_id", ev.ID, "path", path, "status", status, "error", refusal.Msg)
+		return &Current{}, nil
+	}
+	return nil, fmt.Errorf("%w: Stripe was asked for %s: %w", ErrUnavailable, path, err)
+}
+
+// objectPaths are where the API keeps objects, by their field "object".
+var objectPaths = map[string]string{
+	"account": "accounts", "charge": "charges", "checkout.session": "checkout/sessions", "coupon": "coupons",
+	"credit_note": "credit_notes", "customer": "customers", "dispute": "disputes", "invoice": "invoices",
+	"invoiceitem": "invoiceitems", "payment_intent": "payment_intents", "payment_link": "payment_links",
+	"payment_method": "payment_methods", "payout": "payouts", "plan": "plans", "price": "prices", "product": "products",
+	"promotion_code": "promotion_codes", "quote": "quotes", "refund": "refunds", "setup_intent": "setup_intents",
+	"subscription": "subscriptions", "subscription_schedule": "subscription_schedules", "tax_rate": "tax_rates",
+	"transfer": "transfers",
+}
+
+// objectPath is where the API has the event's object.
+func (ev *Event) objectPath() (string, error) {
+	if ev.thin {
+		if !strings.HasPrefix(ev.relatedURL, "/v1/") || strings.Contains(ev.relatedURL, "..") {
+			return "", invalid("related_object.url is %.80q, not a path of the API", ev.relatedURL)
+		}
+		return ev.relatedURL, nil
+	}
+	var object struct {
+		Object string `json:"object"`
+	}
+	_ = json.Unmarshal(ev.Object, &object)
+	id := ev.ObjectID()
+	folder, ok := objectPaths[object.Object]
+	if !ok || id == "" || strings.ContainsAny(id, "/?#%") {
+		return "", fmt.Errorf("there is no path in Stripe's API for the %.40q of %s", object.Object, ev.Type)
+	}
+	return "/v1/" + folder + "/" + id, nil
+}
+
+// keyFits is true if a key can see an event's object: keys are of one mode.
+// See https://docs.stripe.com/keys.
+func keyFits(key string, livemode bool) bool {
+	switch {
+	case key == "":
+		return false
+	case strings.HasPrefix(key, "sk_live_"), strings.HasPrefix(key, "rk_live_"):
+		return livemode
+	case strings.HasPrefix(key, "sk_test_"), strings.HasPrefix(key, "rk_test_"):
+		return !livemode
+	default:
+		return true
+	}
+}
+
+// newBackend is stripe-go's HTTP client without retries of its own: Stripe's delivery is the retry.
+func newBackend(config *Config) stripe.Backend {
+	settings := &stripe.BackendConfig{
+		HTTPClient:        &http.Client{Timeout: config.AskTimeout},
+		MaxNetworkRetries: stripe.Int64(0),
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
+		EnableTelemetry:   stripe.Bool(false),
+	}
+	if config.APIBase != "" {
+		settings.URL = stripe.String(strings.TrimSuffix(config.APIBase, "/"))
+	}
+	return stripe.GetBackendWithConfig(stripe.APIBackend, settings)
+}

@@ -1,0 +1,114 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// work is one event on its way through a delivery.
+type work struct {
+	delivered *Event    // as it came
+	handlers  []handler // what it runs; none: it is ignored
+	asked     asking
+}
+
+// thinPrefix is what the type of a thin event about a v1 resource begins with.
+const thinPrefix = "v1."
+
+// newWork finds the functions that an event runs. A thin event runs those of its snapshot type, if its
+// object can be had from Stripe.
+func (r *Receiver) newWork(ev *Event) *work {
+	own := *ev // not the caller's
+	ev = &own
+	ev.canAsk = keyFits(r.config.APIKey, ev.Livemode)
+	w := &work{delivered: ev}
+	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
+	if otherMode || ev.thin && (!ev.canAsk || !strings.HasPrefix(ev.Type, thinPrefix)) {
+		return w
+	}
+	w.handlers = r.handlers.match(w.snapshotType())
+	return w
+}
+
+func (w *work) snapshotType() string {
+	if w.delivered.thin {
+		return strings.TrimPrefix(w.delivered.Type, thinPrefix)
+	}
+	return w.delivered.Type
+}
+
+// subject is the event as functions and ledger see it. A thin event that takes effect goes by its
+// snapshot event's id and type, so that of the two only one does, and carries what Stripe answered.
+func (w *work) subject() *Event {
+	if !w.delivered.thin || len(w.handlers) == 0 {
+		return w.delivered
+	}
+	ev := *w.delivered
+	ev.Type = w.snapshotType()
+	ev.ID = either(ev.snapshot, ev.ID)
+	if w.asked.answer != nil {
+		ev.Object, ev.APIVersion = w.asked.answer.Object, w.asked.answer.APIVersion
+	}
+	return &ev
+}
+
+func (w *work) result(outcome Outcome) Result { return Result{w.subject().ID, outcome} }
+
+// lacksObject is true for a thin event before Stripe has been asked.
+func (w *work) lacksObject() bool { return w.delivered.thin && w.asked.answer == nil }
+
+// asking is what has been asked and answered in the course of one delivery.
+type asking struct {
+	questions map[int]*askError // by handler
+	answer    *Current
+	times     int
+}
+
+// current is the answer for the function that asked.
+func (a *asking) current(handler int) *Current {
+	question := a.questions[handler]
+	if a.answer == nil || question == nil {
+		return nil
+	}
+	answer := *a.answer
+	answer.Token = question.Token
+	return &answer
+}
+
+// nobody asks for a thin event's object if no function does.
+const nobody = -1
+
+// askedBy notes in a question which of the event's functions asks.
+func askedBy(handler int, err error) error {
+	var question *askError
+	if errors.As(err, &question) {
+		return &askError{question.AskOptions, handler}
+	}
+	return err
+}
+
+// ask has Stripe's current object fetched. A thin event whose object Stripe does not have is ignored.
+func (r *Receiver) ask(ctx context.Context, w *work, question *askError) error {
+	ev := w.delivered
+	if !ev.canAsk {
+		return &HandlerError{ev.Type, errors.New("it asks Stripe, but there is no API key for the event's mode: set Config.APIKey")}
+	}
+	if w.asked.times++; w.asked.times > maxAsks {
+		return fmt.Errorf("%w: the object changed each of the %d times that Stripe was asked for it", ErrUnavailable, maxAsks)
+	}
+	answer, err := r.fetch(ctx, ev, either(question.APIVersion, ev.APIVersion))
+	if err != nil {
+		return err
+	}
+	if ev.thin && answer.Object == nil {
+		w.handlers = nil
+	}
+	if w.asked.questions == nil {
+		w.asked.questions = map[int]*askError{}
+	}
+	w.asked.questions[question.handler] = question
+	w.asked.answer = answer
+	return nil
+}
