@@ -4,7 +4,6 @@ package hooktest
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http/httptest"
 	"testing"
@@ -18,6 +17,9 @@ import (
 
 // Secret signs what a Host is sent.
 const Secret = "whsec_of_a_test"
+
+// NoLog is a logger that keeps nothing.
+func NoLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Host is a receiver behind an HTTP server.
 type Host struct {
@@ -36,7 +38,7 @@ func New(tb testing.TB, h *webhooks.Handlers, configure func(*webhooks.Config)) 
 // On is New on a given pool.
 func On(tb testing.TB, pool *pgxpool.Pool, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
 	tb.Helper()
-	config := &webhooks.Config{Secrets: []string{Secret}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	config := &webhooks.Config{Secrets: []string{Secret}, Logger: NoLog()}
 	if configure != nil {
 		configure(config)
 	}

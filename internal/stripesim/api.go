@@ -29,6 +29,8 @@ type API struct {
 	// Version is the API version of the account, in which the Events API answers, and others without a
 	// Stripe-Version header.
 	Version string
+	// OnRequest, if set, is told of each request before it is answered.
+	OnRequest func(req *http.Request)
 
 	mu        sync.Mutex
 	account   *Account
@@ -86,6 +88,9 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	api.mu.Lock()
 	defer api.mu.Unlock()
 	api.requests = append(api.requests, req.Clone(req.Context()))
+	if api.OnRequest != nil {
+		api.OnRequest(req)
+	}
 	w.Header().Set("Date", time.Unix(api.account.Now, 0).UTC().Format(http.TimeFormat))
 	w.Header().Set("Request-Id", fmt.Sprintf("req_%014d", len(api.requests)))
 	w.Header().Set("Stripe-Version", api.version(req))

@@ -1,0 +1,290 @@
+package subscriptions_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func newAccount() *stripesim.Account { return stripesim.New(1, time.Unix(1767603600, 0)) }
+
+// thin is the thin twin of an event, or one without a twin.
+func thin(e *stripesim.Event, withTwin bool) []byte {
+	twin := ""
+	if withTwin {
+		twin = fmt.Sprintf(`,"snapshot_event":%q`, e.ID)
+	}
+	return fmt.Appendf(nil, `{"id":"evt_thin_%s","object":"v2.core.event","type":"v1.%s","created":%q,"livemode":false,
+		"related_object":{"id":%q,"type":"subscription","url":"/v1/subscriptions/%s"}%s}`,
+		e.ID, e.Type, time.Unix(e.Created, 0).UTC().Format(time.RFC3339), e.ObjectID, e.ObjectID, twin)
+}
+
+func ledger(t *testing.T, w *world) string {
+	t.Helper()
+	return pgtest.Scan[string](t, w.host.Pool, `SELECT coalesce(string_agg(event_id || ' ' || event_type || ' ' || outcome, ', ' ORDER BY event_id), '') FROM stripe_webhook_events`)
+}
+
+// Of a snapshot event and its thin twin one takes effect, in either order and at the same instant.
+func TestThinAndSnapshot(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	account.Subscribe(stripesim.VersionBasil)
+	e := account.Events[0]
+	once := e.ID + " customer.subscription.created processed"
+	for name, deliver := range map[string]func(w *world){
+		"thin first": func(w *world) {
+			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+			w.host.Expect(t, e.Body, 200, webhooks.OutcomeDuplicate)
+			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+		},
+		"snapshot first": func(w *world) {
+			w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
+			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+			if n := len(w.api.Requests()); n != 0 {
+				t.Errorf("Stripe was asked %d times for a known event", n)
+			}
+		},
+		"at the same instant": func(w *world) {
+			var wg sync.WaitGroup
+			for range 4 {
+				for _, body := range [][]byte{e.Body, thin(e, true)} {
+					wg.Go(func() {
+						if reply := w.host.Send(t, body); !reply.OK() {
+							t.Errorf("the reply is %s", reply)
+						}
+					})
+				}
+			}
+			wg.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, account, true, "")
+			w.failed[e.ID] = true
+			deliver(w)
+			if got := ledger(t, w); got != once {
+				t.Errorf("the ledger has %s, want %s", got, once)
+			}
+			if faults, err := w.faults(account); err != nil || len(faults) > 0 {
+				t.Errorf("%v, %v", faults, err)
+			}
+		})
+	}
+}
+
+// A thin event that came first without a key, or a snapshot that came first without a handler, leaves a
+// provisional row that its twin, or itself later, settles.
+func TestThinAfterTheKeyIsGiven(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	account.Subscribe(stripesim.VersionBasil)
+	e := account.Events[0]
+	thinID := "evt_thin_" + e.ID
+	for _, c := range []struct {
+		name     string
+		withTwin bool
+		second   func(w *world)
+		want     string
+	}{
+		{"itself", true, func(w *world) { w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed) },
+			e.ID + " customer.subscription.created processed"},
+		{"itself, without a twin", false, func(w *world) { w.host.Expect(t, thin(e, false), 200, webhooks.OutcomeProcessed) },
+			thinID + " customer.subscription.created processed"},
+		{"its twin, then itself", true, func(w *world) {
+			w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
+			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+		}, e.ID + " customer.subscription.created processed, " + thinID + " v1.customer.subscription.created ignored"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			keyless := newWorld(t, account, false, "")
+			keyless.host.Expect(t, thin(e, c.withTwin), 200, webhooks.OutcomeIgnored)
+			keyless.host.Expect(t, thin(e, c.withTwin), 200, webhooks.OutcomeDuplicate)
+			keyed := newWorld(t, account, true, "")
+			keyed.failed[e.ID], keyed.failed[thinID] = true, true
+			pgtest.Exec(t, keyed.host.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+				VALUES ($1, 'v1.customer.subscription.created', 'ignored', false)`, thinID)
+			c.second(keyed)
+			if got := ledger(t, keyed); got != c.want {
+				t.Errorf("the ledger has %s, want %s", got, c.want)
+			}
+		})
+	}
+	t.Run("a snapshot without a handler, then the thin one", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, account, true, "")
+		w.failed[e.ID] = true
+		pgtest.Exec(t, w.host.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+			VALUES ($1, 'customer.subscription.created', 'ignored', false)`, e.ID)
+		w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+		if got, want := ledger(t, w), e.ID+" customer.subscription.created processed"; got != want {
+			t.Errorf("the ledger has %s, want %s", got, want)
+		}
+	})
+}
+
+// What Stripe does not have is ignored, what it does not say now is for later, and what is not a path of
+// the API is not asked for.
+func TestThinWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBasil)
+	e := account.Events[0]
+	w := newWorld(t, account, true, "")
+	w.failed[e.ID] = true
+	for _, status := range []int{429, 500, 503, 401} {
+		w.api.Fail(stripesim.Fault{Status: status})
+		w.host.Expect(t, thin(e, true), 503, "")
+	}
+	gone := *e
+	gone.ID, gone.ObjectID = "evt_gone", "sub_gone"
+	w.host.Expect(t, thin(&gone, true), 200, webhooks.OutcomeIgnored)
+	w.host.Expect(t, thin(&gone, true), 200, webhooks.OutcomeDuplicate)
+	sly := *e
+	sly.ID, sly.ObjectID = "evt_sly", "../../elsewhere"
+	w.host.Expect(t, thin(&sly, true), 400, "")
+	w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+	if got := get(t, w.host, sub.ID()); string(got.Status) != sub.Status() || got.LastEventID != e.ID {
+		t.Errorf("the row is %s of %s", got.Status, got.LastEventID)
+	}
+}
+
+// With always, every event is a hint, and Stripe's current object is what is stored.
+func TestRefetchAlways(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBeforeBasil)
+	account.Wait(time.Hour)
+	sub.Activate()
+	account.Wait(time.Hour)
+	sub.SetQuantity(9)
+	account.Wait(time.Hour)
+	w := newWorld(t, account, true, subscriptions.RefetchAlways)
+	if err := w.apply(account.Events[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, w.host, sub.ID()); *got.Quantity != 9 || got.Status != "active" {
+		t.Errorf("after the first event the row is %s, %d", got.Status, *got.Quantity)
+	}
+	for _, e := range account.Events {
+		if err := w.apply(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := pgtest.Scan[int](t, w.host.Pool, `SELECT count(*)::int FROM changes`); n != 1 {
+		t.Errorf("OnChange was told of %d changes, want 1", n)
+	}
+	for _, req := range w.api.Requests() {
+		if got := req.Header.Get("Stripe-Version"); got != stripesim.VersionBeforeBasil {
+			t.Errorf("Stripe was asked in version %s", got)
+		}
+	}
+	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
+		t.Errorf("%v, %v", faults, err)
+	}
+}
+
+// With never, and with a key of the other mode, Stripe is not asked.
+func TestRefetchNever(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	short["there and back in one second"](account)
+	w := newWorld(t, account, true, subscriptions.RefetchNever)
+	for _, e := range account.Events {
+		if err := w.apply(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(w.api.Requests()); n != 0 || w.projection.Stats().Rule == 0 {
+		t.Errorf("Stripe was asked %d times, settled is %+v", n, w.projection.Stats())
+	}
+}
+
+// While Stripe is asked no connection is held, and an answer is written only over the row that was asked
+// about: a row that another event has written meanwhile is asked about again.
+func TestAnswerForARowThatHasMoved(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBasil)
+	account.Wait(time.Hour)
+	sub.CancelAtPeriodEnd(true)
+	sub.CancelAtPeriodEnd(false)
+	account.Wait(time.Hour)
+	w := newWorld(t, account, true, "")
+	for _, e := range account.Events {
+		w.failed[e.ID] = true
+	}
+	moved := false
+	w.api.OnRequest = func(*http.Request) {
+		if n := w.host.Pool.Stat().AcquiredConns(); n != 0 {
+			t.Errorf("%d connections are held while Stripe is asked", n)
+		}
+		if !moved {
+			moved = true
+			pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET revision = revision + 1`)
+		}
+	}
+	for _, e := range account.Events {
+		if reply := w.host.Send(t, e.Body); !reply.OK() {
+			t.Errorf("the reply is %s", reply)
+		}
+	}
+	if n := len(w.api.Requests()); n != 2 {
+		t.Errorf("Stripe was asked %d times, want once and once again", n)
+	}
+	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
+		t.Errorf("%v, %v", faults, err)
+	}
+	// A row that moves each time is not chased without end.
+	w.api.OnRequest = func(*http.Request) { pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET revision = revision + 1`) }
+	sub.SetMetadata("a", "1") // in the second of the answer
+	w.host.Expect(t, account.Events[len(account.Events)-1].Body, 503, "")
+}
+
+// After an answer, events of its second and the one before are asked about, older ones are stale and
+// later ones are applied.
+func TestEventsAroundAnAnswer(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBasil)
+	account.Wait(100 * time.Second)
+	for i := range 4 {
+		sub.SetQuantity(int64(i + 2))
+		account.Wait(time.Second)
+	}
+	w := newWorld(t, account, true, "")
+	for _, e := range account.Events {
+		w.failed[e.ID] = true
+	}
+	// The row is Stripe's answer of the second after the third change, seconds 100, 101, 102, 103.
+	asOf := account.Events[3].Created
+	if err := w.apply(account.Events[3]); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET as_of = to_timestamp($1), newest_events = '[]'`, asOf)
+	asked := func() int { return len(w.api.Requests()) }
+	w.host.Expect(t, account.Events[1].Body, 200, webhooks.OutcomeStale)
+	if asked() != 0 {
+		t.Error("an event of two seconds before is asked about")
+	}
+	w.host.Expect(t, account.Events[4].Body, 200, webhooks.OutcomeProcessed)
+	if asked() != 0 {
+		t.Error("an event of a second later is asked about")
+	}
+	pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET as_of = to_timestamp($1), newest_events = '[]'`, asOf)
+	w.host.Expect(t, account.Events[2].Body, 200, webhooks.OutcomeStale)
+	if asked() != 1 {
+		t.Error("an event of the second before is not asked about")
+	}
+	if got := get(t, w.host, sub.ID()); *got.Quantity != 5 {
+		t.Errorf("the quantity is %d", *got.Quantity)
+	}
+}

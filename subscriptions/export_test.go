@@ -1,0 +1,32 @@
+package subscriptions
+
+import (
+	"encoding/json"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Settled is true if the events of a subscription's newest second tell which of them is the last.
+func Settled(events []*webhooks.Event) bool {
+	type rank struct {
+		terminal bool
+		created  int64
+	}
+	var newest rank
+	var set []occurrence
+	for _, ev := range events {
+		var object struct{ Status Status }
+		if json.Unmarshal(ev.Object, &object) != nil {
+			return false
+		}
+		r := rank{object.Status.Terminal(), ev.Created.Unix()}
+		switch {
+		case set == nil, r.terminal && !newest.terminal, r.terminal == newest.terminal && r.created > newest.created:
+			newest, set = r, []occurrence{occurrenceOf(ev)}
+		case r == newest:
+			set = with(set, occurrenceOf(ev))
+		}
+	}
+	_, settled := last(set)
+	return settled
+}
