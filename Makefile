@@ -25,11 +25,11 @@ build: ## Build the program, .bin/stripeonce
 	@go build -buildvcs=false -o $(BIN)/stripeonce ./cmd/stripeonce
 
 .PHONY: test
-test: postgres $(BIN)/dbmate ## Run every test, each on its own database in a private PostgreSQL
+test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its own database in a private PostgreSQL
 	go test ./...
 
 .PHONY: race
-race: postgres $(BIN)/dbmate ## Run every test under the race detector
+race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector
 	go test -race ./...
 
 FUZZTIME ?= 30s
@@ -70,7 +70,9 @@ $(BIN)/dbmate: PACKAGE := github.com/amacneil/dbmate/v2
 $(BIN)/sqlc: PACKAGE := github.com/sqlc-dev/sqlc/cmd/sqlc
 $(BIN)/golangci-lint: PACKAGE := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-$(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint: tools/go.mod tools/go.sum
+$(BIN)/stripe-mock: PACKAGE := github.com/stripe/stripe-mock
+
+$(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint $(BIN)/stripe-mock: tools/go.mod tools/go.sum
 	@echo "building $(@F), which takes minutes the first time"
 	@mkdir -p $(BIN)
 	@cd tools && go build -buildvcs=false -o $@ $(PACKAGE)

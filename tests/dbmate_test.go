@@ -19,23 +19,28 @@ SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 	UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
 	UNION ALL SELECT 'migration ' || version FROM stripeonce_migrations) AS lines`
 
-// dbmate is the real program, built from tools/go.mod where `make` has not done so.
-func dbmate(t *testing.T) string {
+// tool is the path of a program of tools/go.mod, built here where `make` has not done so.
+func tool(t *testing.T, name, pkg string) string {
 	t.Helper()
-	path, err := filepath.Abs("../.bin/dbmate")
+	path, err := filepath.Abs("../.bin/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	path = filepath.Join(t.TempDir(), "dbmate")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/amacneil/dbmate/v2")
+	path = filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, pkg)
 	build.Dir = "../tools"
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build dbmate: %v\n%s", err, out)
+		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
 	return path
+}
+
+func dbmate(t *testing.T) string {
+	t.Helper()
+	return tool(t, "dbmate", "github.com/amacneil/dbmate/v2")
 }
 
 // The real dbmate, at the repository's root and without a flag, makes and removes the same schema as

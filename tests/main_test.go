@@ -52,7 +52,8 @@ func environ(settings ...string) []string {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
-		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_MODE", "ADDR", "LOG_FORMAT", "LOG_LEVEL":
+		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_BASE", "STRIPE_REFETCH",
+			"ADDR", "LOG_FORMAT", "LOG_LEVEL":
 		default:
 			env = append(env, entry)
 		}

@@ -12,6 +12,7 @@ import (
 const (
 	envDatabaseURL = "DATABASE_URL"
 	envSecret      = "STRIPE_WEBHOOK_SECRET"
+	envAPIKey      = "STRIPE_API_KEY"
 )
 
 // envOr is a flag's default: the environment's value, else the documented one.

@@ -17,6 +17,7 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -26,6 +27,8 @@ type serveFlags struct {
 	log     logFlags
 	addr    string
 	mode    string
+	refetch string
+	apiBase string
 	local   bool
 	dataDir string
 	migrate bool
@@ -39,7 +42,8 @@ func newServe() *cobra.Command {
 		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions.
 Also answers GET /healthz, /readyz and /metrics (Prometheus).
 
-It needs STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. It applies no
+It needs STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY it
+asks Stripe where events cannot settle their order, and takes thin events. It applies no
 migration unless told to: on a database that lacks one it starts, is not ready,
 and answers deliveries 503, which Stripe retries.`,
 		Example: `  # with a private PostgreSQL, for a first try
@@ -55,6 +59,9 @@ and answers deliveries 503, which Stripe retries.`,
 	cmd.Flags().StringVar(&f.addr, "addr", envOr("ADDR", "127.0.0.1:4242"), "the `address` to listen on (ADDR)")
 	cmd.Flags().StringVar(&f.mode, "mode", envOr("STRIPE_MODE", "any"),
 		"live, test or `any`: events of the other mode are acknowledged as ignored (STRIPE_MODE)")
+	cmd.Flags().StringVar(&f.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
+		"when Stripe is asked for the current object: `ambiguous`, always or never (STRIPE_REFETCH); needs STRIPE_API_KEY")
+	cmd.Flags().StringVar(&f.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
 	cmd.Flags().BoolVar(&f.local, "local", false, "run a private PostgreSQL instead of using DATABASE_URL; implies --migrate")
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
@@ -87,6 +94,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	if mode := webhooks.Mode(f.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
 		return usage("mode %q: use live, test or any", f.mode)
+	}
+	switch subscriptions.Refetch(f.refetch) {
+	case subscriptions.RefetchAmbiguous, subscriptions.RefetchAlways, subscriptions.RefetchNever:
+	default:
+		return usage("refetch %q: use ambiguous, always or never", f.refetch)
 	}
 	url, stop, err := f.database(ctx, logger)
 	if err != nil {
@@ -128,7 +140,11 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	receiver, err := newReceiver(pool, logger, signing, webhooks.Mode(f.mode))
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(f.refetch), Logger: logger})
+	receiver, err := webhooks.New(pool, h, &webhooks.Config{
+		Secrets: signing, Mode: webhooks.Mode(f.mode), APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, Logger: logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -141,12 +157,5 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	return server.New(receiver, logger).Serve(ctx, listener)
-}
-
-// newReceiver is the program's own receiver: the built-in projection and nothing else.
-func newReceiver(pool *pgxpool.Pool, logger *slog.Logger, signing []string, mode webhooks.Mode) (*webhooks.Receiver, error) {
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
-	return webhooks.New(pool, h, &webhooks.Config{Secrets: signing, Mode: mode, Logger: logger})
+	return server.New(receiver, logger, subscriptionsprom.New(projection)).Serve(ctx, listener)
 }

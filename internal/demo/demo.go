@@ -57,7 +57,7 @@ func Run(ctx context.Context, config Config) error {
 	d := &demo{Config: config, storm: storm}
 	d.account = stripesim.New(config.Seed, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
-	if d.host, err = startHost(ctx, config.Receiver); err != nil {
+	if d.host, err = startHost(ctx, config.Receiver, d.account); err != nil {
 		return err
 	}
 	defer d.host.stop()
@@ -108,7 +108,7 @@ func (d *demo) run(ctx context.Context) error {
 func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) error {
 	start := time.Now()
 	for wave := uint64(0); wave == 0 || time.Since(start) < d.For; wave++ {
-		events := d.account.Live(stripesim.Life{Subscriptions: d.Subscriptions})
+		events := d.account.Live(stripesim.Life{Subscriptions: d.Subscriptions, Bursts: true})
 		plan := d.storm.Plan(d.Seed+wave, events)
 		d.shape = d.shape.Add(stripesim.Measure(plan))
 		if wave == 0 {

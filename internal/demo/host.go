@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
@@ -33,6 +35,7 @@ type host struct {
 	databaseURL string
 	url         string
 	pool        *pgxpool.Pool
+	projection  *subscriptions.Projection // nil for a receiver that is wrong
 	stops       []func()
 }
 
@@ -42,7 +45,7 @@ func (h *host) stop() {
 	}
 }
 
-func startHost(ctx context.Context, receiver string) (h *host, err error) {
+func startHost(ctx context.Context, receiver string, account *stripesim.Account) (h *host, err error) {
 	h = &host{}
 	defer func() {
 		if err != nil {
@@ -53,7 +56,7 @@ func startHost(ctx context.Context, receiver string) (h *host, err error) {
 		return nil, err
 	}
 	if receiver == "" {
-		return h, h.serveStripeonce(ctx)
+		return h, h.serveStripeonce(ctx, account)
 	}
 	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
 		return nil, err
@@ -94,13 +97,17 @@ func (h *host) startDatabase(ctx context.Context) error {
 	return nil
 }
 
-func (h *host) serveStripeonce(ctx context.Context) error {
+func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) error {
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	h.stops = append(h.stops, api.Close)
 	if _, err := h.pool.Exec(ctx, judge.EffectsTable); err != nil {
 		return err
 	}
 	// What fails here is on purpose, and shown in the report.
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	receiver, err := webhooks.New(h.pool, handlers(), &webhooks.Config{Secrets: []string{secret}, Logger: logger})
+	receiver, err := webhooks.New(h.pool, h.handlers(logger), &webhooks.Config{
+		Secrets: []string{secret}, Logger: logger, APIKey: "sk_test_of_the_demo", APIBase: api.URL,
+	})
 	if err != nil {
 		return err
 	}
@@ -108,18 +115,18 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 }
 
 // handlers are the projection of subscriptions, and for each event an effect that is not idempotent.
-func handlers() *webhooks.Handlers {
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
+func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
+	set := webhooks.NewHandlers()
+	h.projection = subscriptions.Register(set, &subscriptions.Config{Logger: logger})
 	flaky := &flaky{failed: map[string]bool{}}
 	// As a projection that changes nothing, so that the outcome tells of the subscription's own.
-	webhooks.Project(h, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
+	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 		return false, flaky.effect(ctx, tx, ev)
 	})
-	webhooks.On(h, "invoice.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+	webhooks.On(set, "invoice.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 		return flaky.effect(ctx, tx, ev)
 	})
-	return h
+	return set
 }
 
 // flaky fails the first time for some events.

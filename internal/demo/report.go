@@ -111,6 +111,11 @@ func (d *demo) printTally(t stripesim.Tally) {
 		parts = append(parts, fmt.Sprintf("%s %s", outcome, number(t.Answered[outcome])))
 	}
 	d.printf("  %s, tried again %s\n", strings.Join(parts, ", "), number(t.Retried))
+	if p := d.host.projection; p != nil {
+		s := p.Stats()
+		d.printf("  order within one second: told by the chain of changes %s times, by asking Stripe %s, by rule %s\n",
+			number(int(s.Chain)), number(int(s.Asked)), number(int(s.Rule)))
+	}
 }
 
 // report prints the checks, each with what was found against it.

@@ -42,11 +42,11 @@ type Server struct {
 	http     *http.Server
 }
 
-// New makes the server; Serve starts it.
-func New(r *webhooks.Receiver, logger *slog.Logger) *Server {
+// New makes the server; Serve starts it. /metrics shows the receiver's figures and those of collectors.
+func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Collector) *Server {
 	s := &Server{receiver: r, logger: logger}
 	s.http = &http.Server{
-		Handler:           s.routes(),
+		Handler:           s.routes(collectors),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -57,7 +57,7 @@ func New(r *webhooks.Receiver, logger *slog.Logger) *Server {
 	return s
 }
 
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(more []prometheus.Collector) http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = answerError
 	s.receiver.Mount(e, WebhookPath)
@@ -68,6 +68,7 @@ func (s *Server) routes() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(webhooksprom.New(s.receiver), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(more...)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	return e
 }

@@ -1,0 +1,66 @@
+package tests
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// startStripeMock runs Stripe's own mock of its API, which knows the form of every request and nothing
+// of what it was told before.
+func startStripeMock(t *testing.T) (url string) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(freeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(tool(t, "stripe-mock", "github.com/stripe/stripe-mock"), "-http-addr", "127.0.0.1:"+port)
+	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	url = "http://127.0.0.1:" + port
+	await(t, func() bool {
+		resp, err := http.Get(url)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err == nil
+	})
+	return url
+}
+
+// What we ask Stripe is well formed by Stripe's own judgement: for an event of the platform, for one of a
+// connected account, and for a thin one.
+func TestAskingStripeMock(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewURL(t)
+	s := serve(t, environ("DATABASE_URL="+databaseURL, "STRIPE_API_KEY=sk_test_123", "STRIPE_API_BASE="+startStripeMock(t), "STRIPE_REFETCH=always"))
+	own := subscriptionEvent("evt_own", 1, "active")
+	connected := []byte(strings.Replace(strings.ReplaceAll(string(subscriptionEvent("evt_connected", 1, "active")), "sub_1", "sub_2"),
+		`{"id"`, `{"account":"acct_1","id"`, 1))
+	thin := []byte(`{"id":"evt_thin","object":"v2.core.event","type":"v1.customer.subscription.updated","created":"2026-10-01T10:00:00Z",
+		"livemode":false,"related_object":{"id":"sub_3","type":"subscription","url":"/v1/subscriptions/sub_3"},"snapshot_event":"evt_snapshot"}`)
+	for _, body := range [][]byte{own, connected, thin} {
+		s.expect(t, body, 200, webhooks.OutcomeProcessed)
+	}
+	pool := pgtest.Connect(t, databaseURL)
+	// The mock answers with a subscription of its own making, under the id that it was asked for.
+	got := pgtest.Scan[string](t, pool, `SELECT string_agg(id || ' ' || (as_of IS NOT NULL) || ' ' || (object ->> 'object'), ', ' ORDER BY id) FROM subscriptions`)
+	if want := "sub_1 true subscription, sub_2 true subscription, sub_3 true subscription"; got != want {
+		t.Errorf("stored is %s, want %s", got, want)
+	}
+	if _, body := s.get(t, "/metrics"); !strings.Contains(body, `stripeonce_order_settled_total{by="asked"} 3`) {
+		t.Error("/metrics does not show the three answers")
+	}
+}
