@@ -15,7 +15,12 @@ const subscriptionGet = `-- name: SubscriptionGet :one
 SELECT
     subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
     (
-        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = $1
@@ -26,7 +31,8 @@ type SubscriptionGetRow struct {
 	Items        json.RawMessage
 }
 
-// A subscription with its items, as a JSON array of their rows in Stripe's order.
+// A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
+// UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
 func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (SubscriptionGetRow, error) {
 	row := db.QueryRow(ctx, subscriptionGet, id)
 	var i SubscriptionGetRow
@@ -69,7 +75,12 @@ const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
 SELECT
     subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
     (
-        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions

@@ -4,11 +4,17 @@
 SELECT pg_advisory_xact_lock(hashtextextended(@id::text, 7306096));
 
 -- name: SubscriptionGet :one
--- A subscription with its items, as a JSON array of their rows in Stripe's order.
+-- A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
+-- UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
 SELECT
     sqlc.embed(subscriptions),
     (
-        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = @id;
@@ -18,7 +24,12 @@ FROM subscriptions WHERE subscriptions.id = @id;
 SELECT
     sqlc.embed(subscriptions),
     (
-        SELECT COALESCE(jsonb_agg(to_jsonb(item) ORDER BY item.position), '[]')
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions

@@ -2,8 +2,11 @@ package subscriptions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,20 +69,46 @@ type price struct {
 // decode reads the subscription that an event carries. Its errors wrap webhooks.ErrInvalidEvent and name
 // the field: an event that cannot be stored is refused, not retried into eternity.
 func decode(ev *webhooks.Event) (*Subscription, error) {
-	var object subscriptionObject
-	if ev.Object == nil {
-		return nil, invalid("%s without data.object", ev.Type)
-	}
-	if err := json.Unmarshal(ev.Object, &object); err != nil {
-		return nil, invalid("data.object: %v", err)
+	object, err := parseObject(ev)
+	if err != nil {
+		return nil, err
 	}
 	if object.Object != "" && object.Object != "subscription" {
-		return nil, invalid("%s carries %.40q, not a subscription", ev.Type, object.Object)
+		return nil, invalid("%s carries another object than a subscription", ev.Type)
 	}
-	if err := checkIDs(&object); err != nil {
+	if err := checkIDs(object); err != nil {
 		return nil, err
 	}
 	return object.subscription(ev), nil
+}
+
+// parseObject goes through a map, so that of a repeated key the last value counts alone, as it does in
+// jsonb. encoding/json would merge the values, and matches keys of other case; in the map's order the
+// proper one comes after those.
+func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
+	fields, ok := decodeAny(ev.Object).(map[string]any)
+	if !ok {
+		return nil, invalid("%s without data.object", ev.Type)
+	}
+	object, err := fromFields(fields)
+	if err == nil {
+		return object, nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if _, err := fromFields(map[string]any{name: fields[name]}); err != nil {
+			return nil, invalid("the subscription's %s: %v", name, err)
+		}
+	}
+	return nil, invalid("the subscription: %v", err)
+}
+
+func fromFields(fields map[string]any) (*subscriptionObject, error) {
+	once, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	object := &subscriptionObject{}
+	return object, json.Unmarshal(once, object)
 }
 
 func invalid(format string, args ...any) error {
@@ -187,13 +216,11 @@ func either[T comparable](first, second T) T {
 type text string
 
 func (t *text) UnmarshalJSON(raw []byte) error {
-	var s *string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return fmt.Errorf("%.40s is not a string", raw)
+	var s string // null leaves it empty
+	if json.Unmarshal(raw, &s) != nil {
+		return errors.New("it is not a string")
 	}
-	if s != nil {
-		*t = text(*s)
-	}
+	*t = text(s)
 	return nil
 }
 
@@ -201,11 +228,11 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 type flag bool
 
 func (f *flag) UnmarshalJSON(raw []byte) error {
-	var b *bool
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return fmt.Errorf("%.40s is neither true nor false", raw)
+	var b bool
+	if json.Unmarshal(raw, &b) != nil {
+		return errors.New("it is neither true nor false")
 	}
-	*f = flag(b != nil && *b)
+	*f = flag(b)
 	return nil
 }
 
@@ -228,6 +255,7 @@ func (r *reference) UnmarshalJSON(raw []byte) error {
 
 // UnmarshalJSON takes a price or a plan: an object, its id alone, or null.
 func (p *price) UnmarshalJSON(raw []byte) error {
+	p.Product = ""
 	if raw[0] != '{' {
 		return (*text)(&p.ID).UnmarshalJSON(raw)
 	}
@@ -255,12 +283,13 @@ func (c *count) UnmarshalJSON(raw []byte) error {
 type unixTime struct{ at *time.Time }
 
 func (u *unixTime) UnmarshalJSON(raw []byte) error {
+	u.at = nil
 	seconds, err := whole(raw)
 	if err != nil || seconds == nil {
 		return err
 	}
 	if *seconds < 0 || *seconds > maxSecond {
-		return fmt.Errorf("%d is not a time in Unix seconds", *seconds)
+		return errors.New("it is not a time in Unix seconds")
 	}
 	at := time.Unix(*seconds, 0).UTC()
 	u.at = &at
@@ -278,7 +307,7 @@ func whole(raw []byte) (*int64, error) {
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return nil, fmt.Errorf("%.40s is not a whole number of 64 bits", raw)
+		return nil, errors.New("it is not a whole number of 64 bits")
 	}
 	n = int64(f)
 	return &n, nil
@@ -289,8 +318,8 @@ type metadata map[string]string
 
 func (m *metadata) UnmarshalJSON(raw []byte) error {
 	var values map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &values); err != nil {
-		return fmt.Errorf("metadata %.40s is not an object", raw)
+	if json.Unmarshal(raw, &values) != nil {
+		return errors.New("it is not an object")
 	}
 	*m = metadata{}
 	for key, value := range values {

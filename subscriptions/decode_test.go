@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -90,6 +91,14 @@ var shapes = []struct {
 	{"an item twice", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","quantity":1},{"id":"si_2"},{"id":"si_1","quantity":5}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Quantity: n(5), Metadata: noMetadata,
 			Items: []subscriptions.Item{{ID: "si_1", Quantity: n(5), Metadata: noMetadata}, {ID: "si_2", Metadata: noMetadata}}}},
+	{"repeated keys: the last value counts, as in jsonb", `{"id":"sub_1","status":"active","currency":"usd","currency":null,
+		"quantity":3,"quantity":null,"items":{"data":[{"id":"si_1","quantity":4,"price":{"id":"p1"}}]},"items":{"data":[{"id":"si_2"}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata, Items: []subscriptions.Item{{ID: "si_2", Metadata: noMetadata}}}},
+	{"keys of another case are other keys", `{"id":"sub_1","ID":"sub_2","status":"active","Status":"canceled"}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata}},
+	{"an item's times, long ago and far away", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","current_period_start":0,"current_period_end":253402300799}]}}`,
+		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata, CurrentPeriodStart: at(0), CurrentPeriodEnd: at(253402300799),
+			Items: []subscriptions.Item{{ID: "si_1", Metadata: noMetadata, CurrentPeriodStart: at(0), CurrentPeriodEnd: at(253402300799)}}}},
 	{"long ago and far away", `{"id":"sub_1","status":"canceled","ended_at":0,"cancel_at":253402300799}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "canceled", EndedAt: at(0), CancelAt: at(253402300799), Metadata: noMetadata}},
 }
@@ -116,6 +125,17 @@ func TestShapes(t *testing.T) {
 			}
 			// The same state again, under another event: nothing new.
 			host.Expect(t, hooktest.Event("evt_2", updatedType, 1700000001, c.object), 200, webhooks.OutcomeStale)
+			// And in a session whose time zone reaches into other years, and had odd offsets.
+			for _, zone := range []string{"Asia/Tokyo", "Africa/Monrovia"} {
+				elsewhere := pgtest.Connect(t, host.DatabaseURL+"&timezone="+zone)
+				read, err := subscriptions.New(elsewhere).Get(t.Context(), "sub_1")
+				if err != nil {
+					t.Fatalf("in %s: %v", zone, err)
+				}
+				if diff := cmp.Diff(stored.Items, read.Items); diff != "" {
+					t.Errorf("in %s (-UTC +there):\n%s", zone, diff)
+				}
+			}
 		})
 	}
 }
@@ -139,13 +159,17 @@ func TestRefused(t *testing.T) {
 		{`{"id":"sub_1","status":"active","cancel_at":"tomorrow"}`, "not a whole number"},
 		{`{"id":"sub_1","status":"active","items":{"data":[{}]}}`, "items.data[0].id is missing"},
 		{`{"id":"sub_1","status":"active","items":{"data":[{"id":"` + long + `"}]}}`, "items.data[0].id is longer"},
-		{`{"id":"sub_1","status":"active","items":[]}`, "cannot unmarshal array"},
+		{`{"id":"sub_1","status":"active","items":[]}`, "the subscription's items:"},
+		{`{"id":"sub_1","status":"active","currency":["somebody@example.com"]}`, "the subscription's currency: it is not a string"},
 		{`{"id":"sub_1","status":"active","metadata":"x"}`, "metadata"},
-		{`{"id":"cus_1","object":"customer","status":"active"}`, "not a subscription"},
+		{`{"id":"cus_1","object":"customer","status":"active"}`, "another object than a subscription"},
 	} {
 		reply := host.Send(t, hooktest.Event(fmt.Sprintf("evt_%d", i), updatedType, 1, c.object))
 		if reply.Status != 400 || !strings.Contains(reply.String(), c.reason) {
 			t.Errorf("%.80s is answered %s, want 400 with %q", c.object, reply, c.reason)
+		}
+		if strings.Contains(reply.String(), "example.com") {
+			t.Errorf("the reply shows the payload: %s", reply)
 		}
 	}
 	host.Expect(t, []byte(`{"id":"evt_x","type":"customer.subscription.updated"}`), 400, "")

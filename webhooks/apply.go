@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,7 +46,7 @@ type Result struct {
 }
 
 // Apply makes an event from a trusted source, such as Stripe's Events API, take effect exactly as a
-// delivery of it would, and under the same limits. When ctx ends, the work is undone.
+// delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone.
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
@@ -69,6 +70,11 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	go func() {
 		a := answer{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
+			// The functions' own panics are caught where they are called. This is for what they leave
+			// behind: an error whose Unwrap panics, a hook of the pool.
+			if value := recover(); value != nil {
+				a = answer{err: &PanicError{Value: value, Stack: debug.Stack()}}
+			}
 			r.gate.leave()
 			done <- a
 		}()
@@ -83,8 +89,12 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	case a := <-done:
 		return w.result(a.outcome), a.err
 	case <-time.After(timeoutGrace):
+	}
+	if !w.committing.Load() {
 		return Result{}, fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, w.delivered.Type)
 	}
+	a := <-done // COMMIT has a deadline of its own
+	return w.result(a.outcome), a.err
 }
 
 func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, error) {
@@ -100,6 +110,8 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 			if err := r.ask(ctx, w, question); err != nil {
 				return "", err
 			}
+		case isMissingTable(err) && !r.config.AssumeMigrated:
+			return "", errors.Join(r.checkMigrated(ctx), err)
 		case !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try):
 			return outcome, err
 		default:
@@ -132,6 +144,7 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	}
 	outcome, err := r.checkProcessRecord(ctx, tx, w)
 	if err == nil {
+		w.committing.Store(true)
 		err = commit(conn.Conn(), r.config.CommitTimeout)
 	}
 	if err == nil {

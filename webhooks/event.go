@@ -36,7 +36,8 @@ type Event struct {
 	// Livemode is false for events of test mode.
 	Livemode bool
 	// Object is data.object, the Stripe object as of the event. What PostgreSQL's jsonb refuses (NUL,
-	// half a surrogate pair, wrong UTF-8, numbers beyond its range) is replaced. Nil if there is none.
+	// half a surrogate pair, wrong UTF-8, numbers beyond its range) is replaced. Nil if there is none, or
+	// none that jsonb could hold: it nests deeper than 512 levels.
 	Object json.RawMessage
 	// Previous is data.previous_attributes, cleaned like Object. Nil if there is none.
 	Previous json.RawMessage
@@ -104,48 +105,40 @@ func (ev *Event) readEnvelope(fields map[string]json.RawMessage) error {
 }
 
 func (ev *Event) readData(fields map[string]json.RawMessage) error {
-	var data, object, related map[string]json.RawMessage
-	if raw := fields["data"]; !isNull(raw) && json.Unmarshal(raw, &data) != nil {
-		return invalid("data is not a JSON object")
-	}
-	var err error
-	if ev.Object, err = readObject("data.object", data["object"], &object); err != nil {
-		return err
-	}
-	if ev.Previous, err = readObject("data.previous_attributes", data["previous_attributes"], nil); err != nil {
-		return err
-	}
-	if json.Unmarshal(fields["livemode"], &ev.Livemode) != nil {
-		_ = json.Unmarshal(object["livemode"], &ev.Livemode)
-	}
-	if ev.thin && json.Unmarshal(fields["related_object"], &related) == nil {
-		_ = readString(related, "id", &ev.related)
-		_ = readString(related, "url", &ev.relatedURL)
-	}
 	if ev.thin {
-		return readString(fields, "snapshot_event", &ev.snapshot)
+		return ev.readRelated(fields)
+	}
+	var data, object map[string]json.RawMessage
+	_ = json.Unmarshal(fields["data"], &data)
+	ev.Object, ev.Previous = readObject(data["object"]), readObject(data["previous_attributes"])
+	_ = json.Unmarshal(data["object"], &object)
+	if raw := fields["livemode"]; isNull(raw) || json.Unmarshal(raw, &ev.Livemode) != nil {
+		_ = json.Unmarshal(object["livemode"], &ev.Livemode)
 	}
 	return nil
 }
 
-// readObject returns raw such that jsonb takes it, or nil for null, and decodes it into fields.
-func readObject(name string, raw json.RawMessage, fields *map[string]json.RawMessage) (json.RawMessage, error) {
-	if isNull(raw) {
-		return nil, nil
+func (ev *Event) readRelated(fields map[string]json.RawMessage) error {
+	var related map[string]json.RawMessage
+	_ = json.Unmarshal(fields["livemode"], &ev.Livemode)
+	if json.Unmarshal(fields["related_object"], &related) == nil {
+		_ = readString(related, "id", &ev.related)
+		_ = readString(related, "url", &ev.relatedURL)
 	}
-	if raw[0] != '{' {
-		return nil, invalid("%s is not a JSON object", name)
-	}
-	if fields != nil {
-		if err := json.Unmarshal(raw, fields); err != nil {
-			return nil, invalid("%s: %v", name, err)
-		}
+	return readString(fields, "snapshot_event", &ev.snapshot)
+}
+
+// readObject returns raw such that jsonb takes it. What is no object, or nests too deep for jsonb, is
+// nil: an event is refused for it only where a function needs the object.
+func readObject(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil
 	}
 	clean, err := storable.JSON(raw)
 	if err != nil {
-		return nil, invalid("%s: %v", name, err)
+		return nil
 	}
-	return clean, nil
+	return clean
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }

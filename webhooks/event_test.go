@@ -38,6 +38,13 @@ var parsed = []struct {
 	{"created as a float", `{"id":"1","type":"x","created":1.7e9}`, webhooks.Event{ID: "1", Type: "x", Created: time.Unix(1700000000, 0).UTC()}},
 	{"thin", `{"id":"evt_2","object":"v2.core.event","type":"v1.billing.meter.error_report_triggered","created":"2026-09-30T10:00:00.000Z","related_object":{"id":"mtr_1"}}`,
 		webhooks.Event{ID: "evt_2", Type: "v1.billing.meter.error_report_triggered", Created: time.Date(2026, 9, 30, 10, 0, 0, 0, time.UTC)}},
+	{"data is a list", `{"id":"1","type":"x","data":[]}`, webhooks.Event{ID: "1", Type: "x"}},
+	{"object is a text", `{"id":"1","type":"x","data":{"object":"sub_1"}}`, webhooks.Event{ID: "1", Type: "x"}},
+	{"deep object", `{"id":"1","type":"x","data":{"object":{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}}}`,
+		webhooks.Event{ID: "1", Type: "x"}},
+	{"livemode null is the object's", `{"id":"1","type":"x","livemode":null,"data":{"object":{"livemode":true}}}`,
+		webhooks.Event{ID: "1", Type: "x", Livemode: true, Object: json.RawMessage(`{"livemode":true}`)}},
+	{"thin, with data of its own", `{"id":"evt_2","object":"v2.core.event","type":"v1.x","data":"y"}`, webhooks.Event{ID: "evt_2", Type: "v1.x"}},
 	{"id of 255 characters", `{"id":"` + long[1:] + `","type":"x"}`, webhooks.Event{ID: long[1:], Type: "x"}},
 }
 
@@ -58,9 +65,6 @@ var refused = []struct{ name, body, reason string }{
 	{"NUL in type", `{"id":"a","type":"\u0000"}`, "type contains a NUL"},
 	{"half a pair in id", `{"id":"a\ud800","type":"x"}`, "id is not proper Unicode"},
 	{"wrong UTF-8 in id", "{\"id\":\"a\xff\",\"type\":\"x\"}", "id is not proper Unicode"},
-	{"data is a list", `{"id":"1","type":"x","data":[]}`, "data is not a JSON object"},
-	{"object is a text", `{"id":"1","type":"x","data":{"object":"sub_1"}}`, "data.object is not a JSON object"},
-	{"deep object", `{"id":"1","type":"x","data":{"object":{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}}}`, "deeper than 512"},
 	{"created is far", `{"id":"1","type":"x","created":1e300}`, "created is not a time"},
 	{"created is a word", `{"id":"1","type":"x","created":"soon"}`, "created is not a time"},
 }

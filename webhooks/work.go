@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
 
 // work is one event on its way through a delivery.
@@ -12,6 +13,8 @@ type work struct {
 	delivered *Event    // as it came
 	handlers  []handler // what it runs; none: it is ignored
 	asked     asking
+
+	committing atomic.Bool
 }
 
 // thinPrefix is what the type of a thin event about a v1 resource begins with.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 )
 
@@ -28,6 +29,9 @@ func databaseURL() (string, error) {
 	value := os.Getenv(envDatabaseURL)
 	if value == "" {
 		return "", usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
+	}
+	if _, err := pgxpool.ParseConfig(value); err != nil {
+		return "", usage("%s: %w", envDatabaseURL, err)
 	}
 	return value, nil
 }

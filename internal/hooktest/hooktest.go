@@ -23,10 +23,12 @@ func NoLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Host is a receiver behind an HTTP server.
 type Host struct {
-	Pool     *pgxpool.Pool
-	Receiver *webhooks.Receiver
-	Sender   *delivery.Sender
-	URL      string
+	Pool *pgxpool.Pool
+	// DatabaseURL is where Pool leads to.
+	DatabaseURL string
+	Receiver    *webhooks.Receiver
+	Sender      *delivery.Sender
+	URL         string
 }
 
 // New starts a receiver on a database of its own. configure may change the defaults, and be nil.
@@ -50,7 +52,7 @@ func On(tb testing.TB, pool *pgxpool.Pool, h *webhooks.Handlers, configure func(
 	tb.Cleanup(server.Close)
 	sender := delivery.NewSender(server.URL, Secret, 64)
 	tb.Cleanup(sender.Close)
-	return &Host{pool, receiver, sender, server.URL}
+	return &Host{Pool: pool, DatabaseURL: pool.Config().ConnString(), Receiver: receiver, Sender: sender, URL: server.URL}
 }
 
 // Send delivers a body, signed, and returns the reply.

@@ -104,7 +104,11 @@ func (c *Cluster) makeFolders(owner *owner) error {
 	} else if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	// Those above are nothing secret, and the server's user must get through them.
+	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	if err := owner.take(c.dir); err != nil {

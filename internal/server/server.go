@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -88,6 +89,10 @@ func (s *Server) ready(c echo.Context) error {
 func reason(err error) string {
 	if errors.Is(err, webhooks.ErrNotMigrated) || errors.Is(err, webhooks.ErrShutdown) {
 		return err.Error()
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return "PostgreSQL refuses: " + refused.Message + " (SQLSTATE " + refused.Code + ")"
 	}
 	return "PostgreSQL does not answer"
 }
