@@ -36,6 +36,8 @@ func TestWrongUse(t *testing.T) {
 		{[]string{secret, "LOG_FORMAT=xml"}, "serve --local", 2, "use text or json"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --addr nowhere", 1, "listen on nowhere"},
 		{nil, "migrate", 2, "DATABASE_URL is not set"},
+		{[]string{"DATABASE_URL=postgres://h:x/"}, "migrate", 2, "DATABASE_URL: cannot parse"},
+		{[]string{secret, "DATABASE_URL=postgres://h:x/"}, "serve --migrate", 2, "DATABASE_URL: cannot parse"},
 		{nil, "migrate status", 2, "DATABASE_URL is not set"},
 		{nil, "migrate rollback", 2, "DATABASE_URL is not set"},
 		{nil, "migrate up", 2, "unknown command"},

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,6 +162,27 @@ func TestServeWithTwoSecrets(t *testing.T) {
 			t.Errorf("signed with %s, the reply is %s, %v, want %d", secret, reply, err, want)
 		}
 		sender.Close()
+	}
+}
+
+// The settings of the environment reach the receiver, the log and the metrics.
+func TestServeSettings(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)+"&pool_max_conns=3", "STRIPE_MODE=live"))
+	s.expect(t, subscriptionEvent("evt_1", 1, "active"), 200, webhooks.OutcomeIgnored)
+	if _, body := s.get(t, "/metrics"); !strings.Contains(body, "stripeonce_pool_max_connections 3") || !strings.Contains(body, "go_goroutines") {
+		t.Error("/metrics lacks the pool or the process")
+	}
+	req, err := http.NewRequest(http.MethodGet, s.url+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Large", strings.Repeat("x", 1<<20))
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a header of 1 MiB is answered %d", resp.StatusCode)
+		}
 	}
 }
 

@@ -284,6 +284,11 @@ func TestLog(t *testing.T) {
 			t.Errorf("the log shows %q:\n%s", secret, text)
 		}
 	}
+	pgtest.Exec(t, host.Pool, `DROP TABLE counter`)
+	host.Send(t, hooktest.Event("evt_2", "test.event", 1, `{}`))
+	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, `relation \"counter\" does not exist`) {
+		t.Errorf("the log does not say what failed:\n%s", text)
+	}
 	for _, want := range []string{"outcome=processed", "outcome=duplicate", "event_id=evt_1", "level=WARN"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the log lacks %q:\n%s", want, text)

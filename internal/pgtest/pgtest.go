@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
@@ -97,6 +98,12 @@ func NewPool(tb testing.TB) *pgxpool.Pool {
 // Connect opens a pool that is closed when the test ends.
 func Connect(tb testing.TB, databaseURL string) *pgxpool.Pool {
 	tb.Helper()
+	return ConnectBy(tb, databaseURL, nil)
+}
+
+// ConnectBy is Connect by a way of the test's own; nil is the usual one.
+func ConnectBy(tb testing.TB, databaseURL string, dial pgconn.DialFunc) *pgxpool.Pool {
+	tb.Helper()
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
@@ -104,7 +111,14 @@ func Connect(tb testing.TB, databaseURL string) *pgxpool.Pool {
 	if !strings.Contains(databaseURL, "pool_max_conns") {
 		databaseURL += separator + "pool_max_conns=8"
 	}
-	pool, err := pgxpool.New(context.Background(), databaseURL)
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if dial != nil {
+		config.ConnConfig.DialFunc = dial
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		tb.Fatal(err)
 	}
