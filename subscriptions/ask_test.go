@@ -3,10 +3,14 @@ package subscriptions_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
@@ -286,5 +290,102 @@ func TestEventsAroundAnAnswer(t *testing.T) {
 	}
 	if got := get(t, w.host, sub.ID()); *got.Quantity != 5 {
 		t.Errorf("the quantity is %d", *got.Quantity)
+	}
+}
+
+// An ambiguous event whose subscription Stripe does not have, or does not show, falls to the rule.
+func TestAmbiguousWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{404, 401, 403} {
+		account := newAccount()
+		short["there and back in one second"](account)
+		w := newWorld(t, account, true, "")
+		for _, e := range account.Events {
+			w.failed[e.ID] = true
+			w.api.Fail(stripesim.Fault{Status: status})
+			if reply := w.host.Send(t, e.Body); !reply.OK() {
+				t.Errorf("after Stripe's %d the reply is %s", status, reply)
+			}
+		}
+		if s := w.projection.Stats(); s.Rule == 0 || s.Asked != 0 {
+			t.Errorf("after Stripe's %d settled is %+v", status, s)
+		}
+	}
+	account := newAccount()
+	short["there and back in one second"](account)
+	w := newWorld(t, account, true, "")
+	for i, e := range account.Events {
+		w.failed[e.ID] = true
+		if i == len(account.Events)-1 {
+			w.api.Fail(stripesim.Fault{Status: 500})
+			w.host.Expect(t, e.Body, 503, "")
+		}
+		w.host.Send(t, e.Body)
+	}
+	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
+		t.Errorf("%v, %v", faults, err)
+	}
+}
+
+// The question bears the event's account and version; a thin event's has the version of the row.
+func TestHowStripeIsAsked(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBeforeBasil)
+	w := newWorld(t, account, true, "")
+	e := account.Events[0]
+	w.failed[e.ID] = true
+	connected := strings.Replace(string(e.Body), `"api_version"`, `"account": "acct_7", "api_version"`, 1)
+	w.host.Expect(t, []byte(connected), 200, webhooks.OutcomeProcessed)
+	if got := get(t, w.host, sub.ID()).AccountID; got != "acct_7" {
+		t.Errorf("the row's account is %q", got)
+	}
+	account.Wait(time.Hour)
+	sub.Activate()
+	later := account.Events[len(account.Events)-1]
+	w.failed[later.ID] = true
+	body := strings.Replace(string(thin(later, true)), `"livemode"`, `"account":"acct_7","livemode"`, 1)
+	w.host.Expect(t, []byte(body), 200, webhooks.OutcomeProcessed)
+	requests := w.api.Requests()
+	if len(requests) != 1 {
+		t.Fatalf("Stripe was asked %d times", len(requests))
+	}
+	if got := requests[0].Header.Get("Stripe-Account"); got != "acct_7" {
+		t.Errorf("Stripe was asked for account %q", got)
+	}
+	if got := requests[0].Header.Get("Stripe-Version"); got != stripesim.VersionBeforeBasil {
+		t.Errorf("Stripe was asked in version %q", got)
+	}
+	row := pgtest.Scan[string](t, w.host.Pool, `SELECT concat_ws(' ', status, as_of IS NOT NULL, object ? 'current_period_end') FROM subscriptions`)
+	if row != "active t t" {
+		t.Errorf("the row is %s", row)
+	}
+}
+
+// While one subscription is locked, another one's events go through.
+func TestOtherSubscriptionsDoNotWait(t *testing.T) {
+	t.Parallel()
+	host := newHost(t, nil)
+	tx, err := host.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.New().SubscriptionLock(t.Context(), tx, "sub_1"); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan delivery.Reply)
+	go func() { answered <- host.Send(t, hooktest.Event("evt_1", updatedType, 1, object("active", ""))) }()
+	other := strings.Replace(object("active", ""), "sub_1", "sub_2", 1)
+	host.Expect(t, hooktest.Event("evt_2", updatedType, 1, other), 200, webhooks.OutcomeProcessed)
+	select {
+	case reply := <-answered:
+		t.Errorf("the locked one is answered %s", reply)
+	default:
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if reply := <-answered; reply.Outcome() != webhooks.OutcomeProcessed {
+		t.Errorf("then it is answered %s", reply)
 	}
 }

@@ -84,7 +84,11 @@ func stateOf(s *subscriptions.Subscription) string {
 	for _, item := range s.Items {
 		items += fmt.Sprintf(" %s=%s*%d", item.ID, item.PriceID, *item.Quantity)
 	}
-	return fmt.Sprintf("%s %v %v %v %s%s", s.Status, s.CancelAtPeriodEnd, s.CurrentPeriodEnd.Unix(), s.Metadata, s.LatestInvoiceID, items)
+	canceled := int64(0)
+	if s.CanceledAt != nil {
+		canceled = s.CanceledAt.Unix()
+	}
+	return fmt.Sprintf("%s %v %d %d %v %s%s", s.Status, s.CancelAtPeriodEnd, canceled, s.CurrentPeriodEnd.Unix(), s.Metadata, s.LatestInvoiceID, items)
 }
 
 // reset empties the tables for another run.
@@ -274,6 +278,33 @@ func TestGeneratedLivesConverge(t *testing.T) {
 			t.Logf("settled by %+v", w.projection.Stats())
 		})
 	}
+}
+
+// Thousands of lives in one account, in a storm of deliveries by several clients at once.
+func TestThousandsOfLives(t *testing.T) {
+	t.Parallel()
+	account := stripesim.New(2026, time.Unix(1767603600, 0))
+	account.Live(stripesim.Life{Subscriptions: 2000, Bursts: true})
+	account.Events = subscriptionEvents(account)
+	storm, err := stripesim.NamedStorm("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var arrival []*stripesim.Event
+	for _, d := range storm.Plan(2026, account.Events) {
+		for range d.Times {
+			arrival = append(arrival, d.Event)
+		}
+	}
+	w := newWorld(t, account, true, "")
+	if err := w.deliver(arrival, 8); err != nil {
+		t.Fatal(err)
+	}
+	faults, err := w.faults(account)
+	if err != nil || len(faults) > 0 {
+		t.Errorf("%d faults, the first of them %v, %v", len(faults), faults[:min(5, len(faults))], err)
+	}
+	t.Logf("%d lives, %d events, %d deliveries, settled by %+v", len(account.Subscriptions), len(account.Events), len(arrival), w.projection.Stats())
 }
 
 func parse(rt *rapid.T, account *stripesim.Account) []*webhooks.Event {
