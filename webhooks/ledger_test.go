@@ -185,3 +185,22 @@ func TestConnectionIsCut(t *testing.T) {
 		})
 	}
 }
+
+// A function that is still at it when time is up, but not in a statement, costs no connection: the
+// rollback has a deadline of its own.
+func TestRollbackAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(func(ctx context.Context, _ pgx.Tx) error {
+		<-ctx.Done()
+		return nil
+	}), func(c *webhooks.Config) { c.Timeout = 100 * time.Millisecond })
+	host.Expect(t, testEvent, 500, "")
+	before := host.Pool.Stat().NewConnsCount()
+	for range 3 {
+		host.Expect(t, testEvent, 500, "")
+	}
+	if after := host.Pool.Stat().NewConnsCount(); after != before {
+		t.Errorf("3 deliveries opened %d connections", after-before)
+	}
+	expectCounter(t, host, 0)
+}
