@@ -17,7 +17,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-func newAccount() *stripesim.Account { return stripesim.New(1, time.Unix(1767603600, 0)) }
+func newAccount() *stripesim.Account { return stripesim.New(1, stripesim.Epoch) }
 
 // thin is the thin twin of an event, or one without a twin.
 func thin(e *stripesim.Event, withTwin bool) []byte {

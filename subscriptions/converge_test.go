@@ -220,7 +220,7 @@ func TestEveryOrderOfShortLives(t *testing.T) {
 }
 
 func everyOrder(t *testing.T, live func(*stripesim.Account), withAPI, circle bool) {
-	account := stripesim.New(1, time.Unix(1767603600, 0))
+	account := stripesim.New(1, stripesim.Epoch)
 	live(account)
 	events := subscriptionEvents(account)
 	account.Events = events
@@ -258,7 +258,7 @@ func TestGeneratedLivesConverge(t *testing.T) {
 			account := &stripesim.Account{}
 			w := newWorld(t, account, withAPI, "")
 			rapid.Check(t, func(rt *rapid.T) {
-				*account = *stripesim.New(rapid.Uint64().Draw(rt, "seed"), time.Unix(1767603600, 0))
+				*account = *stripesim.New(rapid.Uint64().Draw(rt, "seed"), stripesim.Epoch)
 				steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 8).Draw(rt, "life")
 				lead(account, steps)
 				arrival := rapid.Permutation(append(slices.Clone(account.Events), account.Events...)).Draw(rt, "arrival")
@@ -283,7 +283,7 @@ func TestGeneratedLivesConverge(t *testing.T) {
 // Thousands of lives in one account, in a storm of deliveries by several clients at once.
 func TestThousandsOfLives(t *testing.T) {
 	t.Parallel()
-	account := stripesim.New(2026, time.Unix(1767603600, 0))
+	account := stripesim.New(2026, stripesim.Epoch)
 	account.Live(stripesim.Life{Subscriptions: 2000, Bursts: true})
 	account.Events = subscriptionEvents(account)
 	storm, err := stripesim.NamedStorm("default")

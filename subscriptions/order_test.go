@@ -16,7 +16,7 @@ import (
 // burst lets a subscription take steps within one second and returns the events of it that are about
 // the subscription, in Stripe's order, and Stripe's last object.
 func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []occurrence, truth string) {
-	account := stripesim.New(seed, time.Unix(1767603600, 0))
+	account := stripesim.New(seed, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	from := 0
 	if !withCreation {

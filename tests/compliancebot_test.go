@@ -77,7 +77,7 @@ func TestCompliancebotInTheStorm(t *testing.T) {
 	t.Parallel()
 	url, databaseURL := startCompliancebot(t)
 	pool := pgtest.Connect(t, databaseURL)
-	account := stripesim.New(9, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	account := stripesim.New(9, stripesim.Epoch)
 	events := account.Live(stripesim.Life{Subscriptions: 40})
 	for _, sub := range account.Subscriptions {
 		pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ($1, $1)`, sub.Customer())

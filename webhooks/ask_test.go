@@ -17,7 +17,7 @@ import (
 // the event's own.
 func TestFunctionAsks(t *testing.T) {
 	t.Parallel()
-	account := stripesim.New(1, time.Unix(1767603600, 0))
+	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	account.Wait(time.Hour)
 	sub.Activate()
@@ -60,7 +60,7 @@ func TestFunctionAsks(t *testing.T) {
 // To ask without a key is a failure, and to ask without end, too.
 func TestAskingInVain(t *testing.T) {
 	t.Parallel()
-	account := stripesim.New(1, time.Unix(1767603600, 0))
+	account := stripesim.New(1, stripesim.Epoch)
 	account.Subscribe(stripesim.VersionBasil)
 	api := httptest.NewServer(stripesim.NewAPI(account))
 	t.Cleanup(api.Close)

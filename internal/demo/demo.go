@@ -55,7 +55,7 @@ func Run(ctx context.Context, config Config) error {
 		return err
 	}
 	d := &demo{Config: config, storm: storm}
-	d.account = stripesim.New(config.Seed, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	d.account = stripesim.New(config.Seed, stripesim.Epoch)
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
 	if d.host, err = startHost(ctx, config.Receiver, d.account); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,7 +22,7 @@ import (
 // storm lets subscriptions live, delivers their events to url, and returns what the judge finds.
 func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	t.Helper()
-	account := stripesim.New(42, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	account := stripesim.New(42, stripesim.Epoch)
 	named, err := stripesim.NamedStorm("wild")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +112,7 @@ func TestNamesTheField(t *testing.T) {
 	webhooks.On(h, "*", effect)
 	host := hooktest.New(t, h, nil)
 	pgtest.Exec(t, host.Pool, judge.EffectsTable)
-	account := stripesim.New(1, time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	for _, ev := range account.Events {
 		host.Expect(t, ev.Body, 200, webhooks.OutcomeProcessed)

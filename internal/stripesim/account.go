@@ -16,6 +16,9 @@ const (
 	VersionBasil       = "2025-03-31.basil"
 )
 
+// Epoch is where the clock of a simulated account usually begins: Monday, 5 January 2026.
+var Epoch = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+
 // Account is the simulated account. It is not safe for concurrent use.
 type Account struct {
 	Seed          uint64

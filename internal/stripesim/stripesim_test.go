@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
-	"time"
 
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-var start = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+var start = stripesim.Epoch
 
 func grown(seed uint64, life stripesim.Life) *stripesim.Account {
 	account := stripesim.New(seed, start)

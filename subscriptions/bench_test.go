@@ -1,0 +1,33 @@
+package subscriptions
+
+import (
+	"testing"
+
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func BenchmarkDecode(b *testing.B) {
+	account := stripesim.New(1, stripesim.Epoch)
+	account.Subscribe(stripesim.VersionBasil)
+	ev, err := webhooks.ParseEvent(account.Events[0].Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode(ev); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The order rule over a burst of four changes.
+func BenchmarkLast(b *testing.B) {
+	events, _ := burst(b, 3, []int{10, 30, 45, 55}, true)
+	set := grow(events)
+	b.ReportAllocs()
+	for b.Loop() {
+		last(set)
+	}
+}
