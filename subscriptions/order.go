@@ -97,33 +97,25 @@ func last(set []occurrence) (event occurrence, settled bool) {
 	for i, o := range set {
 		steps[i] = stepOf(o)
 	}
-	end, ok := certainEnd(steps)
-	// The creation comes first, so another event is last, whatever leads there.
+	end, verdict := walkEnd(steps)
+	// No walk takes these steps, so one is missing. The creation comes first all the same: another event
+	// is last, whatever led there.
 	later := slices.DeleteFunc(slices.Clone(steps), func(s step) bool { return s.creation })
-	if !ok && 0 < len(later) && len(later) < len(steps) {
-		end, ok = certainEnd(later)
+	if verdict == noWalk && 0 < len(later) && len(later) < len(steps) {
+		end, verdict = walkEnd(later)
 	}
+	settled = verdict == oneEnd
 	followed := map[string]bool{}
 	for _, s := range steps {
 		followed[s.from] = followed[s.from] || s.moves()
 	}
 	best := len(set) - 1
 	for i, s := range steps { // by id, so the last that fits has the greatest
-		if ok && s.to == end || !ok && !followed[s.to] && (!s.creation || len(later) == 0) {
+		if settled && s.to == end || !settled && !followed[s.to] && (!s.creation || len(later) == 0) {
 			best = i
 		}
 	}
-	return set[best], ok
-}
-
-// certainEnd is where a walk over all steps ends. Steps that are alike may be copies of one change or
-// one change made twice, so they count once, and if counting them all ends elsewhere nothing is certain.
-func certainEnd(steps []step) (end string, ok bool) {
-	end, ok = walkEnd(unique(steps))
-	if all, both := walkEnd(steps); ok && both && all != end {
-		return "", false
-	}
-	return end, ok
+	return set[best], settled
 }
 
 // step is the change that an event tells of, between states in canonical form.
@@ -146,79 +138,4 @@ func stepOf(o occurrence) step {
 		s.from, s.known = canonical(restored(object, previous)), true
 	}
 	return s
-}
-
-func unique(steps []step) []step {
-	seen := map[step]bool{}
-	var once []step
-	for _, s := range steps {
-		if !seen[s] {
-			seen[s] = true
-			once = append(once, s)
-		}
-	}
-	return once
-}
-
-// walkEnd returns the state in which a walk over all steps ends, if that is certain.
-func walkEnd(steps []step) (end string, ok bool) {
-	arrivals := map[string]int{} // less departures
-	mentioned := map[string]bool{}
-	moves := 0
-	for _, s := range steps {
-		mentioned[s.to] = true
-		if !s.moves() {
-			continue
-		}
-		moves++
-		arrivals[s.to]++
-		arrivals[s.from]--
-	}
-	if moves == 0 {
-		return steps[0].to, len(mentioned) == 1
-	}
-	ends, starts := 0, 0
-	for state, n := range arrivals {
-		switch {
-		case n == 1:
-			end = state
-			ends++
-		case n == -1:
-			starts++
-		case n != 0:
-			return "", false
-		}
-	}
-	for state := range mentioned {
-		if _, onTheWay := arrivals[state]; !onTheWay {
-			return "", false
-		}
-	}
-	return end, ends == 1 && starts == 1 && connected(steps)
-}
-
-// connected is true if the steps hang together, whichever way they lead.
-func connected(steps []step) bool {
-	group := map[string]string{}
-	var root func(string) string
-	root = func(state string) string {
-		if group[state] == "" || group[state] == state {
-			return state
-		}
-		return root(group[state])
-	}
-	// The state before the creation is the empty text, which group cannot hold.
-	name := func(state string) string { return "=" + state }
-	for _, s := range steps {
-		if s.moves() {
-			group[root(name(s.from))] = root(name(s.to))
-		}
-	}
-	roots := map[string]bool{}
-	for _, s := range steps {
-		if s.moves() {
-			roots[root(name(s.to))] = true
-		}
-	}
-	return len(roots) == 1
 }

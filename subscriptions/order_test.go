@@ -132,20 +132,25 @@ func TestLast(t *testing.T) {
 		{[]string{"a>b", "b>c", "c>d"}, 2, true},
 		{[]string{"c>d", "b>c", "a>b"}, 0, true},
 		{[]string{"a>b", "+a"}, 0, true},
-		{[]string{"=b", "+a"}, 0, true},                 // what follows the creation is later
-		{[]string{"+a", "a>b", "b>a"}, 2, true},         // there and back, from the creation
-		{[]string{"a>b", "b>a", "a>c"}, 2, true},        // there and back, and on
-		{[]string{"a>b", "=b"}, 1, true},                // a pause tells of the state that its update led to
-		{[]string{"a>b", "b>a"}, 1, false},              // a circle may end anywhere
-		{[]string{"a>b", "c>d"}, 1, false},              // a step is missing between
-		{[]string{"a>b", "a>c"}, 1, false},              // two ways from one state
-		{[]string{"=a", "=b"}, 1, false},                // nothing tells
-		{[]string{"a>b", "=c"}, 1, false},               // a state beside the way
-		{[]string{"a>b", "a>b"}, 1, true},               // two events of one change
-		{[]string{"a>b", "b>a", "a>b"}, 2, false},       // one change twice, or two events of it
-		{[]string{"a>b", "b>a", "c>d"}, 2, false},       // a circle beside the way
-		{[]string{"b>c", "+x", "a>b"}, 0, true},         // the creation's next step has not come yet
-		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true}, // a circle on the way
+		{[]string{"=b", "+a"}, 0, true},                         // what follows the creation is later
+		{[]string{"+a", "a>b", "b>a"}, 2, true},                 // there and back, from the creation
+		{[]string{"a>b", "b>a", "a>c"}, 2, true},                // there and back, and on
+		{[]string{"a>b", "=b"}, 1, true},                        // a pause tells of the state that its update led to
+		{[]string{"a>b", "b>a"}, 1, false},                      // a circle may end anywhere
+		{[]string{"a>b", "c>d"}, 1, false},                      // a step is missing between
+		{[]string{"a>b", "a>c"}, 1, false},                      // two ways from one state
+		{[]string{"=a", "=b"}, 1, false},                        // nothing tells
+		{[]string{"a>b", "=c"}, 1, false},                       // a state beside the way
+		{[]string{"a>b", "a>b"}, 1, true},                       // two events of one change
+		{[]string{"a>b", "b>a", "a>b"}, 2, false},               // one change twice, or two events of it
+		{[]string{"a>b", "b>a", "c>d"}, 2, false},               // a circle beside the way
+		{[]string{"a>b", "b>c", "c>b", "b>c", "c>a"}, 4, false}, // a circle with a step taken twice
+		{[]string{"+a", "a>b", "b>a", "a>b"}, 3, false},         // the change made again, or told of again
+		{[]string{"+a", "a>b", "b>a", "a>b", "a>b"}, 4, false},
+		{[]string{"c>d", "a>b", "b>c", "x>y", "b>z"}, 4, false}, // the rule: what is not followed, and of these the greatest id
+		{[]string{"y>z", "a>b", "b>c", "p>a"}, 2, false},        // the rule passes by a>b and p>a, which are followed
+		{[]string{"b>c", "+x", "a>b"}, 0, true},                 // the creation's next step has not come yet
+		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true},         // a circle on the way
 	} {
 		var set []occurrence
 		for i, text := range c.events {
@@ -156,6 +161,55 @@ func TestLast(t *testing.T) {
 		if got.ID != want.ID || settled != c.settled {
 			t.Errorf("%v: the last is %s, %v, want %s, %v", c.events, got.ID, settled, want.ID, c.settled)
 		}
+	}
+}
+
+// Every walk of up to six steps over four states, from a creation or not, with one step told of twice or
+// not: if its end is said to be settled, it is the walk's.
+func TestEveryShortWalk(t *testing.T) {
+	t.Parallel()
+	const states = "abcd"
+	settledWalks := 0
+	var walk func(path string)
+	check := func(path string, created bool, copied int) {
+		var set []occurrence
+		add := func(text string) { set = with(set, byHand(fmt.Sprintf("evt_%02d", len(set)), text)) }
+		if created {
+			add("+" + path[:1])
+		}
+		for i := 1; i < len(path); i++ {
+			add(path[i-1:i] + ">" + path[i:i+1])
+		}
+		if copied > 0 {
+			add(path[copied-1:copied] + ">" + path[copied:copied+1])
+		}
+		winner, settled := last(set)
+		if want := byHand("", "="+path[len(path)-1:]); settled && canonical(decodeAny(winner.Object)) != canonical(decodeAny(want.Object)) {
+			t.Fatalf("the walk %s (created %v, step %d told of twice) is said to end in %s", path, created, copied, winner.Object)
+		}
+		if settled {
+			settledWalks++
+		}
+	}
+	walk = func(path string) {
+		if len(path) > 1 {
+			for copied := range len(path) {
+				check(path, false, copied)
+				check(path, true, copied)
+			}
+		}
+		if len(path) == 7 {
+			return
+		}
+		for _, next := range states {
+			if path == "" || path[len(path)-1] != byte(next) {
+				walk(path + string(next))
+			}
+		}
+	}
+	walk("a")
+	if settledWalks < 1000 {
+		t.Errorf("only %d walks are settled", settledWalks)
 	}
 }
 
