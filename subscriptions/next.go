@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"net/url"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -18,8 +19,7 @@ func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Sub
 			return nil, askAgain(ev, stored)
 		}
 		if answer.Object != nil {
-			p.asked.Add(1)
-			return fromAnswer(ev)
+			return p.fromAnswer(ctx, ev, stored)
 		}
 	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanAsk() {
 		return nil, askAgain(ev, stored)
@@ -72,14 +72,20 @@ func (p *Projection) amongBurst(ctx context.Context, ev *webhooks.Event, stored 
 	return &version{sub: sub, apiVersion: winner.APIVersion, newest: newest}, nil
 }
 
-// fromAnswer is the version that Stripe's answer makes.
-func fromAnswer(ev *webhooks.Event) (*version, error) {
+// fromAnswer is the version that Stripe's answer makes. One that would bring back what has ended comes
+// from a part of Stripe that lags behind.
+func (p *Projection) fromAnswer(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	of := *ev
 	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
 	sub, err := decode(&of)
 	if err != nil {
 		return nil, err
 	}
+	if stored != nil && stored.Status.Terminal() && !sub.Status.Terminal() {
+		p.settleByRule(ctx, ev, "Stripe's answer has the subscription as it was before its end, so the row is kept")
+		return nil, nil
+	}
+	p.asked.Add(1)
 	asOf := ev.Current.AsOf
 	return &version{sub: sub, asOf: &asOf, apiVersion: of.APIVersion}, nil
 }
@@ -95,7 +101,9 @@ func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(sto
 // askAgain asks for the current object, in the event's version. A thin event has none, and is asked for
 // in that of the row.
 func askAgain(ev *webhooks.Event, stored *storedRow) error {
-	question := webhooks.AskOptions{Token: tokenOf(stored), APIVersion: ev.APIVersion}
+	question := webhooks.AskOptions{
+		Token: tokenOf(stored), APIVersion: ev.APIVersion, Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID()),
+	}
 	if ev.Thin() && stored != nil {
 		question.APIVersion = stored.apiVersion
 	}

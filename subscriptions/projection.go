@@ -31,8 +31,9 @@ const (
 type Config struct {
 	// OnChange is called for each real change of a subscription's state, in the transaction that writes
 	// it and under a lock of that subscription; never for a duplicate, a stale event, or an event that
-	// says nothing new. For each subscription, Before is what After was in the last call. An error
-	// undoes the whole event, which Stripe then sends again. Nil: none.
+	// says nothing new: whose columns, items and metadata are those that are stored. For each
+	// subscription, Before has those that After had in the last call. An error undoes the whole event,
+	// which Stripe then sends again. Nil: none.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
 	// Refetch says when Stripe is asked for the current object. "": RefetchAmbiguous.
 	Refetch Refetch

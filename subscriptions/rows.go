@@ -40,10 +40,15 @@ func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
 	if err := json.Unmarshal(row.Subscription.NewestEvents, &stored.newest); err != nil {
 		return nil, fmt.Errorf("newest events of subscription %s: %w", sub.ID, err)
 	}
+	found := false
 	for i := range stored.newest {
 		if stored.newest[i].ID == sub.LastEventID {
-			stored.newest[i].Object = sub.Object
+			stored.newest[i].Object, found = sub.Object, true
 		}
+	}
+	if !found && stored.asOf == nil && sub.LastEventID != "" {
+		// A row from before the set was kept: its event is a state that nothing is known of.
+		stored.newest = with(stored.newest, occurrence{ID: sub.LastEventID, Object: sub.Object})
 	}
 	return stored, nil
 }

@@ -72,7 +72,7 @@ func TestStories(t *testing.T) {
 
 var deliveryForm = regexp.MustCompile(`^(\w+)@(\d+) (?:(\w+)(?:\[(\w+)\])?→)?(\w+)(?:\[(\w+)\])?$`)
 
-// eventOf makes the event of a delivery. Later ones have lesser ids, so that no rule by id can help.
+// eventOf makes the event of a delivery. Earlier ones have greater ids.
 func eventOf(t *testing.T, n int, delivery string) []byte {
 	t.Helper()
 	m := deliveryForm.FindStringSubmatch(delivery)

@@ -22,8 +22,12 @@ type AskOptions struct {
 	// Token comes back in Current.Token. Put into it what the question was asked about, such as a row's
 	// revision, to see whether the answer still fits.
 	Token string
-	// APIVersion to ask in. Empty: the event's, else stripe-go's own.
+	// APIVersion to ask in. Empty: the event's, else stripe-go's own, which is also taken when Stripe
+	// refuses the one that is asked for.
 	APIVersion string
+	// Path is where the API has the object, such as "/v1/subscriptions/sub_1". Empty: where it has the
+	// event's own object, if its type is a common one.
+	Path string
 }
 
 // Ask is what a function returns, as its error, to be given Stripe's current object: the transaction is
@@ -63,12 +67,8 @@ type rawAnswer struct{ stripe.APIResource }
 
 func (*rawAnswer) UnmarshalJSON([]byte) error { return nil }
 
-// fetch gets the event's object from Stripe. An object that Stripe does not have is no error, but nil.
-func (r *Receiver) fetch(ctx context.Context, ev *Event, version string) (*Current, error) {
-	path, err := ev.objectPath()
-	if err != nil {
-		return nil, err
-	}
+// fetch gets an object from Stripe. One that Stripe does not have is no error, but nil.
+func (r *Receiver) fetch(ctx context.Context, ev *Event, path, version string) (*Current, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.AskTimeout)
 	defer cancel()
 	params := &stripe.Params{Context: ctx}
@@ -80,6 +80,9 @@ func (r *Receiver) fetch(ctx context.Context, ev *Event, version string) (*Curre
 	}
 	answer := &rawAnswer{}
 	if err := r.stripe.Call(http.MethodGet, path, r.config.APIKey, params, answer); err != nil {
+		if status := statusOf(err); status == http.StatusBadRequest && version != "" {
+			return r.fetch(ctx, ev, path, "") // it may be the version that is refused
+		}
 		return r.noAnswer(ctx, ev, path, err)
 	}
 	object, err := storable.JSON(answer.LastResponse.RawJSON)
@@ -95,19 +98,24 @@ func (r *Receiver) fetch(ctx context.Context, ev *Event, version string) (*Curre
 
 // noAnswer sorts Stripe's refusals from what a later try may mend.
 func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err error) (*Current, error) {
-	var refusal *stripe.Error
-	status := 0
-	if errors.As(err, &refusal) {
-		status = refusal.HTTPStatusCode
-	}
-	missing := status == http.StatusNotFound
+	status := statusOf(err)
+	missing := status == http.StatusNotFound || status == http.StatusBadRequest
 	forbidden := status == http.StatusUnauthorized || status == http.StatusForbidden
 	if missing || forbidden && !ev.thin {
 		r.config.Logger.WarnContext(ctx, "Stripe does not give the current object",
-			"event_id", ev.ID, "path", path, "status", status, "error", refusal.Msg)
+			"event_id", ev.ID, "path", path, "status", status, "error", err)
 		return &Current{}, nil
 	}
 	return nil, fmt.Errorf("%w: Stripe was asked for %s: %w", ErrUnavailable, path, err)
+}
+
+// statusOf is the status of Stripe's refusal, 0 if there was no answer.
+func statusOf(err error) int {
+	var refusal *stripe.Error
+	if errors.As(err, &refusal) {
+		return refusal.HTTPStatusCode
+	}
+	return 0
 }
 
 // objectPaths are where the API keeps objects, by their field "object".

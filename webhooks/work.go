@@ -101,7 +101,14 @@ func (r *Receiver) ask(ctx context.Context, w *work, question *askError) error {
 	if w.asked.times++; w.asked.times > maxAsks {
 		return fmt.Errorf("%w: the object changed each of the %d times that Stripe was asked for it", ErrUnavailable, maxAsks)
 	}
-	answer, err := r.fetch(ctx, ev, either(question.APIVersion, ev.APIVersion))
+	path := question.Path
+	if path == "" || ev.thin {
+		var err error
+		if path, err = ev.objectPath(); err != nil {
+			return err
+		}
+	}
+	answer, err := r.fetch(ctx, ev, path, either(question.APIVersion, ev.APIVersion))
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,11 @@ func mountStripe(e *echo.Echo, pool *pgxpool.Pool) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
 	webhooks.On(h, "invoice.paid", addPayment)
-	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")}})
+	r, err := webhooks.New(pool, h, &webhooks.Config{
+		Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")},
+		APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
+		APIBase: os.Getenv("STRIPE_API_BASE"),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -81,20 +85,37 @@ func mountStripe(e *echo.Echo, pool *pgxpool.Pool) (*webhooks.Receiver, error) {
 	return r, nil
 }
 
-// setPlan gives the organization the plan that its subscription says, and writes down the change.
+// setPlan gives the organization the plan of the customer's current subscription, which need not be the
+// one that changed, and writes down the change. The organization's row is locked first, so that of two
+// subscriptions that change at once the second sees the first.
 func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
-	before, after := planOf(c.Before), planOf(c.After)
+	var before string
+	err := tx.QueryRow(ctx, `SELECT plan FROM organizations WHERE stripe_customer_id = $1 FOR UPDATE`, c.After.CustomerID).Scan(&before)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // a customer of another application
+	}
+	if err != nil {
+		return err
+	}
+	current, err := subscriptions.New(tx).Current(ctx, c.After.CustomerID)
+	if err != nil {
+		return err
+	}
+	after := planOf(current)
+	if after == before {
+		return nil
+	}
 	if _, err := tx.Exec(ctx, `UPDATE organizations SET plan = $1 WHERE stripe_customer_id = $2`, after, c.After.CustomerID); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO audit_log (stripe_event_id, stripe_subscription_id, before, after) VALUES ($1, $2, $3, $4)`,
+	_, err = tx.Exec(ctx, `INSERT INTO audit_log (stripe_event_id, stripe_subscription_id, before, after) VALUES ($1, $2, $3, $4)`,
 		c.Event.ID, c.After.ID, before, after)
 	return err
 }
 
 // planOf is the price while the subscription is worth something, else "free".
 func planOf(sub *subscriptions.Subscription) string {
-	if sub != nil && sub.Status.Entitled() {
+	if sub.Status.Entitled() {
 		return sub.PriceID
 	}
 	return "free"

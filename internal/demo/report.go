@@ -148,17 +148,21 @@ func (d *demo) report(findings []judge.Finding) error {
 	}
 	if len(findings) > 0 {
 		d.printf("\nThe same deliveries again: stripeonce demo --seed %d --subscriptions %d --storm %s%s\n",
-			d.Seed, d.Subscriptions, d.Storm, flagFor(d.Receiver))
+			d.Seed, d.Subscriptions, d.Storm, d.otherFlags())
 		return ErrCheck
 	}
 	return nil
 }
 
-func flagFor(receiver string) string {
-	if receiver == "" {
-		return ""
+func (d *demo) otherFlags() string {
+	flags := ""
+	if d.For > 0 {
+		flags += " --for " + d.For.String()
 	}
-	return " --receiver " + receiver
+	if d.Receiver != "" {
+		flags += " --receiver " + d.Receiver
+	}
+	return flags
 }
 
 func percent(n, of int) int { return 100 * n / max(of, 1) }
