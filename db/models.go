@@ -21,6 +21,16 @@ type StripeWebhookEvent struct {
 	ObjectID       *string
 }
 
+type StripeWebhookFailure struct {
+	EventID       string
+	EventType     string
+	Attempts      int32
+	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	LastError     string
+	Payload       []byte
+}
+
 type StripeonceMigration struct {
 	Version string
 }

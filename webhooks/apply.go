@@ -54,9 +54,14 @@ func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	if err := r.gate.enter(); err != nil {
 		return Result{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
+	work := r.newWork(ev)
+	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	return r.await(ctx, r.newWork(ev))
+	result, err := r.await(limited, work)
+	if err != nil {
+		r.noteFailure(ctx, work, err)
+	}
+	return result, err
 }
 
 // await runs the work in a goroutine of its own, so that a function that never returns holds back

@@ -31,6 +31,8 @@ const (
 	DefaultMaxAttempts    = 4
 	DefaultAskTimeout     = 3 * time.Second
 	DefaultRetryAfter     = 5 * time.Second
+	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
+	MaxErrorLength = 2000
 )
 
 // Config configures a Receiver. Every zero field but Secrets has a sane default.
@@ -70,6 +72,9 @@ type Config struct {
 	AskTimeout time.Duration
 	// Mode says whether live events, test events or both take effect. "": ModeAny.
 	Mode Mode
+	// DropPayloads leaves the payload out of a failure's record (stripe_webhook_failures), which then says
+	// only what failed and why. Payloads may hold personal data.
+	DropPayloads bool
 	// AssumeMigrated skips the look into the table stripeonce_migrations before the first delivery. For
 	// hosts that apply the migrations with another tool than dbmate.
 	AssumeMigrated bool

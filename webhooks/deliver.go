@@ -99,7 +99,7 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 		level = slog.LevelWarn
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error()))
+		attrs = append(attrs, slog.String("error", safeError(err)))
 	}
 	var panicked *PanicError
 	if errors.As(err, &panicked) {

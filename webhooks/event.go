@@ -50,6 +50,7 @@ type Event struct {
 	relatedURL string // and .url
 	snapshot   string // the id of the event that tells the same with the object in it
 	canAsk     bool
+	raw        []byte // the whole body, nil for an event that was not parsed
 }
 
 // CanAsk is true if a function may return Ask: there is an API key of the event's mode.
@@ -68,7 +69,7 @@ func ParseEvent(body []byte) (*Event, error) {
 	if err := json.Unmarshal(body, &fields); err != nil {
 		return nil, invalid("the body is not a JSON object: %v", err)
 	}
-	ev := &Event{}
+	ev := &Event{raw: body}
 	if err := ev.readEnvelope(fields); err != nil {
 		return nil, err
 	}

@@ -123,6 +123,52 @@ func TestFailureLeavesNothing(t *testing.T) {
 	}
 }
 
+// A failure leaves its record and nothing else: how often, the error, and the payload, unless that is
+// turned off. What is not the event's failure leaves none, and success none either.
+func TestFailureRecord(t *testing.T) {
+	t.Parallel()
+	var failure error
+	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return failure }), nil)
+	record := func() string {
+		return pgtest.Scan[string](t, host.Pool, `SELECT coalesce(string_agg(concat_ws(' ', event_id, event_type, attempts, last_error,
+			last_failed_at > first_failed_at, payload #>> '{data,object,id}'), '; '), 'none') FROM stripe_webhook_failures`)
+	}
+	failure = webhooks.ErrInvalidEvent
+	host.Expect(t, testEvent, 400, "")
+	failure = webhooks.ErrUnavailable
+	host.Expect(t, testEvent, 503, "")
+	if got := record(); got != "none" {
+		t.Errorf("the record is %s", got)
+	}
+	failure = errors.New("the first\x00 error \xff")
+	host.Expect(t, testEvent, 500, "")
+	if got, want := record(), "evt_1 test.event 1 handler of test.event: the first error \ufffd f obj_1"; got != want {
+		t.Errorf("the record is %s, want %s", got, want)
+	}
+	failure = errors.New(strings.Repeat("é", webhooks.MaxErrorLength))
+	host.Expect(t, testEvent, 500, "")
+	if got := pgtest.Scan[string](t, host.Pool, `SELECT attempts || ' ' || (octet_length(last_error) <= 2004) FROM stripe_webhook_failures`); got != "2 true" {
+		t.Errorf("the record says %s", got)
+	}
+	failure = nil
+	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+	expectCounter(t, host, 1)
+
+	secretive := newCounter(t, counting(func(context.Context, pgx.Tx) error { return errors.New("no") }), func(c *webhooks.Config) { c.DropPayloads = true })
+	secretive.Expect(t, testEvent, 500, "")
+	if got := pgtest.Scan[string](t, secretive.Pool, `SELECT event_id || ' ' || (payload IS NULL) FROM stripe_webhook_failures`); got != "evt_1 true" {
+		t.Errorf("the record is %s", got)
+	}
+}
+
+// Where the record cannot be written the reply is the failure's all the same.
+func TestFailureThatCannotBeRecorded(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return errors.New("no") }), nil)
+	pgtest.Exec(t, host.Pool, `DROP TABLE stripe_webhook_failures`)
+	host.Expect(t, testEvent, 500, "")
+}
+
 // A savepoint is the way to go on after a statement that failed.
 func TestSavepoint(t *testing.T) {
 	t.Parallel()

@@ -10,9 +10,10 @@ import (
 
 // work is one event on its way through a delivery.
 type work struct {
-	delivered *Event    // as it came
-	handlers  []handler // what it runs; none: it is ignored
-	asked     asking
+	delivered  *Event    // as it came
+	recordedID string    // the id that it is recorded under if it takes effect
+	handlers   []handler // what it runs; none: it is ignored
+	asked      asking
 
 	committing atomic.Bool
 }
@@ -26,7 +27,7 @@ func (r *Receiver) newWork(ev *Event) *work {
 	own := *ev // not the caller's
 	ev = &own
 	ev.canAsk = keyFits(r.config.APIKey, ev.Livemode)
-	w := &work{delivered: ev}
+	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID)}
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
 	if otherMode || ev.thin && (!ev.canAsk || !strings.HasPrefix(ev.Type, thinPrefix)) {
 		return w
@@ -50,7 +51,7 @@ func (w *work) subject() *Event {
 	}
 	ev := *w.delivered
 	ev.Type = w.snapshotType()
-	ev.ID = either(ev.snapshot, ev.ID)
+	ev.ID = w.recordedID
 	if w.asked.answer != nil {
 		ev.Object, ev.APIVersion = w.asked.answer.Object, w.asked.answer.APIVersion
 	}
