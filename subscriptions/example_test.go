@@ -24,7 +24,7 @@ func Example() {
 				return err
 			},
 		})
-		r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")}})
+		r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET"))})
 		if err != nil {
 			return err
 		}

@@ -82,6 +82,17 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// SplitSecrets splits the value of an environment variable that holds several secrets, separated by
+// commas, such as STRIPE_WEBHOOK_SECRET while a secret is rolled. White space around each is dropped;
+// an empty entry is kept, for New to refuse.
+func SplitSecrets(value string) []string {
+	secrets := strings.Split(value, ",")
+	for i := range secrets {
+		secrets[i] = strings.TrimSpace(secrets[i])
+	}
+	return secrets
+}
+
 func (c *Config) withDefaults() *Config {
 	config := Config{}
 	if c != nil {

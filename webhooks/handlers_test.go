@@ -107,6 +107,9 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	if strings.Contains(err.Error(), "private") {
 		t.Errorf("the error shows a secret: %v", err)
 	}
+	if diff := cmp.Diff([]string{"whsec_new", "whsec_old", ""}, webhooks.SplitSecrets(" whsec_new,whsec_old\n,")); diff != "" {
+		t.Errorf("the secrets (-want +got):\n%s", diff)
+	}
 	for _, wrong := range []*webhooks.Config{nil, {}} {
 		if _, err := webhooks.New(pool, webhooks.NewHandlers(), wrong); err == nil || !strings.Contains(err.Error(), "Secrets is empty") {
 			t.Errorf("without secrets New gave %v", err)

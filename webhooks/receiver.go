@@ -96,7 +96,7 @@ func (r *Receiver) checkMigrated(ctx context.Context) error {
 	missing := missingMigrations(applied)
 	r.migrated.Store(len(missing) == 0)
 	if len(missing) > 0 {
-		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ")))
+		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": run 'stripeonce migrate' or 'dbmate up'"))
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func mountStripe(e *echo.Echo, pool *pgxpool.Pool) (*webhooks.Receiver, error) {
 	subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
 	webhooks.On(h, "invoice.paid", addPayment)
 	r, err := webhooks.New(pool, h, &webhooks.Config{
-		Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")},
+		Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")),
 		APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
 		APIBase: os.Getenv("STRIPE_API_BASE"),
 	})
@@ -123,6 +123,9 @@ func planOf(sub *subscriptions.Subscription) string {
 
 // addPayment adds up what the organization has paid: nothing that may happen twice.
 func addPayment(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+	if inv.Customer == nil {
+		return nil
+	}
 	_, err := tx.Exec(ctx, `UPDATE organizations SET paid_cents = paid_cents + $1 WHERE stripe_customer_id = $2`, inv.AmountPaid, inv.Customer.ID)
 	return err
 }

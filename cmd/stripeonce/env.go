@@ -4,10 +4,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/webhooks"
 )
 
 const (
@@ -43,13 +46,9 @@ func secrets() ([]string, error) {
 		return nil, usage("%s is not set: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
 			"'stripe listen'; several, separated by commas, while one is rolled", envSecret)
 	}
-	var list []string
-	for _, secret := range strings.Split(value, ",") {
-		secret = strings.TrimSpace(secret)
-		if secret == "" {
-			return nil, usage("%s has an empty entry: anybody could sign with an empty secret", envSecret)
-		}
-		list = append(list, secret)
+	list := webhooks.SplitSecrets(value)
+	if slices.Contains(list, "") {
+		return nil, usage("%s has an empty entry: anybody could sign with an empty secret", envSecret)
 	}
 	return list, nil
 }

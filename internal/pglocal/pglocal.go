@@ -148,7 +148,10 @@ func (c *Cluster) run(bin string, config Config, owner *owner) error {
 	for name, value := range settings(config, c.socket) {
 		args = append(args, "-c", name+"="+value)
 	}
-	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if pid, running := c.runningServer(); running {
+		return fmt.Errorf("another program (PostgreSQL's process %s) uses %s: stop it, or choose another folder", pid, c.dir)
+	}
+	log, err := os.Create(c.logFile())
 	if err != nil {
 		return err
 	}
@@ -208,6 +211,22 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		case <-time.After(pollInterval):
 		}
 	}
+}
+
+// runningServer tells of a server that has the folder already. A lock file that a crash left is none.
+func (c *Cluster) runningServer() (pid string, running bool) {
+	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
+	if err != nil {
+		return "", false
+	}
+	pid, _, _ = strings.Cut(string(text), "\n")
+	number, err := strconv.Atoi(pid)
+	if err != nil {
+		return "", false
+	}
+	// The socket's lock file names the process, too, unless that id is another program's by now.
+	lock, err := os.ReadFile(filepath.Join(c.socket, ".s.PGSQL.5432.lock"))
+	return pid, err == nil && strings.HasPrefix(string(lock), pid+"\n") && syscall.Kill(number, 0) == nil
 }
 
 // ping succeeds once the server that was started here answers: another one on the same folder, which
