@@ -5,8 +5,8 @@ CREATE TABLE stripe_webhook_failures (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
     event_type VARCHAR(255) NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 1,
-    first_failed_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    last_failed_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    first_failed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    last_failed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     last_error VARCHAR NOT NULL,
     payload JSONB,
     CONSTRAINT stripe_webhook_failures_pkey PRIMARY KEY (event_id)

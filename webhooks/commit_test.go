@@ -36,7 +36,7 @@ func TestCommitIsNotCancelled(t *testing.T) {
 	admin := pgtest.Connect(t, newCluster(t, pglocal.Config{}))
 	ctx := context.Background()
 	host := hooktest.On(t, admin, webhooks.NewHandlers(), func(c *webhooks.Config) {
-		c.CommitTimeout = 200 * time.Millisecond
+		c.CommitTimeout = time.Second
 		c.AssumeMigrated = true
 	})
 	reload := func(names string) {

@@ -16,6 +16,14 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// isReady has the look into the migrations behind it, so that a short time-out is the function's alone.
+func isReady(t *testing.T, host *hooktest.Host) {
+	t.Helper()
+	if err := host.Receiver.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 const addOne = `UPDATE counter SET n = n + 1`
 
 // counting runs what after an effect that is not idempotent.
@@ -104,9 +112,10 @@ func TestFailureLeavesNothing(t *testing.T) {
 				return nil
 			}), func(c *webhooks.Config) {
 				if name == "runs out of time" {
-					c.Timeout = 200 * time.Millisecond
+					c.Timeout = time.Second
 				}
 			})
+			isReady(t, host)
 			reply := host.Send(t, testEvent)
 			if reply.Status != c.status || !strings.HasPrefix(string(reply.Body), `{"error":"`) {
 				t.Errorf("the reply is %s, want %d", reply, c.status)
@@ -204,7 +213,8 @@ func TestFunctionThatDoesNotReturn(t *testing.T) {
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error {
 		<-blocked
 		return nil
-	}), func(c *webhooks.Config) { c.Timeout = 100 * time.Millisecond })
+	}), func(c *webhooks.Config) { c.Timeout = time.Second })
+	isReady(t, host)
 	host.Expect(t, testEvent, 500, "")
 	if host.Receiver.Stats().InFlight != 1 {
 		t.Errorf("%d are in flight, want the one that was left behind", host.Receiver.Stats().InFlight)

@@ -134,7 +134,7 @@ func TestNoConnectionToBeHad(t *testing.T) {
 		t.Errorf("the reply is %s", reply)
 	}
 	conn.Release()
-	host.Expect(t, testEvent, 200, webhooks.OutcomeIgnored)
+	hooktest.On(t, pool, webhooks.NewHandlers(), nil).Expect(t, testEvent, 200, webhooks.OutcomeIgnored)
 
 	unreachable := pgtest.Connect(t, "postgres://nobody@/nowhere?host=/nonexistent")
 	dark := hooktest.On(t, unreachable, webhooks.NewHandlers(), nil)

@@ -103,9 +103,9 @@ func TestErrorThatPanics(t *testing.T) {
 // A COMMIT that takes longer than the work may is awaited, and its success is one.
 func TestSlowCommit(t *testing.T) {
 	t.Parallel()
-	host := newCounter(t, counting(exec(`INSERT INTO slow VALUES (1)`)), func(c *webhooks.Config) { c.Timeout = 500 * time.Millisecond })
+	host := newCounter(t, counting(exec(`INSERT INTO slow VALUES (1)`)), func(c *webhooks.Config) { c.Timeout = 2 * time.Second })
 	pgtest.Exec(t, host.Pool, `CREATE TABLE slow (n int);
-		CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$`)
+		CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$`)
 	pgtest.Exec(t, host.Pool, `CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()`)
 	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
 	expectCounter(t, host, 1)
@@ -195,7 +195,8 @@ func TestRollbackAfterTheDeadline(t *testing.T) {
 	host := newCounter(t, counting(func(ctx context.Context, _ pgx.Tx) error {
 		<-ctx.Done()
 		return nil
-	}), func(c *webhooks.Config) { c.Timeout = 100 * time.Millisecond })
+	}), func(c *webhooks.Config) { c.Timeout = time.Second })
+	isReady(t, host)
 	host.Expect(t, testEvent, 500, "")
 	before := host.Pool.Stat().NewConnsCount()
 	for range 3 {
