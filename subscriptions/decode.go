@@ -88,7 +88,7 @@ func decode(ev *webhooks.Event) (*Subscription, error) {
 func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
 	fields, ok := decodeAny(ev.Object).(map[string]any)
 	if !ok {
-		return nil, invalid("%s without data.object", ev.Type)
+		return nil, invalid("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
 	}
 	object, err := fromFields(fields)
 	if err == nil {

@@ -50,7 +50,7 @@ func On[E ~string, T any](h *Handlers, eventType E, fn func(ctx context.Context,
 			object = ev.Current.Object
 		}
 		if object == nil {
-			return false, invalid("no data.object, which the handler of %s needs", ev.Type)
+			return false, invalid("no data.object, or none that is a JSON object of at most 512 levels, which the handler of %s needs", ev.Type)
 		}
 		obj := new(T)
 		if err := json.Unmarshal(object, obj); err != nil {

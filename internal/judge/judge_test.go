@@ -91,14 +91,21 @@ func effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *map[string]an
 	return err
 }
 
-// And stripeonce is let pass.
-func TestPassesTheRight(t *testing.T) {
-	t.Parallel()
+// newRight is stripeonce under judgement.
+func newRight(t *testing.T) *hooktest.Host {
+	t.Helper()
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
 	webhooks.On(h, "*", effect)
 	host := hooktest.New(t, h, nil)
 	pgtest.Exec(t, host.Pool, judge.EffectsTable)
+	return host
+}
+
+// And stripeonce is let pass.
+func TestPassesTheRight(t *testing.T) {
+	t.Parallel()
+	host := newRight(t)
 	for _, f := range storm(t, host.URL, host.Pool) {
 		t.Error(f)
 	}
@@ -107,11 +114,7 @@ func TestPassesTheRight(t *testing.T) {
 // One value that is off in one row, and one row too many, are found and named.
 func TestNamesTheField(t *testing.T) {
 	t.Parallel()
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
-	webhooks.On(h, "*", effect)
-	host := hooktest.New(t, h, nil)
-	pgtest.Exec(t, host.Pool, judge.EffectsTable)
+	host := newRight(t)
 	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	for _, ev := range account.Events {
