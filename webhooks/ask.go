@@ -3,15 +3,13 @@ package webhooks
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/stripe/stripe-go/v79"
-
 	"github.com/pook/stripeonce/internal/storable"
+	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
 // maxAsks bounds how often Stripe is asked within one delivery.
@@ -62,43 +60,27 @@ func either(first, second string) string {
 	return second
 }
 
-// rawAnswer keeps nothing of an answer but its bytes and headers: stripe-go's structs drop newer fields.
-type rawAnswer struct{ stripe.APIResource }
-
-func (*rawAnswer) UnmarshalJSON([]byte) error { return nil }
-
 // fetch gets an object from Stripe. One that Stripe does not have is no error, but nil.
 func (r *Receiver) fetch(ctx context.Context, ev *Event, path, version string) (*Current, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.AskTimeout)
 	defer cancel()
-	params := &stripe.Params{Context: ctx}
-	if version != "" {
-		params.Headers = http.Header{"Stripe-Version": {version}}
-	}
-	if ev.Account != "" {
-		params.SetStripeAccount(ev.Account)
-	}
-	answer := &rawAnswer{}
-	if err := r.stripe.Call(http.MethodGet, path, r.config.APIKey, params, answer); err != nil {
-		if status := statusOf(err); status == http.StatusBadRequest && version != "" {
+	answer, err := r.stripe.Do(ctx, stripeapi.Request{Path: path, Account: ev.Account, Version: version})
+	if err != nil {
+		if stripeapi.Status(err) == http.StatusBadRequest && version != "" {
 			return r.fetch(ctx, ev, path, "") // it may be the version that is refused
 		}
 		return r.noAnswer(ctx, ev, path, err)
 	}
-	object, err := storable.JSON(answer.LastResponse.RawJSON)
+	object, err := storable.JSON(answer.Body)
 	if err != nil {
 		return nil, invalid("Stripe's answer for %s: %v", path, err)
 	}
-	asOf, err := http.ParseTime(answer.LastResponse.Header.Get("Date"))
-	if err != nil {
-		asOf = time.Now().UTC().Truncate(time.Second)
-	}
-	return &Current{Object: object, AsOf: asOf.UTC(), APIVersion: either(version, stripe.APIVersion)}, nil
+	return &Current{Object: object, AsOf: answer.Date, APIVersion: answer.Version}, nil
 }
 
 // noAnswer sorts Stripe's refusals from what a later try may mend.
 func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err error) (*Current, error) {
-	status := statusOf(err)
+	status := stripeapi.Status(err)
 	missing := status == http.StatusNotFound || status == http.StatusBadRequest
 	forbidden := status == http.StatusUnauthorized || status == http.StatusForbidden
 	if missing || forbidden && !ev.thin {
@@ -107,15 +89,6 @@ func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err err
 		return &Current{}, nil
 	}
 	return nil, fmt.Errorf("%w: Stripe was asked for %s: %w", ErrUnavailable, path, err)
-}
-
-// statusOf is the status of Stripe's refusal, 0 if there was no answer.
-func statusOf(err error) int {
-	var refusal *stripe.Error
-	if errors.As(err, &refusal) {
-		return refusal.HTTPStatusCode
-	}
-	return 0
 }
 
 // objectPaths are where the API keeps objects, by their field "object".
@@ -150,30 +123,7 @@ func (ev *Event) objectPath() (string, error) {
 }
 
 // keyFits is true if a key can see an event's object: keys are of one mode.
-// See https://docs.stripe.com/keys.
 func keyFits(key string, livemode bool) bool {
-	switch {
-	case key == "":
-		return false
-	case strings.HasPrefix(key, "sk_live_"), strings.HasPrefix(key, "rk_live_"):
-		return livemode
-	case strings.HasPrefix(key, "sk_test_"), strings.HasPrefix(key, "rk_test_"):
-		return !livemode
-	default:
-		return true
-	}
-}
-
-// newBackend is stripe-go's HTTP client without retries of its own: Stripe's delivery is the retry.
-func newBackend(config *Config) stripe.Backend {
-	settings := &stripe.BackendConfig{
-		HTTPClient:        &http.Client{Timeout: config.AskTimeout},
-		MaxNetworkRetries: stripe.Int64(0),
-		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
-		EnableTelemetry:   stripe.Bool(false),
-	}
-	if config.APIBase != "" {
-		settings.URL = stripe.String(strings.TrimSuffix(config.APIBase, "/"))
-	}
-	return stripe.GetBackendWithConfig(stripe.APIBackend, settings)
+	of, known := stripeapi.Mode(key)
+	return key != "" && (!known || of == livemode)
 }

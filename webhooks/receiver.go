@@ -18,9 +18,9 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/schema"
 )
 
@@ -32,7 +32,7 @@ type Receiver struct {
 	config   *Config
 	gate     *gate
 	stats    *recorder
-	stripe   stripe.Backend
+	stripe   *stripeapi.Client
 	migrated atomic.Bool
 }
 
@@ -57,7 +57,8 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		config:   config,
 		gate:     newGate(config.MaxInFlight),
 		stats:    newRecorder(),
-		stripe:   newBackend(config),
+		// Once, and not for long: Stripe's delivery is what is tried again.
+		stripe: stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
 	}
 	r.migrated.Store(config.AssumeMigrated)
 	return r, nil
