@@ -29,6 +29,7 @@ type StripeWebhookFailure struct {
 	LastFailedAt  time.Time
 	LastError     string
 	Payload       []byte
+	History       json.RawMessage
 }
 
 type StripeonceMigration struct {

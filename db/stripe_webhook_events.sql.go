@@ -10,6 +10,19 @@ import (
 	"time"
 )
 
+const reconcileLockTry = `-- name: ReconcileLockTry :one
+SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0))
+`
+
+// Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's
+// lock, which a pooler in transaction mode would leave behind.
+func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
+	row := db.QueryRow(ctx, reconcileLockTry)
+	var pg_try_advisory_xact_lock bool
+	err := row.Scan(&pg_try_advisory_xact_lock)
+	return pg_try_advisory_xact_lock, err
+}
+
 const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec
 DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
 `
@@ -18,6 +31,27 @@ DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
 func (q *Queries) StripeWebhookEventDeleteIgnored(ctx context.Context, db DBTX, eventID string) error {
 	_, err := db.Exec(ctx, stripeWebhookEventDeleteIgnored, eventID)
 	return err
+}
+
+const stripeWebhookEventGet = `-- name: StripeWebhookEventGet :one
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events WHERE event_id = $1
+`
+
+func (q *Queries) StripeWebhookEventGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookEvent, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventGet, eventID)
+	var i StripeWebhookEvent
+	err := row.Scan(
+		&i.EventID,
+		&i.EventType,
+		&i.ProcessedAt,
+		&i.Outcome,
+		&i.EventCreatedAt,
+		&i.Livemode,
+		&i.AccountID,
+		&i.ApiVersion,
+		&i.ObjectID,
+	)
+	return i, err
 }
 
 const stripeWebhookEventInsert = `-- name: StripeWebhookEventInsert :exec
@@ -52,6 +86,144 @@ func (q *Queries) StripeWebhookEventInsert(ctx context.Context, db DBTX, arg Str
 		arg.ObjectID,
 	)
 	return err
+}
+
+const stripeWebhookEventList = `-- name: StripeWebhookEventList :many
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events
+WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
+    AND processed_at >= $3
+    AND ($4::text = '' OR event_type = $4::text)
+    AND starts_with(event_type, $5::text)
+    AND ($6::text = '' OR outcome = $6::text)
+ORDER BY processed_at DESC, event_id DESC
+LIMIT $7
+`
+
+type StripeWebhookEventListParams struct {
+	Before        *time.Time
+	BeforeEventID string
+	Since         time.Time
+	EventType     string
+	TypePrefix    string
+	Outcome       string
+	MaxRows       int32
+}
+
+// The ledger, newest first, of what was processed at a time or before; empty filters fit everything. Reads
+// backwards along the index on processed_at.
+func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg StripeWebhookEventListParams) ([]StripeWebhookEvent, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventList,
+		arg.Before,
+		arg.BeforeEventID,
+		arg.Since,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.Outcome,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEvent
+	for rows.Next() {
+		var i StripeWebhookEvent
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.ProcessedAt,
+			&i.Outcome,
+			&i.EventCreatedAt,
+			&i.Livemode,
+			&i.AccountID,
+			&i.ApiVersion,
+			&i.ObjectID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookEventListByObject = `-- name: StripeWebhookEventListByObject :many
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events
+WHERE object_id = $1::text
+    AND (processed_at, event_id) < (COALESCE($2::timestamptz, 'infinity'), $3::text)
+    AND processed_at >= $4
+    AND ($5::text = '' OR event_type = $5::text)
+    AND starts_with(event_type, $6::text)
+    AND ($7::text = '' OR outcome = $7::text)
+ORDER BY processed_at DESC, event_id DESC
+LIMIT $8
+`
+
+type StripeWebhookEventListByObjectParams struct {
+	ObjectID      string
+	Before        *time.Time
+	BeforeEventID string
+	Since         time.Time
+	EventType     string
+	TypePrefix    string
+	Outcome       string
+	MaxRows       int32
+}
+
+// The events of one object, newest first, with the filters of StripeWebhookEventList.
+func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, arg StripeWebhookEventListByObjectParams) ([]StripeWebhookEvent, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventListByObject,
+		arg.ObjectID,
+		arg.Before,
+		arg.BeforeEventID,
+		arg.Since,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.Outcome,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEvent
+	for rows.Next() {
+		var i StripeWebhookEvent
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.ProcessedAt,
+			&i.Outcome,
+			&i.EventCreatedAt,
+			&i.Livemode,
+			&i.AccountID,
+			&i.ApiVersion,
+			&i.ObjectID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookEventNewest = `-- name: StripeWebhookEventNewest :one
+SELECT COALESCE(
+    (SELECT processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1), 'epoch'
+)::timestamptz AS processed_at
+`
+
+// When the ledger was last written to; 1970 if it is empty.
+func (q *Queries) StripeWebhookEventNewest(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventNewest)
+	var processed_at time.Time
+	err := row.Scan(&processed_at)
+	return processed_at, err
 }
 
 const stripeWebhookEventOutcome = `-- name: StripeWebhookEventOutcome :one
@@ -94,6 +266,76 @@ func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, event
 		return nil, err
 	}
 	return items, nil
+}
+
+const stripeWebhookEventPrune = `-- name: StripeWebhookEventPrune :one
+WITH batch AS (
+    SELECT old.event_id, old.processed_at, old.outcome
+    FROM stripe_webhook_events AS old
+    WHERE old.processed_at < $2
+        AND (old.processed_at, old.event_id) > ($1, $3::text)
+    ORDER BY old.processed_at, old.event_id
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+),
+
+resolved AS (
+    SELECT batch.event_id FROM batch
+    WHERE batch.outcome <> 'ignored'
+        OR NOT EXISTS (SELECT FROM stripe_webhook_failures AS f WHERE f.event_id = batch.event_id)
+),
+
+failures AS (
+    DELETE FROM stripe_webhook_failures AS f USING resolved WHERE f.event_id = resolved.event_id
+    RETURNING f.event_id
+),
+
+events AS (
+    DELETE FROM stripe_webhook_events AS e USING resolved WHERE e.event_id = resolved.event_id
+    RETURNING e.event_id
+)
+
+SELECT
+    (SELECT count(*) FROM events) AS events,
+    (SELECT count(*) FROM failures) AS failures,
+    (SELECT count(*) FROM batch) AS seen,
+    COALESCE((SELECT batch.processed_at FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), $1)::timestamptz AS last,
+    COALESCE((SELECT batch.event_id FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), '')::text AS last_event_id
+`
+
+type StripeWebhookEventPruneParams struct {
+	After        time.Time
+	Before       time.Time
+	AfterEventID string
+	MaxRows      int32
+}
+
+type StripeWebhookEventPruneRow struct {
+	Events      int64
+	Failures    int64
+	Seen        int64
+	Last        time.Time
+	LastEventID string
+}
+
+// Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was
+// ignored and has a failure stays, since it resolved nothing. Rows that a delivery holds are passed over.
+func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg StripeWebhookEventPruneParams) (StripeWebhookEventPruneRow, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventPrune,
+		arg.After,
+		arg.Before,
+		arg.AfterEventID,
+		arg.MaxRows,
+	)
+	var i StripeWebhookEventPruneRow
+	err := row.Scan(
+		&i.Events,
+		&i.Failures,
+		&i.Seen,
+		&i.Last,
+		&i.LastEventID,
+	)
+	return i, err
 }
 
 const stripeWebhookEventUpdateIgnored = `-- name: StripeWebhookEventUpdateIgnored :execrows

@@ -7,16 +7,133 @@ package db
 
 import (
 	"context"
+	"time"
 )
 
+const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures WHERE event_id = $1
+`
+
+func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
+	row := db.QueryRow(ctx, stripeWebhookFailureGet, eventID)
+	var i StripeWebhookFailure
+	err := row.Scan(
+		&i.EventID,
+		&i.EventType,
+		&i.Attempts,
+		&i.FirstFailedAt,
+		&i.LastFailedAt,
+		&i.LastError,
+		&i.Payload,
+		&i.History,
+	)
+	return i, err
+}
+
+const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
+FROM stripe_webhook_failures AS f
+LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
+WHERE (f.first_failed_at, f.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
+    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT $3
+`
+
+type StripeWebhookFailureListParams struct {
+	Before        *time.Time
+	BeforeEventID string
+	MaxRows       int32
+}
+
+type StripeWebhookFailureListRow struct {
+	StripeWebhookFailure StripeWebhookFailure
+}
+
+// The events that failed and have not been applied since, the newest failure first.
+func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailureListRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureList, arg.Before, arg.BeforeEventID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailureListRow
+	for rows.Next() {
+		var i StripeWebhookFailureListRow
+		if err := rows.Scan(
+			&i.StripeWebhookFailure.EventID,
+			&i.StripeWebhookFailure.EventType,
+			&i.StripeWebhookFailure.Attempts,
+			&i.StripeWebhookFailure.FirstFailedAt,
+			&i.StripeWebhookFailure.LastFailedAt,
+			&i.StripeWebhookFailure.LastError,
+			&i.StripeWebhookFailure.Payload,
+			&i.StripeWebhookFailure.History,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest :many
+SELECT f.event_id, f.first_failed_at
+FROM stripe_webhook_failures AS f
+LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
+WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
+    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+ORDER BY f.first_failed_at, f.event_id
+LIMIT $3
+`
+
+type StripeWebhookFailureListOldestParams struct {
+	After        time.Time
+	AfterEventID string
+	MaxRows      int32
+}
+
+type StripeWebhookFailureListOldestRow struct {
+	EventID       string
+	FirstFailedAt time.Time
+}
+
+// The ids of the same, the oldest first.
+func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, arg StripeWebhookFailureListOldestParams) ([]StripeWebhookFailureListOldestRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureListOldest, arg.After, arg.AfterEventID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailureListOldestRow
+	for rows.Next() {
+		var i StripeWebhookFailureListOldestRow
+		if err := rows.Scan(&i.EventID, &i.FirstFailedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :exec
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload)
-VALUES ($1, $2, $3, $4)
+INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history)
+VALUES (
+    $1, $2, $3::text, $4,
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($3::text, 200)))
+)
 ON CONFLICT (event_id) DO UPDATE SET
     attempts = stripe_webhook_failures.attempts + 1,
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
-    payload = COALESCE(excluded.payload, stripe_webhook_failures.payload)
+    payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
+    history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 `
 
 type StripeWebhookFailureUpsertParams struct {
@@ -26,7 +143,7 @@ type StripeWebhookFailureUpsertParams struct {
 	Payload   []byte
 }
 
-// Notes that an event failed, for the first time or again.
+// Notes that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) error {
 	_, err := db.Exec(ctx, stripeWebhookFailureUpsert,
 		arg.EventID,

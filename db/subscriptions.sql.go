@@ -11,6 +11,42 @@ import (
 	"time"
 )
 
+const subscriptionAccountList = `-- name: SubscriptionAccountList :many
+WITH RECURSIVE account AS (
+    (SELECT COALESCE(account_id, '') AS id FROM subscriptions ORDER BY COALESCE(account_id, '') LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT COALESCE(s.account_id, '') FROM subscriptions AS s
+        WHERE COALESCE(s.account_id, '') > account.id
+        ORDER BY COALESCE(s.account_id, '') LIMIT 1
+    )
+    FROM account WHERE account.id IS NOT NULL
+)
+
+SELECT id::text AS id FROM account WHERE id IS NOT NULL
+`
+
+// The accounts that have subscriptions here, ” for the platform's own, each found by one look into the index.
+func (q *Queries) SubscriptionAccountList(ctx context.Context, db DBTX) ([]string, error) {
+	rows, err := db.Query(ctx, subscriptionAccountList)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const subscriptionGet = `-- name: SubscriptionGet :one
 SELECT
     subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
@@ -69,6 +105,174 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 		&i.Items,
 	)
 	return i, err
+}
+
+const subscriptionKeyList = `-- name: SubscriptionKeyList :many
+SELECT id, stripe_created_at FROM subscriptions
+WHERE COALESCE(account_id, '') = $1::text
+    AND stripe_created_at > $2
+    AND (stripe_created_at, id) < (COALESCE($3::timestamptz, 'infinity'), $4::text)
+    AND ($5::boolean IS NULL OR livemode = $5::boolean)
+ORDER BY stripe_created_at DESC, id DESC
+LIMIT $6
+`
+
+type SubscriptionKeyListParams struct {
+	AccountID    string
+	CreatedAfter *time.Time
+	Before       *time.Time
+	BeforeID     string
+	Livemode     *bool
+	MaxRows      int32
+}
+
+type SubscriptionKeyListRow struct {
+	ID              string
+	StripeCreatedAt *time.Time
+}
+
+// The subscriptions of one account (” is the platform's own) and mode that Stripe created within a time,
+// the newest first, after a given one.
+func (q *Queries) SubscriptionKeyList(ctx context.Context, db DBTX, arg SubscriptionKeyListParams) ([]SubscriptionKeyListRow, error) {
+	rows, err := db.Query(ctx, subscriptionKeyList,
+		arg.AccountID,
+		arg.CreatedAfter,
+		arg.Before,
+		arg.BeforeID,
+		arg.Livemode,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SubscriptionKeyListRow
+	for rows.Next() {
+		var i SubscriptionKeyListRow
+		if err := rows.Scan(&i.ID, &i.StripeCreatedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const subscriptionKeyListUndated = `-- name: SubscriptionKeyListUndated :many
+SELECT id FROM subscriptions
+WHERE COALESCE(account_id, '') = $1::text
+    AND stripe_created_at IS NULL
+    AND id > $2::text
+    AND ($3::boolean IS NULL OR livemode = $3::boolean)
+ORDER BY id
+LIMIT $4
+`
+
+type SubscriptionKeyListUndatedParams struct {
+	AccountID string
+	AfterID   string
+	Livemode  *bool
+	MaxRows   int32
+}
+
+// Those of which Stripe did not say when it created them.
+func (q *Queries) SubscriptionKeyListUndated(ctx context.Context, db DBTX, arg SubscriptionKeyListUndatedParams) ([]string, error) {
+	rows, err := db.Query(ctx, subscriptionKeyListUndated,
+		arg.AccountID,
+		arg.AfterID,
+		arg.Livemode,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const subscriptionList = `-- name: SubscriptionList :many
+SELECT
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
+    (
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions WHERE subscriptions.id = ANY($1::text [])
+`
+
+type SubscriptionListRow struct {
+	Subscription Subscription
+	Items        json.RawMessage
+}
+
+// Several subscriptions with their items, as SubscriptionGet has them.
+func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) ([]SubscriptionListRow, error) {
+	rows, err := db.Query(ctx, subscriptionList, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SubscriptionListRow
+	for rows.Next() {
+		var i SubscriptionListRow
+		if err := rows.Scan(
+			&i.Subscription.ID,
+			&i.Subscription.CustomerID,
+			&i.Subscription.Status,
+			&i.Subscription.PriceID,
+			&i.Subscription.Quantity,
+			&i.Subscription.Currency,
+			&i.Subscription.CancelAtPeriodEnd,
+			&i.Subscription.CancelAt,
+			&i.Subscription.CanceledAt,
+			&i.Subscription.EndedAt,
+			&i.Subscription.CurrentPeriodStart,
+			&i.Subscription.CurrentPeriodEnd,
+			&i.Subscription.TrialStart,
+			&i.Subscription.TrialEnd,
+			&i.Subscription.CollectionMethod,
+			&i.Subscription.LatestInvoiceID,
+			&i.Subscription.Metadata,
+			&i.Subscription.Livemode,
+			&i.Subscription.AccountID,
+			&i.Subscription.StripeCreatedAt,
+			&i.Subscription.Object,
+			&i.Subscription.LastEventID,
+			&i.Subscription.LastEventCreatedAt,
+			&i.Subscription.CreatedAt,
+			&i.Subscription.UpdatedAt,
+			&i.Subscription.Revision,
+			&i.Subscription.AsOf,
+			&i.Subscription.NewestEvents,
+			&i.Subscription.ApiVersion,
+			&i.Items,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many

@@ -23,3 +23,77 @@ WHERE event_id = @event_id AND outcome = 'ignored';
 -- name: StripeWebhookEventDeleteIgnored :exec
 -- Removes the provisional row of a thin event that took effect under its snapshot's id.
 DELETE FROM stripe_webhook_events WHERE event_id = @event_id AND outcome = 'ignored';
+
+-- name: StripeWebhookEventGet :one
+SELECT * FROM stripe_webhook_events WHERE event_id = @event_id;
+
+-- name: StripeWebhookEventList :many
+-- The ledger, newest first, of what was processed at a time or before; empty filters fit everything. Reads
+-- backwards along the index on processed_at.
+SELECT * FROM stripe_webhook_events
+WHERE (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+    AND processed_at >= @since
+    AND (@event_type::text = '' OR event_type = @event_type::text)
+    AND starts_with(event_type, @type_prefix::text)
+    AND (@outcome::text = '' OR outcome = @outcome::text)
+ORDER BY processed_at DESC, event_id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookEventListByObject :many
+-- The events of one object, newest first, with the filters of StripeWebhookEventList.
+SELECT * FROM stripe_webhook_events
+WHERE object_id = @object_id::text
+    AND (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+    AND processed_at >= @since
+    AND (@event_type::text = '' OR event_type = @event_type::text)
+    AND starts_with(event_type, @type_prefix::text)
+    AND (@outcome::text = '' OR outcome = @outcome::text)
+ORDER BY processed_at DESC, event_id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookEventNewest :one
+-- When the ledger was last written to; 1970 if it is empty.
+SELECT COALESCE(
+    (SELECT processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1), 'epoch'
+)::timestamptz AS processed_at;
+
+-- name: StripeWebhookEventPrune :one
+-- Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was
+-- ignored and has a failure stays, since it resolved nothing. Rows that a delivery holds are passed over.
+WITH batch AS (
+    SELECT old.event_id, old.processed_at, old.outcome
+    FROM stripe_webhook_events AS old
+    WHERE old.processed_at < @before
+        AND (old.processed_at, old.event_id) > (@after, @after_event_id::text)
+    ORDER BY old.processed_at, old.event_id
+    LIMIT @max_rows
+    FOR UPDATE SKIP LOCKED
+),
+
+resolved AS (
+    SELECT batch.event_id FROM batch
+    WHERE batch.outcome <> 'ignored'
+        OR NOT EXISTS (SELECT FROM stripe_webhook_failures AS f WHERE f.event_id = batch.event_id)
+),
+
+failures AS (
+    DELETE FROM stripe_webhook_failures AS f USING resolved WHERE f.event_id = resolved.event_id
+    RETURNING f.event_id
+),
+
+events AS (
+    DELETE FROM stripe_webhook_events AS e USING resolved WHERE e.event_id = resolved.event_id
+    RETURNING e.event_id
+)
+
+SELECT
+    (SELECT count(*) FROM events) AS events,
+    (SELECT count(*) FROM failures) AS failures,
+    (SELECT count(*) FROM batch) AS seen,
+    COALESCE((SELECT batch.processed_at FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), @after)::timestamptz AS last,
+    COALESCE((SELECT batch.event_id FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), '')::text AS last_event_id;
+
+-- name: ReconcileLockTry :one
+-- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's
+-- lock, which a pooler in transaction mode would leave behind.
+SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0));

@@ -1,9 +1,36 @@
 -- name: StripeWebhookFailureUpsert :exec
--- Notes that an event failed, for the first time or again.
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload)
-VALUES (@event_id, @event_type, @last_error, @payload)
+-- Notes that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one.
+INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history)
+VALUES (
+    @event_id, @event_type, @last_error::text, @payload,
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200)))
+)
 ON CONFLICT (event_id) DO UPDATE SET
     attempts = stripe_webhook_failures.attempts + 1,
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
-    payload = COALESCE(excluded.payload, stripe_webhook_failures.payload);
+    payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
+    history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]');
+
+-- name: StripeWebhookFailureGet :one
+SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
+
+-- name: StripeWebhookFailureList :many
+-- The events that failed and have not been applied since, the newest failure first.
+SELECT sqlc.embed(f)
+FROM stripe_webhook_failures AS f
+LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
+WHERE (f.first_failed_at, f.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookFailureListOldest :many
+-- The ids of the same, the oldest first.
+SELECT f.event_id, f.first_failed_at
+FROM stripe_webhook_failures AS f
+LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
+WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
+    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+ORDER BY f.first_failed_at, f.event_id
+LIMIT @max_rows;

@@ -77,3 +77,54 @@ ON CONFLICT (id) DO UPDATE SET
     revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at;
+
+-- name: SubscriptionList :many
+-- Several subscriptions with their items, as SubscriptionGet has them.
+SELECT
+    sqlc.embed(subscriptions),
+    (
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions WHERE subscriptions.id = ANY(@ids::text []);
+
+-- name: SubscriptionKeyList :many
+-- The subscriptions of one account ('' is the platform's own) and mode that Stripe created within a time,
+-- the newest first, after a given one.
+SELECT id, stripe_created_at FROM subscriptions
+WHERE COALESCE(account_id, '') = @account_id::text
+    AND stripe_created_at > @created_after
+    AND (stripe_created_at, id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
+    AND (sqlc.narg('livemode')::boolean IS NULL OR livemode = sqlc.narg('livemode')::boolean)
+ORDER BY stripe_created_at DESC, id DESC
+LIMIT @max_rows;
+
+-- name: SubscriptionKeyListUndated :many
+-- Those of which Stripe did not say when it created them.
+SELECT id FROM subscriptions
+WHERE COALESCE(account_id, '') = @account_id::text
+    AND stripe_created_at IS NULL
+    AND id > @after_id::text
+    AND (sqlc.narg('livemode')::boolean IS NULL OR livemode = sqlc.narg('livemode')::boolean)
+ORDER BY id
+LIMIT @max_rows;
+
+-- name: SubscriptionAccountList :many
+-- The accounts that have subscriptions here, '' for the platform's own, each found by one look into the index.
+WITH RECURSIVE account AS (
+    (SELECT COALESCE(account_id, '') AS id FROM subscriptions ORDER BY COALESCE(account_id, '') LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT COALESCE(s.account_id, '') FROM subscriptions AS s
+        WHERE COALESCE(s.account_id, '') > account.id
+        ORDER BY COALESCE(s.account_id, '') LIMIT 1
+    )
+    FROM account WHERE account.id IS NOT NULL
+)
+
+SELECT id::text AS id FROM account WHERE id IS NOT NULL;

@@ -64,6 +64,25 @@ func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	return result, err
 }
 
+// InTx runs fn in a transaction as an event's functions run: under the same limits, tried again after a
+// serialization failure or a deadlock, and committed in the same way. It is for work that no event brings,
+// such as an import; name stands for the event's type in errors.
+func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if err := r.gate.enter(); err != nil {
+		return err
+	}
+	w := &work{delivered: &Event{Type: name}}
+	only := handler{run: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) { return true, fn(ctx, tx) }}
+	w.run = func(ctx context.Context, tx pgx.Tx) (Outcome, error) {
+		_, err := call(ctx, tx, only, w.delivered)
+		return OutcomeProcessed, err
+	}
+	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
+	defer cancel()
+	_, err := r.await(limited, w)
+	return err
+}
+
 // await runs the work in a goroutine of its own, so that a function that never returns holds back
 // neither the reply nor anything else but its own connection and its place in the gate.
 func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
@@ -147,7 +166,7 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	if err != nil {
 		return "", classify(ctx, err, conn.Conn().IsClosed())
 	}
-	outcome, err := r.checkProcessRecord(ctx, tx, w)
+	outcome, err := w.run(ctx, tx)
 	if err == nil {
 		w.committing.Store(true)
 		err = commit(conn.Conn(), r.config.CommitTimeout)

@@ -56,6 +56,12 @@ type Event struct {
 // CanAsk is true if a function may return Ask: there is an API key of the event's mode.
 func (ev *Event) CanAsk() bool { return ev.canAsk }
 
+// Payload is the whole event as it was given to ParseEvent. Nil for one that was made otherwise.
+func (ev *Event) Payload() []byte { return ev.raw }
+
+// SnapshotEventID is the id of the snapshot event that tells what a thin event tells. Empty if it names none.
+func (ev *Event) SnapshotEventID() string { return ev.snapshot }
+
 // Thin is true for a thin event (https://docs.stripe.com/event-destinations#thin-events). Functions get
 // it with Stripe's current object in Object, and without Previous. Projections also get it before, with
 // a nil Object, and should then return Ask.

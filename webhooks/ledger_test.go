@@ -49,9 +49,12 @@ func TestSchema(t *testing.T) {
 	if got != want {
 		t.Errorf("the ledger has the columns\n%s, want\n%s", got, want)
 	}
-	index := pgtest.Scan[string](t, pool, `SELECT string_agg(indexdef, ';') FROM pg_indexes WHERE tablename = 'stripe_webhook_events'`)
-	if index != "CREATE UNIQUE INDEX stripe_webhook_events_event_id_key ON public.stripe_webhook_events USING btree (event_id)" {
-		t.Errorf("the ledger's indexes are %s", index)
+	indexes := pgtest.Scan[string](t, pool, `SELECT string_agg(indexdef, E'\n' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'stripe_webhook_events'`)
+	wantIndexes := `CREATE UNIQUE INDEX stripe_webhook_events_event_id_key ON public.stripe_webhook_events USING btree (event_id)
+CREATE INDEX stripe_webhook_events_object_id_idx ON public.stripe_webhook_events USING btree (object_id) WHERE (object_id IS NOT NULL)
+CREATE INDEX stripe_webhook_events_processed_at_idx ON public.stripe_webhook_events USING btree (processed_at)`
+	if indexes != wantIndexes {
+		t.Errorf("the ledger's indexes are\n%s, want\n%s", indexes, wantIndexes)
 	}
 	if _, err := pool.Exec(t.Context(), `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('x', 'x', 'duplicate', false)`); err == nil {
 		t.Error("the ledger takes an outcome that is none")

@@ -64,6 +64,13 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 	return r, nil
 }
 
+// Types lists the types that functions are registered for, as Handlers.Types does.
+func (r *Receiver) Types() []string { return r.handlers.Types() }
+
+// Handles is true if the event would run a function: one is registered for its type, it is of the mode
+// that takes effect, and if it is thin there is an API key to fetch its object with.
+func (r *Receiver) Handles(ev *Event) bool { return len(r.newWork(ev).handlers) > 0 }
+
 // Ready returns nil if deliveries can take effect: the database answers, has every migration, and the
 // receiver is not shutting down. Otherwise the error says what is amiss and wraps ErrUnavailable.
 func (r *Receiver) Ready(ctx context.Context) error {

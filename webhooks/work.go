@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // work is one event on its way through a delivery.
@@ -14,6 +16,9 @@ type work struct {
 	recordedID string    // the id that it is recorded under if it takes effect
 	handlers   []handler // what it runs; none: it is ignored
 	asked      asking
+
+	// run is what is done in the transaction.
+	run func(ctx context.Context, tx pgx.Tx) (Outcome, error)
 
 	committing atomic.Bool
 }
@@ -28,6 +33,7 @@ func (r *Receiver) newWork(ev *Event) *work {
 	ev = &own
 	ev.canAsk = keyFits(r.config.APIKey, ev.Livemode)
 	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID)}
+	w.run = func(ctx context.Context, tx pgx.Tx) (Outcome, error) { return r.checkProcessRecord(ctx, tx, w) }
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
 	if otherMode || ev.thin && (!ev.canAsk || !strings.HasPrefix(ev.Type, thinPrefix)) {
 		return w

@@ -162,13 +162,16 @@ func Status(err error) int {
 	return 0
 }
 
+// IsMissing is true if Stripe does not have what was asked for.
+func IsMissing(err error) bool { return Status(err) == http.StatusNotFound }
+
 // Explain is an error in words for a person, without the JSON that stripe-go makes of a refusal.
 func Explain(err error) error {
 	var refusal *stripe.Error
 	if !errors.As(err, &refusal) {
 		return err
 	}
-	return fmt.Errorf("Stripe answers %d: %s", refusal.HTTPStatusCode, refusal.Msg) //nolint:revive,staticcheck // a name
+	return fmt.Errorf("Stripe answers %d: %s", refusal.HTTPStatusCode, refusal.Msg) //nolint:staticcheck // a name
 }
 
 // Mode is the mode of a key, and whether it says so. See https://docs.stripe.com/keys.

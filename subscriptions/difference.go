@@ -1,0 +1,119 @@
+package subscriptions
+
+import (
+	"reflect"
+	"slices"
+)
+
+// Difference is one field in which a stored subscription differs from Stripe's. The JSON names are those
+// of the commands' output.
+type Difference struct {
+	ID string `json:"id"` // the subscription's
+	// Field is the column, "items[si_…].quantity" for one of an item, and "id" where one side does not have
+	// the subscription at all: its value there is nil.
+	Field  string `json:"field"`
+	Local  any    `json:"local"`
+	Stripe any    `json:"stripe"`
+}
+
+// field is a column and its value.
+type field struct {
+	name  string
+	value any
+}
+
+func (s *Subscription) fields() []field {
+	return []field{
+		{"customer_id", orNull(s.CustomerID)},
+		{"status", string(s.Status)},
+		{"price_id", orNull(s.PriceID)},
+		{"quantity", s.Quantity},
+		{"currency", orNull(s.Currency)},
+		{"cancel_at_period_end", s.CancelAtPeriodEnd},
+		{"cancel_at", s.CancelAt},
+		{"canceled_at", s.CanceledAt},
+		{"ended_at", s.EndedAt},
+		{"current_period_start", s.CurrentPeriodStart},
+		{"current_period_end", s.CurrentPeriodEnd},
+		{"trial_start", s.TrialStart},
+		{"trial_end", s.TrialEnd},
+		{"collection_method", orNull(s.CollectionMethod)},
+		{"latest_invoice_id", orNull(s.LatestInvoiceID)},
+		{"metadata", s.Metadata},
+		{"livemode", s.Livemode},
+		{"account_id", orNull(s.AccountID)},
+		{"stripe_created_at", s.Created},
+	}
+}
+
+func (item *Item) fields() []field {
+	return []field{
+		{"price_id", orNull(item.PriceID)},
+		{"product_id", orNull(item.ProductID)},
+		{"quantity", item.Quantity},
+		{"current_period_start", item.CurrentPeriodStart},
+		{"current_period_end", item.CurrentPeriodEnd},
+		{"metadata", item.Metadata},
+	}
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// differences compares a subscription as it is stored with Stripe's. Either may be nil, if it is not there.
+func differences(id string, local, stripe *Subscription) []Difference {
+	switch {
+	case local == nil && stripe == nil:
+		return nil
+	case local == nil:
+		return []Difference{{ID: id, Field: "id", Stripe: id}}
+	case stripe == nil:
+		return []Difference{{ID: id, Field: "id", Local: id}}
+	}
+	found := compareFields(id, "", local.fields(), stripe.fields())
+	return append(found, compareItems(id, local.Items, stripe.Items)...)
+}
+
+func compareFields(id, prefix string, local, stripe []field) []Difference {
+	var found []Difference
+	for i, one := range local {
+		if !reflect.DeepEqual(one.value, stripe[i].value) {
+			found = append(found, Difference{id, prefix + one.name, one.value, stripe[i].value})
+		}
+	}
+	return found
+}
+
+func compareItems(id string, local, stripe []Item) []Difference {
+	var found []Difference
+	for i := range local {
+		prefix := "items[" + local[i].ID + "]"
+		at := slices.IndexFunc(stripe, func(other Item) bool { return other.ID == local[i].ID })
+		if at < 0 {
+			found = append(found, Difference{id, prefix, local[i].ID, nil})
+			continue
+		}
+		found = append(found, compareFields(id, prefix+".", local[i].fields(), stripe[at].fields())...)
+	}
+	for i := range stripe {
+		if !slices.ContainsFunc(local, func(other Item) bool { return other.ID == stripe[i].ID }) {
+			found = append(found, Difference{id, "items[" + stripe[i].ID + "]", nil, stripe[i].ID})
+		}
+	}
+	if here, there := itemIDs(local), itemIDs(stripe); len(found) == 0 && !slices.Equal(here, there) {
+		found = append(found, Difference{id, "items", here, there})
+	}
+	return found
+}
+
+func itemIDs(items []Item) []string {
+	ids := make([]string, len(items))
+	for i := range items {
+		ids[i] = items[i].ID
+	}
+	return ids
+}

@@ -1,0 +1,41 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// errMoved says that a row was written since it was read.
+var errMoved = errors.New("the subscription was written meanwhile")
+
+// importOne stores Stripe's answer of a subscription, unless its row is no longer the one that the answer
+// was compared with. Unlike an answer in the course of a delivery, it may also bring back what has ended:
+// it was read twice.
+func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks bool) error {
+	if err := p.queries.SubscriptionLock(ctx, tx, r.id); err != nil {
+		return fmt.Errorf("lock subscription %s: %w", r.id, err)
+	}
+	stored, err := p.load(ctx, tx, r.id)
+	if err != nil {
+		return err
+	}
+	if revisionOf(stored) != revisionOf(r.local) {
+		return errMoved
+	}
+	asOf := r.asOf
+	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
+	if err := p.store(ctx, tx, stored, next); err != nil || !hooks {
+		return err
+	}
+	return p.tell(ctx, tx, stored, next, nil)
+}
+
+// readAnswer decodes a subscription that Stripe answered with.
+func readAnswer(object []byte, apiVersion, account string) (*Subscription, error) {
+	return decode(&webhooks.Event{Type: "Stripe's answer", Object: object, APIVersion: apiVersion, Account: account})
+}

@@ -1,0 +1,290 @@
+package subscriptions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/stripeapi"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const (
+	// confirmations bounds how often both sides of a subscription are read again while they move.
+	confirmations = 4
+	keyPage       = 1000 // rows of the table at a time
+)
+
+// walk goes through one account: along Stripe's list, which is sorted by creation, the newest first, and
+// beside it along the table in the same order. What the table has within the span of a page, and the page
+// does not, is asked for one by one.
+type walk struct {
+	*verification
+	account string
+	after   string // the subscription of Stripe's list to begin after; empty: at its begin
+
+	upper    time.Time       // the end of the span that is next, itself within it; zero: none
+	boundary map[string]bool // the subscriptions of the last page that were created in the second of upper
+
+	unreadable map[string]error // subscriptions that could not be compared
+}
+
+func (w *walk) run(ctx context.Context) error {
+	request := list(w.account)
+	if w.after != "" {
+		last, err := w.get(ctx, w.after, w.account)
+		if err != nil {
+			return err
+		}
+		if last.stripe == nil || last.stripe.Created == nil {
+			return errors.New("it cannot go on after " + w.after + ", which Stripe does not have: begin anew")
+		}
+		w.upper = *last.stripe.Created
+		request = *request.After(w.after)
+	}
+	for next := &request; next != nil; {
+		page, err := w.api.Page(ctx, *next)
+		if err != nil {
+			return err
+		}
+		readings := w.readPage(page)
+		if err := w.check(ctx, *next, readings); err != nil {
+			return err
+		}
+		if err := w.others(ctx, readings, page.Next == nil); err != nil {
+			return err
+		}
+		if len(readings) > 0 {
+			w.sum.Position = position(w.account, readings[len(readings)-1].id)
+		}
+		if w.config.Progress != nil {
+			w.config.Progress(w.sum)
+		}
+		next = page.Next
+	}
+	if err := w.undated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(slices.Collect(maps.Values(w.unreadable))...)
+}
+
+func position(account, id string) string {
+	if account == "" {
+		return id
+	}
+	return account + "/" + id
+}
+
+// readPage decodes a page. What cannot be decoded is left out, and an error in the end.
+func (w *walk) readPage(page *stripeapi.Page) []*reading {
+	var readings []*reading
+	for _, object := range page.Data {
+		r := &reading{}
+		if err := r.read(object, page.Date, page.Version, w.account); err != nil {
+			var named struct {
+				ID string `json:"id"`
+			}
+			_ = json.Unmarshal(object, &named)
+			w.unreadable[named.ID] = fmt.Errorf("%s: %w", named.ID, err)
+			continue
+		}
+		readings = append(readings, r)
+	}
+	return readings
+}
+
+// check compares readings of Stripe's with the table. Those that differ are read again on both sides, with
+// the request for their page if there is one.
+func (w *walk) check(ctx context.Context, from stripeapi.Request, readings []*reading) error {
+	if len(readings) == 0 {
+		return nil
+	}
+	if err := w.locals(ctx, readings); err != nil {
+		return err
+	}
+	w.sum.Checked += len(readings)
+	suspects := slices.DeleteFunc(slices.Clone(readings), func(r *reading) bool { return len(r.differences()) == 0 })
+	for round := 1; len(suspects) > 0; round++ {
+		again, err := w.again(ctx, from, suspects)
+		if err != nil {
+			return err
+		}
+		var moved []*reading
+		for i, r := range again {
+			switch {
+			case len(r.differences()) == 0:
+			case round < confirmations && !r.same(suspects[i]):
+				moved = append(moved, r)
+			default:
+				if err := w.drifted(ctx, r); err != nil {
+					return err
+				}
+			}
+		}
+		suspects = moved
+	}
+	return nil
+}
+
+// again reads subscriptions anew, first at Stripe, then in the table.
+func (w *walk) again(ctx context.Context, from stripeapi.Request, suspects []*reading) ([]*reading, error) {
+	fresh := map[string]*reading{}
+	if from.Path != "" && len(suspects) > 1 {
+		page, err := w.api.Page(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range w.readPage(page) {
+			fresh[r.id] = r
+		}
+	}
+	again := make([]*reading, len(suspects))
+	for i, old := range suspects {
+		if again[i] = fresh[old.id]; again[i] != nil {
+			continue
+		}
+		var err error
+		if again[i], err = w.get(ctx, old.id, w.account); err != nil {
+			return nil, err
+		}
+	}
+	return again, w.locals(ctx, again)
+}
+
+// drifted reports a subscription, and stores Stripe's object if it is asked to.
+func (w *walk) drifted(ctx context.Context, r *reading) error {
+	w.sum.Drifted++
+	if w.config.Each != nil {
+		for _, difference := range r.differences() {
+			w.config.Each(difference)
+		}
+	}
+	if w.config.Fix == nil || r.stripe == nil {
+		return nil
+	}
+	err := w.fix(ctx, r)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		w.config.Logger.ErrorContext(ctx, "a subscription could not be stored", "subscription", r.id, "error", err)
+		return nil
+	}
+	w.sum.Fixed++
+	return nil
+}
+
+// others asks Stripe for what the table has within the span of a page and the page does not. last says that
+// there is no further page: the span has no beginning then.
+func (w *walk) others(ctx context.Context, readings []*reading, last bool) error {
+	var lower time.Time
+	if !last && len(readings) > 0 {
+		lower = orZero(readings[len(readings)-1].stripe.Created)
+	}
+	has, upper := w.boundary, w.upper
+	w.boundary, w.upper = map[string]bool{}, lower
+	if lower.Equal(upper) { // a whole page of one second
+		maps.Copy(w.boundary, has)
+	}
+	for _, r := range readings {
+		has[r.id] = true
+		if orZero(r.stripe.Created).Equal(lower) {
+			w.boundary[r.id] = true
+		}
+	}
+	params := db.SubscriptionKeyListParams{AccountID: w.account, CreatedAfter: &lower, Livemode: w.livemode, MaxRows: keyPage}
+	if !upper.IsZero() {
+		end := upper.Add(time.Second)
+		params.Before = &end
+	}
+	return w.singles(ctx, params, has)
+}
+
+// singles checks, one by one, the rows of a span that are not among those that a page had.
+func (w *walk) singles(ctx context.Context, params db.SubscriptionKeyListParams, has map[string]bool) error {
+	for {
+		keys, err := w.queries.SubscriptionKeyList(ctx, w.pool, params)
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			if !has[key.ID] {
+				if err := w.single(ctx, key.ID); err != nil {
+					return err
+				}
+			}
+			params.Before, params.BeforeID = key.StripeCreatedAt, key.ID
+		}
+		if len(keys) < keyPage {
+			return nil
+		}
+	}
+}
+
+// undated checks the rows that have no place in the order of creation.
+func (w *walk) undated(ctx context.Context) error {
+	params := db.SubscriptionKeyListUndatedParams{AccountID: w.account, Livemode: w.livemode, MaxRows: keyPage}
+	for {
+		ids, err := w.queries.SubscriptionKeyListUndated(ctx, w.pool, params)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := w.single(ctx, id); err != nil {
+				return err
+			}
+			params.AfterID = id
+		}
+		if len(ids) < keyPage {
+			return nil
+		}
+	}
+}
+
+// single checks one subscription that no page had.
+func (w *walk) single(ctx context.Context, id string) error {
+	if w.unreadable[id] != nil {
+		return nil
+	}
+	r, err := w.get(ctx, id, w.account)
+	if err == nil {
+		return w.check(ctx, stripeapi.Request{}, []*reading{r})
+	}
+	if !errors.Is(err, webhooks.ErrInvalidEvent) {
+		return err
+	}
+	w.unreadable[id] = err
+	return nil
+}
+
+// fix stores Stripe's object. If the row has moved meanwhile, both sides are read once more.
+func (w *walk) fix(ctx context.Context, r *reading) error {
+	for try := 1; ; try++ {
+		err := w.config.Fix.InTx(ctx, "import", func(ctx context.Context, tx pgx.Tx) error {
+			return w.config.Projection.importOne(ctx, tx, r, !w.config.NoHooks)
+		})
+		if !errors.Is(err, errMoved) || try == confirmations {
+			return err
+		}
+		if r, err = w.get(ctx, r.id, w.account); err != nil {
+			return err
+		}
+		if err := w.locals(ctx, []*reading{r}); err != nil || r.stripe == nil || len(r.differences()) == 0 {
+			return err
+		}
+	}
+}
+
+// inOrder is the sorted union of accounts.
+func inOrder(first string, lists ...[]string) []string {
+	all := append([]string{first}, slices.Concat(lists...)...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,71 @@
+package operations
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// What is unavailable is tried again: a deploy, a database that is switching over.
+const (
+	applyAttempts = 5
+	applyPause    = 250 * time.Millisecond // after the first try; it doubles
+)
+
+// Applier makes an event take effect as a delivery of it would. A *webhooks.Receiver is one. If it has the
+// methods Types and Handles of a Receiver, Reconcile asks Stripe only for what it handles.
+type Applier interface {
+	Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
+}
+
+// handling is what a Receiver can say of its functions.
+type handling interface {
+	Types() []string
+	Handles(ev *webhooks.Event) bool
+}
+
+// Remote applies events by delivering them, signed, to a receiver that runs elsewhere.
+type Remote struct{ sender *delivery.Sender }
+
+// NewRemote makes a Remote that posts to a URL and signs with a secret of that receiver's.
+func NewRemote(url, secret string) *Remote { return &Remote{delivery.NewSender(url, secret, 1)} }
+
+// Apply delivers the event, which must have been made by ParseEvent. The error wraps
+// webhooks.ErrUnavailable if there was no answer, or a 503.
+func (r *Remote) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	reply, err := r.sender.Send(ctx, ev.Payload())
+	if err != nil {
+		return webhooks.Result{}, fmt.Errorf("%w: %w", webhooks.ErrUnavailable, err)
+	}
+	var result webhooks.Result
+	switch err := json.Unmarshal(reply.Body, &result); {
+	case reply.Status == http.StatusServiceUnavailable:
+		return webhooks.Result{}, fmt.Errorf("%w: the receiver answers %s", webhooks.ErrUnavailable, reply)
+	case !reply.OK():
+		return webhooks.Result{}, fmt.Errorf("the receiver answers %s", reply)
+	case err != nil || result.Outcome == "":
+		return webhooks.Result{}, fmt.Errorf("the answer is not a receiver's: %s: is it the URL of the route?", reply)
+	}
+	return result, nil
+}
+
+// apply is Apply with patience for what is unavailable for a while.
+func (o *Operator) apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	for try := 1; ; try++ {
+		result, err := o.config.Applier.Apply(ctx, ev)
+		if !errors.Is(err, webhooks.ErrUnavailable) || try == applyAttempts {
+			return result, err
+		}
+		select {
+		case <-time.After(applyPause << (try - 1)):
+		case <-ctx.Done():
+			return webhooks.Result{}, ctx.Err()
+		}
+	}
+}

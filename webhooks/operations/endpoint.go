@@ -1,0 +1,165 @@
+package operations
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pook/stripeonce/internal/stripeapi"
+)
+
+// eventTypes are the types that stripe-go v79 knows, one a line: an endpoint takes no patterns but "*".
+//
+//go:embed event_types.txt
+var eventTypes string
+
+// ErrExists is wrapped where there is an endpoint for the URL already.
+var ErrExists = errors.New("there is an endpoint for this URL already")
+
+// Endpoint is one of Stripe's webhook endpoints, beside the types that have handlers here.
+// See https://docs.stripe.com/api/webhook_endpoints/object.
+type Endpoint struct {
+	ID            string   `json:"id"` // empty: it does not exist yet
+	URL           string   `json:"url"`
+	Status        string   `json:"status"` // enabled or disabled
+	APIVersion    string   `json:"api_version"`
+	Livemode      bool     `json:"livemode"`
+	EnabledEvents []string `json:"enabled_events"`
+	// Secret is the signing secret, which Stripe tells once, when the endpoint is created.
+	Secret string `json:"secret,omitempty"`
+	// Missing are types that have handlers and are not delivered, Superfluous those that are delivered and
+	// have none.
+	Missing     []string `json:"missing"`
+	Superfluous []string `json:"superfluous"`
+}
+
+// Right is true if the endpoint delivers all that has handlers here.
+func (e *Endpoint) Right() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
+
+// Endpoints lists Stripe's webhook endpoints against types, which may be patterns. A URL narrows it to
+// those with this URL.
+func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL string) ([]Endpoint, error) {
+	if o.config.APIKey == "" {
+		return nil, ErrNoAPIKey
+	}
+	var endpoints []Endpoint
+	next := &stripeapi.Request{Path: "/v1/webhook_endpoints", Values: url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}}
+	for next != nil {
+		page, err := o.api.Page(ctx, *next)
+		if err != nil {
+			return nil, fmt.Errorf("list the webhook endpoints: %w", stripeapi.Explain(err))
+		}
+		for _, raw := range page.Data {
+			endpoint, err := readEndpoint(raw, types)
+			if err != nil {
+				return nil, err
+			}
+			if endpointURL == "" || endpoint.URL == endpointURL {
+				endpoints = append(endpoints, *endpoint)
+			}
+		}
+		next = page.Next
+	}
+	return endpoints, nil
+}
+
+func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
+	e := &Endpoint{}
+	if err := json.Unmarshal(raw, e); err != nil {
+		return nil, fmt.Errorf("a webhook endpoint: %w", err)
+	}
+	e.Missing, e.Superfluous = compareTypes(types, e.EnabledEvents)
+	return e, nil
+}
+
+// compareTypes compares the types that have handlers with those that an endpoint delivers.
+func compareTypes(handled, enabled []string) (missing, superfluous []string) {
+	for _, one := range Expand(handled) {
+		if !slices.Contains(enabled, one) && !slices.Contains(enabled, "*") {
+			missing = append(missing, one)
+		}
+	}
+	for _, one := range enabled {
+		if !slices.ContainsFunc(handled, func(pattern string) bool { return fits(pattern, one) }) {
+			superfluous = append(superfluous, one)
+		}
+	}
+	return missing, superfluous
+}
+
+// Expand makes of types and patterns the list that an endpoint takes: every known type that fits, and the
+// exact ones, whether known or not. "*" stays as it is.
+func Expand(types []string) []string {
+	if slices.Contains(types, "*") {
+		return []string{"*"}
+	}
+	var list []string
+	for _, one := range types {
+		if !strings.HasSuffix(one, "*") {
+			list = append(list, one)
+		}
+	}
+	for known := range strings.Lines(eventTypes) {
+		known = strings.TrimSpace(known)
+		if slices.ContainsFunc(types, func(pattern string) bool { return fits(pattern, known) }) {
+			list = append(list, known)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// CreateEndpoint makes Stripe deliver types to a URL. The result has the new signing secret, which Stripe
+// does not tell again. The error wraps ErrExists if there is an endpoint for the URL.
+func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointURL string, dryRun bool) (*Endpoint, error) {
+	u, err := url.Parse(endpointURL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("%w: %q is not a URL such as https://example.com/webhooks/stripe", ErrRefused, endpointURL)
+	}
+	existing, err := o.Endpoints(ctx, types, endpointURL)
+	if err != nil {
+		return nil, err
+	}
+	if len(existing) > 0 {
+		return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[0].ID)
+	}
+	if dryRun {
+		return &Endpoint{URL: endpointURL, Status: "enabled", EnabledEvents: Expand(types)}, nil
+	}
+	return o.writeEndpoint(ctx, "/v1/webhook_endpoints", types, url.Values{
+		"url": {endpointURL}, "enabled_events[]": Expand(types), "description": {"stripeonce"},
+	})
+}
+
+// UpdateEndpoint enables an endpoint and has it deliver what is missing, too. With exact it no longer
+// delivers what is superfluous: only where the handlers are all there are for this URL.
+func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoint, exact, dryRun bool) (*Endpoint, error) {
+	enabled := Expand(types)
+	if !exact {
+		enabled = Expand(slices.Concat(types, e.EnabledEvents))
+	}
+	if dryRun {
+		updated := *e
+		updated.Status, updated.EnabledEvents = "enabled", enabled
+		updated.Missing, updated.Superfluous = compareTypes(types, enabled)
+		return &updated, nil
+	}
+	return o.writeEndpoint(ctx, "/v1/webhook_endpoints/"+url.PathEscape(e.ID), types, url.Values{
+		"enabled_events[]": enabled, "disabled": {"false"},
+	})
+}
+
+func (o *Operator) writeEndpoint(ctx context.Context, path string, types []string, values url.Values) (*Endpoint, error) {
+	answer, err := o.api.Do(ctx, stripeapi.Request{Method: http.MethodPost, Path: path, Values: values})
+	if err != nil {
+		return nil, fmt.Errorf("write the webhook endpoint: %w", stripeapi.Explain(err))
+	}
+	return readEndpoint(answer.Body, types)
+}

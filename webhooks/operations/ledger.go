@@ -1,0 +1,229 @@
+package operations
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// DefaultLimit is how many rows a listing has.
+const DefaultLimit = 50
+
+// Event is one row of the ledger, stripe_webhook_events. The JSON names are the columns'.
+type Event struct {
+	EventID        string           `json:"event_id"`
+	EventType      string           `json:"event_type"`
+	Outcome        webhooks.Outcome `json:"outcome"`
+	ProcessedAt    time.Time        `json:"processed_at"`
+	EventCreatedAt *time.Time       `json:"event_created_at"`
+	Livemode       bool             `json:"livemode"`
+	AccountID      *string          `json:"account_id"`
+	APIVersion     *string          `json:"api_version"`
+	ObjectID       *string          `json:"object_id"`
+}
+
+// Failure is one row of stripe_webhook_failures. The JSON names are the columns'.
+type Failure struct {
+	EventID       string          `json:"event_id"`
+	EventType     string          `json:"event_type"`
+	Attempts      int32           `json:"attempts"`
+	FirstFailedAt time.Time       `json:"first_failed_at"`
+	LastFailedAt  time.Time       `json:"last_failed_at"`
+	LastError     string          `json:"last_error"`
+	History       []Attempt       `json:"history"` // the last 20 attempts, the newest last
+	Payload       json.RawMessage `json:"payload"` // nil if it is not kept
+}
+
+// Attempt is one failed attempt.
+type Attempt struct {
+	At    time.Time `json:"at"`
+	Error string    `json:"error"` // its first 200 characters
+}
+
+// EventFilter says which events are listed. The zero value: the newest 50.
+type EventFilter struct {
+	// Type is an event type, or one that ends in ".*". Empty: every type. It is no index's key: a rare one
+	// is looked for all the way back to Since.
+	Type     string
+	Outcome  webhooks.Outcome // empty: every outcome
+	ObjectID string           // the Stripe object that they are about; empty: any
+	Since    time.Time        // when they took effect at the earliest; zero: ever
+	// Before is an event's id: what took effect before it is listed, so that the last id of a listing gives
+	// the next one. Empty: from the newest on.
+	Before string
+	Limit  int // 0: DefaultLimit
+}
+
+// Events lists the ledger, the newest first. However long the ledger is, it reads only what it returns and
+// what the filters pass over.
+func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
+	params := db.StripeWebhookEventListParams{
+		Since: f.Since, Outcome: string(f.Outcome), MaxRows: limit(f.Limit),
+	}
+	if prefix, wild := strings.CutSuffix(f.Type, "*"); wild {
+		params.TypePrefix = prefix
+	} else {
+		params.EventType = f.Type
+	}
+	if f.Before != "" {
+		row, err := o.event(ctx, f.Before)
+		if err != nil {
+			return nil, err
+		}
+		params.Before, params.BeforeEventID = &row.ProcessedAt, row.EventID
+	}
+	list := func() ([]db.StripeWebhookEvent, error) {
+		if f.ObjectID == "" {
+			return o.queries.StripeWebhookEventList(ctx, o.pool, params)
+		}
+		return o.queries.StripeWebhookEventListByObject(ctx, o.pool, db.StripeWebhookEventListByObjectParams{
+			ObjectID: f.ObjectID, Before: params.Before, BeforeEventID: params.BeforeEventID, Since: params.Since,
+			EventType: params.EventType, TypePrefix: params.TypePrefix, Outcome: params.Outcome, MaxRows: params.MaxRows,
+		})
+	}
+	rows, err := list()
+	if err != nil {
+		return nil, fmt.Errorf("list the ledger: %w", err)
+	}
+	events := make([]Event, len(rows))
+	for i := range rows {
+		events[i] = eventOf(&rows[i])
+	}
+	return events, nil
+}
+
+func limit(n int) int32 {
+	if n <= 0 {
+		return DefaultLimit
+	}
+	return int32(min(n, 1<<30))
+}
+
+func eventOf(row *db.StripeWebhookEvent) Event {
+	return Event{
+		EventID: row.EventID, EventType: row.EventType, Outcome: webhooks.Outcome(row.Outcome),
+		ProcessedAt: row.ProcessedAt.UTC(), EventCreatedAt: utc(row.EventCreatedAt), Livemode: row.Livemode,
+		AccountID: row.AccountID, APIVersion: row.ApiVersion, ObjectID: row.ObjectID,
+	}
+}
+
+func utc(at *time.Time) *time.Time {
+	if at == nil {
+		return nil
+	}
+	inUTC := at.UTC()
+	return &inUTC
+}
+
+func (o *Operator) event(ctx context.Context, id string) (*Event, error) {
+	row, err := o.queries.StripeWebhookEventGet(ctx, o.pool, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("%s is not in the ledger: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get event %s: %w", id, err)
+	}
+	event := eventOf(&row)
+	return &event, nil
+}
+
+func (o *Operator) failure(ctx context.Context, id string) (*Failure, error) {
+	row, err := o.queries.StripeWebhookFailureGet(ctx, o.pool, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("%s has not failed: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get the failure of %s: %w", id, err)
+	}
+	return failureOf(&row)
+}
+
+func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
+	f := &Failure{
+		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
+		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
+	}
+	if err := json.Unmarshal(row.History, &f.History); err != nil {
+		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)
+	}
+	return f, nil
+}
+
+// Story is all that is known of one event.
+type Story struct {
+	Event   *Event   // nil: it is not in the ledger
+	Failure *Failure // nil: it has never failed
+}
+
+// CreatedAt is when Stripe made the event, nil if that is not known.
+func (s *Story) CreatedAt() *time.Time {
+	if s.Event != nil {
+		return s.Event.EventCreatedAt
+	}
+	if ev, err := webhooks.ParseEvent(s.Failure.Payload); err == nil && !ev.Created.IsZero() {
+		return &ev.Created
+	}
+	return nil
+}
+
+// Failing is true if the event's last attempt failed and it has not been applied since.
+func (s *Story) Failing() bool {
+	return s.Failure != nil && (s.Event == nil || s.Event.Outcome == webhooks.OutcomeIgnored)
+}
+
+// Story tells what came of an event. The error wraps ErrNotFound if it has neither taken effect nor failed.
+func (o *Operator) Story(ctx context.Context, id string) (*Story, error) {
+	event, err := o.event(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	failure, err := o.failure(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if event == nil && failure == nil {
+		return nil, fmt.Errorf("%s is neither in the ledger nor among the failures: %w", id, ErrNotFound)
+	}
+	return &Story{event, failure}, nil
+}
+
+// FailureFilter says which failures are listed. The zero value: the newest 50.
+type FailureFilter struct {
+	// Before is an event's id: what failed first before it is listed. Empty: from the newest on.
+	Before string
+	Limit  int // 0: DefaultLimit
+}
+
+// Failures lists the events whose last attempt failed and that have not been applied since, the newest
+// failure first.
+func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
+	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit)}
+	if f.Before != "" {
+		row, err := o.failure(ctx, f.Before)
+		if err != nil {
+			return nil, err
+		}
+		params.Before, params.BeforeEventID = &row.FirstFailedAt, row.EventID
+	}
+	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
+	if err != nil {
+		return nil, fmt.Errorf("list the failures: %w", err)
+	}
+	failures := make([]Failure, len(rows))
+	for i := range rows {
+		one, err := failureOf(&rows[i].StripeWebhookFailure)
+		if err != nil {
+			return nil, err
+		}
+		failures[i] = *one
+	}
+	return failures, nil
+}
