@@ -250,18 +250,18 @@ func (w *walk) undated(ctx context.Context) error {
 
 // single checks one subscription that no page had.
 func (w *walk) single(ctx context.Context, id string) error {
-	if w.unreadable[id] != nil {
+	if _, known := w.unreadable[id]; known {
 		return nil
 	}
 	r, err := w.get(ctx, id, w.account)
-	if err == nil {
-		return w.check(ctx, stripeapi.Request{}, []*reading{r})
+	if errors.Is(err, webhooks.ErrInvalidEvent) {
+		w.unreadable[id] = err
+		return nil
 	}
-	if !errors.Is(err, webhooks.ErrInvalidEvent) {
+	if err != nil {
 		return err
 	}
-	w.unreadable[id] = err
-	return nil
+	return w.check(ctx, stripeapi.Request{}, []*reading{r})
 }
 
 // fix stores Stripe's object. If the row has moved meanwhile, both sides are read once more.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/demo"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
@@ -27,16 +28,16 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 		Example: `  stripeonce demo
   stripeonce demo --storm wild --seed 7 --for 30s
   stripeonce demo --receiver last-writer-wins`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := stripesim.NamedStorm(config.Storm); err != nil {
-				return usage("%w", err)
+				return cli.Usage("%w", err)
 			}
 			if config.Subscriptions < 1 {
-				return usage("--subscriptions must be at least 1")
+				return cli.Usage("--subscriptions must be at least 1")
 			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
-				return usage("%w", err)
+				return cli.Usage("%w", err)
 			}
 			config.Out = cmd.OutOrStdout()
 			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))

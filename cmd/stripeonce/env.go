@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -31,10 +32,10 @@ func envOr(name, byDefault string) string {
 func databaseURL() (string, error) {
 	value := os.Getenv(envDatabaseURL)
 	if value == "" {
-		return "", usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
+		return "", cli.Usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}
 	if _, err := pgxpool.ParseConfig(value); err != nil {
-		return "", usage("%s: %w", envDatabaseURL, err)
+		return "", cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	return value, nil
 }
@@ -43,12 +44,12 @@ func databaseURL() (string, error) {
 func secrets() ([]string, error) {
 	value := os.Getenv(envSecret)
 	if strings.TrimSpace(value) == "" {
-		return nil, usage("%s is not set: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
+		return nil, cli.Usage("%s is not set: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
 			"'stripe listen'; several, separated by commas, while one is rolled", envSecret)
 	}
 	list := webhooks.SplitSecrets(value)
 	if slices.Contains(list, "") {
-		return nil, usage("%s has an empty entry: anybody could sign with an empty secret", envSecret)
+		return nil, cli.Usage("%s has an empty entry: anybody could sign with an empty secret", envSecret)
 	}
 	return list, nil
 }
@@ -64,7 +65,7 @@ func (f *logFlags) add(cmd *cobra.Command) {
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
-		return nil, usage("log level %q: use debug, info, warn or error", f.level)
+		return nil, cli.Usage("log level %q: use debug, info, warn or error", f.level)
 	}
 	options := &slog.HandlerOptions{Level: level}
 	switch f.format {
@@ -73,7 +74,7 @@ func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	default:
-		return nil, usage("log format %q: use text or json", f.format)
+		return nil, cli.Usage("log format %q: use text or json", f.format)
 	}
 }
 

@@ -3,53 +3,21 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-)
 
-// The exit codes: 0, what failed, and wrong use or a refusal.
-const (
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/pook/stripeonce/cmd/commands"
+	"github.com/pook/stripeonce/internal/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := commands.Execute(ctx, newRoot())
 	stop()
 	os.Exit(code)
-}
-
-// usageError marks wrong use.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintln(stderr, "stripeonce:", err)
-	var wrong usageError
-	if errors.As(err, &wrong) || strings.HasPrefix(err.Error(), "unknown command") {
-		return exitUsage
-	}
-	return exitFailed
 }
 
 func newRoot() *cobra.Command {
@@ -59,24 +27,12 @@ func newRoot() *cobra.Command {
 		Long: `stripeonce receives Stripe's webhook deliveries and makes each event take effect
 in PostgreSQL exactly once, however often and in whatever order it arrives.
 
-Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET.`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
+Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET,
+STRIPE_API_KEY.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w\nsee '%s --help'", err, cmd.CommandPath())
-	})
+	cli.Strict(root)
 	root.AddCommand(newServe(), newDemo(), newMigrate(), newSend())
+	root.AddCommand(operatorCommands()...)
 	return root
-}
-
-// args makes wrong arguments wrong use.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, given []string) error {
-		if err := check(cmd, given); err != nil {
-			return usage("%w\nsee '%s --help'", err, cmd.CommandPath())
-		}
-		return nil
-	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
@@ -18,7 +19,7 @@ is built in, and records them in the table stripeonce_migrations. Any number of
 processes may do so at once. DATABASE_URL must lead to PostgreSQL itself, not to a
 pooler in transaction mode.`,
 		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n  stripeonce migrate status",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := databaseURL()
 			if err != nil {
@@ -39,7 +40,7 @@ func newMigrateStatus() *cobra.Command {
 		Use:     "status",
 		Short:   "List the migrations and whether each is applied; exit 1 if one is missing",
 		Example: "  stripeonce migrate status",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := databaseURL()
 			if err != nil {
@@ -58,7 +59,7 @@ func newMigrateRollback() *cobra.Command {
 		Long: `Undoes the newest migration that is applied. It refuses to drop a table that has
 rows: without the ledger's, events that Stripe sends again take effect again.`,
 		Example: "  stripeonce migrate rollback",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := databaseURL()
 			if err != nil {
@@ -66,7 +67,7 @@ rows: without the ledger's, events that Stripe sends again take effect again.`,
 			}
 			err = migrate.Rollback(cmd.Context(), url, force, cmd.ErrOrStderr())
 			if errors.Is(err, migrate.ErrHasRows) {
-				return usage("%w: --force drops it all the same", err)
+				return cli.Usage("%w: --force drops it all the same", err)
 			}
 			return err
 		},

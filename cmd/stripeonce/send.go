@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
-	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
 )
@@ -31,7 +30,7 @@ STRIPE_WEBHOOK_SECRET, as Stripe would, posts it, and prints each reply. It exit
 with 1 if any reply is not a 2xx.`,
 		Example: `  # the same event fifty times, ten at once: one takes effect
   stripeonce send event.json --times 50 --concurrency 10`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: cli.Args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			return f.run(cmd.Context(), files, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
@@ -48,16 +47,16 @@ func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, st
 		return err
 	}
 	if f.times < 1 || f.concurrency < 1 {
-		return usage("--times and --concurrency must be at least 1")
+		return cli.Usage("--times and --concurrency must be at least 1")
 	}
-	if u, err := url.Parse(f.to); err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http") {
-		return usage("--to %q is not a URL such as http://127.0.0.1:4242%s", f.to, server.WebhookPath)
+	if err := cli.HTTPURL("--to", f.to); err != nil {
+		return err
 	}
 	var bodies [][]byte
 	for _, file := range files {
 		body, err := readFile(file, stdin)
 		if err != nil {
-			return usage("%w", err)
+			return cli.Usage("%w", err)
 		}
 		bodies = append(bodies, body)
 	}

@@ -9,29 +9,31 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
-	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/operations"
+	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
 
 const localDatabase = "stripeonce"
 
 type serveFlags struct {
-	log     logFlags
-	addr    string
-	mode    string
-	refetch string
-	apiBase string
-	local   bool
-	dataDir string
-	migrate bool
+	stripeSettings
+	log            logFlags
+	addr           string
+	local          bool
+	dataDir        string
+	migrate        bool
+	reconcileEvery cli.Duration
 }
 
 func newServe() *cobra.Command {
@@ -52,19 +54,16 @@ and answers deliveries 503, which Stripe retries.`,
   # for real
   DATABASE_URL=postgres://app@db/app STRIPE_WEBHOOK_SECRET=whsec_… \
       stripeonce serve --addr 0.0.0.0:4242 --log-format json`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	f.log.add(cmd)
 	cmd.Flags().StringVar(&f.addr, "addr", envOr("ADDR", "127.0.0.1:4242"), "the `address` to listen on (ADDR)")
-	cmd.Flags().StringVar(&f.mode, "mode", envOr("STRIPE_MODE", "any"),
-		"live, test or `any`: events of the other mode are acknowledged as ignored (STRIPE_MODE)")
-	cmd.Flags().StringVar(&f.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
-		"when Stripe is asked for the current object: `ambiguous`, always or never (STRIPE_REFETCH); needs STRIPE_API_KEY")
-	cmd.Flags().StringVar(&f.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
+	f.add(cmd)
 	cmd.Flags().BoolVar(&f.local, "local", false, "run a private PostgreSQL instead of using DATABASE_URL; implies --migrate")
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
+	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
 	return cmd
 }
 
@@ -92,13 +91,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if mode := webhooks.Mode(f.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
-		return usage("mode %q: use live, test or any", f.mode)
+	if err := f.check(); err != nil {
+		return err
 	}
-	switch subscriptions.Refetch(f.refetch) {
-	case subscriptions.RefetchAmbiguous, subscriptions.RefetchAlways, subscriptions.RefetchNever:
-	default:
-		return usage("refetch %q: use ambiguous, always or never", f.refetch)
+	if f.reconcileEvery > 0 && os.Getenv(envAPIKey) == "" {
+		return cli.Usage("--reconcile-every needs %s", envAPIKey)
 	}
 	url, stop, err := f.database(ctx, logger)
 	if err != nil {
@@ -112,7 +109,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url string, stop func() error, err error) {
 	if !f.local {
 		if os.Getenv(envDatabaseURL) == "" {
-			return "", nil, usage("no database: set %s, or try --local for a private PostgreSQL", envDatabaseURL)
+			return "", nil, cli.Usage("no database: set %s, or try --local for a private PostgreSQL", envDatabaseURL)
 		}
 		url, err = databaseURL()
 		return url, func() error { return nil }, err
@@ -137,14 +134,10 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	}
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
-		return usage("%s: %w", envDatabaseURL, err)
+		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	h := webhooks.NewHandlers()
-	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(f.refetch), Logger: logger})
-	receiver, err := webhooks.New(pool, h, &webhooks.Config{
-		Secrets: signing, Mode: webhooks.Mode(f.mode), APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, Logger: logger,
-	})
+	receiver, projection, err := f.receiver(pool, signing, logger)
 	if err != nil {
 		return err
 	}
@@ -157,5 +150,32 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	return server.New(receiver, logger, subscriptionsprom.New(projection)).Serve(ctx, listener)
+	collectors := []prometheus.Collector{subscriptionsprom.New(projection)}
+	if f.reconcileEvery > 0 {
+		operator := operations.New(pool, &operations.Config{
+			Applier: receiver, APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, Logger: logger,
+		})
+		collectors = append(collectors, webhooksprom.NewReconcile(operator))
+		stop := inBackground(ctx, func(ctx context.Context) error {
+			return operator.ReconcileEvery(ctx, time.Duration(f.reconcileEvery))
+		}, logger)
+		defer stop()
+	}
+	return server.New(receiver, logger, collectors...).Serve(ctx, listener)
+}
+
+// inBackground runs fn until ctx ends or stop is called, which waits for it.
+func inBackground(ctx context.Context, fn func(context.Context) error, logger *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := fn(ctx); err != nil {
+			logger.ErrorContext(ctx, "in the background", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }

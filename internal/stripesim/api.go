@@ -29,30 +29,45 @@ type API struct {
 	// Version is the API version of the account, in which the Events API answers, and others without a
 	// Stripe-Version header.
 	Version string
+	// Unnamed lets thin events not name their snapshot events.
+	Unnamed bool
 	// OnRequest, if set, is told of each request before it is answered.
 	OnRequest func(req *http.Request)
 
-	mu        sync.Mutex
-	account   *Account
-	delivered map[string]bool
-	faults    []Fault
-	requests  []*http.Request
-	mux       *http.ServeMux
+	mu           sync.Mutex
+	account      *Account
+	connected    map[string]*Account
+	delivered    map[string]bool
+	endpoints    []*Endpoint
+	destinations []*Destination
+	faults       []Fault
+	requests     []*http.Request
+	mux          *http.ServeMux
 }
 
 // Fault is an answer that takes the place of the right one.
 type Fault struct {
 	Status     int           // such as 429 or 500
 	RetryAfter time.Duration // the header Retry-After, if not 0
+	// Hang sends the beginning of the right answer and then nothing more, until the client gives up.
+	Hang bool
+	// Path is the path of the requests that the fault is for, and Pass how many of these are answered
+	// rightly before. An empty path is any.
+	Path string
+	Pass int
 }
 
 // NewAPI returns the API of an account, of version basil.
 func NewAPI(account *Account) *API {
-	api := &API{Version: VersionBasil, account: account, delivered: map[string]bool{}, mux: http.NewServeMux()}
+	api := &API{
+		Version: VersionBasil, account: account, connected: map[string]*Account{}, delivered: map[string]bool{}, mux: http.NewServeMux(),
+	}
 	api.mux.HandleFunc("GET /v1/events", api.listEvents)
 	api.mux.HandleFunc("GET /v1/events/{id}", api.getEvent)
 	api.mux.HandleFunc("GET /v1/subscriptions", api.listSubscriptions)
 	api.mux.HandleFunc("GET /v1/subscriptions/{id}", api.getSubscription)
+	api.routeEndpoints()
+	api.routeThin()
 	api.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Message: fmt.Sprintf("Unrecognized request URL (%s: %s).", req.Method, req.URL.Path)})
 	})
@@ -64,6 +79,19 @@ func (api *API) Do(fn func(account *Account)) {
 	api.mu.Lock()
 	defer api.mu.Unlock()
 	fn(api.account)
+}
+
+// Connect adds a connected account, which requests ask about with the header Stripe-Account.
+func (api *API) Connect(id string, account *Account) {
+	api.Do(func(*Account) { api.connected[id] = account })
+}
+
+// of is the account that a request asks about.
+func (api *API) of(req *http.Request) *Account {
+	if id := req.Header.Get("Stripe-Account"); id != "" {
+		return api.connected[id]
+	}
+	return api.account
 }
 
 // Fail answers the next requests with faults, one each.
@@ -100,13 +128,56 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."})
 	case api.Key != "" && key != api.Key:
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
-	case len(api.faults) > 0:
-		fault := api.faults[0]
-		api.faults = api.faults[1:]
-		fault.answer(w)
+	case api.of(req) == nil:
+		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Code: "account_invalid", Message: fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist).", masked(key), req.Header.Get("Stripe-Account"))})
 	default:
-		api.mux.ServeHTTP(w, req)
+		api.answer(w, req, api.fault(req))
 	}
+}
+
+// fault takes the fault that is for a request, nil if there is none.
+func (api *API) fault(req *http.Request) *Fault {
+	for i := range api.faults {
+		fault := api.faults[i]
+		if fault.Path != "" && fault.Path != req.URL.Path {
+			continue
+		}
+		if fault.Pass > 0 {
+			api.faults[i].Pass--
+			return nil
+		}
+		api.faults = slices.Delete(api.faults, i, i+1)
+		return &fault
+	}
+	return nil
+}
+
+func (api *API) answer(w http.ResponseWriter, req *http.Request, fault *Fault) {
+	switch {
+	case fault == nil:
+		api.mux.ServeHTTP(w, req)
+	case fault.Hang:
+		whole := &held{ResponseWriter: w}
+		api.mux.ServeHTTP(whole, req)
+		_, _ = w.Write(whole.body[:len(whole.body)/2])
+		_ = http.NewResponseController(w).Flush()
+		api.mu.Unlock() // others are answered meanwhile
+		<-req.Context().Done()
+		api.mu.Lock()
+	default:
+		fault.answer(w)
+	}
+}
+
+// held keeps an answer's body back.
+type held struct {
+	http.ResponseWriter
+	body []byte
+}
+
+func (h *held) Write(body []byte) (int, error) {
+	h.body = append(h.body, body...)
+	return len(body), nil
 }
 
 // version is the version that an answer about an object is given in.
@@ -182,12 +253,13 @@ func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Param: "type", Message: "You may only specify one of these parameters: type, types."})
 		return
 	}
-	newest := slices.Clone(api.account.Events)
+	account := api.of(req)
+	newest := slices.Clone(account.Events)
 	slices.Reverse(newest)
 	page(w, req, "/v1/events", "event", newest, func(ev *Event) entry {
 		return entry{ev.ID, ev.Created, func() object { return ev.object(shape(api.Version)) }}
 	}, func(ev *Event) bool {
-		return ev.Created > api.account.Now-int64(eventsKept/time.Second) &&
+		return ev.Created > account.Now-int64(eventsKept/time.Second) &&
 			(len(types) == 0 || slices.Contains(types, ev.Type)) &&
 			(!query.Has("type") || typeFits(query.Get("type"), ev.Type)) &&
 			(!query.Has("delivery_success") || strconv.FormatBool(api.delivered[ev.ID]) == query.Get("delivery_success"))
@@ -211,8 +283,9 @@ func typeFits(pattern, eventType string) bool {
 }
 
 func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
-	for _, ev := range api.account.Events {
-		if ev.ID == req.PathValue("id") && ev.Created > api.account.Now-int64(eventsKept/time.Second) {
+	account := api.of(req)
+	for _, ev := range account.Events {
+		if ev.ID == req.PathValue("id") && ev.Created > account.Now-int64(eventsKept/time.Second) {
 			answer(w, http.StatusOK, ev.object(shape(api.Version)))
 			return
 		}
@@ -222,7 +295,7 @@ func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
 
 func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
-	newest := slices.Clone(api.account.Subscriptions)
+	newest := slices.Clone(api.of(req).Subscriptions)
 	slices.Reverse(newest)
 	version := shape(api.version(req))
 	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
@@ -249,7 +322,7 @@ func statusFits(filter, status string) bool {
 }
 
 func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
-	for _, s := range api.account.Subscriptions {
+	for _, s := range api.of(req).Subscriptions {
 		if s.ID() == req.PathValue("id") {
 			answer(w, http.StatusOK, s.state.render(shape(api.version(req))))
 			return

@@ -81,6 +81,7 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 
 // compareTypes compares the types that have handlers with those that an endpoint delivers.
 func compareTypes(handled, enabled []string) (missing, superfluous []string) {
+	missing, superfluous = []string{}, []string{} // for JSON: never null
 	for _, one := range Expand(handled) {
 		if !slices.Contains(enabled, one) && !slices.Contains(enabled, "*") {
 			missing = append(missing, one)
@@ -131,7 +132,9 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 		return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[0].ID)
 	}
 	if dryRun {
-		return &Endpoint{URL: endpointURL, Status: "enabled", EnabledEvents: Expand(types)}, nil
+		e := &Endpoint{URL: endpointURL, Status: "enabled", EnabledEvents: Expand(types)}
+		e.Missing, e.Superfluous = compareTypes(types, e.EnabledEvents)
+		return e, nil
 	}
 	return o.writeEndpoint(ctx, "/v1/webhook_endpoints", types, url.Values{
 		"url": {endpointURL}, "enabled_events[]": Expand(types), "description": {"stripeonce"},

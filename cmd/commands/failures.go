@@ -1,0 +1,70 @@
+package commands
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/webhooks/operations"
+)
+
+func (t *tree) failures() *cobra.Command {
+	var filter operations.FailureFilter
+	cmd := &cobra.Command{
+		Use:   "failures",
+		Short: "List the events that fail and have not been applied since",
+		Long: `Lists the events whose last attempt failed and that have not been applied since, the
+newest failure first. One that is applied later, by Stripe's own retry or by replay, is
+no longer listed; 'events EVENT' still tells of its failed attempts.`,
+		Example: `  stripeonce failures
+  stripeonce failures --json | jq -r '[.event_id, .last_error] | @tsv'`,
+		Args: cli.Args(cobra.NoArgs),
+	}
+	cmd.Flags().StringVar(&filter.Before, "before", "", "only what failed first before this `event`, to go on with a listing")
+	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "how `many`")
+	out := cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if filter.Limit < 1 {
+			return cli.Usage("--limit must be at least 1")
+		}
+		return t.work(cmd.Context(), func(host *Host) error {
+			failures, err := operations.New(host.Pool, nil).Failures(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			return printFailures(out.Of(cmd), failures, filter.Limit)
+		})
+	}
+	return cmd
+}
+
+func printFailures(out *cli.Output, failures []operations.Failure, limit int) error {
+	if out.JSON {
+		for i := range failures {
+			if err := out.Line(&failures[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(failures) == 0 {
+		out.Printf("Nothing fails.\n")
+		return nil
+	}
+	rows := make([][]cli.Cell, len(failures))
+	for i := range failures {
+		f := &failures[i]
+		rows[i] = []cli.Cell{
+			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: strconv.Itoa(int(f.Attempts))},
+			{Text: cli.Time(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt) + " ago"}, {Text: cli.OneLine(f.LastError), Colour: cli.Red},
+		}
+	}
+	out.Table([]cli.Column{
+		{Title: "EVENT"}, {Title: "TYPE", Least: 16}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 20},
+	}, rows)
+	if len(failures) == limit {
+		out.Hintf("older ones: --before %s\n", cli.OneLine(failures[limit-1].EventID))
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package stripesim
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Destination is one of the account's event destinations: https://docs.stripe.com/api/v2/core/event_destinations.
+type Destination struct {
+	ID      string
+	Payload string // thin or snapshot
+	Status  string // enabled or disabled
+}
+
+// AddDestination adds an event destination.
+func (api *API) AddDestination(d Destination) {
+	api.Do(func(*Account) { api.destinations = append(api.destinations, &d) })
+}
+
+// ThinID is the id of the thin event that tells what a snapshot event tells.
+func (ev *Event) ThinID() string { return "evt_thin_" + strings.TrimPrefix(ev.ID, "evt_") }
+
+// Thin is the event as a destination for thin events gets it. Named says whether it names its snapshot.
+func (ev *Event) Thin(named bool) []byte { return marshal(ev.thin(named)) }
+
+func (ev *Event) thin(named bool) object {
+	kind, path := "subscription", "/v1/subscriptions/"
+	if strings.HasPrefix(ev.Type, "invoice.") {
+		kind, path = "invoice", "/v1/invoices/"
+	}
+	o := object{
+		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": nil, "changes": nil, "data": nil,
+		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
+		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
+		"related_object": object{"id": ev.ObjectID, "type": kind, "url": path + ev.ObjectID},
+	}
+	if named {
+		o["snapshot_event"] = ev.ID
+	}
+	return o
+}
+
+const v2DefaultLimit, v2MaxLimit = 20, 100
+
+func (api *API) routeThin() {
+	api.mux.HandleFunc("GET /v2/core/events", api.listThin)
+	api.mux.HandleFunc("GET /v2/core/events/{id}", func(w http.ResponseWriter, req *http.Request) {
+		for _, ev := range api.of(req).Events {
+			if ev.ThinID() == req.PathValue("id") {
+				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
+				return
+			}
+		}
+		missing(w, "event", req.PathValue("id"))
+	})
+	api.mux.HandleFunc("GET /v2/core/event_destinations", func(w http.ResponseWriter, _ *http.Request) {
+		data := []object{}
+		for _, d := range api.destinations {
+			data = append(data, object{"id": d.ID, "object": "v2.core.event_destination", "status": d.Status, "event_payload": d.Payload})
+		}
+		answer(w, http.StatusOK, object{"data": data, "next_page_url": nil, "previous_page_url": nil})
+	})
+}
+
+// listThin is a list of /v2: the next page has a URL, and times are texts.
+func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
+	query := req.URL.Query()
+	limit, offset := v2DefaultLimit, 0
+	if query.Has("limit") {
+		limit, _ = strconv.Atoi(query.Get("limit"))
+	}
+	if query.Has("page") {
+		offset, _ = strconv.Atoi(query.Get("page"))
+	}
+	if limit < 1 || limit > v2MaxLimit || req.Header.Get("Stripe-Version") < "2025-09-30" {
+		fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Message: "The limit or the Stripe-Version is not one of this list's."})
+		return
+	}
+	var fit []*Event
+	for _, ev := range slices.Backward(api.of(req).Events) {
+		if thinCreatedFits(query, ev.Created) && ev.Created > api.of(req).Now-int64(eventsKept/time.Second) {
+			fit = append(fit, ev)
+		}
+	}
+	data := []object{}
+	for _, ev := range fit[min(offset, len(fit)):min(offset+limit, len(fit))] {
+		data = append(data, ev.thin(!api.Unnamed))
+	}
+	var next any
+	if offset+limit < len(fit) {
+		query.Set("page", strconv.Itoa(offset+limit))
+		next = "/v2/core/events?" + query.Encode()
+	}
+	answer(w, http.StatusOK, object{"data": data, "next_page_url": next, "previous_page_url": nil})
+}
+
+func thinCreatedFits(query url.Values, created int64) bool {
+	at := time.Unix(created, 0)
+	for name, holds := range map[string]func(bound time.Time) bool{
+		"created[gte]": func(bound time.Time) bool { return !at.Before(bound) },
+		"created[lte]": func(bound time.Time) bool { return !at.After(bound) },
+	} {
+		if bound, err := time.Parse(time.RFC3339, query.Get(name)); err == nil && !holds(bound) {
+			return false
+		}
+	}
+	return true
+}
