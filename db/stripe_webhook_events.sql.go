@@ -281,8 +281,8 @@ WITH batch AS (
 
 resolved AS (
     SELECT batch.event_id FROM batch
-    WHERE batch.outcome <> 'ignored'
-        OR NOT EXISTS (SELECT FROM stripe_webhook_failures AS f WHERE f.event_id = batch.event_id)
+    LEFT JOIN stripe_webhook_failures AS f ON f.event_id = batch.event_id AND batch.outcome = 'ignored'
+    WHERE f.event_id IS NULL
 ),
 
 failures AS (

@@ -33,9 +33,8 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
 SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
 FROM stripe_webhook_failures AS f
-LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
 WHERE (f.first_failed_at, f.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
-    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT $3
 `
@@ -50,7 +49,8 @@ type StripeWebhookFailureListRow struct {
 	StripeWebhookFailure StripeWebhookFailure
 }
 
-// The events that failed and have not been applied since, the newest failure first.
+// The events that failed and have not been applied since, the newest failure first. A subquery and no
+// join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
 func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailureListRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureList, arg.Before, arg.BeforeEventID, arg.MaxRows)
 	if err != nil {
@@ -83,9 +83,8 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest :many
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
-LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
 WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
-    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at, f.event_id
 LIMIT $3
 `

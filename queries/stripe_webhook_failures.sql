@@ -16,12 +16,12 @@ ON CONFLICT (event_id) DO UPDATE SET
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 
 -- name: StripeWebhookFailureList :many
--- The events that failed and have not been applied since, the newest failure first.
+-- The events that failed and have not been applied since, the newest failure first. A subquery and no
+-- join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
 SELECT sqlc.embed(f)
 FROM stripe_webhook_failures AS f
-LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
 WHERE (f.first_failed_at, f.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
-    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
@@ -29,8 +29,7 @@ LIMIT @max_rows;
 -- The ids of the same, the oldest first.
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
-LEFT JOIN stripe_webhook_events AS e ON e.event_id = f.event_id
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
-    AND (e.event_id IS NULL OR e.outcome = 'ignored')
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;

@@ -16,15 +16,22 @@ import (
 
 // Mounting the route in an Echo application.
 func Example() {
+	setPlan := func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+		_, err := tx.Exec(ctx, `UPDATE organizations SET plan = $1 WHERE customer_id = $2`, c.After.PriceID, c.After.CustomerID)
+		return err
+	}
+	addPayment := func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+		_, err := tx.Exec(ctx, `UPDATE organizations SET paid = paid + $1 WHERE customer_id = $2`, inv.AmountPaid, inv.Customer.ID)
+		return err
+	}
 	mount := func(e *echo.Echo, pool *pgxpool.Pool) error {
 		h := webhooks.NewHandlers()
-		subscriptions.Register(h, &subscriptions.Config{
-			OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
-				_, err := tx.Exec(ctx, `UPDATE organizations SET plan = $1 WHERE customer_id = $2`, c.After.PriceID, c.After.CustomerID)
-				return err
-			},
+		subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
+		webhooks.On(h, "invoice.paid", addPayment)
+		r, err := webhooks.New(pool, h, &webhooks.Config{
+			Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")),
+			APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
 		})
-		r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET"))})
 		if err != nil {
 			return err
 		}

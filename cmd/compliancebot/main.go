@@ -17,46 +17,60 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"github.com/spf13/cobra"
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/cmd/commands"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// Without arguments it serves; `compliancebot stripe …` are stripeonce's commands, with the handlers below.
 func main() {
-	if err := run(context.Background()); err != nil {
-		log.Fatal(err)
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	root := &cobra.Command{Use: "compliancebot", RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context()) }}
+	root.AddCommand(commands.New(&commands.Config{Open: openHost}))
+	code := commands.Execute(ctx, root)
+	stop()
+	os.Exit(code)
 }
 
-func run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	pool, err := openPool(ctx, os.Getenv("DATABASE_URL"))
+func serve(ctx context.Context) error {
+	host, err := openHost(ctx, true)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer host.Close()
 	e := echo.New()
 	e.HideBanner = true
 	e.Use(middleware.RequestID(), middleware.Recover(), middleware.Secure())
-	receiver, err := mountStripe(e, pool)
-	if err != nil {
-		return err
-	}
-	e.GET("/customers/:id/subscription", currentSubscription(pool))
+	host.Receiver.Mount(e, "/webhooks/stripe")
+	e.GET("/customers/:id/subscription", currentSubscription(host.Pool))
 	go func() {
 		<-ctx.Done()
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
-		if err := errors.Join(e.Shutdown(deadline), receiver.Shutdown(deadline)); err != nil {
-			log.Print(err)
-		}
+		log.Print("stopped: ", errors.Join(e.Shutdown(deadline), host.Receiver.Shutdown(deadline)))
 	}()
 	if err := e.Start(os.Getenv("ADDR")); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	return receiver.Shutdown(context.WithoutCancel(ctx))
+	return host.Receiver.Shutdown(context.WithoutCancel(ctx))
+}
+
+// openHost connects, and registers what Stripe's events do here.
+func openHost(ctx context.Context, _ bool) (*commands.Host, error) {
+	pool, err := openPool(ctx, os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return nil, err
+	}
+	secrets := webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET"))
+	key, base := os.Getenv("STRIPE_API_KEY"), os.Getenv("STRIPE_API_BASE") // optional, for what asks Stripe
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
+	webhooks.On(h, "invoice.paid", addPayment)
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: secrets, APIKey: key, APIBase: base})
+	return &commands.Host{Pool: pool, Receiver: r, Projection: projection, APIKey: key, APIBase: base, Close: pool.Close}, err
 }
 
 // openPool makes "subscriptions" mean stripeonce's on this pool, and finds compliancebot's other tables.
@@ -67,22 +81,6 @@ func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = "stripe, public"
 	return pgxpool.NewWithConfig(ctx, config)
-}
-
-func mountStripe(e *echo.Echo, pool *pgxpool.Pool) (*webhooks.Receiver, error) {
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
-	webhooks.On(h, "invoice.paid", addPayment)
-	r, err := webhooks.New(pool, h, &webhooks.Config{
-		Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")),
-		APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
-		APIBase: os.Getenv("STRIPE_API_BASE"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.Mount(e, "/webhooks/stripe")
-	return r, nil
 }
 
 // setPlan gives the organization the plan of the customer's current subscription, which need not be the
@@ -108,8 +106,12 @@ func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 	if _, err := tx.Exec(ctx, `UPDATE organizations SET plan = $1 WHERE stripe_customer_id = $2`, after, c.After.CustomerID); err != nil {
 		return err
 	}
+	cause := "import"
+	if c.Event != nil {
+		cause = c.Event.ID
+	}
 	_, err = tx.Exec(ctx, `INSERT INTO audit_log (stripe_event_id, stripe_subscription_id, before, after) VALUES ($1, $2, $3, $4)`,
-		c.Event.ID, c.After.ID, before, after)
+		cause, c.After.ID, before, after)
 	return err
 }
 

@@ -54,7 +54,7 @@ const Effect = "INSERT INTO effects (event_id) VALUES ($1)"
 func Judge(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
 	var findings []Finding
 	for _, check := range []func(context.Context, *pgxpool.Pool, *stripesim.Account) ([]Finding, error){
-		judgeLedger, judgeEffects, judgeSubscriptions,
+		judgeLedger, judgeEffects, Subscriptions,
 	} {
 		found, err := check(ctx, pool, account)
 		if err != nil {
@@ -123,7 +123,8 @@ SELECT id, jsonb_build_object(
 		FROM subscription_items AS i WHERE i.subscription_id = subscriptions.id))
 FROM subscriptions`
 
-func judgeSubscriptions(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
+// Subscriptions compares the tables of subscriptions with the truth.
+func Subscriptions(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
 	rows, err := pool.Query(ctx, rowsQuery)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", CheckSubscriptions, err)

@@ -1,0 +1,106 @@
+package operations_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks/operations"
+	"github.com/pook/stripeonce/webhooks/webhooksprom"
+)
+
+// run runs ReconcileEvery until the test's end, or stop.
+func run(t *testing.T, o *operations.Operator, every time.Duration) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.ReconcileEvery(ctx, every) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("ReconcileEvery ends with %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// In the background, what is missing is applied at once and then at each interval, and counted.
+func TestReconcileEvery(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 5)
+	run(t, b.Operator, 50*time.Millisecond)
+	first := uint64(len(b.account.Events))
+	await(t, "everything that was missing is applied", func() bool { return b.Stats().Applied == first })
+	b.api.Do(func(*stripesim.Account) {
+		b.account.Now = time.Now().Add(-time.Hour).Unix()
+		b.account.Subscriptions[0].SetQuantity(9)
+	})
+	await(t, "what came later is applied", func() bool { return b.Stats().Applied == first+1 })
+	await(t, "a run comes to its end", func() bool { return b.Stats().Runs >= 2 })
+	if s := b.Stats(); s.Missing != first+1 || s.FailedEvents != 0 || s.LastCompleted.IsZero() {
+		t.Errorf("the figures are %+v", s)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(webhooksprom.NewReconcile(b.Operator))
+	if families, err := registry.Gather(); err != nil || len(families) != 4 {
+		t.Errorf("%d metrics, %v", len(families), err)
+	}
+	b.expectTruth(t)
+}
+
+// Of several processes one reconciles at a time: while it waits for Stripe, others pass.
+func TestReconcileOneAtATime(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.api.OnRequest = func(req *http.Request) {
+		if strings.HasPrefix(req.URL.Path, "/v1/events") {
+			once.Do(func() {
+				close(asked)
+				<-goOn
+			})
+		}
+	}
+	run(t, b.Operator, time.Hour)
+	<-asked
+	other := b.operator(b.Receiver, time.Minute)
+	run(t, other, 20*time.Millisecond)
+	await(t, "the other one passes", func() bool { return other.Stats().Skipped >= 2 })
+	close(goOn)
+	await(t, "the first comes to its end", func() bool { return b.Stats().Runs == 1 })
+	await(t, "then it is the other's turn", func() bool { return other.Stats().Runs >= 1 })
+	if n := b.Stats().Applied + other.Stats().Applied; int(n) != len(b.account.Events) {
+		t.Errorf("%d applied", n)
+	}
+	b.expectTruth(t)
+}
+
+// A run that fails is made again, and says so.
+func TestReconcileEveryFails(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	pgtest.Exec(t, b.Pool, "ALTER TABLE stripe_webhook_events RENAME TO elsewhere")
+	run(t, b.Operator, 20*time.Millisecond)
+	await(t, "it fails", func() bool { return b.Stats().Failed >= 1 })
+	pgtest.Exec(t, b.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
+	await(t, "it recovers", func() bool { return b.Stats().Runs >= 1 })
+	b.expectTruth(t)
+}
