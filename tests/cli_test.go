@@ -22,7 +22,26 @@ func TestWrongUse(t *testing.T) {
 		reason string
 	}{
 		{nil, "sevre", 2, `unknown command "sevre"`},
-		{nil, "serve --adr x", 2, "unknown flag: --adr"},
+		{nil, "serve --adr x", 2, "unknown flag: --adr: did you mean --addr?"},
+		{nil, "serve --zzzzzzzz x", 2, "unknown flag: --zzzzzzzz\n"},
+		{nil, "reconsile", 2, "Did you mean this?\n\treconcile"},
+		{nil, "events", 2, "DATABASE_URL is not set"},
+		{nil, "events --outcome lost", 2, "use processed, stale or ignored"},
+		{nil, "events --limit 0", 2, "at least 1"},
+		{nil, "events --since 3weeks", 2, "use one such as 72h, 30d or 90m"},
+		{nil, "failures --limit 0", 2, "at least 1"},
+		{nil, "replay", 2, "name events, or say --all-failed"},
+		{nil, "replay evt_1 --all-failed", 2, "name events, or say --all-failed"},
+		{nil, "replay evt_1 --to x --here", 2, "exclude one another"},
+		{nil, "replay evt_1 --to x", 2, "is not a URL"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "replay evt_1 --to http://127.0.0.1:1/", 2, "STRIPE_WEBHOOK_SECRET is not set"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "replay evt_1 --here", 1, "connect"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "reconcile --since 1h --here", 2, "STRIPE_API_KEY is not set"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "reconcile --since 1h --here --kind all", 2, "use auto, snapshot or thin"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "verify", 2, "STRIPE_API_KEY is not set"},
+		{nil, "endpoint", 2, "STRIPE_API_KEY is not set"},
+		{nil, "endpoint --create http://x/ --update", 2, "--create excludes"},
+		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --reconcile-every 1h", 2, "needs STRIPE_API_KEY"},
 		{nil, "serve x", 2, "unknown command"},
 		{nil, "serve", 2, "STRIPE_WEBHOOK_SECRET is not set"},
 		{[]string{"STRIPE_WEBHOOK_SECRET= "}, "serve --local", 2, "STRIPE_WEBHOOK_SECRET is not set"},
@@ -65,7 +84,8 @@ func TestWrongUse(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"demo", "--help"}, {"migrate", "--help"},
-		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}} {
+		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}, {"events", "--help"}, {"failures", "--help"},
+		{"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
 		r := run(t, environ(), "", args...)
 		if r.code != 0 || !strings.Contains(r.stdout, "Usage:") || len(args) > 1 && !strings.Contains(r.stdout, "Examples:") {
 			t.Errorf("%s: %s", args, r)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,11 +21,17 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// startCompliancebot migrates a database as its README says, starts the program and returns its URL and
-// the database's.
-func startCompliancebot(t *testing.T, apiBase string) (url, databaseURL string) {
+// bot is a compliancebot that runs.
+type bot struct {
+	url, databaseURL string
+	binary           string
+	env              []string
+}
+
+// startCompliancebot migrates a database as its README says and starts the program.
+func startCompliancebot(t *testing.T, apiBase string) *bot {
 	t.Helper()
-	databaseURL = pgtest.NewEmptyURL(t) + "&sslmode=disable"
+	databaseURL := pgtest.NewEmptyURL(t) + "&sslmode=disable"
 	up := func(dir, url string) {
 		t.Helper()
 		cmd := exec.Command(dbmate(t), "up")
@@ -42,8 +49,9 @@ func startCompliancebot(t *testing.T, apiBase string) (url, databaseURL string) 
 	}
 	cmd := exec.Command(binary)
 	addr := freeAddr(t)
-	cmd.Env = environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR="+addr,
+	env := environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR="+addr,
 		"STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+apiBase)
+	cmd.Env = env
 	cmd.Stderr = io.Discard
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -61,7 +69,21 @@ func startCompliancebot(t *testing.T, apiBase string) (url, databaseURL string) 
 		}
 		return err == nil
 	})
-	return "http://" + addr, databaseURL
+	return &bot{"http://" + addr, databaseURL, binary, env}
+}
+
+// stripe runs one of the operator's commands in the host's own program.
+func (b *bot) stripe(t *testing.T, args ...string) result {
+	t.Helper()
+	cmd := exec.Command(b.binary, append([]string{"stripe"}, args...)...)
+	cmd.Env = b.env
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
 func freeAddr(t *testing.T) string {
@@ -81,8 +103,8 @@ func TestCompliancebotInTheStorm(t *testing.T) {
 	events := account.Live(stripesim.Life{Subscriptions: 60, Bursts: true})
 	api := httptest.NewServer(stripesim.NewAPI(account))
 	t.Cleanup(api.Close)
-	url, databaseURL := startCompliancebot(t, api.URL)
-	pool := pgtest.Connect(t, databaseURL)
+	host := startCompliancebot(t, api.URL)
+	url, pool := host.url, pgtest.Connect(t, host.databaseURL)
 	for _, sub := range account.Subscriptions {
 		pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ($1, $1)`, sub.Customer())
 	}
@@ -175,4 +197,45 @@ func expectAnswer(t *testing.T, url string, truth *stripesim.Truth, plan string)
 	if got.ID != truth.ID || got.Status != truth.Status || got.Plan != plan || got.Quantity != truth.Quantity || got.PeriodEnd.Unix() != truth.CurrentPeriodEnd {
 		t.Errorf("the route answers %+v, the truth is %+v", got, truth)
 	}
+}
+
+// The operator's commands in the host's own program run the host's own functions, which those of another
+// program would leave out.
+func TestCompliancebotCommands(t *testing.T) {
+	t.Parallel()
+	account := stripesim.New(3, time.Now().Add(-24*time.Hour))
+	sub := account.Subscribe(stripesim.VersionBasil)
+	account.Wait(time.Minute)
+	sub.Activate()
+	account.Wait(time.Minute)
+	sub.Renew()
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	t.Cleanup(api.Close)
+	host := startCompliancebot(t, api.URL)
+	pool := pgtest.Connect(t, host.databaseURL)
+	pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ('ACME', $1)`, sub.Customer())
+	truth := sub.Truth()
+	organization := func(want string) {
+		t.Helper()
+		if got := pgtest.Scan[string](t, pool, `SELECT plan || ' ' || paid_cents FROM organizations`); got != want {
+			t.Errorf("the organization has %s, want %s", got, want)
+		}
+	}
+	expect := func(code int, text string, args ...string) {
+		t.Helper()
+		if r := host.stripe(t, args...); r.code != code || !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("%s: want exit %d and %q, got %s", args, code, text, r)
+		}
+	}
+	expect(0, "1 checked, 1 drifted, 1 fixed", "verify", "--fix")
+	organization(truth.PriceID + " 0")
+	expect(0, "5 listed, 5 missing, 5 applied, 0 failed", "reconcile", "--since", "3d")
+	organization(truth.PriceID + " 1800")
+	expect(0, "0 missing", "reconcile", "--since", "3d")
+	expect(0, "duplicate", "replay", account.Events[1].ID)
+	expect(0, "invoice.paid", "events")
+	expect(2, "unknown flag: --here", "replay", "--here", account.Events[1].ID)
+	expect(2, "unknown command", "replai")
+	expect(1, "there is no endpoint", "endpoint")
+	organization(truth.PriceID + " 1800")
 }

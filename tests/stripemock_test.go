@@ -64,3 +64,26 @@ func TestAskingStripeMock(t *testing.T) {
 		t.Error("/metrics does not show the three answers")
 	}
 }
+
+// What the operator's commands ask is well formed by Stripe's own judgement. The mock knows nothing of /v2.
+func TestCommandsAskStripeMock(t *testing.T) {
+	t.Parallel()
+	env := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_API_KEY=sk_test_123", "STRIPE_API_BASE="+startStripeMock(t))
+	for command, text := range map[string]string{
+		"reconcile --since 30d --dry-run":                                     "listed",
+		"reconcile --since 30d --here":                                        "listed",
+		"reconcile --since 30d --dry-run --type invoice.paid,charge.refunded": "listed",
+		"reconcile --since 1h --dry-run --account acct_1 --type charge.*":     "listed",
+		"replay evt_123 --here":                                               "evt_",
+		"verify --after sub_123":                                              "checked",
+		"verify --fix --here":                                                 "checked",
+		"endpoint":                                                            "we_",
+		"endpoint --create https://example.org/x":                             "created",
+		"endpoint --update --here":                                            "updated",
+	} {
+		r := run(t, env, "", strings.Fields(command)...)
+		if !strings.Contains(r.stdout, text) || strings.Contains(r.stderr, "Stripe answers 4") {
+			t.Errorf("%s: %s", command, r)
+		}
+	}
+}

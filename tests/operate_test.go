@@ -1,0 +1,298 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// station is a receiver that runs, an account with its API, and the environment of the commands.
+type station struct {
+	*server
+	account     *stripesim.Account
+	api         *stripesim.API
+	databaseURL string
+	env         []string
+}
+
+// newStation lets an account live through the last two days, of which nothing is delivered.
+func newStation(t *testing.T, subscribers int, args ...string) *station {
+	t.Helper()
+	st := &station{account: stripesim.New(6, time.Now().Add(-48*time.Hour)), databaseURL: pgtest.NewURL(t)}
+	for range subscribers {
+		sub := st.account.Subscribe(stripesim.VersionBasil)
+		st.account.Wait(time.Second)
+		sub.Activate()
+		st.account.Wait(time.Minute)
+	}
+	st.api = stripesim.NewAPI(st.account)
+	api := httptest.NewServer(st.api)
+	t.Cleanup(api.Close)
+	st.env = environ("DATABASE_URL="+st.databaseURL, "STRIPE_API_KEY=sk_test_of_a_test", "STRIPE_API_BASE="+api.URL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret)
+	st.server = serve(t, st.env, args...)
+	return st
+}
+
+func (st *station) to() string { return st.url + "/webhooks/stripe" }
+
+// expect runs a command and wants its exit code and texts in what it prints.
+func (st *station) expect(t *testing.T, code int, command string, texts ...string) result {
+	t.Helper()
+	r := run(t, st.env, "", strings.Fields(strings.ReplaceAll(command, "URL", st.to()))...)
+	for _, text := range texts {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("%s does not say %q: %s", command, text, r)
+		}
+	}
+	if r.code != code {
+		t.Errorf("%s: want exit %d, got %s", command, code, r)
+	}
+	if strings.Contains(r.stdout+r.stderr, hooktest.Secret) || strings.Contains(r.stdout+r.stderr, "sk_test_of_a_test") {
+		t.Errorf("%s shows a secret: %s", command, r)
+	}
+	return r
+}
+
+// lines are the objects of an output in JSON.
+func lines(t *testing.T, r result) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for line := range strings.Lines(r.stdout) {
+		var one map[string]any
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Errorf("%q is no JSON: %v", line, err)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+func keys(t *testing.T, object map[string]any, want ...string) {
+	t.Helper()
+	for _, key := range want {
+		if _, ok := object[key]; !ok {
+			t.Errorf("there is no %s in %v", key, object)
+		}
+	}
+}
+
+// Events, failures and replay, as an operator goes from one to the other.
+func TestFailuresAndReplay(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 4)
+	pool := pgtest.Connect(t, st.databaseURL)
+	events := st.account.Events
+	st.expect(t, 0, "events", "No events.")
+	st.expect(t, 0, "failures", "Nothing fails.")
+	st.expect(t, 0, "replay --all-failed --to URL", "Nothing fails.")
+	sub := st.account.Subscriptions[0].ID()
+	pgtest.Exec(t, pool, `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (id <> '`+sub+`')`)
+	st.server.expect(t, events[0].Body, 500, "")
+	st.server.expect(t, events[0].Body, 500, "")
+	st.server.expect(t, events[1].Body, 200, webhooks.OutcomeIgnored) // an invoice
+	st.server.expect(t, events[3].Body, 200, webhooks.OutcomeProcessed)
+
+	st.expect(t, 0, "failures", events[0].ID, "customer.subscription.created", "2", "violates check constraint")
+	failures := lines(t, st.expect(t, 0, "failures --json"))
+	if len(failures) != 1 || failures[0]["event_id"] != events[0].ID || failures[0]["attempts"] != 2.0 {
+		t.Errorf("the failures are %v", failures)
+	}
+	keys(t, failures[0], "event_type", "first_failed_at", "last_failed_at", "last_error", "payload")
+	st.expect(t, 0, "events "+events[0].ID, "failed; it has not taken effect", "2 times", "created", "violates check constraint")
+	list := lines(t, st.expect(t, 0, "events --json"))
+	if len(list) != 2 || list[0]["event_id"] != events[3].ID || list[1]["outcome"] != "ignored" {
+		t.Errorf("the events are %v", list)
+	}
+	keys(t, list[0], "event_type", "processed_at", "event_created_at", "livemode", "account_id", "api_version", "object_id")
+	for filter, n := range map[string]int{
+		"--type invoice.*": 1, "--type customer.subscription.created": 1, "--outcome processed": 1, "--object " + events[3].ObjectID: 1,
+		"--since 1h": 2, "--since 30d --limit 1": 1, "--before " + events[3].ID: 1, "--outcome stale": 0,
+	} {
+		if got := len(lines(t, st.expect(t, 0, "events --json "+filter))); got != n {
+			t.Errorf("events %s lists %d, want %d", filter, got, n)
+		}
+	}
+
+	st.expect(t, 2, "replay "+events[0].ID, "--to URL", "--here")
+	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "1 of 1 event still fail: "+events[0].ID)
+	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
+	st.expect(t, 0, "replay --all-failed --to URL", events[0].ID+"  processed")
+	again := lines(t, st.expect(t, 0, "replay --json --here "+events[0].ID+" "+events[6].ID))
+	if len(again) != 2 || again[0]["outcome"] != "duplicate" || again[1]["outcome"] != "processed" {
+		t.Errorf("replayed again they are %v", again)
+	}
+	bad := lines(t, st.expect(t, 1, "replay --json --here evt_nobody_has", "No such event"))
+	if len(bad) != 1 || bad[0]["event_id"] != "evt_nobody_has" || bad[0]["error"] == nil {
+		t.Errorf("an unknown event is %v", bad)
+	}
+	st.expect(t, 0, "failures", "Nothing fails.")
+	st.expect(t, 0, "events "+events[0].ID, "took effect", "processed", "3 times", "applied since", "after it was created", sub)
+	story := lines(t, st.expect(t, 0, "events --json "+events[0].ID))
+	if story[0]["outcome"] != "processed" || story[0]["failure"] == nil {
+		t.Errorf("the story is %v", story)
+	}
+	st.expect(t, 1, "events evt_nobody_has", "neither in the ledger nor among the failures")
+}
+
+// Reconcile against a list of pages, refusals and silence, delivered to the receiver that runs.
+func TestReconcileCommand(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 80) // 3 events each: three pages
+	all := len(st.account.Events)
+	st.server.expect(t, st.account.Events[0].Body, 200, webhooks.OutcomeProcessed)
+	st.expect(t, 2, "reconcile --since 1h", "--to URL", "--here")
+	st.expect(t, 2, "reconcile --here", "--since is missing")
+	st.expect(t, 2, "reconcile --since 31d --here", "30 days")
+	st.expect(t, 2, "reconcile --since soon --here", "72h, 30d")
+	dry := lines(t, st.expect(t, 0, "reconcile --since 72h --dry-run --json"))
+	if sum := fmt.Sprint(dry[len(dry)-1]); sum != fmt.Sprintf("map[applied:0 failed:0 listed:%d missing:%d]", all, all-1) || len(dry) != all {
+		t.Errorf("the dry run is %s after %d lines", sum, len(dry))
+	}
+	st.api.Fail(stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/events", Pass: 1},
+		stripesim.Fault{Hang: true, Path: "/v1/events"}, stripesim.Fault{Status: 500, Path: "/v1/events"})
+	r := st.expect(t, 0, "reconcile --since 72h --json --api-timeout 1s --to URL", "asked again")
+	ran := lines(t, r)
+	if sum := fmt.Sprint(ran[len(ran)-1]); sum != fmt.Sprintf("map[applied:%d failed:0 listed:%d missing:%d]", all-1, all, all-1) {
+		t.Errorf("it is %s", sum)
+	}
+	keys(t, ran[0], "event_id", "outcome", "event_type")
+	st.expect(t, 0, "reconcile --since 72h --here", fmt.Sprintf("%d listed, 0 missing, 0 applied, 0 failed", all-80)) // the invoices have no handler
+	st.expect(t, 0, "verify", "80 checked, 0 drifted, 0 fixed")
+}
+
+// The receiver itself finds what never arrived, and says how much in its metrics.
+func TestServeReconciles(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 5, "--reconcile-every", "1h")
+	await(t, func() bool {
+		_, body := st.get(t, "/metrics")
+		return strings.Contains(body, `stripeonce_reconcile_runs_total{result="completed"} 1`)
+	})
+	_, body := st.get(t, "/metrics")
+	for _, metric := range []string{"stripeonce_reconcile_missing_events_total 10", `stripeonce_reconcile_events_total{result="applied"} 10`} {
+		if !strings.Contains(body, metric+"\n") {
+			t.Errorf("/metrics does not say %s", metric)
+		}
+	}
+	st.expect(t, 0, "verify", "5 checked, 0 drifted")
+	if code := st.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("it stops with %d:\n%s", code, st.text())
+	}
+}
+
+// Verify names what differs, and --fix is also the first import.
+func TestVerifyCommand(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 6)
+	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions not as Stripe has them")
+	st.expect(t, 2, "verify --fix", "--here")
+	st.expect(t, 2, "verify --fix --to URL", "unknown flag: --to")
+	st.expect(t, 0, "verify --fix --here --no-hooks", "6 checked, 6 drifted, 6 fixed")
+	id := st.account.Subscriptions[2].ID()
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `UPDATE subscriptions SET status = 'past_due' WHERE id = $1`, id)
+	st.expect(t, 1, "verify", id+`  status: here "past_due", at Stripe "active"`)
+	drift := lines(t, st.expect(t, 1, "verify --json"))
+	if fmt.Sprint(drift) != fmt.Sprintf("[map[field:status id:%s local:past_due stripe:active] map[checked:6 drifted:1 fixed:0]]", id) {
+		t.Errorf("the drift is %v", drift)
+	}
+	fixed := lines(t, st.expect(t, 0, "verify --fix --here --json"))
+	if fmt.Sprint(fixed[1]) != "map[checked:6 drifted:1 fixed:1]" {
+		t.Errorf("mended it is %v", fixed)
+	}
+	st.api.Fail(stripesim.Fault{Status: 401})
+	st.expect(t, 1, "verify", "Stripe answers 401")
+}
+
+func TestEndpointCommand(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 0)
+	const url = "https://example.com/webhooks/stripe"
+	endpoint := func(code int, command string, texts ...string) result {
+		t.Helper()
+		r := run(t, append(st.env, "DATABASE_URL="), "", strings.Fields("endpoint "+command)...) // it needs none
+		for _, text := range texts {
+			if !strings.Contains(r.stdout+r.stderr, text) {
+				t.Errorf("endpoint %s does not say %q: %s", command, text, r)
+			}
+		}
+		if r.code != code {
+			t.Errorf("endpoint %s: want exit %d, got %s", command, code, r)
+		}
+		return r
+	}
+	endpoint(1, "", "there is no endpoint: --create URL makes one")
+	endpoint(0, "--dry-run --create "+url, "would be created", "customer.subscription.deleted")
+	endpoint(2, "--dry-run", "needs --create or --update")
+	created := endpoint(0, "--create "+url, "secret", "whsec_", "not shown again")
+	if strings.Contains(created.stderr, "whsec_") {
+		t.Error("the secret is on standard error")
+	}
+	endpoint(2, "--create "+url, "already", "--update")
+	endpoint(0, "", url, "enabled", "customer.subscription.paused")
+	st.api.AddEndpoint(stripesim.Endpoint{URL: "https://other.example.com/", EnabledEvents: []string{"customer.subscription.created", "charge.refunded"}, Disabled: true})
+	endpoint(1, "--json")
+	endpoint(1, "--url https://other.example.com/", "disabled", "missing", "superfluous  charge.refunded")
+	endpoint(2, "--update", "which one? Say --url with one of https://other.example.com/, "+url)
+	endpoint(0, "--url https://other.example.com/ --update --dry-run", "would be updated")
+	endpoint(1, "--url https://other.example.com/")
+	endpoint(0, "--url https://other.example.com/ --update", "updated", "superfluous  charge.refunded")
+	endpoint(0, "--url https://other.example.com/ --update --here", "updated")
+	r := endpoint(0, "--url https://other.example.com/ --json")
+	if list := lines(t, r); fmt.Sprintf("%v %v %v", list[0]["superfluous"], list[0]["missing"], list[0]["status"]) != "[] [] enabled" || strings.Contains(r.stdout, "whsec_") {
+		t.Errorf("in the end it is %s", r)
+	}
+}
+
+func TestPruneCommand(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 0)
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `INSERT INTO stripe_webhook_events (event_id, event_type, processed_at, outcome, livemode)
+		SELECT 'evt_' || n, 'a.b', now() - interval '1 day' * n, 'processed', false FROM generate_series(1, 100) AS n`)
+	st.expect(t, 2, "prune --older-than 34d", "30", "--force")
+	st.expect(t, 2, "prune", "--older-than is missing")
+	if r := st.expect(t, 0, "prune --older-than 90d --json --batch 3"); strings.TrimSpace(r.stdout) != `{"deleted":11}` {
+		t.Error(r)
+	}
+	st.expect(t, 0, "prune --older-than 35d", "55 rows of the ledger deleted")
+	st.expect(t, 0, "prune --older-than 1h --force", "34 rows")
+}
+
+// What is interrupted says so, and how to go on.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 3)
+	st.api.Fail(stripesim.Fault{Hang: true, Path: "/v1/events"})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "reconcile", "--since", "72h", "--here")
+	cmd.Env = st.env
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool {
+		for _, req := range st.api.Requests() {
+			if req.URL.Path == "/v1/events" {
+				return true
+			}
+		}
+		return false
+	})
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("it ends with %v: %s", err, stderr.String())
+	}
+}
