@@ -45,7 +45,7 @@ type Config struct {
 type Change struct {
 	Before *Subscription   // nil on the first
 	After  *Subscription   // never nil
-	Event  *webhooks.Event // the event that brought it
+	Event  *webhooks.Event // the event that brought it; nil on an import (Verify with Fix)
 }
 
 // Activated is true if the customer has become entitled by this change: After's status is active or

@@ -126,7 +126,7 @@ func TestFailuresAndReplay(t *testing.T) {
 	}
 
 	st.expect(t, 2, "replay "+events[0].ID, "--to URL", "--here")
-	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "1 of 1 event still fail: "+events[0].ID)
+	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "still failing, 1 of 1: "+events[0].ID)
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
 	st.expect(t, 0, "replay --all-failed --to URL", events[0].ID+"  processed")
 	again := lines(t, st.expect(t, 0, "replay --json --here "+events[0].ID+" "+events[6].ID))

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -79,8 +80,17 @@ func List(config *Config) []*cobra.Command {
 	if t.Logger == nil {
 		t.Logger = slog.Default()
 	}
-	return []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.endpoint(), t.prune()}
+	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.endpoint(), t.prune()}
+	for _, cmd := range list {
+		if t.Elsewhere == nil {
+			cmd.Example = hostExamples.Replace(cmd.Example)
+		}
+	}
+	return list
 }
+
+// hostExamples takes out of examples what a host's commands have no need of.
+var hostExamples = strings.NewReplacer(" --to http://127.0.0.1:4242/webhooks/stripe", "", " --here", "", "  stripeonce ", "  … stripe ")
 
 // Execute runs a command with the arguments of the process, writes what is amiss to standard error, and
 // returns the exit code: 0; 1 if something failed, drift is left, or an event still fails; 2 for wrong use

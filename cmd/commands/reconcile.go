@@ -111,7 +111,7 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 	case err != nil:
 		return err
 	case sum.Failed > 0:
-		return fmt.Errorf("%s still fail", plural(sum.Failed, "event"))
+		return fmt.Errorf("%d of the missing events failed: see failures", sum.Failed)
 	}
 	return written
 }

@@ -121,7 +121,7 @@ func (r *replayed) end() error {
 		r.out.Printf("Nothing fails.\n")
 	}
 	if len(r.failed) > 0 {
-		return fmt.Errorf("%d of %s still fail: %s", len(r.failed), plural(r.count, "event"), strings.Join(r.failed, ", "))
+		return fmt.Errorf("still failing, %d of %d: %s", len(r.failed), r.count, strings.Join(r.failed, ", "))
 	}
 	return r.err
 }

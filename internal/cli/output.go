@@ -155,8 +155,8 @@ func cut(text string, width int) string {
 // Time is a time as people read it, in the local zone.
 func Time(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05") }
 
-// Ago is how long ago a time is.
-func Ago(at time.Time) string { return Short(time.Since(at)) }
+// Ago is how long ago a time is, in whole seconds at least.
+func Ago(at time.Time) string { return Short(max(time.Since(at).Truncate(time.Second), time.Second)) }
 
 // OneLine puts a text into one line, and shows what would steer a terminal.
 func OneLine(text string) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/operations"
@@ -225,5 +226,45 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if last := story.Failure.History[19]; !last.At.Equal(story.Failure.LastFailedAt) {
 		t.Errorf("the last attempt is of %s, not %s", last.At, story.Failure.LastFailedAt)
+	}
+}
+
+// Comparing the table of subscriptions with Stripe's list goes along its index, account by account.
+func TestManySubscriptions(t *testing.T) {
+	t.Parallel()
+	trace := &statements{}
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Tracer = trace
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	pgtest.Exec(t, pool, `INSERT INTO subscriptions (id, status, cancel_at_period_end, metadata, livemode, object, stripe_created_at, account_id)
+		SELECT 'sub_' || n, 'active', false, '{}', false, '{}', now() - interval '1 minute' * n, CASE WHEN n % 100 = 0 THEN 'acct_' || n % 1000 END
+		FROM generate_series(1, 100000) AS n`)
+	pgtest.Exec(t, pool, "VACUUM ANALYZE subscriptions")
+	queries, livemode := db.New(), false
+	expect := func(name string, rows int, most float64, err error) {
+		t.Helper()
+		nodes, read := trace.plan(t, pool)
+		if plan := strings.Join(nodes, "\n"); err != nil || rows == 0 || read > most || !strings.Contains(plan, "subscriptions_stripe_created_at_idx") {
+			t.Errorf("%s: %d rows, %v; it reads %.0f, want %.0f at most, by\n%s", name, rows, err, read, most, plan)
+		}
+	}
+	after, before := time.Now().Add(-40*24*time.Hour), time.Now().Add(-39*24*time.Hour)
+	for _, account := range []string{"", "acct_300"} {
+		keys, err := queries.SubscriptionKeyList(t.Context(), pool, db.SubscriptionKeyListParams{
+			AccountID: account, CreatedAfter: &after, Before: &before, Livemode: &livemode, MaxRows: 1000,
+		})
+		expect("the span of a page in "+account, len(keys), 3000, err)
+	}
+	accounts, err := queries.SubscriptionAccountList(t.Context(), pool)
+	expect("the accounts", len(accounts), 100, err)
+	if len(accounts) != 11 || accounts[0] != "" {
+		t.Errorf("the accounts are %q", accounts)
 	}
 }
