@@ -259,3 +259,27 @@ func TestVerifyAccounts(t *testing.T) {
 		t.Errorf("with an account that is no longer connected it is %+v, %v", sum, err)
 	}
 }
+
+// A row that a delivery writes between the comparison and the mending is compared again, not overwritten.
+func TestFixOfARowThatMoves(t *testing.T) {
+	t.Parallel()
+	v := newVerified(t, 3, false)
+	id := v.account.Subscriptions[1].ID()
+	v.config.Fix = v.Receiver
+	v.config.Each = func(d subscriptions.Difference) {
+		if d.ID != id {
+			return
+		}
+		v.account.Wait(time.Hour) // Stripe's object changes, and the event of it arrives
+		v.account.Subscriptions[1].SetQuantity(55)
+		v.Expect(t, v.account.Events[len(v.account.Events)-1].Body, 200, webhooks.OutcomeProcessed)
+	}
+	sum, err := subscriptions.Verify(t.Context(), v.Pool, &v.config)
+	if err != nil || sum.Drifted != 3 || sum.Fixed != 3 {
+		t.Errorf("it is %+v, %v", sum, err)
+	}
+	v.expectTruth(t)
+	if last := pgtest.Scan[*string](t, v.Pool, `SELECT last_event_id FROM subscriptions WHERE id = $1`, id); last == nil {
+		t.Error("the event's row was overwritten")
+	}
+}
