@@ -257,8 +257,9 @@ func TestReconcileThin(t *testing.T) {
 			if want := (operations.Reconciled{Listed: len(about), Missing: len(about) / 2, Applied: len(about) / 2}); sum != want {
 				t.Errorf("it is %+v, want %+v", sum, want)
 			}
-			if sum, _ := b.reconcile(t, options); sum.Missing != 0 {
-				t.Errorf("again it is %+v", sum)
+			asked := b.objectsAsked()
+			if sum, _ := b.reconcile(t, options); sum.Missing != 0 || b.objectsAsked() != asked {
+				t.Errorf("again it is %+v, and asks for %d objects", sum, b.objectsAsked()-asked)
 			}
 			if n := b.Count(t, "effects"); n != len(about) {
 				t.Errorf("%d effects of %d events", n, len(about))
@@ -269,6 +270,16 @@ func TestReconcileThin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// objectsAsked counts the requests for single subscriptions.
+func (b *bench) objectsAsked() (n int) {
+	for _, req := range b.api.Requests() {
+		if strings.HasPrefix(req.URL.Path, "/v1/subscriptions/") {
+			n++
+		}
+	}
+	return n
 }
 
 // Replay takes the stored payload, else Stripe's; what has taken effect is a duplicate.
