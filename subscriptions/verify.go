@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +25,9 @@ const (
 	DefaultVerifyTimeout  = 30 * time.Second
 	DefaultVerifyAttempts = 8
 )
+
+// verifyVersion is the API version that Verify asks in: the first that gives each item its own period.
+const verifyVersion = "2025-03-31.basil"
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
@@ -60,7 +65,8 @@ type Verified struct {
 	Checked int `json:"checked"` // subscriptions, of Stripe's or of the table
 	Drifted int `json:"drifted"` // of these, those that differ, are missing here, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // of these, those that now are as Stripe has them
-	// Position is how far it came: the last subscription of Stripe's list that is done with.
+	// Position is where it broke off: the last subscription of Stripe's list that is done with, and all
+	// before it. Empty if it came to its end, or broke off at once.
 	Position string `json:"-"`
 }
 
@@ -72,6 +78,7 @@ type verification struct {
 	api      *stripeapi.Client
 	livemode *bool // nil: the key does not tell its mode
 	sum      Verified
+	broken   bool // an account could not be gone through: Position stays before it
 }
 
 // Verify compares every subscription in the table with Stripe's object, both ways, account by account. A
@@ -99,6 +106,10 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode
+		probe := &webhooks.Event{Type: "customer.subscription.updated", Livemode: livemode}
+		if config.Fix != nil && !config.Fix.Handles(probe) {
+			return v.sum, errors.New("the key is of the mode whose events the receiver ignores (STRIPE_MODE): nothing is stored")
+		}
 	}
 	err := v.accounts(ctx)
 	return v.sum, err
@@ -123,7 +134,10 @@ func (v *verification) accounts(ctx context.Context) error {
 		if account == from {
 			w.after = after
 		}
-		switch err := w.run(ctx); {
+		err := w.run(ctx)
+		failed = slices.AppendSeq(failed, maps.Values(w.unreadable))
+		v.broken = v.broken || err != nil
+		switch {
 		case ctx.Err() != nil:
 			return errors.Join(append(failed, ctx.Err())...)
 		case err != nil && account != "":
@@ -131,6 +145,9 @@ func (v *verification) accounts(ctx context.Context) error {
 		case err != nil:
 			failed = append(failed, stripeapi.Explain(err))
 		}
+	}
+	if !v.broken {
+		v.sum.Position = ""
 	}
 	return errors.Join(failed...)
 }
@@ -162,7 +179,7 @@ func (r *reading) same(other *reading) bool {
 // get asks Stripe for one subscription.
 func (v *verification) get(ctx context.Context, id, account string) (*reading, error) {
 	r := &reading{id: id}
-	answer, err := v.api.Do(ctx, stripeapi.Request{Path: "/v1/subscriptions/" + url.PathEscape(id), Account: account})
+	answer, err := v.api.Do(ctx, stripeapi.Request{Path: "/v1/subscriptions/" + url.PathEscape(id), Account: account, Version: verifyVersion})
 	switch {
 	case stripeapi.IsMissing(err):
 		return r, nil
@@ -212,7 +229,7 @@ func (v *verification) locals(ctx context.Context, readings []*reading) error {
 
 // list is the request for the account's subscriptions, those that have ended included.
 func list(account string) stripeapi.Request {
-	return stripeapi.Request{Path: "/v1/subscriptions", Account: account, Values: url.Values{
+	return stripeapi.Request{Path: "/v1/subscriptions", Account: account, Version: verifyVersion, Values: url.Values{
 		"status": {"all"}, "limit": {strconv.Itoa(stripeapi.PageSize)},
 	}}
 }

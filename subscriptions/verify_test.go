@@ -255,8 +255,20 @@ func TestVerifyAccounts(t *testing.T) {
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET account_id = 'acct_0' WHERE id = $1`, connected.Subscriptions[2].ID())
 	v.config.Each = nil
 	sum, err := subscriptions.Verify(t.Context(), v.Pool, &v.config)
-	if err == nil || !strings.Contains(err.Error(), "acct_0") || sum.Checked != 7 {
+	// To go on means after the platform's own, not after the accounts behind the one that broke off.
+	if err == nil || !strings.Contains(err.Error(), "acct_0") || sum.Checked != 7 || sum.Position != v.account.Subscriptions[0].ID() {
 		t.Errorf("with an account that is no longer connected it is %+v, %v", sum, err)
+	}
+}
+
+// A key of the mode that the receiver ignores stores nothing.
+func TestFixOfTheOtherMode(t *testing.T) {
+	t.Parallel()
+	v := newVerified(t, 1, false)
+	live := hooktest.On(t, v.Pool, webhooks.NewHandlers(), func(c *webhooks.Config) { c.Mode = webhooks.ModeLive })
+	v.config.Fix = live.Receiver
+	if _, err := subscriptions.Verify(t.Context(), v.Pool, &v.config); err == nil || !strings.Contains(err.Error(), "STRIPE_MODE") {
+		t.Errorf("it says %v", err)
 	}
 }
 

@@ -61,7 +61,7 @@ func (w *walk) run(ctx context.Context) error {
 		if err := w.others(ctx, readings, page.Next == nil); err != nil {
 			return err
 		}
-		if len(readings) > 0 {
+		if len(readings) > 0 && !w.broken {
 			w.sum.Position = position(w.account, readings[len(readings)-1].id)
 		}
 		if w.config.Progress != nil {
@@ -69,10 +69,7 @@ func (w *walk) run(ctx context.Context) error {
 		}
 		next = page.Next
 	}
-	if err := w.undated(ctx); err != nil {
-		return err
-	}
-	return errors.Join(slices.Collect(maps.Values(w.unreadable))...)
+	return w.undated(ctx)
 }
 
 func position(account, id string) string {
@@ -276,7 +273,10 @@ func (w *walk) fix(ctx context.Context, r *reading) error {
 		if r, err = w.get(ctx, r.id, w.account); err != nil {
 			return err
 		}
-		if err := w.locals(ctx, []*reading{r}); err != nil || r.stripe == nil || len(r.differences()) == 0 {
+		if r.stripe == nil {
+			return errors.New("it is no longer there at Stripe")
+		}
+		if err := w.locals(ctx, []*reading{r}); err != nil || len(r.differences()) == 0 {
 			return err
 		}
 	}

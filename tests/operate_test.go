@@ -244,7 +244,7 @@ func TestEndpointCommand(t *testing.T) {
 	st.api.AddEndpoint(stripesim.Endpoint{URL: "https://other.example.com/", EnabledEvents: []string{"customer.subscription.created", "charge.refunded"}, Disabled: true})
 	endpoint(1, "--json")
 	endpoint(1, "--url https://other.example.com/", "disabled", "missing", "superfluous  charge.refunded")
-	endpoint(2, "--update", "which one? Say --url with one of https://other.example.com/, "+url)
+	endpoint(2, "--update", "which one? Say --url with one of we_", "(https://other.example.com/), we_", "("+url+")")
 	endpoint(0, "--url https://other.example.com/ --update --dry-run", "would be updated")
 	endpoint(1, "--url https://other.example.com/")
 	endpoint(0, "--url https://other.example.com/ --update", "updated", "superfluous  charge.refunded")

@@ -58,7 +58,7 @@ func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	result, err := r.await(limited, work)
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // to be interrupted is no failure of the event
 		r.noteFailure(ctx, work, err)
 	}
 	return result, err

@@ -168,13 +168,14 @@ func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Oper
 	switch {
 	case t.Elsewhere == nil || s.here:
 		config.Applier = host.Receiver
+	case !applies:
 	case s.to != "":
 		secrets, err := t.Elsewhere.Secrets()
 		if err != nil {
 			return nil, err
 		}
 		config.Applier = operations.NewRemote(s.to, secrets[0])
-	case applies:
+	default:
 		return nil, errWhere(true)
 	}
 	return operations.New(host.Pool, config), nil

@@ -38,7 +38,7 @@ this one time. --update enables an endpoint and adds the types that are missing.
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.url, "url", "", "only the endpoints of this `URL`")
+	flags.StringVar(&f.url, "url", "", "only the endpoints of this `URL`, or the one with this id (we_…)")
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
 	flags.BoolVar(&f.update, "update", false, "enable the endpoint and have it deliver what has handlers")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "with --create or --update: only say what would be")
@@ -109,7 +109,7 @@ func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
-			urls = append(urls, endpoints[i].URL)
+			urls = append(urls, endpoints[i].ID+" ("+endpoints[i].URL+")")
 		}
 		return cli.Usage("which one? Say --url with one of %s", strings.Join(urls, ", "))
 	}

@@ -30,8 +30,8 @@ ledger lacks, and applies them through the path of a delivery, the oldest first.
 on after one that fails, and exits with 1 then. It may be interrupted and run again at
 any time: what has taken effect is not applied twice. It needs STRIPE_API_KEY.
 
-Only the types that have handlers are looked for. With --to the handlers are not known
-here, so every type is, unless --type says which.`,
+Only the types that have handlers are looked for. ` + t.aboutTypes() + `Events of connected accounts are
+in no list but their own: --account.`,
 		Example: `  stripeonce reconcile --since 72h --dry-run
   stripeonce reconcile --since 72h --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce reconcile --since 30d --here --type 'customer.subscription.*'`,
@@ -114,4 +114,12 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 		return fmt.Errorf("%d of the missing events failed: see failures", sum.Failed)
 	}
 	return written
+}
+
+func (t *tree) aboutTypes() string {
+	if t.Elsewhere == nil {
+		return ""
+	}
+	return `With --to the handlers are not known
+here, so every type is, unless --type says which. `
 }

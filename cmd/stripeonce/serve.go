@@ -34,6 +34,7 @@ type serveFlags struct {
 	dataDir        string
 	migrate        bool
 	reconcileEvery cli.Duration
+	accounts       []string
 }
 
 func newServe() *cobra.Command {
@@ -64,6 +65,7 @@ and answers deliveries 503, which Stripe retries.`,
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
+	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: these connected `accounts`, too")
 	return cmd
 }
 
@@ -157,7 +159,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		})
 		collectors = append(collectors, webhooksprom.NewReconcile(operator))
 		stop := inBackground(ctx, func(ctx context.Context) error {
-			return operator.ReconcileEvery(ctx, time.Duration(f.reconcileEvery))
+			return operator.ReconcileEvery(ctx, time.Duration(f.reconcileEvery), f.accounts...)
 		}, logger)
 		defer stop()
 	}

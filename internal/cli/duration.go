@@ -32,7 +32,7 @@ func (d *Duration) Set(text string) error {
 		more, err = time.ParseDuration(rest)
 		value += more
 	}
-	if err != nil || value < 0 {
+	if err != nil || text == "" || strings.Contains(text, "-") {
 		return fmt.Errorf("%q is no duration: use one such as 72h, 30d or 90m", text)
 	}
 	*d = Duration(value)

@@ -94,7 +94,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].Text))
 		}
 	}
-	width := o.width()
+	width := width(o.out)
 	if width > 0 {
 		narrow(columns, widths, width)
 	}
@@ -118,8 +118,8 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 }
 
 // width is the terminal's, 0 if it is none.
-func (o *Output) width() int {
-	file, ok := o.out.(*os.File)
+func width(w io.Writer) int {
+	file, ok := w.(*os.File)
 	if !ok {
 		return 0
 	}

@@ -39,7 +39,11 @@ func (p *Progress) Show(share float64, format string, args ...any) {
 		full := int(min(share, 1) * barWidth)
 		bar = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] "
 	}
-	fmt.Fprintf(p.out, "\r\x1b[K%s%s", bar, fmt.Sprintf(format, args...))
+	line := bar + fmt.Sprintf(format, args...)
+	if width := width(p.out); width > 0 {
+		line = cut(line, width-1)
+	}
+	fmt.Fprintf(p.out, "\r\x1b[K%s", line)
 }
 
 // Clear takes the line away, before anything else is written.

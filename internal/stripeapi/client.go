@@ -22,6 +22,8 @@ import (
 const (
 	firstWait   = 500 * time.Millisecond
 	longestWait = 30 * time.Second
+	// longestRetryAfter bounds what Stripe may ask for.
+	longestRetryAfter = 10 * time.Minute
 )
 
 // Config configures a Client.
@@ -140,13 +142,13 @@ func mayPass(err error) bool {
 	return status == 0 || status == http.StatusConflict || status == http.StatusTooManyRequests || status >= 500
 }
 
-// pauseAfter is what the answer's Retry-After says, in seconds, up to the longest wait, else its own.
+// pauseAfter is what the answer's Retry-After says, in seconds, else its own.
 func pauseAfter(err error, try int) time.Duration {
 	var refusal *stripe.Error
 	if errors.As(err, &refusal) && refusal.LastResponse != nil {
 		seconds, err := strconv.Atoi(refusal.LastResponse.Header.Get("Retry-After"))
 		if err == nil && seconds >= 0 {
-			return min(time.Duration(seconds)*time.Second, longestWait)
+			return min(time.Duration(seconds)*time.Second, longestRetryAfter)
 		}
 	}
 	pause := min(firstWait<<min(try-1, 10), longestWait)

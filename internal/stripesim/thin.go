@@ -14,6 +14,7 @@ type Destination struct {
 	ID      string
 	Payload string // thin or snapshot
 	Status  string // enabled or disabled
+	Types   []string
 }
 
 // AddDestination adds an event destination.
@@ -60,7 +61,7 @@ func (api *API) routeThin() {
 	api.mux.HandleFunc("GET /v2/core/event_destinations", func(w http.ResponseWriter, _ *http.Request) {
 		data := []object{}
 		for _, d := range api.destinations {
-			data = append(data, object{"id": d.ID, "object": "v2.core.event_destination", "status": d.Status, "event_payload": d.Payload})
+			data = append(data, object{"id": d.ID, "object": "v2.core.event_destination", "status": d.Status, "event_payload": d.Payload, "enabled_events": d.Types})
 		}
 		answer(w, http.StatusOK, object{"data": data, "next_page_url": nil, "previous_page_url": nil})
 	})

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -57,8 +55,13 @@ func (o *Operator) Stats() Stats {
 // ReconcileEvery reconciles at once and then at each interval, until ctx ends. Of the processes on one
 // database, one does it at a time. The first run goes back to the last event in the ledger, and three days
 // at least; each later one to the start of the last that came to its end, and an hour more.
-func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration) error {
+//
+// accounts are connected accounts whose events are looked for beside the platform's own, which do not have
+// them. It holds one of the pool's connections while it runs, and refuses a pool of one.
+func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, accounts ...string) error {
 	switch {
+	case o.pool.Config().MaxConns < 2:
+		return fmt.Errorf("%w: the pool must have 2 connections at least, since one is held while it runs", ErrRefused)
 	case every <= 0:
 		return fmt.Errorf("%w: the interval must be more than 0", ErrRefused)
 	case o.config.APIKey == "":
@@ -66,18 +69,18 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration) erro
 	case o.config.Applier == nil:
 		return ErrNoApplier
 	}
-	var completed time.Time // the start of the last run that came to its end
+	b := &background{Operator: o, every: every, accounts: append([]string{""}, accounts...)}
 	for {
 		start := time.Now()
 		wait := every
-		switch ran, err := o.inBackground(ctx, completed, every); {
+		switch ran, err := b.run(ctx); {
 		case err != nil && ctx.Err() != nil: // it was told to stop
 		case err != nil:
 			o.stats.failed.Add(1)
 			o.config.Logger.ErrorContext(ctx, "reconcile failed", "error", err)
 			wait = min(every, againSoon)
 		case ran:
-			completed = start
+			b.from = start.Add(-overlap)
 			o.stats.runs.Add(1)
 			o.stats.lastCompleted.Store(time.Now().Unix())
 		default:
@@ -91,50 +94,66 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration) erro
 	}
 }
 
-// inBackground reconciles, unless another process does. The lock is that of a transaction in which nothing
+// background is what ReconcileEvery knows from run to run.
+type background struct {
+	*Operator
+	every    time.Duration
+	accounts []string
+	// from is how far back the next run goes: it moves on when a run has come to its end. Zero: not known yet.
+	from time.Time
+}
+
+// run reconciles, unless another process does. The lock is that of a transaction in which nothing
 // else happens; if its connection is lost, the run goes on, and at worst another one does the same.
-func (o *Operator) inBackground(ctx context.Context, completed time.Time, every time.Duration) (ran bool, err error) {
-	tx, err := o.pool.Begin(ctx)
+func (b *background) run(ctx context.Context) (ran bool, err error) {
+	tx, err := b.pool.Begin(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it held nothing but the lock
-	if mine, err := o.queries.ReconcileLockTry(ctx, tx); err != nil || !mine {
-		return false, err
-	}
-	since, err := o.since(ctx, tx, completed)
-	if err != nil {
-		return false, err
-	}
-	young := time.Now().Add(-min(every, grace))
-	sum, err := o.Reconcile(ctx, ReconcileOptions{Since: since, Each: func(m Missing) {
-		if m.CreatedAt.Before(young) {
-			o.stats.missing.Add(1)
+	if b.from.IsZero() {                          // before the lock: deliveries that arrive meanwhile must not hide what was before them
+		newest, err := b.queries.StripeWebhookEventNewest(ctx, tx)
+		if err != nil {
+			return false, err
 		}
-		if m.Err != nil {
-			o.stats.failedEvents.Add(1)
-			o.config.Logger.ErrorContext(ctx, "a missing event fails", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
-			return
-		}
-		o.stats.applied.Add(1)
-		o.config.Logger.WarnContext(ctx, "a missing event was applied", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
-	}})
-	if err != nil {
+		b.from = time.Now().Add(-max(time.Since(newest)+overlap, firstSince))
+	}
+	if mine, err := b.queries.ReconcileLockTry(ctx, tx); err != nil || !mine {
 		return false, err
 	}
-	o.config.Logger.InfoContext(ctx, "reconciled", "since", since.Round(time.Second), "listed", sum.Listed,
-		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed)
+	for _, account := range b.accounts {
+		if err := b.reconcile(ctx, account); err != nil {
+			return false, err
+		}
+	}
 	return true, nil
 }
 
-// since is how far back a run goes.
-func (o *Operator) since(ctx context.Context, tx pgx.Tx, completed time.Time) (time.Duration, error) {
-	if !completed.IsZero() {
-		return min(time.Since(completed)+overlap, MaxSince), nil
-	}
-	newest, err := o.queries.StripeWebhookEventNewest(ctx, tx)
+// reconcile reconciles one account. What could not be applied since something was unavailable leaves no
+// record, so the run counts as not come to its end.
+func (b *background) reconcile(ctx context.Context, account string) error {
+	young := time.Now().Add(-min(b.every, grace))
+	since := min(time.Since(b.from), MaxSince)
+	var unavailable error
+	sum, err := b.Reconcile(ctx, ReconcileOptions{Since: since, Account: account, Each: func(m Missing) {
+		if m.CreatedAt.Before(young) {
+			b.stats.missing.Add(1)
+		}
+		if errors.Is(m.Err, webhooks.ErrUnavailable) {
+			unavailable = m.Err
+		}
+		if m.Err != nil {
+			b.stats.failedEvents.Add(1)
+			b.config.Logger.ErrorContext(ctx, "a missing event fails", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
+			return
+		}
+		b.stats.applied.Add(1)
+		b.config.Logger.WarnContext(ctx, "a missing event was applied", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
+	}})
 	if err != nil {
-		return 0, errors.Join(webhooks.ErrUnavailable, err)
+		return err
 	}
-	return min(max(time.Since(newest)+overlap, firstSince), MaxSince), nil
+	b.config.Logger.InfoContext(ctx, "reconciled", "account", account, "since", since.Round(time.Second), "listed", sum.Listed,
+		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed)
+	return unavailable
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/operations"
 	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
@@ -102,5 +104,34 @@ func TestReconcileEveryFails(t *testing.T) {
 	await(t, "it fails", func() bool { return b.Stats().Failed >= 1 })
 	pgtest.Exec(t, b.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
 	await(t, "it recovers", func() bool { return b.Stats().Runs >= 1 })
+	b.expectTruth(t)
+}
+
+// unavailable applies nothing until it is told to.
+type unavailable struct {
+	operations.Applier
+	tried atomic.Int32
+	over  atomic.Bool
+}
+
+func (u *unavailable) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	u.tried.Add(1)
+	if u.over.Load() {
+		return u.Applier.Apply(ctx, ev)
+	}
+	return webhooks.Result{}, webhooks.ErrUnavailable
+}
+
+// What could not be applied since something was unavailable is looked for again, from as far back.
+func TestReconcileEveryWhileUnavailable(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 0)
+	b.account.Subscribe(stripesim.VersionBasil) // one event, two days old
+	u := &unavailable{Applier: b.Receiver}
+	o := b.operator(u, time.Minute)
+	run(t, o, 20*time.Millisecond)
+	await(t, "a run fails", func() bool { return o.Stats().Failed >= 1 })
+	u.over.Store(true)
+	await(t, "the event is applied", func() bool { return o.Stats().Applied == 1 })
 	b.expectTruth(t)
 }

@@ -43,8 +43,8 @@ type Endpoint struct {
 // Right is true if the endpoint delivers all that has handlers here.
 func (e *Endpoint) Right() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
 
-// Endpoints lists Stripe's webhook endpoints against types, which may be patterns. A URL narrows it to
-// those with this URL.
+// Endpoints lists Stripe's webhook endpoints against types, which may be patterns. A URL, or an id (we_…),
+// narrows it to those with it.
 func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL string) ([]Endpoint, error) {
 	if o.config.APIKey == "" {
 		return nil, ErrNoAPIKey
@@ -61,7 +61,7 @@ func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL st
 			if err != nil {
 				return nil, err
 			}
-			if endpointURL == "" || endpoint.URL == endpointURL {
+			if endpointURL == "" || endpoint.URL == endpointURL || endpoint.ID == endpointURL {
 				endpoints = append(endpoints, *endpoint)
 			}
 		}

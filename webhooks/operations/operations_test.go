@@ -155,6 +155,11 @@ func TestReconcileInParts(t *testing.T) {
 	b := newBench(t, 120)
 	all := len(b.account.Events)
 	sum, told := b.reconcile(t, operations.ReconcileOptions{Buffer: 100_000})
+	if n := len(b.api.Requests()); n > 120 {
+		t.Errorf("it takes %d requests", n)
+	} else {
+		t.Logf("%d requests", n)
+	}
 	if want := (operations.Reconciled{Listed: all, Missing: all, Applied: all}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
@@ -240,7 +245,7 @@ func TestReconcileThin(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, 12)
 			b.api.Unnamed = unnamed
-			b.api.AddDestination(stripesim.Destination{ID: "ed_1", Payload: "thin", Status: "enabled"})
+			b.api.AddDestination(stripesim.Destination{ID: "ed_1", Payload: "thin", Status: "enabled", Types: []string{"v1.customer.subscription.updated"}})
 			var about []*stripesim.Event
 			for _, ev := range b.account.Events {
 				if ev.ObjectID == ev.SubscriptionID {
@@ -338,6 +343,16 @@ func TestReplayOfConnectedAccount(t *testing.T) {
 	if a := b.Replay(t.Context(), id, "acct_1"); a.Outcome != webhooks.OutcomeProcessed {
 		t.Errorf("the replay is %+v", a)
 	}
+	connected.Wait(time.Minute)
+	connected.Subscriptions[0].Activate()
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Account: "acct_1"}); sum != (operations.Reconciled{Listed: 3, Missing: 2, Applied: 2}) {
+		t.Errorf("reconciled it is %+v", sum)
+	}
+	got := pgtest.Scan[string](t, b.Pool, `SELECT concat_ws(' ', (SELECT string_agg(DISTINCT account_id, ',') FROM stripe_webhook_events),
+		(SELECT count(*) FROM stripe_webhook_events WHERE account_id IS NULL), (SELECT account_id || status FROM subscriptions))`)
+	if got != "acct_1 0 acct_1active" {
+		t.Errorf("the accounts of ledger and row are %s", got)
+	}
 }
 
 func TestRefusals(t *testing.T) {
@@ -365,4 +380,40 @@ func TestRefusals(t *testing.T) {
 	if _, err := b.Story(ctx, "evt_0"); !errors.Is(err, operations.ErrNotFound) {
 		t.Errorf("of an unknown event: %v", err)
 	}
+}
+
+// To interrupt an event is no failure of it.
+func TestInterruptedIsNotFailed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "*", func(ctx context.Context, _ pgx.Tx, _ *webhooks.Event, _ *map[string]any) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	stuck := hooktest.On(t, b.Pool, h, nil)
+	o := b.operator(stuck.Receiver, time.Minute)
+	if sum, err := o.Reconcile(ctx, operations.ReconcileOptions{Since: 72 * time.Hour}); !errors.Is(err, context.Canceled) || sum.Failed != 0 {
+		t.Errorf("it is %+v, %v", sum, err)
+	}
+	if n := b.Count(t, "stripe_webhook_failures"); n != 0 {
+		t.Errorf("there are %d failures", n)
+	}
+}
+
+// An endpoint that Stripe has disabled is why one reconciles: the account delivers snapshots all the same.
+func TestReconcileWithADisabledEndpoint(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	b.api.AddDestination(stripesim.Destination{ID: "ed_1", Payload: "thin", Status: "enabled", Types: []string{"v1.invoice.paid"}})
+	b.api.AddEndpoint(stripesim.Endpoint{URL: "https://example.com/", EnabledEvents: []string{"*"}, Disabled: true})
+	b.reconcile(t, operations.ReconcileOptions{})
+	for _, req := range b.api.Requests() {
+		if req.URL.Path == "/v2/core/events" {
+			t.Error("it lists thin events")
+		}
+	}
+	b.expectTruth(t)
 }

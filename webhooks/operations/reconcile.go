@@ -57,7 +57,7 @@ type Missing struct {
 type Reconciled struct {
 	Listed  int `json:"listed"`  // events that Stripe has
 	Missing int `json:"missing"` // of these, not in the ledger, or there as ignored and handled by now
-	Applied int `json:"applied"` // of these, in effect now
+	Applied int `json:"applied"` // of these, applied now, which for a type without handlers is to be ignored
 	Failed  int `json:"failed"`  // and those that failed
 }
 
@@ -135,6 +135,9 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 	if buffer == 0 {
 		buffer = DefaultBuffer
 	}
+	if w.again { // it was cut to one buffer and a batch; a second cut would be a small one
+		buffer *= 2
+	}
 	size, to := 0, w.to
 	for more := true; more; {
 		var batch []*webhooks.Event
@@ -154,7 +157,7 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 			size += len(ev.Payload())
 		}
 		oldest := run.progress(batch)
-		if next := oldest.Add(time.Second); size > buffer && len(batch) > 0 && !missing[0].Created.Before(next) {
+		if next := oldest.Add(time.Second); more && size > buffer && len(batch) > 0 && !missing[0].Created.Before(next) {
 			later = append(later, window{from: next, to: to, again: true})
 			to = oldest
 			missing = slices.DeleteFunc(missing, func(ev lacked) bool { return !ev.Created.Before(next) })
@@ -178,12 +181,21 @@ func (run *reconciliation) batch(ctx context.Context, events sources, count bool
 			run.sum.Listed++
 		}
 		if one.err != nil {
-			run.config.Logger.WarnContext(ctx, "Stripe lists an event that is none", "error", one.err)
+			run.unreadable(one)
 			continue
 		}
 		batch = append(batch, one.Event)
 	}
 	return batch, true, nil
+}
+
+// unreadable counts what Stripe lists as an event and is none.
+func (run *reconciliation) unreadable(one *listed) {
+	run.sum.Missing++
+	run.sum.Failed++
+	if run.options.Each != nil {
+		run.options.Each(Missing{Applied: Applied{EventID: one.id, Err: one.err}})
+	}
 }
 
 // wants is true for the events that are looked for, where Stripe could not be asked for these alone.

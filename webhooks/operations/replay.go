@@ -66,13 +66,13 @@ func (o *Operator) again(ctx context.Context, id, account string, story *Story) 
 	if stripeapi.IsMissing(err) {
 		request.Path, request.Version = "/v2/core/events/"+url.PathEscape(id), thinVersion
 		if thin, err := o.api.Do(ctx, request); err == nil {
-			return webhooks.ParseEvent(thin.Body)
+			return parseOf(thin.Body, account)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("no payload of it is stored, and %w", stripeapi.Explain(err))
 	}
-	return webhooks.ParseEvent(answer.Body)
+	return parseOf(answer.Body, account)
 }
 
 // ReplayFailed applies every event of Failures again, the oldest failure first, and hands each result to

@@ -21,7 +21,8 @@ const maxTypes = 20
 // listed is an event of one of Stripe's lists.
 type listed struct {
 	*webhooks.Event
-	err error // why it is no event
+	err error  // why it is no event
+	id  string // then
 }
 
 // source is one of Stripe's lists of events, newest first.
@@ -42,12 +43,44 @@ func (s *source) head(ctx context.Context) (*listed, error) {
 			return nil, stripeapi.Explain(err)
 		}
 		for _, raw := range page.Data {
-			ev, err := webhooks.ParseEvent(raw)
-			s.waiting = append(s.waiting, listed{ev, err})
+			ev, err := parseOf(raw, s.next.Account)
+			one := listed{Event: ev, err: err}
+			if err != nil {
+				one.id = idOf(raw)
+			}
+			s.waiting = append(s.waiting, one)
 		}
 		s.next = page.Next
 	}
 	return &s.waiting[0], nil
+}
+
+// parseOf parses an event that Stripe was asked for. One of a connected account says so in a delivery, but
+// not where it was asked for as that account.
+func parseOf(raw json.RawMessage, account string) (*webhooks.Event, error) {
+	ev, err := webhooks.ParseEvent(raw)
+	if err != nil || account == "" || ev.Account != "" {
+		return ev, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, err
+	}
+	if fields["account"], err = json.Marshal(account); err != nil {
+		return nil, err
+	}
+	if raw, err = json.Marshal(fields); err != nil {
+		return nil, err
+	}
+	return webhooks.ParseEvent(raw)
+}
+
+func idOf(raw json.RawMessage) string {
+	var object struct {
+		ID string `json:"id"`
+	}
+	_ = json.Unmarshal(raw, &object)
+	return object.ID
 }
 
 // sources are several lists, read as one.
@@ -146,41 +179,53 @@ func fits(pattern, eventType string) bool {
 	return pattern == eventType
 }
 
-// sendsThinOnly is true if the account delivers thin events and no snapshot events. An endpoint or a
-// destination that the key may not see counts as none.
+// sendsThinOnly is true if the account delivers thin events and no snapshot events. An endpoint that is
+// disabled counts: it will be mended. Where the key may not see what there is, it is false.
 func (o *Operator) sendsThinOnly(ctx context.Context) (bool, error) {
-	snapshots, err := o.any(ctx, stripeapi.Request{Path: "/v1/webhook_endpoints"}, func(object json.RawMessage) bool {
-		var endpoint struct {
-			Status string `json:"status"`
-		}
-		return json.Unmarshal(object, &endpoint) == nil && endpoint.Status != "disabled"
-	})
-	if err != nil || snapshots {
-		return false, err
+	endpoints, err := o.all(ctx, stripeapi.Request{Path: "/v1/webhook_endpoints", Values: url.Values{"limit": {"1"}}})
+	if len(endpoints) > 0 || err != nil && !stripeapi.IsMissing(err) {
+		return false, unlessRefused(err)
 	}
-	return o.any(ctx, stripeapi.Request{Path: "/v2/core/event_destinations", Version: thinVersion}, func(object json.RawMessage) bool {
+	destinations, err := o.all(ctx, stripeapi.Request{Path: "/v2/core/event_destinations", Version: thinVersion})
+	thin := false
+	for _, raw := range destinations {
 		var destination struct {
-			Status  string `json:"status"`
-			Payload string `json:"event_payload"`
+			Payload string   `json:"event_payload"`
+			Types   []string `json:"enabled_events"`
 		}
-		return json.Unmarshal(object, &destination) == nil && destination.Status != "disabled" && destination.Payload == "thin"
-	})
+		_ = json.Unmarshal(raw, &destination)
+		if destination.Payload == "snapshot" {
+			return false, nil
+		}
+		aboutV1 := func(eventType string) bool { return eventType == "*" || strings.HasPrefix(eventType, "v1.") }
+		thin = thin || destination.Payload == "thin" && slices.ContainsFunc(destination.Types, aboutV1)
+	}
+	return thin && err == nil, unlessRefused(err)
 }
 
-// any is true if a list has an object that fits. What the key may not see, or the API does not know, has none.
-func (o *Operator) any(ctx context.Context, request stripeapi.Request, fits func(json.RawMessage) bool) (bool, error) {
+// unlessRefused drops the error of what the key may not see, or the API does not know.
+func unlessRefused(err error) error {
+	switch stripeapi.Status(err) {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusBadRequest:
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list what Stripe delivers to: %w", stripeapi.Explain(err))
+	}
+	return nil
+}
+
+// all reads a list whole, but for one that is asked for a single object.
+func (o *Operator) all(ctx context.Context, request stripeapi.Request) (list []json.RawMessage, err error) {
 	for next := &request; next != nil; {
 		page, err := o.api.Page(ctx, *next)
-		switch status := stripeapi.Status(err); {
-		case status >= http.StatusBadRequest && status < http.StatusInternalServerError && status != http.StatusTooManyRequests && status != http.StatusUnauthorized:
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("list what Stripe delivers to: %w", stripeapi.Explain(err))
+		if err != nil {
+			return nil, err
 		}
-		if slices.ContainsFunc(page.Data, fits) {
-			return true, nil
+		list = append(list, page.Data...)
+		if next = page.Next; request.Values.Get("limit") == "1" {
+			break
 		}
-		next = page.Next
 	}
-	return false, nil
+	return list, nil
 }
