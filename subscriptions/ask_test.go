@@ -333,6 +333,7 @@ func TestHowStripeIsAsked(t *testing.T) {
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBeforeBasil)
 	w := newWorld(t, account, true, "")
+	w.api.Connect("acct_7", account)
 	e := account.Events[0]
 	w.failed[e.ID] = true
 	connected := strings.Replace(string(e.Body), `"api_version"`, `"account": "acct_7", "api_version"`, 1)
