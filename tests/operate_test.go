@@ -168,6 +168,13 @@ func TestReconcileCommand(t *testing.T) {
 		t.Errorf("it is %s", sum)
 	}
 	keys(t, ran[0], "event_id", "outcome", "event_type")
+	bad := st.account.Subscriptions[7].ID() // one that fails for good
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `DELETE FROM stripe_webhook_events`)
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `DELETE FROM subscriptions WHERE id = '`+bad+`'`)
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (id <> '`+bad+`')`)
+	st.expect(t, 1, "reconcile --since 72h --here", "160 listed, 160 missing, 158 applied, 2 failed", "violates check constraint")
+	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
+	st.expect(t, 0, "replay --all-failed --here", "processed")
 	st.expect(t, 0, "reconcile --since 72h --here", fmt.Sprintf("%d listed, 0 missing, 0 applied, 0 failed", all-80)) // the invoices have no handler
 	st.expect(t, 0, "verify", "80 checked, 0 drifted, 0 fixed")
 }
@@ -197,6 +204,9 @@ func TestVerifyCommand(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 6)
 	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions not as Stripe has them")
+	st.api.Fail(stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/subscriptions", Pass: 1},
+		stripesim.Fault{Hang: true, Path: "/v1/subscriptions"})
+	st.expect(t, 1, "verify --api-timeout 1s", "6 checked, 6 drifted, 0 fixed", "asked again")
 	st.expect(t, 2, "verify --fix", "--here")
 	st.expect(t, 2, "verify --fix --to URL", "unknown flag: --to")
 	st.expect(t, 0, "verify --fix --here --no-hooks", "6 checked, 6 drifted, 6 fixed")
@@ -295,4 +305,20 @@ func TestInterrupted(t *testing.T) {
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("it ends with %v: %s", err, stderr.String())
 	}
+}
+
+// Without payloads a failure still tells why, and replay asks Stripe for the event.
+func TestDropPayloads(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 1, "--drop-payloads")
+	pool := pgtest.Connect(t, st.databaseURL)
+	pgtest.Exec(t, pool, `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (status <> 'incomplete')`)
+	st.server.expect(t, st.account.Events[0].Body, 500, "")
+	failures := lines(t, st.expect(t, 0, "failures --json"))
+	if len(failures) != 1 || failures[0]["payload"] != nil {
+		t.Errorf("the failures are %v", failures)
+	}
+	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
+	st.expect(t, 0, "events "+st.account.Events[0].ID, "payload", "not stored")
+	st.expect(t, 0, "replay --all-failed --to URL", "processed")
 }

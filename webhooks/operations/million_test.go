@@ -154,6 +154,18 @@ func TestAMillionEvents(t *testing.T) {
 	if len(failures) != 1 || failures[0].EventID != "evt_failing" {
 		t.Errorf("the failures are %+v", failures)
 	}
+	ids := make([]string, 100) // as reconcile looks up a page, half of it missing
+	for i := range ids {
+		ids[i] = events[i].EventID
+		if i%2 == 0 {
+			ids[i] += "x"
+		}
+	}
+	outcomes, err := db.New().StripeWebhookEventOutcomes(ctx, pool, ids)
+	expect("a page of Stripe's list", 100, err, "Index Scan "+byID)
+	if len(outcomes) != 50 {
+		t.Errorf("of a page %d are known, want 50", len(outcomes))
+	}
 	expectPrune(t, pool, o, func(err error) {
 		t.Helper()
 		expect("a batch of prune", 10_000, err, "Index Scan "+byTime, byID)
