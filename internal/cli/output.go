@@ -98,7 +98,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 	if width > 0 {
 		narrow(columns, widths, width)
 	}
-	colours := width > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	colours := isTerminal(o.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	title := make([]Cell, len(columns))
 	for i, c := range columns {
 		title[i] = Cell{c.Title, Faint}

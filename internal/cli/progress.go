@@ -18,6 +18,7 @@ const barWidth = 24
 type Progress struct {
 	out   io.Writer // nil: no terminal
 	drawn time.Time
+	shown bool
 }
 
 // NewProgress is the progress of a command.
@@ -33,7 +34,7 @@ func (p *Progress) Show(share float64, format string, args ...any) {
 	if p.out == nil || time.Since(p.drawn) < redraw {
 		return
 	}
-	p.drawn = time.Now()
+	p.drawn, p.shown = time.Now(), true
 	bar := ""
 	if share >= 0 {
 		full := int(min(share, 1) * barWidth)
@@ -48,8 +49,8 @@ func (p *Progress) Show(share float64, format string, args ...any) {
 
 // Clear takes the line away, before anything else is written.
 func (p *Progress) Clear() {
-	if p.out != nil && !p.drawn.IsZero() {
+	if p.shown {
 		fmt.Fprintf(p.out, "\r\x1b[K")
-		p.drawn = time.Time{}
+		p.shown = false
 	}
 }
