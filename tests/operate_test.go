@@ -126,7 +126,9 @@ func TestFailuresAndReplay(t *testing.T) {
 	}
 
 	st.expect(t, 2, "replay "+events[0].ID, "--to URL", "--here")
-	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "still failing, 1 of 1: "+events[0].ID)
+	st.expect(t, 1, "replay --here --mode live "+events[0].ID, "nothing handles it", "not applied, 1 of 1")
+	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // nobody need be asked
+	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "not applied, 1 of 1: "+events[0].ID)
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
 	st.expect(t, 0, "replay --all-failed --to URL", events[0].ID+"  processed")
 	again := lines(t, st.expect(t, 0, "replay --json --here "+events[0].ID+" "+events[6].ID))
@@ -321,4 +323,19 @@ func TestDropPayloads(t *testing.T) {
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
 	st.expect(t, 0, "events "+st.account.Events[0].ID, "payload", "not stored")
 	st.expect(t, 0, "replay --all-failed --to URL", "processed")
+}
+
+// On a database that lacks a migration the commands say which.
+func TestCommandsWithoutMigration(t *testing.T) {
+	t.Parallel()
+	env := environ("DATABASE_URL=" + pgtest.NewEmptyURL(t))
+	for _, command := range []string{"events", "failures", "prune --older-than 90d", "replay --here evt_1"} {
+		r := run(t, env, "", strings.Fields(command)...)
+		if all := r.stdout + r.stderr; r.code != 1 || !strings.Contains(all, "20261123000001_create_stripe_webhook_events") && !strings.Contains(all, "does not exist") {
+			t.Errorf("%s: %s", command, r)
+		}
+	}
+	if r := run(t, env, "", "events"); !strings.Contains(r.stderr, "run 'stripeonce migrate'") || strings.Contains(r.stdout, "rows") {
+		t.Errorf("events: %s", r)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -82,6 +83,7 @@ func List(config *Config) []*cobra.Command {
 	}
 	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.endpoint(), t.prune()}
 	for _, cmd := range list {
+		cmd.SilenceUsage = true
 		if t.Elsewhere == nil {
 			cmd.Example = hostExamples.Replace(cmd.Example)
 		}
@@ -146,7 +148,14 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	if host.Close != nil {
 		defer host.Close()
 	}
-	return explain(do(host))
+	err = do(host)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "42703") { // undefined table, undefined column
+		if lacks := host.Receiver.Ready(ctx); lacks != nil {
+			return fmt.Errorf("%w (or search_path does not lead to the tables)", lacks)
+		}
+	}
+	return explain(err)
 }
 
 // explain makes refusals and missing settings wrong use.

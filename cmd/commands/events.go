@@ -39,7 +39,7 @@ took effect and what came of it, and each attempt that failed.`,
 		switch filter.Outcome = webhooks.Outcome(outcome); filter.Outcome {
 		case "", webhooks.OutcomeProcessed, webhooks.OutcomeStale, webhooks.OutcomeIgnored:
 		default:
-			return cli.Usage("--outcome %q: use processed, stale or ignored", outcome)
+			return cli.Usage("--outcome %q: use processed, stale or ignored; what fails is in 'failures'", outcome)
 		}
 		if filter.Limit < 1 {
 			return cli.Usage("--limit must be at least 1")
@@ -50,23 +50,37 @@ took effect and what came of it, and each attempt that failed.`,
 		return t.work(cmd.Context(), func(host *Host) error {
 			o := operations.New(host.Pool, nil)
 			if len(args) == 1 {
-				story, err := o.Story(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				return printStory(out.Of(cmd), args[0], story)
+				return showStory(cmd, o, out.Of(cmd), args[0])
 			}
-			events, err := o.Events(cmd.Context(), filter)
-			if err != nil {
-				return err
-			}
-			return printEvents(out.Of(cmd), events, filter.Limit)
+			return listEvents(cmd, o, out.Of(cmd), filter)
 		})
 	}
 	return cmd
 }
 
-func printEvents(out *cli.Output, events []operations.Event, limit int) error {
+func showStory(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
+	story, err := o.Story(cmd.Context(), id)
+	if err != nil {
+		return err
+	}
+	return printStory(out, id, story)
+}
+
+func listEvents(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.EventFilter) error {
+	events, err := o.Events(cmd.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if err := printEvents(out, events); err != nil {
+		return err
+	}
+	if n := len(events); n == filter.Limit && !cmd.Flags().Changed("limit") {
+		out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(events[n-1].EventID))
+	}
+	return nil
+}
+
+func printEvents(out *cli.Output, events []operations.Event) error {
 	if out.JSON {
 		for i := range events {
 			if err := out.Line(&events[i]); err != nil {
@@ -90,9 +104,6 @@ func printEvents(out *cli.Output, events []operations.Event, limit int) error {
 	out.Table([]cli.Column{
 		{Title: "TOOK EFFECT"}, {Title: "AGO"}, {Title: "OUTCOME"}, {Title: "TYPE", Least: 16}, {Title: "OBJECT", Least: 12}, {Title: "EVENT"},
 	}, rows)
-	if len(events) == limit {
-		out.Hintf("older ones: --before %s\n", cli.OneLine(events[limit-1].EventID))
-	}
 	return nil
 }
 
@@ -143,7 +154,11 @@ func printStory(out *cli.Output, id string, story *operations.Story) error {
 		line("outcome", "failed; it has not taken effect")
 	case e.Outcome == webhooks.OutcomeIgnored:
 		line("seen", when(e.ProcessedAt))
-		line("outcome", "ignored; it takes effect if it comes again and is handled by then")
+		if story.Failing() {
+			line("outcome", "ignored, and failing: it has not taken effect")
+		} else {
+			line("outcome", "ignored; it takes effect if it comes again and is handled by then")
+		}
 	default:
 		took := when(e.ProcessedAt)
 		if created != nil {

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,13 +34,19 @@ no longer listed; 'events EVENT' still tells of its failed attempts.`,
 			if err != nil {
 				return err
 			}
-			return printFailures(out.Of(cmd), failures, filter.Limit)
+			if err := printFailures(out.Of(cmd), failures); err != nil {
+				return err
+			}
+			if n := len(failures); n == filter.Limit && !cmd.Flags().Changed("limit") {
+				out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(failures[n-1].EventID))
+			}
+			return nil
 		})
 	}
 	return cmd
 }
 
-func printFailures(out *cli.Output, failures []operations.Failure, limit int) error {
+func printFailures(out *cli.Output, failures []operations.Failure) error {
 	if out.JSON {
 		for i := range failures {
 			if err := out.Line(&failures[i]); err != nil {
@@ -57,14 +64,12 @@ func printFailures(out *cli.Output, failures []operations.Failure, limit int) er
 		f := &failures[i]
 		rows[i] = []cli.Cell{
 			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: strconv.Itoa(int(f.Attempts))},
-			{Text: cli.Time(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt) + " ago"}, {Text: cli.OneLine(f.LastError), Colour: cli.Red},
+			{Text: cli.Ago(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt)},
+			{Text: cli.OneLine(strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")), Colour: cli.Red},
 		}
 	}
 	out.Table([]cli.Column{
-		{Title: "EVENT"}, {Title: "TYPE", Least: 16}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 20},
+		{Title: "EVENT"}, {Title: "TYPE", Least: 12}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 24, Tail: true},
 	}, rows)
-	if len(failures) == limit {
-		out.Hintf("older ones: --before %s\n", cli.OneLine(failures[limit-1].EventID))
-	}
 	return nil
 }

@@ -48,6 +48,9 @@ ledger has forgotten would take effect twice.`,
 			if errors.Is(err, operations.ErrRefused) {
 				return fmt.Errorf("%w (--force does it all the same)", err)
 			}
+			if err != nil && pruned.Deleted == 0 {
+				return err
+			}
 			if out.Of(cmd).JSON {
 				if lineErr := out.Line(pruned); err == nil {
 					err = lineErr

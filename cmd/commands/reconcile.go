@@ -62,6 +62,7 @@ in no list but their own: --account.`,
 		if t.Elsewhere != nil && s.to == "" && !s.here && !options.DryRun {
 			return errWhere(true)
 		}
+		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
 			o, err := t.operator(host, &s, !options.DryRun)
 			if err != nil {

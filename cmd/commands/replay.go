@@ -57,6 +57,7 @@ event still fails, and names each.`,
 		if t.Elsewhere != nil && s.to == "" && !s.here {
 			return errWhere(true)
 		}
+		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
 			o, err := t.operator(host, &s, true)
 			if err != nil {
@@ -121,7 +122,7 @@ func (r *replayed) end() error {
 		r.out.Printf("Nothing fails.\n")
 	}
 	if len(r.failed) > 0 {
-		return fmt.Errorf("still failing, %d of %d: %s", len(r.failed), r.count, strings.Join(r.failed, ", "))
+		return fmt.Errorf("not applied, %d of %d: %s", len(r.failed), r.count, strings.Join(r.failed, ", "))
 	}
 	return r.err
 }

@@ -45,6 +45,10 @@ left as it is.`,
 		if fix && t.Elsewhere != nil && !s.here {
 			return errWhere(false)
 		}
+		if config.NoHooks && !fix {
+			return cli.Usage("--no-hooks needs --fix: without it nothing is stored anyway")
+		}
+		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
 			if host.APIKey == "" {
 				return operations.ErrNoAPIKey

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -51,6 +53,9 @@ func Execute(ctx context.Context, root *cobra.Command) int {
 	}
 	return ExitFailed
 }
+
+// IgnoreBrokenPipe lets a command that writes to a database go on when nobody reads its output any more.
+func IgnoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
 
 // Strict makes wrong flags of a command, and of those below it, wrong use, and names the flag that was meant.
 func Strict(cmd *cobra.Command) {

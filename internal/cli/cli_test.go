@@ -67,6 +67,9 @@ func TestTable(t *testing.T) {
 	if got := cut("größer als", 5); got != "größ…" || utf8.RuneCountInString(got) != 5 {
 		t.Errorf("cut it is %s", got)
 	}
+	if got := cutTail("größer als", 5); got != "… als" {
+		t.Errorf("with its end kept it is %s", got)
+	}
 	var out strings.Builder
 	cmd := &cobra.Command{}
 	cmd.SetOut(&out)

@@ -50,12 +50,8 @@ func (o *Output) Printf(format string, args ...any) {
 	}
 }
 
-// Hintf writes to standard error what only a person at a terminal needs.
-func (o *Output) Hintf(format string, args ...any) {
-	if isTerminal(o.out) && !o.JSON {
-		fmt.Fprintf(o.err, format, args...)
-	}
-}
+// Hintf writes to standard error what is no part of the output.
+func (o *Output) Hintf(format string, args ...any) { fmt.Fprintf(o.err, format, args...) }
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
@@ -82,6 +78,8 @@ type Column struct {
 	// Least is how narrow the column may become where the terminal is: it is cut, with an ellipsis. 0: it
 	// is never cut.
 	Least int
+	// Tail keeps the end of a text that is cut, and not its beginning.
+	Tail bool
 }
 
 // Table writes aligned rows. On a terminal it keeps to the width and uses colours, unless NO_COLOR is set
@@ -107,6 +105,9 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 		var line strings.Builder
 		for i, cell := range row {
 			text := cut(cell.Text, widths[i])
+			if columns[i].Tail {
+				text = cutTail(cell.Text, widths[i])
+			}
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
 			if colours && cell.Colour != "" {
 				text = "\x1b[" + cell.Colour + "m" + text + "\x1b[0m"
@@ -150,6 +151,14 @@ func cut(text string, width int) string {
 		return text
 	}
 	return string([]rune(text)[:width-1]) + "…"
+}
+
+func cutTail(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	return "…" + string(runes[len(runes)-width+1:])
 }
 
 // Time is a time as people read it, in the local zone.

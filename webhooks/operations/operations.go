@@ -23,7 +23,7 @@ var (
 	// ErrRefused is wrapped by refusals: nothing was done.
 	ErrRefused = errors.New("refused")
 	// ErrNoAPIKey is wrapped where Stripe would have to be asked.
-	ErrNoAPIKey = errors.New("there is no API key: set Config.APIKey (STRIPE_API_KEY)")
+	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
 	// ErrNoApplier is wrapped where an event would have to be applied.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )

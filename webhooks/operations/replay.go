@@ -43,11 +43,29 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 	case err != nil:
 		return webhooks.Result{}, err
 	}
+	if story.Event != nil && story.Event.Outcome != webhooks.OutcomeIgnored {
+		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
+	}
 	ev, err := o.again(ctx, id, account, story)
 	if err != nil {
 		return webhooks.Result{}, err
 	}
-	return o.apply(ctx, ev)
+	result, err := o.apply(ctx, ev)
+	if err == nil && story.Failing() {
+		err = o.applied(ctx, id)
+	}
+	return result, err
+}
+
+var errNotHandled = errors.New("nothing handles it where it was applied, or it is of the mode that is ignored there: it still fails")
+
+// applied makes sure that an event that was failing is in effect now, and was not merely ignored.
+func (o *Operator) applied(ctx context.Context, id string) error {
+	story, err := o.Story(ctx, id)
+	if err == nil && story.Failing() {
+		return errNotHandled
+	}
+	return err
 }
 
 // again gets an event that is to be applied again.
