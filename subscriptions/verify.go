@@ -22,8 +22,8 @@ import (
 
 // The defaults of VerifyConfig.
 const (
-	DefaultVerifyTimeout  = 30 * time.Second
-	DefaultVerifyAttempts = 8
+	DefaultVerifyTimeout  = stripeapi.PatientTimeout
+	DefaultVerifyAttempts = stripeapi.PatientAttempts
 )
 
 // verifyVersion is the API version that Verify asks in: the first that gives each item its own period.
@@ -99,10 +99,7 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 		v.config.APITimeout = DefaultVerifyTimeout
 	}
 	v.api = stripeapi.New(stripeapi.Config{
-		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
-		Waiting: func(reason error, pause time.Duration) {
-			v.config.Logger.Warn("Stripe's API is asked again", "in", pause, "reason", stripeapi.Explain(reason))
-		},
+		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts, Logger: v.config.Logger,
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode

@@ -99,14 +99,16 @@ func (h *Handlers) add(handler handler) {
 func (h *Handlers) match(eventType string) []handler {
 	var fit []handler
 	for _, handler := range h.list {
-		if matches(handler.pattern, eventType) {
+		if TypeMatches(handler.pattern, eventType) {
 			fit = append(fit, handler)
 		}
 	}
 	return fit
 }
 
-func matches(pattern, eventType string) bool {
+// TypeMatches is true if a registered type fits an event's: the same, "*", or one that ends in ".*" and has
+// the event's begin. A pattern also fits a narrower pattern.
+func TypeMatches(pattern, eventType string) bool {
 	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
 		return strings.HasPrefix(eventType, prefix)
 	}

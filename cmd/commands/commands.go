@@ -171,32 +171,33 @@ func explain(err error) error {
 	return err
 }
 
-// operator makes the Operator of a command. applies says that it makes events take effect.
+// operator makes the Operator of a command. applies says that it makes events take effect, where checkWhere
+// has found that it may.
 func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Operator, error) {
 	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, Logger: t.Logger}
 	switch {
 	case t.Elsewhere == nil || s.here:
 		config.Applier = host.Receiver
-	case !applies:
-	case s.to != "":
+	case applies:
 		secrets, err := t.Elsewhere.Secrets()
 		if err != nil {
 			return nil, err
 		}
 		config.Applier = operations.NewRemote(s.to, secrets[0])
-	default:
-		return nil, errWhere(true)
 	}
 	return operations.New(host.Pool, config), nil
 }
 
-// checkWhere refuses both at once, and what is no URL, before anything is opened.
-func (s *settings) checkWhere() error {
-	if s.to != "" && s.here {
+// checkWhere refuses neither where something is applied, both at once, and what is no URL, before anything
+// is opened.
+func (t *tree) checkWhere(s *settings, applies bool) error {
+	switch {
+	case s.to != "" && s.here:
 		return cli.Usage("--to and --here exclude one another")
-	}
-	if s.to != "" {
+	case s.to != "":
 		return cli.HTTPURL("--to", s.to)
+	case t.Elsewhere != nil && applies && !s.here:
+		return errWhere(true)
 	}
 	return nil
 }

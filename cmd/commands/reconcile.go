@@ -56,11 +56,8 @@ in no list but their own: --account.`,
 		default:
 			return cli.Usage("--kind %q: use auto, snapshot or thin", kind)
 		}
-		if err := s.checkWhere(); err != nil {
+		if err := t.checkWhere(&s, !options.DryRun); err != nil {
 			return err
-		}
-		if t.Elsewhere != nil && s.to == "" && !s.here && !options.DryRun {
-			return errWhere(true)
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {

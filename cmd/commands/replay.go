@@ -51,11 +51,8 @@ event still fails, and names each.`,
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
-		if err := s.checkWhere(); err != nil {
+		if err := t.checkWhere(&s, true); err != nil {
 			return err
-		}
-		if t.Elsewhere != nil && s.to == "" && !s.here {
-			return errWhere(true)
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -26,6 +27,12 @@ const (
 	longestRetryAfter = 10 * time.Minute
 )
 
+// What is asked neither on the path of a delivery nor for one may take its time.
+const (
+	PatientTimeout  = 30 * time.Second
+	PatientAttempts = 8
+)
+
 // Config configures a Client.
 type Config struct {
 	Key  string
@@ -35,8 +42,8 @@ type Config struct {
 	// Attempts is how often a request is tried that is answered 429 or 5xx or not at all. stripe-go does
 	// not try again after a 429, and sleeps without heeding the context. 0 and 1: once.
 	Attempts int
-	// Waiting, if set, is told before each pause why and for how long.
-	Waiting func(reason error, pause time.Duration)
+	// Logger is told before each pause why and for how long. Nil: nobody is.
+	Logger *slog.Logger
 }
 
 // Client is one key's way to the API. Create it with New.
@@ -90,8 +97,8 @@ func (c *Client) Do(ctx context.Context, req Request) (*Answer, error) {
 			return answer, err
 		}
 		pause := pauseAfter(err, try)
-		if c.config.Waiting != nil {
-			c.config.Waiting(err, pause)
+		if c.config.Logger != nil {
+			c.config.Logger.WarnContext(ctx, "Stripe's API is asked again", "in", pause, "reason", Explain(err))
 		}
 		select {
 		case <-time.After(pause):

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/pook/stripeonce/internal/stripeapi"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // eventTypes are the types that stripe-go v79 knows, one a line: an endpoint takes no patterns but "*".
@@ -88,7 +89,7 @@ func compareTypes(handled, enabled []string) (missing, superfluous []string) {
 		}
 	}
 	for _, one := range enabled {
-		if !slices.ContainsFunc(handled, func(pattern string) bool { return fits(pattern, one) }) {
+		if !slices.ContainsFunc(handled, func(pattern string) bool { return webhooks.TypeMatches(pattern, one) }) {
 			superfluous = append(superfluous, one)
 		}
 	}
@@ -109,7 +110,7 @@ func Expand(types []string) []string {
 	}
 	for known := range strings.Lines(eventTypes) {
 		known = strings.TrimSpace(known)
-		if slices.ContainsFunc(types, func(pattern string) bool { return fits(pattern, known) }) {
+		if slices.ContainsFunc(types, func(pattern string) bool { return webhooks.TypeMatches(pattern, known) }) {
 			list = append(list, known)
 		}
 	}

@@ -30,10 +30,10 @@ var (
 
 const (
 	// DefaultAPITimeout bounds one request to Stripe's API.
-	DefaultAPITimeout = 30 * time.Second
+	DefaultAPITimeout = stripeapi.PatientTimeout
 	// DefaultAPIAttempts is how often one request is tried while Stripe answers 429 or 5xx, or not at all.
 	// The waiting between doubles from half a second to half a minute, unless Stripe says how long.
-	DefaultAPIAttempts = 8
+	DefaultAPIAttempts = stripeapi.PatientAttempts
 )
 
 // Config configures an Operator. The zero value can look at the ledger and prune it.
@@ -74,10 +74,7 @@ func New(pool *pgxpool.Pool, config *Config) *Operator {
 		o.config.Logger = slog.Default()
 	}
 	o.api = stripeapi.New(stripeapi.Config{
-		Key: o.config.APIKey, Base: o.config.APIBase, Timeout: o.config.APITimeout, Attempts: DefaultAPIAttempts,
-		Waiting: func(reason error, pause time.Duration) {
-			o.config.Logger.Warn("Stripe's API is asked again", "in", pause, "reason", stripeapi.Explain(reason))
-		},
+		Key: o.config.APIKey, Base: o.config.APIBase, Timeout: o.config.APITimeout, Attempts: DefaultAPIAttempts, Logger: o.config.Logger,
 	})
 	return o
 }

@@ -155,7 +155,7 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 // among them it returns none: everything is listed.
 func widest(types []string) (exact, wild []string) {
 	covered := func(one string) bool {
-		return slices.ContainsFunc(types, func(other string) bool { return other != one && fits(other, one) })
+		return slices.ContainsFunc(types, func(other string) bool { return other != one && webhooks.TypeMatches(other, one) })
 	}
 	for _, one := range types {
 		switch {
@@ -169,14 +169,6 @@ func widest(types []string) (exact, wild []string) {
 		}
 	}
 	return exact, wild
-}
-
-// fits is true if a pattern has a type, or all that another pattern has.
-func fits(pattern, eventType string) bool {
-	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
-		return strings.HasPrefix(eventType, prefix)
-	}
-	return pattern == eventType
 }
 
 // sendsThinOnly is true if the account delivers thin events and no snapshot events. An endpoint that is
