@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v79/webhook"
@@ -38,8 +37,9 @@ const (
 // Config configures a Receiver. Every zero field but Secrets has a sane default.
 type Config struct {
 	// Secrets are the signing secrets (whsec_…) of which any may have signed a delivery: several while
-	// one is rolled, or for several endpoints. Required; empty ones are refused, since a signature made
-	// with the empty secret is anybody's.
+	// one is rolled, the newest first, or for several endpoints. An entry may have a label,
+	// "label=whsec_…", by which Stats tell what it last verified. Required; empty ones are refused, since a
+	// signature made with the empty secret is anybody's, and so are placeholders.
 	Secrets []string
 	// Tolerance is how old a signature's timestamp may be. 0: stripe-go's 5 minutes.
 	Tolerance time.Duration
@@ -82,17 +82,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// SplitSecrets splits the value of an environment variable that holds several secrets, separated by
-// commas, such as STRIPE_WEBHOOK_SECRET while a secret is rolled. White space around each is dropped;
-// an empty entry is kept, for New to refuse.
-func SplitSecrets(value string) []string {
-	secrets := strings.Split(value, ",")
-	for i := range secrets {
-		secrets[i] = strings.TrimSpace(secrets[i])
-	}
-	return secrets
-}
-
 func (c *Config) withDefaults() *Config {
 	config := Config{}
 	if c != nil {
@@ -126,15 +115,8 @@ func (c *Config) validate() error {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("webhooks.Config."+format, args...))
 	}
-	if len(c.Secrets) == 0 {
-		wrong("Secrets is empty: give it the signing secret (whsec_…) that Stripe shows for the endpoint")
-	}
-	for i, secret := range c.Secrets {
-		if strings.TrimSpace(secret) == "" {
-			wrong("Secrets[%d] is empty: anybody could sign with it", i)
-		} else if secret != strings.TrimSpace(secret) {
-			wrong("Secrets[%d] begins or ends with white space", i)
-		}
+	if err := CheckSecrets(c.Secrets); err != nil {
+		wrong("Secrets: %w", err)
 	}
 	for name, negative := range map[string]bool{
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,

@@ -30,6 +30,7 @@ type Receiver struct {
 	queries  *db.Queries
 	handlers *Handlers
 	config   *Config
+	secrets  []*secret
 	gate     *gate
 	stats    *recorder
 	stripe   *stripeapi.Client
@@ -55,6 +56,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		queries:  db.New(),
 		handlers: h,
 		config:   config,
+		secrets:  newSecrets(config.Secrets),
 		gate:     newGate(config.MaxInFlight),
 		stats:    newRecorder(),
 		// Once, and not for long: Stripe's delivery is what is tried again.

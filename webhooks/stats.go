@@ -41,6 +41,8 @@ type Stats struct {
 	Deliveries map[string]Durations
 	// InFlight is how many deliveries and calls of Apply are under way.
 	InFlight int
+	// Secrets has an entry for each signing secret, in the order of Config.Secrets.
+	Secrets []SecretStats
 	// Pool is pgxpool's own account of its connections.
 	Pool *pgxpool.Stat
 }
@@ -48,6 +50,9 @@ type Stats struct {
 // Stats returns the receiver's figures.
 func (r *Receiver) Stats() Stats {
 	stats := Stats{Deliveries: map[string]Durations{}, InFlight: r.gate.count(), Pool: r.pool.Stat()}
+	for _, s := range r.secrets {
+		stats.Secrets = append(stats.Secrets, s.stats())
+	}
 	for label, h := range r.stats.byLabel {
 		stats.Deliveries[label] = h.read()
 	}

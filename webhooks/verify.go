@@ -3,6 +3,7 @@ package webhooks
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/stripe/stripe-go/v79/webhook"
 )
@@ -11,12 +12,20 @@ import (
 // See https://docs.stripe.com/webhooks#verify-official-libraries.
 const SignatureHeader = "Stripe-Signature"
 
+// MaxSignatureBytes is how long a Stripe-Signature header may be, which bounds the work of checking it.
+// Stripe puts one signature of 68 bytes into it for each secret that is in force.
+const MaxSignatureBytes = 4096
+
 // verify accepts a body that any of the secrets signed. The check itself, in constant time, is
 // stripe-go's; the event's API version plays no part in it.
 func (r *Receiver) verify(body []byte, header string) error {
+	if len(header) > MaxSignatureBytes {
+		return fmt.Errorf("%w: the %s header is longer than %d bytes", ErrInvalidSignature, SignatureHeader, MaxSignatureBytes)
+	}
 	var err error
-	for _, secret := range r.config.Secrets {
-		if err = webhook.ValidatePayloadWithTolerance(body, header, secret, r.config.Tolerance); err == nil {
+	for _, secret := range r.secrets {
+		if err = webhook.ValidatePayloadWithTolerance(body, header, secret.key, r.config.Tolerance); err == nil {
+			secret.match(time.Now())
 			return nil
 		}
 	}

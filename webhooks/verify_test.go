@@ -84,7 +84,7 @@ func FuzzSignature(f *testing.F) {
 		}
 		want := false
 		for _, secret := range secrets {
-			want = want || webhook.ValidatePayload(body, header, secret) == nil
+			want = len(header) <= webhooks.MaxSignatureBytes && want || webhook.ValidatePayload(body, header, secret) == nil
 		}
 		if got, reply := verdict(receiver, body, header); got != want {
 			t.Errorf("header %q over %q: accepted is %v, stripe-go says %v: %s", header, body, got, want, reply)

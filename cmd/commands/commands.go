@@ -55,8 +55,8 @@ type Config struct {
 
 // Elsewhere says how a program without all functions reaches the receiver that has them.
 type Elsewhere struct {
-	// Secrets returns the signing secrets of that receiver, of which the first signs. For --to.
-	Secrets func() ([]string, error)
+	// Secret returns a signing secret of that receiver. For --to.
+	Secret func() (string, error)
 }
 
 // New returns the command "stripe", with the operator's commands below it. It panics without Config.Open.
@@ -179,11 +179,11 @@ func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Oper
 	case t.Elsewhere == nil || s.here:
 		config.Applier = host.Receiver
 	case applies:
-		secrets, err := t.Elsewhere.Secrets()
+		secret, err := t.Elsewhere.Secret()
 		if err != nil {
 			return nil, err
 		}
-		config.Applier = operations.NewRemote(s.to, secrets[0])
+		config.Applier = operations.NewRemote(s.to, secret)
 	}
 	return operations.New(host.Pool, config), nil
 }

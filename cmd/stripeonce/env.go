@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,6 +16,7 @@ import (
 const (
 	envDatabaseURL = "DATABASE_URL"
 	envSecret      = "STRIPE_WEBHOOK_SECRET"
+	envSecretFile  = "STRIPE_WEBHOOK_SECRET_FILE"
 	envAPIKey      = "STRIPE_API_KEY"
 )
 
@@ -40,18 +40,38 @@ func databaseURL() (string, error) {
 	return value, nil
 }
 
-// secrets reads the signing secrets, several separated by commas.
+// secrets reads the signing secrets, from the environment or from the file that it names.
 func secrets() ([]string, error) {
-	value := os.Getenv(envSecret)
+	value, source := os.Getenv(envSecret), envSecret
+	if file := os.Getenv(envSecretFile); file != "" {
+		if value != "" {
+			return nil, cli.Usage("both %s and %s are set: use one", envSecret, envSecretFile)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, cli.Usage("%s: %w", envSecretFile, err)
+		}
+		value, source = string(text), envSecretFile
+	}
 	if strings.TrimSpace(value) == "" {
-		return nil, cli.Usage("%s is not set: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
-			"'stripe listen'; several, separated by commas, while one is rolled", envSecret)
+		return nil, cli.Usage("%s is not set or empty: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
+			"'stripe listen'; several, separated by commas, while one is rolled", source)
 	}
 	list := webhooks.SplitSecrets(value)
-	if slices.Contains(list, "") {
-		return nil, cli.Usage("%s has an empty entry: anybody could sign with an empty secret", envSecret)
+	if err := webhooks.CheckSecrets(list); err != nil {
+		return nil, cli.Usage("%s: %w", source, err)
 	}
 	return list, nil
+}
+
+// senderSecret is the secret that this program signs with.
+func senderSecret() (string, error) {
+	list, err := secrets()
+	if err != nil {
+		return "", err
+	}
+	_, secret := webhooks.CutLabel(list[0])
+	return secret, nil
 }
 
 // logFlags are the flags of commands that log.

@@ -27,7 +27,8 @@ func newRoot() *cobra.Command {
 		Long: `stripeonce receives Stripe's webhook deliveries and makes each event take effect
 in PostgreSQL exactly once, however often and in whatever order it arrives.
 
-Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET,
+Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET (or
+the file that STRIPE_WEBHOOK_SECRET_FILE names),
 STRIPE_API_KEY.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}

@@ -42,7 +42,7 @@ with 1 if any reply is not a 2xx.`,
 }
 
 func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, stdout io.Writer) error {
-	signing, err := secrets()
+	signing, err := senderSecret()
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, st
 		}
 		bodies = append(bodies, body)
 	}
-	return f.sendAll(ctx, bodies, signing[0], stdout)
+	return f.sendAll(ctx, bodies, signing, stdout)
 }
 
 func readFile(file string, stdin io.Reader) ([]byte, error) {

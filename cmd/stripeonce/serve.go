@@ -45,7 +45,7 @@ func newServe() *cobra.Command {
 		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions.
 Also answers GET /healthz, /readyz and /metrics (Prometheus).
 
-It needs STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY it
+It needs STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or --local. With STRIPE_API_KEY it
 asks Stripe where events cannot settle their order, and takes thin events. It applies no
 migration unless told to: on a database that lacks one it starts, is not ready,
 and answers deliveries 503, which Stripe retries.`,

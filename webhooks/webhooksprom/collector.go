@@ -23,6 +23,9 @@ var (
 	seconds    = desc("delivery_duration_seconds", "From reading a delivery to its answer, by outcome.", "outcome")
 	inFlight   = desc("deliveries_in_flight", "Deliveries under way.")
 
+	secretMatches   = desc("secret_matches_total", "Deliveries that a signing secret verified and none before it, by the secret's label.", "secret")
+	secretLastMatch = desc("secret_last_match_timestamp_seconds", "When a signing secret last verified a delivery; 0: never since the start.", "secret")
+
 	poolMax      = desc("pool_max_connections", "The most connections that the pool opens.")
 	poolAcquired = desc("pool_acquired_connections", "The pool's connections in use.")
 	poolIdle     = desc("pool_idle_connections", "The pool's connections that are idle.")
@@ -35,7 +38,7 @@ var (
 // Describe sends every metric's description.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, inFlight, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, inFlight, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -44,8 +47,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the receiver's figures of now.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.receiver.Stats()
-	gauge := func(d *prometheus.Desc, value float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	counter := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
@@ -57,6 +60,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(deliveries, float64(d.Count), outcome)
 		ch <- prometheus.MustNewConstHistogram(seconds, d.Count, d.Sum.Seconds(), buckets, outcome)
+	}
+	for _, secret := range stats.Secrets {
+		counter(secretMatches, float64(secret.Matched), secret.Label)
+		last := 0.0
+		if !secret.LastMatch.IsZero() {
+			last = float64(secret.LastMatch.UnixNano()) / 1e9
+		}
+		gauge(secretLastMatch, last, secret.Label)
 	}
 	gauge(inFlight, float64(stats.InFlight))
 	gauge(poolMax, float64(stats.Pool.MaxConns()))

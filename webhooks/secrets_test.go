@@ -1,0 +1,95 @@
+package webhooks_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func TestSplitSecrets(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][]string{
+		" whsec_new,whsec_old\n,":  {"whsec_new", "whsec_old", ""},
+		"whsec_1\n":                {"whsec_1"},
+		"whsec_1\r\nb=whsec_2\r\n": {"whsec_1", "b=whsec_2"},
+		"":                         {""},
+		"a,\nb\n\nc":               {"a", "b", "c"},
+	} {
+		if diff := cmp.Diff(want, webhooks.SplitSecrets(value)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", value, diff)
+		}
+	}
+	for entry, want := range map[string][2]string{
+		"new-2026=whsec_1": {"new-2026", "whsec_1"},
+		"whsec_1":          {"", "whsec_1"},
+		"whsec_MfKQ9r8==":  {"", "whsec_MfKQ9r8=="},
+		"other=secret":     {"", "other=secret"},
+	} {
+		if label, secret := webhooks.CutLabel(entry); label != want[0] || secret != want[1] {
+			t.Errorf("%q is taken apart to %q, %q", entry, label, secret)
+		}
+	}
+}
+
+func TestCheckSecrets(t *testing.T) {
+	t.Parallel()
+	const real1, real2 = "whsec_q3Xzc0p1YourPLwRtYxo2Todo9kTg5Ab", "whsec_5f1e0f2c1f4d4c0c8d9f3a8e7b6c5d4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c"
+	for _, c := range []struct {
+		secrets string
+		want    string // "": they are fine
+	}{
+		{real1, ""},
+		{"new=" + real1 + ",old=" + real2, ""},
+		{real1 + ",whsec_test,whsec_of_a_test", ""},
+		{"", "secret 1 is empty"},
+		{real1 + ",", "secret 2 is empty"},
+		{"old=" + real1 + ",old=" + real2, `secret 2 has the label "old", as secret 1 has`},
+		{"2=" + real1 + "," + real2, `secret 2 has the label "2"`},
+		{"a=" + real1 + ",b=" + real1, "secret 2 is the same as secret 1"},
+		{"sk_test_4eC39HqLyjWD", "secret 1 is a secret API key"},
+		{"we_1EkW", "secret 1 is the id of an endpoint"},
+		{"whsec_", "placeholder"}, {"whsec_…", "placeholder"}, {"whsec_...", "placeholder"}, {"whsec_xxxxxxxx", "placeholder"},
+		{"whsec_your_signing_secret", "placeholder"}, {"whsec_replace_me", "placeholder"}, {"changeme", "placeholder"},
+		{"<whsec_secret>", "placeholder"}, {"${STRIPE_WEBHOOK_SECRET}", "placeholder"}, {"new=whsec_***", "placeholder"},
+	} {
+		err := webhooks.CheckSecrets(webhooks.SplitSecrets(c.secrets))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q gives %v, want %q", c.secrets, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "q3Xzc") {
+			t.Errorf("the error shows a secret: %v", err)
+		}
+	}
+}
+
+// Which secret verified a delivery, and when, so that an operator knows when the old one can go.
+func TestSecretThatMatched(t *testing.T) {
+	t.Parallel()
+	host := hooktest.New(t, webhooks.NewHandlers(), func(c *webhooks.Config) {
+		c.Secrets = []string{"new=whsec_n", "old=whsec_o", "whsec_p"}
+	})
+	const body = `{"id":"evt_1","type":"x"}`
+	start := time.Now()
+	for _, secret := range []string{"whsec_o", "whsec_n", "whsec_n", "whsec_other"} {
+		reply, err := host.Sender.Post(t.Context(), []byte(body), sign(body, secret, time.Now()))
+		if err != nil || (reply.Status == http.StatusOK) != (secret != "whsec_other") {
+			t.Errorf("%s: %s, %v", secret, reply, err)
+		}
+	}
+	var got []string
+	for _, s := range host.Receiver.Stats().Secrets {
+		got = append(got, s.Label, string('0'+rune(s.Matched)))
+		if s.Matched > 0 != s.LastMatch.After(start) {
+			t.Errorf("%s matched last at %s", s.Label, s.LastMatch)
+		}
+	}
+	if want := "new 2 old 1 3 0"; strings.Join(got, " ") != want {
+		t.Errorf("the matches are %q, want %q", strings.Join(got, " "), want)
+	}
+}
