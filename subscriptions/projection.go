@@ -111,7 +111,8 @@ func (p *Projection) apply(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (
 		return false, err
 	}
 	if err := p.queries.SubscriptionLock(ctx, tx, incoming.ID); err != nil {
-		return false, fmt.Errorf("lock subscription %s: %w", incoming.ID, err)
+		// Whatever it is, a statement_timeout too, it is not the event's failure.
+		return false, fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, incoming.ID, err)
 	}
 	stored, err := p.load(ctx, tx, incoming.ID)
 	if err != nil {

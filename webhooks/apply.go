@@ -19,6 +19,8 @@ const (
 	// timeoutGrace is how long work that ran out of time has to say so itself. A function that does not
 	// heed its context is then left behind: its event is answered 500, and undone when it returns.
 	timeoutGrace = time.Second
+	// lockMargin is how long before its deadline work stops waiting for a lock.
+	lockMargin = 200 * time.Millisecond
 	// retryPause is the mean pause before the second try; it doubles from try to try.
 	retryPause = 10 * time.Millisecond
 )
@@ -57,11 +59,18 @@ func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	work := r.newWork(ev)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	result, err := r.await(limited, work)
-	if err != nil && ctx.Err() == nil { // to be interrupted is no failure of the event
-		r.noteFailure(ctx, work, err)
+	leads := false
+	done := r.once(limited, work, func() result {
+		leads = true
+		applied, err := r.await(limited, work) // which leaves the gate
+		return result{applied, err, err != nil && ctx.Err() != nil}
+	})
+	if !leads {
+		r.gate.leave()
+	} else if done.err != nil && !done.abandoned { // to be interrupted is no failure of the event
+		r.noteFailure(ctx, work, done.err)
 	}
-	return result, err
+	return done.Result, done.err
 }
 
 // InTx runs fn in a transaction as an event's functions run: under the same limits, tried again after a
@@ -102,7 +111,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 			r.gate.leave()
 			done <- a
 		}()
-		a.outcome, a.err = r.applyWithRetries(ctx, w)
+		a.outcome, a.err = r.applyInTurn(ctx, w)
 	}()
 	select {
 	case a := <-done:
@@ -122,7 +131,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 }
 
 func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, error) {
-	if err := r.ensureMigrated(ctx); err != nil {
+	if err := r.ensureReady(ctx); err != nil {
 		return "", err
 	}
 	for try := 1; ; {
@@ -162,7 +171,7 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		return "", err
 	}
 	defer conn.Release()
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: r.begin(ctx)})
 	if err != nil {
 		return "", classify(ctx, err, conn.Conn().IsClosed())
 	}
@@ -176,10 +185,24 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	}
 	err = classify(ctx, err, conn.Conn().IsClosed())
 	rollback(ctx, tx)
+	if pgCode(err) == codeReadOnlyTransaction {
+		// A demoted primary: the pool is to look for the new one.
+		_ = conn.Conn().Close(ctx)
+	}
 	if errors.Is(err, errDuplicate) {
 		return OutcomeDuplicate, nil
 	}
 	return "", err
+}
+
+// begin is the statement that opens the transaction, with the limit on waiting for locks: LockTimeout, or
+// less if the work's deadline comes first, so that a wait ends with a 503 and not as a failure of the event.
+func (r *Receiver) begin(ctx context.Context) string {
+	limit := r.config.LockTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)-lockMargin)
+	}
+	return fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d", max(limit.Milliseconds(), 1))
 }
 
 func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
@@ -235,7 +258,7 @@ type known struct {
 }
 
 // check looks an event up in the ledger.
-func (r *Receiver) check(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (known, error) {
+func (r *Receiver) check(ctx context.Context, tx db.DBTX, w *work, ev *Event) (known, error) {
 	if ev.ID != w.delivered.ID {
 		return r.checkTwins(ctx, tx, w, ev)
 	}
@@ -247,7 +270,7 @@ func (r *Receiver) check(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (kn
 }
 
 // checkTwins looks up a thin event under its own id and under its snapshot event's.
-func (r *Receiver) checkTwins(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (k known, err error) {
+func (r *Receiver) checkTwins(ctx context.Context, tx db.DBTX, w *work, ev *Event) (k known, err error) {
 	rows, err := r.queries.StripeWebhookEventOutcomes(ctx, tx, []string{ev.ID, w.delivered.ID})
 	for _, row := range rows {
 		k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
@@ -314,8 +337,10 @@ func (r *Receiver) ledgerError(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case pgCode(err) == codeQueryCanceled:
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
 	case isMissingTable(err):
-		r.migrated.Store(r.config.AssumeMigrated)
+		r.ready.Store(false)
 		return notMigrated(err)
 	default:
 		return fmt.Errorf("%s: %w", doing, err)

@@ -24,8 +24,10 @@ const (
 const (
 	DefaultMaxBodyBytes   = 1 << 20
 	DefaultMaxInFlight    = 1000
+	DefaultMaxBufferBytes = 64 << 20
 	DefaultTimeout        = 8 * time.Second
 	DefaultAcquireTimeout = 5 * time.Second
+	DefaultLockTimeout    = 5 * time.Second
 	DefaultCommitTimeout  = 5 * time.Second
 	DefaultMaxAttempts    = 4
 	DefaultAskTimeout     = 3 * time.Second
@@ -45,14 +47,21 @@ type Config struct {
 	Tolerance time.Duration
 	// MaxBodyBytes bounds a delivery's body; a larger one is answered 413. 0: DefaultMaxBodyBytes, 1 MiB.
 	MaxBodyBytes int64
-	// MaxInFlight bounds the deliveries that are worked on or wait for a connection; further ones are
-	// answered 503 at once. 0: DefaultMaxInFlight.
+	// MaxInFlight bounds the deliveries that are worked on or wait: for a connection, for a copy of theirs,
+	// for another event of the same object. Further ones are answered 503 at once. 0: DefaultMaxInFlight.
 	MaxInFlight int
+	// MaxBufferBytes bounds the bytes of all bodies together that are being received or worked on; what
+	// goes beyond is answered 503. 0: DefaultMaxBufferBytes, 64 MiB.
+	MaxBufferBytes int64
 	// Timeout bounds the work on one delivery, from the signature to COMMIT. Then the reply is 500.
 	// 0: DefaultTimeout.
 	Timeout time.Duration
 	// AcquireTimeout bounds the wait for a connection of the pool; then the reply is 503. 0: DefaultAcquireTimeout.
 	AcquireTimeout time.Duration
+	// LockTimeout bounds the wait for other events of the same Stripe object in this process, and each wait for a
+	// lock in PostgreSQL (lock_timeout), such as one that another process holds; then the reply is 503.
+	// 0: DefaultLockTimeout.
+	LockTimeout time.Duration
 	// CommitTimeout bounds the wait for the answer to COMMIT, which Timeout does not interrupt. Then the
 	// socket is closed, without a cancel request, and the reply is 503: PostgreSQL may have committed,
 	// and Stripe's retry finds out. 0: DefaultCommitTimeout.
@@ -91,6 +100,8 @@ func (c *Config) withDefaults() *Config {
 	config.MaxBodyBytes = or(config.MaxBodyBytes, DefaultMaxBodyBytes)
 	config.MaxInFlight = or(config.MaxInFlight, DefaultMaxInFlight)
 	config.Timeout = or(config.Timeout, DefaultTimeout)
+	config.MaxBufferBytes = or(config.MaxBufferBytes, DefaultMaxBufferBytes)
+	config.LockTimeout = or(config.LockTimeout, DefaultLockTimeout)
 	config.AcquireTimeout = or(config.AcquireTimeout, DefaultAcquireTimeout)
 	config.CommitTimeout = or(config.CommitTimeout, DefaultCommitTimeout)
 	config.MaxAttempts = or(config.MaxAttempts, DefaultMaxAttempts)
@@ -121,7 +132,7 @@ func (c *Config) validate() error {
 	for name, negative := range map[string]bool{
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
-		"MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
+		"MaxBufferBytes": c.MaxBufferBytes < 0, "LockTimeout": c.LockTimeout < 0, "MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
 		"AskTimeout": c.AskTimeout < 0,
 	} {
 		if negative {

@@ -18,7 +18,9 @@ import (
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	start := time.Now()
 	var ev *Event
-	body, err := r.read(w, req)
+	source := &metered{from: http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes), into: r.buffer}
+	defer source.giveBack()
+	body, err := r.read(w, req, source)
 	if err == nil {
 		err = r.verify(body, req.Header.Get(SignatureHeader))
 	}
@@ -37,7 +39,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // read returns the body of a POST.
-func (r *Receiver) read(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Reader) ([]byte, error) {
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, errMethod
@@ -46,11 +48,14 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request) ([]byte, error
 	if req.ContentLength > r.config.MaxBodyBytes {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes))
+	body, err := io.ReadAll(source)
 	var maxBytes *http.MaxBytesError
 	switch {
 	case errors.As(err, &maxBytes):
 		return nil, tooLarge
+	case errors.Is(err, ErrUnavailable):
+		w.Header().Set("Connection", "close") // the rest of it is not read
+		return nil, err
 	case err != nil:
 		return nil, invalid("the body could not be read")
 	}
@@ -102,7 +107,8 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 		attrs = append(attrs, slog.String("error", safeError(err)))
 	}
 	var panicked *PanicError
-	if errors.As(err, &panicked) {
+	var copied *copyError
+	if errors.As(err, &panicked) && !errors.As(err, &copied) {
 		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
 	r.config.Logger.LogAttrs(ctx, level, "stripe delivery", attrs...)

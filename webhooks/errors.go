@@ -22,6 +22,13 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrNotMigrated is wrapped, together with ErrUnavailable, while the database lacks a migration.
 	ErrNotMigrated = errors.New("the database is not migrated")
+	// ErrReadOnly is wrapped, together with ErrUnavailable, by Ready while the database cannot be written to,
+	// such as a standby. With several hosts in the pool's URL, target_session_attrs=read-write finds the primary.
+	ErrReadOnly = errors.New("the database is read-only")
+	// ErrPooler is wrapped, together with ErrUnavailable, where a pooler in transaction mode stands before
+	// the database and the pool uses prepared statements.
+	ErrPooler = errors.New("a pooler that shares connections is before PostgreSQL, and prepared statements fail there: " +
+		"add default_query_exec_mode=exec to the database's URL")
 	// ErrShutdown is wrapped, together with ErrUnavailable, after Shutdown.
 	ErrShutdown = errors.New("the receiver is shutting down")
 	// ErrTimeout is wrapped when an event was not done within Config.Timeout. Reply: 500.
@@ -66,13 +73,19 @@ const (
 	codeUndefinedColumn      = "42703"
 	codeUndefinedTable       = "42P01"
 	codeReadOnlyTransaction  = "25006"
+	codeNoSuchPrepared       = "26000"
+	codePreparedTwice        = "42P05"
+	codeIdleInTransaction    = "25P03"
+	codeQueryCanceled        = "57014"
 	codeSerializationFailure = "40001"
 	codeDeadlock             = "40P01"
+	codeLockNotAvailable     = "55P03"
 )
 
 // unavailableClasses are the first letters of codes that mean the server or the way to it, not the
-// statement: connection exceptions, too few resources, operator intervention, system errors.
-var unavailableClasses = []string{"08", "53", "57P", "58", codeReadOnlyTransaction}
+// statement: connection exceptions, too few resources, operator intervention, system errors, and locks
+// that were not to be had in time.
+var unavailableClasses = []string{"08", "53", "57P", "58", codeReadOnlyTransaction, codeLockNotAvailable}
 
 func pgCode(err error) string {
 	var pgErr *pgconn.PgError
@@ -108,6 +121,11 @@ func classify(ctx context.Context, err error, closed bool) error {
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	case pgCode(err) == codeIdleInTransaction:
+		// The server gave up waiting for a function that is slow elsewhere.
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	case pgCode(err) == codeNoSuchPrepared || pgCode(err) == codePreparedTwice:
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrPooler, err)
 	case closed:
 		return fmt.Errorf("%w: the connection to PostgreSQL was lost: %w", ErrUnavailable, err)
 	}

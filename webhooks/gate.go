@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"sync/atomic"
 )
 
-var errTooMany = errors.New("too many deliveries are in flight")
+var (
+	errTooMany   = errors.New("too many deliveries are in flight")
+	errTooLittle = fmt.Errorf("%w: the bodies under way take up too much memory", ErrUnavailable)
+)
 
 // gate counts the deliveries under way, bounds them, and lets Shutdown wait for them.
 type gate struct {
@@ -70,3 +75,27 @@ func (g *gate) count() int {
 	defer g.mu.Unlock()
 	return g.inside
 }
+
+// buffer counts the bytes of all bodies under way.
+type buffer struct {
+	used atomic.Int64
+	max  int64
+}
+
+// metered reads a body, and fails when there is no room for more of it.
+type metered struct {
+	from  io.Reader
+	into  *buffer
+	taken int64
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.from.Read(p)
+	m.taken += int64(n)
+	if m.into.used.Add(int64(n)) > m.into.max {
+		return n, errTooLittle
+	}
+	return n, err
+}
+
+func (m *metered) giveBack() { m.into.used.Add(-m.taken) }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
@@ -29,13 +30,22 @@ func barrier(n int) func() {
 	}
 }
 
-// outcomes delivers copies of one event at the same instant.
-func outcomes(t *testing.T, host *hooktest.Host, body []byte, copies int) map[webhooks.Outcome]int {
+// replicas are as many processes on one database as far as the receivers know: each queues for itself.
+func replicas(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers, n int) []*hooktest.Host {
+	hosts := make([]*hooktest.Host, n)
+	for i := range hosts {
+		hosts[i] = hooktest.On(t, pool, h, nil)
+	}
+	return hosts
+}
+
+// outcomes delivers copies of one event at the same instant, to one host after the other.
+func outcomes(t *testing.T, hosts []*hooktest.Host, body []byte, copies int) map[webhooks.Outcome]int {
 	t.Helper()
 	replies := make([]delivery.Reply, copies)
 	var wg sync.WaitGroup
 	for i := range replies {
-		wg.Go(func() { replies[i] = host.Send(t, body) })
+		wg.Go(func() { replies[i] = hosts[i%len(hosts)].Send(t, body) })
 	}
 	wg.Wait()
 	count := map[webhooks.Outcome]int{}
@@ -61,7 +71,7 @@ func TestLosersOfTheRaceAreRolledBack(t *testing.T) {
 		return err
 	})
 	host := newCounter(t, h, nil)
-	got := outcomes(t, host, testEvent, copies)
+	got := outcomes(t, replicas(t, host.Pool, h, copies), testEvent, copies)
 	if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
 		t.Errorf("the outcomes are %v", got)
 	}
@@ -78,7 +88,7 @@ func TestFiftyCopiesAtOnce(t *testing.T) {
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return nil }), nil)
 	for round := range rounds {
 		body := hooktest.Event("evt_"+string(rune('a'+round)), "test.event", 1, `{}`)
-		if got := outcomes(t, host, body, copies); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+		if got := outcomes(t, []*hooktest.Host{host}, body, copies); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
 			t.Fatalf("round %d: the outcomes are %v", round, got)
 		}
 		expectCounter(t, host, round+1)
@@ -100,14 +110,14 @@ func TestIgnoredIsProvisional(t *testing.T) {
 		return err
 	})
 	pgtest.Exec(t, before.Pool, `CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)`)
-	after := hooktest.On(t, before.Pool, h, nil)
+	after := replicas(t, before.Pool, h, copies)
 	if got := outcomes(t, after, testEvent, copies); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
 		t.Errorf("the outcomes are %v", got)
 	}
-	expectCounter(t, after, 1)
-	after.Expect(t, testEvent, 200, webhooks.OutcomeDuplicate)
+	expectCounter(t, after[0], 1)
+	after[0].Expect(t, testEvent, 200, webhooks.OutcomeDuplicate)
 	before.Expect(t, testEvent, 200, webhooks.OutcomeDuplicate)
-	if got := pgtest.Scan[string](t, after.Pool, `SELECT string_agg(outcome, ' ') FROM stripe_webhook_events`); got != "processed" {
+	if got := pgtest.Scan[string](t, before.Pool, `SELECT string_agg(outcome, ' ') FROM stripe_webhook_events`); got != "processed" {
 		t.Errorf("the ledger says %q", got)
 	}
 }

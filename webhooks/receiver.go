@@ -32,9 +32,15 @@ type Receiver struct {
 	config   *Config
 	secrets  []*secret
 	gate     *gate
+	buffer   *buffer
+	copies   *copies
+	turns    *turns
 	stats    *recorder
 	stripe   *stripeapi.Client
-	migrated atomic.Bool
+
+	ready    atomic.Bool   // the database has once been found ready
+	pooled   atomic.Bool   // the way to it has been looked at
+	checking chan struct{} // holds one while somebody looks
 }
 
 // New makes a Receiver whose events take effect through pool's connections. It freezes h. It does not
@@ -51,19 +57,21 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		return nil, errors.New("webhooks.New: the handlers are nil: use webhooks.NewHandlers()")
 	}
 	h.frozen = true
-	r := &Receiver{
+	return &Receiver{
 		pool:     pool,
 		queries:  db.New(),
 		handlers: h,
 		config:   config,
 		secrets:  newSecrets(config.Secrets),
 		gate:     newGate(config.MaxInFlight),
+		buffer:   &buffer{max: config.MaxBufferBytes},
+		copies:   newCopies(),
+		turns:    newTurns(),
 		stats:    newRecorder(),
 		// Once, and not for long: Stripe's delivery is what is tried again.
-		stripe: stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
-	}
-	r.migrated.Store(config.AssumeMigrated)
-	return r, nil
+		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
+		checking: make(chan struct{}, 1),
+	}, nil
 }
 
 // Types lists the types that functions are registered for, as Handlers.Types does.
@@ -73,39 +81,74 @@ func (r *Receiver) Types() []string { return r.handlers.Types() }
 // that takes effect, and if it is thin there is an API key to fetch its object with.
 func (r *Receiver) Handles(ev *Event) bool { return len(r.newWork(ev).handlers) > 0 }
 
-// Ready returns nil if deliveries can take effect: the database answers, has every migration, and the
-// receiver is not shutting down. Otherwise the error says what is amiss and wraps ErrUnavailable.
+// Ready returns nil if deliveries can take effect: the database answers, can be written to, has every
+// migration, and is not behind a pooler that does not go together with the pool's settings; and the receiver
+// is not shutting down. Otherwise the error says what is amiss and wraps ErrUnavailable.
 func (r *Receiver) Ready(ctx context.Context) error {
 	if r.gate.isClosed() {
 		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
 	}
-	if r.config.AssumeMigrated {
-		if err := r.pool.Ping(ctx); err != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		return nil
-	}
-	return r.checkMigrated(ctx)
+	return r.checkReady(ctx)
 }
 
-// ensureMigrated asks the database only until it has once been found migrated.
-func (r *Receiver) ensureMigrated(ctx context.Context) error {
-	if r.migrated.Load() {
+// ensureReady asks the database only until it has once been found ready. One asks, the others wait for it.
+func (r *Receiver) ensureReady(ctx context.Context) error {
+	if r.ready.Load() {
 		return nil
 	}
-	return r.checkMigrated(ctx)
+	select {
+	case r.checking <- struct{}{}:
+		defer func() { <-r.checking }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: whether the database is ready is not known yet", ErrUnavailable)
+	}
+	if r.ready.Load() {
+		return nil
+	}
+	return r.checkReady(ctx)
+}
+
+func (r *Receiver) checkReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	defer cancel()
+	if err := r.checkPooler(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if !r.config.AssumeMigrated {
+		if err := r.checkMigrated(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.checkWritable(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	r.ready.Store(true)
+	return nil
+}
+
+// checkWritable gives up a connection to a server that cannot be written to, so that the pool looks for
+// another.
+func (r *Receiver) checkWritable(ctx context.Context) error {
+	conn, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	readOnly, err := r.queries.ServerIsReadOnly(ctx, conn)
+	if err == nil && readOnly {
+		_ = conn.Conn().Close(ctx)
+		return ErrReadOnly
+	}
+	return err
 }
 
 func (r *Receiver) checkMigrated(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
-	defer cancel()
 	applied, err := r.queries.MigrationList(ctx, r.pool)
 	if err != nil && !isMissingTable(err) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	missing := missingMigrations(applied)
-	r.migrated.Store(len(missing) == 0)
-	if len(missing) > 0 {
+	if missing := missingMigrations(applied); len(missing) > 0 {
+		r.ready.Store(false)
 		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": run 'stripeonce migrate' or 'dbmate up'"))
 	}
 	return nil

@@ -103,7 +103,7 @@ var otherKeys = map[string]string{
 }
 
 // placeholder is what examples put where a secret goes. Stripe's own are letters and digits after whsec_.
-var placeholder = regexp.MustCompile(`(?i)^(whsec_)?(x+|\*+|\.+|…|_*|your[_-].*|change[_-]?me|replace[_-]?(me|this|with.*)?|placeholder|todo)$|…|\.\.\.|[<>{}$]`)
+var placeholder = regexp.MustCompile(`(?i)^(whsec_)?(x{3,}|\*+|\.+|…|_*|your[_-].*|change[_-]?me|replace[_-]?(me|this|with.*)?|placeholder|todo)$|…|\.\.\.|[<>{}$]`)
 
 func wrongWithSecret(key string) string {
 	switch {

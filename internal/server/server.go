@@ -87,8 +87,10 @@ func (s *Server) ready(c echo.Context) error {
 
 // reason says why the receiver is not ready. What the driver says of hosts and users is for the log.
 func reason(err error) string {
-	if errors.Is(err, webhooks.ErrNotMigrated) || errors.Is(err, webhooks.ErrShutdown) {
-		return err.Error()
+	for _, plain := range []error{webhooks.ErrNotMigrated, webhooks.ErrShutdown, webhooks.ErrReadOnly, webhooks.ErrPooler} {
+		if errors.Is(err, plain) {
+			return err.Error()
+		}
 	}
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {

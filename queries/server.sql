@@ -1,0 +1,12 @@
+-- name: ServerIsReadOnly :one
+-- True on a standby, and where default_transaction_read_only is on.
+SELECT (current_setting('transaction_read_only') = 'on')::boolean;
+
+-- name: ServerBackend :one
+-- The process that serves this connection. It is not the one that PostgreSQL named at the connection's
+-- start if a pooler stands between.
+SELECT pg_backend_pid()::integer;
+
+-- name: ServerHasPrepared :one
+-- True if a prepared statement goes by the name that the client gave it.
+SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = @name::text);

@@ -1,0 +1,239 @@
+package webhooks_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// gated is a function that says when it has begun and waits to be let go on; then it returns what it is given.
+type gated struct {
+	begun chan string
+	goOn  chan error
+}
+
+func newGated() *gated { return &gated{make(chan string, 100), make(chan error)} }
+
+func (g *gated) handlers() *webhooks.Handlers {
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *anyObject) error {
+		g.begun <- ev.ID
+		if err := <-g.goOn; err != nil {
+			return err
+		}
+		return exec(addOne)(ctx, tx)
+	})
+	return h
+}
+
+// send delivers bodies at the same instant, and returns the replies when all are there.
+func send(t *testing.T, host *hooktest.Host, bodies ...[]byte) (replies func() []delivery.Reply) {
+	t.Helper()
+	all := make([]delivery.Reply, len(bodies))
+	var wg sync.WaitGroup
+	for i, body := range bodies {
+		wg.Go(func() { all[i] = host.Send(t, body) })
+	}
+	return func() []delivery.Reply {
+		wg.Wait()
+		return all
+	}
+}
+
+func awaitInFlight(t *testing.T, host *hooktest.Host, n int) {
+	t.Helper()
+	for host.Receiver.Stats().InFlight != n {
+		if t.Context().Err() != nil {
+			t.Fatal("they never came")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Copies of an event that is being applied wait for it without a connection, and take its outcome.
+func TestCopiesWaitWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	const copies = 40
+	for _, failure := range []error{nil, errOfATest} {
+		g := newGated()
+		host := newCounter(t, g.handlers(), nil)
+		isReady(t, host)
+		bodies := make([][]byte, copies)
+		for i := range bodies {
+			bodies[i] = testEvent
+		}
+		replies := send(t, host, bodies...)
+		<-g.begun
+		awaitInFlight(t, host, copies)
+		if n := host.Pool.Stat().AcquiredConns(); n != 1 {
+			t.Errorf("%d copies hold %d connections", copies, n)
+		}
+		g.goOn <- failure
+		count := map[string]int{}
+		for _, reply := range replies() {
+			count[fmt.Sprint(reply.Status, " ", reply.Outcome())]++
+		}
+		want := map[string]int{"200 processed": 1, "200 duplicate": copies - 1}
+		if failure != nil {
+			want = map[string]int{"500 ": copies}
+		}
+		if fmt.Sprint(count) != fmt.Sprint(want) {
+			t.Errorf("the replies are %v, want %v", count, want)
+		}
+		if failure == nil {
+			expectCounter(t, host, 1)
+		} else if n := pgtest.Scan[int](t, host.Pool, `SELECT attempts FROM stripe_webhook_failures`); n != 1 {
+			t.Errorf("one application counts as %d attempts", n)
+		}
+	}
+}
+
+var errOfATest = fmt.Errorf("this function fails on purpose")
+
+// Events about one object are applied one after the other, in the order in which they came; those that
+// wait hold no connection, and what the ledger knows does not wait.
+func TestEventsOfOneObjectQueue(t *testing.T) {
+	t.Parallel()
+	g := newGated()
+	host := newCounter(t, g.handlers(), nil)
+	body := func(id string) []byte { return hooktest.Event(id, "test.event", 1, `{"id":"obj_1"}`) }
+	known := send(t, host, body("evt_known"))
+	<-g.begun
+	g.goOn <- nil
+	known()
+	first := send(t, host, body("evt_1"))
+	<-g.begun
+	others := send(t, host, body("evt_2"), body("evt_3"), body("evt_4"))
+	awaitInFlight(t, host, 4)
+	host.Expect(t, body("evt_known"), 200, webhooks.OutcomeDuplicate)
+	for host.Pool.Stat().AcquiredConns() != 1 { // the others have looked into the ledger
+		time.Sleep(time.Millisecond)
+	}
+	elsewhere := send(t, host, hooktest.Event("evt_elsewhere", "test.event", 1, `{"id":"obj_2"}`))
+	if id := <-g.begun; id != "evt_elsewhere" {
+		t.Errorf("%s did not wait for its turn", id)
+	}
+	for range 2 {
+		g.goOn <- nil
+	}
+	for range 3 {
+		<-g.begun
+		g.goOn <- nil
+	}
+	for _, reply := range append(append(first(), others()...), elsewhere()...) {
+		if reply.Outcome() != webhooks.OutcomeProcessed {
+			t.Errorf("the reply is %s", reply)
+		}
+	}
+	expectCounter(t, host, 6)
+}
+
+// The wait for other events of an object has a limit, in the process and in PostgreSQL; then it is nobody's
+// failure.
+func TestWaitsAreBounded(t *testing.T) {
+	t.Parallel()
+	g := newGated()
+	here := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
+	there := hooktest.On(t, here.Pool, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
+	first := send(t, here, testEvent)
+	<-g.begun
+	here.Expect(t, hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`), 503, "")
+	// In the other process the copy does all its work and then waits for the index.
+	copied := send(t, there, testEvent)
+	<-g.begun
+	pgtest.Exec(t, here.Pool, `UPDATE counter SET n = 0`)
+	g.goOn <- nil
+	select {
+	case g.goOn <- nil:
+	case <-time.After(patienceOfATest):
+		t.Fatal("the second never began")
+	}
+	statuses := []int{first()[0].Status, copied()[0].Status}
+	if statuses[0] != 200 && statuses[1] != 200 {
+		t.Errorf("the statuses are %d", statuses)
+	}
+	if n := here.Count(t, "stripe_webhook_failures"); n != 0 {
+		t.Errorf("there are %d failures", n)
+	}
+}
+
+const patienceOfATest = time.Minute
+
+// A lock that another process holds is waited for within LockTimeout, then the reply is an honest 503.
+func TestLockOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return nil }), func(c *webhooks.Config) {
+		c.LockTimeout = 50 * time.Millisecond
+	})
+	tx, err := host.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE counter`); err != nil {
+		t.Fatal(err)
+	}
+	reply := host.Send(t, testEvent)
+	if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" {
+		t.Errorf("the reply is %s", reply)
+	}
+	if n := host.Count(t, "stripe_webhook_failures"); n != 0 {
+		t.Error("the wait counts as a failure of the event")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+}
+
+// A database that has become read-only is not ready, and its connections are given up, so that the pool
+// can find the new primary.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return nil }), nil)
+	isReady(t, host)
+	admin := pgtest.Connect(t, host.DatabaseURL)
+	setReadOnly := func(value string) {
+		pgtest.Exec(t, admin, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = `+value+`', current_database()); END $$`)
+	}
+	setReadOnly("on")
+	host.Pool.Reset()
+	host.Expect(t, testEvent, 503, "")
+	if err := host.Receiver.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("ready: %v", err)
+	}
+	setReadOnly("off")
+	// Each connection that is found to be read-only is replaced.
+	for tries := 0; host.Send(t, testEvent).Status != http.StatusOK; tries++ {
+		if tries == 8 {
+			t.Fatal("the pool keeps its read-only connections")
+		}
+	}
+	if err := host.Receiver.Ready(t.Context()); err != nil {
+		t.Errorf("ready: %v", err)
+	}
+	expectCounter(t, host, 1)
+}
+
+// Bodies that together are larger than the limit are refused for now, not for good.
+func TestBodiesTakeBoundedMemory(t *testing.T) {
+	t.Parallel()
+	host := hooktest.New(t, webhooks.NewHandlers(), func(c *webhooks.Config) { c.MaxBufferBytes = 1000 })
+	large := hooktest.Event("evt_large", "test.event", 1, `{"id":"`+strings.Repeat("x", 2000)+`"}`)
+	host.Expect(t, large, 503, "")
+	for range 3 {
+		host.Expect(t, testEvent[:0:0], 400, "")
+	}
+	host.Expect(t, testEvent, 200, webhooks.OutcomeIgnored)
+}
