@@ -197,3 +197,25 @@ func TestNoSecretInTheProcessList(t *testing.T) {
 		t.Errorf("the process list shows %s", out)
 	}
 }
+
+// While it drains it is not ready, so that whatever is in front looks elsewhere, and takes what still comes.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)), "--drain", "5s")
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if status, body := s.get(t, "/readyz"); status == 503 && strings.Contains(body, "shutting down") {
+			break
+		}
+	}
+	reply, err := s.sender.Send(t.Context(), subscriptionEvent("evt_1", 1700000000, "active"))
+	if err != nil || reply.Status != 200 {
+		t.Errorf("the reply is %s, %v", reply, err)
+	}
+	<-s.ended
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it ends with %d:\n%s", code, s.text())
+	}
+}

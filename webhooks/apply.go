@@ -144,7 +144,8 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 				return "", err
 			}
 		case isMissingTable(err) && !r.config.AssumeMigrated:
-			return "", errors.Join(r.checkMigrated(ctx), err)
+			r.ready.Store(false)
+			return "", errors.Join(r.ensureReady(ctx), err)
 		case !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try):
 			return outcome, err
 		default:
@@ -181,6 +182,7 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		err = commit(conn.Conn(), r.config.CommitTimeout)
 	}
 	if err == nil {
+		r.lastCommit.Store(time.Now().UnixNano())
 		return outcome, nil
 	}
 	err = classify(ctx, err, conn.Conn().IsClosed())
@@ -206,7 +208,11 @@ func (r *Receiver) begin(ctx context.Context) string {
 }
 
 func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	return r.acquireWithin(ctx, r.config.AcquireTimeout)
+}
+
+func (r *Receiver) acquireWithin(ctx context.Context, limit time.Duration) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {

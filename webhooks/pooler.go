@@ -12,14 +12,14 @@ import (
 // pool_mode=transaction. A statement that pgx has prepared on one is then not there on the next, unless the
 // pooler keeps track of them (PgBouncer from 1.21 on, with max_prepared_statements). It looks once.
 // See https://www.pgbouncer.org/features.html.
-func (r *Receiver) checkPooler(ctx context.Context) error {
+func (r *Receiver) checkPooler(ctx context.Context, conn *pgxpool.Conn) error {
 	config := r.pool.Config()
 	mode := config.ConnConfig.DefaultQueryExecMode
 	prepares := mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeDescribeExec
 	if r.pooled.Load() || !prepares {
 		return nil
 	}
-	wrong, err := r.findPooler(ctx, config.MaxConns)
+	wrong, err := r.findPooler(ctx, conn, config.MaxConns)
 	if err == nil && wrong {
 		return ErrPooler
 	}
@@ -27,12 +27,7 @@ func (r *Receiver) checkPooler(ctx context.Context) error {
 	return err
 }
 
-func (r *Receiver) findPooler(ctx context.Context, connections int32) (wrong bool, err error) {
-	first, err := r.pool.Acquire(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer first.Release()
+func (r *Receiver) findPooler(ctx context.Context, first *pgxpool.Conn, connections int32) (wrong bool, err error) {
 	serves, err := r.queries.ServerBackend(ctx, unprepared{first})
 	if err != nil || uint32(serves) == first.Conn().PgConn().PID() {
 		return false, err

@@ -13,15 +13,12 @@ package webhooks
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/stripeapi"
-	"github.com/pook/stripeonce/schema"
 )
 
 // Receiver receives deliveries. It is an http.Handler and safe for concurrent use. Create it with New.
@@ -41,6 +38,8 @@ type Receiver struct {
 	ready    atomic.Bool   // the database has once been found ready
 	pooled   atomic.Bool   // the way to it has been looked at
 	checking chan struct{} // holds one while somebody looks
+
+	lastCommit atomic.Int64 // when an event last took effect, in nanoseconds since 1970
 }
 
 // New makes a Receiver whose events take effect through pool's connections. It freezes h. It does not
@@ -80,97 +79,6 @@ func (r *Receiver) Types() []string { return r.handlers.Types() }
 // Handles is true if the event would run a function: one is registered for its type, it is of the mode
 // that takes effect, and if it is thin there is an API key to fetch its object with.
 func (r *Receiver) Handles(ev *Event) bool { return len(r.newWork(ev).handlers) > 0 }
-
-// Ready returns nil if deliveries can take effect: the database answers, can be written to, has every
-// migration, and is not behind a pooler that does not go together with the pool's settings; and the receiver
-// is not shutting down. Otherwise the error says what is amiss and wraps ErrUnavailable.
-func (r *Receiver) Ready(ctx context.Context) error {
-	if r.gate.isClosed() {
-		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
-	}
-	return r.checkReady(ctx)
-}
-
-// ensureReady asks the database only until it has once been found ready. One asks, the others wait for it.
-func (r *Receiver) ensureReady(ctx context.Context) error {
-	if r.ready.Load() {
-		return nil
-	}
-	select {
-	case r.checking <- struct{}{}:
-		defer func() { <-r.checking }()
-	case <-ctx.Done():
-		return fmt.Errorf("%w: whether the database is ready is not known yet", ErrUnavailable)
-	}
-	if r.ready.Load() {
-		return nil
-	}
-	return r.checkReady(ctx)
-}
-
-func (r *Receiver) checkReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
-	defer cancel()
-	if err := r.checkPooler(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if !r.config.AssumeMigrated {
-		if err := r.checkMigrated(ctx); err != nil {
-			return err
-		}
-	}
-	if err := r.checkWritable(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	r.ready.Store(true)
-	return nil
-}
-
-// checkWritable gives up a connection to a server that cannot be written to, so that the pool looks for
-// another.
-func (r *Receiver) checkWritable(ctx context.Context) error {
-	conn, err := r.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	readOnly, err := r.queries.ServerIsReadOnly(ctx, conn)
-	if err == nil && readOnly {
-		_ = conn.Conn().Close(ctx)
-		return ErrReadOnly
-	}
-	return err
-}
-
-func (r *Receiver) checkMigrated(ctx context.Context) error {
-	applied, err := r.queries.MigrationList(ctx, r.pool)
-	if err != nil && !isMissingTable(err) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if missing := missingMigrations(applied); len(missing) > 0 {
-		r.ready.Store(false)
-		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": run 'stripeonce migrate' or 'dbmate up'"))
-	}
-	return nil
-}
-
-func notMigrated(cause error) error {
-	return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrNotMigrated, cause)
-}
-
-func missingMigrations(applied []string) []string {
-	has := map[string]bool{}
-	for _, version := range applied {
-		has[version] = true
-	}
-	var missing []string
-	for _, m := range schema.Migrations() {
-		if !has[m.Version] {
-			missing = append(missing, m.Name)
-		}
-	}
-	return missing
-}
 
 // Shutdown refuses further deliveries with 503 and waits until those under way are done, or ctx ends.
 func (r *Receiver) Shutdown(ctx context.Context) error { return r.gate.close(ctx) }

@@ -33,6 +33,7 @@ type serveFlags struct {
 	local          bool
 	dataDir        string
 	migrate        bool
+	drain          cli.Duration
 	reconcileEvery cli.Duration
 	accounts       []string
 }
@@ -64,6 +65,7 @@ and answers deliveries 503, which Stripe retries.`,
 	cmd.Flags().BoolVar(&f.local, "local", false, "run a private PostgreSQL instead of using DATABASE_URL; implies --migrate")
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
+	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, be not ready but take deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: these connected `accounts`, too")
 	return cmd
@@ -163,7 +165,9 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		}, logger)
 		defer stop()
 	}
-	return server.New(receiver, logger, collectors...).Serve(ctx, listener)
+	s := server.New(receiver, logger, collectors...)
+	s.Drain = time.Duration(f.drain)
+	return s.Serve(ctx, listener)
 }
 
 // inBackground runs fn until ctx ends or stop is called, which waits for it.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -143,5 +144,33 @@ func TestNamesTheField(t *testing.T) {
 	}
 	if len(findings) != 4 {
 		t.Errorf("the findings are\n%s", text.String())
+	}
+}
+
+// An event that was acknowledged without effect, an effect that happened twice, a row without an effect and
+// an effect without a row are each found, by their own check.
+func TestAcknowledged(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	pgtest.Exec(t, pool, judge.EffectsTable)
+	pgtest.Exec(t, pool, `INSERT INTO effects VALUES ('evt_fine'), ('evt_twice'), ('evt_twice'), ('evt_without_row'), ('evt_unanswered')`)
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) SELECT id, 'x', 'processed', false
+		FROM unnest(ARRAY['evt_fine', 'evt_twice', 'evt_without_effect', 'evt_unanswered']) AS id`)
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('evt_ignored', 'x', 'ignored', false)`)
+	findings, err := judge.Acknowledged(t.Context(), pool, []string{"evt_fine", "evt_twice", "evt_lost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range findings {
+		got[f.Check] += f.What[strings.LastIndex(f.What, " ")+1:] + " "
+	}
+	want := map[string]string{
+		judge.CheckAcknowledged: "evt_lost evt_twice ",
+		judge.CheckAtMostOnce:   "evt_twice ",
+		judge.CheckOneToOne:     "evt_without_effect evt_without_row ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the findings (-want +got):\n%s", diff)
 	}
 }

@@ -34,10 +34,15 @@ type Config struct {
 	Disposable bool
 	// Settings are further settings of the server, such as {"max_connections": "200"}.
 	Settings map[string]string
+	// StandbyOf makes a fresh cluster a streaming standby of a running one, under the application_name "standby".
+	StandbyOf *Cluster
 }
 
 // Cluster is a running PostgreSQL.
 type Cluster struct {
+	config    Config
+	owner     *owner
+	bin       string // the folder of PostgreSQL's programs
 	dir       string // the cluster's root: data, socket and log
 	socket    string
 	temporary bool
@@ -54,33 +59,37 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: config.Dir, temporary: config.Dir == "", exited: make(chan struct{})}
-	if err := c.makeFolders(owner); err != nil {
+	c := &Cluster{config: config, owner: owner, dir: config.Dir, temporary: config.Dir == ""}
+	if err := c.makeFolders(); err != nil {
 		return nil, err
 	}
-	if err := c.start(ctx, config, owner); err != nil {
+	if err := c.start(ctx); err != nil {
 		c.remove()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, config Config, owner *owner) error {
+func (c *Cluster) start(ctx context.Context) error {
 	major, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
 	fresh := errors.Is(err, os.ErrNotExist)
 	if err != nil && !fresh {
 		return err
 	}
-	bin, err := FindBinaries(strings.TrimSpace(string(major)))
-	if err != nil {
+	if c.bin, err = FindBinaries(strings.TrimSpace(string(major))); err != nil {
 		return err
 	}
 	if fresh {
-		if err := c.initdb(ctx, bin, owner); err != nil {
+		if err := c.make(ctx); err != nil {
 			return err
 		}
 	}
-	if err := c.run(bin, config, owner); err != nil {
+	return c.Restart(ctx)
+}
+
+// Restart runs the server of a cluster that was ended with Kill, or has ended by itself.
+func (c *Cluster) Restart(ctx context.Context) error {
+	if err := c.run(); err != nil {
 		return err
 	}
 	if err := c.awaitReady(ctx); err != nil {
@@ -94,7 +103,7 @@ func (c *Cluster) logFile() string { return filepath.Join(c.dir, "postgresql.log
 
 // makeFolders makes the cluster's root, owned by the server's user. The socket goes there too, unless
 // its path would be longer than the 107 bytes that a unix socket's may have.
-func (c *Cluster) makeFolders(owner *owner) error {
+func (c *Cluster) makeFolders() error {
 	var err error
 	if c.temporary {
 		// Not os.TempDir: a long TMPDIR would make the socket's path too long.
@@ -111,10 +120,10 @@ func (c *Cluster) makeFolders(owner *owner) error {
 	if err := os.Mkdir(c.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if err := owner.take(c.dir); err != nil {
+	if err := c.owner.take(c.dir); err != nil {
 		return err
 	}
-	if err := owner.canReach(c.dir); err != nil {
+	if err := c.owner.canReach(c.dir); err != nil {
 		return err
 	}
 	c.socket = c.dir
@@ -122,30 +131,35 @@ func (c *Cluster) makeFolders(owner *owner) error {
 		if c.socket, err = os.MkdirTemp("/tmp", "stripeonce-pg-"); err != nil {
 			return err
 		}
-		return owner.take(c.socket)
+		return c.owner.take(c.socket)
 	}
 	return nil
 }
 
-// initdb makes the cluster under another name first, so that one cut short is not taken for whole.
-func (c *Cluster) initdb(ctx context.Context, bin string, owner *owner) error {
+// make makes the cluster under another name first, so that one cut short is not taken for whole.
+func (c *Cluster) make(ctx context.Context) error {
 	unfinished := c.data() + ".unfinished"
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+unfinished, "--username="+superuser,
-		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	owner.apply(cmd)
+	args := []string{"initdb", "--pgdata=" + unfinished, "--username=" + superuser,
+		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"}
+	if primary := c.config.StandbyOf; primary != nil {
+		args = []string{"pg_basebackup", "--pgdata=" + unfinished, "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+			"--dbname=host=" + primary.socket + " user=" + superuser + " application_name=standby"}
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, args[0]), args[1:]...)
+	c.owner.apply(cmd)
 	cmd.Dir = c.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("%s: %w\n%s", args[0], err, bytes.TrimSpace(out))
 	}
 	return os.Rename(unfinished, c.data())
 }
 
-func (c *Cluster) run(bin string, config Config, owner *owner) error {
+func (c *Cluster) run() error {
 	args := []string{"-D", c.data()}
-	for name, value := range settings(config, c.socket) {
+	for name, value := range settings(c.config, c.socket) {
 		args = append(args, "-c", name+"="+value)
 	}
 	if pid, running := c.runningServer(); running {
@@ -156,18 +170,20 @@ func (c *Cluster) run(bin string, config Config, owner *owner) error {
 		return err
 	}
 	defer log.Close()
-	c.server = exec.Command(filepath.Join(bin, "postgres"), args...)
+	c.server = exec.Command(filepath.Join(c.bin, "postgres"), args...)
 	c.server.Stdout, c.server.Stderr = log, log
 	c.server.Dir = c.dir
-	owner.apply(c.server)
+	c.owner.apply(c.server)
 	if err := c.server.Start(); err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}
+	server, exited := c.server, make(chan struct{})
+	c.exited = exited
 	go func() {
-		_ = c.server.Wait()
-		close(c.exited)
+		_ = server.Wait()
+		close(exited)
 	}()
-	c.watcher, err = watch(c, owner)
+	c.watcher, err = watch(c, c.owner)
 	if err != nil {
 		return errors.Join(err, c.Stop())
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,7 +39,12 @@ const StopTimeout = 20 * time.Second
 
 // Server serves one receiver. Create it with New.
 type Server struct {
+	// Drain is how long, once told to stop, it goes on taking deliveries while /readyz says that it stops:
+	// the time that whatever is in front needs to notice. 0: none.
+	Drain time.Duration
+
 	receiver *webhooks.Receiver
+	draining atomic.Bool
 	logger   *slog.Logger
 	http     *http.Server
 }
@@ -61,6 +67,7 @@ func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Col
 func (s *Server) routes(more []prometheus.Collector) http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = answerError
+	e.Use(s.closeWhileDraining)
 	s.receiver.Mount(e, WebhookPath)
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
@@ -74,7 +81,21 @@ func (s *Server) routes(more []prometheus.Collector) http.Handler {
 	return e
 }
 
+// closeWhileDraining has clients come back by another connection, which then leads elsewhere. To close idle
+// connections instead would cut those on which a request is just on its way.
+func (s *Server) closeWhileDraining(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.draining.Load() {
+			c.Response().Header().Set("Connection", "close")
+		}
+		return next(c)
+	}
+}
+
 func (s *Server) ready(c echo.Context) error {
+	if s.draining.Load() {
+		return c.JSON(http.StatusServiceUnavailable, map[string]string{"error": webhooks.ErrShutdown.Error()})
+	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
 	defer cancel()
 	err := s.receiver.Ready(ctx)
@@ -111,8 +132,8 @@ func answerError(err error, c echo.Context) {
 	}
 }
 
-// Serve answers on the listener until ctx ends; then it accepts nothing more, finishes what is under
-// way within StopTimeout, and returns nil.
+// Serve answers on the listener until ctx ends, and for Drain after that; then it accepts nothing more,
+// finishes what is under way within StopTimeout, and returns nil.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
@@ -120,6 +141,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
+	}
+	if s.Drain > 0 {
+		s.logger.Info("draining: not ready any more, but still taking deliveries", "for", s.Drain)
+		s.draining.Store(true)
+		time.Sleep(s.Drain)
 	}
 	s.logger.Info("stopping: finishing the deliveries under way")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout)

@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ type Deliverer struct {
 	Sender *delivery.Sender
 	// Concurrency is how many entries of the plan are under way at once.
 	Concurrency int
+	// MaxTries bounds the tries of one delivery. 0: 15, which takes about ten seconds.
+	MaxTries int
 	// Observe, if set, is told of each answer, from several goroutines.
 	Observe func(ev *Event, reply delivery.Reply)
 
@@ -103,7 +106,7 @@ func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
 			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })
 			return
 		}
-		if try == maxTries {
+		if try == cmp.Or(d.MaxTries, maxTries) {
 			d.count(func(t *Tally) { t.GivenUp++ })
 			return
 		}

@@ -1,0 +1,165 @@
+package torture
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgproxy"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// says is true for a message that carries a text, such as a statement.
+func says(m pgproxy.Message, text string) bool { return bytes.Contains(m.Body, []byte(text)) }
+
+// boundary is a place between two messages of a delivery's transaction.
+type boundary struct {
+	message int // counted from the BEGIN
+	action  pgproxy.Action
+}
+
+func (b boundary) String() string {
+	if b.action == pgproxy.CutBefore {
+		return fmt.Sprintf("before message %d", b.message)
+	}
+	return fmt.Sprintf("after message %d", b.message)
+}
+
+// counter counts the messages of the next transaction, and acts at one of them.
+type counter struct {
+	mu     sync.Mutex
+	begun  bool
+	count  int
+	toSend []bool // of each message, whether it goes to the server
+}
+
+// watch counts from BEGIN on, until COMMIT is answered, and calls at for each message.
+func (c *counter) watch(at func(i int, m pgproxy.Message) pgproxy.Action) func(pgproxy.Message) pgproxy.Action {
+	return func(m pgproxy.Message) pgproxy.Action {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.begun = c.begun || m.ToServer && says(m, "BEGIN")
+		if !c.begun {
+			return pgproxy.Pass
+		}
+		i := c.count
+		c.count++
+		c.toSend = append(c.toSend, m.ToServer)
+		return at(i, m)
+	}
+}
+
+// messages is how many messages a delivery's transaction consists of, on a connection that knows its statements.
+func (w *world) messages(proxy *pgproxy.Proxy, url string) []bool {
+	w.t.Helper()
+	c := &counter{}
+	proxy.Watch(c.watch(func(int, pgproxy.Message) pgproxy.Action { return pgproxy.Pass }))
+	w.deliver(url, 1, []stripesim.Delivery{{Event: w.newEvents(1)[0], Times: 1}})
+	proxy.Watch(nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.toSend
+}
+
+func both(n int) []boundary {
+	var list []boundary
+	for i := range n {
+		list = append(list, boundary{i, pgproxy.CutBefore}, boundary{i, pgproxy.CutAfter})
+	}
+	return list
+}
+
+// Each boundary between two messages of the transaction is where the connection is cut once.
+func TestCutAtEveryMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	proxy := w.newProxy()
+	p := w.start(right, w.by(proxy)+"&pool_max_conns=1", "127.0.0.1:0")
+	w.messages(proxy, p.url()) // which prepares the statements
+	total := len(w.messages(proxy, p.url()))
+	places := both(total)
+	for i, place := range places {
+		if !*long && i%5 != 0 && place.message < total-6 { // the short form: some, and all at COMMIT
+			continue
+		}
+		w.messages(proxy, p.url())
+		c, cut := &counter{}, false
+		proxy.Watch(c.watch(func(i int, _ pgproxy.Message) pgproxy.Action {
+			if i == place.message && !cut {
+				cut = true
+				return place.action
+			}
+			return pgproxy.Pass
+		}))
+		ev := w.newEvents(1)[0]
+		w.deliver(p.url(), 1, []stripesim.Delivery{{Event: ev, Times: 1}})
+		proxy.Watch(nil)
+		if !cut {
+			t.Errorf("%s: nothing was cut", place)
+		}
+		w.judgeAcknowledged(w.pool())
+		if t.Failed() {
+			t.Fatalf("cut %s of %d", place, total)
+		}
+	}
+	w.judge()
+	w.only(200, 503)
+	tell(t, "05b", "the connection is cut between two messages of the transaction",
+		fmt.Sprintf("once at each of %d boundaries, in both directions, COMMIT's answer among them", len(places)), "%s", w.summary())
+}
+
+// Each message that the receiver sends in the transaction is where it is killed once, before and after.
+func TestKillAtEveryMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	proxy := w.newProxy()
+	addr := w.freeAddr()
+	url := w.by(proxy) + "&pool_max_conns=1"
+	var running atomic.Pointer[process]
+	running.Store(w.start(right, url, addr))
+	w.messages(proxy, running.Load().url())
+	sent := w.messages(proxy, running.Load().url())
+	kills := 0
+	for i, place := range both(len(sent)) {
+		if !sent[place.message] || !*long && i%9 != 0 && place.message < len(sent)-5 {
+			continue
+		}
+		w.messages(proxy, running.Load().url()) // the new process has prepared its statements
+		c, dead := &counter{}, make(chan struct{})
+		killed := false
+		proxy.Watch(c.watch(func(i int, _ pgproxy.Message) pgproxy.Action {
+			if i != place.message || killed {
+				return pgproxy.Pass
+			}
+			killed = true
+			kills++
+			running.Load().kill()
+			close(dead)
+			return place.action
+		}))
+		restarted := make(chan struct{})
+		go func() {
+			defer close(restarted)
+			select {
+			case <-dead:
+				proxy.Watch(nil)
+				running.Store(w.start(right, url, addr))
+			case <-time.After(patience):
+				t.Errorf("%s: nobody was killed", place)
+			}
+		}()
+		w.deliver("http://"+addr+"/webhooks/stripe", 1, []stripesim.Delivery{{Event: w.newEvents(1)[0], Times: 1}})
+		<-restarted
+		w.judgeAcknowledged(w.pool())
+		if t.Failed() {
+			t.Fatalf("killed %s of %d", place, len(sent))
+		}
+	}
+	w.judge()
+	tell(t, "02", "`kill -9` of the receiver at chosen points", fmt.Sprintf("%d times: before and after each message that it sends from BEGIN to COMMIT", kills),
+		"%s", w.summary())
+}

@@ -1,0 +1,209 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+)
+
+// one delivers a new event once and returns the answer's status.
+func (w *world) one(url string) int {
+	w.t.Helper()
+	sender := delivery.NewSender(url, hooktest.Secret, 1)
+	defer sender.Close()
+	ev := w.newEvents(1)[0]
+	reply, err := sender.Send(w.t.Context(), ev.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.note(ev, reply)
+	return reply.Status
+}
+
+// failures are how many events have a failure's record: what is the database's fault leaves none.
+func (w *world) failures() int {
+	return pgtest.Scan[int](w.t, w.pool(), `SELECT count(*)::int FROM stripe_webhook_failures`)
+}
+
+// everything delivers all events of the account, as Stripe's retries would in the end.
+func (w *world) everything(url string) { w.deliver(url, 8, plan(w.account.Events)) }
+
+func (w *world) set(name, value string) {
+	w.t.Helper()
+	pgtest.Exec(w.t, w.pool(), fmt.Sprintf(`ALTER SYSTEM SET %s = '%s'`, name, value))
+	pgtest.Exec(w.t, w.pool(), `SELECT pg_reload_conf()`)
+}
+
+func TestReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	p := w.start(right, w.url, "127.0.0.1:0")
+	n := times(1, 10)
+	for range n {
+		w.deliver(p.url(), 8, w.live(5))
+		// As on a primary that is demoted: sessions that are there become read-only, too.
+		w.set("default_transaction_read_only", "on")
+		for w.one(p.url()) != 503 { // until the sessions have read it
+			continue
+		}
+		for range 20 {
+			w.one(p.url())
+		}
+		w.set("default_transaction_read_only", "off")
+	}
+	w.everything(p.url())
+	w.judge()
+	w.only(200, 503)
+	if n := w.failures(); n > 0 {
+		t.Errorf("%d events count as failed", n)
+	}
+	tell(t, "07a", "the database becomes read-only under load, and writable again", fmt.Sprintf("%d times", n), "%s", w.summary())
+}
+
+func TestOutOfConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{Settings: map[string]string{"max_connections": "12", "superuser_reserved_connections": "3"}})
+	pgtest.Exec(t, w.pool(), `CREATE ROLE app LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
+	asApp := func(max int) string { return w.url + fmt.Sprintf("&user=app&pool_max_conns=%d", max) }
+	p := w.start(right, asApp(8), "127.0.0.1:0")
+	n := times(1, 5)
+	for range n {
+		// Others take every connection there is.
+		var taken []*pgx.Conn
+		for {
+			conn, err := pgx.Connect(t.Context(), w.url+"&user=app")
+			if err != nil {
+				break
+			}
+			taken = append(taken, conn)
+		}
+		for range 5 {
+			w.one(p.url())
+		}
+		for _, conn := range taken {
+			_ = conn.Close(context.Background())
+		}
+		w.everything(p.url())
+		// And the receiver's own go, so that the next round finds none.
+		pgtest.Exec(t, w.pool(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'`)
+	}
+	w.everything(p.url())
+	w.judge()
+	w.only(200, 503)
+	tell(t, "07b", "PostgreSQL has no connection left", fmt.Sprintf("%d times, from the start on", n), "%s", w.summary())
+}
+
+// Limits that the server sets: on a statement, and on a session that is idle in its transaction. A lock on a
+// subscription makes the statements slow.
+func TestServerTimeouts(t *testing.T) {
+	t.Parallel()
+	for setting, done := range map[string]string{
+		"statement_timeout":                   "a statement waits for a lock for longer than the server's `statement_timeout`",
+		"idle_in_transaction_session_timeout": "the server ends sessions that are idle in their transaction, while the network is slow",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, pglocal.Config{})
+			proxy := w.newProxy()
+			w.set(setting, "100ms")
+			p := w.start(right, w.by(proxy), "127.0.0.1:0")
+			n := times(1, 10)
+			for range n {
+				tx, err := w.pool().Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if setting == "statement_timeout" {
+					_, err = tx.Exec(t.Context(), `LOCK TABLE stripe_webhook_events`)
+				} else {
+					err = tx.Rollback(t.Context())
+					proxy.Delay(300 * time.Millisecond)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if status := w.one(p.url()); status == 200 {
+					t.Error("the delivery was not disturbed")
+				}
+				_ = tx.Rollback(t.Context())
+				proxy.Delay(0)
+			}
+			w.everything(p.url())
+			w.judge()
+			w.only(200, 500, 503)
+			tell(t, "07c"+setting, done, fmt.Sprintf("%d times", n), "%s", w.summary())
+		})
+	}
+}
+
+// The disk of the write-ahead log runs full: PostgreSQL goes down, and comes back when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount a small file system")
+	}
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "small")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path := dir; path != "/"; path = filepath.Dir(path) {
+		_ = os.Chmod(path, 0o755) // PostgreSQL's user must get through
+		if path == os.TempDir() {
+			break
+		}
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=400m,mode=0777", "tmpfs", disk).CombinedOutput(); err != nil {
+		t.Skipf("a small file system cannot be mounted here: %s", out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
+	w := newWorld(t, pglocal.Config{Dir: filepath.Join(disk, "pg"), Settings: map[string]string{"max_wal_size": "48MB", "min_wal_size": "32MB"}})
+	p := w.start(right, w.url, "127.0.0.1:0")
+	n := times(1, 5)
+	for range n {
+		w.deliver(p.url(), 8, w.live(10))
+		filler := filepath.Join(disk, "filler")
+		if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
+			t.Fatalf("the disk did not run full: %s", out)
+		}
+		refused := 0
+		for range 400 {
+			if w.one(p.url()) == 503 {
+				refused++
+			}
+			if refused > 20 {
+				break
+			}
+			// Something to write, so that the log needs its next segment.
+			_, _ = w.pool().Exec(t.Context(), `SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000))`)
+		}
+		if refused == 0 {
+			t.Fatal("nothing was refused")
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-w.cluster.Exited():
+			if err := w.cluster.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		default: // it has recovered by itself, or is about to
+		}
+		w.everything(p.url())
+	}
+	w.judge()
+	w.only(200, 500, 503)
+	tell(t, "07d", "the disk runs full under the write-ahead log", fmt.Sprintf("%d times, on a file system of 400 MB; then there is room again", n), "%s", w.summary())
+}

@@ -1,0 +1,187 @@
+package torture
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+const herd = 2000
+
+// atOnce delivers all events at the same instant, each once.
+func (w *world) atOnce(sender *delivery.Sender, events []*stripesim.Event) {
+	w.t.Helper()
+	var wg sync.WaitGroup
+	for _, ev := range events {
+		wg.Go(func() {
+			reply, err := sender.Send(w.t.Context(), ev.Body)
+			if err != nil {
+				w.t.Errorf("a delivery was not answered: %v", err)
+				return
+			}
+			if reply.Status == http.StatusServiceUnavailable && reply.Header.Get("Retry-After") == "" {
+				w.t.Errorf("a 503 without Retry-After: %s", reply)
+			}
+			w.note(ev, reply)
+		})
+	}
+	wg.Wait()
+}
+
+// health asks for /readyz and /healthz again and again until stop, and counts their answers.
+func (p *process) health() (stop func() (answers, unready int)) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	answers, unready := 0, 0
+	go func() {
+		defer close(ended)
+		for {
+			for _, path := range []string{"/healthz", "/readyz"} {
+				resp, err := http.Get("http://" + p.addr + path)
+				if err != nil {
+					p.t.Errorf("%s is not answered: %v", path, err)
+					continue
+				}
+				_ = resp.Body.Close()
+				answers++
+				if resp.StatusCode != http.StatusOK {
+					unready++
+				}
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	return func() (int, int) {
+		close(done)
+		<-ended
+		return answers, unready
+	}
+}
+
+// peak is the most memory that the process has had, in MiB; 0 where the system does not tell.
+func (p *process) peak() int {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if kib, found := strings.CutPrefix(lines.Text(), "VmHWM:"); found {
+			n, _ := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(kib, "kB")))
+			return n >> 10
+		}
+	}
+	return 0
+}
+
+// maxHerdMemory is a bound on the memory of a receiver under a herd, in MiB, race detector and all: of each
+// client there is a connection, and of those that are let in a body.
+const maxHerdMemory = 512
+
+func TestHerd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	p := w.start(right, w.url+"&pool_max_conns=8", "127.0.0.1:0")
+	sender := delivery.NewSender(p.url(), hooktest.Secret, herd)
+	defer sender.Close()
+	stop := p.health()
+	rounds := times(1, 10)
+	for range rounds {
+		one := w.newEvents(1)[0]
+		copies := make([]*stripesim.Event, herd)
+		for i := range copies {
+			copies[i] = one
+		}
+		w.atOnce(sender, copies)
+		different := w.newEvents(herd)
+		w.atOnce(sender, different)
+		// And recovers at once.
+		w.deliver(p.url(), 1, []stripesim.Delivery{{Event: w.newEvents(1)[0], Times: 1}})
+	}
+	answers, unready := stop()
+	if unready > 0 {
+		t.Errorf("%d of %d questions for health were not answered 200", unready, answers)
+	}
+	w.only(200, 503)
+	if mib := p.peak(); mib > maxHerdMemory {
+		t.Errorf("the receiver took %d MiB", mib)
+	}
+	text := w.answered()
+	var all []stripesim.Delivery
+	for _, ev := range w.account.Events {
+		all = append(all, stripesim.Delivery{Event: ev, Times: 1})
+	}
+	w.deliver(p.url(), 16, all)
+	w.judge()
+	tell(t, "06a", fmt.Sprintf("%d copies of one event at once, then %d different events at once, on a pool of 8", herd, herd),
+		fmt.Sprintf("%d times", rounds),
+		"%s; %d questions for `/readyz` and `/healthz` meanwhile, all 200; at most %d MiB; after Stripe's retries each event took effect exactly once",
+		text, answers, p.peak())
+}
+
+// A slow event of one subscription holds one connection, however many others of it wait; the rest goes on.
+func TestHerdOnOneSubscription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	p := w.start(right, w.url+"&pool_max_conns=4", "127.0.0.1:0")
+	var slow []*stripesim.Event
+	w.sim.Do(func(account *stripesim.Account) {
+		before := len(account.Events)
+		sub := account.Subscribe(stripesim.VersionBasil)
+		for i := range times(30, 200) {
+			account.Wait(time.Second)
+			sub.SetQuantity(int64(2 + i))
+		}
+		slow = account.Events[before:]
+	})
+	// Somebody else holds the lock of the subscription: nobody may store it.
+	pool := w.pool()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended($1, 7306096))`, slow[0].SubscriptionID); err != nil {
+		t.Fatal(err)
+	}
+	sender := delivery.NewSender(p.url(), hooktest.Secret, len(slow))
+	defer sender.Close()
+	blocked := make(chan struct{})
+	go func() {
+		defer close(blocked)
+		w.atOnce(sender, slow)
+	}()
+	// Meanwhile the others are applied.
+	w.deliver(p.url(), 4, plan(w.newEvents(50)))
+	<-blocked
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.only(200, 503)
+	text := w.answered()
+	w.deliver(p.url(), 4, plan(slow))
+	w.judge()
+	tell(t, "06b", "another process holds the lock of one subscription", fmt.Sprintf("%d events of it at once, and 50 of others, on a pool of 4", len(slow)),
+		"those of others applied meanwhile (%s); then all of them, once each", text)
+}
+
+func plan(events []*stripesim.Event) []stripesim.Delivery {
+	list := make([]stripesim.Delivery, len(events))
+	for i, ev := range events {
+		list[i] = stripesim.Delivery{Event: ev, Times: 1}
+	}
+	return list
+}

@@ -1,0 +1,119 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgproxy"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// deliverWhile delivers waves of a storm until disturb has been called n times, each time after a while.
+func (w *world) deliverWhile(url string, n int, while func(r *rand.Rand) time.Duration, disturb func(i int)) {
+	w.t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range n {
+			select {
+			case <-time.After(while(random)):
+			case <-w.t.Context().Done():
+				return
+			}
+			disturb(i)
+		}
+	}()
+	for {
+		w.deliver(url, 12, w.live(30))
+		select {
+		case <-done:
+			w.deliver(url, 12, w.live(5)) // and once more in peace
+			return
+		default:
+		}
+	}
+}
+
+func within(least, most time.Duration) func(*rand.Rand) time.Duration {
+	return func(r *rand.Rand) time.Duration { return least + time.Duration(r.Int64N(int64(most-least))) }
+}
+
+func TestKillReceiver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	addr := w.freeAddr()
+	var running atomic.Pointer[process]
+	running.Store(w.start(right, w.url, addr))
+	n := times(6, 200)
+	w.deliverWhile(running.Load().url(), n, within(20*time.Millisecond, 250*time.Millisecond), func(int) {
+		running.Load().kill()
+		running.Store(w.start(right, w.url, addr))
+	})
+	w.judge()
+	tell(t, "01", "`kill -9` of the receiver, at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
+}
+
+// The judge must be able to see it: a receiver whose transaction is split is caught by the same.
+func TestSplitTransactionIsCaught(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	addr := w.freeAddr()
+	var running atomic.Pointer[process]
+	running.Store(w.start("check-then-act", w.url, addr))
+	proxy := w.newProxy()
+	running.Load().kill()
+	running.Store(w.start("check-then-act", w.by(proxy), addr))
+	// It dies between its effect and its record.
+	for range 3 {
+		died := make(chan struct{})
+		var once atomic.Bool
+		proxy.Watch(func(m pgproxy.Message) pgproxy.Action {
+			if m.ToServer && says(m, "INSERT INTO stripe_webhook_events") && once.CompareAndSwap(false, true) {
+				running.Load().kill()
+				close(died)
+				return pgproxy.CutBefore
+			}
+			return pgproxy.Pass
+		})
+		ev := w.newEvents(1)[0]
+		go func() {
+			<-died
+			proxy.Watch(nil)
+			running.Store(w.start("check-then-act", w.by(proxy), addr))
+		}()
+		w.deliver(running.Load().url(), 1, []stripesim.Delivery{{Event: ev, Times: 1}})
+	}
+	findings, err := w.findings(w.pool())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(findings) == 0 {
+		t.Error("the judge finds nothing against a receiver whose transaction is split")
+	}
+	tell(t, "00", "the judge itself", "a receiver that checks, acts and records in separate transactions, killed 3 times between act and record",
+		"caught: %d findings, such as “%s”", len(findings), findings[0])
+}
+
+func TestKillPostgres(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	p := w.start(right, w.url, "127.0.0.1:0")
+	n := times(2, 25)
+	w.deliverWhile(p.url(), n, within(300*time.Millisecond, 1500*time.Millisecond), func(int) {
+		if err := w.cluster.Kill(); err != nil {
+			t.Error(err)
+		}
+		if err := w.cluster.Restart(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	w.judge()
+	w.only(200, 503)
+	tell(t, "03", "`kill -9` of PostgreSQL and all its processes, with fsync on, and restart", fmt.Sprintf("%d times under a storm of deliveries", n),
+		"%s", w.summary())
+}

@@ -1,0 +1,159 @@
+package torture
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// The environment of a receiver's process, which is this test's program once more.
+const (
+	envReceiver = "TORTURE_RECEIVER" // what it runs: stripeonce, or one of package wrong
+	envURL      = "TORTURE_DATABASE_URL"
+	envAddr     = "TORTURE_ADDR"
+	envAPI      = "TORTURE_API"
+)
+
+const right = "stripeonce"
+
+// runReceiver is the receiver's process: the projection, and for each event an effect that is not idempotent.
+func runReceiver(kind string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	pool, err := pgxpool.New(ctx, os.Getenv(envURL))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	listener, err := net.Listen("tcp", os.Getenv(envAddr))
+	if err != nil {
+		return err
+	}
+	fmt.Println(listener.Addr())
+	if kind != right {
+		handler, err := wrong.Handler(kind, pool)
+		if err != nil {
+			return err
+		}
+		return http.Serve(listener, handler)
+	}
+	receiver, err := newReceiver(pool, logger, func(c *webhooks.Config) { c.APIBase = os.Getenv(envAPI) })
+	if err != nil {
+		return err
+	}
+	return server.New(receiver, logger).Serve(ctx, listener)
+}
+
+func newReceiver(pool *pgxpool.Pool, logger *slog.Logger, configure func(*webhooks.Config)) (*webhooks.Receiver, error) {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
+	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
+		return err
+	})
+	config := &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: logger, APIKey: "sk_test_of_the_torture"}
+	configure(config)
+	return webhooks.New(pool, h, config)
+}
+
+// process is a receiver's process.
+type process struct {
+	t     *testing.T
+	addr  string
+	cmd   *exec.Cmd
+	mu    sync.Mutex
+	log   strings.Builder
+	ended chan struct{}
+}
+
+// start runs a receiver of a kind, and returns when it listens.
+func (w *world) start(kind, databaseURL, addr string) *process {
+	w.t.Helper()
+	p := &process{t: w.t, ended: make(chan struct{})}
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), envReceiver+"="+kind, envURL+"="+databaseURL, envAddr+"="+addr, envAPI+"="+w.api.URL)
+	p.cmd.Stderr = p
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	found := make(chan string, 1)
+	go func() {
+		if lines.Scan() {
+			found <- lines.Text()
+		}
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	w.t.Cleanup(func() { p.kill() })
+	select {
+	case p.addr = <-found:
+	case <-p.ended:
+		w.t.Fatalf("the receiver ended:\n%s", p.text())
+	case <-time.After(patience):
+		w.t.Fatal("the receiver does not start")
+	}
+	return p
+}
+
+// Write keeps what the process logs.
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.log.Len() < 1<<20 {
+		p.log.Write(text)
+	}
+	return len(text), nil
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+func (p *process) url() string { return "http://" + p.addr + server.WebhookPath }
+
+// kill is kill -9.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// terminate is kill -TERM; the process finishes what is under way and ends with 0.
+func (p *process) terminate() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	<-p.ended
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		p.t.Errorf("after SIGTERM the receiver ends with %d:\n%s", code, p.text())
+	}
+}

@@ -1,0 +1,102 @@
+package torture
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/server"
+)
+
+// balancer spreads requests over receivers, as one in front of replicas does. An instance that is to stop
+// is taken out first, and what it has been given is waited for.
+type balancer struct {
+	mu   sync.Mutex
+	next int
+	list []*backend
+}
+
+type backend struct {
+	proxy *httputil.ReverseProxy
+	under sync.WaitGroup
+}
+
+func (b *balancer) set(i int, p *process) {
+	target, err := url.Parse("http://" + p.addr)
+	if err != nil {
+		panic(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.list[i] = &backend{proxy: httputil.NewSingleHostReverseProxy(target)}
+}
+
+func (b *balancer) takeOut(i int) {
+	b.mu.Lock()
+	out := b.list[i]
+	b.list[i] = nil
+	b.mu.Unlock()
+	out.under.Wait()
+}
+
+func (b *balancer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	b.mu.Lock()
+	var to *backend
+	for to == nil {
+		b.next++
+		to = b.list[b.next%len(b.list)]
+	}
+	to.under.Add(1)
+	b.mu.Unlock()
+	defer to.under.Done()
+	to.proxy.ServeHTTP(w, req)
+}
+
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	const replicas = 3
+	b := &balancer{list: make([]*backend, replicas)}
+	running := make([]*process, replicas)
+	for i := range running {
+		running[i] = w.start(right, w.url, "127.0.0.1:0")
+		b.set(i, running[i])
+	}
+	front := httptest.NewServer(b)
+	defer front.Close()
+	n := times(6, 120)
+	w.deliverWhile(front.URL+server.WebhookPath, n, within(20*time.Millisecond, 200*time.Millisecond), func(i int) {
+		i %= replicas
+		b.takeOut(i)
+		running[i].terminate()
+		running[i] = w.start(right, w.url, "127.0.0.1:0")
+		b.set(i, running[i])
+	})
+	w.judge()
+	w.only(200, 503)
+	tell(t, "08a", "rolling restart of three receivers behind one address", fmt.Sprintf("%d restarts with SIGTERM under a storm of deliveries", n),
+		"no delivery failed; %s", w.summary())
+}
+
+// SIGTERM in the middle of work, with nothing in front that takes the receiver out: what it has begun it
+// finishes, and its process ends with 0.
+func TestTerminateInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pglocal.Config{})
+	addr := w.freeAddr()
+	p := w.start(right, w.url, addr)
+	n := times(3, 60)
+	w.deliverWhile(p.url(), n, within(20*time.Millisecond, 200*time.Millisecond), func(int) {
+		p.terminate()
+		p = w.start(right, w.url, addr)
+	})
+	w.judge()
+	w.only(200, 503)
+	tell(t, "08b", "SIGTERM in the middle of work", fmt.Sprintf("%d times under a storm of deliveries", n), "exit code 0 each time; %s", w.summary())
+}

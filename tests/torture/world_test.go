@@ -1,0 +1,227 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgproxy"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/schema/migrate"
+)
+
+// world is what a fault happens in: a PostgreSQL of its own, with fsync, a Stripe account, and what was
+// acknowledged to it.
+type world struct {
+	t       *testing.T
+	cluster *pglocal.Cluster
+	url     string // of the database
+	account *stripesim.Account
+	sim     *stripesim.API
+	api     *httptest.Server
+
+	mu           sync.Mutex
+	acknowledged map[string]bool
+	statuses     map[int]int
+	deliveries   int
+	waves        uint64
+}
+
+func newWorld(t *testing.T, config pglocal.Config) *world {
+	t.Helper()
+	cluster, err := pglocal.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Stop() })
+	w := &world{t: t, cluster: cluster, url: cluster.URL("postgres"), acknowledged: map[string]bool{}, statuses: map[int]int{}}
+	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, w.pool(), wrong.Tables)
+	w.account = stripesim.New(7, stripesim.Epoch)
+	w.sim = stripesim.NewAPI(w.account)
+	w.api = httptest.NewServer(w.sim)
+	t.Cleanup(w.api.Close)
+	return w
+}
+
+// pool is a way to the database without any fault on it.
+func (w *world) pool() *pgxpool.Pool { return pgtest.Connect(w.t, w.url) }
+
+// by is the database's URL by way of a proxy.
+func (w *world) by(proxy *pgproxy.Proxy) string {
+	w.t.Helper()
+	url, err := proxy.URL(w.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return url
+}
+
+func (w *world) newProxy() *pgproxy.Proxy {
+	w.t.Helper()
+	proxy, err := pgproxy.Start(w.cluster.Socket())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(proxy.Close)
+	return proxy
+}
+
+// freeAddr is an address that a receiver can come back to after each crash.
+func (w *world) freeAddr() string {
+	w.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// live lets subscriptions live, and plans the deliveries of their events as a storm would.
+func (w *world) live(subscriptions int) []stripesim.Delivery {
+	w.t.Helper()
+	storm, err := stripesim.NamedStorm("default")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var events []*stripesim.Event
+	w.sim.Do(func(account *stripesim.Account) {
+		events = account.Live(stripesim.Life{Subscriptions: subscriptions, Bursts: true})
+	})
+	w.waves++
+	return storm.Plan(w.waves, events)
+}
+
+// newEvents are the events of as many new subscriptions.
+func (w *world) newEvents(n int) []*stripesim.Event {
+	var events []*stripesim.Event
+	w.sim.Do(func(account *stripesim.Account) {
+		before := len(account.Events)
+		for range n {
+			account.Subscribe(stripesim.VersionBasil)
+		}
+		events = account.Events[before:]
+	})
+	return events
+}
+
+// deliver delivers a plan as Stripe does, each until it is answered 2xx, and notes what was acknowledged.
+func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) {
+	w.t.Helper()
+	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
+	defer sender.Close()
+	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxTries: 1000, Observe: w.note}
+	if err := d.Deliver(w.t.Context(), plan); err != nil {
+		w.t.Fatal(err)
+	}
+	if n := d.Tally().GivenUp; n > 0 {
+		w.t.Errorf("%d deliveries were given up", n)
+	}
+}
+
+func (w *world) note(ev *stripesim.Event, reply delivery.Reply) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.statuses[reply.Status]++
+	w.deliveries++
+	if reply.OK() {
+		w.acknowledged[ev.ID] = true
+	}
+}
+
+// answered is what came of the deliveries, such as "200: 310, 503: 4".
+func (w *world) answered() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	text := ""
+	for _, status := range slices.Sorted(mapKeys(w.statuses)) {
+		if text != "" {
+			text += ", "
+		}
+		text += fmt.Sprintf("%d: %d", status, w.statuses[status])
+	}
+	return text
+}
+
+func mapKeys[V any](m map[int]V) func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for key := range m {
+			if !yield(key) {
+				return
+			}
+		}
+	}
+}
+
+// only wants nothing but these statuses.
+func (w *world) only(statuses ...int) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for status, n := range w.statuses {
+		if !slices.Contains(statuses, status) {
+			w.t.Errorf("%d deliveries were answered %d", n, status)
+		}
+	}
+}
+
+// judge looks at everything: what was acknowledged took effect once, and as all was delivered in the end,
+// each event took effect and each row is the truth.
+func (w *world) judge() {
+	w.t.Helper()
+	w.judgeAcknowledged(w.pool())
+	findings, err := judge.Judge(context.Background(), w.pool(), w.account)
+	w.complain(findings, err)
+}
+
+func (w *world) judgeAcknowledged(pool *pgxpool.Pool) {
+	w.t.Helper()
+	findings, err := w.findings(pool)
+	w.complain(findings, err)
+}
+
+func (w *world) findings(pool *pgxpool.Pool) ([]judge.Finding, error) {
+	w.mu.Lock()
+	ids := []string{}
+	for id := range w.acknowledged {
+		ids = append(ids, id)
+	}
+	w.mu.Unlock()
+	return judge.Acknowledged(context.Background(), pool, ids)
+}
+
+func (w *world) complain(findings []judge.Finding, err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i, f := range findings {
+		if i == 10 {
+			w.t.Errorf("… and %d more", len(findings)-i)
+			return
+		}
+		w.t.Errorf("%s: %s", f.Check, f)
+	}
+}
+
+// summary is the judge's verdict for the table.
+func (w *world) summary() string {
+	return fmt.Sprintf("%d events in %d answered deliveries (%s): each took effect exactly once, every row equals the truth",
+		len(w.account.Events), w.deliveries, w.answered())
+}

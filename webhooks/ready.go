@@ -1,0 +1,123 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/schema"
+)
+
+// readyPoll is how often Ready, while it waits for a connection, looks whether deliveries take effect.
+const readyPoll = 100 * time.Millisecond
+
+// Ready returns nil if deliveries can take effect: the database answers, can be written to, has every
+// migration, and is not behind a pooler that does not go together with the pool's settings; and the receiver
+// is not shutting down. While every connection is at work, an event that takes effect is proof enough.
+// Otherwise the error says what is amiss and wraps ErrUnavailable.
+func (r *Receiver) Ready(ctx context.Context) error {
+	if r.gate.isClosed() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
+	}
+	began := time.Now().UnixNano()
+	for {
+		conn, err := r.acquireWithin(ctx, readyPoll)
+		if err == nil {
+			defer conn.Release()
+			return r.checkReady(ctx, conn)
+		}
+		if r.ready.Load() && r.lastCommit.Load() > began {
+			return nil
+		}
+		if waiting := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil; !waiting || time.Now().UnixNano()-began > int64(r.config.AcquireTimeout) {
+			return err
+		}
+	}
+}
+
+// ensureReady asks the database only until it has once been found ready. One asks, the others wait for it.
+func (r *Receiver) ensureReady(ctx context.Context) error {
+	if r.ready.Load() {
+		return nil
+	}
+	select {
+	case r.checking <- struct{}{}:
+		defer func() { <-r.checking }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: whether the database is ready is not known yet", ErrUnavailable)
+	}
+	if r.ready.Load() {
+		return nil
+	}
+	conn, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return r.checkReady(ctx, conn)
+}
+
+func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	defer cancel()
+	err := r.checkPooler(ctx, conn)
+	if err == nil && !r.config.AssumeMigrated {
+		err = r.checkMigrated(ctx, conn)
+	}
+	if err == nil {
+		err = r.checkWritable(ctx, conn)
+	}
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	r.ready.Store(true)
+	return nil
+}
+
+func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
+	applied, err := r.queries.MigrationList(ctx, conn)
+	if err != nil && !isMissingTable(err) {
+		return err
+	}
+	if missing := missingMigrations(applied); len(missing) > 0 {
+		r.ready.Store(false)
+		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": run 'stripeonce migrate' or 'dbmate up'"))
+	}
+	return nil
+}
+
+// checkWritable gives up a connection to a server that cannot be written to, so that the pool looks for
+// another.
+func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error {
+	readOnly, err := r.queries.ServerIsReadOnly(ctx, conn)
+	if err == nil && readOnly {
+		_ = conn.Conn().Close(ctx)
+		return ErrReadOnly
+	}
+	return err
+}
+
+func notMigrated(cause error) error {
+	return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrNotMigrated, cause)
+}
+
+func missingMigrations(applied []string) []string {
+	has := map[string]bool{}
+	for _, version := range applied {
+		has[version] = true
+	}
+	var missing []string
+	for _, m := range schema.Migrations() {
+		if !has[m.Version] {
+			missing = append(missing, m.Name)
+		}
+	}
+	return missing
+}
