@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/schema"
@@ -93,10 +94,15 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 	return nil
 }
 
-// checkWritable gives up a connection to a server that cannot be written to, so that the pool looks for
-// another.
+// checkWritable opens a transaction as a delivery does, which a pooler may refuse. A connection to a server
+// that cannot be written to is given up, so that the pool looks for another.
 func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error {
-	readOnly, err := r.queries.ServerIsReadOnly(ctx, conn)
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: r.begin(ctx)})
+	if err != nil {
+		return err
+	}
+	defer rollback(ctx, tx)
+	readOnly, err := r.queries.ServerIsReadOnly(ctx, tx)
 	if err == nil && readOnly {
 		_ = conn.Conn().Close(ctx)
 		return ErrReadOnly

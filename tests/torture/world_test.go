@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -42,6 +43,12 @@ type world struct {
 
 func newWorld(t *testing.T, config pglocal.Config) *world {
 	t.Helper()
+	return newWorldSince(t, config, stripesim.Epoch)
+}
+
+// newWorldSince is newWorld with an account whose first event is of a given time.
+func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
+	t.Helper()
 	cluster, err := pglocal.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +59,7 @@ func newWorld(t *testing.T, config pglocal.Config) *world {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, w.pool(), wrong.Tables)
-	w.account = stripesim.New(7, stripesim.Epoch)
+	w.account = stripesim.New(7, start)
 	w.sim = stripesim.NewAPI(w.account)
 	w.api = httptest.NewServer(w.sim)
 	t.Cleanup(w.api.Close)
@@ -185,8 +192,13 @@ func (w *world) only(statuses ...int) {
 // each event took effect and each row is the truth.
 func (w *world) judge() {
 	w.t.Helper()
-	w.judgeAcknowledged(w.pool())
-	findings, err := judge.Judge(context.Background(), w.pool(), w.account)
+	w.judgeOn(w.pool())
+}
+
+func (w *world) judgeOn(pool *pgxpool.Pool) {
+	w.t.Helper()
+	w.judgeAcknowledged(pool)
+	findings, err := judge.Judge(context.Background(), pool, w.account)
 	w.complain(findings, err)
 }
 

@@ -1,0 +1,131 @@
+package torture
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+)
+
+// pgBouncer starts PgBouncer before the world's database and returns the URL by way of it.
+func (w *world) pgBouncer(mode string) string {
+	w.t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		if program = "/usr/sbin/pgbouncer"; !isFile(program) {
+			w.t.Skip("PgBouncer is not installed")
+		}
+	}
+	dir, err := os.MkdirTemp("/tmp", "stripeonce-pgbouncer-")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	_, port, _ := net.SplitHostPort(w.freeAddr())
+	config := fmt.Sprintf(`[databases]
+postgres = host=%s port=5432 user=stripeonce dbname=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %s
+unix_socket_dir =
+auth_type = any
+pool_mode = %s
+default_pool_size = 4
+max_client_conn = 200
+`, w.cluster.Socket(), port, mode)
+	file := filepath.Join(dir, "pgbouncer.ini")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(program, file)
+	w.cluster.AsServer(cmd)
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = conn.Close()
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return "postgres://stripeonce@127.0.0.1:" + port + "/postgres?sslmode=disable"
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// ready asks a receiver whether it is.
+func (p *process) ready() (status int, reason string) {
+	p.t.Helper()
+	resp, err := http.Get("http://" + p.addr + "/readyz")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text := make([]byte, 1000)
+	n, _ := resp.Body.Read(text)
+	return resp.StatusCode, string(text[:n])
+}
+
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	onlyLong(t)
+	for _, c := range []struct{ mode, settings, wrong string }{
+		{"transaction", "", "default_query_exec_mode=exec"},
+		{"transaction", "&default_query_exec_mode=describe_exec", "default_query_exec_mode=exec"},
+		{"transaction", "&default_query_exec_mode=exec", ""},
+		{"transaction", "&default_query_exec_mode=cache_describe", ""},
+		{"transaction", "&default_query_exec_mode=simple_protocol", ""},
+		{"session", "", ""},
+		{"statement", "&default_query_exec_mode=exec", "statement pooling"},
+	} {
+		t.Run(c.mode+c.settings, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, pglocal.Config{})
+			p := w.start(right, w.pgBouncer(c.mode)+c.settings, "127.0.0.1:0")
+			status, reason := p.ready()
+			name := fmt.Sprintf("PgBouncer, `pool_mode=%s`, URL with `%s`", c.mode, strings.TrimPrefix(c.settings, "&"))
+			if c.settings == "" {
+				name = fmt.Sprintf("PgBouncer, `pool_mode=%s`, a plain URL", c.mode)
+			}
+			if c.wrong != "" {
+				if status != 503 || !strings.Contains(reason, c.wrong) {
+					t.Errorf("ready is %d %s, want 503 with %q", status, reason, c.wrong)
+				}
+				if status := w.one(p.url()); status != 503 {
+					t.Errorf("a delivery is answered %d", status)
+				}
+				tell(t, "04d"+c.mode+c.settings, name, "started", "not ready: “%s”; deliveries are answered 503", strings.TrimSpace(reason))
+				return
+			}
+			if status != 200 {
+				t.Errorf("ready is %d %s", status, reason)
+			}
+			for range 3 {
+				w.deliver(p.url(), 12, w.live(30))
+			}
+			w.judge()
+			w.only(200)
+			tell(t, "04d"+c.mode+c.settings, name, "a storm of deliveries", "%s", w.summary())
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package torture
+
+import (
+	"bufio"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+)
+
+// metrics are those of a receiver that have no labels.
+func (p *process) metrics() map[string]float64 {
+	p.t.Helper()
+	resp, err := http.Get("http://" + p.addr + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	values := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if number, err := strconv.ParseFloat(value, 64); err == nil {
+			values[name] = number
+		}
+	}
+	return values
+}
+
+// A long time under load: goroutines, memory, files and connections stay what they were after the first part.
+func TestSoak(t *testing.T) {
+	onlyLong(t)
+	w := newWorld(t, pglocal.Config{})
+	p := w.start(right, w.url+"&pool_max_conns=8", "127.0.0.1:0")
+	begun := time.Now()
+	var early, late map[string]float64
+	for time.Since(begun) < *soak {
+		w.deliver(p.url(), 16, w.live(30))
+		if early == nil && time.Since(begun) > *soak/6 {
+			early = p.metrics()
+		}
+	}
+	late = p.metrics()
+	for name, slack := range map[string]float64{
+		"go_goroutines": 20, "process_open_fds": 20, "stripeonce_pool_max_connections": 0, "process_resident_memory_bytes": 16 << 20,
+		"stripeonce_deliveries_in_flight": 0,
+	} {
+		if late[name] > early[name]+slack {
+			t.Errorf("%s has grown from %.0f to %.0f", name, early[name], late[name])
+		}
+	}
+	w.judge()
+	w.only(200)
+	tell(t, "11", "a soak", soak.String()+" under a storm of deliveries",
+		"%s; goroutines %.0f → %.0f, memory %.0f → %.0f MiB, open files %.0f → %.0f from the first sixth to the end", w.summary(),
+		early["go_goroutines"], late["go_goroutines"], early["process_resident_memory_bytes"]/(1<<20), late["process_resident_memory_bytes"]/(1<<20),
+		early["process_open_fds"], late["process_open_fds"])
+}
