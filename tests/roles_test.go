@@ -1,0 +1,113 @@
+package tests
+
+import (
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// deploy/roles.sql, as its own comment says to use it: the owner migrates, app serves, operator prunes, and
+// none of them may do more.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Disposable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Stop() })
+	bin, err := pglocal.FindBinaries("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func() string {
+		out, err := exec.Command(filepath.Join(bin, "psql"), "-X", "-q", cluster.URL("postgres"), "-f", "../deploy/roles.sql").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	as := func(role string) string {
+		u, err := url.Parse(cluster.URL("postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.User(role)
+		return u.String()
+	}
+	if out := script(); !strings.Contains(out, "migrate as the owner") {
+		t.Errorf("before the migrations it says %q", out)
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_owner")), "", "migrate"); r.code != 0 {
+		t.Fatal(r)
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_app")), "", "migrate", "rollback"); r.code == 0 {
+		t.Error("app may undo a migration")
+	}
+	script()
+	script() // again, which changes nothing
+
+	s := serve(t, environ("DATABASE_URL="+as("stripeonce_app")))
+	if status, body := s.get(t, "/readyz"); status != 200 {
+		t.Errorf("as app it is not ready: %s", body)
+	}
+	s.expect(t, subscriptionEvent("evt_1", 1700000000, "active"), 200, webhooks.OutcomeProcessed)
+	s.expect(t, subscriptionEvent("evt_2", 1700000100, "past_due"), 200, webhooks.OutcomeProcessed)
+	s.expect(t, subscriptionEvent("evt_2", 1700000100, "past_due"), 200, webhooks.OutcomeDuplicate)
+	s.expect(t, hooktest.Event("evt_3", "x.y", 1, `{}`), 200, webhooks.OutcomeIgnored)
+	for _, command := range []string{"events --json", "failures --json"} {
+		if r := run(t, environ("DATABASE_URL="+as("stripeonce_app")), "", strings.Fields(command)...); r.code != 0 {
+			t.Errorf("%s: %s", command, r)
+		}
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_operator")), "", "prune", "--older-than", "35d", "--json"); r.code != 0 {
+		t.Errorf("prune as operator: %s", r)
+	}
+	for role, statements := range map[string][]string{
+		"stripeonce_app": {
+			"DROP TABLE subscriptions", "TRUNCATE stripe_webhook_events", "CREATE TABLE mine (id int)", "DELETE FROM subscriptions",
+			"DELETE FROM stripe_webhook_failures", "UPDATE stripe_webhook_events SET event_id = 'evt_other'", "DELETE FROM stripeonce_migrations",
+		},
+		"stripeonce_operator": {"DROP TABLE subscriptions", "DELETE FROM subscriptions", "INSERT INTO stripeonce_migrations VALUES ('1')"},
+	} {
+		conn, err := pgx.Connect(t.Context(), as(role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range statements {
+			if _, err := conn.Exec(t.Context(), statement); err == nil || !strings.Contains(err.Error(), "42501") && !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("%s may %s: %v", role, statement, err)
+			}
+		}
+		_ = conn.Close(t.Context())
+	}
+}
+
+// The secret's file takes the place of the environment; nothing shows what is in it.
+func TestSecretFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("new=whsec_another\nold="+hooktest.Secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET=", "STRIPE_WEBHOOK_SECRET_FILE="+file))
+	s.expect(t, subscriptionEvent("evt_1", 1700000000, "active"), 200, webhooks.OutcomeProcessed)
+	_, metrics := s.get(t, "/metrics")
+	for _, want := range []string{`stripeonce_secret_matches_total{secret="new"} 0`, `stripeonce_secret_matches_total{secret="old"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("%s is not in the metrics", want)
+		}
+	}
+	if all := metrics + s.text(); strings.Contains(all, hooktest.Secret) || strings.Contains(all, "whsec_another") {
+		t.Error("a secret is shown")
+	}
+}
