@@ -32,6 +32,13 @@ test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its o
 race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector
 	go test -race ./...
 
+SOAK ?= 3m
+REPORT ?=
+.PHONY: torture
+torture: postgres ## Disturb it in every way for minutes; REPORT=docs/reliability.md writes the table there
+	@tools/ensure-pgbouncer
+	go test ./tests/torture -count 1 -timeout 60m -v -args -long -soak $(SOAK) $(if $(REPORT),-report $(abspath $(REPORT)))
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
@@ -39,6 +46,7 @@ fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZTIME) ./webhooks
 	go test -run '^$$' -fuzz FuzzJSON -fuzztime $(FUZZTIME) ./internal/storable
 	go test -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME) ./subscriptions
+	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./subscriptions
 
 .PHONY: bench
 bench: postgres ## Run the benchmarks
@@ -49,6 +57,10 @@ lint: $(BIN)/golangci-lint ## Check style, and that imports point one way
 	go mod tidy -diff
 	go vet ./...
 	$(BIN)/golangci-lint run ./...
+
+.PHONY: vuln
+vuln: $(BIN)/govulncheck ## Look for known vulnerabilities that the code reaches; needs the network
+	@tools/vulncheck $(BIN)/govulncheck
 
 .PHONY: generate
 generate: $(BIN)/sqlc ## Compile schema and queries into db with sqlc
@@ -71,8 +83,9 @@ $(BIN)/sqlc: PACKAGE := github.com/sqlc-dev/sqlc/cmd/sqlc
 $(BIN)/golangci-lint: PACKAGE := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 $(BIN)/stripe-mock: PACKAGE := github.com/stripe/stripe-mock
+$(BIN)/govulncheck: PACKAGE := golang.org/x/vuln/cmd/govulncheck
 
-$(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint $(BIN)/stripe-mock: tools/go.mod tools/go.sum
+$(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint $(BIN)/stripe-mock $(BIN)/govulncheck: tools/go.mod tools/go.sum
 	@echo "building $(@F), which takes minutes the first time"
 	@mkdir -p $(BIN)
 	@cd tools && go build -buildvcs=false -o $@ $(PACKAGE)

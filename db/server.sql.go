@@ -34,14 +34,22 @@ func (q *Queries) ServerHasPrepared(ctx context.Context, db DBTX, name string) (
 	return exists, err
 }
 
-const serverIsReadOnly = `-- name: ServerIsReadOnly :one
-SELECT (current_setting('transaction_read_only') = 'on')::boolean
+const serverState = `-- name: ServerState :one
+SELECT
+    (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
+    (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::boolean AS forgetful
 `
 
-// True on a standby, and where default_transaction_read_only is on.
-func (q *Queries) ServerIsReadOnly(ctx context.Context, db DBTX) (bool, error) {
-	row := db.QueryRow(ctx, serverIsReadOnly)
-	var column_1 bool
-	err := row.Scan(&column_1)
-	return column_1, err
+type ServerStateRow struct {
+	ReadOnly  bool
+	Forgetful bool
+}
+
+// read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a
+// commit that was answered can be lost in a crash.
+func (q *Queries) ServerState(ctx context.Context, db DBTX) (ServerStateRow, error) {
+	row := db.QueryRow(ctx, serverState)
+	var i ServerStateRow
+	err := row.Scan(&i.ReadOnly, &i.Forgetful)
+	return i, err
 }

@@ -1,6 +1,9 @@
--- name: ServerIsReadOnly :one
--- True on a standby, and where default_transaction_read_only is on.
-SELECT (current_setting('transaction_read_only') = 'on')::boolean;
+-- name: ServerState :one
+-- read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a
+-- commit that was answered can be lost in a crash.
+SELECT
+    (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
+    (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::boolean AS forgetful;
 
 -- name: ServerBackend :one
 -- The process that serves this connection. It is not the one that PostgreSQL named at the connection's

@@ -73,3 +73,31 @@ func TestLinksInDocuments(t *testing.T) {
 		}
 	}
 }
+
+// Each dependency is listed with its reason, and none that is not there.
+func TestDependenciesAreListed(t *testing.T) {
+	t.Parallel()
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Dependencies")
+	named := map[string]bool{}
+	for _, match := range regexp.MustCompile("`([a-z]+\\.[^` ]+/[^` ]+)`").FindAllStringSubmatch(table, -1) {
+		named[match[1]] = true
+	}
+	direct, _, _ := strings.Cut(string(mod), ")")
+	for _, match := range regexp.MustCompile(`\t(\S+) v`).FindAllStringSubmatch(direct, -1) {
+		if !named[match[1]] {
+			t.Errorf("docs/security.md does not say what %s is for", match[1])
+		}
+		delete(named, match[1])
+	}
+	for module := range named {
+		t.Errorf("docs/security.md names %s, which is no direct dependency", module)
+	}
+}

@@ -102,12 +102,18 @@ func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error 
 		return err
 	}
 	defer rollback(ctx, tx)
-	readOnly, err := r.queries.ServerIsReadOnly(ctx, tx)
-	if err == nil && readOnly {
+	state, err := r.queries.ServerState(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if state.ReadOnly {
 		_ = conn.Conn().Close(ctx)
 		return ErrReadOnly
 	}
-	return err
+	if state.Forgetful && !r.ready.Load() {
+		r.config.Logger.WarnContext(ctx, "synchronous_commit or fsync is off: an event that was acknowledged can be lost if PostgreSQL crashes")
+	}
+	return nil
 }
 
 func notMigrated(cause error) error {

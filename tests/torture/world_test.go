@@ -30,6 +30,7 @@ type world struct {
 	t       *testing.T
 	cluster *pglocal.Cluster
 	url     string // of the database
+	direct  *pgxpool.Pool
 	account *stripesim.Account
 	sim     *stripesim.API
 	api     *httptest.Server
@@ -58,7 +59,8 @@ func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world 
 	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	pgtest.Exec(t, w.pool(), wrong.Tables)
+	w.direct = pgtest.Connect(t, w.url)
+	pgtest.Exec(t, w.direct, wrong.Tables)
 	w.account = stripesim.New(7, start)
 	w.sim = stripesim.NewAPI(w.account)
 	w.api = httptest.NewServer(w.sim)
@@ -66,8 +68,11 @@ func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world 
 	return w
 }
 
-// pool is a way to the database without any fault on it.
-func (w *world) pool() *pgxpool.Pool { return pgtest.Connect(w.t, w.url) }
+// pool is a way to the database without any fault on it, and without connections from before a crash.
+func (w *world) pool() *pgxpool.Pool {
+	w.direct.Reset()
+	return w.direct
+}
 
 // by is the database's URL by way of a proxy.
 func (w *world) by(proxy *pgproxy.Proxy) string {

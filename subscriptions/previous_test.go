@@ -1,0 +1,56 @@
+package subscriptions
+
+import (
+	"testing"
+)
+
+// previousOf is what Stripe would put into an update's previous_attributes, written from its documentation:
+// nested hashes hold only what changed, arrays are whole, null stands for what was not set.
+func previousOf(before, after map[string]any) map[string]any {
+	previous := map[string]any{}
+	for key, old := range before {
+		now := after[key]
+		if canonical(old) == canonical(now) {
+			continue
+		}
+		oldHash, ok1 := old.(map[string]any)
+		newHash, ok2 := now.(map[string]any)
+		if ok1 && ok2 {
+			previous[key] = previousOf(oldHash, newHash)
+		} else {
+			previous[key] = old
+		}
+	}
+	for key := range after {
+		if _, was := before[key]; !was {
+			previous[key] = nil
+		}
+	}
+	return previous
+}
+
+// Whatever an object was and became: with its previous attributes put back it is what it was.
+func FuzzPrevious(f *testing.F) {
+	for _, pair := range [][2]string{
+		{`{}`, `{"a":1}`},
+		{`{"a":null}`, `{"a":{"b":[]}}`},
+		{`{"status":"incomplete","items":{"data":[{"id":"si_1","quantity":1}]}}`, `{"status":"active","items":{"data":[{"id":"si_1","quantity":2}]}}`},
+		{`{"metadata":{"a":"1","b":"2"}}`, `{"metadata":{"b":"3","c":"4"}}`},
+		{`{"cancellation_details":{"comment":null,"reason":"x"}}`, `{"cancellation_details":{}}`},
+		{`{"cancel_at":17,"x":{"y":{"z":1e400}}}`, `{"cancel_at":null,"x":{"y":7}}`},
+		{`{"a":{"b":1}}`, `{"a":"text"}`},
+	} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		before, ok1 := decodeAny([]byte(first)).(map[string]any)
+		after, ok2 := decodeAny([]byte(second)).(map[string]any)
+		if !ok1 || !ok2 {
+			t.Skip()
+		}
+		previous := previousOf(before, after)
+		if got, want := canonical(restored(after, previous)), canonical(before); got != want {
+			t.Errorf("%s became %s, previously %s: restored to %s", want, canonical(after), canonical(previous), got)
+		}
+	})
+}
