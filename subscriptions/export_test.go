@@ -6,9 +6,6 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// RaceEnabled is raceEnabled.
-const RaceEnabled = raceEnabled
-
 // Settled is true if the events of a subscription's newest second tell which of them is the last.
 func Settled(events []*webhooks.Event) bool {
 	type rank struct {

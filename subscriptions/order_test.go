@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -98,7 +99,7 @@ func TestBurstsAreMostlySettled(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 1))
 	bursts := 2000
-	if raceEnabled {
+	if pgtest.Race {
 		bursts = 300
 	}
 	unsettled := 0

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -48,28 +46,25 @@ func startCompliancebot(t *testing.T, apiBase string) *bot {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	cmd := exec.Command(binary)
-	addr := freeAddr(t)
-	env := environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR="+addr,
+	env := environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR=127.0.0.1:0",
 		"STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+apiBase)
 	cmd.Env = env
-	cmd.Stderr = io.Discard
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	addr, ended := lineAfter(stdout, "http server started on ")
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("compliancebot ended with %v", err)
 		}
 	})
-	await(t, func() bool {
-		resp, err := http.Get("http://" + addr + "/")
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err == nil
-	})
-	return &bot{"http://" + addr, databaseURL, binary, env}
+	return &bot{"http://" + awaitAddr(t, "compliancebot", addr, ended), databaseURL, binary, env}
 }
 
 // stripe runs one of the operator's commands in the host's own program.
@@ -84,16 +79,6 @@ func (b *bot) stripe(t *testing.T, args ...string) result {
 		t.Fatal(err)
 	}
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // The host under the storm: its own tables end as they must, each change and each payment once.

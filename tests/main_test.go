@@ -150,6 +150,35 @@ func (s *server) text() string {
 	return s.log.String()
 }
 
+// lineAfter reads a process's output to its end, and sends what follows a text in the first line that has it.
+func lineAfter(output io.Reader, text string) (found <-chan string, ended <-chan struct{}) {
+	rest, end := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(end)
+		for lines := bufio.NewScanner(output); lines.Scan(); {
+			if _, after, ok := strings.Cut(lines.Text(), text); ok && len(rest) == 0 {
+				rest <- after
+			}
+		}
+	}()
+	return rest, end
+}
+
+// awaitAddr waits for the address that another program says it listens on. Who picks a free one for it
+// beforehand may find it taken.
+func awaitAddr(t *testing.T, name string, addr <-chan string, ended <-chan struct{}) string {
+	t.Helper()
+	select {
+	case found := <-addr:
+		return found
+	case <-ended:
+		t.Fatalf("%s ended", name)
+	case <-time.After(patience):
+		t.Fatalf("%s does not listen", name)
+	}
+	return ""
+}
+
 // stop signals the process and returns its exit code.
 func (s *server) stop(t *testing.T, signal os.Signal) int {
 	t.Helper()

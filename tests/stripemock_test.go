@@ -1,9 +1,6 @@
 package tests
 
 import (
-	"io"
-	"net"
-	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,28 +13,21 @@ import (
 // of what it was told before.
 func startStripeMock(t *testing.T) (url string) {
 	t.Helper()
-	_, port, err := net.SplitHostPort(freeAddr(t))
+	cmd := exec.Command(tool(t, "stripe-mock", "github.com/stripe/stripe-mock"), "-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0")
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool(t, "stripe-mock", "github.com/stripe/stripe-mock"), "-http-addr", "127.0.0.1:"+port)
-	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	addr, ended := lineAfter(stdout, "Listening for HTTP at address: ")
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
+		<-ended
 		_ = cmd.Wait()
 	})
-	url = "http://127.0.0.1:" + port
-	await(t, func() bool {
-		resp, err := http.Get(url)
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err == nil
-	})
-	return url
+	return "http://" + awaitAddr(t, "stripe-mock", addr, ended)
 }
 
 // What we ask Stripe is well formed by Stripe's own judgement: for an event of the platform, for one of a

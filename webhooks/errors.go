@@ -119,8 +119,11 @@ func classify(ctx context.Context, err error, closed bool) error {
 	switch {
 	case err == nil, errors.Is(err, ErrUnavailable), errors.Is(err, ErrInvalidEvent):
 		return err
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && errors.As(err, new(*HandlerError)):
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	case ctx.Err() != nil:
+		// A statement of the receiver's own: PostgreSQL is slow, which is not the event's failure.
+		return fmt.Errorf("%w: no time was left: %w", ErrUnavailable, err)
 	case pgCode(err) == codeIdleInTransaction:
 		// The server gave up waiting for a function that is slow elsewhere.
 		return fmt.Errorf("%w: %w", ErrTimeout, err)

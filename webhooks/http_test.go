@@ -276,7 +276,8 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := log.String()
-	if lines := strings.Count(text, "\n"); lines != 3 {
+	// The test's PostgreSQL runs without fsync, of which the receiver warns once.
+	if lines := strings.Count(text, "\n") - strings.Count(text, "fsync is off"); lines != 3 {
 		t.Errorf("3 deliveries made %d lines:\n%s", lines, text)
 	}
 	for _, secret := range []string{"somebody@example.com", hooktest.Secret, "v1="} {

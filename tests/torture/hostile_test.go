@@ -161,7 +161,7 @@ func TestHostileClients(t *testing.T) {
 		}
 	}
 	w.deliver(p.url(), 4, plan(w.newEvents(10)))
-	if mib := p.peak(); mib > maxHerdMemory {
+	if mib := p.peak(); mib > maxHerdMemory && !pgtest.Race {
 		t.Errorf("the receiver took %d MiB", mib)
 	}
 	tell(t, "09a", "hostile requests", fmt.Sprintf("%d kinds: wrong lengths, 100 MB, headers of 1 MB, 700 signatures, gzip, deep nesting, wrong UTF-8, repeated keys, no HTTP at all", len(cases)+1),
