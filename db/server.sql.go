@@ -34,6 +34,16 @@ func (q *Queries) ServerHasPrepared(ctx context.Context, db DBTX, name string) (
 	return exists, err
 }
 
+const serverLockTimeout = `-- name: ServerLockTimeout :exec
+SELECT set_config('lock_timeout', $1::text, TRUE)
+`
+
+// Bounds each wait for a lock in the transaction, in milliseconds.
+func (q *Queries) ServerLockTimeout(ctx context.Context, db DBTX, lockTimeout string) error {
+	_, err := db.Exec(ctx, serverLockTimeout, lockTimeout)
+	return err
+}
+
 const serverState = `-- name: ServerState :one
 SELECT
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,

@@ -107,6 +107,67 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 	return i, err
 }
 
+const subscriptionGetForEvent = `-- name: SubscriptionGetForEvent :one
+SELECT
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
+    (
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions
+WHERE subscriptions.id = $1
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome <> 'ignored')
+`
+
+type SubscriptionGetForEventRow struct {
+	Subscription Subscription
+	Items        json.RawMessage
+}
+
+// As SubscriptionGet, but no row for an event that has been applied.
+func (q *Queries) SubscriptionGetForEvent(ctx context.Context, db DBTX, iD string, eventID string) (SubscriptionGetForEventRow, error) {
+	row := db.QueryRow(ctx, subscriptionGetForEvent, iD, eventID)
+	var i SubscriptionGetForEventRow
+	err := row.Scan(
+		&i.Subscription.ID,
+		&i.Subscription.CustomerID,
+		&i.Subscription.Status,
+		&i.Subscription.PriceID,
+		&i.Subscription.Quantity,
+		&i.Subscription.Currency,
+		&i.Subscription.CancelAtPeriodEnd,
+		&i.Subscription.CancelAt,
+		&i.Subscription.CanceledAt,
+		&i.Subscription.EndedAt,
+		&i.Subscription.CurrentPeriodStart,
+		&i.Subscription.CurrentPeriodEnd,
+		&i.Subscription.TrialStart,
+		&i.Subscription.TrialEnd,
+		&i.Subscription.CollectionMethod,
+		&i.Subscription.LatestInvoiceID,
+		&i.Subscription.Metadata,
+		&i.Subscription.Livemode,
+		&i.Subscription.AccountID,
+		&i.Subscription.StripeCreatedAt,
+		&i.Subscription.Object,
+		&i.Subscription.LastEventID,
+		&i.Subscription.LastEventCreatedAt,
+		&i.Subscription.CreatedAt,
+		&i.Subscription.UpdatedAt,
+		&i.Subscription.Revision,
+		&i.Subscription.AsOf,
+		&i.Subscription.NewestEvents,
+		&i.Subscription.ApiVersion,
+		&i.Items,
+	)
+	return i, err
+}
+
 const subscriptionKeyList = `-- name: SubscriptionKeyList :many
 SELECT id, stripe_created_at FROM subscriptions
 WHERE COALESCE(account_id, '') = $1::text
@@ -358,6 +419,22 @@ SELECT pg_advisory_xact_lock(hashtextextended($1::text, 7306096))
 func (q *Queries) SubscriptionLock(ctx context.Context, db DBTX, id string) error {
 	_, err := db.Exec(ctx, subscriptionLock, id)
 	return err
+}
+
+const subscriptionLockTry = `-- name: SubscriptionLockTry :one
+SELECT (CASE
+    WHEN EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $1::text AND outcome <> 'ignored') THEN FALSE
+    ELSE pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096))
+END)::boolean AS locked
+`
+
+// The same lock if nobody has it, and the event has not been applied: it then waits for nobody, and a
+// duplicate takes no lock.
+func (q *Queries) SubscriptionLockTry(ctx context.Context, db DBTX, eventID string, iD string) (bool, error) {
+	row := db.QueryRow(ctx, subscriptionLockTry, eventID, iD)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
 }
 
 const subscriptionUpsert = `-- name: SubscriptionUpsert :one

@@ -13,3 +13,7 @@ SELECT pg_backend_pid()::integer;
 -- name: ServerHasPrepared :one
 -- True if a prepared statement goes by the name that the client gave it.
 SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = @name::text);
+
+-- name: ServerLockTimeout :exec
+-- Bounds each wait for a lock in the transaction, in milliseconds.
+SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);

@@ -3,6 +3,14 @@
 -- row exists. Takes no transaction id. A collision of hashes costs a wait, never a result.
 SELECT pg_advisory_xact_lock(hashtextextended(@id::text, 7306096));
 
+-- name: SubscriptionLockTry :one
+-- The same lock if nobody has it, and the event has not been applied: it then waits for nobody, and a
+-- duplicate takes no lock.
+SELECT (CASE
+    WHEN EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @event_id::text AND outcome <> 'ignored') THEN FALSE
+    ELSE pg_try_advisory_xact_lock(hashtextextended(@id::text, 7306096))
+END)::boolean AS locked;
+
 -- name: SubscriptionGet :one
 -- A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
 -- UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
@@ -18,6 +26,23 @@ SELECT
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = @id;
+
+-- name: SubscriptionGetForEvent :one
+-- As SubscriptionGet, but no row for an event that has been applied.
+SELECT
+    sqlc.embed(subscriptions),
+    (
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+    )::jsonb AS items
+FROM subscriptions
+WHERE subscriptions.id = @id
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @event_id::text AND outcome <> 'ignored');
 
 -- name: SubscriptionListByCustomer :many
 -- A customer's subscriptions, the newest first.

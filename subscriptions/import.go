@@ -29,8 +29,17 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	}
 	asOf := r.asOf
 	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
-	if err := p.store(ctx, tx, stored, next); err != nil || !hooks {
+	statements, err := p.store(stored, next)
+	if err != nil {
 		return err
+	}
+	for _, statement := range statements {
+		if err := statement(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if !hooks {
+		return nil
 	}
 	return p.tell(ctx, tx, stored, next, nil)
 }

@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -108,14 +106,6 @@ func askAgain(ev *webhooks.Event, stored *storedRow) error {
 		question.APIVersion = stored.apiVersion
 	}
 	return webhooks.Ask(question)
-}
-
-func (p *Projection) askAboutThin(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) error {
-	stored, err := p.load(ctx, tx, ev.ObjectID())
-	if err != nil {
-		return err
-	}
-	return askAgain(ev, stored)
 }
 
 func (p *Projection) settleByRule(ctx context.Context, ev *webhooks.Event, rule string) {

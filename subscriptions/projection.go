@@ -97,74 +97,138 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	if p.config.Logger == nil {
 		p.config.Logger = slog.Default()
 	}
-	webhooks.Project(h, "customer.subscription.*", p.apply)
+	webhooks.ProjectInTrips(h, "customer.subscription.*", p.begin)
 	return p
 }
 
-// apply makes the stored subscription that of the event, unless it is newer already.
-func (p *Projection) apply(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (changed bool, err error) {
+// application is the projection's work on one event.
+type application struct {
+	*Projection
+	ev       *webhooks.Event
+	incoming *Subscription
+	amiss    error // with what the event carries
+	locked   bool
+	stored   *storedRow
+}
+
+// begin has the subscription's lock and its row asked for together with the ledger. That the event can be
+// decoded is looked at first; what is amiss matters only if it is new.
+func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
+	a := &application{Projection: p, ev: ev}
 	if ev.Thin() && ev.Object == nil {
-		return false, p.askAboutThin(ctx, tx, ev)
+		return webhooks.Trips{Apply: a.askAboutThin}
 	}
-	incoming, err := decode(ev)
-	if err != nil {
-		return false, err
+	if a.incoming, a.amiss = decode(ev); a.amiss != nil {
+		return webhooks.Trips{Apply: a.apply}
 	}
-	if err := p.queries.SubscriptionLock(ctx, tx, incoming.ID); err != nil {
-		// Whatever it is, a statement_timeout too, it is not the event's failure.
-		return false, fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, incoming.ID, err)
+	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Apply: a.apply}
+}
+
+func (a *application) tryLock(ctx context.Context, db db.DBTX) (err error) {
+	a.locked, err = a.queries.SubscriptionLockTry(ctx, db, a.ev.ID, a.incoming.ID)
+	return a.lockError(err)
+}
+
+// lockError: whatever it is, a statement_timeout too, it is not the event's failure.
+func (a *application) lockError(err error) error {
+	if err == nil {
+		return nil
 	}
-	stored, err := p.load(ctx, tx, incoming.ID)
-	if err != nil {
-		return false, err
+	return fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, a.incoming.ID, err)
+}
+
+func (a *application) read(ctx context.Context, tx db.DBTX) error {
+	row, err := a.queries.SubscriptionGetForEvent(ctx, tx, a.incoming.ID, a.ev.ID)
+	a.stored, err = rowOrNone(a.incoming.ID, (*db.SubscriptionGetRow)(&row), err)
+	return err
+}
+
+// apply makes the stored subscription that of the event, unless it is newer already.
+func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
+	if a.amiss != nil {
+		return false, a.amiss
 	}
-	next, err := p.next(ctx, ev, incoming, stored)
+	if !a.locked { // another process has it
+		if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, a.incoming.ID)); err != nil {
+			return false, err
+		}
+		if a.stored, err = a.load(ctx, tx, a.incoming.ID); err != nil {
+			return false, err
+		}
+	}
+	next, err := a.next(ctx, a.ev, a.incoming, a.stored)
 	if err != nil || next == nil {
 		return false, err
 	}
-	if err := p.store(ctx, tx, stored, next); err != nil {
+	statements, err := a.store(a.stored, next)
+	if err != nil {
 		return false, err
 	}
+	later.Add(statements...)
 	// An event that says nothing new has moved the row's place in the order, which later ones need.
-	if stored != nil && sameState(stored.Subscription, next.sub) {
+	if a.stored != nil && sameState(a.stored.Subscription, next.sub) {
 		return false, nil
 	}
-	return true, p.tell(ctx, tx, stored, next, ev)
+	if a.config.OnChange == nil {
+		return true, nil
+	}
+	if err := later.Flush(ctx); err != nil {
+		return false, err
+	}
+	return true, a.tell(ctx, tx, a.stored, next, a.ev)
+}
+
+func (a *application) askAboutThin(ctx context.Context, tx pgx.Tx, _ *webhooks.Later) (bool, error) {
+	stored, err := a.load(ctx, tx, a.ev.ObjectID())
+	if err != nil {
+		return false, err
+	}
+	return false, askAgain(a.ev, stored)
 }
 
 // load returns the row of a subscription, nil if there is none.
 func (p *Projection) load(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
 	row, err := p.queries.SubscriptionGet(ctx, tx, id)
+	return rowOrNone(id, &row, err)
+}
+
+func rowOrNone(id string, row *db.SubscriptionGetRow, err error) (*storedRow, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get subscription %s: %w", id, err)
 	}
-	return storedFrom(&row)
+	return storedFrom(row)
 }
 
-func (p *Projection) store(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version) error {
+// store returns the statements that make a row the next version.
+func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Statement, error) {
 	params, err := next.upsertParams()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	times, err := p.queries.SubscriptionUpsert(ctx, tx, params)
-	if err != nil {
-		return fmt.Errorf("store subscription %s: %w", next.sub.ID, err)
-	}
-	next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
-	if stored != nil && reflect.DeepEqual(stored.Items, next.sub.Items) {
+	upsert := func(ctx context.Context, db db.DBTX) error {
+		times, err := p.queries.SubscriptionUpsert(ctx, db, params)
+		if err != nil {
+			return fmt.Errorf("store subscription %s: %w", next.sub.ID, err)
+		}
+		next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
 		return nil
+	}
+	if stored != nil && reflect.DeepEqual(stored.Items, next.sub.Items) {
+		return []webhooks.Statement{upsert}, nil
 	}
 	items, err := next.sub.itemRows()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := p.queries.SubscriptionItemReplace(ctx, tx, next.sub.ID, items); err != nil {
-		return fmt.Errorf("store the items of subscription %s: %w", next.sub.ID, err)
-	}
-	return nil
+	return []webhooks.Statement{upsert, func(ctx context.Context, db db.DBTX) error {
+		if err := p.queries.SubscriptionItemReplace(ctx, db, next.sub.ID, items); err != nil {
+			return fmt.Errorf("store the items of subscription %s: %w", next.sub.ID, err)
+		}
+		return nil
+	}}, nil
 }
 
 func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/pook/stripeonce/db"
 )
 
 const (
@@ -80,12 +79,9 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	if err := r.gate.enter(); err != nil {
 		return err
 	}
-	w := &work{delivered: &Event{Type: name}}
-	only := handler{run: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) { return true, fn(ctx, tx) }}
-	w.run = func(ctx context.Context, tx pgx.Tx) (Outcome, error) {
-		_, err := call(ctx, tx, only, w.delivered)
-		return OutcomeProcessed, err
-	}
+	w := &work{delivered: &Event{Type: name}, cleanUp: func() {}, plain: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
+		return true, fn(ctx, tx)
+	}}
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	_, err := r.await(limited, w)
@@ -108,8 +104,9 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 			if value := recover(); value != nil {
 				a = answer{err: &PanicError{Value: value, Stack: debug.Stack()}}
 			}
-			r.gate.leave()
 			done <- a
+			w.cleanUp()
+			r.gate.leave()
 		}()
 		a.outcome, a.err = r.applyInTurn(ctx, w)
 	}()
@@ -171,24 +168,34 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Release()
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: r.begin(ctx)})
-	if err != nil {
-		return "", classify(ctx, err, conn.Conn().IsClosed())
-	}
-	outcome, err := w.run(ctx, tx)
-	if err == nil {
-		w.committing.Store(true)
-		err = commit(conn.Conn(), r.config.CommitTimeout)
+	held := true
+	defer func() { // also when a function's panic or Goexit passes
+		if held {
+			conn.Release()
+		}
+	}()
+	t := &transaction{receiver: r, work: w, conn: conn.Conn()}
+	outcome, err := t.run(ctx)
+	if t.known {
+		// Nothing was written, so the answer need not wait for the rollback.
+		held = false
+		w.cleanUp = func() {
+			rollback(ctx, t.tx)
+			conn.Release()
+		}
+		return OutcomeDuplicate, nil
 	}
 	if err == nil {
 		r.lastCommit.Store(time.Now().UnixNano())
 		return outcome, nil
 	}
 	err = classify(ctx, err, conn.Conn().IsClosed())
-	rollback(ctx, tx)
-	if pgCode(err) == codeReadOnlyTransaction {
-		// A demoted primary: the pool is to look for the new one.
+	if t.tx != nil {
+		rollback(ctx, t.tx)
+	}
+	if code := pgCode(err); code == codeReadOnlyTransaction || code == codeStalePlan || code == codeNoSuchPrepared {
+		// A demoted primary: the pool is to look for the new one. Or statements that the connection prepared
+		// before the tables were changed.
 		_ = conn.Conn().Close(ctx)
 	}
 	if errors.Is(err, errDuplicate) {
@@ -197,15 +204,18 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	return "", err
 }
 
-// begin is the statement that opens the transaction, with the limit on waiting for locks: LockTimeout, or
-// less if the work's deadline comes first, so that a wait ends with a 503 and not as a failure of the event.
-func (r *Receiver) begin(ctx context.Context) string {
+// lockTimeout is the limit on waiting for locks: LockTimeout, or less if the work's deadline comes first, so
+// that a wait ends with a 503 and not as a failure of the event.
+func (r *Receiver) lockTimeout(ctx context.Context) time.Duration {
 	limit := r.config.LockTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline)-lockMargin)
 	}
-	return fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d", max(limit.Milliseconds(), 1))
+	return max(limit, time.Millisecond)
 }
+
+// milliseconds is a setting of PostgreSQL's.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return r.acquireWithin(ctx, r.config.AcquireTimeout)
@@ -227,130 +237,6 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	_ = tx.Rollback(ctx)
-}
-
-func (r *Receiver) checkProcessRecord(ctx context.Context, tx pgx.Tx, w *work) (Outcome, error) {
-	ev := w.subject()
-	known, err := r.check(ctx, tx, w, ev)
-	if err != nil {
-		return "", err
-	}
-	if known.final || known.here && len(w.handlers) == 0 {
-		return "", errDuplicate
-	}
-	outcome, err := process(ctx, tx, w, ev)
-	if err != nil {
-		return "", err
-	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	if known.underThinID {
-		if err := r.queries.StripeWebhookEventDeleteIgnored(ctx, tx, w.delivered.ID); err != nil {
-			return "", r.ledgerError("remove the thin event's provisional row", err)
-		}
-	}
-	if known.here {
-		return outcome, r.settleIgnored(ctx, tx, ev, outcome)
-	}
-	return outcome, r.record(ctx, tx, ev, outcome)
-}
-
-// known is what the ledger says of an event before it is processed.
-type known struct {
-	final       bool // it has been applied, under its own id or its twin's
-	here        bool // there is a row under the id that it is recorded under
-	underThinID bool // there is a provisional row under its thin id, which is another
-}
-
-// check looks an event up in the ledger.
-func (r *Receiver) check(ctx context.Context, tx db.DBTX, w *work, ev *Event) (known, error) {
-	if ev.ID != w.delivered.ID {
-		return r.checkTwins(ctx, tx, w, ev)
-	}
-	outcome, err := r.queries.StripeWebhookEventOutcome(ctx, tx, ev.ID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return known{}, nil
-	}
-	return known{final: Outcome(outcome) != OutcomeIgnored, here: true}, r.ledgerError("look up the event", err)
-}
-
-// checkTwins looks up a thin event under its own id and under its snapshot event's.
-func (r *Receiver) checkTwins(ctx context.Context, tx db.DBTX, w *work, ev *Event) (k known, err error) {
-	rows, err := r.queries.StripeWebhookEventOutcomes(ctx, tx, []string{ev.ID, w.delivered.ID})
-	for _, row := range rows {
-		k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
-		k.here = k.here || row.EventID == ev.ID
-		k.underThinID = k.underThinID || row.EventID == w.delivered.ID
-	}
-	return k, r.ledgerError("look up the event and its twin", err)
-}
-
-func process(ctx context.Context, tx pgx.Tx, w *work, ev *Event) (Outcome, error) {
-	if len(w.handlers) == 0 {
-		return OutcomeIgnored, nil
-	}
-	outcome := OutcomeStale
-	for i, h := range w.handlers {
-		if w.lacksObject() && !h.projection {
-			continue
-		}
-		one := *ev
-		one.Current = w.asked.current(i)
-		changed, err := call(ctx, tx, h, &one)
-		if err != nil {
-			return "", askedBy(i, err)
-		}
-		if changed {
-			outcome = OutcomeProcessed
-		}
-	}
-	if w.lacksObject() {
-		return "", &askError{handler: nobody}
-	}
-	return outcome, nil
-}
-
-func (r *Receiver) record(ctx context.Context, tx pgx.Tx, ev *Event, outcome Outcome) error {
-	err := r.queries.StripeWebhookEventInsert(ctx, tx, db.StripeWebhookEventInsertParams{
-		EventID:        ev.ID,
-		EventType:      ev.Type,
-		Outcome:        string(outcome),
-		EventCreatedAt: nilIfZero(ev.Created),
-		Livemode:       ev.Livemode,
-		AccountID:      nilIfZero(ev.Account),
-		ApiVersion:     nilIfZero(ev.APIVersion),
-		ObjectID:       nilIfZero(ev.ObjectID()),
-	})
-	if isLedgerViolation(err) {
-		return errDuplicate
-	}
-	return r.ledgerError("record the event", err)
-}
-
-func (r *Receiver) settleIgnored(ctx context.Context, tx pgx.Tx, ev *Event, outcome Outcome) error {
-	rows, err := r.queries.StripeWebhookEventUpdateIgnored(ctx, tx, db.StripeWebhookEventUpdateIgnoredParams{
-		Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID,
-	})
-	if err == nil && rows == 0 {
-		return errDuplicate
-	}
-	return r.ledgerError("record the event", err)
-}
-
-// ledgerError wraps an error of one of our own statements.
-func (r *Receiver) ledgerError(doing string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case pgCode(err) == codeQueryCanceled:
-		return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
-	case isMissingTable(err):
-		r.ready.Store(false)
-		return notMigrated(err)
-	default:
-		return fmt.Errorf("%s: %w", doing, err)
-	}
 }
 
 func nilIfZero[T comparable](value T) *T {

@@ -14,48 +14,115 @@ import (
 
 var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
 
-// commit ends the transaction that is open on conn. It differs from pgx's Commit in what it does when no
-// answer comes: pgx would send a cancel request, and a COMMIT that is waiting for its synchronous
-// standby, cancelled, stays committed here without being replicated. So no context reaches the
-// connection, only a deadline for reading, and after that the socket is closed without a word. Whether
-// the transaction was committed is then open, and the event's next delivery finds out.
+const commitStatement = "COMMIT"
+
+// lastTrip sends what is left to be written together with COMMIT. It differs from a pgx.Batch in what it does
+// when no answer comes: pgx would send a cancel request, and a COMMIT that is waiting for its synchronous
+// standby, cancelled, stays committed here without being replicated. So no context reaches the connection,
+// only a deadline for reading, and after that the socket is closed without a word. Whether the transaction was
+// committed is then open, and the event's next delivery finds out.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS.
-func commit(conn *pgx.Conn, timeout time.Duration) error {
-	pg := conn.PgConn()
-	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
-		return abandon(pg, err)
-	}
-	pg.Frontend().SendQuery(&pgproto3.Query{String: "COMMIT"})
-	if err := pg.Frontend().Flush(); err != nil {
-		return abandon(pg, err)
-	}
-	answer, err := commitAnswer(pg)
+func lastTrip(ctx context.Context, conn *pgx.Conn, statements []Statement, timeout time.Duration) error {
+	prepared, err := prepareAll(ctx, conn, statements)
 	if err != nil {
-		return abandon(pg, err)
+		return err
 	}
-	if err := pg.Conn().SetDeadline(time.Time{}); err != nil {
-		return abandon(pg, err)
+	done, verdict, err := exchange(conn.PgConn(), timeout, func(frontend *pgproto3.Frontend) {
+		for i := range prepared {
+			frontend.SendBind(&prepared[i])
+			frontend.SendExecute(&pgproto3.Execute{})
+		}
+		frontend.SendSync(&pgproto3.Sync{})
+	})
+	switch {
+	case err != nil || verdict == nil:
+		return err
+	default:
+		return about(ctx, statements, done, verdict)
 	}
-	return answer
 }
 
-// commitAnswer reads up to the end of COMMIT's answer. The first result is PostgreSQL's own verdict,
-// the second that there was none.
-func commitAnswer(pg *pgconn.PgConn) (verdict, err error) {
+// about has the statement whose error it is say what it was about.
+func about(ctx context.Context, statements []Statement, i int, err error) error {
+	if i < len(statements) {
+		return statements[i](ctx, failed{err})
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+// commit ends the transaction that is open on conn, by the simple protocol, which every pooler knows.
+func commit(conn *pgx.Conn, timeout time.Duration) error {
+	_, verdict, err := exchange(conn.PgConn(), timeout, func(frontend *pgproto3.Frontend) {
+		frontend.SendQuery(&pgproto3.Query{String: commitStatement})
+	})
+	if verdict != nil {
+		return fmt.Errorf("commit: %w", verdict)
+	}
+	return err
+}
+
+// exchange sends messages that end with COMMIT, and reads the answer to its end: how many statements were
+// done, and PostgreSQL's verdict on the next one if it failed. The error says that there was no answer.
+func exchange(pg *pgconn.PgConn, timeout time.Duration, send func(*pgproto3.Frontend)) (done int, verdict, err error) {
+	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, nil, abandon(pg, err)
+	}
+	send(pg.Frontend())
+	if err := pg.Frontend().Flush(); err != nil {
+		return 0, nil, abandon(pg, err)
+	}
+	done, verdict, err = verdictOf(pg)
+	if err == nil {
+		err = pg.Conn().SetDeadline(time.Time{})
+	}
+	if err != nil {
+		return 0, nil, abandon(pg, err)
+	}
+	return done, verdict, nil
+}
+
+// prepareAll prepares the statements and COMMIT where the connection does not know them yet, and encodes
+// their arguments.
+func prepareAll(ctx context.Context, conn *pgx.Conn, statements []Statement) ([]pgproto3.Bind, error) {
+	batch := &pgx.Batch{}
+	note(ctx, (*noted)(batch), statements)
+	batch.Queue(commitStatement)
+	list := make([]pgproto3.Bind, len(batch.QueuedQueries))
+	for i, query := range batch.QueuedQueries {
+		description, err := conn.Prepare(ctx, query.SQL, query.SQL)
+		if err != nil {
+			return nil, about(ctx, statements, i, err)
+		}
+		var encoded pgx.ExtendedQueryBuilder
+		if err := encoded.Build(conn.TypeMap(), description, query.Arguments); err != nil {
+			return nil, about(ctx, statements, i, err)
+		}
+		list[i] = pgproto3.Bind{
+			PreparedStatement: description.Name, ParameterFormatCodes: encoded.ParamFormats,
+			Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats,
+		}
+	}
+	return list, nil
+}
+
+func verdictOf(pg *pgconn.PgConn) (done int, verdict, err error) {
+	last := ""
 	for {
 		message, err := pg.ReceiveMessage(context.Background())
 		if err != nil {
-			return nil, err
+			return done, verdict, err
 		}
 		switch message := message.(type) {
 		case *pgproto3.CommandComplete:
-			if string(message.CommandTag) != "COMMIT" {
+			done++
+			last = string(message.CommandTag)
+		case *pgproto3.ErrorResponse:
+			verdict = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.ReadyForQuery:
+			if verdict == nil && last != commitStatement {
 				verdict = errRolledBack
 			}
-		case *pgproto3.ErrorResponse:
-			verdict = fmt.Errorf("commit: %w", pgconn.ErrorResponseToPgError(message))
-		case *pgproto3.ReadyForQuery:
-			return verdict, nil
+			return done, verdict, nil
 		}
 	}
 }

@@ -74,6 +74,7 @@ const (
 	codeUndefinedTable       = "42P01"
 	codeReadOnlyTransaction  = "25006"
 	codeNoSuchPrepared       = "26000"
+	codeStalePlan            = "0A000" // cached plan must not change result type
 	codePreparedTwice        = "42P05"
 	codeIdleInTransaction    = "25P03"
 	codeQueryCanceled        = "57014"

@@ -82,7 +82,8 @@ func TestConnectionsAreKept(t *testing.T) {
 		host.Expect(t, testEvent, 500, "")
 		host.Send(t, ignored)
 	}
-	if after := host.Pool.Stat().NewConnsCount(); after != before {
+	// One more than at a time: a duplicate is answered before its rollback.
+	if after := host.Pool.Stat().NewConnsCount(); after > before+1 {
 		t.Errorf("20 deliveries opened %d connections", after-before)
 	}
 }
@@ -165,7 +166,7 @@ func (c *cuttable) Write(message []byte) (int, error) {
 func TestConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"at BEGIN": "BEGIN", "in the check": "StripeWebhookEventOutcome", "in the handler": "UPDATE counter",
+		"at BEGIN": "BEGIN", "in the check": "StripeWebhookEventCheck", "in the handler": "UPDATE counter",
 		"in the record": "StripeWebhookEventInsert", "in COMMIT": "COMMIT",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/schema"
@@ -97,7 +96,7 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 // checkWritable opens a transaction as a delivery does, which a pooler may refuse. A connection to a server
 // that cannot be written to is given up, so that the pool looks for another.
 func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: r.begin(ctx)})
+	tx, err := conn.BeginTx(ctx, isolation)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
@@ -35,6 +36,7 @@ type Receiver struct {
 	stats    *recorder
 	stripe   *stripeapi.Client
 
+	prepares bool          // the pool's connections use prepared statements
 	ready    atomic.Bool   // the database has once been found ready
 	pooled   atomic.Bool   // the way to it has been looked at
 	checking chan struct{} // holds one while somebody looks
@@ -70,6 +72,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		// Once, and not for long: Stripe's delivery is what is tried again.
 		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
 		checking: make(chan struct{}, 1),
+		prepares: pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement,
 	}, nil
 }
 

@@ -88,7 +88,7 @@ func (r *Receiver) applyInTurn(ctx context.Context, w *work) (Outcome, error) {
 }
 
 // look says whether the ledger has the event's final outcome.
-func (r *Receiver) look(ctx context.Context, w *work) (known bool, err error) {
+func (r *Receiver) look(ctx context.Context, w *work) (found bool, err error) {
 	if err := r.ensureReady(ctx); err != nil {
 		return false, err
 	}
@@ -97,6 +97,11 @@ func (r *Receiver) look(ctx context.Context, w *work) (known bool, err error) {
 		return false, err
 	}
 	defer conn.Release()
-	k, err := r.check(ctx, conn, w, w.subject())
-	return k.final, classify(ctx, err, conn.Conn().IsClosed())
+	rows, err := r.queries.StripeWebhookEventOutcomes(ctx, conn, []string{w.recordedID, w.delivered.ID})
+	if err != nil {
+		return false, classify(ctx, r.ledgerError("look up the event", err), conn.Conn().IsClosed())
+	}
+	var k known
+	k.noteTwins(rows, w.recordedID)
+	return k.final, nil
 }

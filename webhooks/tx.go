@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // guardedTx is the transaction as a function sees it: all of pgx.Tx, but Commit and Rollback are
@@ -39,9 +40,10 @@ var (
 )
 
 // call runs one function and checks that it left the transaction as it must be.
-func call(ctx context.Context, tx pgx.Tx, h handler, ev *Event) (changed bool, err error) {
+func call(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
 	guarded := &guardedTx{Tx: tx}
-	changed, err = recovered(ctx, guarded, h, ev)
+	changed, err = recovered(ctx, guarded, fn, ev)
+	guarded.Tx = endedTx{} // its connection will soon be another's
 	conn := tx.Conn().PgConn()
 	switch status := conn.TxStatus(); {
 	case conn.IsClosed():
@@ -66,11 +68,54 @@ func call(ctx context.Context, tx pgx.Tx, h handler, ev *Event) (changed bool, e
 	return changed, nil
 }
 
-func recovered(ctx context.Context, tx pgx.Tx, h handler, ev *Event) (changed bool, err error) {
+func recovered(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
-	return h.run(ctx, tx, ev)
+	return fn(ctx, tx, ev)
 }
+
+// endedTx is what is left of the transaction to a function that has returned.
+type endedTx struct{}
+
+func (endedTx) Begin(context.Context) (pgx.Tx, error) { return nil, pgx.ErrTxClosed }
+
+func (endedTx) Commit(context.Context) error { return pgx.ErrTxClosed }
+
+func (endedTx) Rollback(context.Context) error { return pgx.ErrTxClosed }
+
+func (endedTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
+	return 0, pgx.ErrTxClosed
+}
+
+func (endedTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults { return endedResults{} }
+
+func (endedTx) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
+
+func (endedTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
+	return nil, pgx.ErrTxClosed
+}
+
+func (endedTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return pgconn.CommandTag{}, pgx.ErrTxClosed
+}
+
+func (endedTx) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, pgx.ErrTxClosed }
+
+func (endedTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{pgx.ErrTxClosed} }
+
+func (endedTx) Conn() *pgx.Conn { return nil }
+
+type endedResults struct{}
+
+func (endedResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, pgx.ErrTxClosed }
+
+func (endedResults) Query() (pgx.Rows, error) { return nil, pgx.ErrTxClosed }
+
+func (endedResults) QueryRow() pgx.Row { return failed{pgx.ErrTxClosed} }
+
+func (endedResults) Close() error { return pgx.ErrTxClosed }
+
+func (endedResults) Tx() pgx.Tx { return nil }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // work is one event on its way through a delivery.
@@ -17,8 +15,8 @@ type work struct {
 	handlers   []handler // what it runs; none: it is ignored
 	asked      asking
 
-	// run is what is done in the transaction.
-	run func(ctx context.Context, tx pgx.Tx) (Outcome, error)
+	plain   run    // in place of an event's work: see InTx
+	cleanUp func() // what is left to be done when the answer is out
 
 	committing atomic.Bool
 }
@@ -32,8 +30,7 @@ func (r *Receiver) newWork(ev *Event) *work {
 	own := *ev // not the caller's
 	ev = &own
 	ev.canAsk = keyFits(r.config.APIKey, ev.Livemode)
-	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID)}
-	w.run = func(ctx context.Context, tx pgx.Tx) (Outcome, error) { return r.checkProcessRecord(ctx, tx, w) }
+	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID), cleanUp: func() {}}
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
 	if otherMode || ev.thin && (!ev.canAsk || !strings.HasPrefix(ev.Type, thinPrefix)) {
 		return w

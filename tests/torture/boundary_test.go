@@ -18,7 +18,7 @@ func says(m pgproxy.Message, text string) bool { return bytes.Contains(m.Body, [
 
 // boundary is a place between two messages of a delivery's transaction.
 type boundary struct {
-	message int // counted from the BEGIN
+	message int // counted from the first one, which belongs to BEGIN
 	action  pgproxy.Action
 }
 
@@ -37,12 +37,12 @@ type counter struct {
 	toSend []bool // of each message, whether it goes to the server
 }
 
-// watch counts from BEGIN on, until COMMIT is answered, and calls at for each message.
+// watch counts from the first message that is sent to the server, and calls at for each.
 func (c *counter) watch(at func(i int, m pgproxy.Message) pgproxy.Action) func(pgproxy.Message) pgproxy.Action {
 	return func(m pgproxy.Message) pgproxy.Action {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.begun = c.begun || m.ToServer && says(m, "BEGIN")
+		c.begun = c.begun || m.ToServer
 		if !c.begun {
 			return pgproxy.Pass
 		}

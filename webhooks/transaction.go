@@ -1,0 +1,261 @@
+package webhooks
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// transaction is one transaction of an event's work. Its statements travel together as far as one does not
+// need another's answer: BEGIN with the lookup in the ledger and what the projections read, the record with
+// what is left to be written and COMMIT.
+type transaction struct {
+	receiver *Receiver
+	work     *work
+	conn     *pgx.Conn
+	tx       pgx.Tx
+	trips    []Trips // of each of the work's handlers
+	later    Later
+	known    bool // the event was in the ledger: nothing has been done
+}
+
+var isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}
+
+func (t *transaction) run(ctx context.Context) (Outcome, error) {
+	if t.work.plain != nil {
+		return t.runPlain(ctx)
+	}
+	ev := t.work.subject()
+	k, err := t.check(ctx, ev)
+	if err != nil {
+		return "", err
+	}
+	if k.final || k.here && len(t.work.handlers) == 0 {
+		t.known = true
+		return OutcomeDuplicate, nil
+	}
+	outcome, err := t.process(ctx, ev)
+	if err != nil {
+		return "", err
+	}
+	return outcome, t.record(ctx, ev, k, outcome)
+}
+
+// runPlain is the work that no event brings.
+func (t *transaction) runPlain(ctx context.Context) (Outcome, error) {
+	var err error
+	if t.tx, err = t.conn.BeginTx(ctx, isolation); err != nil {
+		return "", err
+	}
+	if err := t.receiver.queries.ServerLockTimeout(ctx, t.tx, milliseconds(t.receiver.lockTimeout(ctx))); err != nil {
+		return "", err
+	}
+	if _, err := call(ctx, t.tx, t.work.plain, t.work.delivered); err != nil {
+		return "", err
+	}
+	t.work.committing.Store(true)
+	return OutcomeProcessed, commit(t.conn, t.receiver.config.CommitTimeout)
+}
+
+// known is what the ledger says of an event before it is processed.
+type known struct {
+	final       bool // it has been applied, under its own id or its twin's
+	here        bool // there is a row under the id that it is recorded under
+	underThinID bool // there is a provisional row under its thin id, which is another
+}
+
+// check begins the transaction and looks the event up in the ledger, with what its projections read.
+func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error) {
+	var locks, reads []Statement
+	t.trips = make([]Trips, len(t.work.handlers))
+	for i, h := range t.work.handlers {
+		if h.trips == nil {
+			continue
+		}
+		one := t.eventFor(ev, i)
+		t.trips[i] = h.trips(one)
+		if lock := t.trips[i].Lock; lock != nil {
+			locks = append(locks, lock)
+		}
+		reads = append(reads, t.trips[i].Read...)
+	}
+	statements := append(append(locks, t.lookups(ev, &k)...), reads...)
+	batch := &pgx.Batch{}
+	batch.BeginTx(isolation)
+	note(ctx, (*noted)(batch), statements)
+	results := t.conn.SendBatch(ctx, batch)
+	t.tx = results.Tx()
+	t.later.tx = t.tx
+	if _, err := results.Exec(); err != nil { // BEGIN
+		_ = results.Close()
+		return known{}, err
+	}
+	return k, read(ctx, results, statements)
+}
+
+// lookups look an event up: a thin one under its own id and under its snapshot event's.
+func (t *transaction) lookups(ev *Event, k *known) []Statement {
+	queries, ledgerError := t.receiver.queries, t.receiver.ledgerError
+	if ev.ID == t.work.delivered.ID {
+		return []Statement{func(ctx context.Context, db db.DBTX) error {
+			row, err := queries.StripeWebhookEventCheck(ctx, db, ev.ID, milliseconds(t.receiver.lockTimeout(ctx)))
+			k.note(row.Outcome)
+			return ledgerError("look up the event", err)
+		}}
+	}
+	return []Statement{
+		func(ctx context.Context, db db.DBTX) error {
+			return queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
+		},
+		func(ctx context.Context, db db.DBTX) error {
+			rows, err := queries.StripeWebhookEventOutcomes(ctx, db, []string{ev.ID, t.work.delivered.ID})
+			k.noteTwins(rows, ev.ID)
+			return ledgerError("look up the event and its twin", err)
+		},
+	}
+}
+
+func (k *known) note(outcome string) {
+	k.here = outcome != ""
+	k.final = k.here && Outcome(outcome) != OutcomeIgnored
+}
+
+func (k *known) noteTwins(rows []db.StripeWebhookEventOutcomesRow, id string) {
+	for _, row := range rows {
+		k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
+		k.here = k.here || row.EventID == id
+		k.underThinID = k.underThinID || row.EventID != id
+	}
+}
+
+// eventFor is the event as one of its functions sees it.
+func (t *transaction) eventFor(ev *Event, handler int) *Event {
+	one := *ev
+	one.Current = t.work.asked.current(handler)
+	return &one
+}
+
+func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
+	w := t.work
+	if len(w.handlers) == 0 {
+		return OutcomeIgnored, nil
+	}
+	outcome := OutcomeStale
+	for i, h := range w.handlers {
+		if w.lacksObject() && !h.projection {
+			continue
+		}
+		changed, err := call(ctx, t.tx, t.runner(i, h), t.eventFor(ev, i))
+		if err != nil {
+			return "", askedBy(i, err)
+		}
+		if changed {
+			outcome = OutcomeProcessed
+		}
+	}
+	if w.lacksObject() {
+		return "", &askError{handler: nobody}
+	}
+	return outcome, ctx.Err()
+}
+
+// runner is what one of the functions does. A function may look at what those before it have written.
+func (t *transaction) runner(i int, h handler) run {
+	if h.trips != nil {
+		return func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
+			return t.trips[i].Apply(ctx, tx, &t.later)
+		}
+	}
+	return func(ctx context.Context, tx pgx.Tx, ev *Event) (bool, error) {
+		if err := t.later.Flush(ctx); err != nil {
+			return false, err
+		}
+		return h.run(ctx, tx, ev)
+	}
+}
+
+// record writes the event's row and commits.
+func (t *transaction) record(ctx context.Context, ev *Event, known known, outcome Outcome) error {
+	r := t.receiver
+	if known.here || known.underThinID || !r.prepares {
+		return t.recordFirst(ctx, ev, known, outcome)
+	}
+	limit := r.lockTimeout(ctx) + r.config.CommitTimeout
+	t.later.Add(t.insert(ev, outcome))
+	t.work.committing.Store(true)
+	return lastTrip(ctx, t.conn, t.later.list, limit)
+}
+
+// recordFirst is for what needs an answer before COMMIT, and for connections without prepared statements.
+func (t *transaction) recordFirst(ctx context.Context, ev *Event, known known, outcome Outcome) error {
+	if known.underThinID {
+		t.later.Add(t.removeIgnored())
+	}
+	if known.here {
+		t.later.Add(t.settleIgnored(ev, outcome))
+	} else {
+		t.later.Add(t.insert(ev, outcome))
+	}
+	if err := t.later.Flush(ctx); err != nil {
+		return err
+	}
+	t.work.committing.Store(true)
+	return commit(t.conn, t.receiver.config.CommitTimeout)
+}
+
+func (t *transaction) insert(ev *Event, outcome Outcome) Statement {
+	params := db.StripeWebhookEventInsertParams{
+		EventID:        ev.ID,
+		EventType:      ev.Type,
+		Outcome:        string(outcome),
+		EventCreatedAt: nilIfZero(ev.Created),
+		Livemode:       ev.Livemode,
+		AccountID:      nilIfZero(ev.Account),
+		ApiVersion:     nilIfZero(ev.APIVersion),
+		ObjectID:       nilIfZero(ev.ObjectID()),
+	}
+	return func(ctx context.Context, db db.DBTX) error {
+		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
+		if isLedgerViolation(err) {
+			return errDuplicate
+		}
+		return t.receiver.ledgerError("record the event", err)
+	}
+}
+
+func (t *transaction) settleIgnored(ev *Event, outcome Outcome) Statement {
+	params := db.StripeWebhookEventUpdateIgnoredParams{Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID}
+	return func(ctx context.Context, db db.DBTX) error {
+		rows, err := t.receiver.queries.StripeWebhookEventUpdateIgnored(ctx, db, params)
+		if err == nil && rows == 0 {
+			return errDuplicate
+		}
+		return t.receiver.ledgerError("record the event", err)
+	}
+}
+
+// removeIgnored removes a thin event's provisional row.
+func (t *transaction) removeIgnored() Statement {
+	return func(ctx context.Context, db db.DBTX) error {
+		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, t.work.delivered.ID)
+		return t.receiver.ledgerError("remove the thin event's provisional row", err)
+	}
+}
+
+// ledgerError wraps an error of one of our own statements.
+func (r *Receiver) ledgerError(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case pgCode(err) == codeQueryCanceled:
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
+	case isMissingTable(err):
+		r.ready.Store(false)
+		return notMigrated(err)
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}

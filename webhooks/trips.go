@@ -1,0 +1,111 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// Statement is one statement to PostgreSQL: it makes one call on the db.DBTX that it is given, as sqlc's
+// accessors do, and keeps the answer where it wants it. It is called twice, to note the statement and to read
+// its answer, so that several statements can travel together: the first time its own error means nothing.
+type Statement func(ctx context.Context, db db.DBTX) error
+
+// Trips are a projection's work on one event, cut where it needs answers from PostgreSQL.
+type Trips struct {
+	// Lock is sent with BEGIN, before the event is looked up. It must not wait, and must take nothing for an
+	// event that is in the ledger already. Nil: none.
+	Lock Statement
+	// Read is sent in the same trip, after the event has been looked up.
+	Read []Statement
+	// Apply does the work, with what Lock and Read have brought. What it gives to later is sent when a
+	// function needs the transaction, and otherwise together with the event's record and COMMIT.
+	Apply func(ctx context.Context, tx pgx.Tx, later *Later) (changed bool, err error)
+}
+
+// Later holds statements whose answers nobody waits for.
+type Later struct {
+	tx   pgx.Tx
+	list []Statement
+}
+
+// Add adds statements. Of those that are sent with COMMIT no answer is read, but an error undoes all.
+func (l *Later) Add(statements ...Statement) { l.list = append(l.list, statements...) }
+
+// Flush sends what there is in one trip, and has the answers read.
+func (l *Later) Flush(ctx context.Context) error {
+	if len(l.list) == 0 {
+		return nil
+	}
+	statements := l.list
+	l.list = nil
+	batch := &pgx.Batch{}
+	note(ctx, (*noted)(batch), statements)
+	return read(ctx, l.tx.SendBatch(ctx, batch), statements)
+}
+
+// note has each statement say what it will ask.
+func note(ctx context.Context, into db.DBTX, statements []Statement) {
+	for _, s := range statements {
+		_ = s(ctx, into)
+	}
+}
+
+// read has each statement read its answer.
+func read(ctx context.Context, results pgx.BatchResults, statements []Statement) error {
+	for _, s := range statements {
+		if err := s(ctx, answers{results}); err != nil {
+			_ = results.Close()
+			return err
+		}
+	}
+	return results.Close()
+}
+
+var errNoted = errors.New("the statement is only noted")
+
+// noted is a db.DBTX that only notes what it is asked.
+type noted pgx.Batch
+
+func (n *noted) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	(*pgx.Batch)(n).Queue(sql, args...)
+	return pgconn.CommandTag{}, errNoted
+}
+
+func (n *noted) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error) {
+	(*pgx.Batch)(n).Queue(sql, args...)
+	return nil, errNoted
+}
+
+func (n *noted) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
+	(*pgx.Batch)(n).Queue(sql, args...)
+	return failed{errNoted}
+}
+
+// answers is a db.DBTX that gives the answers to what was noted, in the same order.
+type answers struct{ results pgx.BatchResults }
+
+func (a answers) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return a.results.Exec()
+}
+
+func (a answers) Query(context.Context, string, ...any) (pgx.Rows, error) { return a.results.Query() }
+
+func (a answers) QueryRow(context.Context, string, ...any) pgx.Row { return a.results.QueryRow() }
+
+// failed is a db.DBTX that answers everything with one error, for a statement to wrap.
+type failed struct{ err error }
+
+func (f failed) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return pgconn.CommandTag{}, f.err
+}
+
+func (f failed) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, f.err }
+
+func (f failed) QueryRow(context.Context, string, ...any) pgx.Row { return f }
+
+func (f failed) Scan(...any) error { return f.err }
