@@ -1,17 +1,16 @@
 package subscriptions
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -23,47 +22,160 @@ const maxSecond = 253402300799
 
 // subscriptionObject is Stripe's subscription in every API version: what one of them lacks stays zero.
 type subscriptionObject struct {
-	Object            text      `json:"object"`
-	ID                text      `json:"id"`
-	Customer          reference `json:"customer"`
-	Status            text      `json:"status"`
-	Currency          text      `json:"currency"`
-	CancelAtPeriodEnd flag      `json:"cancel_at_period_end"`
-	CancelAt          unixTime  `json:"cancel_at"`
-	CanceledAt        unixTime  `json:"canceled_at"`
-	Created           unixTime  `json:"created"`
-	EndedAt           unixTime  `json:"ended_at"`
-	TrialStart        unixTime  `json:"trial_start"`
-	TrialEnd          unixTime  `json:"trial_end"`
-	CollectionMethod  text      `json:"collection_method"`
-	LatestInvoice     reference `json:"latest_invoice"`
-	Metadata          metadata  `json:"metadata"`
-	Livemode          *bool     `json:"livemode"`
-	Items             struct {
-		Data []itemObject `json:"data"`
-	} `json:"items"`
-	period         // before 2025-03-31.basil
-	Plan     price `json:"plan"` // the first item's, or null if there are several
-	Quantity count `json:"quantity"`
+	Object            text
+	ID                text
+	Customer          reference
+	Status            text
+	Currency          text
+	CancelAtPeriodEnd flag
+	CancelAt          unixTime
+	CanceledAt        unixTime
+	Created           unixTime
+	EndedAt           unixTime
+	TrialStart        unixTime
+	TrialEnd          unixTime
+	CollectionMethod  text
+	LatestInvoice     reference
+	Metadata          metadata
+	Livemode          *bool
+	Items             []itemObject
+	period                  // before 2025-03-31.basil
+	Plan              price // the first item's, or null if there are several
+	Quantity          count
 }
 
 type itemObject struct {
-	ID       text     `json:"id"`
-	Price    price    `json:"price"`
-	Plan     price    `json:"plan"` // all there is before 2020
-	Quantity count    `json:"quantity"`
-	Metadata metadata `json:"metadata"`
-	period            // since 2025-03-31.basil
+	ID       text
+	Price    price
+	Plan     price // all there is before 2020
+	Quantity count
+	Metadata metadata
+	period   // since 2025-03-31.basil
 }
 
-type period struct {
-	Start unixTime `json:"current_period_start"`
-	End   unixTime `json:"current_period_end"`
-}
+type period struct{ Start, End unixTime }
 
 type price struct {
 	ID      string
 	Product string
+}
+
+// member reads one member of an object into a T.
+type member[T any] struct {
+	name string
+	read func(into *T, raw []byte) error
+}
+
+// reader reads the members of an object that it knows. Of a repeated key the last value counts alone, as it
+// does in jsonb, and keys are matched exactly.
+type reader[T any] struct {
+	members []member[T]
+	place   map[string]int
+}
+
+func newReader[T any](members ...member[T]) *reader[T] {
+	r := &reader[T]{members: members, place: map[string]int{}}
+	for i, m := range members {
+		r.place[m.name] = i
+	}
+	return r
+}
+
+// maxMembers is how many members a reader may know.
+const maxMembers = 24
+
+func (r *reader[T]) read(object []byte, into *T) error {
+	var values [maxMembers][]byte
+	rawjson.Members(object, func(key, value []byte) {
+		if i, known := r.place[string(key)]; known {
+			values[i] = value
+		}
+	})
+	for i, m := range r.members {
+		if values[i] == nil {
+			continue
+		}
+		if err := m.read(into, values[i]); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+var subscriptionReader = newReader(
+	member[subscriptionObject]{"object", func(o *subscriptionObject, raw []byte) error { return o.Object.read(raw) }},
+	member[subscriptionObject]{"id", func(o *subscriptionObject, raw []byte) error { return o.ID.read(raw) }},
+	member[subscriptionObject]{"customer", func(o *subscriptionObject, raw []byte) error { return o.Customer.read(raw) }},
+	member[subscriptionObject]{"status", func(o *subscriptionObject, raw []byte) error { return o.Status.read(raw) }},
+	member[subscriptionObject]{"currency", func(o *subscriptionObject, raw []byte) error { return o.Currency.read(raw) }},
+	member[subscriptionObject]{"cancel_at_period_end", func(o *subscriptionObject, raw []byte) error { return o.CancelAtPeriodEnd.read(raw) }},
+	member[subscriptionObject]{"cancel_at", func(o *subscriptionObject, raw []byte) error { return o.CancelAt.read(raw) }},
+	member[subscriptionObject]{"canceled_at", func(o *subscriptionObject, raw []byte) error { return o.CanceledAt.read(raw) }},
+	member[subscriptionObject]{"created", func(o *subscriptionObject, raw []byte) error { return o.Created.read(raw) }},
+	member[subscriptionObject]{"ended_at", func(o *subscriptionObject, raw []byte) error { return o.EndedAt.read(raw) }},
+	member[subscriptionObject]{"trial_start", func(o *subscriptionObject, raw []byte) error { return o.TrialStart.read(raw) }},
+	member[subscriptionObject]{"trial_end", func(o *subscriptionObject, raw []byte) error { return o.TrialEnd.read(raw) }},
+	member[subscriptionObject]{"collection_method", func(o *subscriptionObject, raw []byte) error { return o.CollectionMethod.read(raw) }},
+	member[subscriptionObject]{"latest_invoice", func(o *subscriptionObject, raw []byte) error { return o.LatestInvoice.read(raw) }},
+	member[subscriptionObject]{"metadata", func(o *subscriptionObject, raw []byte) error { return o.Metadata.read(raw) }},
+	member[subscriptionObject]{"livemode", readLivemode},
+	member[subscriptionObject]{"items", readItems},
+	member[subscriptionObject]{"current_period_start", func(o *subscriptionObject, raw []byte) error { return o.Start.read(raw) }},
+	member[subscriptionObject]{"current_period_end", func(o *subscriptionObject, raw []byte) error { return o.End.read(raw) }},
+	member[subscriptionObject]{"plan", func(o *subscriptionObject, raw []byte) error { return o.Plan.read(raw) }},
+	member[subscriptionObject]{"quantity", func(o *subscriptionObject, raw []byte) error { return o.Quantity.read(raw) }},
+)
+
+var itemReader = newReader(
+	member[itemObject]{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
+	member[itemObject]{"price", func(o *itemObject, raw []byte) error { return o.Price.read(raw) }},
+	member[itemObject]{"plan", func(o *itemObject, raw []byte) error { return o.Plan.read(raw) }},
+	member[itemObject]{"quantity", func(o *itemObject, raw []byte) error { return o.Quantity.read(raw) }},
+	member[itemObject]{"metadata", func(o *itemObject, raw []byte) error { return o.Metadata.read(raw) }},
+	member[itemObject]{"current_period_start", func(o *itemObject, raw []byte) error { return o.Start.read(raw) }},
+	member[itemObject]{"current_period_end", func(o *itemObject, raw []byte) error { return o.End.read(raw) }},
+)
+
+func readLivemode(o *subscriptionObject, raw []byte) error {
+	var mode flag
+	if err := mode.read(raw); err != nil || rawjson.IsNull(raw) {
+		return err
+	}
+	o.Livemode = (*bool)(&mode)
+	return nil
+}
+
+// readItems reads the list of items: null, or an object with the array in data.
+func readItems(o *subscriptionObject, raw []byte) (err error) {
+	if rawjson.IsNull(raw) {
+		return nil
+	}
+	if !rawjson.IsObject(raw) {
+		return errNoObject
+	}
+	var data []byte
+	rawjson.Members(raw, func(key, value []byte) {
+		if string(key) == "data" {
+			data = value
+		}
+	})
+	if rawjson.IsNull(data) {
+		return nil
+	}
+	if data[0] != '[' {
+		return errors.New("data is not an array")
+	}
+	rawjson.Elements(data, func(element []byte) {
+		var item itemObject
+		switch {
+		case rawjson.IsObject(element):
+			err = errors.Join(err, itemReader.read(element, &item))
+		case !rawjson.IsNull(element):
+			err = errNoObject
+		}
+		o.Items = append(o.Items, item)
+	})
+	return err
 }
 
 // decode reads the subscription that an event carries. Its errors wrap webhooks.ErrInvalidEvent and name
@@ -82,33 +194,16 @@ func decode(ev *webhooks.Event) (*Subscription, error) {
 	return object.subscription(ev), nil
 }
 
-// parseObject goes through a map, so that of a repeated key the last value counts alone, as it does in
-// jsonb. encoding/json would merge the values, and matches keys of other case; in the map's order the
-// proper one comes after those.
 func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
-	fields, ok := decodeAny(ev.Object).(map[string]any)
-	if !ok {
+	raw := bytes.TrimSpace(ev.Object)
+	if !rawjson.IsObject(raw) || !json.Valid(raw) {
 		return nil, invalid("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
 	}
-	object, err := fromFields(fields)
-	if err == nil {
-		return object, nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if _, err := fromFields(map[string]any{name: fields[name]}); err != nil {
-			return nil, invalid("the subscription's %s: %v", name, err)
-		}
-	}
-	return nil, invalid("the subscription: %v", err)
-}
-
-func fromFields(fields map[string]any) (*subscriptionObject, error) {
-	once, err := json.Marshal(fields)
-	if err != nil {
-		return nil, err
-	}
 	object := &subscriptionObject{}
-	return object, json.Unmarshal(once, object)
+	if err := subscriptionReader.read(raw, object); err != nil {
+		return nil, invalid("the subscription's %v", err)
+	}
+	return object, nil
 }
 
 func invalid(format string, args ...any) error {
@@ -123,7 +218,7 @@ func checkIDs(o *subscriptionObject) error {
 		return invalid("the subscription has no status")
 	}
 	ids := map[string]string{"id": string(o.ID), "customer": string(o.Customer)}
-	for i, item := range o.Items.Data {
+	for i, item := range o.Items {
 		name := fmt.Sprintf("items.data[%d].id", i)
 		if item.ID == "" {
 			return invalid("%s is missing", name)
@@ -184,7 +279,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 func (o *subscriptionObject) items() []Item {
 	var items []Item
 	at := map[string]int{}
-	for _, object := range o.Items.Data {
+	for _, object := range o.Items {
 		item := Item{
 			ID:                 string(object.ID),
 			PriceID:            either(object.Price.ID, object.Plan.ID),
@@ -212,12 +307,14 @@ func either[T comparable](first, second T) T {
 	return second
 }
 
+var errNoObject = errors.New("it is not an object")
+
 // text is a string or null. PostgreSQL's text holds no NUL, and the event has been cleaned of it.
 type text string
 
-func (t *text) UnmarshalJSON(raw []byte) error {
-	var s string // null leaves it empty
-	if json.Unmarshal(raw, &s) != nil {
+func (t *text) read(raw []byte) error {
+	s, ok := rawjson.String(raw)
+	if !ok && !rawjson.IsNull(raw) {
 		return errors.New("it is not a string")
 	}
 	*t = text(s)
@@ -227,63 +324,57 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 // flag is a boolean or null.
 type flag bool
 
-func (f *flag) UnmarshalJSON(raw []byte) error {
-	var b bool
-	if json.Unmarshal(raw, &b) != nil {
+func (f *flag) read(raw []byte) error {
+	*f = string(raw) == "true"
+	if !bool(*f) && string(raw) != "false" && !rawjson.IsNull(raw) {
 		return errors.New("it is neither true nor false")
 	}
-	*f = flag(b)
 	return nil
 }
 
 // reference is an id, the expanded object of that id (deleted or not), or null.
 type reference string
 
-func (r *reference) UnmarshalJSON(raw []byte) error {
-	if raw[0] != '{' {
-		return (*text)(r).UnmarshalJSON(raw)
+func (r *reference) read(raw []byte) error {
+	if rawjson.IsObject(raw) {
+		raw = memberOf(raw, "id")
 	}
-	var object struct {
-		ID text `json:"id"`
-	}
-	if err := json.Unmarshal(raw, &object); err != nil {
-		return err
-	}
-	*r = reference(object.ID)
-	return nil
+	return (*text)(r).read(raw)
 }
 
-// UnmarshalJSON takes a price or a plan: an object, its id alone, or null.
-func (p *price) UnmarshalJSON(raw []byte) error {
-	p.Product = ""
-	if raw[0] != '{' {
-		return (*text)(&p.ID).UnmarshalJSON(raw)
+// memberOf is the value of an object's member, the last one if it is repeated.
+func memberOf(object []byte, name string) (value []byte) {
+	rawjson.Members(object, func(key, v []byte) {
+		if string(key) == name {
+			value = v
+		}
+	})
+	return value
+}
+
+// read takes a price or a plan: an object, its id alone, or null.
+func (p *price) read(raw []byte) error {
+	if !rawjson.IsObject(raw) {
+		return (*text)(&p.ID).read(raw)
 	}
-	var object struct {
-		ID      text      `json:"id"`
-		Product reference `json:"product"`
-	}
-	if err := json.Unmarshal(raw, &object); err != nil {
-		return err
-	}
-	p.ID, p.Product = string(object.ID), string(object.Product)
-	return nil
+	return errors.Join(
+		(*text)(&p.ID).read(memberOf(raw, "id")),
+		(*reference)(&p.Product).read(memberOf(raw, "product")),
+	)
 }
 
 // count is a whole number or null.
 type count struct{ n *int64 }
 
-func (c *count) UnmarshalJSON(raw []byte) error {
-	n, err := whole(raw)
-	c.n = n
+func (c *count) read(raw []byte) (err error) {
+	c.n, err = whole(raw)
 	return err
 }
 
 // unixTime is a time in Unix seconds, or null.
 type unixTime struct{ at *time.Time }
 
-func (u *unixTime) UnmarshalJSON(raw []byte) error {
-	u.at = nil
+func (u *unixTime) read(raw []byte) error {
 	seconds, err := whole(raw)
 	if err != nil || seconds == nil {
 		return err
@@ -298,7 +389,7 @@ func (u *unixTime) UnmarshalJSON(raw []byte) error {
 
 // whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. Null is nil.
 func whole(raw []byte) (*int64, error) {
-	if string(raw) == "null" {
+	if rawjson.IsNull(raw) {
 		return nil, nil
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
@@ -316,20 +407,31 @@ func whole(raw []byte) (*int64, error) {
 // metadata holds strings. A value of another type is kept as its JSON text.
 type metadata map[string]string
 
-func (m *metadata) UnmarshalJSON(raw []byte) error {
-	var values map[string]json.RawMessage
-	if json.Unmarshal(raw, &values) != nil {
-		return errors.New("it is not an object")
+func (m *metadata) read(raw []byte) error {
+	if rawjson.IsNull(raw) {
+		return nil
+	}
+	if !rawjson.IsObject(raw) {
+		return errNoObject
 	}
 	*m = metadata{}
-	for key, value := range values {
-		var s string
-		if json.Unmarshal(value, &s) != nil || strings.TrimSpace(string(value)) == "null" {
-			s = string(value)
+	rawjson.Members(raw, func(key, value []byte) {
+		s, ok := rawjson.String(value)
+		if !ok {
+			s = compact(value)
 		}
-		(*m)[key] = s
-	}
+		(*m)[string(key)] = s
+	})
 	return nil
+}
+
+// compact is a value's JSON text without white space.
+func compact(value []byte) string {
+	var b bytes.Buffer
+	if json.Compact(&b, value) != nil {
+		return string(value)
+	}
+	return b.String()
 }
 
 func (m metadata) orEmpty() map[string]string {

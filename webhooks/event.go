@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/internal/storable"
 )
 
@@ -50,6 +52,8 @@ type Event struct {
 	relatedURL string // and .url
 	snapshot   string // the id of the event that tells the same with the object in it
 	canAsk     bool
+	objectID   string // Object's id,
+	identified *byte  // if this is where Object begins
 	raw        []byte // the whole body, nil for an event that was not parsed
 }
 
@@ -71,15 +75,20 @@ func (ev *Event) Thin() bool { return ev.thin }
 // Every error wraps ErrInvalidEvent and says what is wrong. Unknown fields, types and API versions are
 // accepted. Keys are matched exactly, and of a repeated key the last value counts, as it does in jsonb.
 func ParseEvent(body []byte) (*Event, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, invalid("the body is not a JSON object: %v", err)
+	whole := bytes.TrimSpace(body)
+	if !json.Valid(body) || !rawjson.IsObject(whole) && !rawjson.IsNull(whole) {
+		var fields map[string]json.RawMessage
+		return nil, invalid("the body is not a JSON object: %v", json.Unmarshal(body, &fields))
+	}
+	var fields envelope
+	if rawjson.IsObject(whole) {
+		rawjson.Members(whole, fields.note)
 	}
 	ev := &Event{raw: body}
-	if err := ev.readEnvelope(fields); err != nil {
+	if err := ev.readEnvelope(&fields); err != nil {
 		return nil, err
 	}
-	if err := ev.readData(fields); err != nil {
+	if err := ev.readData(&fields); err != nil {
 		return nil, err
 	}
 	return ev, ev.validate()
@@ -89,20 +98,50 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidEvent}, args...)...)
 }
 
-func (ev *Event) readEnvelope(fields map[string]json.RawMessage) error {
+// envelope has the members of an event as they came. Of a repeated key the last value is kept.
+type envelope struct {
+	id, kind, object, account, created, apiVersion, livemode, data, related, snapshot []byte
+}
+
+func (e *envelope) note(key, value []byte) {
+	switch string(key) {
+	case "id":
+		e.id = value
+	case "type":
+		e.kind = value
+	case "object":
+		e.object = value
+	case "account":
+		e.account = value
+	case "created":
+		e.created = value
+	case "api_version":
+		e.apiVersion = value
+	case "livemode":
+		e.livemode = value
+	case "data":
+		e.data = value
+	case "related_object":
+		e.related = value
+	case "snapshot_event":
+		e.snapshot = value
+	}
+}
+
+func (ev *Event) readEnvelope(e *envelope) error {
 	var object string
 	err := errors.Join(
-		readString(fields, "id", &ev.ID),
-		readString(fields, "type", &ev.Type),
-		readString(fields, "object", &object),
-		readString(fields, "account", &ev.Account),
-		readCreated(fields["created"], &ev.Created),
+		readString(e.id, "id", &ev.ID),
+		readString(e.kind, "type", &ev.Type),
+		readString(e.object, "object", &object),
+		readString(e.account, "account", &ev.Account),
+		readCreated(e.created, &ev.Created),
 	)
 	if err != nil {
 		return err
 	}
 	// Not worth refusing an event for: nothing rests on the version.
-	_ = readString(fields, "api_version", &ev.APIVersion)
+	_ = readString(e.apiVersion, "api_version", &ev.APIVersion)
 	ev.APIVersion = strings.ReplaceAll(ev.APIVersion, "\x00", "")
 	if object != "" && object != "event" && object != thinObject {
 		return invalid("object is %.40q, not \"event\"", object)
@@ -111,28 +150,58 @@ func (ev *Event) readEnvelope(fields map[string]json.RawMessage) error {
 	return nil
 }
 
-func (ev *Event) readData(fields map[string]json.RawMessage) error {
+func (ev *Event) readData(e *envelope) error {
+	ev.Livemode = string(e.livemode) == "true"
 	if ev.thin {
-		return ev.readRelated(fields)
+		return ev.readRelated(e)
 	}
-	var data, object map[string]json.RawMessage
-	_ = json.Unmarshal(fields["data"], &data)
-	ev.Object, ev.Previous = readObject(data["object"]), readObject(data["previous_attributes"])
-	_ = json.Unmarshal(data["object"], &object)
-	if raw := fields["livemode"]; isNull(raw) || json.Unmarshal(raw, &ev.Livemode) != nil {
-		_ = json.Unmarshal(object["livemode"], &ev.Livemode)
+	var object, previous, livemode []byte
+	if rawjson.IsObject(e.data) {
+		rawjson.Members(e.data, func(key, value []byte) {
+			switch string(key) {
+			case "object":
+				object = value
+			case "previous_attributes":
+				previous = value
+			}
+		})
+	}
+	ev.Object, ev.Previous = readObject(object), readObject(previous)
+	if ev.Object != nil {
+		ev.objectID, livemode = readMembers(ev.Object)
+		ev.identified = &ev.Object[0]
+	}
+	if said := string(e.livemode); said != "true" && said != "false" {
+		ev.Livemode = string(livemode) == "true"
 	}
 	return nil
 }
 
-func (ev *Event) readRelated(fields map[string]json.RawMessage) error {
-	var related map[string]json.RawMessage
-	_ = json.Unmarshal(fields["livemode"], &ev.Livemode)
-	if json.Unmarshal(fields["related_object"], &related) == nil {
-		_ = readString(related, "id", &ev.related)
-		_ = readString(related, "url", &ev.relatedURL)
+// readMembers reads what is asked of every object.
+func readMembers(object []byte) (id string, livemode []byte) {
+	rawjson.Members(object, func(key, value []byte) {
+		switch string(key) {
+		case "id":
+			id, _ = rawjson.String(value)
+		case "livemode":
+			livemode = value
+		}
+	})
+	return id, livemode
+}
+
+func (ev *Event) readRelated(e *envelope) error {
+	if rawjson.IsObject(e.related) {
+		rawjson.Members(e.related, func(key, value []byte) {
+			switch string(key) {
+			case "id":
+				ev.related, _ = rawjson.String(value)
+			case "url":
+				ev.relatedURL, _ = rawjson.String(value)
+			}
+		})
 	}
-	return readString(fields, "snapshot_event", &ev.snapshot)
+	return readString(e.snapshot, "snapshot_event", &ev.snapshot)
 }
 
 // readObject returns raw such that jsonb takes it. What is no object, or nests too deep for jsonb, is
@@ -148,26 +217,24 @@ func readObject(raw json.RawMessage) json.RawMessage {
 	return clean
 }
 
-func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
-
-func readString(fields map[string]json.RawMessage, name string, to *string) error {
-	raw := fields[name]
-	if isNull(raw) {
+func readString(raw []byte, name string, to *string) error {
+	if rawjson.IsNull(raw) {
 		return nil
 	}
-	if err := json.Unmarshal(raw, to); err != nil {
+	text, ok := rawjson.String(raw)
+	if !ok {
 		return invalid("%s is not a string", name)
 	}
+	*to = text
 	return nil
 }
 
 // readCreated takes Unix seconds, and the RFC 3339 text of thin events.
-func readCreated(raw json.RawMessage, to *time.Time) error {
-	if isNull(raw) {
+func readCreated(raw []byte, to *time.Time) error {
+	if rawjson.IsNull(raw) {
 		return nil
 	}
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
+	if text, ok := rawjson.String(raw); ok {
 		at, err := time.Parse(time.RFC3339, text)
 		if err != nil || at.Unix() < 0 || at.Unix() > maxCreated {
 			return invalid("created is not a time")
@@ -213,12 +280,14 @@ func storableText(name, s string) error {
 // (an upcoming invoice) or one that the ledger's column cannot hold.
 func (ev *Event) ObjectID() string {
 	id := ev.related
-	if !ev.thin {
-		var object struct {
-			ID any `json:"id"`
+	switch {
+	case ev.thin:
+	case len(ev.Object) > 0 && ev.identified == &ev.Object[0]:
+		id = ev.objectID
+	default: // an event that was not parsed
+		if object := bytes.TrimSpace(ev.Object); rawjson.IsObject(object) && json.Valid(object) {
+			id, _ = readMembers(object)
 		}
-		_ = json.Unmarshal(ev.Object, &object)
-		id, _ = object.ID.(string)
 	}
 	if storableText("", id) != nil {
 		return ""
