@@ -1,0 +1,88 @@
+package subscriptions_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// flushes counts how often something is sent to PostgreSQL: once for each round trip.
+type flushes struct{ n atomic.Int64 }
+
+func (f *flushes) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	return &flushed{conn, f}, err
+}
+
+type flushed struct {
+	net.Conn
+	by *flushes
+}
+
+func (c *flushed) Write(p []byte) (int, error) {
+	c.by.n.Add(1)
+	return c.Conn.Write(p)
+}
+
+// Round trips to PostgreSQL, on a connection that knows its statements. A duplicate's second one is its
+// rollback, which the answer does not wait for.
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	onChange := func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
+	for name, c := range map[string]struct {
+		config                  *subscriptions.Config
+		unprepared              bool
+		created, updated, again int64
+	}{
+		"the projection alone":        {nil, false, 2, 2, 2},
+		"with OnChange":               {&subscriptions.Config{OnChange: onChange}, false, 3, 3, 2},
+		"without prepared statements": {nil, true, 3, 3, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			count, url := &flushes{}, pgtest.NewURL(t)+"&pool_max_conns=1"
+			h := webhooks.NewHandlers()
+			subscriptions.Register(h, c.config)
+			if c.unprepared {
+				url += "&default_query_exec_mode=exec"
+			}
+			host := hooktest.On(t, pgtest.ConnectBy(t, url, count.dial), h, nil)
+			events := 0
+			deliver := func(id, kind, sub, status string) (trips int64) {
+				before := count.n.Load()
+				reply := host.Send(t, hooktest.Event(id, "customer.subscription."+kind, int64(1000+events), subscription(sub, status)))
+				if !reply.OK() {
+					t.Error(reply)
+				}
+				events++
+				for host.Receiver.Stats().InFlight > 0 || host.Pool.Stat().AcquiredConns() > 0 {
+					runtime.Gosched()
+				}
+				return count.n.Load() - before
+			}
+			all := func(n int) [3]int64 {
+				sub := fmt.Sprintf("sub_%d", n)
+				created, updated := fmt.Sprintf("evt_%d_created", n), fmt.Sprintf("evt_%d_updated", n)
+				return [3]int64{deliver(created, "created", sub, "active"), deliver(updated, "updated", sub, "past_due"), deliver(updated, "updated", sub, "past_due")}
+			}
+			all(1) // which prepares the statements
+			if got, want := all(2), [3]int64{c.created, c.updated, c.again}; got != want {
+				t.Errorf("round trips of a new subscription, an update, a duplicate: %d, want %d", got, want)
+			}
+		})
+	}
+}
+
+func subscription(id, status string) string {
+	return `{"id":"` + id + `","object":"subscription","customer":"cus_1","status":"` + status + `","items":{"data":[{"id":"si_` + id + `","price":{"id":"price_1"}}]}}`
+}
