@@ -109,60 +109,109 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 
 const subscriptionGetForEvent = `-- name: SubscriptionGetForEvent :one
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+    s.id, s.customer_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at,
+    s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end,
+    s.collection_method, s.latest_invoice_id, s.metadata, s.livemode, s.account_id, s.stripe_created_at,
+    s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of,
+    s.newest_events, s.api_version,
+    (CASE
+        WHEN $1::boolean OR s.last_event_created_at IS NOT DISTINCT FROM $2::timestamptz
+            THEN s.object
+    END)::jsonb AS object,
+    COALESCE((
+        SELECT jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.id = $1
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome <> 'ignored')
+        ) ORDER BY item.position)
+        FROM subscription_items AS item WHERE item.subscription_id = s.id
+    ), '[]')::jsonb AS items
+FROM subscriptions AS s
+WHERE s.id = $3
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $4::text AND outcome <> 'ignored')
 `
 
-type SubscriptionGetForEventRow struct {
-	Subscription Subscription
-	Items        json.RawMessage
+type SubscriptionGetForEventParams struct {
+	WithObject     bool
+	EventCreatedAt *time.Time
+	ID             string
+	EventID        string
 }
 
-// As SubscriptionGet, but no row for an event that has been applied.
-func (q *Queries) SubscriptionGetForEvent(ctx context.Context, db DBTX, iD string, eventID string) (SubscriptionGetForEventRow, error) {
-	row := db.QueryRow(ctx, subscriptionGetForEvent, iD, eventID)
+type SubscriptionGetForEventRow struct {
+	ID                 string
+	CustomerID         *string
+	Status             string
+	PriceID            *string
+	Quantity           *int64
+	Currency           *string
+	CancelAtPeriodEnd  bool
+	CancelAt           *time.Time
+	CanceledAt         *time.Time
+	EndedAt            *time.Time
+	CurrentPeriodStart *time.Time
+	CurrentPeriodEnd   *time.Time
+	TrialStart         *time.Time
+	TrialEnd           *time.Time
+	CollectionMethod   *string
+	LatestInvoiceID    *string
+	Metadata           json.RawMessage
+	Livemode           bool
+	AccountID          *string
+	StripeCreatedAt    *time.Time
+	LastEventID        *string
+	LastEventCreatedAt *time.Time
+	CreatedAt          time.Time
+	UpdatedAt          time.Time
+	Revision           int64
+	AsOf               *time.Time
+	NewestEvents       json.RawMessage
+	ApiVersion         *string
+	Object             json.RawMessage
+	Items              json.RawMessage
+}
+
+// As SubscriptionGet, but no row for an event that has been applied. The object, which is most of the row, is
+// read only where it is wanted: if the caller says so, or if its event may be of the second of the given one.
+func (q *Queries) SubscriptionGetForEvent(ctx context.Context, db DBTX, arg SubscriptionGetForEventParams) (SubscriptionGetForEventRow, error) {
+	row := db.QueryRow(ctx, subscriptionGetForEvent,
+		arg.WithObject,
+		arg.EventCreatedAt,
+		arg.ID,
+		arg.EventID,
+	)
 	var i SubscriptionGetForEventRow
 	err := row.Scan(
-		&i.Subscription.ID,
-		&i.Subscription.CustomerID,
-		&i.Subscription.Status,
-		&i.Subscription.PriceID,
-		&i.Subscription.Quantity,
-		&i.Subscription.Currency,
-		&i.Subscription.CancelAtPeriodEnd,
-		&i.Subscription.CancelAt,
-		&i.Subscription.CanceledAt,
-		&i.Subscription.EndedAt,
-		&i.Subscription.CurrentPeriodStart,
-		&i.Subscription.CurrentPeriodEnd,
-		&i.Subscription.TrialStart,
-		&i.Subscription.TrialEnd,
-		&i.Subscription.CollectionMethod,
-		&i.Subscription.LatestInvoiceID,
-		&i.Subscription.Metadata,
-		&i.Subscription.Livemode,
-		&i.Subscription.AccountID,
-		&i.Subscription.StripeCreatedAt,
-		&i.Subscription.Object,
-		&i.Subscription.LastEventID,
-		&i.Subscription.LastEventCreatedAt,
-		&i.Subscription.CreatedAt,
-		&i.Subscription.UpdatedAt,
-		&i.Subscription.Revision,
-		&i.Subscription.AsOf,
-		&i.Subscription.NewestEvents,
-		&i.Subscription.ApiVersion,
+		&i.ID,
+		&i.CustomerID,
+		&i.Status,
+		&i.PriceID,
+		&i.Quantity,
+		&i.Currency,
+		&i.CancelAtPeriodEnd,
+		&i.CancelAt,
+		&i.CanceledAt,
+		&i.EndedAt,
+		&i.CurrentPeriodStart,
+		&i.CurrentPeriodEnd,
+		&i.TrialStart,
+		&i.TrialEnd,
+		&i.CollectionMethod,
+		&i.LatestInvoiceID,
+		&i.Metadata,
+		&i.Livemode,
+		&i.AccountID,
+		&i.StripeCreatedAt,
+		&i.LastEventID,
+		&i.LastEventCreatedAt,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Revision,
+		&i.AsOf,
+		&i.NewestEvents,
+		&i.ApiVersion,
+		&i.Object,
 		&i.Items,
 	)
 	return i, err

@@ -28,20 +28,29 @@ SELECT
 FROM subscriptions WHERE subscriptions.id = @id;
 
 -- name: SubscriptionGetForEvent :one
--- As SubscriptionGet, but no row for an event that has been applied.
+-- As SubscriptionGet, but no row for an event that has been applied. The object, which is most of the row, is
+-- read only where it is wanted: if the caller says so, or if its event may be of the second of the given one.
 SELECT
-    sqlc.embed(subscriptions),
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+    s.id, s.customer_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at,
+    s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end,
+    s.collection_method, s.latest_invoice_id, s.metadata, s.livemode, s.account_id, s.stripe_created_at,
+    s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of,
+    s.newest_events, s.api_version,
+    (CASE
+        WHEN @with_object::boolean OR s.last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz
+            THEN s.object
+    END)::jsonb AS object,
+    COALESCE((
+        SELECT jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.id = @id
+        ) ORDER BY item.position)
+        FROM subscription_items AS item WHERE item.subscription_id = s.id
+    ), '[]')::jsonb AS items
+FROM subscriptions AS s
+WHERE s.id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @event_id::text AND outcome <> 'ignored');
 
 -- name: SubscriptionListByCustomer :many

@@ -258,12 +258,10 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 		Items:              o.items(),
 		Object:             ev.Object,
 		LastEventID:        ev.ID,
+		LastEventCreatedAt: createdAt(ev),
 	}
 	if o.Livemode != nil {
 		sub.Livemode = *o.Livemode
-	}
-	if !ev.Created.IsZero() {
-		sub.LastEventCreatedAt = &ev.Created
 	}
 	if len(sub.Items) > 0 {
 		first := sub.Items[0]

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -105,27 +106,26 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 type application struct {
 	*Projection
 	ev       *webhooks.Event
-	incoming *Subscription
-	amiss    error // with what the event carries
+	id       string // the subscription's
 	locked   bool
 	stored   *storedRow
 }
 
-// begin has the subscription's lock and its row asked for together with the ledger. That the event can be
-// decoded is looked at first; what is amiss matters only if it is new.
+// begin has the subscription's lock and its row asked for together with the ledger. What the event says is
+// read only when it is known to be new.
 func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
-	a := &application{Projection: p, ev: ev}
+	a := &application{Projection: p, ev: ev, id: ev.ObjectID()}
 	if ev.Thin() && ev.Object == nil {
 		return webhooks.Trips{Apply: a.askAboutThin}
 	}
-	if a.incoming, a.amiss = decode(ev); a.amiss != nil {
+	if a.id == "" { // then it cannot be decoded
 		return webhooks.Trips{Apply: a.apply}
 	}
 	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Apply: a.apply}
 }
 
 func (a *application) tryLock(ctx context.Context, db db.DBTX) (err error) {
-	a.locked, err = a.queries.SubscriptionLockTry(ctx, db, a.ev.ID, a.incoming.ID)
+	a.locked, err = a.queries.SubscriptionLockTry(ctx, db, a.ev.ID, a.id)
 	return a.lockError(err)
 }
 
@@ -134,29 +134,56 @@ func (a *application) lockError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, a.incoming.ID, err)
+	return fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, a.id, err)
 }
 
 func (a *application) read(ctx context.Context, tx db.DBTX) error {
-	row, err := a.queries.SubscriptionGetForEvent(ctx, tx, a.incoming.ID, a.ev.ID)
-	a.stored, err = rowOrNone(a.incoming.ID, (*db.SubscriptionGetRow)(&row), err)
+	row, err := a.queries.SubscriptionGetForEvent(ctx, tx, db.SubscriptionGetForEventParams{
+		ID: a.id, EventID: a.ev.ID, EventCreatedAt: createdAt(a.ev),
+		WithObject: a.config.OnChange != nil || a.ev.Current != nil,
+	})
+	a.stored, err = rowOrNone(a.id, withoutObject(&row), err)
 	return err
+}
+
+// withoutObject is a row whose object may be left out.
+func withoutObject(row *db.SubscriptionGetForEventRow) *db.SubscriptionGetRow {
+	return &db.SubscriptionGetRow{Items: row.Items, Subscription: db.Subscription{
+		ID: row.ID, CustomerID: row.CustomerID, Status: row.Status, PriceID: row.PriceID, Quantity: row.Quantity,
+		Currency: row.Currency, CancelAtPeriodEnd: row.CancelAtPeriodEnd, CancelAt: row.CancelAt,
+		CanceledAt: row.CanceledAt, EndedAt: row.EndedAt, CurrentPeriodStart: row.CurrentPeriodStart,
+		CurrentPeriodEnd: row.CurrentPeriodEnd, TrialStart: row.TrialStart, TrialEnd: row.TrialEnd,
+		CollectionMethod: row.CollectionMethod, LatestInvoiceID: row.LatestInvoiceID, Metadata: row.Metadata,
+		Livemode: row.Livemode, AccountID: row.AccountID, StripeCreatedAt: row.StripeCreatedAt, Object: row.Object,
+		LastEventID: row.LastEventID, LastEventCreatedAt: row.LastEventCreatedAt, CreatedAt: row.CreatedAt,
+		UpdatedAt: row.UpdatedAt, Revision: row.Revision, AsOf: row.AsOf, NewestEvents: row.NewestEvents,
+		ApiVersion: row.ApiVersion,
+	}}
+}
+
+// createdAt is when Stripe made an event, nil if it does not say.
+func createdAt(ev *webhooks.Event) *time.Time {
+	if ev.Created.IsZero() {
+		return nil
+	}
+	return &ev.Created
 }
 
 // apply makes the stored subscription that of the event, unless it is newer already.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
-	if a.amiss != nil {
-		return false, a.amiss
+	incoming, err := decode(a.ev)
+	if err != nil {
+		return false, err
 	}
 	if !a.locked { // another process has it
-		if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, a.incoming.ID)); err != nil {
+		if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, incoming.ID)); err != nil {
 			return false, err
 		}
-		if a.stored, err = a.load(ctx, tx, a.incoming.ID); err != nil {
+		if a.stored, err = a.load(ctx, tx, incoming.ID); err != nil {
 			return false, err
 		}
 	}
-	next, err := a.next(ctx, a.ev, a.incoming, a.stored)
+	next, err := a.next(ctx, a.ev, incoming, a.stored)
 	if err != nil || next == nil {
 		return false, err
 	}

@@ -62,7 +62,8 @@ type Config struct {
 	// lock in PostgreSQL (lock_timeout), such as one that another process holds; then the reply is 503.
 	// 0: DefaultLockTimeout.
 	LockTimeout time.Duration
-	// CommitTimeout bounds the wait for the answer to COMMIT, which Timeout does not interrupt. Then the
+	// CommitTimeout bounds the wait for the answer to COMMIT and what travels with it, besides what a lock may
+	// take; Timeout does not interrupt it. Then the
 	// socket is closed, without a cancel request, and the reply is 503: PostgreSQL may have committed,
 	// and Stripe's retry finds out. 0: DefaultCommitTimeout.
 	CommitTimeout time.Duration

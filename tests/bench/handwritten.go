@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/stripe/stripe-go/v79"
+	"github.com/stripe/stripe-go/v79/webhook"
+)
+
+// handTables are the tables of the receiver that is written by hand.
+const handTables = `
+CREATE TABLE hand_events (event_id text PRIMARY KEY, event_type text NOT NULL, processed_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE hand_subscriptions (
+	id text PRIMARY KEY, customer_id text, status text NOT NULL, price_id text, quantity bigint,
+	current_period_end timestamptz, last_event_at timestamptz NOT NULL, object jsonb NOT NULL
+);`
+
+// handwritten is a receiver as a good tutorial has it: stripe-go verifies and parses, one transaction looks the
+// event up, stores the subscription unless it is newer already, and records the event.
+func handwritten(pool *pgxpool.Pool, secret string) http.Handler {
+	e := echo.New()
+	e.POST(webhookPath, func(c echo.Context) error {
+		body, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, 1<<20))
+		if err != nil {
+			return c.NoContent(http.StatusRequestEntityTooLarge)
+		}
+		ev, err := webhook.ConstructEventWithOptions(body, c.Request().Header.Get("Stripe-Signature"), secret,
+			webhook.ConstructEventOptions{IgnoreAPIVersionMismatch: true})
+		if err != nil {
+			return c.NoContent(http.StatusBadRequest)
+		}
+		if err := applyByHand(c.Request().Context(), pool, &ev); err != nil {
+			return c.NoContent(http.StatusInternalServerError)
+		}
+		return c.JSON(http.StatusOK, map[string]string{"event_id": ev.ID})
+	})
+	return e
+}
+
+func applyByHand(ctx context.Context, pool *pgxpool.Pool, ev *stripe.Event) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		var known bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM hand_events WHERE event_id = $1)`, ev.ID).Scan(&known); err != nil || known {
+			return err
+		}
+		var sub stripe.Subscription
+		if err := json.Unmarshal(ev.Data.Raw, &sub); err != nil {
+			return err
+		}
+		var price string
+		var quantity int64
+		if sub.Items != nil && len(sub.Items.Data) > 0 && sub.Items.Data[0].Price != nil {
+			price, quantity = sub.Items.Data[0].Price.ID, sub.Items.Data[0].Quantity
+		}
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO hand_subscriptions (id, customer_id, status, price_id, quantity, current_period_end, last_event_at, object)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+			ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, status = excluded.status, price_id = excluded.price_id,
+				quantity = excluded.quantity, current_period_end = excluded.current_period_end, last_event_at = excluded.last_event_at,
+				object = excluded.object
+			WHERE hand_subscriptions.last_event_at <= excluded.last_event_at`,
+			sub.ID, sub.Customer.ID, string(sub.Status), price, quantity, time.Unix(sub.CurrentPeriodEnd, 0), time.Unix(ev.Created, 0), ev.Data.Raw,
+		); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO hand_events (event_id, event_type) VALUES ($1, $2)`, ev.ID, string(ev.Type))
+		return err
+	})
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "23505" && pgErr.ConstraintName == "hand_events_pkey" {
+		return nil
+	}
+	return err
+}

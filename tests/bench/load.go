@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// requests are the deliveries of a new account's events, signed, as bytes of HTTP. Signing and writing them
+// down takes no time from the receiver's.
+func requests(seed uint64, subscriptions int) [][]byte {
+	account := stripesim.New(seed, stripesim.Epoch)
+	account.Live(stripesim.Life{Subscriptions: subscriptions})
+	list := make([][]byte, len(account.Events))
+	for i, ev := range account.Events {
+		list[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",
+			webhookPath, len(ev.Body), delivery.Sign(ev.Body, secret), ev.Body)
+	}
+	return list
+}
+
+// send sends every request over some connections, each of which waits for its answers, and says how long it took.
+func send(addr string, requests [][]byte, connections int) (time.Duration, error) {
+	var wg sync.WaitGroup
+	errs := make(chan error, connections)
+	began := time.Now()
+	for i := range connections {
+		wg.Go(func() { errs <- sendEvery(addr, requests, i, connections) })
+	}
+	wg.Wait()
+	took := time.Since(began)
+	for range connections {
+		if err := <-errs; err != nil {
+			return 0, err
+		}
+	}
+	return took, nil
+}
+
+// sendEvery sends every step-th request from the first on.
+func sendEvery(addr string, requests [][]byte, first, step int) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for i := first; i < len(requests); i += step {
+		if _, err := conn.Write(requests[i]); err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("a delivery was answered %s: %s", resp.Status, text)
+		}
+	}
+	return nil
+}
