@@ -89,13 +89,20 @@ func (c *Cluster) start(ctx context.Context) error {
 
 // Restart runs the server of a cluster that was ended with Kill, or has ended by itself.
 func (c *Cluster) Restart(ctx context.Context) error {
-	if err := c.run(); err != nil {
-		return err
+	for began := time.Now(); ; time.Sleep(pollInterval) {
+		if err := c.run(); err != nil {
+			return err
+		}
+		err := c.awaitReady(ctx)
+		if err == nil {
+			return nil
+		}
+		// Processes of a server that has died may take a moment to go.
+		if !strings.Contains(c.logTail(), "pre-existing shared memory block") || ctx.Err() != nil || time.Since(began) > startTimeout {
+			return errors.Join(err, c.Stop())
+		}
+		c.watcher.dismiss()
 	}
-	if err := c.awaitReady(ctx); err != nil {
-		return errors.Join(err, c.Stop())
-	}
-	return nil
 }
 
 func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }
