@@ -23,26 +23,6 @@ func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
 	return pg_try_advisory_xact_lock, err
 }
 
-const stripeWebhookEventCheck = `-- name: StripeWebhookEventCheck :one
-SELECT
-    COALESCE((SELECT outcome FROM stripe_webhook_events WHERE event_id = $1), '')::text AS outcome,
-    set_config('lock_timeout', $2::text, TRUE)::text AS lock_timeout
-`
-
-type StripeWebhookEventCheckRow struct {
-	Outcome     string
-	LockTimeout string
-}
-
-// What came of an event, ” if it was never recorded. Takes no transaction id. On the way it bounds each wait
-// for a lock in the transaction, in milliseconds.
-func (q *Queries) StripeWebhookEventCheck(ctx context.Context, db DBTX, eventID string, lockTimeout string) (StripeWebhookEventCheckRow, error) {
-	row := db.QueryRow(ctx, stripeWebhookEventCheck, eventID, lockTimeout)
-	var i StripeWebhookEventCheckRow
-	err := row.Scan(&i.Outcome, &i.LockTimeout)
-	return i, err
-}
-
 const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec
 DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
 `
@@ -244,6 +224,18 @@ func (q *Queries) StripeWebhookEventNewest(ctx context.Context, db DBTX) (time.T
 	var processed_at time.Time
 	err := row.Scan(&processed_at)
 	return processed_at, err
+}
+
+const stripeWebhookEventOutcome = `-- name: StripeWebhookEventOutcome :one
+SELECT outcome FROM stripe_webhook_events WHERE event_id = $1
+`
+
+// What came of an event; no row if it was never recorded. Takes no transaction id.
+func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventID string) (string, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventOutcome, eventID)
+	var outcome string
+	err := row.Scan(&outcome)
+	return outcome, err
 }
 
 const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many

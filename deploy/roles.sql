@@ -1,4 +1,4 @@
--- Roles with no more than each needs. Run it with psql as a superuser or the database's owner, before the
+-- Roles with no more than each needs. Run it with psql as a superuser, or as a role that may create roles and owns the database, before the
 -- first migration and again after each: what there is already stays as it is.
 --
 --   psql "$ADMIN_URL" -f deploy/roles.sql

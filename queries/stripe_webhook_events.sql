@@ -1,9 +1,6 @@
--- name: StripeWebhookEventCheck :one
--- What came of an event, '' if it was never recorded. Takes no transaction id. On the way it bounds each wait
--- for a lock in the transaction, in milliseconds.
-SELECT
-    COALESCE((SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id), '')::text AS outcome,
-    set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout;
+-- name: StripeWebhookEventOutcome :one
+-- What came of an event; no row if it was never recorded. Takes no transaction id.
+SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventOutcomes :many
 -- What came of several events. Takes no transaction id.

@@ -105,10 +105,10 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 // application is the projection's work on one event.
 type application struct {
 	*Projection
-	ev       *webhooks.Event
-	id       string // the subscription's
-	locked   bool
-	stored   *storedRow
+	ev     *webhooks.Event
+	id     string // the subscription's
+	locked bool
+	stored *storedRow
 }
 
 // begin has the subscription's lock and its row asked for together with the ledger. What the event says is
@@ -121,7 +121,7 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	if a.id == "" { // then it cannot be decoded
 		return webhooks.Trips{Apply: a.apply}
 	}
-	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Apply: a.apply}
+	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Wait: a.wait, Apply: a.apply}
 }
 
 func (a *application) tryLock(ctx context.Context, db db.DBTX) (err error) {
@@ -169,19 +169,23 @@ func createdAt(ev *webhooks.Event) *time.Time {
 	return &ev.Created
 }
 
+// wait waits for the lock where another process had it.
+func (a *application) wait(ctx context.Context, tx pgx.Tx) (err error) {
+	if a.locked {
+		return nil
+	}
+	if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, a.id)); err != nil {
+		return err
+	}
+	a.stored, err = a.load(ctx, tx, a.id)
+	return err
+}
+
 // apply makes the stored subscription that of the event, unless it is newer already.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
 	incoming, err := decode(a.ev)
 	if err != nil {
 		return false, err
-	}
-	if !a.locked { // another process has it
-		if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, incoming.ID)); err != nil {
-			return false, err
-		}
-		if a.stored, err = a.load(ctx, tx, incoming.ID); err != nil {
-			return false, err
-		}
 	}
 	next, err := a.next(ctx, a.ev, incoming, a.stored)
 	if err != nil || next == nil {

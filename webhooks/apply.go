@@ -168,6 +168,7 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
+	w.committing.Store(false)
 	held := true
 	defer func() { // also when a function's panic or Goexit passes
 		if held {

@@ -14,7 +14,10 @@ import (
 
 var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
 
-const commitStatement = "COMMIT"
+const (
+	commitStatement = "COMMIT" // and its tag
+	rolledBackTag   = "ROLLBACK"
+)
 
 // lastTrip sends what is left to be written together with COMMIT. It differs from a pgx.Batch in what it does
 // when no answer comes: pgx would send a cancel request, and a COMMIT that is waiting for its synchronous
@@ -44,10 +47,13 @@ func lastTrip(ctx context.Context, conn *pgx.Conn, statements []Statement, timeo
 
 // about has the statement whose error it is say what it was about.
 func about(ctx context.Context, statements []Statement, i int, err error) error {
-	if i < len(statements) {
-		return statements[i](ctx, failed{err})
+	if i >= len(statements) {
+		return fmt.Errorf("commit: %w", err)
 	}
-	return fmt.Errorf("commit: %w", err)
+	if own := statements[i](ctx, failed{err}); own != nil {
+		return own
+	}
+	return err // whatever the statement makes of it, nothing is committed
 }
 
 // commit ends the transaction that is open on conn, by the simple protocol, which every pooler knows.
@@ -74,6 +80,10 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, send func(*pgproto3.Fron
 	done, verdict, err = verdictOf(pg)
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
+	}
+	if err != nil && pgCode(verdict) == codeIdleInTransaction {
+		_ = pg.Close(context.Background()) // the session had ended before any of this arrived
+		return done, verdict, nil
 	}
 	if err != nil {
 		return 0, nil, abandon(pg, err)
@@ -105,23 +115,30 @@ func prepareAll(ctx context.Context, conn *pgx.Conn, statements []Statement) ([]
 	return list, nil
 }
 
+// verdictOf reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage,
+// which sends a cancel request when the connection breaks.
 func verdictOf(pg *pgconn.PgConn) (done int, verdict, err error) {
-	last := ""
+	for last := ""; last != commitStatement && verdict == nil; {
+		message, err := pg.Frontend().Receive()
+		if err != nil {
+			return done, nil, err
+		}
+		switch message := message.(type) {
+		case *pgproto3.CommandComplete:
+			done++
+			if last = string(message.CommandTag); last == rolledBackTag {
+				verdict = errRolledBack
+			}
+		case *pgproto3.ErrorResponse:
+			verdict = pgconn.ErrorResponseToPgError(message)
+		}
+	}
 	for {
 		message, err := pg.ReceiveMessage(context.Background())
 		if err != nil {
 			return done, verdict, err
 		}
-		switch message := message.(type) {
-		case *pgproto3.CommandComplete:
-			done++
-			last = string(message.CommandTag)
-		case *pgproto3.ErrorResponse:
-			verdict = pgconn.ErrorResponseToPgError(message)
-		case *pgproto3.ReadyForQuery:
-			if verdict == nil && last != commitStatement {
-				verdict = errRolledBack
-			}
+		if _, end := message.(*pgproto3.ReadyForQuery); end {
 			return done, verdict, nil
 		}
 	}

@@ -2,7 +2,10 @@ package webhooks_test
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,4 +77,70 @@ func TestCommitIsNotCancelled(t *testing.T) {
 	if n := host.Count(t, "stripe_webhook_events"); n != int(acknowledged)+1 {
 		t.Errorf("%d events are visible in the end, %d were acknowledged", n, acknowledged)
 	}
+}
+
+// severable is a way to PostgreSQL whose connections can be broken under the client, and that counts them.
+type severable struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (s *severable) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, conn)
+	return conn, err
+}
+
+func (s *severable) sever() (dialled int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, conn := range s.conns {
+		_ = conn.Close()
+	}
+	return len(s.conns)
+}
+
+// Nor does a connection that breaks while COMMIT waits have the wait cancelled.
+func TestBrokenCommitIsNotCancelled(t *testing.T) {
+	t.Parallel()
+	url := newCluster(t, pglocal.Config{})
+	admin, way := pgtest.Connect(t, url), &severable{}
+	host := hooktest.On(t, pgtest.ConnectBy(t, url+"&pool_max_conns=1", way.dial), webhooks.NewHandlers(), func(c *webhooks.Config) {
+		c.CommitTimeout = time.Minute
+	})
+	host.Expect(t, hooktest.Event("evt_0", "test.event", 1, `{}`), 200, webhooks.OutcomeIgnored)
+	pgtest.Exec(t, admin, `ALTER SYSTEM SET synchronous_standby_names = 'a_standby_that_is_not_there'`)
+	pgtest.Exec(t, admin, `SELECT pg_reload_conf()`)
+	waiting := func() bool {
+		return pgtest.Scan[bool](t, admin, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`)
+	}
+	replied := make(chan int, 1)
+	go func() {
+		for i := 1; ; i++ { // until the server has read its new setting, commits still succeed
+			reply, err := host.Sender.Send(context.Background(), hooktest.Event(fmt.Sprintf("evt_%d", i), "test.event", 1, `{}`))
+			if err != nil || reply.Status != 200 {
+				replied <- reply.Status
+				return
+			}
+		}
+	}()
+	for !waiting() {
+		continue
+	}
+	before := way.sever()
+	if status := <-replied; status != 503 {
+		t.Errorf("the status is %d", status)
+	}
+	for range 200 {
+		if !waiting() {
+			t.Fatal("the COMMIT no longer waits for its standby")
+		}
+	}
+	if after := way.sever(); after != before {
+		t.Errorf("%d connections were opened to cancel it", after-before)
+	}
+	pgtest.Exec(t, admin, `ALTER SYSTEM RESET synchronous_standby_names`)
+	pgtest.Exec(t, admin, `SELECT pg_reload_conf()`)
 }

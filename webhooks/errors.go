@@ -130,6 +130,9 @@ func classify(ctx context.Context, err error, closed bool) error {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	case pgCode(err) == codeNoSuchPrepared || pgCode(err) == codePreparedTwice:
 		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrPooler, err)
+	case (pgCode(err) == codeQueryCanceled || pgCode(err) == codeStalePlan) && !errors.As(err, new(*HandlerError)):
+		// A statement of the receiver's own: statement_timeout, or a table that was changed.
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case closed:
 		return fmt.Errorf("%w: the connection to PostgreSQL was lost: %w", ErrUnavailable, err)
 	}

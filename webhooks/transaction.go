@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -50,7 +51,7 @@ func (t *transaction) runPlain(ctx context.Context) (Outcome, error) {
 	if t.tx, err = t.conn.BeginTx(ctx, isolation); err != nil {
 		return "", err
 	}
-	if err := t.receiver.queries.ServerLockTimeout(ctx, t.tx, milliseconds(t.receiver.lockTimeout(ctx))); err != nil {
+	if err := t.limitLocks(ctx, t.tx); err != nil {
 		return "", err
 	}
 	if _, err := call(ctx, t.tx, t.work.plain, t.work.delivered); err != nil {
@@ -82,7 +83,8 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 		}
 		reads = append(reads, t.trips[i].Read...)
 	}
-	statements := append(append(locks, t.lookups(ev, &k)...), reads...)
+	statements := append([]Statement{t.limitLocks}, locks...)
+	statements = append(append(statements, t.lookup(ev, &k)), reads...)
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
@@ -91,30 +93,33 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 	t.later.tx = t.tx
 	if _, err := results.Exec(); err != nil { // BEGIN
 		_ = results.Close()
-		return known{}, err
+		return known{}, t.receiver.ledgerError("begin", err)
 	}
 	return k, read(ctx, results, statements)
 }
 
-// lookups look an event up: a thin one under its own id and under its snapshot event's.
-func (t *transaction) lookups(ev *Event, k *known) []Statement {
+// limitLocks bounds each wait for a lock.
+func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
+	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
+}
+
+// lookup looks an event up: a thin one under its own id and under its snapshot event's.
+func (t *transaction) lookup(ev *Event, k *known) Statement {
 	queries, ledgerError := t.receiver.queries, t.receiver.ledgerError
 	if ev.ID == t.work.delivered.ID {
-		return []Statement{func(ctx context.Context, db db.DBTX) error {
-			row, err := queries.StripeWebhookEventCheck(ctx, db, ev.ID, milliseconds(t.receiver.lockTimeout(ctx)))
-			k.note(row.Outcome)
+		return func(ctx context.Context, db db.DBTX) error {
+			outcome, err := queries.StripeWebhookEventOutcome(ctx, db, ev.ID)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			k.note(outcome)
 			return ledgerError("look up the event", err)
-		}}
+		}
 	}
-	return []Statement{
-		func(ctx context.Context, db db.DBTX) error {
-			return queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
-		},
-		func(ctx context.Context, db db.DBTX) error {
-			rows, err := queries.StripeWebhookEventOutcomes(ctx, db, []string{ev.ID, t.work.delivered.ID})
-			k.noteTwins(rows, ev.ID)
-			return ledgerError("look up the event and its twin", err)
-		},
+	return func(ctx context.Context, db db.DBTX) error {
+		rows, err := queries.StripeWebhookEventOutcomes(ctx, db, []string{ev.ID, t.work.delivered.ID})
+		k.noteTwins(rows, ev.ID)
+		return ledgerError("look up the event and its twin", err)
 	}
 }
 
@@ -142,6 +147,14 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 	w := t.work
 	if len(w.handlers) == 0 {
 		return OutcomeIgnored, nil
+	}
+	for _, trips := range t.trips {
+		if trips.Wait == nil {
+			continue
+		}
+		if err := trips.Wait(ctx, t.tx); err != nil {
+			return "", err
+		}
 	}
 	outcome := OutcomeStale
 	for i, h := range w.handlers {

@@ -22,6 +22,9 @@ type Trips struct {
 	Lock Statement
 	// Read is sent in the same trip, after the event has been looked up.
 	Read []Statement
+	// Wait is called for an event that is new, before any function runs, to wait for the lock that Lock did not
+	// get: all processes then take their locks in the same order. Nil: none.
+	Wait func(ctx context.Context, tx pgx.Tx) error
 	// Apply does the work, with what Lock and Read have brought. What it gives to later is sent when a
 	// function needs the transaction, and otherwise together with the event's record and COMMIT.
 	Apply func(ctx context.Context, tx pgx.Tx, later *Later) (changed bool, err error)

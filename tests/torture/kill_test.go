@@ -55,6 +55,7 @@ func TestKillReceiver(t *testing.T) {
 		running.Store(w.start(right, w.url, addr))
 	})
 	w.judge()
+	w.only(200, 503)
 	tell(t, "01", "`kill -9` of the receiver, at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
 }
 

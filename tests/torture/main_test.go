@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	code := m.Run()
+	if code != 0 {
+		*report = "" // what failed would be missing in it
+	}
 	if err := printRows(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

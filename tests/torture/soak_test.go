@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
 )
 
 // metrics are those of a receiver that have no labels.
@@ -30,10 +31,19 @@ func (p *process) metrics() map[string]float64 {
 	return values
 }
 
+// flat are the metrics of a receiver, with how many connections PostgreSQL has.
+func (w *world) flat(p *process) map[string]float64 {
+	values := p.metrics()
+	values[backends] = pgtest.Scan[float64](w.t, w.pool(), `SELECT count(*)::float8 FROM pg_stat_activity WHERE backend_type = 'client backend'`)
+	return values
+}
+
+const backends = "backends"
+
 // growth says what has grown by more than what comes and goes.
 func growth(early, late map[string]float64) string {
 	for name, slack := range map[string]float64{
-		"go_goroutines": 5, "process_open_fds": 5, "stripeonce_deliveries_in_flight": 0, "process_resident_memory_bytes": 16 << 20,
+		"go_goroutines": 5, "process_open_fds": 5, "stripeonce_deliveries_in_flight": 0, backends: 1, "process_resident_memory_bytes": 16 << 20,
 	} {
 		if late[name] > early[name]+slack {
 			return fmt.Sprintf("%s has grown from %.0f to %.0f", name, early[name], late[name])
@@ -52,13 +62,13 @@ func TestSoak(t *testing.T) {
 	for time.Since(begun) < *soak {
 		w.deliver(p.url(), 16, w.live(30))
 		if early == nil && time.Since(begun) > *soak/6 {
-			early = p.metrics()
+			early = w.flat(p)
 		}
 	}
 	// What the last deliveries held is given back in a moment.
 	grown := ""
 	for waited := time.Now(); time.Since(waited) < patience; time.Sleep(100 * time.Millisecond) {
-		late = p.metrics()
+		late = w.flat(p)
 		if grown = growth(early, late); grown == "" {
 			break
 		}
@@ -69,7 +79,7 @@ func TestSoak(t *testing.T) {
 	w.judge()
 	w.only(200)
 	tell(t, "11", "a soak", soak.String()+" under a storm of deliveries",
-		"%s; goroutines %.0f → %.0f, memory %.0f → %.0f MiB, open files %.0f → %.0f from the first sixth to the end", w.summary(),
+		"%s; goroutines %.0f → %.0f, memory %.0f → %.0f MiB, open files %.0f → %.0f, connections of PostgreSQL %.0f → %.0f from the first sixth to the end", w.summary(),
 		early["go_goroutines"], late["go_goroutines"], early["process_resident_memory_bytes"]/(1<<20), late["process_resident_memory_bytes"]/(1<<20),
-		early["process_open_fds"], late["process_open_fds"])
+		early["process_open_fds"], late["process_open_fds"], early[backends], late[backends])
 }
