@@ -50,8 +50,9 @@ fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
 	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./subscriptions
 
 .PHONY: bench
-bench: postgres ## Run the benchmarks
+bench: postgres ## Run the benchmarks, and compare with a receiver that is written by hand
 	go test -run '^$$' -bench . -benchmem ./...
+	go run ./tests/bench
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Check style, and that imports point one way

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http/httptest"
 	"slices"
@@ -94,15 +95,17 @@ func (w *world) newProxy() *pgproxy.Proxy {
 	return proxy
 }
 
-// freeAddr is an address that a receiver can come back to after each crash.
+// freeAddr is an address that a receiver can come back to after each crash: its port is none that systems give
+// to connections, which would take it meanwhile.
 func (w *world) freeAddr() string {
 	w.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
+		if listener, err := net.Listen("tcp", addr); err == nil {
+			_ = listener.Close()
+			return addr
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // live lets subscriptions live, and plans the deliveries of their events as a storm would.
