@@ -19,6 +19,11 @@ func (w *world) deliverWhile(url string, n int, while func(r *rand.Rand) time.Du
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if w.t.Failed() {
+				w.giveUp()
+			}
+		}()
 		for i := range n {
 			select {
 			case <-time.After(while(random)):

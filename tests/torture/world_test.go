@@ -29,6 +29,8 @@ import (
 // acknowledged to it.
 type world struct {
 	t       *testing.T
+	ctx     context.Context // ends when a fault could not be made
+	giveUp  context.CancelFunc
 	cluster *pglocal.Cluster
 	url     string // of the database
 	direct  *pgxpool.Pool
@@ -60,6 +62,7 @@ func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world 
 	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
 		t.Fatal(err)
 	}
+	w.ctx, w.giveUp = context.WithCancel(t.Context())
 	w.direct = pgtest.Connect(t, w.url)
 	pgtest.Exec(t, w.direct, wrong.Tables)
 	w.account = stripesim.New(7, start)
@@ -142,7 +145,7 @@ func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) 
 	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
 	defer sender.Close()
 	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxTries: 1000, Observe: w.note}
-	if err := d.Deliver(w.t.Context(), plan); err != nil {
+	if err := d.Deliver(w.ctx, plan); err != nil {
 		w.t.Fatal(err)
 	}
 	if n := d.Tally().GivenUp; n > 0 {
