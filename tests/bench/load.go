@@ -50,7 +50,7 @@ func sendEvery(addr string, requests [][]byte, first, step int) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	answers := bufio.NewReader(conn)
 	for i := first; i < len(requests); i += step {
 		if _, err := conn.Write(requests[i]); err != nil {

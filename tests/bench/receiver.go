@@ -63,7 +63,8 @@ func runReceiver(kind string) error {
 	}
 	fmt.Println(listener.Addr())
 	if kind == byHand {
-		return http.Serve(listener, handwritten(pool, secret)) // as it is written: no limits
+		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
+		return byHand.Serve(listener)
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	h := webhooks.NewHandlers()
