@@ -118,7 +118,7 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	if ev.Thin() && ev.Object == nil {
 		return webhooks.Trips{Apply: a.askAboutThin}
 	}
-	if a.id == "" { // then it cannot be decoded
+	if a.id == "" { // it has none that the ledger's column holds
 		return webhooks.Trips{Apply: a.apply}
 	}
 	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Wait: a.wait, Apply: a.apply}
@@ -186,6 +186,12 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 	incoming, err := decode(a.ev)
 	if err != nil {
 		return false, err
+	}
+	if incoming.ID != a.id { // such as one from which a NUL was cleaned
+		a.id = incoming.ID
+		if err := a.wait(ctx, tx); err != nil {
+			return false, err
+		}
 	}
 	next, err := a.next(ctx, a.ev, incoming, a.stored)
 	if err != nil || next == nil {

@@ -259,3 +259,17 @@ func TestQueryExecModes(t *testing.T) {
 		})
 	}
 }
+
+// The order holds for an id, too, that the ledger's column cannot hold as it came.
+func TestOddID(t *testing.T) {
+	t.Parallel()
+	host := newHost(t, nil)
+	odd := func(id string, created int64, status string) []byte {
+		return hooktest.Event(id, updatedType, created, `{"id":"sub_\u0000","object":"subscription","status":"`+status+`"}`)
+	}
+	host.Expect(t, odd("evt_2", 2, "active"), 200, webhooks.OutcomeProcessed)
+	host.Expect(t, odd("evt_1", 1, "past_due"), 200, webhooks.OutcomeStale)
+	if sub := get(t, host, "sub_\ufffd"); sub.Status != "active" {
+		t.Errorf("the status is %s", sub.Status)
+	}
+}
