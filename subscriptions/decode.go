@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/pook/stripeonce/internal/rawjson"
@@ -73,7 +70,7 @@ type reader[T any] struct {
 	place   map[string]int
 }
 
-func newReader[T any](members ...member[T]) *reader[T] {
+func newReader[T any](members []member[T]) *reader[T] {
 	r := &reader[T]{members: members, place: map[string]int{}}
 	for i, m := range members {
 		r.place[m.name] = i
@@ -102,39 +99,39 @@ func (r *reader[T]) read(object []byte, into *T) error {
 	return nil
 }
 
-var subscriptionReader = newReader(
-	member[subscriptionObject]{"object", func(o *subscriptionObject, raw []byte) error { return o.Object.read(raw) }},
-	member[subscriptionObject]{"id", func(o *subscriptionObject, raw []byte) error { return o.ID.read(raw) }},
-	member[subscriptionObject]{"customer", func(o *subscriptionObject, raw []byte) error { return o.Customer.read(raw) }},
-	member[subscriptionObject]{"status", func(o *subscriptionObject, raw []byte) error { return o.Status.read(raw) }},
-	member[subscriptionObject]{"currency", func(o *subscriptionObject, raw []byte) error { return o.Currency.read(raw) }},
-	member[subscriptionObject]{"cancel_at_period_end", func(o *subscriptionObject, raw []byte) error { return o.CancelAtPeriodEnd.read(raw) }},
-	member[subscriptionObject]{"cancel_at", func(o *subscriptionObject, raw []byte) error { return o.CancelAt.read(raw) }},
-	member[subscriptionObject]{"canceled_at", func(o *subscriptionObject, raw []byte) error { return o.CanceledAt.read(raw) }},
-	member[subscriptionObject]{"created", func(o *subscriptionObject, raw []byte) error { return o.Created.read(raw) }},
-	member[subscriptionObject]{"ended_at", func(o *subscriptionObject, raw []byte) error { return o.EndedAt.read(raw) }},
-	member[subscriptionObject]{"trial_start", func(o *subscriptionObject, raw []byte) error { return o.TrialStart.read(raw) }},
-	member[subscriptionObject]{"trial_end", func(o *subscriptionObject, raw []byte) error { return o.TrialEnd.read(raw) }},
-	member[subscriptionObject]{"collection_method", func(o *subscriptionObject, raw []byte) error { return o.CollectionMethod.read(raw) }},
-	member[subscriptionObject]{"latest_invoice", func(o *subscriptionObject, raw []byte) error { return o.LatestInvoice.read(raw) }},
-	member[subscriptionObject]{"metadata", func(o *subscriptionObject, raw []byte) error { return o.Metadata.read(raw) }},
-	member[subscriptionObject]{"livemode", readLivemode},
-	member[subscriptionObject]{"items", readItems},
-	member[subscriptionObject]{"current_period_start", func(o *subscriptionObject, raw []byte) error { return o.Start.read(raw) }},
-	member[subscriptionObject]{"current_period_end", func(o *subscriptionObject, raw []byte) error { return o.End.read(raw) }},
-	member[subscriptionObject]{"plan", func(o *subscriptionObject, raw []byte) error { return o.Plan.read(raw) }},
-	member[subscriptionObject]{"quantity", func(o *subscriptionObject, raw []byte) error { return o.Quantity.read(raw) }},
-)
+var subscriptionReader = newReader([]member[subscriptionObject]{
+	{"object", func(o *subscriptionObject, raw []byte) error { return o.Object.read(raw) }},
+	{"id", func(o *subscriptionObject, raw []byte) error { return o.ID.read(raw) }},
+	{"customer", func(o *subscriptionObject, raw []byte) error { return o.Customer.read(raw) }},
+	{"status", func(o *subscriptionObject, raw []byte) error { return o.Status.read(raw) }},
+	{"currency", func(o *subscriptionObject, raw []byte) error { return o.Currency.read(raw) }},
+	{"cancel_at_period_end", func(o *subscriptionObject, raw []byte) error { return o.CancelAtPeriodEnd.read(raw) }},
+	{"cancel_at", func(o *subscriptionObject, raw []byte) error { return o.CancelAt.read(raw) }},
+	{"canceled_at", func(o *subscriptionObject, raw []byte) error { return o.CanceledAt.read(raw) }},
+	{"created", func(o *subscriptionObject, raw []byte) error { return o.Created.read(raw) }},
+	{"ended_at", func(o *subscriptionObject, raw []byte) error { return o.EndedAt.read(raw) }},
+	{"trial_start", func(o *subscriptionObject, raw []byte) error { return o.TrialStart.read(raw) }},
+	{"trial_end", func(o *subscriptionObject, raw []byte) error { return o.TrialEnd.read(raw) }},
+	{"collection_method", func(o *subscriptionObject, raw []byte) error { return o.CollectionMethod.read(raw) }},
+	{"latest_invoice", func(o *subscriptionObject, raw []byte) error { return o.LatestInvoice.read(raw) }},
+	{"metadata", func(o *subscriptionObject, raw []byte) error { return o.Metadata.read(raw) }},
+	{"livemode", readLivemode},
+	{"items", readItems},
+	{"current_period_start", func(o *subscriptionObject, raw []byte) error { return o.Start.read(raw) }},
+	{"current_period_end", func(o *subscriptionObject, raw []byte) error { return o.End.read(raw) }},
+	{"plan", func(o *subscriptionObject, raw []byte) error { return o.Plan.read(raw) }},
+	{"quantity", func(o *subscriptionObject, raw []byte) error { return o.Quantity.read(raw) }},
+})
 
-var itemReader = newReader(
-	member[itemObject]{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
-	member[itemObject]{"price", func(o *itemObject, raw []byte) error { return o.Price.read(raw) }},
-	member[itemObject]{"plan", func(o *itemObject, raw []byte) error { return o.Plan.read(raw) }},
-	member[itemObject]{"quantity", func(o *itemObject, raw []byte) error { return o.Quantity.read(raw) }},
-	member[itemObject]{"metadata", func(o *itemObject, raw []byte) error { return o.Metadata.read(raw) }},
-	member[itemObject]{"current_period_start", func(o *itemObject, raw []byte) error { return o.Start.read(raw) }},
-	member[itemObject]{"current_period_end", func(o *itemObject, raw []byte) error { return o.End.read(raw) }},
-)
+var itemReader = newReader([]member[itemObject]{
+	{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
+	{"price", func(o *itemObject, raw []byte) error { return o.Price.read(raw) }},
+	{"plan", func(o *itemObject, raw []byte) error { return o.Plan.read(raw) }},
+	{"quantity", func(o *itemObject, raw []byte) error { return o.Quantity.read(raw) }},
+	{"metadata", func(o *itemObject, raw []byte) error { return o.Metadata.read(raw) }},
+	{"current_period_start", func(o *itemObject, raw []byte) error { return o.Start.read(raw) }},
+	{"current_period_end", func(o *itemObject, raw []byte) error { return o.End.read(raw) }},
+})
 
 func readLivemode(o *subscriptionObject, raw []byte) error {
 	var mode flag
@@ -153,12 +150,7 @@ func readItems(o *subscriptionObject, raw []byte) (err error) {
 	if !rawjson.IsObject(raw) {
 		return errNoObject
 	}
-	var data []byte
-	rawjson.Members(raw, func(key, value []byte) {
-		if string(key) == "data" {
-			data = value
-		}
-	})
+	data := rawjson.Get(raw, "data")
 	if rawjson.IsNull(data) {
 		return nil
 	}
@@ -303,138 +295,4 @@ func either[T comparable](first, second T) T {
 		return first
 	}
 	return second
-}
-
-var errNoObject = errors.New("it is not an object")
-
-// text is a string or null. PostgreSQL's text holds no NUL, and the event has been cleaned of it.
-type text string
-
-func (t *text) read(raw []byte) error {
-	s, ok := rawjson.String(raw)
-	if !ok && !rawjson.IsNull(raw) {
-		return errors.New("it is not a string")
-	}
-	*t = text(s)
-	return nil
-}
-
-// flag is a boolean or null.
-type flag bool
-
-func (f *flag) read(raw []byte) error {
-	*f = string(raw) == "true"
-	if !bool(*f) && string(raw) != "false" && !rawjson.IsNull(raw) {
-		return errors.New("it is neither true nor false")
-	}
-	return nil
-}
-
-// reference is an id, the expanded object of that id (deleted or not), or null.
-type reference string
-
-func (r *reference) read(raw []byte) error {
-	if rawjson.IsObject(raw) {
-		raw = memberOf(raw, "id")
-	}
-	return (*text)(r).read(raw)
-}
-
-// memberOf is the value of an object's member, the last one if it is repeated.
-func memberOf(object []byte, name string) (value []byte) {
-	rawjson.Members(object, func(key, v []byte) {
-		if string(key) == name {
-			value = v
-		}
-	})
-	return value
-}
-
-// read takes a price or a plan: an object, its id alone, or null.
-func (p *price) read(raw []byte) error {
-	if !rawjson.IsObject(raw) {
-		return (*text)(&p.ID).read(raw)
-	}
-	return errors.Join(
-		(*text)(&p.ID).read(memberOf(raw, "id")),
-		(*reference)(&p.Product).read(memberOf(raw, "product")),
-	)
-}
-
-// count is a whole number or null.
-type count struct{ n *int64 }
-
-func (c *count) read(raw []byte) (err error) {
-	c.n, err = whole(raw)
-	return err
-}
-
-// unixTime is a time in Unix seconds, or null.
-type unixTime struct{ at *time.Time }
-
-func (u *unixTime) read(raw []byte) error {
-	seconds, err := whole(raw)
-	if err != nil || seconds == nil {
-		return err
-	}
-	if *seconds < 0 || *seconds > maxSecond {
-		return errors.New("it is not a time in Unix seconds")
-	}
-	at := time.Unix(*seconds, 0).UTC()
-	u.at = &at
-	return nil
-}
-
-// whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. Null is nil.
-func whole(raw []byte) (*int64, error) {
-	if rawjson.IsNull(raw) {
-		return nil, nil
-	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err == nil {
-		return &n, nil
-	}
-	f, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return nil, errors.New("it is not a whole number of 64 bits")
-	}
-	n = int64(f)
-	return &n, nil
-}
-
-// metadata holds strings. A value of another type is kept as its JSON text.
-type metadata map[string]string
-
-func (m *metadata) read(raw []byte) error {
-	if rawjson.IsNull(raw) {
-		return nil
-	}
-	if !rawjson.IsObject(raw) {
-		return errNoObject
-	}
-	*m = metadata{}
-	rawjson.Members(raw, func(key, value []byte) {
-		s, ok := rawjson.String(value)
-		if !ok {
-			s = compact(value)
-		}
-		(*m)[string(key)] = s
-	})
-	return nil
-}
-
-// compact is a value's JSON text without white space.
-func compact(value []byte) string {
-	var b bytes.Buffer
-	if json.Compact(&b, value) != nil {
-		return string(value)
-	}
-	return b.String()
-}
-
-func (m metadata) orEmpty() map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }

@@ -37,12 +37,10 @@ func lastTrip(ctx context.Context, conn *pgx.Conn, statements []Statement, timeo
 		}
 		frontend.SendSync(&pgproto3.Sync{})
 	})
-	switch {
-	case err != nil || verdict == nil:
-		return err
-	default:
+	if verdict != nil {
 		return about(ctx, statements, done, verdict)
 	}
+	return err
 }
 
 // about has the statement whose error it is say what it was about.

@@ -192,14 +192,8 @@ func readMembers(object []byte) (id string, livemode []byte) {
 
 func (ev *Event) readRelated(e *envelope) error {
 	if rawjson.IsObject(e.related) {
-		rawjson.Members(e.related, func(key, value []byte) {
-			switch string(key) {
-			case "id":
-				ev.related, _ = rawjson.String(value)
-			case "url":
-				ev.relatedURL, _ = rawjson.String(value)
-			}
-		})
+		ev.related, _ = rawjson.String(rawjson.Get(e.related, "id"))
+		ev.relatedURL, _ = rawjson.String(rawjson.Get(e.related, "url"))
 	}
 	return readString(e.snapshot, "snapshot_event", &ev.snapshot)
 }

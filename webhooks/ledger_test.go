@@ -2,6 +2,7 @@ package webhooks_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -210,4 +211,41 @@ func TestRollbackAfterTheDeadline(t *testing.T) {
 		t.Errorf("3 deliveries opened %d connections", after-before)
 	}
 	expectCounter(t, host, 0)
+}
+
+// A function that keeps its transaction has a dead one when it has returned: the connection is another's.
+func TestTransactionIsDeadAfterwards(t *testing.T) {
+	t.Parallel()
+	var kept pgx.Tx
+	host := newCounter(t, counting(func(_ context.Context, tx pgx.Tx) error {
+		kept = tx
+		return nil
+	}), nil)
+	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+	if _, err := kept.Exec(t.Context(), `UPDATE counter SET n = 100`); !errors.Is(err, pgx.ErrTxClosed) {
+		t.Errorf("the error is %v", err)
+	}
+	expectCounter(t, host, 1)
+}
+
+// The server ends a session whose function is slow elsewhere, which shows only at COMMIT: that is the event's
+// failure, and has a record.
+func TestSessionEndedWhileIdle(t *testing.T) {
+	t.Parallel()
+	var host *hooktest.Host
+	host = newCounter(t, counting(func(ctx context.Context, tx pgx.Tx) error {
+		pid := tx.Conn().PgConn().PID()
+		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '50ms'`); err != nil {
+			return err
+		}
+		for pgtest.Scan[bool](t, host.Pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid) {
+			continue
+		}
+		return nil
+	}), nil)
+	host.Expect(t, testEvent, 500, "")
+	expectCounter(t, host, 0)
+	if n := host.Count(t, "stripe_webhook_failures"); n != 1 {
+		t.Errorf("%d failures are recorded", n)
+	}
 }

@@ -76,15 +76,14 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 		if h.trips == nil {
 			continue
 		}
-		one := t.eventFor(ev, i)
-		t.trips[i] = h.trips(one)
+		t.trips[i] = h.trips(t.eventFor(ev, i))
 		if lock := t.trips[i].Lock; lock != nil {
 			locks = append(locks, lock)
 		}
 		reads = append(reads, t.trips[i].Read...)
 	}
 	statements := append([]Statement{t.limitLocks}, locks...)
-	statements = append(append(statements, t.lookup(ev, &k)), reads...)
+	statements = append(append(statements, t.receiver.lookup(t.work, &k)), reads...)
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
@@ -103,36 +102,30 @@ func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
 	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
 }
 
-// lookup looks an event up: a thin one under its own id and under its snapshot event's.
-func (t *transaction) lookup(ev *Event, k *known) Statement {
-	queries, ledgerError := t.receiver.queries, t.receiver.ledgerError
-	if ev.ID == t.work.delivered.ID {
+// lookup looks an event up: a thin one under its own id and under its snapshot event's. The usual case has a
+// query of its own, since PostgreSQL plans one with an array anew each time.
+func (r *Receiver) lookup(w *work, k *known) Statement {
+	id, delivered := w.subject().ID, w.delivered.ID
+	if id == delivered {
 		return func(ctx context.Context, db db.DBTX) error {
-			outcome, err := queries.StripeWebhookEventOutcome(ctx, db, ev.ID)
-			if errors.Is(err, pgx.ErrNoRows) {
+			outcome, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
+			switch {
+			case err == nil:
+				k.here, k.final = true, Outcome(outcome) != OutcomeIgnored
+			case errors.Is(err, pgx.ErrNoRows):
 				return nil
 			}
-			k.note(outcome)
-			return ledgerError("look up the event", err)
+			return r.ledgerError("look up the event", err)
 		}
 	}
 	return func(ctx context.Context, db db.DBTX) error {
-		rows, err := queries.StripeWebhookEventOutcomes(ctx, db, []string{ev.ID, t.work.delivered.ID})
-		k.noteTwins(rows, ev.ID)
-		return ledgerError("look up the event and its twin", err)
-	}
-}
-
-func (k *known) note(outcome string) {
-	k.here = outcome != ""
-	k.final = k.here && Outcome(outcome) != OutcomeIgnored
-}
-
-func (k *known) noteTwins(rows []db.StripeWebhookEventOutcomesRow, id string) {
-	for _, row := range rows {
-		k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
-		k.here = k.here || row.EventID == id
-		k.underThinID = k.underThinID || row.EventID != id
+		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, delivered})
+		for _, row := range rows {
+			k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
+			k.here = k.here || row.EventID == id
+			k.underThinID = k.underThinID || row.EventID == delivered
+		}
+		return r.ledgerError("look up the event and its twin", err)
 	}
 }
 
@@ -263,8 +256,6 @@ func (r *Receiver) ledgerError(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case pgCode(err) == codeQueryCanceled:
-		return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
 	case isMissingTable(err):
 		r.ready.Store(false)
 		return notMigrated(err)

@@ -97,11 +97,7 @@ func (r *Receiver) look(ctx context.Context, w *work) (found bool, err error) {
 		return false, err
 	}
 	defer conn.Release()
-	rows, err := r.queries.StripeWebhookEventOutcomes(ctx, conn, []string{w.recordedID, w.delivered.ID})
-	if err != nil {
-		return false, classify(ctx, r.ledgerError("look up the event", err), conn.Conn().IsClosed())
-	}
 	var k known
-	k.noteTwins(rows, w.recordedID)
-	return k.final, nil
+	err = r.lookup(w, &k)(ctx, conn)
+	return k.final, classify(ctx, err, conn.Conn().IsClosed())
 }

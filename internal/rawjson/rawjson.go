@@ -32,6 +32,16 @@ func Members(object []byte, visit func(key, value []byte)) {
 	}
 }
 
+// Get is the value of an object's member, the last one if the key is repeated. Nil if there is none.
+func Get(object []byte, name string) (value []byte) {
+	Members(object, func(key, v []byte) {
+		if string(key) == name {
+			value = v
+		}
+	})
+	return value
+}
+
 // Elements calls visit with each element of an array, in their order.
 func Elements(array []byte, visit func(value []byte)) {
 	for i := space(array, 1); array[i] != ']'; i = next(array, i) {

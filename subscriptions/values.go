@@ -1,0 +1,136 @@
+package subscriptions
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/pook/stripeonce/internal/rawjson"
+)
+
+var errNoObject = errors.New("it is not an object")
+
+// text is a string or null. PostgreSQL's text holds no NUL, and the event has been cleaned of it.
+type text string
+
+func (t *text) read(raw []byte) error {
+	s, ok := rawjson.String(raw)
+	if !ok && !rawjson.IsNull(raw) {
+		return errors.New("it is not a string")
+	}
+	*t = text(s)
+	return nil
+}
+
+// flag is a boolean or null.
+type flag bool
+
+func (f *flag) read(raw []byte) error {
+	*f = string(raw) == "true"
+	if !bool(*f) && string(raw) != "false" && !rawjson.IsNull(raw) {
+		return errors.New("it is neither true nor false")
+	}
+	return nil
+}
+
+// reference is an id, the expanded object of that id (deleted or not), or null.
+type reference string
+
+func (r *reference) read(raw []byte) error {
+	if rawjson.IsObject(raw) {
+		raw = rawjson.Get(raw, "id")
+	}
+	return (*text)(r).read(raw)
+}
+
+// read takes a price or a plan: an object, its id alone, or null.
+func (p *price) read(raw []byte) error {
+	if !rawjson.IsObject(raw) {
+		return (*text)(&p.ID).read(raw)
+	}
+	return errors.Join(
+		(*text)(&p.ID).read(rawjson.Get(raw, "id")),
+		(*reference)(&p.Product).read(rawjson.Get(raw, "product")),
+	)
+}
+
+// count is a whole number or null.
+type count struct{ n *int64 }
+
+func (c *count) read(raw []byte) (err error) {
+	c.n, err = whole(raw)
+	return err
+}
+
+// unixTime is a time in Unix seconds, or null.
+type unixTime struct{ at *time.Time }
+
+func (u *unixTime) read(raw []byte) error {
+	seconds, err := whole(raw)
+	if err != nil || seconds == nil {
+		return err
+	}
+	if *seconds < 0 || *seconds > maxSecond {
+		return errors.New("it is not a time in Unix seconds")
+	}
+	at := time.Unix(*seconds, 0).UTC()
+	u.at = &at
+	return nil
+}
+
+// whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. Null is nil.
+func whole(raw []byte) (*int64, error) {
+	if rawjson.IsNull(raw) {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err == nil {
+		return &n, nil
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
+		return nil, errors.New("it is not a whole number of 64 bits")
+	}
+	n = int64(f)
+	return &n, nil
+}
+
+// metadata holds strings. A value of another type is kept as its JSON text.
+type metadata map[string]string
+
+func (m *metadata) read(raw []byte) error {
+	if rawjson.IsNull(raw) {
+		return nil
+	}
+	if !rawjson.IsObject(raw) {
+		return errNoObject
+	}
+	*m = metadata{}
+	rawjson.Members(raw, func(key, value []byte) {
+		s, ok := rawjson.String(value)
+		if !ok {
+			s = compact(value)
+		}
+		(*m)[string(key)] = s
+	})
+	return nil
+}
+
+// compact is a value's JSON text without white space.
+func compact(value []byte) string {
+	var b bytes.Buffer
+	if json.Compact(&b, value) != nil {
+		return string(value)
+	}
+	return b.String()
+}
+
+func (m metadata) orEmpty() map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
