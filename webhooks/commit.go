@@ -72,10 +72,9 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, send func(*pgproto3.Fron
 		return 0, nil, abandon(pg, err)
 	}
 	send(pg.Frontend())
-	if err := pg.Frontend().Flush(); err != nil {
-		return 0, nil, abandon(pg, err)
-	}
+	unsent := pg.Frontend().Flush() // which may be since the server has closed, and its last word is there to be read
 	done, verdict, err = verdictOf(pg)
+	err = errors.Join(unsent, err)
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
 	}
