@@ -10,6 +10,17 @@ import (
 	"time"
 )
 
+const objectLock = `-- name: ObjectLock :exec
+SELECT pg_advisory_xact_lock(hashtextextended($1::text, 7306096))
+`
+
+// Serialises those who write of one Stripe object until the transaction ends, also before it has a row. Takes
+// no transaction id. A collision of hashes costs a wait, never a result.
+func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string) error {
+	_, err := db.Exec(ctx, objectLock, objectID)
+	return err
+}
+
 const reconcileLockTry = `-- name: ReconcileLockTry :one
 SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0))
 `
@@ -236,6 +247,32 @@ func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventI
 	var outcome string
 	err := row.Scan(&outcome)
 	return outcome, err
+}
+
+const stripeWebhookEventOutcomeAndLock = `-- name: StripeWebhookEventOutcomeAndLock :one
+SELECT
+    known.outcome,
+    (CASE
+        WHEN known.outcome NOT IN ('', 'ignored') THEN FALSE
+        ELSE pg_try_advisory_xact_lock(hashtextextended($1::text, 7306096))
+    END)::boolean AS locked
+FROM (
+    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = $2), '')::text AS outcome
+) AS known
+`
+
+type StripeWebhookEventOutcomeAndLockRow struct {
+	Outcome string
+	Locked  bool
+}
+
+// The same, ” if it was never recorded. An event that has not been applied takes the lock of its object
+// with it (see ObjectLock), if nobody has it: it waits for nobody, and a duplicate takes no lock.
+func (q *Queries) StripeWebhookEventOutcomeAndLock(ctx context.Context, db DBTX, objectID string, eventID string) (StripeWebhookEventOutcomeAndLockRow, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventOutcomeAndLock, objectID, eventID)
+	var i StripeWebhookEventOutcomeAndLockRow
+	err := row.Scan(&i.Outcome, &i.Locked)
+	return i, err
 }
 
 const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many

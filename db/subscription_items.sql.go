@@ -8,36 +8,26 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"time"
 )
 
-const subscriptionItemReplace = `-- name: SubscriptionItemReplace :exec
-WITH item AS (
-    SELECT
-        (given.value ->> 'id')::VARCHAR AS id,
-        (given.value ->> 'position')::INTEGER AS position,
-        (given.value ->> 'price_id')::VARCHAR AS price_id,
-        (given.value ->> 'product_id')::VARCHAR AS product_id,
-        (given.value ->> 'quantity')::BIGINT AS quantity,
-        (given.value ->> 'current_period_start')::TIMESTAMPTZ AS current_period_start,
-        (given.value ->> 'current_period_end')::TIMESTAMPTZ AS current_period_end,
-        given.value -> 'metadata' AS metadata
-    FROM jsonb_array_elements($2::jsonb) AS given (value)
-),
+const subscriptionItemDelete = `-- name: SubscriptionItemDelete :exec
+DELETE FROM subscription_items WHERE subscription_id = $1 AND id = $2
+`
 
-removed AS (
-    DELETE FROM subscription_items AS old
-    WHERE old.subscription_id = $1
-        AND NOT EXISTS (SELECT FROM item WHERE item.id = old.id)
-)
+func (q *Queries) SubscriptionItemDelete(ctx context.Context, db DBTX, subscriptionID string, iD string) error {
+	_, err := db.Exec(ctx, subscriptionItemDelete, subscriptionID, iD)
+	return err
+}
 
+const subscriptionItemUpsert = `-- name: SubscriptionItemUpsert :exec
 INSERT INTO subscription_items (
     subscription_id, id, position, price_id, product_id, quantity,
     current_period_start, current_period_end, metadata
+) VALUES (
+    $1, $2, $3, $4, $5, $6,
+    $7, $8, $9
 )
-SELECT
-    $1, item.id, item.position, item.price_id, item.product_id, item.quantity,
-    item.current_period_start, item.current_period_end, item.metadata
-FROM item
 ON CONFLICT (subscription_id, id) DO UPDATE SET
     position = excluded.position,
     price_id = excluded.price_id,
@@ -48,8 +38,29 @@ ON CONFLICT (subscription_id, id) DO UPDATE SET
     metadata = excluded.metadata
 `
 
-// Makes the items of a subscription those of a JSON array, whose objects have the columns' names.
-func (q *Queries) SubscriptionItemReplace(ctx context.Context, db DBTX, subscriptionID string, items json.RawMessage) error {
-	_, err := db.Exec(ctx, subscriptionItemReplace, subscriptionID, items)
+type SubscriptionItemUpsertParams struct {
+	SubscriptionID     string
+	ID                 string
+	Position           int32
+	PriceID            *string
+	ProductID          *string
+	Quantity           *int64
+	CurrentPeriodStart *time.Time
+	CurrentPeriodEnd   *time.Time
+	Metadata           json.RawMessage
+}
+
+func (q *Queries) SubscriptionItemUpsert(ctx context.Context, db DBTX, arg SubscriptionItemUpsertParams) error {
+	_, err := db.Exec(ctx, subscriptionItemUpsert,
+		arg.SubscriptionID,
+		arg.ID,
+		arg.Position,
+		arg.PriceID,
+		arg.ProductID,
+		arg.Quantity,
+		arg.CurrentPeriodStart,
+		arg.CurrentPeriodEnd,
+		arg.Metadata,
+	)
 	return err
 }

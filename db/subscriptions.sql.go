@@ -459,33 +459,6 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 	return items, nil
 }
 
-const subscriptionLock = `-- name: SubscriptionLock :exec
-SELECT pg_advisory_xact_lock(hashtextextended($1::text, 7306096))
-`
-
-// Serialises the writers of one subscription until the transaction ends, also before its first
-// row exists. Takes no transaction id. A collision of hashes costs a wait, never a result.
-func (q *Queries) SubscriptionLock(ctx context.Context, db DBTX, id string) error {
-	_, err := db.Exec(ctx, subscriptionLock, id)
-	return err
-}
-
-const subscriptionLockTry = `-- name: SubscriptionLockTry :one
-SELECT (CASE
-    WHEN EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $1::text AND outcome <> 'ignored') THEN FALSE
-    ELSE pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096))
-END)::boolean AS locked
-`
-
-// The same lock if nobody has it, and the event has not been applied: it then waits for nobody, and a
-// duplicate takes no lock.
-func (q *Queries) SubscriptionLockTry(ctx context.Context, db DBTX, eventID string, iD string) (bool, error) {
-	row := db.QueryRow(ctx, subscriptionLockTry, eventID, iD)
-	var locked bool
-	err := row.Scan(&locked)
-	return locked, err
-}
-
 const subscriptionUpsert = `-- name: SubscriptionUpsert :one
 INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,

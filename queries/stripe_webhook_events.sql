@@ -2,6 +2,19 @@
 -- What came of an event; no row if it was never recorded. Takes no transaction id.
 SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
 
+-- name: StripeWebhookEventOutcomeAndLock :one
+-- The same, '' if it was never recorded. An event that has not been applied takes the lock of its object
+-- with it (see ObjectLock), if nobody has it: it waits for nobody, and a duplicate takes no lock.
+SELECT
+    known.outcome,
+    (CASE
+        WHEN known.outcome NOT IN ('', 'ignored') THEN FALSE
+        ELSE pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096))
+    END)::boolean AS locked
+FROM (
+    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = @event_id), '')::text AS outcome
+) AS known;
+
 -- name: StripeWebhookEventOutcomes :many
 -- What came of several events. Takes no transaction id.
 SELECT event_id, outcome FROM stripe_webhook_events WHERE event_id = ANY(@event_ids::text []);
@@ -92,6 +105,11 @@ SELECT
     (SELECT count(*) FROM batch) AS seen,
     COALESCE((SELECT batch.processed_at FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), @after)::timestamptz AS last,
     COALESCE((SELECT batch.event_id FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), '')::text AS last_event_id;
+
+-- name: ObjectLock :exec
+-- Serialises those who write of one Stripe object until the transaction ends, also before it has a row. Takes
+-- no transaction id. A collision of hashes costs a wait, never a result.
+SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, 7306096));
 
 -- name: ReconcileLockTry :one
 -- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -371,7 +370,7 @@ func TestOtherSubscriptionsDoNotWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := db.New().SubscriptionLock(t.Context(), tx, "sub_1"); err != nil {
+	if err := webhooks.LockObject(t.Context(), tx, "sub_1"); err != nil {
 		t.Fatal(err)
 	}
 	answered := make(chan delivery.Reply)

@@ -3,7 +3,6 @@ package subscriptions
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,10 +16,7 @@ var errMoved = errors.New("the subscription was written meanwhile")
 // was compared with. Unlike an answer in the course of a delivery, it may also bring back what has ended:
 // it was read twice.
 func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks bool) error {
-	if err := p.queries.SubscriptionLock(ctx, tx, r.id); err != nil {
-		return fmt.Errorf("lock subscription %s: %w", r.id, err)
-	}
-	stored, err := p.load(ctx, tx, r.id)
+	stored, err := p.lockAndLoad(ctx, tx, r.id)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,6 @@ type application struct {
 	*Projection
 	ev     *webhooks.Event
 	id     string // the subscription's
-	locked bool
 	stored *storedRow
 }
 
@@ -121,20 +120,7 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	if a.id == "" { // it has none that the ledger's column holds
 		return webhooks.Trips{Apply: a.apply}
 	}
-	return webhooks.Trips{Lock: a.tryLock, Read: []webhooks.Statement{a.read}, Wait: a.wait, Apply: a.apply}
-}
-
-func (a *application) tryLock(ctx context.Context, db db.DBTX) (err error) {
-	a.locked, err = a.queries.SubscriptionLockTry(ctx, db, a.ev.ID, a.id)
-	return a.lockError(err)
-}
-
-// lockError: whatever it is, a statement_timeout too, it is not the event's failure.
-func (a *application) lockError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: lock subscription %s: %w", webhooks.ErrUnavailable, a.id, err)
+	return webhooks.Trips{Lock: a.id, Read: []webhooks.Statement{a.read}, Apply: a.apply}
 }
 
 func (a *application) read(ctx context.Context, tx db.DBTX) error {
@@ -169,18 +155,6 @@ func createdAt(ev *webhooks.Event) *time.Time {
 	return &ev.Created
 }
 
-// wait waits for the lock where another process had it.
-func (a *application) wait(ctx context.Context, tx pgx.Tx) (err error) {
-	if a.locked {
-		return nil
-	}
-	if err := a.lockError(a.queries.SubscriptionLock(ctx, tx, a.id)); err != nil {
-		return err
-	}
-	a.stored, err = a.load(ctx, tx, a.id)
-	return err
-}
-
 // apply makes the stored subscription that of the event, unless it is newer already.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
 	incoming, err := decode(a.ev)
@@ -188,8 +162,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 		return false, err
 	}
 	if incoming.ID != a.id { // such as one from which a NUL was cleaned
-		a.id = incoming.ID
-		if err := a.wait(ctx, tx); err != nil {
+		if a.stored, err = a.lockAndLoad(ctx, tx, incoming.ID); err != nil {
 			return false, err
 		}
 	}
@@ -223,6 +196,14 @@ func (a *application) askAboutThin(ctx context.Context, tx pgx.Tx, _ *webhooks.L
 	return false, askAgain(a.ev, stored)
 }
 
+// lockAndLoad returns the row of a subscription, nil if there is none, when its other writers are done.
+func (p *Projection) lockAndLoad(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
+	if err := webhooks.LockObject(ctx, tx, id); err != nil {
+		return nil, err
+	}
+	return p.load(ctx, tx, id)
+}
+
 // load returns the row of a subscription, nil if there is none.
 func (p *Projection) load(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
 	row, err := p.queries.SubscriptionGet(ctx, tx, id)
@@ -253,19 +234,47 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 		next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
 		return nil
 	}
-	if stored != nil && reflect.DeepEqual(stored.Items, next.sub.Items) {
-		return []webhooks.Statement{upsert}, nil
+	statements := []webhooks.Statement{upsert}
+	var before []Item
+	if stored != nil {
+		before = stored.Items
 	}
-	items, err := next.sub.itemRows()
-	if err != nil {
-		return nil, err
-	}
-	return []webhooks.Statement{upsert, func(ctx context.Context, db db.DBTX) error {
-		if err := p.queries.SubscriptionItemReplace(ctx, db, next.sub.ID, items); err != nil {
-			return fmt.Errorf("store the items of subscription %s: %w", next.sub.ID, err)
+	items, err := p.storeItems(next.sub.ID, before, next.sub.Items)
+	return append(statements, items...), err
+}
+
+// storeItems returns the statements for the items that differ.
+func (p *Projection) storeItems(subscription string, before, after []Item) (statements []webhooks.Statement, err error) {
+	kept := make(map[string]bool, len(after))
+	for i := range after {
+		kept[after[i].ID] = true
+		if i < len(before) && reflect.DeepEqual(before[i], after[i]) {
+			continue
 		}
+		params, err := itemParams(subscription, i, &after[i])
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
+			return itemError(params.ID, subscription, p.queries.SubscriptionItemUpsert(ctx, db, params))
+		})
+	}
+	for _, old := range before {
+		if kept[old.ID] {
+			continue
+		}
+		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
+			return itemError(old.ID, subscription, p.queries.SubscriptionItemDelete(ctx, db, subscription, old.ID))
+		})
+	}
+	return statements, nil
+}
+
+func itemError(id, subscription string, err error) error {
+	if err == nil {
 		return nil
-	}}, nil
+	}
+	return fmt.Errorf("store item %s of subscription %s: %w", id, subscription, err)
 }
 
 func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {

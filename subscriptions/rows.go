@@ -151,19 +151,19 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 	}, errors.Join(err1, err2)
 }
 
-// itemRows is the JSON array that SubscriptionItemReplace takes.
-func (s *Subscription) itemRows() (json.RawMessage, error) {
-	type row struct {
-		Item
-		PriceID   *string `json:"price_id"`
-		ProductID *string `json:"product_id"`
-		Position  int     `json:"position"`
-	}
-	rows := make([]row, len(s.Items))
-	for i, item := range s.Items {
-		rows[i] = row{item, nilIfEmpty(item.PriceID), nilIfEmpty(item.ProductID), i}
-	}
-	return json.Marshal(rows)
+func itemParams(subscription string, position int, item *Item) (db.SubscriptionItemUpsertParams, error) {
+	metadata, err := json.Marshal(item.Metadata)
+	return db.SubscriptionItemUpsertParams{
+		SubscriptionID:     subscription,
+		ID:                 item.ID,
+		Position:           int32(position),
+		PriceID:            nilIfEmpty(item.PriceID),
+		ProductID:          nilIfEmpty(item.ProductID),
+		Quantity:           item.Quantity,
+		CurrentPeriodStart: item.CurrentPeriodStart,
+		CurrentPeriodEnd:   item.CurrentPeriodEnd,
+		Metadata:           metadata,
+	}, err
 }
 
 func utc(at *time.Time) *time.Time {

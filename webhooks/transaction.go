@@ -20,6 +20,7 @@ type transaction struct {
 	tx       pgx.Tx
 	trips    []Trips // of each of the work's handlers
 	later    Later
+	locked   bool // the first handler's lock was free
 	known    bool // the event was in the ledger: nothing has been done
 }
 
@@ -34,8 +35,13 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
-	if k.final || k.here && len(t.work.handlers) == 0 {
-		t.known = true
+	if t.known = k.final || k.here && len(t.work.handlers) == 0; !t.known {
+		if err := t.waitForLocks(ctx, &k); err != nil {
+			return "", err
+		}
+		t.known = k.final
+	}
+	if t.known {
 		return OutcomeDuplicate, nil
 	}
 	outcome, err := t.process(ctx, ev)
@@ -70,20 +76,16 @@ type known struct {
 
 // check begins the transaction and looks the event up in the ledger, with what its projections read.
 func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error) {
-	var locks, reads []Statement
+	var reads []Statement
 	t.trips = make([]Trips, len(t.work.handlers))
 	for i, h := range t.work.handlers {
 		if h.trips == nil {
 			continue
 		}
 		t.trips[i] = h.trips(t.eventFor(ev, i))
-		if lock := t.trips[i].Lock; lock != nil {
-			locks = append(locks, lock)
-		}
 		reads = append(reads, t.trips[i].Read...)
 	}
-	statements := append([]Statement{t.limitLocks}, locks...)
-	statements = append(append(statements, t.receiver.lookup(t.work, &k)), reads...)
+	statements := append([]Statement{t.limitLocks, t.lookup(&k)}, reads...)
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
@@ -100,6 +102,39 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 // limitLocks bounds each wait for a lock.
 func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
 	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
+}
+
+// lookup looks the event up, and takes the first handler's lock if it is free.
+func (t *transaction) lookup(k *known) Statement {
+	ev := t.work.subject()
+	if len(t.trips) == 0 || t.trips[0].Lock == "" || ev.ID != t.work.delivered.ID {
+		return t.receiver.lookup(t.work, k)
+	}
+	lock := t.trips[0].Lock
+	return func(ctx context.Context, db db.DBTX) error {
+		row, err := t.receiver.queries.StripeWebhookEventOutcomeAndLock(ctx, db, lock, ev.ID)
+		t.locked = row.Locked
+		k.here, k.final = row.Outcome != "", row.Outcome != "" && Outcome(row.Outcome) != OutcomeIgnored
+		return t.receiver.ledgerError("look up the event", err)
+	}
+}
+
+// waitForLocks waits for the locks that the first trip has not brought, and looks again at what was read without
+// them. Who had one may have applied a copy of the event.
+func (t *transaction) waitForLocks(ctx context.Context, k *known) error {
+	for i, trips := range t.trips {
+		if trips.Lock == "" || i == 0 && t.locked {
+			continue
+		}
+		wait := func(ctx context.Context, db db.DBTX) error { return LockObject(ctx, db, trips.Lock) }
+		statements := append([]Statement{wait, t.receiver.lookup(t.work, k)}, trips.Read...)
+		batch := &pgx.Batch{}
+		note(ctx, (*noted)(batch), statements)
+		if err := read(ctx, t.tx.SendBatch(ctx, batch), statements); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lookup looks an event up: a thin one under its own id and under its snapshot event's. The usual case has a
@@ -140,14 +175,6 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 	w := t.work
 	if len(w.handlers) == 0 {
 		return OutcomeIgnored, nil
-	}
-	for _, trips := range t.trips {
-		if trips.Wait == nil {
-			continue
-		}
-		if err := trips.Wait(ctx, t.tx); err != nil {
-			return "", err
-		}
 	}
 	outcome := OutcomeStale
 	for i, h := range w.handlers {

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,22 +13,31 @@ import (
 
 // Statement is one statement to PostgreSQL: it makes one call on the db.DBTX that it is given, as sqlc's
 // accessors do, and keeps the answer where it wants it. It is called twice, to note the statement and to read
-// its answer, so that several statements can travel together: the first time its own error means nothing.
+// its answer, so that several statements can travel together: the first time its own error means nothing. It may be called
+// again, in a later trip.
 type Statement func(ctx context.Context, db db.DBTX) error
 
 // Trips are a projection's work on one event, cut where it needs answers from PostgreSQL.
 type Trips struct {
-	// Lock is sent with BEGIN, before the event is looked up. It must not wait, and must take nothing for an
-	// event that is in the ledger already. Nil: none.
-	Lock Statement
-	// Read is sent in the same trip, after the event has been looked up.
+	// Lock is the id of the Stripe object whose writers are to come one after the other. The first function's
+	// lock is taken in the first trip if it is free, and for an event that is new. Where it is not, it is waited
+	// for before any function runs, and Read is sent again: all processes take their locks in the same order.
+	// "": none.
+	Lock string
+	// Read is sent in the first trip, after the event has been looked up.
 	Read []Statement
-	// Wait is called for an event that is new, before any function runs, to wait for the lock that Lock did not
-	// get: all processes then take their locks in the same order. Nil: none.
-	Wait func(ctx context.Context, tx pgx.Tx) error
-	// Apply does the work, with what Lock and Read have brought. What it gives to later is sent when a
+	// Apply does the work, with what Read has brought. What it gives to later is sent when a
 	// function needs the transaction, and otherwise together with the event's record and COMMIT.
 	Apply func(ctx context.Context, tx pgx.Tx, later *Later) (changed bool, err error)
+}
+
+// LockObject waits until nobody else writes of a Stripe object, as Trips.Lock does, until the transaction ends.
+// Whatever goes wrong here is not an event's failure: the error wraps ErrUnavailable.
+func LockObject(ctx context.Context, tx db.DBTX, id string) error {
+	if err := db.New().ObjectLock(ctx, tx, id); err != nil {
+		return fmt.Errorf("%w: lock %s: %w", ErrUnavailable, id, err)
+	}
+	return nil
 }
 
 // Later holds statements whose answers nobody waits for.

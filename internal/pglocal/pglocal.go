@@ -105,6 +105,9 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	}
 }
 
+// PID is the server's process, the postmaster.
+func (c *Cluster) PID() int { return c.server.Process.Pid }
+
 func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }
 func (c *Cluster) logFile() string { return filepath.Join(c.dir, "postgresql.log") }
 

@@ -38,7 +38,7 @@ func main() {
 }
 
 // figures are those of one receiver, an entry a round.
-type figures struct{ fresh, duplicates, cpu []float64 }
+type figures struct{ fresh, duplicates, cpu, pgCPU, loadCPU, dupCPU, dupPG, dupLoad []float64 }
 
 func bench() error {
 	ctx := context.Background()
@@ -55,7 +55,7 @@ func bench() error {
 			if err != nil {
 				return err
 			}
-			if err := of[kind].round(kind, url, list); err != nil {
+			if err := of[kind].round(cluster, kind, url, list); err != nil {
 				return fmt.Errorf("%s: %w", kind, err)
 			}
 		}
@@ -83,7 +83,7 @@ func newDatabase(ctx context.Context, cluster *pglocal.Cluster, round int, kind 
 }
 
 // round delivers everything once, and once again. The first tenth of the new events warms up and is not counted.
-func (f *figures) round(kind, databaseURL string, list [][]byte) error {
+func (f *figures) round(cluster *pglocal.Cluster, kind, databaseURL string, list [][]byte) error {
 	r, err := startReceiver(kind, fmt.Sprintf("%s&pool_max_conns=%d", databaseURL, *connections))
 	if err != nil {
 		return err
@@ -93,25 +93,41 @@ func (f *figures) round(kind, databaseURL string, list [][]byte) error {
 	if _, err := send(r.addr, list[:warm], *connections); err != nil {
 		return err
 	}
-	before, err := r.cpu()
-	if err != nil {
+	var cpus [3][3]time.Duration
+	look := func(i int) error {
+		var err error
+		if cpus[i][0], err = cpuOf(r.cmd.Process.Pid); err != nil {
+			return err
+		}
+		if cpus[i][1], err = cpuOfServer(cluster.PID()); err != nil {
+			return err
+		}
+		cpus[i][2], err = cpuOf(os.Getpid())
+		return err
+	}
+	if err := look(0); err != nil {
 		return err
 	}
 	took, err := send(r.addr, list[warm:], *connections)
 	if err != nil {
 		return err
 	}
-	after, err := r.cpu()
-	if err != nil {
+	if err := look(1); err != nil {
 		return err
 	}
 	n := float64(len(list) - warm)
 	f.fresh = append(f.fresh, n/took.Seconds())
-	f.cpu = append(f.cpu, float64((after-before).Microseconds())/n)
+	per := func(i, j int, n float64) float64 { return float64((cpus[i+1][j] - cpus[i][j]).Microseconds()) / n }
+	f.cpu, f.pgCPU, f.loadCPU = append(f.cpu, per(0, 0, n)), append(f.pgCPU, per(0, 1, n)), append(f.loadCPU, per(0, 2, n))
 	if took, err = send(r.addr, list, *connections); err != nil {
 		return err
 	}
-	f.duplicates = append(f.duplicates, float64(len(list))/took.Seconds())
+	if err := look(2); err != nil {
+		return err
+	}
+	n = float64(len(list))
+	f.duplicates = append(f.duplicates, n/took.Seconds())
+	f.dupCPU, f.dupPG, f.dupLoad = append(f.dupCPU, per(1, 0, n)), append(f.dupPG, per(1, 1, n)), append(f.dupLoad, per(1, 2, n))
 	return nil
 }
 
@@ -128,7 +144,12 @@ func report(hand, own *figures) {
 	}
 	row("new events a second", hand.fresh, own.fresh)
 	row("receiver's CPU for a new event, µs", hand.cpu, own.cpu)
+	row("PostgreSQL's CPU for a new event, µs", hand.pgCPU, own.pgCPU)
+	row("load's CPU for a new event, µs", hand.loadCPU, own.loadCPU)
 	row("duplicates a second", hand.duplicates, own.duplicates)
+	row("receiver's CPU for a duplicate, µs", hand.dupCPU, own.dupCPU)
+	row("PostgreSQL's CPU for a duplicate, µs", hand.dupPG, own.dupPG)
+	row("load's CPU for a duplicate, µs", hand.dupLoad, own.dupLoad)
 }
 
 func median(values []float64) float64 {

@@ -131,18 +131,64 @@ func (r *receiver) stop() {
 // ticks is Linux's USER_HZ, in which /proc counts.
 const ticks = 100
 
-// cpu is the processor time that the process has used.
-func (r *receiver) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(r.cmd.Process.Pid), "stat"))
+// cpuOf is the processor time that a process has used.
+func cpuOf(pid int) (time.Duration, error) {
+	fields, err := statOf(pid)
 	if err != nil {
 		return 0, err
 	}
-	// The fields after the name in parentheses, of which utime is the 12th and stime the 13th.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, err := strconv.Atoi(fields[11])
+	return ticksOf(fields[utime : utime+2])
+}
+
+// cpuOfServer is that of a PostgreSQL server: its processes', and those of them that have ended.
+func cpuOfServer(postmaster int) (time.Duration, error) {
+	fields, err := statOf(postmaster)
 	if err != nil {
 		return 0, err
 	}
-	system, err := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * time.Second / ticks, err
+	total, err := ticksOf(fields[utime : utime+4])
+	if err != nil {
+		return 0, err
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
+	if err != nil {
+		return 0, err
+	}
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			return 0, err
+		}
+		used, err := cpuOf(pid)
+		if err != nil {
+			return 0, err
+		}
+		total += used
+	}
+	return total, nil
+}
+
+// utime is where the processor times begin: the process's own in user and system mode, and those of its ended
+// children.
+const utime = 11
+
+// statOf are the fields of a process's stat after the name in parentheses.
+func statOf(pid int) ([]string, error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])), nil
+}
+
+func ticksOf(fields []string) (time.Duration, error) {
+	var sum int
+	for _, field := range fields {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return time.Duration(sum) * time.Second / ticks, nil
 }

@@ -1,0 +1,33 @@
+-- migrate:up
+
+-- Stripe's object is most of a row, and is compressed with each write: lz4 takes a third of pglz's time. A
+-- server that was built without it, or that is older than PostgreSQL 14, keeps what it has.
+-- https://www.postgresql.org/docs/current/storage-toast.html
+DO $$
+BEGIN
+    EXECUTE 'ALTER TABLE subscriptions ALTER COLUMN object SET COMPRESSION lz4';
+EXCEPTION WHEN feature_not_supported OR syntax_error THEN
+    NULL;
+END
+$$;
+
+-- No column that changes is indexed, so a new version of a row needs no index entry if it finds room on its
+-- page (HOT): some is left.
+ALTER TABLE subscriptions SET (fillfactor = 75);
+ALTER TABLE subscription_items SET (fillfactor = 90);
+
+-- Ids are compared byte by byte, without the language's rules.
+ALTER TABLE stripe_webhook_events ALTER COLUMN object_id TYPE VARCHAR(255) COLLATE "C";
+
+-- migrate:down
+
+ALTER TABLE stripe_webhook_events ALTER COLUMN object_id TYPE VARCHAR(255) COLLATE "default";
+ALTER TABLE subscription_items RESET (fillfactor);
+ALTER TABLE subscriptions RESET (fillfactor);
+DO $$
+BEGIN
+    EXECUTE 'ALTER TABLE subscriptions ALTER COLUMN object SET COMPRESSION default';
+EXCEPTION WHEN feature_not_supported OR syntax_error THEN
+    NULL;
+END
+$$;
