@@ -2,7 +2,6 @@ package subscriptions
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -188,7 +187,7 @@ func decode(ev *webhooks.Event) (*Subscription, error) {
 
 func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
 	raw := bytes.TrimSpace(ev.Object)
-	if !rawjson.IsObject(raw) || !json.Valid(raw) {
+	if !rawjson.IsObject(raw) || !rawjson.Valid(raw) {
 		return nil, invalid("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
 	}
 	object := &subscriptionObject{}

@@ -76,7 +76,7 @@ func (ev *Event) Thin() bool { return ev.thin }
 // accepted. Keys are matched exactly, and of a repeated key the last value counts, as it does in jsonb.
 func ParseEvent(body []byte) (*Event, error) {
 	whole := bytes.TrimSpace(body)
-	if !json.Valid(body) || !rawjson.IsObject(whole) && !rawjson.IsNull(whole) {
+	if !rawjson.Valid(body) || !rawjson.IsObject(whole) && !rawjson.IsNull(whole) {
 		var fields map[string]json.RawMessage
 		return nil, invalid("the body is not a JSON object: %v", json.Unmarshal(body, &fields))
 	}
@@ -279,7 +279,7 @@ func (ev *Event) ObjectID() string {
 	case len(ev.Object) > 0 && ev.identified == &ev.Object[0]:
 		id = ev.objectID
 	default: // an event that was not parsed
-		if object := bytes.TrimSpace(ev.Object); rawjson.IsObject(object) && json.Valid(object) {
+		if object := bytes.TrimSpace(ev.Object); rawjson.IsObject(object) && rawjson.Valid(object) {
 			id, _ = readMembers(object)
 		}
 	}

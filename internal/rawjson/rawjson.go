@@ -1,5 +1,5 @@
 // Package rawjson takes JSON apart without decoding it: the values of an object's members stay the bytes that
-// they are. What it is given must be valid JSON, as json.Valid says, and nothing here looks again.
+// they are. What it is given must be valid JSON, as Valid says, and nothing else here looks again.
 package rawjson
 
 import (
@@ -68,7 +68,7 @@ func String(value []byte) (string, bool) {
 
 // space returns where the white space that begins at i ends.
 func space(doc []byte, i int) int {
-	for doc[i] == ' ' || doc[i] == '\n' || doc[i] == '\t' || doc[i] == '\r' {
+	for isSpace[doc[i]] {
 		i++
 	}
 	return i
@@ -85,12 +85,14 @@ func next(doc []byte, i int) int {
 
 // text returns the end of the string that begins at i.
 func text(doc []byte, i int) int {
-	for i++; doc[i] != '"'; i++ {
-		if doc[i] == '\\' {
+	for i++; ; i += 2 {
+		for isPlain[doc[i]] {
 			i++
 		}
+		if doc[i] == '"' {
+			return i + 1
+		}
 	}
-	return i + 1
 }
 
 // valueEnd returns the end of the value that begins at i.
@@ -112,6 +114,9 @@ func valueEnd(doc []byte, i int) int {
 
 func nestedEnd(doc []byte, i int) int {
 	for depth := 0; ; {
+		for isInside[doc[i]] {
+			i++
+		}
 		switch doc[i] {
 		case '"':
 			i = text(doc, i)

@@ -3,6 +3,7 @@ package rawjson_test
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -10,6 +11,13 @@ import (
 
 	"github.com/pook/stripeonce/internal/rawjson"
 )
+
+// Each of these breaks off or goes wrong somewhere.
+var broken = []string{
+	``, ` `, `{`, `[`, `"`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `[1,]`, `[,]`, `{,}`, `{1:2}`, `{"a" 1}`, `{"a":}`, `[1 2]`,
+	`01`, `-`, `1.`, `.5`, `1e`, `1e+`, `+1`, `0x1`, `1.5e-`, `-a`, `tru`, `nul`, `falsee`, `truefalse`, `"\x"`, `"\u12"`, `"\u12g4"`, `"\`, "\"\n\"", "\"\x00\"", `{}{}`,
+	`[1]]`, `"a`, "\x00", "\ufeff{}", `{"a":1}x`, `'a'`, `NaN`,
+}
 
 var docs = []string{
 	`{}`, `[]`, `{"a":1}`, ` { "a" : [ 1 , "x\"]" , { "b" : null } ] , "c" : "}" , "a" : true } `, `[1,-2.5e3,"\\",[],{}]`,
@@ -21,8 +29,15 @@ func FuzzRawJSON(f *testing.F) {
 	for _, doc := range docs {
 		f.Add([]byte(doc))
 	}
+	for _, doc := range broken {
+		f.Add([]byte(doc))
+	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		if !json.Valid(doc) {
+		valid := json.Valid(doc)
+		if rawjson.Valid(doc) != valid {
+			t.Errorf("%q is valid JSON: %v", doc, valid)
+		}
+		if !valid {
 			return
 		}
 		doc = bytes.TrimSpace(doc)
@@ -55,4 +70,18 @@ func FuzzRawJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+// It gives up on depth where encoding/json does.
+func TestValidDepth(t *testing.T) {
+	for _, depth := range []int{9999, 10000, 10001} {
+		for _, doc := range []string{
+			strings.Repeat("[", depth) + strings.Repeat("]", depth),
+			strings.Repeat(`{"a":`, depth) + "1" + strings.Repeat("}", depth),
+		} {
+			if want := json.Valid([]byte(doc)); rawjson.Valid([]byte(doc)) != want {
+				t.Errorf("%.10q… of depth %d is valid JSON: %v", doc, depth, want)
+			}
+		}
+	}
 }
