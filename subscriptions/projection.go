@@ -215,7 +215,7 @@ func rowOrNone(id string, row *db.SubscriptionGetRow, err error) (*storedRow, er
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get subscription %s: %w", id, err)
+		return nil, wrap(err, "get subscription %s", id)
 	}
 	return storedFrom(row)
 }
@@ -229,7 +229,7 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 	upsert := func(ctx context.Context, db db.DBTX) error {
 		times, err := p.queries.SubscriptionUpsert(ctx, db, params)
 		if err != nil {
-			return fmt.Errorf("store subscription %s: %w", next.sub.ID, err)
+			return wrap(err, "store subscription %s", next.sub.ID)
 		}
 		next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
 		return nil
@@ -256,7 +256,7 @@ func (p *Projection) storeItems(subscription string, before, after []Item) (stat
 			return nil, err
 		}
 		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
-			return itemError(params.ID, subscription, p.queries.SubscriptionItemUpsert(ctx, db, params))
+			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, subscription)
 		})
 	}
 	for _, old := range before {
@@ -264,17 +264,18 @@ func (p *Projection) storeItems(subscription string, before, after []Item) (stat
 			continue
 		}
 		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
-			return itemError(old.ID, subscription, p.queries.SubscriptionItemDelete(ctx, db, subscription, old.ID))
+			return wrap(p.queries.SubscriptionItemDelete(ctx, db, subscription, old.ID), "remove item %s of subscription %s", old.ID, subscription)
 		})
 	}
 	return statements, nil
 }
 
-func itemError(id, subscription string, err error) error {
-	if err == nil {
-		return nil
+// wrap says what a statement was about.
+func wrap(err error, doing string, args ...any) error {
+	if err == nil || err == webhooks.ErrNoted {
+		return err
 	}
-	return fmt.Errorf("store item %s of subscription %s: %w", id, subscription, err)
+	return fmt.Errorf(doing+": %w", append(args, err)...)
 }
 
 func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {

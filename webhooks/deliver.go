@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 	if req.ContentLength > r.config.MaxBodyBytes {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(source)
+	body, err := readAll(source, req.ContentLength)
 	var maxBytes *http.MaxBytesError
 	switch {
 	case errors.As(err, &maxBytes):
@@ -60,6 +61,16 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 		return nil, invalid("the body could not be read")
 	}
 	return body, nil
+}
+
+// maxFirstBuffer bounds the memory that a request's header alone can claim. Stripe's events are smaller.
+const maxFirstBuffer = 64 << 10
+
+// readAll is io.ReadAll where the length is likely known.
+func readAll(source io.Reader, length int64) ([]byte, error) {
+	body := bytes.NewBuffer(make([]byte, 0, min(max(length, 0), maxFirstBuffer)+bytes.MinRead))
+	_, err := body.ReadFrom(source)
+	return body.Bytes(), err
 }
 
 func (r *Receiver) answer(w http.ResponseWriter, result Result, err error) int {

@@ -33,6 +33,7 @@ type Receiver struct {
 	buffer   *buffer
 	copies   *copies
 	turns    *turns
+	recent   *recent
 	stats    *recorder
 	stripe   *stripeapi.Client
 
@@ -68,6 +69,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		buffer:   &buffer{max: config.MaxBufferBytes},
 		copies:   newCopies(),
 		turns:    newTurns(),
+		recent:   newRecent(),
 		stats:    newRecorder(),
 		// Once, and not for long: Stripe's delivery is what is tried again.
 		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),

@@ -79,24 +79,25 @@ func read(ctx context.Context, results pgx.BatchResults, statements []Statement)
 	return results.Close()
 }
 
-var errNoted = errors.New("the statement is only noted")
+// ErrNoted is what a Statement gets when it is only noted. To wrap it would cost more than to note it.
+var ErrNoted = errors.New("the statement is only noted")
 
 // noted is a db.DBTX that only notes what it is asked.
 type noted pgx.Batch
 
 func (n *noted) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	(*pgx.Batch)(n).Queue(sql, args...)
-	return pgconn.CommandTag{}, errNoted
+	return pgconn.CommandTag{}, ErrNoted
 }
 
 func (n *noted) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error) {
 	(*pgx.Batch)(n).Queue(sql, args...)
-	return nil, errNoted
+	return nil, ErrNoted
 }
 
 func (n *noted) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
 	(*pgx.Batch)(n).Queue(sql, args...)
-	return failed{errNoted}
+	return failed{ErrNoted}
 }
 
 // answers is a db.DBTX that gives the answers to what was noted, in the same order.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -66,6 +67,7 @@ func runReceiver(kind string) error {
 		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
+	debug.SetGCPercent(400)
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
