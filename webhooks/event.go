@@ -75,20 +75,17 @@ func (ev *Event) Thin() bool { return ev.thin }
 // Every error wraps ErrInvalidEvent and says what is wrong. Unknown fields, types and API versions are
 // accepted. Keys are matched exactly, and of a repeated key the last value counts, as it does in jsonb.
 func ParseEvent(body []byte) (*Event, error) {
-	whole := bytes.TrimSpace(body)
-	if !rawjson.Valid(body) || !rawjson.IsObject(whole) && !rawjson.IsNull(whole) {
-		var fields map[string]json.RawMessage
-		return nil, invalid("the body is not a JSON object: %v", json.Unmarshal(body, &fields))
-	}
 	var fields envelope
-	if rawjson.IsObject(whole) {
-		rawjson.Members(whole, fields.note)
+	valid, plain := rawjson.Walk(body, envelopeDepth, fields.note)
+	if whole := bytes.TrimSpace(body); !valid || !rawjson.IsObject(whole) && !rawjson.IsNull(whole) {
+		var object map[string]json.RawMessage
+		return nil, invalid("the body is not a JSON object: %v", json.Unmarshal(body, &object))
 	}
 	ev := &Event{raw: body}
 	if err := ev.readEnvelope(&fields); err != nil {
 		return nil, err
 	}
-	if err := ev.readData(&fields); err != nil {
+	if err := ev.readData(&fields, plain); err != nil {
 		return nil, err
 	}
 	return ev, ev.validate()
@@ -100,11 +97,42 @@ func invalid(format string, args ...any) error {
 
 // envelope has the members of an event as they came. Of a repeated key the last value is kept.
 type envelope struct {
-	id, kind, object, account, created, apiVersion, livemode, data, related, snapshot []byte
+	id, kind, object, account, created, apiVersion, livemode, related, snapshot []byte
+
+	data, dataUnderWay       data
+	inObject, objectUnderWay members
 }
 
-func (e *envelope) note(key, value []byte) {
-	switch string(key) {
+// data has the members of data, and members has those of data.object that are asked of every object.
+type (
+	data    struct{ object, previous []byte }
+	members struct{ id, livemode []byte }
+)
+
+// envelopeDepth is how deep lies what is read of every event: data.object.id.
+const envelopeDepth = 3
+
+// note is told of what is in an object before it is told of the object.
+func (e *envelope) note(path [][]byte, value []byte) {
+	key := string(path[len(path)-1])
+	switch {
+	case len(path) == 1:
+		e.noteTop(key, value)
+	case string(path[0]) != "data":
+	case len(path) == 2 && key == "object":
+		e.dataUnderWay.object = value
+		e.inObject, e.objectUnderWay = e.objectUnderWay, members{}
+	case len(path) == 2 && key == "previous_attributes":
+		e.dataUnderWay.previous = value
+	case len(path) == 3 && string(path[1]) == "object" && key == "id":
+		e.objectUnderWay.id = value
+	case len(path) == 3 && string(path[1]) == "object" && key == "livemode":
+		e.objectUnderWay.livemode = value
+	}
+}
+
+func (e *envelope) noteTop(key string, value []byte) {
+	switch key {
 	case "id":
 		e.id = value
 	case "type":
@@ -120,7 +148,7 @@ func (e *envelope) note(key, value []byte) {
 	case "livemode":
 		e.livemode = value
 	case "data":
-		e.data = value
+		e.data, e.dataUnderWay = e.dataUnderWay, data{}
 	case "related_object":
 		e.related = value
 	case "snapshot_event":
@@ -150,28 +178,22 @@ func (ev *Event) readEnvelope(e *envelope) error {
 	return nil
 }
 
-func (ev *Event) readData(e *envelope) error {
+func (ev *Event) readData(e *envelope, plain bool) error {
 	ev.Livemode = string(e.livemode) == "true"
 	if ev.thin {
 		return ev.readRelated(e)
 	}
-	var object, previous, livemode []byte
-	if rawjson.IsObject(e.data) {
-		rawjson.Members(e.data, func(key, value []byte) {
-			switch string(key) {
-			case "object":
-				object = value
-			case "previous_attributes":
-				previous = value
-			}
-		})
-	}
-	ev.Object, ev.Previous = readObject(object), readObject(previous)
+	ev.Object, ev.Previous = readObject(e.data.object, plain), readObject(e.data.previous, plain)
+	livemode := e.inObject.livemode
 	if ev.Object != nil {
-		ev.objectID, livemode = readMembers(ev.Object)
+		if plain {
+			ev.objectID, _ = rawjson.String(e.inObject.id)
+		} else {
+			ev.objectID, livemode = readMembers(ev.Object)
+		}
 		ev.identified = &ev.Object[0]
 	}
-	if said := string(e.livemode); said != "true" && said != "false" {
+	if said := string(e.livemode); ev.Object != nil && said != "true" && said != "false" {
 		ev.Livemode = string(livemode) == "true"
 	}
 	return nil
@@ -198,11 +220,14 @@ func (ev *Event) readRelated(e *envelope) error {
 	return readString(e.snapshot, "snapshot_event", &ev.snapshot)
 }
 
-// readObject returns raw such that jsonb takes it. What is no object, or nests too deep for jsonb, is
+// readObject returns raw such that jsonb takes it, which a plain text is already. What is no object, or nests too deep for jsonb, is
 // nil: an event is refused for it only where a function needs the object.
-func readObject(raw json.RawMessage) json.RawMessage {
+func readObject(raw json.RawMessage, plain bool) json.RawMessage {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil
+	}
+	if plain {
+		return raw
 	}
 	clean, err := storable.JSON(raw)
 	if err != nil {

@@ -1,15 +1,18 @@
 package webhooks_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/pook/stripeonce/internal/storable"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -109,6 +112,26 @@ func TestObjectID(t *testing.T) {
 	}
 }
 
+// objectIn is data.object and its id as encoding/json finds them.
+func objectIn(body []byte) (object []byte, id string) {
+	var event, data, members map[string]json.RawMessage
+	_ = json.Unmarshal(body, &event)
+	_ = json.Unmarshal(event["data"], &data)
+	if object = data["object"]; len(object) == 0 || object[0] != '{' {
+		return nil, ""
+	}
+	object, err := storable.JSON(object)
+	if err != nil {
+		return nil, ""
+	}
+	_ = json.Unmarshal(object, &members)
+	_ = json.Unmarshal(members["id"], &id)
+	if utf8.RuneCountInString(id) > 255 || strings.ContainsAny(id, "\x00\ufffd") {
+		id = ""
+	}
+	return object, id
+}
+
 // Whatever the body, the answer is an event that the ledger can hold or a clear error.
 func FuzzParseEvent(f *testing.F) {
 	for _, c := range parsed {
@@ -116,6 +139,14 @@ func FuzzParseEvent(f *testing.F) {
 	}
 	for _, c := range refused {
 		f.Add([]byte(c.body))
+	}
+	for _, data := range []string{
+		`"data":{"object":{"id":"a"}},"data":{}`, `"data":{"object":{"id":"a"},"object":{"id":"b","id":"c"}}`, `"data":{"object":{"id":"a"},"object":{}}`,
+		`"data":{"object":{"id":"a"},"object":7}`, `"data":{"object":{"a":{"id":"b"}}}`, `"data":[{"object":{"id":"a"}}]`, `"data":{"object":[{"id":"a"}]}`,
+		`"data":{"object":{"id":"a"}},"data":{"object":{"x":1}}`, `"d\u0061ta":{"object":{"\u0069d":"a"}}`, `"data":{"object":{"id":"a"}},"data":null`,
+	} {
+		f.Add([]byte(`{"id":"1","type":"x",` + data + `}`))
+		f.Add([]byte(`{"id":"1","type":"x","odd":"\u0041",` + data + `}`))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		ev, err := webhooks.ParseEvent(body)
@@ -130,6 +161,9 @@ func FuzzParseEvent(f *testing.F) {
 		}
 		if ev.Object != nil && !json.Valid(ev.Object) || ev.Previous != nil && !json.Valid(ev.Previous) {
 			t.Errorf("%q gave an object that is no JSON: %+v", body, ev)
+		}
+		if object, id := objectIn(body); utf8.Valid(body) && !ev.Thin() && (!bytes.Equal(ev.Object, object) || ev.ObjectID() != id) {
+			t.Errorf("the object of %q is %q, of the id %q, want %q and %q", body, ev.Object, ev.ObjectID(), object, id)
 		}
 	})
 }

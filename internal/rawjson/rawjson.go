@@ -86,7 +86,7 @@ func next(doc []byte, i int) int {
 // text returns the end of the string that begins at i.
 func text(doc []byte, i int) int {
 	for i++; ; i += 2 {
-		for isPlain[doc[i]] {
+		for isText[doc[i]] {
 			i++
 		}
 		if doc[i] == '"' {

@@ -3,6 +3,7 @@ package rawjson_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pook/stripeonce/internal/rawjson"
+	"github.com/pook/stripeonce/internal/storable"
 )
 
 // Each of these breaks off or goes wrong somewhere.
@@ -37,8 +39,15 @@ func FuzzRawJSON(f *testing.F) {
 		if rawjson.Valid(doc) != valid {
 			t.Errorf("%q is valid JSON: %v", doc, valid)
 		}
+		visits := map[string]string{}
+		_, plain := rawjson.Walk(doc, 2, func(path [][]byte, value []byte) {
+			visits[string(bytes.Join(path, []byte{'/'}))] = string(value)
+		})
 		if !valid {
 			return
+		}
+		if stored, err := storable.JSON(doc); plain && (err != nil || !bytes.Equal(stored, doc)) {
+			t.Errorf("%q is not plain: %q, %v", doc, stored, err)
 		}
 		doc = bytes.TrimSpace(doc)
 		var members map[string]json.RawMessage
@@ -50,6 +59,11 @@ func FuzzRawJSON(f *testing.F) {
 			}
 			got := map[string]json.RawMessage{}
 			rawjson.Members(doc, func(key, value []byte) { got[string(key)] = value })
+			for key, value := range got {
+				if visits[key] != string(value) {
+					t.Errorf("%q: the member %q is %q, want %q", doc, key, visits[key], value)
+				}
+			}
 			if err := json.Unmarshal(doc, &members); err != nil || !cmp.Equal(members, got) {
 				t.Errorf("%q: %v %s", doc, err, cmp.Diff(members, got))
 			}
@@ -82,6 +96,28 @@ func TestValidDepth(t *testing.T) {
 			if want := json.Valid([]byte(doc)); rawjson.Valid([]byte(doc)) != want {
 				t.Errorf("%.10q… of depth %d is valid JSON: %v", doc, depth, want)
 			}
+		}
+	}
+}
+
+// A member is visited after what is in it, with the keys that lead to it.
+func TestWalk(t *testing.T) {
+	var got []string
+	valid, plain := rawjson.Walk([]byte(` {"a":{"b":{"c":{"d":1}},"e":[{"f":2}]},"g":[{"h":3}],"j":[[{"k":4}]],"\u0069":{}} `), 3, func(path [][]byte, value []byte) {
+		got = append(got, fmt.Sprintf("%s=%s", bytes.Join(path, []byte{'/'}), value))
+	})
+	want := []string{
+		`a/b/c={"d":1}`, `a/b={"c":{"d":1}}`, `a/e=[{"f":2}]`, `a={"b":{"c":{"d":1}},"e":[{"f":2}]}`, `g//h=3`, `g=[{"h":3}]`, `j=[[{"k":4}]]`, `i={}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || !valid || plain {
+		t.Error(valid, plain, diff)
+	}
+	for doc, want := range map[string]bool{
+		`{"a":[1,-2.5,"x\n",null]}`: true, `{"a":"\u0041"}`: false, `"é"`: false, `1e5`: false, strings.Repeat("1", 101): false, "[\"\x7f\"]": true,
+		strings.Repeat("[", 101) + strings.Repeat("]", 101): false, `{`: false,
+	} {
+		if _, plain := rawjson.Walk([]byte(doc), 0, nil); plain != want {
+			t.Errorf("%.20q is plain: %v", doc, plain)
 		}
 	}
 }
