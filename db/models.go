@@ -66,6 +66,7 @@ type Subscription struct {
 	AsOf               *time.Time
 	NewestEvents       json.RawMessage
 	ApiVersion         *string
+	Digest             []byte
 }
 
 type SubscriptionItem struct {

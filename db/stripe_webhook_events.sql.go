@@ -34,6 +34,41 @@ func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
 	return pg_try_advisory_xact_lock, err
 }
 
+const stripeWebhookEventBegin = `-- name: StripeWebhookEventBegin :one
+SELECT
+    set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
+    known.outcome,
+    (CASE
+        WHEN known.outcome NOT IN ('', 'ignored') OR $2::text = '' THEN FALSE
+        ELSE pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096))
+    END)::boolean AS locked
+FROM (
+    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = $3), '')::text AS outcome
+) AS known
+`
+
+type StripeWebhookEventBeginParams struct {
+	LockTimeout string
+	ObjectID    string
+	EventID     string
+}
+
+type StripeWebhookEventBeginRow struct {
+	LockTimeout string
+	Outcome     string
+	Locked      bool
+}
+
+// Begins an event's transaction: bounds each wait for a lock, in milliseconds, looks the event up, ” if it was
+// never recorded, and unless it has been applied takes the lock of its object, if there is one and nobody has
+// it (see ObjectLock): it waits for nobody, and a duplicate takes no lock.
+func (q *Queries) StripeWebhookEventBegin(ctx context.Context, db DBTX, arg StripeWebhookEventBeginParams) (StripeWebhookEventBeginRow, error) {
+	row := db.QueryRow(ctx, stripeWebhookEventBegin, arg.LockTimeout, arg.ObjectID, arg.EventID)
+	var i StripeWebhookEventBeginRow
+	err := row.Scan(&i.LockTimeout, &i.Outcome, &i.Locked)
+	return i, err
+}
+
 const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec
 DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
 `
@@ -247,32 +282,6 @@ func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventI
 	var outcome string
 	err := row.Scan(&outcome)
 	return outcome, err
-}
-
-const stripeWebhookEventOutcomeAndLock = `-- name: StripeWebhookEventOutcomeAndLock :one
-SELECT
-    known.outcome,
-    (CASE
-        WHEN known.outcome NOT IN ('', 'ignored') THEN FALSE
-        ELSE pg_try_advisory_xact_lock(hashtextextended($1::text, 7306096))
-    END)::boolean AS locked
-FROM (
-    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = $2), '')::text AS outcome
-) AS known
-`
-
-type StripeWebhookEventOutcomeAndLockRow struct {
-	Outcome string
-	Locked  bool
-}
-
-// The same, ” if it was never recorded. An event that has not been applied takes the lock of its object
-// with it (see ObjectLock), if nobody has it: it waits for nobody, and a duplicate takes no lock.
-func (q *Queries) StripeWebhookEventOutcomeAndLock(ctx context.Context, db DBTX, objectID string, eventID string) (StripeWebhookEventOutcomeAndLockRow, error) {
-	row := db.QueryRow(ctx, stripeWebhookEventOutcomeAndLock, objectID, eventID)
-	var i StripeWebhookEventOutcomeAndLockRow
-	err := row.Scan(&i.Outcome, &i.Locked)
-	return i, err
 }
 
 const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many

@@ -20,6 +20,16 @@ func (q *Queries) SubscriptionItemDelete(ctx context.Context, db DBTX, subscript
 	return err
 }
 
+const subscriptionItemDeleteOthers = `-- name: SubscriptionItemDeleteOthers :exec
+DELETE FROM subscription_items WHERE subscription_id = $1 AND id <> ALL($2::text [])
+`
+
+// Deletes the items that are not among the given ones.
+func (q *Queries) SubscriptionItemDeleteOthers(ctx context.Context, db DBTX, subscriptionID string, ids []string) error {
+	_, err := db.Exec(ctx, subscriptionItemDeleteOthers, subscriptionID, ids)
+	return err
+}
+
 const subscriptionItemUpsert = `-- name: SubscriptionItemUpsert :exec
 INSERT INTO subscription_items (
     subscription_id, id, position, price_id, product_id, quantity,

@@ -49,7 +49,7 @@ func (q *Queries) SubscriptionAccountList(ctx context.Context, db DBTX) ([]strin
 
 const subscriptionGet = `-- name: SubscriptionGet :one
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -102,116 +102,7 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (Subs
 		&i.Subscription.AsOf,
 		&i.Subscription.NewestEvents,
 		&i.Subscription.ApiVersion,
-		&i.Items,
-	)
-	return i, err
-}
-
-const subscriptionGetForEvent = `-- name: SubscriptionGetForEvent :one
-SELECT
-    s.id, s.customer_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at,
-    s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end,
-    s.collection_method, s.latest_invoice_id, s.metadata, s.livemode, s.account_id, s.stripe_created_at,
-    s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of,
-    s.newest_events, s.api_version,
-    (CASE
-        WHEN $1::boolean OR s.last_event_created_at IS NOT DISTINCT FROM $2::timestamptz
-            THEN s.object
-    END)::jsonb AS object,
-    COALESCE((
-        SELECT jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position)
-        FROM subscription_items AS item WHERE item.subscription_id = s.id
-    ), '[]')::jsonb AS items
-FROM subscriptions AS s
-WHERE s.id = $3
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $4::text AND outcome <> 'ignored')
-`
-
-type SubscriptionGetForEventParams struct {
-	WithObject     bool
-	EventCreatedAt *time.Time
-	ID             string
-	EventID        string
-}
-
-type SubscriptionGetForEventRow struct {
-	ID                 string
-	CustomerID         *string
-	Status             string
-	PriceID            *string
-	Quantity           *int64
-	Currency           *string
-	CancelAtPeriodEnd  bool
-	CancelAt           *time.Time
-	CanceledAt         *time.Time
-	EndedAt            *time.Time
-	CurrentPeriodStart *time.Time
-	CurrentPeriodEnd   *time.Time
-	TrialStart         *time.Time
-	TrialEnd           *time.Time
-	CollectionMethod   *string
-	LatestInvoiceID    *string
-	Metadata           json.RawMessage
-	Livemode           bool
-	AccountID          *string
-	StripeCreatedAt    *time.Time
-	LastEventID        *string
-	LastEventCreatedAt *time.Time
-	CreatedAt          time.Time
-	UpdatedAt          time.Time
-	Revision           int64
-	AsOf               *time.Time
-	NewestEvents       json.RawMessage
-	ApiVersion         *string
-	Object             json.RawMessage
-	Items              json.RawMessage
-}
-
-// As SubscriptionGet, but no row for an event that has been applied. The object, which is most of the row, is
-// read only where it is wanted: if the caller says so, or if its event may be of the second of the given one.
-func (q *Queries) SubscriptionGetForEvent(ctx context.Context, db DBTX, arg SubscriptionGetForEventParams) (SubscriptionGetForEventRow, error) {
-	row := db.QueryRow(ctx, subscriptionGetForEvent,
-		arg.WithObject,
-		arg.EventCreatedAt,
-		arg.ID,
-		arg.EventID,
-	)
-	var i SubscriptionGetForEventRow
-	err := row.Scan(
-		&i.ID,
-		&i.CustomerID,
-		&i.Status,
-		&i.PriceID,
-		&i.Quantity,
-		&i.Currency,
-		&i.CancelAtPeriodEnd,
-		&i.CancelAt,
-		&i.CanceledAt,
-		&i.EndedAt,
-		&i.CurrentPeriodStart,
-		&i.CurrentPeriodEnd,
-		&i.TrialStart,
-		&i.TrialEnd,
-		&i.CollectionMethod,
-		&i.LatestInvoiceID,
-		&i.Metadata,
-		&i.Livemode,
-		&i.AccountID,
-		&i.StripeCreatedAt,
-		&i.LastEventID,
-		&i.LastEventCreatedAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.Revision,
-		&i.AsOf,
-		&i.NewestEvents,
-		&i.ApiVersion,
-		&i.Object,
+		&i.Subscription.Digest,
 		&i.Items,
 	)
 	return i, err
@@ -315,7 +206,7 @@ func (q *Queries) SubscriptionKeyListUndated(ctx context.Context, db DBTX, arg S
 
 const subscriptionList = `-- name: SubscriptionList :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -373,6 +264,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 			&i.Subscription.AsOf,
 			&i.Subscription.NewestEvents,
 			&i.Subscription.ApiVersion,
+			&i.Subscription.Digest,
 			&i.Items,
 		); err != nil {
 			return nil, err
@@ -387,7 +279,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 
 const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version,
+    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -447,6 +339,7 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 			&i.Subscription.AsOf,
 			&i.Subscription.NewestEvents,
 			&i.Subscription.ApiVersion,
+			&i.Subscription.Digest,
 			&i.Items,
 		); err != nil {
 			return nil, err
@@ -459,17 +352,57 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 	return items, nil
 }
 
+const subscriptionPlace = `-- name: SubscriptionPlace :one
+SELECT
+    status, livemode, last_event_id, last_event_created_at, revision, as_of, newest_events, api_version, digest,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object
+FROM subscriptions WHERE id = $2
+`
+
+type SubscriptionPlaceRow struct {
+	Status             string
+	Livemode           bool
+	LastEventID        *string
+	LastEventCreatedAt *time.Time
+	Revision           int64
+	AsOf               *time.Time
+	NewestEvents       json.RawMessage
+	ApiVersion         *string
+	Digest             []byte
+	Object             json.RawMessage
+}
+
+// What a row has to say to an event: its place in the order, and a digest of its state. The object, which is
+// most of the row, is read only if the event may be of the second of its own.
+func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, eventCreatedAt *time.Time, iD string) (SubscriptionPlaceRow, error) {
+	row := db.QueryRow(ctx, subscriptionPlace, eventCreatedAt, iD)
+	var i SubscriptionPlaceRow
+	err := row.Scan(
+		&i.Status,
+		&i.Livemode,
+		&i.LastEventID,
+		&i.LastEventCreatedAt,
+		&i.Revision,
+		&i.AsOf,
+		&i.NewestEvents,
+		&i.ApiVersion,
+		&i.Digest,
+		&i.Object,
+	)
+	return i, err
+}
+
 const subscriptionUpsert = `-- name: SubscriptionUpsert :one
 INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
-    object, last_event_id, last_event_created_at, as_of, newest_events, api_version
+    object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8,
     $9, $10, $11, $12, $13, $14,
     $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26
+    $21, $22, $23, $24, $25, $26, $27
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -497,6 +430,7 @@ ON CONFLICT (id) DO UPDATE SET
     as_of = excluded.as_of,
     newest_events = excluded.newest_events,
     api_version = excluded.api_version,
+    digest = excluded.digest,
     revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at
@@ -529,6 +463,7 @@ type SubscriptionUpsertParams struct {
 	AsOf               *time.Time
 	NewestEvents       json.RawMessage
 	ApiVersion         *string
+	Digest             []byte
 }
 
 type SubscriptionUpsertRow struct {
@@ -564,6 +499,7 @@ func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg Subscript
 		arg.AsOf,
 		arg.NewestEvents,
 		arg.ApiVersion,
+		arg.Digest,
 	)
 	var i SubscriptionUpsertRow
 	err := row.Scan(&i.CreatedAt, &i.UpdatedAt)

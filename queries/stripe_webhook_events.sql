@@ -2,13 +2,15 @@
 -- What came of an event; no row if it was never recorded. Takes no transaction id.
 SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
 
--- name: StripeWebhookEventOutcomeAndLock :one
--- The same, '' if it was never recorded. An event that has not been applied takes the lock of its object
--- with it (see ObjectLock), if nobody has it: it waits for nobody, and a duplicate takes no lock.
+-- name: StripeWebhookEventBegin :one
+-- Begins an event's transaction: bounds each wait for a lock, in milliseconds, looks the event up, '' if it was
+-- never recorded, and unless it has been applied takes the lock of its object, if there is one and nobody has
+-- it (see ObjectLock): it waits for nobody, and a duplicate takes no lock.
 SELECT
+    set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     known.outcome,
     (CASE
-        WHEN known.outcome NOT IN ('', 'ignored') THEN FALSE
+        WHEN known.outcome NOT IN ('', 'ignored') OR @object_id::text = '' THEN FALSE
         ELSE pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096))
     END)::boolean AS locked
 FROM (

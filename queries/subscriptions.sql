@@ -14,31 +14,13 @@ SELECT
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = @id;
 
--- name: SubscriptionGetForEvent :one
--- As SubscriptionGet, but no row for an event that has been applied. The object, which is most of the row, is
--- read only where it is wanted: if the caller says so, or if its event may be of the second of the given one.
+-- name: SubscriptionPlace :one
+-- What a row has to say to an event: its place in the order, and a digest of its state. The object, which is
+-- most of the row, is read only if the event may be of the second of its own.
 SELECT
-    s.id, s.customer_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at,
-    s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end,
-    s.collection_method, s.latest_invoice_id, s.metadata, s.livemode, s.account_id, s.stripe_created_at,
-    s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of,
-    s.newest_events, s.api_version,
-    (CASE
-        WHEN @with_object::boolean OR s.last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz
-            THEN s.object
-    END)::jsonb AS object,
-    COALESCE((
-        SELECT jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position)
-        FROM subscription_items AS item WHERE item.subscription_id = s.id
-    ), '[]')::jsonb AS items
-FROM subscriptions AS s
-WHERE s.id = @id
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @event_id::text AND outcome <> 'ignored');
+    status, livemode, last_event_id, last_event_created_at, revision, as_of, newest_events, api_version, digest,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object
+FROM subscriptions WHERE id = @id;
 
 -- name: SubscriptionListByCustomer :many
 -- A customer's subscriptions, the newest first.
@@ -62,12 +44,12 @@ INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
-    object, last_event_id, last_event_created_at, as_of, newest_events, api_version
+    object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest
 ) VALUES (
     @id, @customer_id, @status, @price_id, @quantity, @currency, @cancel_at_period_end, @cancel_at,
     @canceled_at, @ended_at, @current_period_start, @current_period_end, @trial_start, @trial_end,
     @collection_method, @latest_invoice_id, @metadata, @livemode, @account_id, @stripe_created_at,
-    @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version
+    @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version, @digest
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -95,6 +77,7 @@ ON CONFLICT (id) DO UPDATE SET
     as_of = excluded.as_of,
     newest_events = excluded.newest_events,
     api_version = excluded.api_version,
+    digest = excluded.digest,
     revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at;

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -123,28 +124,22 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	return webhooks.Trips{Lock: a.id, Read: []webhooks.Statement{a.read}, Apply: a.apply}
 }
 
-func (a *application) read(ctx context.Context, tx db.DBTX) error {
-	row, err := a.queries.SubscriptionGetForEvent(ctx, tx, db.SubscriptionGetForEventParams{
-		ID: a.id, EventID: a.ev.ID, EventCreatedAt: createdAt(a.ev),
-		WithObject: a.config.OnChange != nil || a.ev.Current != nil,
-	})
-	a.stored, err = rowOrNone(a.id, withoutObject(&row), err)
+// read reads of the row what is needed: all of it for OnChange, and where Stripe has been asked.
+func (a *application) read(ctx context.Context, tx db.DBTX) (err error) {
+	if a.config.OnChange != nil || a.ev.Current != nil {
+		a.stored, err = a.load(ctx, tx, a.id)
+		return err
+	}
+	row, err := a.queries.SubscriptionPlace(ctx, tx, createdAt(a.ev), a.id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		a.stored = nil
+		return nil
+	}
+	if err != nil {
+		return wrap(err, "get subscription %s", a.id)
+	}
+	a.stored, err = storedPlace(a.id, &row)
 	return err
-}
-
-// withoutObject is a row whose object may be left out.
-func withoutObject(row *db.SubscriptionGetForEventRow) *db.SubscriptionGetRow {
-	return &db.SubscriptionGetRow{Items: row.Items, Subscription: db.Subscription{
-		ID: row.ID, CustomerID: row.CustomerID, Status: row.Status, PriceID: row.PriceID, Quantity: row.Quantity,
-		Currency: row.Currency, CancelAtPeriodEnd: row.CancelAtPeriodEnd, CancelAt: row.CancelAt,
-		CanceledAt: row.CanceledAt, EndedAt: row.EndedAt, CurrentPeriodStart: row.CurrentPeriodStart,
-		CurrentPeriodEnd: row.CurrentPeriodEnd, TrialStart: row.TrialStart, TrialEnd: row.TrialEnd,
-		CollectionMethod: row.CollectionMethod, LatestInvoiceID: row.LatestInvoiceID, Metadata: row.Metadata,
-		Livemode: row.Livemode, AccountID: row.AccountID, StripeCreatedAt: row.StripeCreatedAt, Object: row.Object,
-		LastEventID: row.LastEventID, LastEventCreatedAt: row.LastEventCreatedAt, CreatedAt: row.CreatedAt,
-		UpdatedAt: row.UpdatedAt, Revision: row.Revision, AsOf: row.AsOf, NewestEvents: row.NewestEvents,
-		ApiVersion: row.ApiVersion,
-	}}
 }
 
 // createdAt is when Stripe made an event, nil if it does not say.
@@ -176,7 +171,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 	}
 	later.Add(statements...)
 	// An event that says nothing new has moved the row's place in the order, which later ones need.
-	if a.stored != nil && sameState(a.stored.Subscription, next.sub) {
+	if a.stored != nil && a.stored.says(next) {
 		return false, nil
 	}
 	if a.config.OnChange == nil {
@@ -205,23 +200,20 @@ func (p *Projection) lockAndLoad(ctx context.Context, tx pgx.Tx, id string) (*st
 }
 
 // load returns the row of a subscription, nil if there is none.
-func (p *Projection) load(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
+func (p *Projection) load(ctx context.Context, tx db.DBTX, id string) (*storedRow, error) {
 	row, err := p.queries.SubscriptionGet(ctx, tx, id)
-	return rowOrNone(id, &row, err)
-}
-
-func rowOrNone(id string, row *db.SubscriptionGetRow, err error) (*storedRow, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, wrap(err, "get subscription %s", id)
 	}
-	return storedFrom(row)
+	return storedFrom(&row)
 }
 
 // store returns the statements that make a row the next version.
 func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Statement, error) {
+	next.digest = digestOf(next.sub)
 	params, err := next.upsertParams()
 	if err != nil {
 		return nil, err
@@ -234,40 +226,64 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 		next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
 		return nil
 	}
-	statements := []webhooks.Statement{upsert}
-	var before []Item
-	if stored != nil {
-		before = stored.Items
-	}
-	items, err := p.storeItems(next.sub.ID, before, next.sub.Items)
-	return append(statements, items...), err
+	items, err := p.storeItems(stored, next)
+	return append([]webhooks.Statement{upsert}, items...), err
 }
 
-// storeItems returns the statements for the items that differ.
-func (p *Projection) storeItems(subscription string, before, after []Item) (statements []webhooks.Statement, err error) {
-	kept := make(map[string]bool, len(after))
-	for i := range after {
-		kept[after[i].ID] = true
-		if i < len(before) && reflect.DeepEqual(before[i], after[i]) {
+// storeItems returns the statements for the items that differ from the stored ones, or may.
+func (p *Projection) storeItems(stored *storedRow, next *version) (statements []webhooks.Statement, err error) {
+	sub := next.sub
+	if stored == nil {
+		return p.upsertItems(sub, nil)
+	}
+	if stored.whole {
+		statements, err = p.upsertItems(sub, stored.Items)
+		return append(statements, p.deleteItems(sub, stored.Items)...), err
+	}
+	if next.digest.sameItems(stored.digest) {
+		return nil, nil
+	}
+	statements, err = p.upsertItems(sub, nil)
+	if next.digest.sameItemIDs(stored.digest) {
+		return statements, err
+	}
+	ids := make([]string, len(sub.Items))
+	for i := range sub.Items {
+		ids[i] = sub.Items[i].ID
+	}
+	return append(statements, func(ctx context.Context, db db.DBTX) error {
+		return wrap(p.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
+	}), err
+}
+
+// upsertItems returns the statements for those of the items that are not what they were before.
+func (p *Projection) upsertItems(sub *Subscription, before []Item) (statements []webhooks.Statement, err error) {
+	for i := range sub.Items {
+		if i < len(before) && reflect.DeepEqual(before[i], sub.Items[i]) {
 			continue
 		}
-		params, err := itemParams(subscription, i, &after[i])
+		params, err := itemParams(sub.ID, i, &sub.Items[i])
 		if err != nil {
 			return nil, err
 		}
 		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
-			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, subscription)
-		})
-	}
-	for _, old := range before {
-		if kept[old.ID] {
-			continue
-		}
-		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
-			return wrap(p.queries.SubscriptionItemDelete(ctx, db, subscription, old.ID), "remove item %s of subscription %s", old.ID, subscription)
+			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
 		})
 	}
 	return statements, nil
+}
+
+// deleteItems returns the statements for those items that there were before and are no more.
+func (p *Projection) deleteItems(sub *Subscription, before []Item) (statements []webhooks.Statement) {
+	for _, old := range before {
+		if slices.ContainsFunc(sub.Items, func(item Item) bool { return item.ID == old.ID }) {
+			continue
+		}
+		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
+			return wrap(p.queries.SubscriptionItemDelete(ctx, db, sub.ID, old.ID), "remove item %s of subscription %s", old.ID, sub.ID)
+		})
+	}
+	return statements
 }
 
 // wrap says what a statement was about.

@@ -151,7 +151,16 @@ func TestConcurrentEventsOfOneSubscription(t *testing.T) {
 // Items are replaced with their parent and go when Stripe drops them; a stale event leaves them alone.
 func TestItems(t *testing.T) {
 	t.Parallel()
-	host := newHost(t, nil)
+	onChange := func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
+	for name, config := range map[string]*subscriptions.Config{"by the digest": nil, "by what is stored": {OnChange: onChange}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testItems(t, newHost(t, config))
+		})
+	}
+}
+
+func testItems(t *testing.T, host *hooktest.Host) {
 	send := func(id string, created int64, want webhooks.Outcome, items string) {
 		t.Helper()
 		host.Expect(t, hooktest.Event(id, "customer.subscription.updated", created, object("active", `,"items":{"data":[`+items+`]}`)), 200, want)
@@ -168,8 +177,15 @@ func TestItems(t *testing.T) {
 		{20, "processed", `{"id":"si_b","quantity":2},{"id":"si_c","quantity":3}`, "si_b=2 si_c=3"},
 		{15, "stale", `{"id":"si_z"}`, "si_b=2 si_c=3"},
 		{30, "processed", `{"id":"si_c","quantity":3},{"id":"si_b","quantity":2}`, "si_c=3 si_b=2"},
+		{35, "stale", `{"id":"si_c","quantity":3},{"id":"si_b","quantity":2}`, "si_c=3 si_b=2"},
+		{37, "processed", `{"id":"si_c","quantity":3},{"id":"si_b","quantity":4}`, "si_c=3 si_b=4"},
 		{40, "processed", ``, ""},
+		{41, "processed", `{"id":"si_a"},{"id":"si_b"}`, "si_a= si_b="},
+		{42, "processed", `{"id":"si_b"}`, "si_b="}, // the row says nothing of its state, as one from before there were digests
 	} {
+		if c.created == 42 {
+			pgtest.Exec(t, host.Pool, `UPDATE subscriptions SET digest = NULL`)
+		}
 		send(fmt.Sprintf("evt_%d", i), c.created, c.outcome, c.items)
 		if got := ids(); got != c.want {
 			t.Errorf("step %d: the items are %q, want %q", i, got, c.want)

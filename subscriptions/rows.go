@@ -16,6 +16,8 @@ type storedRow struct {
 	asOf       *time.Time
 	apiVersion string
 	newest     []occurrence
+	digest     digest
+	whole      bool // false: of the Subscription only what SubscriptionPlace reads is there
 }
 
 // revisionOf is the revision of a row, 0 for none.
@@ -31,26 +33,42 @@ func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored := &storedRow{
-		Subscription: sub,
-		revision:     row.Subscription.Revision,
-		asOf:         utc(row.Subscription.AsOf),
-		apiVersion:   orZero(row.Subscription.ApiVersion),
-	}
-	if err := json.Unmarshal(row.Subscription.NewestEvents, &stored.newest); err != nil {
-		return nil, fmt.Errorf("newest events of subscription %s: %w", sub.ID, err)
+	s := &row.Subscription
+	stored := &storedRow{Subscription: sub, revision: s.Revision, asOf: utc(s.AsOf), apiVersion: orZero(s.ApiVersion), digest: s.Digest, whole: true}
+	return stored, stored.readNewest(s.NewestEvents)
+}
+
+func storedPlace(id string, row *db.SubscriptionPlaceRow) (*storedRow, error) {
+	stored := &storedRow{revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion), digest: row.Digest, Subscription: &Subscription{
+		ID: id, Status: Status(row.Status), Livemode: row.Livemode, Object: row.Object,
+		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
+	}}
+	return stored, stored.readNewest(row.NewestEvents)
+}
+
+func (s *storedRow) readNewest(newest json.RawMessage) error {
+	if err := json.Unmarshal(newest, &s.newest); err != nil {
+		return fmt.Errorf("newest events of subscription %s: %w", s.ID, err)
 	}
 	found := false
-	for i := range stored.newest {
-		if stored.newest[i].ID == sub.LastEventID {
-			stored.newest[i].Object, found = sub.Object, true
+	for i := range s.newest {
+		if s.newest[i].ID == s.LastEventID {
+			s.newest[i].Object, found = s.Object, true
 		}
 	}
-	if !found && stored.asOf == nil && sub.LastEventID != "" {
+	if !found && s.asOf == nil && s.LastEventID != "" {
 		// A row from before the set was kept: its event is a state that nothing is known of.
-		stored.newest = with(stored.newest, occurrence{ID: sub.LastEventID, Object: sub.Object})
+		s.newest = with(s.newest, occurrence{ID: s.LastEventID, Object: s.Object})
 	}
-	return stored, nil
+	return nil
+}
+
+// says is true if a version's state is the stored one.
+func (s *storedRow) says(next *version) bool {
+	if s.whole {
+		return sameState(s.Subscription, next.sub)
+	}
+	return next.digest.equal(s.digest)
 }
 
 // version is what a subscription becomes, with what the order of later events needs.
@@ -59,6 +77,7 @@ type version struct {
 	asOf       *time.Time
 	apiVersion string
 	newest     []occurrence
+	digest     digest // once it is to be stored
 }
 
 // newestRows is the JSON of newest. The object that is the row's own is not written twice.
@@ -148,6 +167,7 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 		AsOf:               v.asOf,
 		NewestEvents:       newest,
 		ApiVersion:         nilIfEmpty(v.apiVersion),
+		Digest:             v.digest,
 	}, errors.Join(err1, err2)
 }
 

@@ -85,7 +85,7 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 		t.trips[i] = h.trips(t.eventFor(ev, i))
 		reads = append(reads, t.trips[i].Read...)
 	}
-	statements := append([]Statement{t.limitLocks, t.lookup(&k)}, reads...)
+	statements := append(t.begin(&k), reads...)
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
@@ -104,19 +104,24 @@ func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
 	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
 }
 
-// lookup looks the event up, and takes the first handler's lock if it is free.
-func (t *transaction) lookup(k *known) Statement {
+// begin has the statements that come first: they bound each wait for a lock, look the event up, and take the
+// first handler's lock if it is free.
+func (t *transaction) begin(k *known) []Statement {
 	ev := t.work.subject()
-	if len(t.trips) == 0 || t.trips[0].Lock == "" || ev.ID != t.work.delivered.ID {
-		return t.receiver.lookup(t.work, k)
+	if ev.ID != t.work.delivered.ID {
+		return []Statement{t.limitLocks, t.receiver.lookup(t.work, k)}
 	}
-	lock := t.trips[0].Lock
-	return func(ctx context.Context, db db.DBTX) error {
-		row, err := t.receiver.queries.StripeWebhookEventOutcomeAndLock(ctx, db, lock, ev.ID)
+	var lock string
+	if len(t.trips) > 0 {
+		lock = t.trips[0].Lock
+	}
+	return []Statement{func(ctx context.Context, dbtx db.DBTX) error {
+		limit := milliseconds(t.receiver.lockTimeout(ctx))
+		row, err := t.receiver.queries.StripeWebhookEventBegin(ctx, dbtx, db.StripeWebhookEventBeginParams{LockTimeout: limit, ObjectID: lock, EventID: ev.ID})
 		t.locked = row.Locked
 		k.here, k.final = row.Outcome != "", row.Outcome != "" && Outcome(row.Outcome) != OutcomeIgnored
 		return t.receiver.ledgerError("look up the event", err)
-	}
+	}}
 }
 
 // waitForLocks waits for the locks that the first trip has not brought, and looks again at what was read without

@@ -1,0 +1,53 @@
+package subscriptions
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+// notState are the fields that sameState leaves out.
+var notState = map[string]bool{"Object": true, "LastEventID": true, "LastEventCreatedAt": true, "CreatedAt": true, "UpdatedAt": true}
+
+// A digest differs where sameState does, in whatever field, also one that is added later.
+func TestDigest(t *testing.T) {
+	whole := func() *Subscription { return &Subscription{ID: "sub_1", Items: []Item{{ID: "si_1"}}} }
+	before := digestOf(whole())
+	for i := range reflect.TypeFor[Subscription]().NumField() {
+		s := whole()
+		name := reflect.TypeFor[Subscription]().Field(i).Name
+		change(t, reflect.ValueOf(s).Elem().Field(i))
+		if d := digestOf(s); d.equal(before) != notState[name] || sameState(s, whole()) != notState[name] {
+			t.Errorf("with another %s the digest is the same: %v, and so is the state: %v", name, d.equal(before), sameState(s, whole()))
+		}
+	}
+	for i := range reflect.TypeFor[Item]().NumField() {
+		s := whole()
+		name := reflect.TypeFor[Item]().Field(i).Name
+		change(t, reflect.ValueOf(&s.Items[0]).Elem().Field(i))
+		if d := digestOf(s); d.equal(before) || d.sameItems(before) || d.sameItemIDs(before) != (name != "ID") {
+			t.Errorf("another %s of an item does not show in the digest", name)
+		}
+	}
+	s := whole()
+	s.Status = StatusActive
+	if d := digestOf(s); d.equal(before) || !d.sameItems(before) || !d.sameItemIDs(before) {
+		t.Error("another status shows in the digest of the items")
+	}
+	if d := digestOf(whole()); !d.equal(before) || d.equal(nil) || d.sameItems(nil) || d.sameItemIDs(nil) {
+		t.Error("the same state has another digest, or one that is not known the same")
+	}
+}
+
+// change gives a field another value than its zero one.
+func change(t *testing.T, field reflect.Value) {
+	t.Helper()
+	second, n := time.Unix(1, 0), int64(1)
+	for _, value := range []any{"x", true, &n, &second, second, map[string]string{"a": "b"}, []byte("{}"), []Item{{ID: "si_2"}}} {
+		if v := reflect.ValueOf(value); v.CanConvert(field.Type()) {
+			field.Set(v.Convert(field.Type()))
+			return
+		}
+	}
+	t.Fatalf("no value of %s", field.Type())
+}
