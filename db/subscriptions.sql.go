@@ -354,8 +354,9 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 
 const subscriptionPlace = `-- name: SubscriptionPlace :one
 SELECT
-    status, livemode, last_event_id, last_event_created_at, revision, as_of, newest_events, api_version, digest,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object
+    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions WHERE id = $2
 `
 
@@ -366,14 +367,14 @@ type SubscriptionPlaceRow struct {
 	LastEventCreatedAt *time.Time
 	Revision           int64
 	AsOf               *time.Time
-	NewestEvents       json.RawMessage
 	ApiVersion         *string
 	Digest             []byte
 	Object             json.RawMessage
+	NewestEvents       json.RawMessage
 }
 
-// What a row has to say to an event: its place in the order, and a digest of its state. The object, which is
-// most of the row, is read only if the event may be of the second of its own.
+// What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
+// read only if the event may be of the second of the row's own.
 func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, eventCreatedAt *time.Time, iD string) (SubscriptionPlaceRow, error) {
 	row := db.QueryRow(ctx, subscriptionPlace, eventCreatedAt, iD)
 	var i SubscriptionPlaceRow
@@ -384,10 +385,10 @@ func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, eventCreatedAt
 		&i.LastEventCreatedAt,
 		&i.Revision,
 		&i.AsOf,
-		&i.NewestEvents,
 		&i.ApiVersion,
 		&i.Digest,
 		&i.Object,
+		&i.NewestEvents,
 	)
 	return i, err
 }

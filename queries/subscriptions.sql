@@ -15,11 +15,12 @@ SELECT
 FROM subscriptions WHERE subscriptions.id = @id;
 
 -- name: SubscriptionPlace :one
--- What a row has to say to an event: its place in the order, and a digest of its state. The object, which is
--- most of the row, is read only if the event may be of the second of its own.
+-- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
+-- read only if the event may be of the second of the row's own.
 SELECT
-    status, livemode, last_event_id, last_event_created_at, revision, as_of, newest_events, api_version, digest,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object
+    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
+    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions WHERE id = @id;
 
 -- name: SubscriptionListByCustomer :many

@@ -51,7 +51,11 @@ func occurrenceOf(ev *webhooks.Event) occurrence {
 
 // amongBurst is the version that the last of a second's events makes, this one included.
 func (p *Projection) amongBurst(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
-	newest := with(stored.newest, occurrenceOf(ev))
+	newest, err := stored.newest()
+	if err != nil {
+		return nil, err
+	}
+	newest = with(newest, occurrenceOf(ev))
 	winner, settled := last(newest)
 	switch {
 	case settled:

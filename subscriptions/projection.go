@@ -138,8 +138,8 @@ func (a *application) read(ctx context.Context, tx db.DBTX) (err error) {
 	if err != nil {
 		return wrap(err, "get subscription %s", a.id)
 	}
-	a.stored, err = storedPlace(a.id, &row)
-	return err
+	a.stored = storedPlace(a.id, &row)
+	return nil
 }
 
 // createdAt is when Stripe made an event, nil if it does not say.

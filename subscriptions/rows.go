@@ -15,7 +15,7 @@ type storedRow struct {
 	revision   int64
 	asOf       *time.Time
 	apiVersion string
-	newest     []occurrence
+	events     json.RawMessage // what newest reads
 	digest     digest
 	whole      bool // false: of the Subscription only what SubscriptionPlace reads is there
 }
@@ -34,33 +34,39 @@ func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
 		return nil, err
 	}
 	s := &row.Subscription
-	stored := &storedRow{Subscription: sub, revision: s.Revision, asOf: utc(s.AsOf), apiVersion: orZero(s.ApiVersion), digest: s.Digest, whole: true}
-	return stored, stored.readNewest(s.NewestEvents)
+	return &storedRow{
+		Subscription: sub, revision: s.Revision, asOf: utc(s.AsOf), apiVersion: orZero(s.ApiVersion),
+		events: s.NewestEvents, digest: s.Digest, whole: true,
+	}, nil
 }
 
-func storedPlace(id string, row *db.SubscriptionPlaceRow) (*storedRow, error) {
-	stored := &storedRow{revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion), digest: row.Digest, Subscription: &Subscription{
+func storedPlace(id string, row *db.SubscriptionPlaceRow) *storedRow {
+	sub := &Subscription{
 		ID: id, Status: Status(row.Status), Livemode: row.Livemode, Object: row.Object,
 		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
-	}}
-	return stored, stored.readNewest(row.NewestEvents)
+	}
+	return &storedRow{
+		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
+		events: row.NewestEvents, digest: row.Digest,
+	}
 }
 
-func (s *storedRow) readNewest(newest json.RawMessage) error {
-	if err := json.Unmarshal(newest, &s.newest); err != nil {
-		return fmt.Errorf("newest events of subscription %s: %w", s.ID, err)
+// newest are the events of the row's second.
+func (s *storedRow) newest() (set []occurrence, err error) {
+	if err := json.Unmarshal(s.events, &set); err != nil {
+		return nil, fmt.Errorf("newest events of subscription %s: %w", s.ID, err)
 	}
 	found := false
-	for i := range s.newest {
-		if s.newest[i].ID == s.LastEventID {
-			s.newest[i].Object, found = s.Object, true
+	for i := range set {
+		if set[i].ID == s.LastEventID {
+			set[i].Object, found = s.Object, true
 		}
 	}
 	if !found && s.asOf == nil && s.LastEventID != "" {
 		// A row from before the set was kept: its event is a state that nothing is known of.
-		s.newest = with(s.newest, occurrence{ID: s.LastEventID, Object: s.Object})
+		set = with(set, occurrence{ID: s.LastEventID, Object: s.Object})
 	}
-	return nil
+	return set, nil
 }
 
 // says is true if a version's state is the stored one.
