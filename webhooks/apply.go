@@ -88,7 +88,7 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	return err
 }
 
-// await runs the work in a goroutine of its own, so that a function that never returns holds back
+// await runs the work in another goroutine, so that a function that never returns holds back
 // neither the reply nor anything else but its own connection and its place in the gate.
 func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	type answer struct {
@@ -96,7 +96,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 		err     error
 	}
 	done := make(chan answer, 1)
-	go func() {
+	r.workers.do(func() {
 		a := answer{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
 			// The functions' own panics are caught where they are called. This is for what they leave
@@ -109,7 +109,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 			r.gate.leave()
 		}()
 		a.outcome, a.err = r.applyInTurn(ctx, w)
-	}()
+	})
 	select {
 	case a := <-done:
 		return w.result(a.outcome), a.err

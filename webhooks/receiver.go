@@ -34,6 +34,7 @@ type Receiver struct {
 	copies   *copies
 	turns    *turns
 	recent   *recent
+	workers  *workers
 	stats    *recorder
 	stripe   *stripeapi.Client
 
@@ -70,6 +71,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		copies:   newCopies(),
 		turns:    newTurns(),
 		recent:   newRecent(),
+		workers:  newWorkers(),
 		stats:    newRecorder(),
 		// Once, and not for long: Stripe's delivery is what is tried again.
 		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
