@@ -87,6 +87,7 @@ func defaultDataDir() string {
 }
 
 func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
+	server.TuneGC()
 	logger, err := f.log.logger(stderr)
 	if err != nil {
 		return err
