@@ -59,7 +59,9 @@ SELECT
         ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
-FROM subscriptions WHERE subscriptions.id = $1
+FROM subscriptions
+WHERE subscriptions.id = $1
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome <> 'ignored')
 `
 
 type SubscriptionGetRow struct {
@@ -69,8 +71,10 @@ type SubscriptionGetRow struct {
 
 // A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
 // UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
-func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, id string) (SubscriptionGetRow, error) {
-	row := db.QueryRow(ctx, subscriptionGet, id)
+// No row for an event that has been applied, ” for none: a duplicate does not so much as have PostgreSQL
+// prune the row's page, which it logs.
+func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, iD string, unlessApplied string) (SubscriptionGetRow, error) {
+	row := db.QueryRow(ctx, subscriptionGet, iD, unlessApplied)
 	var i SubscriptionGetRow
 	err := row.Scan(
 		&i.Subscription.ID,
@@ -357,8 +361,16 @@ SELECT
     status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
-FROM subscriptions WHERE id = $2
+FROM subscriptions
+WHERE id = $2
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome <> 'ignored')
 `
+
+type SubscriptionPlaceParams struct {
+	EventCreatedAt *time.Time
+	ID             string
+	UnlessApplied  string
+}
 
 type SubscriptionPlaceRow struct {
 	Status             string
@@ -374,9 +386,9 @@ type SubscriptionPlaceRow struct {
 }
 
 // What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
-// read only if the event may be of the second of the row's own.
-func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, eventCreatedAt *time.Time, iD string) (SubscriptionPlaceRow, error) {
-	row := db.QueryRow(ctx, subscriptionPlace, eventCreatedAt, iD)
+// read only if the event may be of the second of the row's own. No row for an event that has been applied.
+func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, arg SubscriptionPlaceParams) (SubscriptionPlaceRow, error) {
+	row := db.QueryRow(ctx, subscriptionPlace, arg.EventCreatedAt, arg.ID, arg.UnlessApplied)
 	var i SubscriptionPlaceRow
 	err := row.Scan(
 		&i.Status,

@@ -1,6 +1,8 @@
 -- name: SubscriptionGet :one
 -- A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
 -- UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
+-- No row for an event that has been applied, '' for none: a duplicate does not so much as have PostgreSQL
+-- prune the row's page, which it logs.
 SELECT
     sqlc.embed(subscriptions),
     (
@@ -12,16 +14,20 @@ SELECT
         ) ORDER BY item.position), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
-FROM subscriptions WHERE subscriptions.id = @id;
+FROM subscriptions
+WHERE subscriptions.id = @id
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome <> 'ignored');
 
 -- name: SubscriptionPlace :one
 -- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
--- read only if the event may be of the second of the row's own.
+-- read only if the event may be of the second of the row's own. No row for an event that has been applied.
 SELECT
     status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
-FROM subscriptions WHERE id = @id;
+FROM subscriptions
+WHERE id = @id
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome <> 'ignored');
 
 -- name: SubscriptionListByCustomer :many
 -- A customer's subscriptions, the newest first.

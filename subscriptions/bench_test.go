@@ -31,3 +31,28 @@ func BenchmarkLast(b *testing.B) {
 		last(set)
 	}
 }
+
+// The order of eight events of one second, told by the chain of their previous attributes.
+func BenchmarkOrder(b *testing.B) {
+	account := stripesim.New(1, stripesim.Epoch)
+	sub := account.Subscribe(stripesim.VersionBasil)
+	for n := range int64(8) {
+		sub.SetQuantity(n + 2)
+	}
+	var set []occurrence
+	for _, event := range account.Events {
+		ev, err := webhooks.ParseEvent(event.Body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if ev.Type == "customer.subscription.updated" {
+			set = with(set, occurrenceOf(ev))
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, settled := last(set); !settled {
+			b.Fatal("the chain does not tell")
+		}
+	}
+}

@@ -1,9 +1,12 @@
 package subscriptions
 
 import (
+	"encoding/json"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // notState are the fields that sameState leaves out.
@@ -50,4 +53,23 @@ func change(t *testing.T, field reflect.Value) {
 		}
 	}
 	t.Fatalf("no value of %s", field.Type())
+}
+
+// What is written of the newest events is what encoding/json reads.
+func TestNewestRows(t *testing.T) {
+	want := []occurrence{
+		{ID: "evt_1", Type: "a.b"},
+		{ID: "evt_\"2\n", Type: "é", APIVersion: "2024-06-20", Object: []byte(`{"a":1}`), Previous: []byte(`{"b":[2]}`)},
+	}
+	v := &version{sub: &Subscription{LastEventID: "evt_3"}, newest: append(want, occurrence{ID: "evt_3", Object: []byte(`{"own":1}`)})}
+	var got []occurrence
+	if err := json.Unmarshal(v.newestRows(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(append(want, occurrence{ID: "evt_3"}), got); diff != "" {
+		t.Error(diff)
+	}
+	if got := (&version{}).newestRows(); string(got) != "[]" {
+		t.Errorf("no events are %s", got)
+	}
 }

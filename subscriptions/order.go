@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pook/stripeonce/internal/rawjson"
 )
 
 const (
@@ -20,6 +22,23 @@ type occurrence struct {
 	APIVersion string          `json:"api_version,omitempty"`
 	Object     json.RawMessage `json:"object,omitempty"` // left out where it is the row's own
 	Previous   json.RawMessage `json:"previous,omitempty"`
+}
+
+// appendJSON appends what json.Marshal makes of it, with the objects as they are: it is done for every event, and
+// encoding/json would go through them.
+func (o *occurrence) appendJSON(to []byte) []byte {
+	to = rawjson.AppendString(append(to, `{"id":`...), o.ID)
+	to = rawjson.AppendString(append(to, `,"type":`...), o.Type)
+	if o.APIVersion != "" {
+		to = rawjson.AppendString(append(to, `,"api_version":`...), o.APIVersion)
+	}
+	if o.Object != nil {
+		to = append(append(to, `,"object":`...), o.Object...)
+	}
+	if o.Previous != nil {
+		to = append(append(to, `,"previous":`...), o.Previous...)
+	}
+	return append(to, '}')
 }
 
 // place says how an event stands to what is stored.

@@ -125,12 +125,12 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 }
 
 // read reads of the row what is needed: all of it for OnChange, and where Stripe has been asked.
-func (a *application) read(ctx context.Context, tx db.DBTX) (err error) {
+func (a *application) read(ctx context.Context, dbtx db.DBTX) (err error) {
 	if a.config.OnChange != nil || a.ev.Current != nil {
-		a.stored, err = a.load(ctx, tx, a.id)
+		a.stored, err = a.load(ctx, dbtx, a.id, a.ev.ID)
 		return err
 	}
-	row, err := a.queries.SubscriptionPlace(ctx, tx, createdAt(a.ev), a.id)
+	row, err := a.queries.SubscriptionPlace(ctx, dbtx, db.SubscriptionPlaceParams{EventCreatedAt: createdAt(a.ev), ID: a.id, UnlessApplied: a.ev.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		a.stored = nil
 		return nil
@@ -184,7 +184,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 }
 
 func (a *application) askAboutThin(ctx context.Context, tx pgx.Tx, _ *webhooks.Later) (bool, error) {
-	stored, err := a.load(ctx, tx, a.ev.ObjectID())
+	stored, err := a.load(ctx, tx, a.ev.ObjectID(), anyEvent)
 	if err != nil {
 		return false, err
 	}
@@ -196,12 +196,15 @@ func (p *Projection) lockAndLoad(ctx context.Context, tx pgx.Tx, id string) (*st
 	if err := webhooks.LockObject(ctx, tx, id); err != nil {
 		return nil, err
 	}
-	return p.load(ctx, tx, id)
+	return p.load(ctx, tx, id, anyEvent)
 }
 
-// load returns the row of a subscription, nil if there is none.
-func (p *Projection) load(ctx context.Context, tx db.DBTX, id string) (*storedRow, error) {
-	row, err := p.queries.SubscriptionGet(ctx, tx, id)
+// anyEvent is no event's id.
+const anyEvent = ""
+
+// load returns the row of a subscription, nil if there is none, or if an event has been applied.
+func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied string) (*storedRow, error) {
+	row, err := p.queries.SubscriptionGet(ctx, tx, id, unlessApplied)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

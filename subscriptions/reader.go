@@ -26,7 +26,7 @@ func New(conn db.DBTX) *Reader { return &Reader{conn, db.New()} }
 
 // Get returns a subscription by Stripe's id. The error wraps ErrNotFound if there is none.
 func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
-	row, err := r.queries.SubscriptionGet(ctx, r.db, id)
+	row, err := r.queries.SubscriptionGet(ctx, r.db, id, anyEvent)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
 	}

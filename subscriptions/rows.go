@@ -2,7 +2,6 @@ package subscriptions
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -87,15 +86,18 @@ type version struct {
 }
 
 // newestRows is the JSON of newest. The object that is the row's own is not written twice.
-func (v *version) newestRows() (json.RawMessage, error) {
-	rows := make([]occurrence, len(v.newest))
+func (v *version) newestRows() json.RawMessage {
+	rows := []byte{'['}
 	for i, o := range v.newest {
+		if i > 0 {
+			rows = append(rows, ',')
+		}
 		if o.ID == v.sub.LastEventID {
 			o.Object = nil
 		}
-		rows[i] = o
+		rows = o.appendJSON(rows)
 	}
-	return json.Marshal(rows)
+	return append(rows, ']')
 }
 
 // fromRow makes a Subscription of a row and the JSON array of its items' rows.
@@ -144,8 +146,7 @@ func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error)
 
 func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 	s := v.sub
-	metadata, err1 := json.Marshal(s.Metadata)
-	newest, err2 := v.newestRows()
+	metadata, err := json.Marshal(s.Metadata)
 	return db.SubscriptionUpsertParams{
 		ID:                 s.ID,
 		CustomerID:         nilIfEmpty(s.CustomerID),
@@ -171,10 +172,10 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 		LastEventID:        nilIfEmpty(s.LastEventID),
 		LastEventCreatedAt: s.LastEventCreatedAt,
 		AsOf:               v.asOf,
-		NewestEvents:       newest,
+		NewestEvents:       v.newestRows(),
 		ApiVersion:         nilIfEmpty(v.apiVersion),
 		Digest:             v.digest,
-	}, errors.Join(err1, err2)
+	}, err
 }
 
 func itemParams(subscription string, position int, item *Item) (db.SubscriptionItemUpsertParams, error) {

@@ -132,3 +132,14 @@ func nestedEnd(doc []byte, i int) int {
 		}
 	}
 }
+
+// AppendString appends s as a JSON string.
+func AppendString(to []byte, s string) []byte {
+	for i := range len(s) {
+		if !isPlain[s[i]] {
+			quoted, _ := json.Marshal(s) // which does not fail for a string
+			return append(to, quoted...)
+		}
+	}
+	return append(append(append(to, '"'), s...), '"')
+}
