@@ -52,7 +52,7 @@ fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
 .PHONY: bench
 bench: postgres ## Run the benchmarks, and compare with a receiver that is written by hand
 	go test -run '^$$' -bench . -benchmem ./...
-	go run ./tests/bench
+	go run ./tests/bench -write
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Check style, and that imports point one way

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -67,15 +66,21 @@ func runReceiver(kind string) error {
 		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
-	debug.SetGCPercent(400)
-	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
-	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: logger})
+	server.TuneGC()
+	r, err := newOwn(pool)
 	if err != nil {
 		return err
 	}
-	return server.New(r, logger).Serve(context.Background(), listener)
+	return server.New(r, quiet).Serve(context.Background(), listener)
+}
+
+// quiet is a logger that does its work and throws it away.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func newOwn(pool *pgxpool.Pool) (*webhooks.Receiver, error) {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, &subscriptions.Config{Logger: quiet})
+	return webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: quiet})
 }
 
 // startProfile writes a profile of the processor's time, if one is wanted.
@@ -103,13 +108,13 @@ type receiver struct {
 	cmd  *exec.Cmd
 }
 
-func startReceiver(kind, databaseURL string) (*receiver, error) {
+func startReceiver(kind, databaseURL string, connections int) (*receiver, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), envReceiver+"="+kind, envURL+"="+databaseURL)
+	cmd.Env = append(os.Environ(), envReceiver+"="+kind, fmt.Sprintf("%s=%s&pool_max_conns=%d", envURL, databaseURL, connections))
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+const (
+	docs         = "docs"
+	document     = "performance.md"
+	figuresBegin = "<!-- figures: written by make bench -->\n"
+	figuresEnd   = "<!-- end of figures -->\n"
+)
+
+func (b *stand) report() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d rounds of each, %d deliveries at once and as many connections of the pool, durable commits, %d CPUs, %s, %s. Medians; "+
+		"the ratio is the median of the rounds' ratios.\n\n", *rounds, *connections, runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly))
+	fmt.Fprintf(&text, "| what | %s | %s | ratio | in the rounds | goal |\n| --- | --- | --- | --- | --- | --- |\n", byHand, ours)
+	for _, r := range b.rows {
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s |\n", r.what, r.hand, r.own, r.ratio, r.spread, r.goal)
+	}
+	return text.String()
+}
+
+// writeDocs puts the figures between their marks in the document, and the plots beside it.
+func (b *stand) writeDocs(text string) error {
+	path := filepath.Join(docs, document)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, found := strings.Cut(string(old), figuresBegin)
+	_, tail, closed := strings.Cut(rest, figuresEnd)
+	if !found || !closed {
+		return fmt.Errorf("%s has no marks for the figures", path)
+	}
+	var pictures strings.Builder
+	for _, p := range b.plots {
+		if err := os.WriteFile(filepath.Join(docs, p.file), []byte(p.svg()), 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintf(&pictures, "\n![%s](%s)\n", p.title, p.file)
+	}
+	return os.WriteFile(path, []byte(head+figuresBegin+text+pictures.String()+figuresEnd+tail), 0o644)
+}
