@@ -36,6 +36,26 @@ func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
 	return fromRow(&row.Subscription, row.Items)
 }
 
+// List returns subscriptions by Stripe's ids, in their order. Those that are not stored are left out.
+func (r *Reader) List(ctx context.Context, ids []string) ([]*Subscription, error) {
+	rows, err := r.queries.SubscriptionList(ctx, r.db, ids)
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	list := make([]*Subscription, len(rows))
+	for i := range rows {
+		if list[i], err = fromRow(&rows[i].Subscription, rows[i].Items); err != nil {
+			return nil, err
+		}
+	}
+	place := make(map[string]int, len(ids))
+	for i, id := range ids {
+		place[id] = i
+	}
+	slices.SortFunc(list, func(a, b *Subscription) int { return place[a.ID] - place[b.ID] })
+	return list, nil
+}
+
 // ListByCustomer returns a customer's subscriptions, the newest first by Stripe's creation time.
 func (r *Reader) ListByCustomer(ctx context.Context, customerID string) ([]*Subscription, error) {
 	rows, err := r.queries.SubscriptionListByCustomer(ctx, r.db, customerID)

@@ -18,6 +18,8 @@ const (
 	envSecret      = "STRIPE_WEBHOOK_SECRET"
 	envSecretFile  = "STRIPE_WEBHOOK_SECRET_FILE"
 	envAPIKey      = "STRIPE_API_KEY"
+
+	envConsolePassword = "CONSOLE_PASSWORD"
 )
 
 // envOr is a flag's default: the environment's value, else the documented one.

@@ -20,6 +20,7 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
+	"github.com/pook/stripeonce/webhooks/console"
 	"github.com/pook/stripeonce/webhooks/operations"
 	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
@@ -36,6 +37,7 @@ type serveFlags struct {
 	drain          cli.Duration
 	reconcileEvery cli.Duration
 	accounts       []string
+	hidePayloads   bool
 }
 
 func newServe() *cobra.Command {
@@ -44,7 +46,8 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Receive deliveries at /webhooks/stripe",
 		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions.
-Also answers GET /healthz, /readyz and /metrics (Prometheus).
+Also answers GET /healthz, /readyz and /metrics (Prometheus). With CONSOLE_PASSWORD there is
+a console at /console, for the user stripeonce and that password: put TLS before it.
 
 It needs STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or --local. With STRIPE_API_KEY it
 asks Stripe where events cannot settle their order, and takes thin events. It applies no
@@ -68,6 +71,7 @@ and answers deliveries 503, which Stripe retries.`,
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, be not ready but take deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: these connected `accounts`, too")
+	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
 }
 
@@ -168,6 +172,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	}
 	s := server.New(receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
+	if password := os.Getenv(envConsolePassword); password != "" {
+		s.MountConsole(console.New(pool, receiver, &console.Config{
+			APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, HidePayloads: f.hidePayloads, Logger: logger,
+		}), password)
+		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "user", server.ConsoleUser)
+	}
 	return s.Serve(ctx, listener)
 }
 

@@ -63,8 +63,7 @@ func Run(ctx context.Context, config Config) error {
 	defer d.host.stop()
 	err = d.run(ctx)
 	if config.Keep && ctx.Err() == nil {
-		d.printf("\nThe receiver stays up at %s, its database at\n  %s\nCtrl-C ends both.\n", d.host.url, d.host.databaseURL)
-		<-ctx.Done()
+		err = errors.Join(err, d.keep(ctx))
 	}
 	return err
 }

@@ -2,12 +2,14 @@ package demo
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -21,11 +23,13 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/console"
 )
 
 const (
 	database = "stripeonce"
 	secret   = "whsec_demo_of_stripeonce"
+	apiKey   = "sk_test_of_the_demo"
 	// failOneIn is how many events there are to one whose first delivery fails.
 	failOneIn = 20
 )
@@ -34,6 +38,8 @@ const (
 type host struct {
 	databaseURL string
 	url         string
+	console     string // its URL; empty for a receiver that is wrong
+	password    string // the console's
 	pool        *pgxpool.Pool
 	projection  *subscriptions.Projection // nil for a receiver that is wrong
 	stops       []func()
@@ -106,12 +112,19 @@ func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) 
 	// What fails here is on purpose, and shown in the report.
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	receiver, err := webhooks.New(h.pool, h.handlers(logger), &webhooks.Config{
-		Secrets: []string{secret}, Logger: logger, APIKey: "sk_test_of_the_demo", APIBase: api.URL,
+		Secrets: []string{secret}, Logger: logger, APIKey: apiKey, APIBase: api.URL,
 	})
 	if err != nil {
 		return err
 	}
-	return h.serve(ctx, server.New(receiver, logger).Serve)
+	s := server.New(receiver, logger)
+	h.password = rand.Text()
+	s.MountConsole(console.New(h.pool, receiver, &console.Config{APIKey: apiKey, APIBase: api.URL, Logger: logger}), h.password)
+	if err := h.serve(ctx, s.Serve); err != nil {
+		return err
+	}
+	h.console = strings.TrimSuffix(h.url, server.WebhookPath) + server.ConsolePath
+	return nil
 }
 
 // handlers are the projection of subscriptions, and for each event an effect that is not idempotent.

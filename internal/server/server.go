@@ -44,6 +44,7 @@ type Server struct {
 	Drain time.Duration
 
 	receiver *webhooks.Receiver
+	echo     *echo.Echo
 	draining atomic.Bool
 	logger   *slog.Logger
 	http     *http.Server
@@ -51,9 +52,10 @@ type Server struct {
 
 // New makes the server; Serve starts it. /metrics shows the receiver's figures and those of collectors.
 func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Collector) *Server {
-	s := &Server{receiver: r, logger: logger}
+	s := &Server{receiver: r, logger: logger, echo: echo.New()}
+	s.routes(collectors)
 	s.http = &http.Server{
-		Handler:           s.routes(collectors),
+		Handler:           s.echo,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -64,8 +66,8 @@ func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Col
 	return s
 }
 
-func (s *Server) routes(more []prometheus.Collector) http.Handler {
-	e := echo.New()
+func (s *Server) routes(more []prometheus.Collector) {
+	e := s.echo
 	e.HTTPErrorHandler = answerError
 	e.Use(s.closeWhileDraining)
 	s.receiver.Mount(e, WebhookPath)
@@ -78,7 +80,6 @@ func (s *Server) routes(more []prometheus.Collector) http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(more...)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
-	return e
 }
 
 // closeWhileDraining has clients come back by another connection, which then leads elsewhere. To close idle

@@ -1,0 +1,47 @@
+package demo
+
+import (
+	"context"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// leftFailing is how many events are left failing for the console, since their first delivery fails and no other
+// comes. Replay mends them.
+const leftFailing = 3
+
+// keep leaves the receiver up, with something to look at and to mend in the console.
+func (d *demo) keep(ctx context.Context) error {
+	if d.host.console != "" {
+		if err := d.leaveFailing(ctx); err != nil {
+			return err
+		}
+		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n",
+			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
+	}
+	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nCtrl-C ends both.\n", d.host.url, d.host.databaseURL)
+	<-ctx.Done()
+	return nil
+}
+
+func (d *demo) leaveFailing(ctx context.Context) error {
+	sender := delivery.NewSender(d.host.url, secret, 1)
+	defer sender.Close()
+	for failing := 0; failing < leftFailing; {
+		for _, ev := range d.account.Live(stripesim.Life{Subscriptions: 1}) {
+			reply, err := sender.Send(ctx, ev.Body)
+			if err != nil {
+				return err
+			}
+			if !reply.OK() {
+				failing++
+			}
+			if failing == leftFailing {
+				return nil
+			}
+		}
+	}
+	return nil
+}

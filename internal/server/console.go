@@ -1,0 +1,43 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/pook/stripeonce/webhooks/console"
+)
+
+const (
+	// ConsolePath is where the console is.
+	ConsolePath = "/console"
+	// ConsoleUser is the user name that goes with its password.
+	ConsoleUser = "stripeonce"
+)
+
+// MountConsole adds the console behind a password, for HTTP's basic authentication. Without one there is none.
+func (s *Server) MountConsole(c *console.Console, password string) {
+	if password == "" {
+		return
+	}
+	c.Mount(s.echo.Group(ConsolePath, requirePassword(password)))
+}
+
+func requirePassword(password string) echo.MiddlewareFunc {
+	same := func(a, b string) int {
+		x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b)) // so that the time says nothing of the length
+		return subtle.ConstantTimeCompare(x[:], y[:])
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			user, given, ok := c.Request().BasicAuth()
+			if ok && same(user, ConsoleUser)&same(given, password) == 1 {
+				return next(c)
+			}
+			c.Response().Header().Set("WWW-Authenticate", `Basic realm="stripeonce", charset="UTF-8"`)
+			return c.String(http.StatusUnauthorized, "The user is "+ConsoleUser+", the password is that of CONSOLE_PASSWORD.\n")
+		}
+	}
+}

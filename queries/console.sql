@@ -1,0 +1,38 @@
+-- name: ConsoleActivity :many
+-- How many of the newest events, at most so many, took effect in each span of some seconds, by outcome. Reads
+-- backwards along the index on processed_at.
+SELECT
+    to_timestamp(floor(extract(EPOCH FROM newest.processed_at) / @width::integer) * @width::integer)::timestamptz AS span,
+    newest.outcome,
+    count(*) AS events
+FROM (
+    SELECT e.processed_at, e.outcome FROM stripe_webhook_events AS e
+    WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_rows
+) AS newest
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: ConsoleLag :one
+-- Of the newest events, at most so many: how many they are, from when on, and in seconds the median and the 95th
+-- percentile of the time from Stripe's creation to their effect.
+SELECT
+    count(*) AS events,
+    COALESCE(min(newest.processed_at), 'epoch')::timestamptz AS oldest,
+    COALESCE(percentile_cont(0.5) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS median,
+    COALESCE(percentile_cont(0.95) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS high
+FROM (
+    SELECT e.processed_at, extract(EPOCH FROM e.processed_at - e.event_created_at)::float8 AS lag
+    FROM stripe_webhook_events AS e
+    WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_rows
+) AS newest;
+
+-- name: ConsoleFailing :one
+-- How many events fail, counted up to a number.
+SELECT count(*) FROM (
+    SELECT FROM stripe_webhook_failures AS f
+    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    LIMIT @max_rows
+) AS failing;
+
+-- name: ConsoleNewestEvent :one
+SELECT event_id, event_type, processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1;

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// The chart's measures, in the units of its view box.
+const (
+	chartWidth, chartHeight = 720.0, 180.0
+	chartLeft, chartBottom  = 44.0, 24.0
+	chartTop                = 10.0
+	chartGap                = 0.15 // of a bar's place
+	chartLines              = 3
+	chartLabels             = 6
+)
+
+// outcomes of the ledger, in the order in which a bar is piled up.
+var outcomes = []string{"processed", "stale", "ignored"}
+
+// chart is a bar for each span of time, piled up by outcome.
+type chart struct {
+	Width, Height float64
+	Left          float64
+	Bars          []bar
+	Lines         []line
+	Labels        []label
+	Summary       string // for those who do not see it
+}
+
+type bar struct {
+	X, Y, Width, Height float64
+	Class, Title        string
+}
+
+type line struct {
+	Y    float64
+	Text string
+}
+
+type label struct {
+	X    float64
+	Text string
+}
+
+func newChart(activity []db.ConsoleActivityRow, since, until time.Time, width time.Duration) *chart {
+	c := &chart{Width: chartWidth, Height: chartHeight, Left: chartLeft}
+	counts := map[int64]map[string]int64{} // by the span's begin, in seconds
+	var most, total int64
+	for _, row := range activity {
+		at := row.Span.Unix()
+		if counts[at] == nil {
+			counts[at] = map[string]int64{}
+		}
+		counts[at][row.Outcome] += row.Events
+		total += row.Events
+		sum := int64(0)
+		for _, n := range counts[at] {
+			sum += n
+		}
+		most = max(most, sum)
+	}
+	top := ceiling(most)
+	first := since.Truncate(width)
+	places := int(until.Sub(first)/width) + 1
+	place := (chartWidth - chartLeft) / float64(places)
+	high := chartHeight - chartBottom - chartTop
+	for i := range places {
+		at := first.Add(time.Duration(i) * width)
+		x, y := chartLeft+place*float64(i), chartHeight-chartBottom
+		for _, outcome := range outcomes {
+			n := counts[at.Unix()][outcome]
+			if n == 0 {
+				continue
+			}
+			h := high * float64(n) / float64(top)
+			y -= h
+			c.Bars = append(c.Bars, bar{x + place*chartGap/2, y, place * (1 - chartGap), h, outcome,
+				fmt.Sprintf("%s UTC: %s %s", at.UTC().Format("2 Jan 15:04"), count(n), outcome)})
+		}
+		if i%max(places/chartLabels, 1) == 0 && i < places-places/(2*chartLabels) {
+			c.Labels = append(c.Labels, label{x, axisTime(at.UTC(), width)})
+		}
+	}
+	for i := range chartLines + 1 {
+		value := top * int64(i) / chartLines
+		c.Lines = append(c.Lines, line{chartHeight - chartBottom - high*float64(value)/float64(top), count(value)})
+	}
+	c.Summary = fmt.Sprintf("%s events from %s to %s UTC, at most %s in one bar", count(total), since.UTC().Format("2 Jan 15:04"), until.UTC().Format("2 Jan 15:04"), count(most))
+	return c
+}
+
+func axisTime(at time.Time, width time.Duration) string {
+	if width >= time.Hour {
+		return at.Format("2 Jan")
+	}
+	return at.Format("15:04")
+}
+
+// ceiling is a round number that is no less, and that chartLines divide.
+func ceiling(n int64) int64 {
+	for step := int64(1); ; step *= 10 {
+		for _, factor := range []int64{1, 2, 5} {
+			if top := step * factor * chartLines; top >= n {
+				return top
+			}
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pook/stripeonce/subscriptions"
+)
+
+// functions are what the templates call.
+var functions = template.FuncMap{
+	"ago":     ago,
+	"exact":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"iso":     func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
+	"day":     func(at time.Time) string { return at.UTC().Format("2 Jan 2006") },
+	"count":   count,
+	"seconds": seconds,
+	"segment": url.PathEscape,
+	"text":    func(s *string) string { return valueOr(s, "") },
+	"lines":   func(s string) int { return strings.Count(s, "\n") + 1 },
+	"isSub":   func(s *string) bool { return strings.HasPrefix(valueOr(s, ""), "sub_") },
+	"quantity": func(n *int64) string {
+		if n == nil {
+			return "—"
+		}
+		return count(*n)
+	},
+	"tone": tone,
+	"within": func(path, section string) bool {
+		return path == section || section != "" && strings.HasPrefix(path, section+"/")
+	},
+	"dict": func(pairs ...any) map[string]any {
+		m := map[string]any{}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			m[pairs[i].(string)] = pairs[i+1]
+		}
+		return m
+	},
+}
+
+func valueOr(s *string, otherwise string) string {
+	if s == nil {
+		return otherwise
+	}
+	return *s
+}
+
+// tone is the class of a subscription's status.
+func tone(status subscriptions.Status) string {
+	switch {
+	case status.Entitled():
+		return "good"
+	case status.Terminal():
+		return "quiet"
+	default:
+		return "warn"
+	}
+}
+
+// ago is a time in the past or the future in words.
+func ago(at, now time.Time) string {
+	if d := at.Sub(now); d > time.Second {
+		return "in " + inWords(d)
+	}
+	if d := now.Sub(at); d >= time.Second {
+		return inWords(d) + " ago"
+	}
+	return "now"
+}
+
+// inWords is a duration in its greatest unit.
+func inWords(d time.Duration) string {
+	const day = 24 * time.Hour
+	for _, unit := range []struct {
+		length time.Duration
+		name   string
+	}{{365 * day, "year"}, {30 * day, "month"}, {day, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if n := int64(d / unit.length); n == 1 {
+			return "1 " + unit.name
+		} else if n > 1 {
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return "a moment"
+}
+
+// seconds is a number of seconds that reads well.
+func seconds(s float64) string {
+	switch d := time.Duration(s * float64(time.Second)); {
+	case d < 0:
+		return "0 s"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.1f s", s)
+	default:
+		return inWords(d)
+	}
+}
+
+// count is a number with its thousands set apart.
+func count(n int64) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,325 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/operations"
+)
+
+// span is how far back something is looked at.
+type span struct {
+	Name, Label string
+	length      time.Duration
+	width       time.Duration // of a bar in the chart
+}
+
+var spans = []span{
+	{"1h", "hour", time.Hour, time.Minute},
+	{"24h", "day", 24 * time.Hour, 30 * time.Minute},
+	{"7d", "week", 7 * 24 * time.Hour, 3 * time.Hour},
+	{"30d", "month", 30 * 24 * time.Hour, 12 * time.Hour},
+}
+
+func spanNamed(name, byDefault string) span {
+	for _, s := range spans {
+		if s.Name == name {
+			return s
+		}
+	}
+	return spanNamed(byDefault, spans[0].Name)
+}
+
+// maxCounted is how many of the newest events are counted for the overview. They are read along an index.
+const maxCounted = 20_000
+
+// maxFailing is how far failures are counted.
+const maxFailing = 1000
+
+// figure is a number that is shown large.
+type figure struct{ Label, Value, Note, Class string }
+
+type overviewData struct {
+	Span       span
+	Spans      []span
+	Chart      *chart
+	Counted    int64
+	CutAt      *time.Time // where more than maxCounted fell into the span
+	Lag        db.ConsoleLagRow
+	Failing    int64
+	MaxFailing int64
+	Newest     *db.ConsoleNewestEventRow
+	Deliveries []figure
+	InFlight   int
+	Endpoints  endpoints
+}
+
+func (c *Console) overview(r *request) (*page, error) {
+	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: maxFailing}
+	now := time.Now()
+	since := now.Add(-d.Span.length)
+	activity, err := c.queries.ConsoleActivity(r.ctx, c.pool, db.ConsoleActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
+	if err != nil {
+		return nil, err
+	}
+	if d.Lag, err = c.queries.ConsoleLag(r.ctx, c.pool, since, maxCounted); err != nil {
+		return nil, err
+	}
+	if d.Failing, err = c.queries.ConsoleFailing(r.ctx, c.pool, maxFailing); err != nil {
+		return nil, err
+	}
+	newest, err := c.queries.ConsoleNewestEvent(r.ctx, c.pool)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, err
+	}
+	if err == nil {
+		d.Newest = &newest
+	}
+	if d.Counted = d.Lag.Events; d.Counted == maxCounted {
+		d.CutAt = &d.Lag.Oldest
+	}
+	d.Chart = newChart(activity, since, now, d.Span.width)
+	stats := c.receiver.Stats()
+	d.Deliveries, d.InFlight = deliveries(stats), stats.InFlight
+	d.Endpoints = c.endpoints.look(r.ctx, c)
+	return &page{Title: "Overview", Template: "overview", Data: d}, nil
+}
+
+// deliveries are the receiver's own counts since it was started.
+func deliveries(stats webhooks.Stats) (list []figure) {
+	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
+		list = append(list, figure{Label: label, Value: count(int64(stats.Deliveries[label].Count)), Class: label})
+	}
+	return list
+}
+
+type eventsData struct {
+	Filter   struct{ ID, Type, Outcome, Object, Span string }
+	Spans    []span
+	Outcomes []string
+	Events   []operations.Event
+	Next     string // the query of the next page
+}
+
+func (c *Console) events(r *request) (*page, error) {
+	d := &eventsData{Spans: spans, Outcomes: outcomes}
+	f := &d.Filter
+	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
+	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.QueryParam("before"), Limit: pageRows + 1}
+	if f.Span != "" {
+		filter.Since = time.Now().Add(-spanNamed(f.Span, "24h").length)
+	}
+	var err error
+	if f.ID != "" {
+		d.Events, err = c.one(r.ctx, f.ID)
+	} else {
+		d.Events, err = c.operator.Events(r.ctx, filter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(d.Events) > pageRows {
+		d.Events = d.Events[:pageRows]
+		d.Next = following(r, d.Events[pageRows-1].EventID)
+	}
+	return &page{Title: "Ledger", Template: "events", Data: d}, nil
+}
+
+// one is the event of an id, if it is in the ledger.
+func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error) {
+	story, err := c.operator.Story(ctx, id)
+	if errors.Is(err, operations.ErrNotFound) || err == nil && story.Event == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []operations.Event{*story.Event}, nil
+}
+
+type eventData struct {
+	ID       string
+	Story    *operations.Story
+	Payload  string
+	Hidden   bool
+	Replayed string
+}
+
+func (c *Console) event(r *request) (*page, error) {
+	id := r.Param("id")
+	story, err := c.operator.Story(r.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
+	switch replayed := r.QueryParam("replayed"); replayed {
+	case "processed", "stale", "ignored", "duplicate", replayFailed:
+		d.Replayed = replayed
+	}
+	if story.Failure != nil && !d.Hidden {
+		d.Payload = pretty(story.Failure.Payload)
+	}
+	return &page{Title: id, Template: "event", Data: d}, nil
+}
+
+type failuresData struct {
+	Failures []operations.Failure
+	Next     string
+}
+
+func (c *Console) failures(r *request) (*page, error) {
+	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{Before: r.QueryParam("before"), Limit: pageRows + 1})
+	if err != nil {
+		return nil, err
+	}
+	d := &failuresData{Failures: list}
+	if len(list) > pageRows {
+		d.Failures = list[:pageRows]
+		d.Next = following(r, list[pageRows-1].EventID)
+	}
+	return &page{Title: "Failures", Template: "failures", Data: d}, nil
+}
+
+const (
+	replayPath   = "/events/:id/replay"
+	replayFailed = "failed"
+)
+
+// replay applies an event again and leads to its page, which shows what came of it.
+func (c *Console) replay(e echo.Context) error {
+	if err := c.sameSite.Check(e.Request()); err != nil {
+		return render(e, http.StatusForbidden, &page{
+			Title: "Refused", Template: "problem", Base: baseOf(e, replayPath), Now: time.Now(),
+			Data: problem{"That came from another site.", "Use the button on the event's own page."},
+		})
+	}
+	id := e.Param("id")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), replayTimeout)
+	defer cancel()
+	applied := c.operator.Replay(ctx, id, "")
+	result := string(applied.Outcome)
+	if applied.Err != nil {
+		result = replayFailed
+		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", applied.Err)
+	} else {
+		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
+	}
+	return e.Redirect(http.StatusSeeOther, baseOf(e, replayPath)+"/events/"+url.PathEscape(id)+"?replayed="+result)
+}
+
+type subscriptionsData struct {
+	Query         string
+	Subscriptions []*subscriptions.Subscription
+	Next          string
+}
+
+func (c *Console) subscriptions(r *request) (*page, error) {
+	d := &subscriptionsData{Query: trimmed(r, "q")}
+	var err error
+	switch {
+	case strings.HasPrefix(d.Query, "cus_"):
+		d.Subscriptions, err = c.reader.ListByCustomer(r.ctx, d.Query)
+	case d.Query != "":
+		one, lookErr := c.reader.Get(r.ctx, d.Query)
+		if err = lookErr; errors.Is(err, subscriptions.ErrNotFound) {
+			err = nil
+		} else if err == nil {
+			d.Subscriptions = []*subscriptions.Subscription{one}
+		}
+	default:
+		err = c.newest(r, d)
+	}
+	return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, err
+}
+
+// newest lists the subscriptions that Stripe created last, along their index.
+func (c *Console) newest(r *request, d *subscriptionsData) error {
+	var ever time.Time
+	list := db.SubscriptionKeyListParams{CreatedAfter: &ever, MaxRows: pageRows + 1}
+	if at, id, found := strings.Cut(r.QueryParam("before"), " "); found {
+		before, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			return errNotFound
+		}
+		list.Before, list.BeforeID = &before, id
+	}
+	keys, err := c.queries.SubscriptionKeyList(r.ctx, c.pool, list)
+	if err != nil {
+		return err
+	}
+	if len(keys) > pageRows {
+		keys = keys[:pageRows]
+		last := keys[pageRows-1]
+		d.Next = following(r, last.StripeCreatedAt.UTC().Format(time.RFC3339Nano)+" "+last.ID)
+	}
+	ids := make([]string, len(keys))
+	for i, key := range keys {
+		ids[i] = key.ID
+	}
+	d.Subscriptions, err = c.reader.List(r.ctx, ids)
+	return err
+}
+
+type subscriptionData struct {
+	*subscriptions.Subscription
+	JSON   string
+	Hidden bool
+	Events []operations.Event
+	More   bool
+}
+
+func (c *Console) subscription(r *request) (*page, error) {
+	sub, err := c.reader.Get(r.ctx, r.Param("id"))
+	if errors.Is(err, subscriptions.ErrNotFound) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	events, err := c.operator.Events(r.ctx, operations.EventFilter{ObjectID: sub.ID, Limit: pageRows + 1})
+	if err != nil {
+		return nil, err
+	}
+	d := &subscriptionData{Subscription: sub, Hidden: c.config.HidePayloads, Events: events[:min(len(events), pageRows)], More: len(events) > pageRows}
+	if !d.Hidden {
+		d.JSON = pretty(sub.Object)
+	}
+	return &page{Title: sub.ID, Template: "subscription", Data: d}, nil
+}
+
+func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryParam(name)) }
+
+// following is the query of the page after the one that is asked for.
+func following(r *request, before string) string {
+	query := r.QueryParams()
+	query.Set("before", before)
+	return query.Encode()
+}
+
+// maxShown bounds what is shown of a JSON text.
+const maxShown = 64 << 10
+
+func pretty(text json.RawMessage) string {
+	if len(text) == 0 {
+		return ""
+	}
+	indented, err := json.MarshalIndent(text, "", "  ")
+	if err != nil {
+		indented = text
+	}
+	if len(indented) > maxShown {
+		return strings.ToValidUTF8(string(indented[:maxShown]), "") + "\n… (cut)"
+	}
+	return string(indented)
+}
