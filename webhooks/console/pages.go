@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -109,7 +110,7 @@ type eventsData struct {
 	Spans    []span
 	Outcomes []string
 	Events   []operations.Event
-	Next     string // the query of the next page
+	Next     template.URL // of the next page, empty if there is none
 }
 
 func (c *Console) events(r *request) (*page, error) {
@@ -131,7 +132,7 @@ func (c *Console) events(r *request) (*page, error) {
 	}
 	if len(d.Events) > pageRows {
 		d.Events = d.Events[:pageRows]
-		d.Next = following(r, d.Events[pageRows-1].EventID)
+		d.Next = following(r, "/events", d.Events[pageRows-1].EventID)
 	}
 	return &page{Title: "Ledger", Template: "events", Data: d}, nil
 }
@@ -175,7 +176,7 @@ func (c *Console) event(r *request) (*page, error) {
 
 type failuresData struct {
 	Failures []operations.Failure
-	Next     string
+	Next     template.URL // of the next page, empty if there is none
 }
 
 func (c *Console) failures(r *request) (*page, error) {
@@ -186,7 +187,7 @@ func (c *Console) failures(r *request) (*page, error) {
 	d := &failuresData{Failures: list}
 	if len(list) > pageRows {
 		d.Failures = list[:pageRows]
-		d.Next = following(r, list[pageRows-1].EventID)
+		d.Next = following(r, "/failures", list[pageRows-1].EventID)
 	}
 	return &page{Title: "Failures", Template: "failures", Data: d}, nil
 }
@@ -221,7 +222,7 @@ func (c *Console) replay(e echo.Context) error {
 type subscriptionsData struct {
 	Query         string
 	Subscriptions []*subscriptions.Subscription
-	Next          string
+	Next          template.URL // of the next page, empty if there is none
 }
 
 func (c *Console) subscriptions(r *request) (*page, error) {
@@ -261,7 +262,7 @@ func (c *Console) newest(r *request, d *subscriptionsData) error {
 	if len(keys) > pageRows {
 		keys = keys[:pageRows]
 		last := keys[pageRows-1]
-		d.Next = following(r, last.StripeCreatedAt.UTC().Format(time.RFC3339Nano)+" "+last.ID)
+		d.Next = following(r, "/subscriptions", last.StripeCreatedAt.UTC().Format(time.RFC3339Nano)+" "+last.ID)
 	}
 	ids := make([]string, len(keys))
 	for i, key := range keys {
@@ -300,11 +301,12 @@ func (c *Console) subscription(r *request) (*page, error) {
 
 func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryParam(name)) }
 
-// following is the query of the page after the one that is asked for.
-func following(r *request, before string) string {
+// following is the URL of the page after the one that is asked for. It is encoded whole here, so that the template
+// must not do it once more.
+func following(r *request, section, before string) template.URL {
 	query := r.QueryParams()
 	query.Set("before", before)
-	return query.Encode()
+	return template.URL(r.base + section + "?" + query.Encode())
 }
 
 // maxShown bounds what is shown of a JSON text.
