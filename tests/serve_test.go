@@ -219,3 +219,35 @@ func TestDrain(t *testing.T) {
 		t.Errorf("it ends with %d:\n%s", code, s.text())
 	}
 }
+
+// The console of serve is there with a password only, and for who knows it.
+func TestConsoleOfServe(t *testing.T) {
+	t.Parallel()
+	env := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET="+hooktest.Secret)
+	if status, _ := serve(t, env).get(t, "/console"); status != 404 {
+		t.Errorf("without a password the console is %d", status)
+	}
+	s := serve(t, append(env, "CONSOLE_PASSWORD=open sesame"))
+	for password, want := range map[string]int{"": 401, "open": 401, "open sesame": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/console/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			req.SetBasicAuth("stripeonce", password)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want || want == 401 && resp.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("with the password %q it is %d, want %d", password, resp.StatusCode, want)
+		}
+	}
+	for _, path := range []string{"/console/events", "/console/console.css", "/console/subscriptions/sub_1"} {
+		if status, _ := s.get(t, path); status != 401 {
+			t.Errorf("%s is open: %d", path, status)
+		}
+	}
+}

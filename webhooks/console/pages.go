@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,7 +159,7 @@ type eventData struct {
 }
 
 func (c *Console) event(r *request) (*page, error) {
-	id := r.Param("id")
+	id := idOf(r)
 	story, err := c.operator.Story(r.ctx, id)
 	if err != nil {
 		return nil, err
@@ -205,7 +206,7 @@ func (c *Console) replay(e echo.Context) error {
 			Data: problem{"That came from another site.", "Use the button on the event's own page."},
 		})
 	}
-	id := e.Param("id")
+	id := idOf(e)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), replayTimeout)
 	defer cancel()
 	applied := c.operator.Replay(ctx, id, "")
@@ -281,7 +282,7 @@ type subscriptionData struct {
 }
 
 func (c *Console) subscription(r *request) (*page, error) {
-	sub, err := c.reader.Get(r.ctx, r.Param("id"))
+	sub, err := c.reader.Get(r.ctx, idOf(r))
 	if errors.Is(err, subscriptions.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -297,6 +298,17 @@ func (c *Console) subscription(r *request) (*page, error) {
 		d.JSON = pretty(sub.Object)
 	}
 	return &page{Title: sub.ID, Template: "subscription", Data: d}, nil
+}
+
+// idOf is the id in the path. Echo leaves it encoded where the path says something that needs to be.
+func idOf(e echo.Context) string {
+	id := e.Param("id")
+	if e.Request().URL.RawPath != "" {
+		if decoded, err := url.PathUnescape(id); err == nil {
+			return decoded
+		}
+	}
+	return id
 }
 
 func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryParam(name)) }
@@ -316,9 +328,10 @@ func pretty(text json.RawMessage) string {
 	if len(text) == 0 {
 		return ""
 	}
-	indented, err := json.MarshalIndent(text, "", "  ")
-	if err != nil {
-		indented = text
+	var buffer bytes.Buffer
+	indented := []byte(text)
+	if json.Indent(&buffer, text, "", "  ") == nil {
+		indented = buffer.Bytes()
 	}
 	if len(indented) > maxShown {
 		return strings.ToValidUTF8(string(indented[:maxShown]), "") + "\n… (cut)"
