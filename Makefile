@@ -26,7 +26,15 @@ build: ## Build the program, .bin/stripeonce
 
 .PHONY: test
 test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its own database in a private PostgreSQL
+	@tools/ensure-chromium
 	go test ./...
+	go -C tests/browser test ./...
+
+.PHONY: screenshots
+screenshots: postgres ## Write the console's screenshots into docs/screenshots
+	@tools/ensure-chromium
+	mkdir -p docs/screenshots
+	go -C tests/browser test -count 1 . -args -screenshots $(CURDIR)/docs/screenshots
 
 .PHONY: race
 race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector
