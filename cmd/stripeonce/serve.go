@@ -159,7 +159,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{subscriptionsprom.New(projection)}
+	collectors := []prometheus.Collector{subscriptionsprom.New(projection), webhooksprom.NewLedger(pool)}
 	if f.reconcileEvery > 0 {
 		operator := operations.New(pool, &operations.Config{
 			Applier: receiver, APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, Logger: logger,

@@ -45,7 +45,7 @@ type label struct {
 	Text string
 }
 
-func newChart(activity []db.ConsoleActivityRow, since, until time.Time, width time.Duration) *chart {
+func newChart(activity []db.LedgerActivityRow, since, until time.Time, width time.Duration) *chart {
 	c := &chart{Width: chartWidth, Height: chartHeight, Left: chartLeft}
 	counts := map[int64]map[string]int64{} // by the span's begin, in seconds
 	var most, total int64

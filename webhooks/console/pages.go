@@ -58,10 +58,10 @@ type overviewData struct {
 	Chart      *chart
 	Counted    int64
 	CutAt      *time.Time // where more than maxCounted fell into the span
-	Lag        db.ConsoleLagRow
+	Lag        db.LedgerLagRow
 	Failing    int64
 	MaxFailing int64
-	Newest     *db.ConsoleNewestEventRow
+	Newest     *db.LedgerNewestRow
 	Deliveries []figure
 	InFlight   int
 	Endpoints  endpoints
@@ -71,17 +71,17 @@ func (c *Console) overview(r *request) (*page, error) {
 	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: maxFailing}
 	now := time.Now()
 	since := now.Add(-d.Span.length)
-	activity, err := c.queries.ConsoleActivity(r.ctx, c.pool, db.ConsoleActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
+	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
 	if err != nil {
 		return nil, err
 	}
-	if d.Lag, err = c.queries.ConsoleLag(r.ctx, c.pool, since, maxCounted); err != nil {
+	if d.Lag, err = c.queries.LedgerLag(r.ctx, c.pool, since, maxCounted); err != nil {
 		return nil, err
 	}
-	if d.Failing, err = c.queries.ConsoleFailing(r.ctx, c.pool, maxFailing); err != nil {
+	if d.Failing, err = c.queries.LedgerFailing(r.ctx, c.pool, maxFailing); err != nil {
 		return nil, err
 	}
-	newest, err := c.queries.ConsoleNewestEvent(r.ctx, c.pool)
+	newest, err := c.queries.LedgerNewest(r.ctx, c.pool)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, err
 	}

@@ -146,6 +146,14 @@ func TestAMillionEvents(t *testing.T) {
 	}
 	_, err = o.Events(ctx, operations.EventFilter{Since: time.Now().Add(-time.Minute)})
 	expect("events of the last minute", 100, err, byTime)
+	queries := db.New()
+	const counted, everything = 20_000, 200 * 24 * time.Hour
+	_, err = queries.LedgerActivity(ctx, pool, db.LedgerActivityParams{Width: 3600, Since: time.Now().Add(-everything), MaxRows: counted})
+	expect("the console's chart", 2*counted, err, byTime)
+	_, err = queries.LedgerLag(ctx, pool, time.Now().Add(-everything), counted)
+	expect("the console's lag", 2*counted, err, byTime)
+	_, err = queries.LedgerNewest(ctx, pool)
+	expect("the console's last event", 1, err, byTime)
 	_, err = o.Story(ctx, events[0].EventID)
 	expect("a story", 1, err)
 	// Of failures it reads those that were resolved, each with one look into the ledger.

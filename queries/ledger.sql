@@ -1,4 +1,4 @@
--- name: ConsoleActivity :many
+-- name: LedgerActivity :many
 -- How many of the newest events, at most so many, took effect in each span of some seconds, by outcome. Reads
 -- backwards along the index on processed_at.
 SELECT
@@ -12,7 +12,7 @@ FROM (
 GROUP BY 1, 2
 ORDER BY 1, 2;
 
--- name: ConsoleLag :one
+-- name: LedgerLag :one
 -- Of the newest events, at most so many: how many they are, from when on, and in seconds the median and the 95th
 -- percentile of the time from Stripe's creation to their effect.
 SELECT
@@ -26,7 +26,7 @@ FROM (
     WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_rows
 ) AS newest;
 
--- name: ConsoleFailing :one
+-- name: LedgerFailing :one
 -- How many events fail, counted up to a number.
 SELECT count(*) FROM (
     SELECT FROM stripe_webhook_failures AS f
@@ -34,5 +34,5 @@ SELECT count(*) FROM (
     LIMIT @max_rows
 ) AS failing;
 
--- name: ConsoleNewestEvent :one
+-- name: LedgerNewest :one
 SELECT event_id, event_type, processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1;

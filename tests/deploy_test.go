@@ -1,0 +1,119 @@
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/operations"
+	"github.com/pook/stripeonce/webhooks/webhooksprom"
+)
+
+// metrics are the names that /metrics of serve has, with those of histograms' series.
+func metrics(t *testing.T) map[string]bool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, nil)
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{hooktest.Secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(webhooksprom.New(r), webhooksprom.NewLedger(pool), webhooksprom.NewReconcile(operations.New(pool, nil)), subscriptionsprom.New(projection))
+	// What is gathered lacks what has no value yet, what is described does not.
+	descriptions := make(chan *prometheus.Desc, 100)
+	registry.Describe(descriptions)
+	close(descriptions)
+	names := map[string]bool{}
+	for d := range descriptions {
+		name := regexp.MustCompile(`fqName: "([^"]*)"`).FindStringSubmatch(d.String())[1]
+		names[name] = true
+		if strings.HasSuffix(name, "_duration_seconds") {
+			names[name+"_bucket"] = true
+		}
+	}
+	return names
+}
+
+var metric = regexp.MustCompile(`\bstripeonce_[a-z_]+\b`)
+
+// Every metric that the dashboard, the alerts and the documents name is one that there is, and the documents name
+// each.
+func TestMetricsInDeploy(t *testing.T) {
+	t.Parallel()
+	names := metrics(t)
+	documented := map[string]bool{}
+	for _, file := range []string{"../deploy/prometheus/alerts.yml", "../deploy/grafana/stripeonce.json", "../docs/running.md", "../docs/operations.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metric.FindAllString(string(text), -1) {
+			documented[name] = documented[name] || strings.HasSuffix(file, ".md")
+			switch name {
+			case "stripeonce_migrations", "stripeonce_owner", "stripeonce_app", "stripeonce_operator", "stripeonce_pool_":
+				continue // a table, roles, a family of metrics
+			}
+			if !names[name] {
+				t.Errorf("%s names %s, which there is not", file, name)
+			}
+		}
+	}
+	for name := range names {
+		if !documented[name] && !strings.HasSuffix(name, "_bucket") && !strings.HasPrefix(name, "stripeonce_pool_") {
+			t.Errorf("the documents do not name %s", name)
+		}
+	}
+}
+
+func TestDashboardIsJSON(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../deploy/grafana/stripeonce.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Title  string
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(text, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range dashboard.Panels {
+		if panel.Title == "" || len(panel.Targets) == 0 {
+			t.Errorf("a panel without a title or a query: %+v", panel)
+		}
+	}
+}
+
+// Prometheus itself reads the alerts, where it is installed.
+func TestAlertsByPromtool(t *testing.T) {
+	t.Parallel()
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("there is no promtool")
+	}
+	out, err := exec.Command(promtool, "check", "rules", "../deploy/prometheus/alerts.yml").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
