@@ -1,0 +1,35 @@
+// Package exampletest gives the examples' tests a database and an application.
+package exampletest
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/webhookstest"
+)
+
+// Database is a database of the test's own, with stripeonce's tables and the given ones.
+func Database(t *testing.T, tables string) *pgxpool.Pool {
+	t.Helper()
+	pool := pgtest.NewPool(t)
+	if _, err := pool.Exec(t.Context(), tables); err != nil {
+		t.Fatal(err)
+	}
+	return pool
+}
+
+// App is an application with the route mounted, and what delivers to it.
+func App(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers) *webhookstest.Stripe {
+	t.Helper()
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{webhookstest.Secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := echo.New()
+	r.Mount(app, "/webhooks/stripe")
+	return webhookstest.New(t, app, "/webhooks/stripe", webhookstest.Secret)
+}

@@ -1,0 +1,54 @@
+// Command quickstart is the program of docs/quickstart.md.
+package main
+
+import (
+	"context"
+	"log"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/stripe/stripe-go/v79"
+
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/console"
+)
+
+func main() {
+	pool, err := pgxpool.New(context.Background(), os.Getenv("DATABASE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	app, err := newApp(pool, os.Getenv("STRIPE_WEBHOOK_SECRET"), os.Getenv("ADMIN_PASSWORD"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(app.Start("127.0.0.1:8080"))
+}
+
+func newApp(pool *pgxpool.Pool, secret, adminPassword string) (*echo.Echo, error) {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil) // keeps the table subscriptions equal to Stripe's
+	webhooks.On(h, "invoice.paid", grantCredits)
+
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}})
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	r.Mount(e, "/webhooks/stripe")
+	admin := e.Group("/admin/stripe", middleware.BasicAuth(func(user, password string, _ echo.Context) (bool, error) {
+		return user == "admin" && adminPassword != "" && password == adminPassword, nil
+	}))
+	console.New(pool, r, nil).Mount(admin)
+	return e, nil
+}
+
+// grantCredits runs once for each event. What it does through tx is there if and only if the event is.
+func grantCredits(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+	_, err := tx.Exec(ctx, `INSERT INTO credits (customer_id, cents) VALUES ($1, $2)`, inv.Customer.ID, inv.AmountPaid)
+	return err
+}
