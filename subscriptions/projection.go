@@ -291,7 +291,7 @@ func (p *Projection) deleteItems(sub *Subscription, before []Item) (statements [
 
 // wrap says what a statement was about.
 func wrap(err error, doing string, args ...any) error {
-	if err == nil || err == webhooks.ErrNoted {
+	if err == nil || errors.Is(err, webhooks.ErrNoted) {
 		return err
 	}
 	return fmt.Errorf(doing+": %w", append(args, err)...)

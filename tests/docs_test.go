@@ -101,3 +101,67 @@ func TestDependenciesAreListed(t *testing.T) {
 		t.Errorf("docs/security.md names %s, which is no direct dependency", module)
 	}
 }
+
+// settings are what may stand before a command: variables, a folder, Go's own way to a tool.
+var settings = regexp.MustCompile(`^(?:[A-Z_]+=\S+ |\.bin/|go tool )*stripeonce ([a-z]+)(.*)$`)
+
+// Every command that the documents show is one that the program has, with flags that it takes.
+func TestCommandsInDocuments(t *testing.T) {
+	t.Parallel()
+	documents, _ := filepath.Glob("../docs/*.md")
+	flag := regexp.MustCompile(`\s(--[a-z-]+)`)
+	help := map[string]string{}
+	commands := 0
+	for _, document := range append(documents, "../README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range append(strings.Split(string(text), "\n"), inline.FindAllString(string(text), -1)...) {
+			m := settings.FindStringSubmatch(strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(line, "`"), "`")))
+			if m == nil || strings.Contains(m[0], "`") {
+				continue
+			}
+			commands++
+			if help[m[1]] == "" {
+				out := run(t, environ(), "", m[1], "--help")
+				help[m[1]] = out.stdout + out.stderr
+			}
+			if !strings.Contains(help[m[1]], "stripeonce "+m[1]) {
+				t.Errorf("%s: there is no command %s: %s", document, m[1], line)
+			}
+			rest, _, _ := strings.Cut(m[2], "#")
+			for _, f := range flag.FindAllStringSubmatch(rest, -1) {
+				if !strings.Contains(help[m[1]], f[1]) {
+					t.Errorf("%s: %s does not take %s: %s", document, m[1], f[1], line)
+				}
+			}
+		}
+	}
+	if commands < 20 {
+		t.Errorf("the documents show %d commands", commands)
+	}
+}
+
+var inline = regexp.MustCompile("`[^`\n]*stripeonce [^`\n]*`")
+
+// Every target of make that the documents name is there.
+func TestTargetsInDocuments(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents, _ := filepath.Glob("../docs/*.md")
+	for _, document := range append(documents, "../README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)").FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+				t.Errorf("%s names make %s", document, m[1])
+			}
+		}
+	}
+}

@@ -257,7 +257,7 @@ func (t *transaction) insert(ev *Event, outcome Outcome) Statement {
 	}
 	return func(ctx context.Context, db db.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
-		if err != ErrNoted && isLedgerViolation(err) {
+		if !errors.Is(err, ErrNoted) && isLedgerViolation(err) {
 			return errDuplicate
 		}
 		return t.receiver.ledgerError("record the event", err)
@@ -286,7 +286,7 @@ func (t *transaction) removeIgnored() Statement {
 // ledgerError wraps an error of one of our own statements.
 func (r *Receiver) ledgerError(doing string, err error) error {
 	switch {
-	case err == nil, err == ErrNoted:
+	case err == nil, errors.Is(err, ErrNoted):
 		return err
 	case isMissingTable(err):
 		r.ready.Store(false)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -58,7 +59,7 @@ func (b *stand) pgbench(list [][]byte) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(script.Name())
+	defer func() { _ = os.Remove(script.Name()) }()
 	text, err := benchScript(statements)
 	if err != nil {
 		return 0, err
@@ -78,8 +79,11 @@ func (b *stand) pgbench(list [][]byte) (float64, error) {
 			"-D", "object="+object, "-D", `newest=[{"id":"evt_1MowQVLkdIwHu7ixraBm864M","type":"customer.subscription.updated","previous":{"quantity":1}}]`,
 			"-f", script.Name(), url)
 		out, err := cmd.CombinedOutput()
-		if err != nil || bytes.Contains(out, []byte("ERROR")) {
-			return nil, fmt.Errorf("%v\n%.2000s", err, out)
+		if err == nil && bytes.Contains(out, []byte("ERROR")) {
+			err = errors.New("a client was aborted")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%.2000s", err, out)
 		}
 		return out, nil
 	}

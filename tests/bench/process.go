@@ -98,7 +98,7 @@ func (b *stand) start() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	program := filepath.Join(dir, "stripeonce")
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./cmd/stripeonce").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)

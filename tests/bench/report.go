@@ -41,10 +41,10 @@ func (b *stand) writeDocs(text string) error {
 	}
 	var pictures strings.Builder
 	for _, p := range b.plots {
-		if err := os.WriteFile(filepath.Join(docs, p.file), []byte(p.svg()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(docs, p.file), []byte(p.svg()), 0o600); err != nil {
 			return err
 		}
 		fmt.Fprintf(&pictures, "\n![%s](%s)\n", p.title, p.file)
 	}
-	return os.WriteFile(path, []byte(head+figuresBegin+text+pictures.String()+figuresEnd+tail), 0o644)
+	return os.WriteFile(path, []byte(head+figuresBegin+text+pictures.String()+figuresEnd+tail), 0o600)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -113,7 +114,7 @@ func (b *stand) overLedgers() error {
 }
 
 func thousands(n int) string {
-	text := fmt.Sprint(n)
+	text := strconv.Itoa(n)
 	var parts []string
 	for ; len(text) > 3; text = text[:len(text)-3] {
 		parts = append([]string{text[len(text)-3:]}, parts...)

@@ -318,7 +318,7 @@ func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryP
 func following(r *request, section, before string) template.URL {
 	query := r.QueryParams()
 	query.Set("before", before)
-	return template.URL(r.base + section + "?" + query.Encode())
+	return template.URL(r.base + section + "?" + query.Encode()) //nolint:gosec // encoded just here
 }
 
 // maxShown bounds what is shown of a JSON text.
