@@ -194,16 +194,28 @@ func TestDiskFull(t *testing.T) {
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case <-w.cluster.Exited():
-			if err := w.cluster.Restart(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		default: // it has recovered by itself, or is about to
-		}
+		w.awaitWritable()
 		w.everything(p.url())
 	}
 	w.judge()
 	w.only(200, 500, 503)
 	tell(t, "07d", "the disk runs full under the write-ahead log", fmt.Sprintf("%d times, on a file system of 400 MB; then there is room again", n), "%s", w.summary())
+}
+
+// awaitWritable waits until PostgreSQL writes again. It recovers by itself, or ends, also some time after there is
+// room again, and is then started anew.
+func (w *world) awaitWritable() {
+	w.t.Helper()
+	for w.t.Context().Err() == nil {
+		if _, err := w.pool().Exec(w.t.Context(), `SELECT pg_logical_emit_message(true, 'room', 'again')`); err == nil {
+			return
+		}
+		select {
+		case <-w.cluster.Exited():
+			if err := w.cluster.Restart(w.t.Context()); err != nil {
+				w.t.Fatal(err)
+			}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
