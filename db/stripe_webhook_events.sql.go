@@ -21,6 +21,26 @@ func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string) erro
 	return err
 }
 
+const objectLockTry = `-- name: ObjectLockTry :one
+SELECT
+    set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
+    pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096)) AS locked
+`
+
+type ObjectLockTryRow struct {
+	LockTimeout string
+	Locked      bool
+}
+
+// The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
+// milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
+func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, lockTimeout string, objectID string) (ObjectLockTryRow, error) {
+	row := db.QueryRow(ctx, objectLockTry, lockTimeout, objectID)
+	var i ObjectLockTryRow
+	err := row.Scan(&i.LockTimeout, &i.Locked)
+	return i, err
+}
+
 const reconcileLockTry = `-- name: ReconcileLockTry :one
 SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0))
 `
@@ -32,41 +52,6 @@ func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
 	var pg_try_advisory_xact_lock bool
 	err := row.Scan(&pg_try_advisory_xact_lock)
 	return pg_try_advisory_xact_lock, err
-}
-
-const stripeWebhookEventBegin = `-- name: StripeWebhookEventBegin :one
-SELECT
-    set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
-    known.outcome,
-    (CASE
-        WHEN known.outcome NOT IN ('', 'ignored') OR $2::text = '' THEN FALSE
-        ELSE pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096))
-    END)::boolean AS locked
-FROM (
-    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = $3), '')::text AS outcome
-) AS known
-`
-
-type StripeWebhookEventBeginParams struct {
-	LockTimeout string
-	ObjectID    string
-	EventID     string
-}
-
-type StripeWebhookEventBeginRow struct {
-	LockTimeout string
-	Outcome     string
-	Locked      bool
-}
-
-// Begins an event's transaction: bounds each wait for a lock, in milliseconds, looks the event up, ” if it was
-// never recorded, and unless it has been applied takes the lock of its object, if there is one and nobody has
-// it (see ObjectLock): it waits for nobody, and a duplicate takes no lock.
-func (q *Queries) StripeWebhookEventBegin(ctx context.Context, db DBTX, arg StripeWebhookEventBeginParams) (StripeWebhookEventBeginRow, error) {
-	row := db.QueryRow(ctx, stripeWebhookEventBegin, arg.LockTimeout, arg.ObjectID, arg.EventID)
-	var i StripeWebhookEventBeginRow
-	err := row.Scan(&i.LockTimeout, &i.Outcome, &i.Locked)
-	return i, err
 }
 
 const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec

@@ -2,21 +2,6 @@
 -- What came of an event; no row if it was never recorded. Takes no transaction id.
 SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
 
--- name: StripeWebhookEventBegin :one
--- Begins an event's transaction: bounds each wait for a lock, in milliseconds, looks the event up, '' if it was
--- never recorded, and unless it has been applied takes the lock of its object, if there is one and nobody has
--- it (see ObjectLock): it waits for nobody, and a duplicate takes no lock.
-SELECT
-    set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
-    known.outcome,
-    (CASE
-        WHEN known.outcome NOT IN ('', 'ignored') OR @object_id::text = '' THEN FALSE
-        ELSE pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096))
-    END)::boolean AS locked
-FROM (
-    SELECT COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = @event_id), '')::text AS outcome
-) AS known;
-
 -- name: StripeWebhookEventOutcomes :many
 -- What came of several events. Takes no transaction id.
 SELECT event_id, outcome FROM stripe_webhook_events WHERE event_id = ANY(@event_ids::text []);
@@ -112,6 +97,13 @@ SELECT
 -- Serialises those who write of one Stripe object until the transaction ends, also before it has a row. Takes
 -- no transaction id. A collision of hashes costs a wait, never a result.
 SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, 7306096));
+
+-- name: ObjectLockTry :one
+-- The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
+-- milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
+SELECT
+    set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
+    pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096)) AS locked;
 
 -- name: ReconcileLockTry :one
 -- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's

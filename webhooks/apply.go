@@ -178,7 +178,6 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	t := &transaction{receiver: r, work: w, conn: conn.Conn()}
 	outcome, err := t.run(ctx)
 	if t.known {
-		r.recent.note(w.delivered.ID)
 		// Nothing was written, so the answer need not wait for the rollback.
 		held = false
 		w.cleanUp = func() {
@@ -189,9 +188,6 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	}
 	if err == nil {
 		r.lastCommit.Store(time.Now().UnixNano())
-		if outcome != OutcomeIgnored {
-			r.recent.note(w.delivered.ID)
-		}
 		return outcome, nil
 	}
 	err = classify(ctx, err, conn.Conn().IsClosed())

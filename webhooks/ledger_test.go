@@ -167,7 +167,7 @@ func (c *cuttable) Write(message []byte) (int, error) {
 func TestConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"at BEGIN": "BEGIN", "in the check": "StripeWebhookEventBegin", "in the handler": "UPDATE counter",
+		"at BEGIN": "BEGIN", "in the check": "StripeWebhookEventOutcome", "in the handler": "UPDATE counter",
 		"in the record": "StripeWebhookEventInsert", "in COMMIT": "COMMIT",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,13 +42,25 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 		t.known = k.final
 	}
 	if t.known {
+		t.remember(k.final)
 		return OutcomeDuplicate, nil
 	}
 	outcome, err := t.process(ctx, ev)
 	if err != nil {
 		return "", err
 	}
-	return outcome, t.record(ctx, ev, k, outcome)
+	if err := t.record(ctx, ev, k, outcome); err != nil {
+		return "", err
+	}
+	t.remember(outcome != OutcomeIgnored)
+	return outcome, nil
+}
+
+// remember notes an event whose outcome in the ledger is final. One that was ignored may be applied next time.
+func (t *transaction) remember(final bool) {
+	if final {
+		t.receiver.recent.note(t.work.delivered.ID)
+	}
 }
 
 // runPlain is the work that no event brings.
@@ -85,7 +97,7 @@ func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error)
 		t.trips[i] = h.trips(t.eventFor(ev, i))
 		reads = append(reads, t.trips[i].Read...)
 	}
-	statements := append(t.begin(&k), reads...)
+	statements := append([]Statement{t.begin, t.receiver.lookup(t.work, &k)}, reads...)
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
@@ -104,24 +116,14 @@ func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
 	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
 }
 
-// begin has the statements that come first: they bound each wait for a lock, look the event up, and take the
-// first handler's lock if it is free.
-func (t *transaction) begin(k *known) []Statement {
-	ev := t.work.subject()
-	if ev.ID != t.work.delivered.ID {
-		return []Statement{t.limitLocks, t.receiver.lookup(t.work, k)}
+// begin is what comes first: it bounds each wait for a lock, and takes the first handler's lock if it is free.
+func (t *transaction) begin(ctx context.Context, db db.DBTX) error {
+	if len(t.trips) == 0 || t.trips[0].Lock == "" {
+		return t.limitLocks(ctx, db)
 	}
-	var lock string
-	if len(t.trips) > 0 {
-		lock = t.trips[0].Lock
-	}
-	return []Statement{func(ctx context.Context, dbtx db.DBTX) error {
-		limit := milliseconds(t.receiver.lockTimeout(ctx))
-		row, err := t.receiver.queries.StripeWebhookEventBegin(ctx, dbtx, db.StripeWebhookEventBeginParams{LockTimeout: limit, ObjectID: lock, EventID: ev.ID})
-		t.locked = row.Locked
-		k.here, k.final = row.Outcome != "", row.Outcome != "" && Outcome(row.Outcome) != OutcomeIgnored
-		return t.receiver.ledgerError("look up the event", err)
-	}}
+	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)), t.trips[0].Lock)
+	t.locked = row.Locked
+	return lockError(t.trips[0].Lock, err)
 }
 
 // waitForLocks waits for the locks that the first trip has not brought, and looks again at what was read without

@@ -13,16 +13,15 @@ import (
 
 // Statement is one statement to PostgreSQL: it makes one call on the db.DBTX that it is given, as sqlc's
 // accessors do, and keeps the answer where it wants it. It is called twice, to note the statement and to read
-// its answer, so that several statements can travel together: the first time its own error means nothing. It may be called
-// again, in a later trip.
+// its answer, so that several statements can travel together: the first time its own error means nothing.
+// It may be called again, for a later trip.
 type Statement func(ctx context.Context, db db.DBTX) error
 
 // Trips are a projection's work on one event, cut where it needs answers from PostgreSQL.
 type Trips struct {
 	// Lock is the id of the Stripe object whose writers are to come one after the other. The first function's
-	// lock is taken in the first trip if it is free, and for an event that is new. Where it is not, it is waited
-	// for before any function runs, and Read is sent again: all processes take their locks in the same order.
-	// "": none.
+	// lock is taken in the first trip if it is free. Where it is not, and the event is new, it is waited for before
+	// any function runs, and Read is sent again: all processes take their locks in the same order. "": none.
 	Lock string
 	// Read is sent in the first trip, after the event has been looked up.
 	Read []Statement
@@ -34,10 +33,14 @@ type Trips struct {
 // LockObject waits until nobody else writes of a Stripe object, as Trips.Lock does, until the transaction ends.
 // Whatever goes wrong here is not an event's failure: the error wraps ErrUnavailable.
 func LockObject(ctx context.Context, tx db.DBTX, id string) error {
-	if err := db.New().ObjectLock(ctx, tx, id); err != nil {
-		return fmt.Errorf("%w: lock %s: %w", ErrUnavailable, id, err)
+	return lockError(id, db.New().ObjectLock(ctx, tx, id))
+}
+
+func lockError(id string, err error) error {
+	if err == nil || errors.Is(err, ErrNoted) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: lock %s: %w", ErrUnavailable, id, err)
 }
 
 // Later holds statements whose answers nobody waits for.

@@ -70,7 +70,7 @@ func (t *turn) end() { <-t.token }
 // applyInTurn applies an event when those before it that are about the same object are done. One that is
 // known already does not wait for them.
 func (r *Receiver) applyInTurn(ctx context.Context, w *work) (Outcome, error) {
-	if w.delivered.ID != "" && r.recent.has(w.delivered.ID) {
+	if r.recent.has(w.delivered.ID) {
 		if known, err := r.look(ctx, w); known || errors.Is(err, ErrUnavailable) {
 			return OutcomeDuplicate, err
 		}
