@@ -11,15 +11,6 @@ import (
 	"time"
 )
 
-const subscriptionItemDelete = `-- name: SubscriptionItemDelete :exec
-DELETE FROM subscription_items WHERE subscription_id = $1 AND id = $2
-`
-
-func (q *Queries) SubscriptionItemDelete(ctx context.Context, db DBTX, subscriptionID string, iD string) error {
-	_, err := db.Exec(ctx, subscriptionItemDelete, subscriptionID, iD)
-	return err
-}
-
 const subscriptionItemDeleteOthers = `-- name: SubscriptionItemDeleteOthers :exec
 DELETE FROM subscription_items WHERE subscription_id = $1 AND id <> ALL($2::text [])
 `

@@ -18,6 +18,3 @@ ON CONFLICT (subscription_id, id) DO UPDATE SET
 -- name: SubscriptionItemDeleteOthers :exec
 -- Deletes the items that are not among the given ones.
 DELETE FROM subscription_items WHERE subscription_id = @subscription_id AND id <> ALL(@ids::text []);
-
--- name: SubscriptionItemDelete :exec
-DELETE FROM subscription_items WHERE subscription_id = @subscription_id AND id = @id;

@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,6 +16,21 @@ import (
 type digest []byte
 
 const digestPart = 16 // bytes of SHA-256
+
+// at is what is stored of a digest: with the revision of the row that it is of. Who writes the row without knowing of
+// digests, as an earlier version does in a rolling deployment, moves the revision on.
+func (d digest) at(revision int64) []byte {
+	return binary.BigEndian.AppendUint64(slices.Clone(d), uint64(revision))
+}
+
+// storedDigest is the digest of a row, nil if what it says is of another revision.
+func storedDigest(stored []byte, revision int64) digest {
+	parts, of := len(stored)-8, binary.BigEndian.AppendUint64(nil, uint64(revision))
+	if parts < 0 || !bytes.Equal(stored[parts:], of) {
+		return nil
+	}
+	return digest(stored[:parts])
+}
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon

@@ -37,6 +37,9 @@ func TestDigest(t *testing.T) {
 	if d := digestOf(s); d.equal(before) || !d.sameItems(before) || !d.sameItemIDs(before) {
 		t.Error("another status shows in the digest of the items")
 	}
+	if d := storedDigest(before.at(7), 7); !d.equal(before) || storedDigest(before.at(7), 8) != nil || storedDigest(nil, 0) != nil || storedDigest([]byte("x"), 0) != nil {
+		t.Errorf("what is stored with a revision is read as %x", d)
+	}
 	if d := digestOf(whole()); !d.equal(before) || d.equal(nil) || d.sameItems(nil) || d.sameItemIDs(nil) {
 		t.Error("the same state has another digest, or one that is not known the same")
 	}

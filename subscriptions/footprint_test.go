@@ -40,25 +40,28 @@ func TestFootprint(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
-	host := hooktest.On(t, pool, h, nil)
+	receiver := func() *hooktest.Host {
+		h := webhooks.NewHandlers()
+		subscriptions.Register(h, nil)
+		return hooktest.On(t, pool, h, nil)
+	}
+	here, elsewhere := receiver(), receiver()
 
 	account := stripesim.New(1, stripesim.Epoch)
 	account.Live(stripesim.Life{Subscriptions: 60})
 	events := slices.DeleteFunc(slices.Clone(account.Events), func(ev *stripesim.Event) bool { return !strings.HasPrefix(ev.Type, "customer.subscription.") })
 	objects := 0
-	send := func(list []*stripesim.Event) (xids, wal int64) {
+	send := func(to *hooktest.Host, list []*stripesim.Event) (xids, wal int64) {
 		before := look(t, ctx, pool)
 		for _, ev := range list {
-			if reply := host.Send(t, ev.Body); !reply.OK() {
+			if reply := to.Send(t, ev.Body); !reply.OK() {
 				t.Error(reply)
 			}
 		}
 		after := look(t, ctx, pool)
 		return after.xid - before.xid, after.wal - before.wal
 	}
-	send(events[:50]) // which extends the files
+	send(here, events[:50]) // which extends the files
 	for _, ev := range events[50:] {
 		parsed, err := webhooks.ParseEvent(ev.Body)
 		if err != nil {
@@ -67,13 +70,15 @@ func TestFootprint(t *testing.T) {
 		objects += len(parsed.Object)
 	}
 	n := int64(len(events) - 50)
-	xids, wal := send(events[50:])
+	xids, wal := send(here, events[50:])
 	t.Logf("an event: %d bytes of WAL, %d of its object", wal/n, int64(objects)/n)
 	if xids != n || wal > 3*int64(objects)/2 {
 		t.Errorf("%d events took %d transaction ids and %d bytes of WAL, for objects of %d bytes", n, xids, wal, objects)
 	}
-	if xids, wal := send(events); xids != 0 || wal != 0 {
-		t.Errorf("duplicates took %d transaction ids and %d bytes of WAL", xids, wal)
+	for name, to := range map[string]*hooktest.Host{"known here": here, "found in the transaction": elsewhere} {
+		if xids, wal := send(to, events); xids != 0 || wal != 0 {
+			t.Errorf("duplicates %s took %d transaction ids and %d bytes of WAL", name, xids, wal)
+		}
 	}
 }
 

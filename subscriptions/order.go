@@ -32,10 +32,10 @@ func (o *occurrence) appendJSON(to []byte) []byte {
 	if o.APIVersion != "" {
 		to = rawjson.AppendString(append(to, `,"api_version":`...), o.APIVersion)
 	}
-	if o.Object != nil {
+	if len(o.Object) > 0 {
 		to = append(append(to, `,"object":`...), o.Object...)
 	}
-	if o.Previous != nil {
+	if len(o.Previous) > 0 {
 		to = append(append(to, `,"previous":`...), o.Previous...)
 	}
 	return append(to, '}')

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -216,7 +215,7 @@ func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied str
 
 // store returns the statements that make a row the next version.
 func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Statement, error) {
-	next.digest = digestOf(next.sub)
+	next.digest, next.revision = digestOf(next.sub), revisionOf(stored)+1
 	params, err := next.upsertParams()
 	if err != nil {
 		return nil, err
@@ -236,31 +235,7 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 // storeItems returns the statements for the items that differ from the stored ones, or may.
 func (p *Projection) storeItems(stored *storedRow, next *version) (statements []webhooks.Statement, err error) {
 	sub := next.sub
-	if stored == nil {
-		return p.upsertItems(sub, nil)
-	}
-	if stored.whole {
-		statements, err = p.upsertItems(sub, stored.Items)
-		return append(statements, p.deleteItems(sub, stored.Items)...), err
-	}
-	if next.digest.sameItems(stored.digest) {
-		return nil, nil
-	}
-	statements, err = p.upsertItems(sub, nil)
-	if next.digest.sameItemIDs(stored.digest) {
-		return statements, err
-	}
-	ids := make([]string, len(sub.Items))
-	for i := range sub.Items {
-		ids[i] = sub.Items[i].ID
-	}
-	return append(statements, func(ctx context.Context, db db.DBTX) error {
-		return wrap(p.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
-	}), err
-}
-
-// upsertItems returns the statements for those of the items that are not what they were before.
-func (p *Projection) upsertItems(sub *Subscription, before []Item) (statements []webhooks.Statement, err error) {
+	before, sameIDs := stored.itemsBefore(next)
 	for i := range sub.Items {
 		if i < len(before) && reflect.DeepEqual(before[i], sub.Items[i]) {
 			continue
@@ -273,20 +248,16 @@ func (p *Projection) upsertItems(sub *Subscription, before []Item) (statements [
 			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
 		})
 	}
-	return statements, nil
-}
-
-// deleteItems returns the statements for those items that there were before and are no more.
-func (p *Projection) deleteItems(sub *Subscription, before []Item) (statements []webhooks.Statement) {
-	for _, old := range before {
-		if slices.ContainsFunc(sub.Items, func(item Item) bool { return item.ID == old.ID }) {
-			continue
-		}
-		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
-			return wrap(p.queries.SubscriptionItemDelete(ctx, db, sub.ID, old.ID), "remove item %s of subscription %s", old.ID, sub.ID)
-		})
+	if sameIDs {
+		return statements, nil
 	}
-	return statements
+	ids := make([]string, len(sub.Items))
+	for i := range sub.Items {
+		ids[i] = sub.Items[i].ID
+	}
+	return append(statements, func(ctx context.Context, db db.DBTX) error {
+		return wrap(p.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
+	}), nil
 }
 
 // wrap says what a statement was about.

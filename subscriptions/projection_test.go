@@ -182,9 +182,14 @@ func testItems(t *testing.T, host *hooktest.Host) {
 		{40, "processed", ``, ""},
 		{41, "processed", `{"id":"si_a"},{"id":"si_b"}`, "si_a= si_b="},
 		{42, "processed", `{"id":"si_b"}`, "si_b="}, // the row says nothing of its state, as one from before there were digests
+		{43, "processed", `{"id":"si_b"}`, "si_b="}, // a version that knows nothing of digests has written meanwhile
 	} {
-		if c.created == 42 {
+		switch c.created {
+		case 42:
 			pgtest.Exec(t, host.Pool, `UPDATE subscriptions SET digest = NULL`)
+		case 43:
+			pgtest.Exec(t, host.Pool, `UPDATE subscriptions SET status = 'past_due', revision = revision + 1`)
+			pgtest.Exec(t, host.Pool, `UPDATE subscription_items SET id = 'si_z', quantity = 9`)
 		}
 		send(fmt.Sprintf("evt_%d", i), c.created, c.outcome, c.items)
 		if got := ids(); got != c.want {

@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pook/stripeonce/db"
@@ -35,7 +36,7 @@ func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
 	s := &row.Subscription
 	return &storedRow{
 		Subscription: sub, revision: s.Revision, asOf: utc(s.AsOf), apiVersion: orZero(s.ApiVersion),
-		events: s.NewestEvents, digest: s.Digest, whole: true,
+		events: s.NewestEvents, digest: storedDigest(s.Digest, s.Revision), whole: true,
 	}, nil
 }
 
@@ -46,7 +47,7 @@ func storedPlace(id string, row *db.SubscriptionPlaceRow) *storedRow {
 	}
 	return &storedRow{
 		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
-		events: row.NewestEvents, digest: row.Digest,
+		events: row.NewestEvents, digest: storedDigest(row.Digest, row.Revision),
 	}
 }
 
@@ -76,6 +77,21 @@ func (s *storedRow) says(next *version) bool {
 	return next.digest.equal(s.digest)
 }
 
+// itemsBefore are the items that are stored, nil where that is not known, and whether their ids are those of a
+// version.
+func (s *storedRow) itemsBefore(next *version) (items []Item, sameIDs bool) {
+	switch {
+	case s == nil:
+		return nil, true
+	case s.whole:
+		return s.Items, slices.EqualFunc(s.Items, next.sub.Items, func(a, b Item) bool { return a.ID == b.ID })
+	case next.digest.sameItems(s.digest):
+		return next.sub.Items, true
+	default:
+		return nil, next.digest.sameItemIDs(s.digest)
+	}
+}
+
 // version is what a subscription becomes, with what the order of later events needs.
 type version struct {
 	sub        *Subscription
@@ -83,6 +99,7 @@ type version struct {
 	apiVersion string
 	newest     []occurrence
 	digest     digest // once it is to be stored
+	revision   int64  // likewise: the row's, which nobody else writes meanwhile
 }
 
 // newestRows is the JSON of newest. The object that is the row's own is not written twice.
@@ -174,7 +191,7 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 		AsOf:               v.asOf,
 		NewestEvents:       v.newestRows(),
 		ApiVersion:         nilIfEmpty(v.apiVersion),
-		Digest:             v.digest,
+		Digest:             v.digest.at(v.revision),
 	}, err
 }
 
