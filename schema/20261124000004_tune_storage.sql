@@ -12,21 +12,17 @@ END
 $$;
 
 -- No column that changes is indexed, so a new version of a row needs no index entry if it finds room on its
--- page (HOT): some is left.
--- Of a page's 8 kB a row may have half before its object goes to the TOAST table, which costs an entry in its
+-- page (HOT): some is left. Of a page's 8 kB a row may have half before its object goes to the TOAST table, which costs an entry in its
 -- index for each write.
 ALTER TABLE subscriptions SET (fillfactor = 75, toast_tuple_target = 4080);
 ALTER TABLE subscription_items SET (fillfactor = 90);
 
--- What tells whether a state differs from the stored one, without reading it. Null: not known.
+-- What tells whether a state differs from the stored one, without reading it, and the revision that it is of.
+-- Null: not known.
 ALTER TABLE subscriptions ADD COLUMN digest BYTEA;
-
--- Ids are compared byte by byte, without the language's rules.
-ALTER TABLE stripe_webhook_events ALTER COLUMN object_id TYPE VARCHAR(255) COLLATE "C";
 
 -- migrate:down
 
-ALTER TABLE stripe_webhook_events ALTER COLUMN object_id TYPE VARCHAR(255) COLLATE "default";
 ALTER TABLE subscriptions DROP COLUMN digest;
 ALTER TABLE subscription_items RESET (fillfactor);
 ALTER TABLE subscriptions RESET (fillfactor, toast_tuple_target);

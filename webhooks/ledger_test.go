@@ -46,7 +46,7 @@ func TestSchema(t *testing.T) {
 	got := pgtest.Scan[string](t, pool, `SELECT string_agg(concat_ws(' ', column_name, data_type, character_maximum_length, collation_name), ', ' ORDER BY ordinal_position)
 		FROM information_schema.columns WHERE table_name = 'stripe_webhook_events'`)
 	want := "event_id character varying 255 C, event_type character varying 255, processed_at timestamp with time zone, outcome character varying 16, " +
-		"event_created_at timestamp with time zone, livemode boolean, account_id character varying 255, api_version character varying, object_id character varying 255 C"
+		"event_created_at timestamp with time zone, livemode boolean, account_id character varying 255, api_version character varying, object_id character varying 255"
 	if got != want {
 		t.Errorf("the ledger has the columns\n%s, want\n%s", got, want)
 	}

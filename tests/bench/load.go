@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,15 +14,18 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// requests are the deliveries of a new account's events, signed, as bytes of HTTP. Signing and writing them
-// down takes no time from the receiver's.
+// requests are the deliveries of the events of a new account's subscriptions, signed, as bytes of HTTP: of these each
+// receiver makes the same. Signing and writing them down takes no time from the receiver's.
 func requests(seed uint64, subscriptions int) [][]byte {
 	account := stripesim.New(seed, stripesim.Epoch)
 	account.Live(stripesim.Life{Subscriptions: subscriptions})
-	list := make([][]byte, len(account.Events))
-	for i, ev := range account.Events {
-		list[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",
-			webhookPath, len(ev.Body), delivery.Sign(ev.Body, secret), ev.Body)
+	var list [][]byte
+	for _, ev := range account.Events {
+		if !strings.HasPrefix(ev.Type, "customer.subscription.") {
+			continue
+		}
+		list = append(list, fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",
+			webhookPath, len(ev.Body), delivery.Sign(ev.Body, secret), ev.Body))
 	}
 	return list
 }

@@ -24,7 +24,7 @@ const (
 	benchSubscriptions = 1000
 	benchTransactions  = 1000 // of each client
 	// withItem is of how many events in a hundred the item is written, as in the simulated lives.
-	withItem = 45
+	withItem = 42
 )
 
 // benchValues are the arguments of stripeonce's statements, in their order, as pgbench's expressions.

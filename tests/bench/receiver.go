@@ -62,11 +62,11 @@ func runReceiver(kind string) error {
 		return err
 	}
 	fmt.Println(listener.Addr())
+	server.TuneGC() // for both, as a setting of the process
 	if kind == byHand {
 		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
-	server.TuneGC()
 	r, err := newOwn(pool)
 	if err != nil {
 		return err
