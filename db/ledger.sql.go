@@ -12,12 +12,19 @@ import (
 
 const ledgerActivity = `-- name: LedgerActivity :many
 SELECT
-    to_timestamp(floor(extract(EPOCH FROM newest.processed_at) / $1::integer) * $1::integer)::timestamptz AS span,
-    newest.outcome,
+    to_timestamp(floor(extract(EPOCH FROM newest.at) / $1::integer) * $1::integer)::timestamptz AS span,
+    newest.outcome::text AS outcome,
     count(*) AS events
 FROM (
-    SELECT e.processed_at, e.outcome FROM stripe_webhook_events AS e
-    WHERE e.processed_at > $2 ORDER BY e.processed_at DESC LIMIT $3
+    (
+        SELECT e.processed_at AS at, e.outcome FROM stripe_webhook_events AS e
+        WHERE e.processed_at > $2 ORDER BY e.processed_at DESC LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT f.first_failed_at AS at, 'failed' AS outcome FROM stripe_webhook_failures AS f
+        WHERE f.first_failed_at > $2 ORDER BY f.first_failed_at DESC LIMIT $3
+    )
 ) AS newest
 GROUP BY 1, 2
 ORDER BY 1, 2
@@ -35,8 +42,9 @@ type LedgerActivityRow struct {
 	Events  int64
 }
 
-// How many of the newest events, at most so many, took effect in each span of some seconds, by outcome. Reads
-// backwards along the index on processed_at.
+// How many of the newest events, at most so many, took effect in each span of some seconds, by outcome; and how many
+// of the newest that have ever failed, at most as many, did so for the first time, as "failed". Reads backwards along
+// the indexes on their times.
 func (q *Queries) LedgerActivity(ctx context.Context, db DBTX, arg LedgerActivityParams) ([]LedgerActivityRow, error) {
 	rows, err := db.Query(ctx, ledgerActivity, arg.Width, arg.Since, arg.MaxRows)
 	if err != nil {
@@ -59,15 +67,18 @@ func (q *Queries) LedgerActivity(ctx context.Context, db DBTX, arg LedgerActivit
 
 const ledgerFailing = `-- name: LedgerFailing :one
 SELECT count(*) FROM (
-    SELECT FROM stripe_webhook_failures AS f
-    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
-    LIMIT $1
+    SELECT FROM (
+        SELECT f.event_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
+    ) AS newest
+    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id), 'ignored') = 'ignored'
+    LIMIT $2
 ) AS failing
 `
 
-// How many events fail, counted up to a number.
-func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
-	row := db.QueryRow(ctx, ledgerFailing, maxRows)
+// How many events fail, counted up to a number, of the newest that have ever failed, at most so many: those that
+// were applied since stay until they are pruned, and are passed over one by one.
+func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxLookedAt int32, maxRows int32) (int64, error) {
+	row := db.QueryRow(ctx, ledgerFailing, maxLookedAt, maxRows)
 	var count int64
 	err := row.Scan(&count)
 	return count, err

@@ -1,13 +1,21 @@
 -- name: LedgerActivity :many
--- How many of the newest events, at most so many, took effect in each span of some seconds, by outcome. Reads
--- backwards along the index on processed_at.
+-- How many of the newest events, at most so many, took effect in each span of some seconds, by outcome; and how many
+-- of the newest that have ever failed, at most as many, did so for the first time, as "failed". Reads backwards along
+-- the indexes on their times.
 SELECT
-    to_timestamp(floor(extract(EPOCH FROM newest.processed_at) / @width::integer) * @width::integer)::timestamptz AS span,
-    newest.outcome,
+    to_timestamp(floor(extract(EPOCH FROM newest.at) / @width::integer) * @width::integer)::timestamptz AS span,
+    newest.outcome::text AS outcome,
     count(*) AS events
 FROM (
-    SELECT e.processed_at, e.outcome FROM stripe_webhook_events AS e
-    WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_rows
+    (
+        SELECT e.processed_at AS at, e.outcome FROM stripe_webhook_events AS e
+        WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_rows
+    )
+    UNION ALL
+    (
+        SELECT f.first_failed_at AS at, 'failed' AS outcome FROM stripe_webhook_failures AS f
+        WHERE f.first_failed_at > @since ORDER BY f.first_failed_at DESC LIMIT @max_rows
+    )
 ) AS newest
 GROUP BY 1, 2
 ORDER BY 1, 2;
@@ -27,10 +35,13 @@ FROM (
 ) AS newest;
 
 -- name: LedgerFailing :one
--- How many events fail, counted up to a number.
+-- How many events fail, counted up to a number, of the newest that have ever failed, at most so many: those that
+-- were applied since stay until they are pruned, and are passed over one by one.
 SELECT count(*) FROM (
-    SELECT FROM stripe_webhook_failures AS f
-    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    SELECT FROM (
+        SELECT f.event_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT @max_looked_at
+    ) AS newest
+    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id), 'ignored') = 'ignored'
     LIMIT @max_rows
 ) AS failing;
 

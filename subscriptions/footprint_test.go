@@ -1,7 +1,6 @@
 package subscriptions_test
 
 import (
-	"context"
 	"io"
 	"slices"
 	"strings"
@@ -22,9 +21,9 @@ import (
 func TestFootprint(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	cluster, err := pglocal.Start(ctx, pglocal.Config{Disposable: true, Settings: map[string]string{
-		"autovacuum": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",
-	}})
+	settings := pglocal.Quiet()
+	settings["full_page_writes"] = "off"
+	cluster, err := pglocal.Start(ctx, pglocal.Config{Disposable: true, Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,15 +50,21 @@ func TestFootprint(t *testing.T) {
 	account.Live(stripesim.Life{Subscriptions: 60})
 	events := slices.DeleteFunc(slices.Clone(account.Events), func(ev *stripesim.Event) bool { return !strings.HasPrefix(ev.Type, "customer.subscription.") })
 	objects := 0
-	send := func(to *hooktest.Host, list []*stripesim.Event) (xids, wal int64) {
-		before := look(t, ctx, pool)
+	look := func() pglocal.Written {
+		w, err := pglocal.ReadWritten(ctx, pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	send := func(to *hooktest.Host, list []*stripesim.Event) pglocal.Written {
+		before := look()
 		for _, ev := range list {
 			if reply := to.Send(t, ev.Body); !reply.OK() {
 				t.Error(reply)
 			}
 		}
-		after := look(t, ctx, pool)
-		return after.xid - before.xid, after.wal - before.wal
+		return look().Since(before)
 	}
 	send(here, events[:50]) // which extends the files
 	for _, ev := range events[50:] {
@@ -70,25 +75,14 @@ func TestFootprint(t *testing.T) {
 		objects += len(parsed.Object)
 	}
 	n := int64(len(events) - 50)
-	xids, wal := send(here, events[50:])
-	t.Logf("an event: %d bytes of WAL, %d of its object", wal/n, int64(objects)/n)
-	if xids != n || wal > 3*int64(objects)/2 {
-		t.Errorf("%d events took %d transaction ids and %d bytes of WAL, for objects of %d bytes", n, xids, wal, objects)
+	wrote := send(here, events[50:])
+	t.Logf("an event: %d bytes of WAL, %d of its object", wrote.WAL/n, int64(objects)/n)
+	if wrote.XID != n || wrote.WAL > 3*int64(objects)/2 {
+		t.Errorf("%d events wrote %+v, for objects of %d bytes", n, wrote, objects)
 	}
 	for name, to := range map[string]*hooktest.Host{"known here": here, "found in the transaction": elsewhere} {
-		if xids, wal := send(to, events); xids != 0 || wal != 0 {
-			t.Errorf("duplicates %s took %d transaction ids and %d bytes of WAL", name, xids, wal)
+		if wrote := send(to, events); wrote != (pglocal.Written{}) {
+			t.Errorf("duplicates %s wrote %+v", name, wrote)
 		}
 	}
-}
-
-type footprint struct{ xid, wal int64 }
-
-func look(t *testing.T, ctx context.Context, pool *pgxpool.Pool) (f footprint) {
-	t.Helper()
-	err := pool.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&f.xid, &f.wal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }

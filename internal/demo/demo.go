@@ -11,6 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
@@ -124,7 +125,7 @@ func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) erro
 
 // resend delivers events once more, while nothing else happens, and finds what PostgreSQL wrote.
 func (d *demo) resend(ctx context.Context, sender *delivery.Sender) ([]judge.Finding, error) {
-	before, err := d.host.written(ctx)
+	before, err := pglocal.ReadWritten(ctx, d.host.pool)
 	if err != nil {
 		return nil, err
 	}
@@ -136,15 +137,16 @@ func (d *demo) resend(ctx context.Context, sender *delivery.Sender) ([]judge.Fin
 	if err := again.Deliver(ctx, plan); err != nil {
 		return nil, err
 	}
-	after, err := d.host.written(ctx)
+	after, err := pglocal.ReadWritten(ctx, d.host.pool)
 	if err != nil {
 		return nil, err
 	}
 	var findings []judge.Finding
-	if n := after.nextXID - before.nextXID; n != 0 {
+	wrote := after.Since(before)
+	if n := wrote.XID; n != 0 {
 		findings = append(findings, judge.Finding{Check: checkWrites, What: "transaction ids taken by duplicates", Want: 0, Got: n})
 	}
-	if n := after.wal - before.wal; n != 0 {
+	if n := wrote.WAL; n != 0 {
 		findings = append(findings, judge.Finding{Check: checkWrites, What: "bytes that duplicates added to the write-ahead log", Want: 0, Got: n})
 	}
 	return findings, nil

@@ -82,9 +82,8 @@ func startHost(ctx context.Context, receiver string, account *stripesim.Account)
 }
 
 func (h *host) startDatabase(ctx context.Context) error {
-	// Nothing else may write, so that what a duplicate writes can be counted.
-	quiet := map[string]string{"autovacuum": "off", "wal_level": "minimal", "max_wal_senders": "0"}
-	cluster, err := pglocal.Start(ctx, pglocal.Config{Settings: quiet})
+	// What a duplicate writes is counted.
+	cluster, err := pglocal.Start(ctx, pglocal.Config{Settings: pglocal.Quiet()})
 	if err != nil {
 		return err
 	}
@@ -185,13 +184,4 @@ func (h *host) serve(ctx context.Context, run func(context.Context, net.Listener
 		<-done
 	})
 	return nil
-}
-
-// written is how far PostgreSQL has come in transaction ids and in its write-ahead log.
-type written struct{ nextXID, wal int64 }
-
-func (h *host) written(ctx context.Context) (w written, err error) {
-	err = h.pool.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-		(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&w.nextXID, &w.wal)
-	return w, err
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pook/stripeonce/db"
@@ -17,8 +18,11 @@ const (
 	chartLabels             = 6
 )
 
-// outcomes of the ledger, in the order in which a bar is piled up.
-var outcomes = []string{"processed", "stale", "ignored"}
+// outcomes are those of the ledger. A bar is piled up of them, and of what failed for the first time.
+var (
+	outcomes = []string{"processed", "stale", "ignored"}
+	piles    = append(slices.Clone(outcomes), "failed")
+)
 
 // chart is a bar for each span of time, piled up by outcome.
 type chart struct {
@@ -70,7 +74,7 @@ func newChart(activity []db.LedgerActivityRow, since, until time.Time, width tim
 	for i := range places {
 		at := first.Add(time.Duration(i) * width)
 		x, y := chartLeft+place*float64(i), chartHeight-chartBottom
-		for _, outcome := range outcomes {
+		for _, outcome := range piles {
 			n := counts[at.Unix()][outcome]
 			if n == 0 {
 				continue

@@ -30,8 +30,8 @@ import (
 const (
 	// DefaultTimeout bounds what one page asks PostgreSQL and Stripe.
 	DefaultTimeout = 5 * time.Second
-	// replayTimeout is more, since an event's functions have Config.Timeout of the receiver.
-	replayTimeout = 30 * time.Second
+	// patientTimeout is for what no page waits for, or a whole event: its functions have the receiver's Timeout.
+	patientTimeout = 30 * time.Second
 	// maxAtOnce is how many pages are made at once: they share the receiver's connections.
 	maxAtOnce = 2
 	pageRows  = 50
@@ -44,7 +44,8 @@ type Config struct {
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
 	APIBase string
-	// HidePayloads leaves out the events' payloads and the subscriptions' objects, which have customers' data.
+	// HidePayloads leaves out the events' payloads, and the subscriptions' objects and metadata, which have
+	// customers' data. The texts of errors are shown: they are your functions' own.
 	HidePayloads bool
 	// Timeout bounds what one page asks. 0: DefaultTimeout.
 	Timeout time.Duration
@@ -103,10 +104,16 @@ func (c *Console) Mount(router Router) {
 		"/subscriptions":     c.subscriptions,
 		"/subscriptions/:id": c.subscription,
 	}
-	for path, make := range pages {
-		router.GET(path, c.handler(path, make))
+	for path, build := range pages {
+		router.GET(path, c.handler(path, build))
 	}
-	router.GET("/", func(e echo.Context) error { return e.Redirect(http.StatusSeeOther, baseOf(e, "/")) })
+	overview := c.handler("", c.overview)
+	router.GET("/", func(e echo.Context) error {
+		if base := baseOf(e, "/"); base != "" {
+			return e.Redirect(http.StatusSeeOther, base)
+		}
+		return overview(e) // mounted at the root, where Echo takes both paths for one
+	})
 	router.GET(stylePath, serveStyle)
 	router.POST(replayPath, c.replay)
 }
@@ -131,12 +138,16 @@ type page struct {
 // errNotFound is a page that there is none of.
 var errNotFound = errors.New("there is no such page")
 
-func (c *Console) handler(path string, make func(*request) (*page, error)) echo.HandlerFunc {
+func (c *Console) handler(path string, build func(*request) (*page, error)) echo.HandlerFunc {
 	return func(e echo.Context) error {
 		ctx, cancel := context.WithTimeout(e.Request().Context(), c.config.Timeout)
 		defer cancel()
 		r := &request{e, ctx, baseOf(e, path)}
-		p, err := c.make(r, make)
+		var p *page
+		err := c.inSlot(ctx, func() (err error) {
+			p, err = build(r)
+			return err
+		})
 		status := http.StatusOK
 		if err != nil {
 			status, p = c.failed(r, err)
@@ -146,14 +157,14 @@ func (c *Console) handler(path string, make func(*request) (*page, error)) echo.
 	}
 }
 
-// make makes a page when there is a place for it.
-func (c *Console) make(r *request, make func(*request) (*page, error)) (*page, error) {
+// inSlot does what asks PostgreSQL, when few others do. The error is its own, or that ctx ended before.
+func (c *Console) inSlot(ctx context.Context, do func() error) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-		return make(r)
-	case <-r.ctx.Done():
-		return nil, r.ctx.Err()
+		return do()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -105,8 +105,17 @@ func TestEmpty(t *testing.T) {
 	s.shows(t, "", "none yet", "STRIPE_API_KEY", "customer.subscription.*", `href="`+mountedAt+`/events"`)
 	s.shows(t, "/events", "The ledger is empty")
 	s.shows(t, "/failures", "Nothing fails")
-	s.shows(t, "/subscriptions", "No subscriptions yet")
+	s.shows(t, "/subscriptions", "No subscriptions to list")
 	s.get(t, "/events/evt_unknown", 404)
+	e := echo.New() // at the root
+	console.New(s.Pool, s.Receiver, nil).Mount(e)
+	for path, want := range map[string]string{"/": `aria-current="page">Overview`, "/events": `href="/failures"`} {
+		answer := httptest.NewRecorder()
+		e.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+		if answer.Code != 200 || !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("at the root, %s is %d:\n%s", path, answer.Code, answer.Body)
+		}
+	}
 	s.get(t, "/subscriptions/sub_unknown", 404)
 }
 
@@ -200,6 +209,8 @@ func TestSubscriptions(t *testing.T) {
 		t.Fatalf("the first page:\n%s", first)
 	}
 	s.shows(t, strings.TrimPrefix(html.UnescapeString(next[1]), mountedAt), "sub_9<", "sub_0<")
+	s.Expect(t, hooktest.Event("evt_schedule", "subscription_schedule.created", 1, `{"id":"sub_sched_1"}`), 200, webhooks.OutcomeIgnored)
+	s.shows(t, "/events/evt_schedule", mountedAt+"/events?object=sub_sched_1")
 	s.shows(t, "/subscriptions?q=cus_3", "sub_6<", "sub_7<")
 	s.shows(t, "/subscriptions?q=sub_6", "cus_3")
 	s.shows(t, "/subscriptions?q=nothing", "No subscription fits")
@@ -212,7 +223,7 @@ func TestHiddenPayloads(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, &console.Config{HidePayloads: true})
 	s.Expect(t, hooktest.Event("evt_1", "test.flaky", 1, `{"email":"jenny@example.com"}`), 500, "")
-	s.Expect(t, hooktest.Event("evt_2", "customer.subscription.created", 1, `{"id":"sub_1","status":"active","note":"jenny@example.com"}`), 200, webhooks.OutcomeProcessed)
+	s.Expect(t, hooktest.Event("evt_2", "customer.subscription.created", 1, `{"id":"sub_1","status":"active","note":"jenny@example.com","metadata":{"mail":"jenny@example.com"}}`), 200, webhooks.OutcomeProcessed)
 	for _, path := range []string{"/events/evt_1", "/subscriptions/sub_1", "/failures"} {
 		if page := s.get(t, path, 200); strings.Contains(page, "jenny") {
 			t.Errorf("%s shows a payload", path)

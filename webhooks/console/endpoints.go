@@ -9,30 +9,59 @@ import (
 	"github.com/pook/stripeonce/webhooks/operations"
 )
 
-// endpointsAge is how long Stripe's answer is good for.
-const endpointsAge = 5 * time.Minute
+const (
+	// endpointsAge is how long Stripe's answer is good for.
+	endpointsAge = 5 * time.Minute
+	// endpointsPatience is how long a page waits for it. The next page has it.
+	endpointsPatience = time.Second
+)
 
 // endpoints is what Stripe delivers against what has handlers.
 type endpoints struct {
-	Types  []string // that have handlers
-	List   []operations.Endpoint
-	NoKey  bool
-	Failed bool
-	AsOf   time.Time
+	Types   []string // that have handlers
+	List    []operations.Endpoint
+	NoKey   bool
+	Failed  bool
+	Waiting bool
+	asOf    time.Time
 }
 
+// endpointCache has Stripe's last answer, and asks again beside the pages.
 type endpointCache struct {
-	mu   sync.Mutex
-	last endpoints
+	mu     sync.Mutex
+	last   endpoints
+	asking chan struct{} // closed when the answer is there; nil: nobody asks
 }
 
 func (e *endpointCache) look(ctx context.Context, c *Console) endpoints {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if time.Since(e.last.AsOf) < endpointsAge {
+	if time.Since(e.last.asOf) < endpointsAge {
+		defer e.mu.Unlock()
 		return e.last
 	}
-	now := endpoints{Types: c.receiver.Types(), AsOf: time.Now()}
+	if e.asking == nil {
+		e.asking = make(chan struct{})
+		go e.ask(context.WithoutCancel(ctx), c)
+	}
+	asking := e.asking
+	e.mu.Unlock()
+	select {
+	case <-asking:
+	case <-ctx.Done():
+	case <-time.After(endpointsPatience):
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.last.asOf.IsZero() {
+		return endpoints{Types: c.receiver.Types(), Waiting: true}
+	}
+	return e.last
+}
+
+func (e *endpointCache) ask(ctx context.Context, c *Console) {
+	ctx, cancel := context.WithTimeout(ctx, patientTimeout)
+	defer cancel()
+	now := endpoints{Types: c.receiver.Types()}
 	list, err := c.operator.Endpoints(ctx, now.Types, "")
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
@@ -43,6 +72,10 @@ func (e *endpointCache) look(ctx context.Context, c *Console) endpoints {
 	default:
 		now.List = list
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now.asOf = time.Now()
 	e.last = now
-	return now
+	close(e.asking)
+	e.asking = nil
 }

@@ -22,7 +22,7 @@ var functions = template.FuncMap{
 	"segment": url.PathEscape,
 	"text":    func(s *string) string { return valueOr(s, "") },
 	"lines":   func(s string) int { return strings.Count(s, "\n") + 1 },
-	"isSub":   func(s *string) bool { return strings.HasPrefix(valueOr(s, ""), "sub_") },
+	"isSub":   isSubscription,
 	"quantity": func(n *int64) string {
 		if n == nil {
 			return "—"
@@ -40,6 +40,11 @@ var functions = template.FuncMap{
 		}
 		return m
 	},
+}
+
+// isSubscription is true for a subscription's id. A schedule's begins with sub_, too.
+func isSubscription(id *string) bool {
+	return strings.HasPrefix(valueOr(id, ""), "sub_") && !strings.HasPrefix(*id, "sub_sched_")
 }
 
 func valueOr(s *string, otherwise string) string {

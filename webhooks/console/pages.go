@@ -46,9 +46,6 @@ func spanNamed(name, byDefault string) span {
 // maxCounted is how many of the newest events are counted for the overview. They are read along an index.
 const maxCounted = 20_000
 
-// maxFailing is how far failures are counted.
-const maxFailing = 1000
-
 // figure is a number that is shown large.
 type figure struct{ Label, Value, Note, Class string }
 
@@ -68,7 +65,7 @@ type overviewData struct {
 }
 
 func (c *Console) overview(r *request) (*page, error) {
-	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: maxFailing}
+	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
 	now := time.Now()
 	since := now.Add(-d.Span.length)
 	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
@@ -78,7 +75,7 @@ func (c *Console) overview(r *request) (*page, error) {
 	if d.Lag, err = c.queries.LedgerLag(r.ctx, c.pool, since, maxCounted); err != nil {
 		return nil, err
 	}
-	if d.Failing, err = c.queries.LedgerFailing(r.ctx, c.pool, maxFailing); err != nil {
+	if d.Failing, err = c.operator.CountFailing(r.ctx); err != nil {
 		return nil, err
 	}
 	newest, err := c.queries.LedgerNewest(r.ctx, c.pool)
@@ -207,13 +204,17 @@ func (c *Console) replay(e echo.Context) error {
 		})
 	}
 	id := idOf(e)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), replayTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), patientTimeout)
 	defer cancel()
-	applied := c.operator.Replay(ctx, id, "")
+	var applied operations.Applied
+	err := c.inSlot(ctx, func() error {
+		applied = c.operator.Replay(ctx, id, "")
+		return applied.Err
+	})
 	result := string(applied.Outcome)
-	if applied.Err != nil {
+	if err != nil {
 		result = replayFailed
-		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", applied.Err)
+		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", err)
 	} else {
 		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
 	}
@@ -228,19 +229,15 @@ type subscriptionsData struct {
 
 func (c *Console) subscriptions(r *request) (*page, error) {
 	d := &subscriptionsData{Query: trimmed(r, "q")}
-	var err error
+	if d.Query == "" {
+		return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, c.newest(r, d)
+	}
+	one, err := c.reader.Get(r.ctx, d.Query)
 	switch {
-	case strings.HasPrefix(d.Query, "cus_"):
+	case err == nil:
+		d.Subscriptions = []*subscriptions.Subscription{one}
+	case errors.Is(err, subscriptions.ErrNotFound): // a customer's ids need not begin with cus_
 		d.Subscriptions, err = c.reader.ListByCustomer(r.ctx, d.Query)
-	case d.Query != "":
-		one, lookErr := c.reader.Get(r.ctx, d.Query)
-		if err = lookErr; errors.Is(err, subscriptions.ErrNotFound) {
-			err = nil
-		} else if err == nil {
-			d.Subscriptions = []*subscriptions.Subscription{one}
-		}
-	default:
-		err = c.newest(r, d)
 	}
 	return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, err
 }
@@ -330,7 +327,7 @@ func pretty(text json.RawMessage) string {
 	}
 	var buffer bytes.Buffer
 	indented := []byte(text)
-	if json.Indent(&buffer, text, "", "  ") == nil {
+	if len(text) <= maxShown && json.Indent(&buffer, text, "", "  ") == nil { // what nests deep grows much
 		indented = buffer.Bytes()
 	}
 	if len(indented) > maxShown {

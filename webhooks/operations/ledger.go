@@ -202,6 +202,19 @@ type FailureFilter struct {
 	Limit  int // 0: DefaultLimit
 }
 
+const (
+	// MaxCounted is how far CountFailing counts.
+	MaxCounted = 1000
+	// maxLookedAt is how many failures it looks at, the newest. Those that were applied since stay until they are
+	// pruned, and are passed over one by one.
+	maxLookedAt = 100_000
+)
+
+// CountFailing counts the events that Failures lists, up to MaxCounted, among the newest 100,000 that ever failed.
+func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
+	return o.queries.LedgerFailing(ctx, o.pool, maxLookedAt, MaxCounted)
+}
+
 // Failures lists the events whose last attempt failed and that have not been applied since, the newest
 // failure first.
 func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {

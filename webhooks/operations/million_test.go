@@ -149,9 +149,14 @@ func TestAMillionEvents(t *testing.T) {
 	queries := db.New()
 	const counted, everything = 20_000, 200 * 24 * time.Hour
 	_, err = queries.LedgerActivity(ctx, pool, db.LedgerActivityParams{Width: 3600, Since: time.Now().Add(-everything), MaxRows: counted})
-	expect("the console's chart", 2*counted, err, byTime)
+	expect("the console's chart", 4*counted, err, byTime, "stripe_webhook_failures_first_failed_at_idx")
 	_, err = queries.LedgerLag(ctx, pool, time.Now().Add(-everything), counted)
 	expect("the console's lag", 2*counted, err, byTime)
+	_, err = queries.LedgerFailing(ctx, pool, counted, operations.MaxCounted)
+	expect("the count of failures", 3*counted, err, "stripe_webhook_failures_first_failed_at_idx", byID)
+	if n, err := o.CountFailing(ctx); err != nil || n != 1 {
+		t.Errorf("%d events fail, %v", n, err)
+	}
 	_, err = queries.LedgerNewest(ctx, pool)
 	expect("the console's last event", 1, err, byTime)
 	_, err = o.Story(ctx, events[0].EventID)
