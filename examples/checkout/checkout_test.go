@@ -45,6 +45,10 @@ func TestCheckout(t *testing.T) {
 	}
 	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
 		Object: webhookstest.Subscription{ID: "sub_of_cus_karl", CustomerID: "cus_karl", Status: "canceled"}})
+	stripe.Expect(webhookstest.Event{Type: "customer.subscription.created", // a second one, beside which the first may end
+		Object: webhookstest.Subscription{ID: "sub_second", CustomerID: "cus_jenny"}}, webhooks.OutcomeProcessed)
+	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
+		Object: webhookstest.Subscription{ID: "sub_of_cus_jenny", CustomerID: "cus_jenny", Status: "canceled"}})
 	for user, want := range map[string]bool{"jenny": true, "karl": false, "lea": true} {
 		var entitled bool
 		if err := pool.QueryRow(t.Context(), `SELECT entitled FROM users WHERE id = $1`, user).Scan(&entitled); err != nil {
