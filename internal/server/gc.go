@@ -14,8 +14,9 @@ const (
 	// memoryLimit is where that ends: the process stays below 64 MiB with a thousand deliveries in flight
 	// (make bench measures both).
 	memoryLimit = 48 << 20
-	// limitRoom is what there is beside the heap, and limitPause how often it is looked at what lives.
-	limitRoom  = 16 << 20
+	// limitRoom is what the heap may grow by, beside an eighth of what lives, before the limit has it collected.
+	limitRoom = 2 << 20
+	// limitPause is how often it is looked at what lives.
 	limitPause = time.Second
 )
 
@@ -32,12 +33,29 @@ func TuneGC() {
 	}
 }
 
-// keepLimitAboveHeap raises the limit where more lives than it has room for, such as a thousand large bodies:
-// Go would collect without end.
+// keepLimitAboveHeap raises the limit where there is more than it has room for, such as a thousand large bodies, or
+// the stacks of as many idle connections: Go would collect without end.
 func keepLimitAboveHeap() {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	for range time.Tick(limitPause) {
-		metrics.Read(live)
-		debug.SetMemoryLimit(max(memoryLimit, int64(live[0].Value.Uint64())*5/4+limitRoom))
+		debug.SetMemoryLimit(limitFor(readMemory()))
 	}
 }
+
+// memory is what the process has, in bytes: the heap that lives, and all that is no heap, such as stacks.
+type memory struct{ live, other uint64 }
+
+func readMemory() memory {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+	}
+	metrics.Read(samples)
+	m := memory{live: samples[0].Value.Uint64(), other: samples[1].Value.Uint64()}
+	for _, heap := range samples[2:] {
+		m.other -= heap.Value.Uint64()
+	}
+	return m
+}
+
+func limitFor(m memory) int64 { return max(memoryLimit, int64(m.live+m.live/8+m.other)+limitRoom) }
