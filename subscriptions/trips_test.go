@@ -3,36 +3,17 @@ package subscriptions_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"runtime"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
-
-// flushes counts how often something is sent to PostgreSQL: once for each round trip.
-type flushes struct{ n atomic.Int64 }
-
-func (f *flushes) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	return &flushed{conn, f}, err
-}
-
-type flushed struct {
-	net.Conn
-	by *flushes
-}
-
-func (c *flushed) Write(p []byte) (int, error) {
-	c.by.n.Add(1)
-	return c.Conn.Write(p)
-}
 
 // Round trips to PostgreSQL, on a connection that knows its statements. A duplicate of what another receiver has
 // applied is found in the first trip of a transaction: the second is its rollback, which the answer does not
@@ -51,7 +32,7 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			count, url := &flushes{}, pgtest.NewURL(t)+"&pool_max_conns=1"
+			count, url := &pglocal.Trips{}, pgtest.NewURL(t)+"&pool_max_conns=1"
 			handlers := func() *webhooks.Handlers {
 				h := webhooks.NewHandlers()
 				subscriptions.Register(h, c.config)
@@ -60,11 +41,11 @@ func TestRoundTrips(t *testing.T) {
 			if c.unprepared {
 				url += "&default_query_exec_mode=exec"
 			}
-			host := hooktest.On(t, pgtest.ConnectBy(t, url, count.dial), handlers(), nil)
+			host := hooktest.On(t, pgtest.ConnectBy(t, url, count.Dial), handlers(), nil)
 			other := hooktest.On(t, host.Pool, handlers(), nil)
 			events := 0
 			deliver := func(to *hooktest.Host, id, kind, sub, status string) (trips int64) {
-				before := count.n.Load()
+				before := count.Count()
 				reply := to.Send(t, hooktest.Event(id, "customer.subscription."+kind, int64(1000+events), subscription(sub, status)))
 				if !reply.OK() {
 					t.Error(reply)
@@ -73,7 +54,7 @@ func TestRoundTrips(t *testing.T) {
 				for to.Receiver.Stats().InFlight > 0 || host.Pool.Stat().AcquiredConns() > 0 {
 					runtime.Gosched()
 				}
-				return count.n.Load() - before
+				return count.Count() - before
 			}
 			all := func(n int) [4]int64 {
 				sub := fmt.Sprintf("sub_%d", n)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // requests are the deliveries of the events of a new account's subscriptions, signed, as bytes of HTTP: of these each
@@ -28,6 +29,19 @@ func requests(seed uint64, subscriptions int) [][]byte {
 			webhookPath, len(ev.Body), delivery.Sign(ev.Body, secret), ev.Body))
 	}
 	return list
+}
+
+// eventsOf are the events that requests deliver.
+func eventsOf(requests [][]byte) (events []*webhooks.Event, err error) {
+	for _, request := range requests {
+		_, body, _ := bytes.Cut(request, []byte("\r\n\r\n"))
+		ev, err := webhooks.ParseEvent(body)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, ev)
+	}
+	return events, nil
 }
 
 // send sends every request over some connections, each of which waits for its answers, and says how long it took.

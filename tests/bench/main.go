@@ -47,7 +47,7 @@ func bench() error {
 	}
 	defer func() { _ = cluster.Stop() }()
 	b := &stand{ctx: ctx, cluster: cluster}
-	steps := []func() error{b.compare, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
+	steps := []func() error{b.compare, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
 	if *only {
 		steps = steps[:1]
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -127,8 +126,9 @@ func carry(from, to net.Conn) {
 	for p := range underWay {
 		time.Sleep(time.Until(p.at))
 		if _, err := to.Write(p.bytes); err != nil {
-			_, _ = io.Copy(io.Discard, from)
+			break
 		}
 	}
+	_ = from.Close()
 	_ = to.Close()
 }

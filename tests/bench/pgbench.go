@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,12 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/webhooks"
 )
 
 const (
@@ -119,13 +116,12 @@ func (b *stand) statements(url string, list [][]byte) (texts map[string]string, 
 	if err != nil {
 		return nil, "", err
 	}
+	events, err := eventsOf(list[:min(len(list), 200)])
+	if err != nil {
+		return nil, "", err
+	}
 	var objects []string
-	for _, request := range list[:min(len(list), 200)] {
-		_, body, _ := bytes.Cut(request, []byte("\r\n\r\n"))
-		ev, err := webhooks.ParseEvent(body)
-		if err != nil {
-			return nil, "", err
-		}
+	for _, ev := range events {
 		if _, err := r.Apply(b.ctx, ev); err != nil {
 			return nil, "", err
 		}
@@ -189,19 +185,4 @@ func bound(statement string, values []string) (string, error) {
 		return "", fmt.Errorf("the statement has %d parameters, benchValues has %d", highest, len(values))
 	}
 	return strings.Join(strings.Fields(text), " "), nil
-}
-
-// awaitReady waits until a server says that it is ready.
-func awaitReady(addr string) error {
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
-		resp, err := http.Get("http://" + addr + "/readyz")
-		if err != nil {
-			continue
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s does not become ready", addr)
 }

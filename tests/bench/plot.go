@@ -66,8 +66,7 @@ text { fill: #333 } .grid { stroke: #ddd } .line { fill: none; stroke-width: 2.5
 	}
 	fmt.Fprintf(&s, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", plotLeft+plotInnerWidth/2, plotHeight-plotLegend, p.x)
 	for i, one := range p.series {
-		class := len(p.series) - 1 - i // stripeonce's, the last, is the one in colour
-		class = 1 - class
+		class := i + 2 - len(p.series) // stripeonce's, the last, is the one in colour
 		var path strings.Builder
 		for j, at := range one.points {
 			fmt.Fprintf(&path, "%c%.1f %.1f ", "ML"[min(j, 1)], x(at.x), y(at.y))

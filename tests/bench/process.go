@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,4 +143,19 @@ func startOnce(program, url string) (ms float64, err error) {
 	defer func() { _ = cmd.Process.Signal(os.Interrupt) }()
 	err = awaitReady(addr)
 	return float64(time.Since(began).Microseconds()) / 1000, err
+}
+
+// awaitReady waits until a server says that it is ready.
+func awaitReady(addr string) error {
+	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
+		resp, err := http.Get("http://" + addr + "/readyz")
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not become ready", addr)
 }

@@ -176,7 +176,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	status = http.StatusServiceUnavailable
 	switch {
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
-		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "An event that was ignored before its row was pruned, or that never arrived, is not known here."}
+		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "Events that never arrived are not known here, nor those whose rows have been pruned."}
 	case r.ctx.Err() != nil:
 		what = problem{"That took too long.", "Narrow the time, or look for an id: a type or an outcome that is rare is looked for event by event."}
 	default:

@@ -46,8 +46,11 @@ func spanNamed(name, byDefault string) span {
 // maxCounted is how many of the newest events are counted for the overview. They are read along an index.
 const maxCounted = 20_000
 
-// figure is a number that is shown large.
-type figure struct{ Label, Value, Note, Class string }
+// tally is how many deliveries were answered in one way.
+type tally struct {
+	Outcome string
+	Count   int64
+}
 
 type overviewData struct {
 	Span       span
@@ -59,7 +62,7 @@ type overviewData struct {
 	Failing    int64
 	MaxFailing int64
 	Newest     *db.LedgerNewestRow
-	Deliveries []figure
+	Deliveries []tally
 	InFlight   int
 	Endpoints  endpoints
 }
@@ -96,9 +99,9 @@ func (c *Console) overview(r *request) (*page, error) {
 }
 
 // deliveries are the receiver's own counts since it was started.
-func deliveries(stats webhooks.Stats) (list []figure) {
+func deliveries(stats webhooks.Stats) (list []tally) {
 	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
-		list = append(list, figure{Label: label, Value: count(int64(stats.Deliveries[label].Count)), Class: label})
+		list = append(list, tally{label, int64(stats.Deliveries[label].Count)})
 	}
 	return list
 }

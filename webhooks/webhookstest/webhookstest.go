@@ -35,7 +35,7 @@ const Secret = "whsec_webhookstest_of_stripeonce"
 const DefaultAPIVersion = "2024-06-20"
 
 const (
-	// copies is how many deliveries a storm makes of each event, at most as many at once.
+	// copies is how many deliveries a storm makes of each event.
 	copies = 3
 	// deliveriesAtOnce is how many deliveries of a storm are under way at once.
 	deliveriesAtOnce = 8
