@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/pook/stripeonce/internal/rawjson"
@@ -80,18 +81,38 @@ func newReader[T any](members []member[T]) *reader[T] {
 // maxMembers is how many members a reader may know.
 const maxMembers = 24
 
+// values are those of a reader's members, nil of what is not there.
+type values [maxMembers][]byte
+
+func (r *reader[T]) note(v *values, key, value []byte) {
+	if i, known := r.place[string(key)]; known {
+		v[i] = value
+	}
+}
+
+// read reads what is known to be an object.
 func (r *reader[T]) read(object []byte, into *T) error {
-	var values [maxMembers][]byte
-	rawjson.Members(object, func(key, value []byte) {
-		if i, known := r.place[string(key)]; known {
-			values[i] = value
-		}
-	})
+	var v values
+	rawjson.Members(object, func(key, value []byte) { r.note(&v, key, value) })
+	return r.take(&v, into)
+}
+
+// check reads an object in the pass in which it checks whether it is one.
+func (r *reader[T]) check(raw []byte, into *T) (isObject bool, err error) {
+	var v values
+	valid, _ := rawjson.Walk(raw, 1, func(path [][]byte, value []byte) { r.note(&v, path[0], value) })
+	if !valid || !rawjson.IsObject(raw) {
+		return false, nil
+	}
+	return true, r.take(&v, into)
+}
+
+func (r *reader[T]) take(v *values, into *T) error {
 	for i, m := range r.members {
-		if values[i] == nil {
+		if v[i] == nil {
 			continue
 		}
-		if err := m.read(into, values[i]); err != nil {
+		if err := m.read(into, v[i]); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
@@ -186,12 +207,12 @@ func decode(ev *webhooks.Event) (*Subscription, error) {
 }
 
 func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
-	raw := bytes.TrimSpace(ev.Object)
-	if !rawjson.IsObject(raw) || !rawjson.Valid(raw) {
+	object := &subscriptionObject{}
+	isObject, err := subscriptionReader.check(bytes.TrimSpace(ev.Object), object)
+	if !isObject {
 		return nil, invalid("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
 	}
-	object := &subscriptionObject{}
-	if err := subscriptionReader.read(raw, object); err != nil {
+	if err != nil {
 		return nil, invalid("the subscription's %v", err)
 	}
 	return object, nil
@@ -208,21 +229,24 @@ func checkIDs(o *subscriptionObject) error {
 	if o.Status == "" {
 		return invalid("the subscription has no status")
 	}
-	ids := map[string]string{"id": string(o.ID), "customer": string(o.Customer)}
 	for i, item := range o.Items {
-		name := fmt.Sprintf("items.data[%d].id", i)
 		if item.ID == "" {
-			return invalid("%s is missing", name)
+			return invalid("items.data[%d].id is missing", i)
 		}
-		ids[name] = string(item.ID)
+		if tooLong(item.ID) {
+			return invalid("the subscription's items.data[%d].id is longer than %d characters", i, maxID)
+		}
 	}
-	for name, id := range ids {
-		if utf8.RuneCountInString(id) > maxID {
-			return invalid("the subscription's %s is longer than %d characters", name, maxID)
-		}
+	if tooLong(o.ID) {
+		return invalid("the subscription's id is longer than %d characters", maxID)
+	}
+	if tooLong(text(o.Customer)) {
+		return invalid("the subscription's customer is longer than %d characters", maxID)
 	}
 	return nil
 }
+
+func tooLong(id text) bool { return len(id) > maxID && utf8.RuneCountInString(string(id)) > maxID }
 
 func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 	sub := &Subscription{
@@ -266,8 +290,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 
 // items decodes the items. Of an id that is there twice the last one counts, in the first one's place.
 func (o *subscriptionObject) items() []Item {
-	var items []Item
-	at := map[string]int{}
+	items := slices.Grow([]Item(nil), len(o.Items))
 	for _, object := range o.Items {
 		item := Item{
 			ID:                 string(object.ID),
@@ -278,11 +301,10 @@ func (o *subscriptionObject) items() []Item {
 			CurrentPeriodEnd:   either(object.End.at, o.End.at),
 			Metadata:           object.Metadata.orEmpty(),
 		}
-		if i, seen := at[item.ID]; seen {
+		if i := slices.IndexFunc(items, func(i Item) bool { return i.ID == item.ID }); i >= 0 {
 			items[i] = item
 			continue
 		}
-		at[item.ID] = len(items)
 		items = append(items, item)
 	}
 	return items

@@ -19,11 +19,7 @@ func IsNull(value []byte) bool { return len(value) == 0 || value[0] == 'n' }
 func Members(object []byte, visit func(key, value []byte)) {
 	for i := space(object, 1); object[i] != '}'; i = next(object, i) {
 		end := text(object, i)
-		key := object[i+1 : end-1]
-		if bytes.IndexByte(key, '\\') >= 0 {
-			decoded, _ := String(object[i:end])
-			key = []byte(decoded)
-		}
+		key := keyOf(object[i:end])
 		i = space(object, end) // the colon
 		i = space(object, i+1) // the value
 		end = valueEnd(object, i)

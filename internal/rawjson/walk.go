@@ -90,16 +90,19 @@ func (w *walker) nested(i, depth int) int {
 	}
 	visited := depth < len(w.path)
 	for {
-		start := i
 		if object {
-			if i = w.key(i); i == invalid {
+			end := w.key(i)
+			if end == invalid {
 				return invalid
 			}
 			if visited {
-				w.path[depth] = keyIn(w.doc[start:i])
+				w.path[depth] = keyOf(w.doc[i:end])
+			}
+			if i = w.colon(end); i == invalid {
+				return invalid
 			}
 		}
-		start = i
+		start := i
 		if i = w.value(i, depth+1); i == invalid {
 			return invalid
 		}
@@ -120,24 +123,25 @@ func (w *walker) nested(i, depth int) int {
 	}
 }
 
-// keyIn is the key at the beginning of an object's member.
-func keyIn(member []byte) []byte {
-	quoted := member[:text(member, 0)]
-	if key := quoted[1 : len(quoted)-1]; bytes.IndexByte(key, '\\') < 0 {
+// keyOf is a key of what stands for it in the text.
+func keyOf(quoted []byte) []byte {
+	key := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(key, '\\') < 0 {
 		return key
 	}
 	decoded, _ := String(quoted)
 	return []byte(decoded)
 }
 
-// key passes a key, and goes on to where its value begins.
 func (w *walker) key(i int) int {
 	if w.at(i) != '"' {
 		return invalid
 	}
-	if i = w.text(i); i == invalid {
-		return invalid
-	}
+	return w.text(i)
+}
+
+// colon goes on from a key to where its value begins.
+func (w *walker) colon(i int) int {
 	if i = w.space(i); w.at(i) != ':' {
 		return invalid
 	}
