@@ -98,7 +98,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	if p.config.Logger == nil {
 		p.config.Logger = slog.Default()
 	}
-	webhooks.ProjectInTrips(h, "customer.subscription.*", p.begin)
+	webhooks.ProjectInTrips(h, "customer.subscription.*", p.config.OnChange == nil, p.begin)
 	return p
 }
 

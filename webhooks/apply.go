@@ -79,7 +79,7 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	if err := r.gate.enter(); err != nil {
 		return err
 	}
-	w := &work{delivered: &Event{Type: name}, cleanUp: func() {}, plain: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
+	w := &work{delivered: &Event{Type: name}, plain: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
 		return true, fn(ctx, tx)
 	}}
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
@@ -88,27 +88,33 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	return err
 }
 
-// await runs the work in another goroutine, so that a function that never returns holds back
-// neither the reply nor anything else but its own connection and its place in the gate.
+// answer is what came of the work.
+type answer struct {
+	outcome Outcome
+	err     error
+}
+
+// await runs the work, and leaves the gate when all of it is done. Work that may outlast its context runs in another
+// goroutine, so that a function that never returns holds back neither the reply nor anything else but its own
+// connection and its place in the gate.
 func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
-	type answer struct {
-		outcome Outcome
-		err     error
+	if w.heedsContext() {
+		a := r.apply(ctx, w)
+		if w.cleanUp == nil {
+			r.gate.leave()
+		} else {
+			r.workers.do(func() { r.finish(w) })
+		}
+		return w.result(a.outcome), a.err
 	}
 	done := make(chan answer, 1)
 	r.workers.do(func() {
 		a := answer{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
-			// The functions' own panics are caught where they are called. This is for what they leave
-			// behind: an error whose Unwrap panics, a hook of the pool.
-			if value := recover(); value != nil {
-				a = answer{err: &PanicError{Value: value, Stack: debug.Stack()}}
-			}
 			done <- a
-			w.cleanUp()
-			r.gate.leave()
+			r.finish(w)
 		}()
-		a.outcome, a.err = r.applyInTurn(ctx, w)
+		a = r.apply(ctx, w)
 	})
 	select {
 	case a := <-done:
@@ -125,6 +131,26 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	}
 	a := <-done // COMMIT has a deadline of its own
 	return w.result(a.outcome), a.err
+}
+
+// apply does the work. The functions' own panics are caught where they are called. Here are caught those of what they
+// leave behind: an error whose Unwrap panics, a hook of the pool.
+func (r *Receiver) apply(ctx context.Context, w *work) (a answer) {
+	defer func() {
+		if value := recover(); value != nil {
+			a = answer{err: &PanicError{Value: value, Stack: debug.Stack()}}
+		}
+	}()
+	a.outcome, a.err = r.applyInTurn(ctx, w)
+	return a
+}
+
+// finish does what is left to be done, and leaves the gate.
+func (r *Receiver) finish(w *work) {
+	defer r.gate.leave()
+	if w.cleanUp != nil {
+		w.cleanUp()
+	}
 }
 
 func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, error) {

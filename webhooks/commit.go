@@ -2,14 +2,17 @@ package webhooks
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
@@ -26,17 +29,13 @@ const (
 // committed is then open, and the event's next delivery finds out.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS.
 func lastTrip(ctx context.Context, conn *pgx.Conn, statements []Statement, timeout time.Duration) error {
-	prepared, err := prepareAll(ctx, conn, statements)
-	if err != nil {
+	message := messages.Get().(*[]byte)
+	defer giveBack(message)
+	var err error
+	if *message, err = appendAll(ctx, (*message)[:0], conn, statements); err != nil {
 		return err
 	}
-	done, verdict, err := exchange(conn.PgConn(), timeout, func(frontend *pgproto3.Frontend) {
-		for i := range prepared {
-			frontend.SendBind(&prepared[i])
-			frontend.SendExecute(&pgproto3.Execute{})
-		}
-		frontend.SendSync(&pgproto3.Sync{})
-	})
+	done, verdict, err := exchange(conn.PgConn(), timeout, *message)
 	if verdict != nil {
 		return about(ctx, statements, done, verdict)
 	}
@@ -56,23 +55,24 @@ func about(ctx context.Context, statements []Statement, i int, err error) error 
 
 // commit ends the transaction that is open on conn, by the simple protocol, which every pooler knows.
 func commit(conn *pgx.Conn, timeout time.Duration) error {
-	_, verdict, err := exchange(conn.PgConn(), timeout, func(frontend *pgproto3.Frontend) {
-		frontend.SendQuery(&pgproto3.Query{String: commitStatement})
-	})
+	message, err := (&pgproto3.Query{String: commitStatement}).Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, verdict, err := exchange(conn.PgConn(), timeout, message)
 	if verdict != nil {
 		return fmt.Errorf("commit: %w", verdict)
 	}
 	return err
 }
 
-// exchange sends messages that end with COMMIT, and reads the answer to its end: how many statements were
+// exchange sends a message that ends with COMMIT, and reads the answer to its end: how many statements were
 // done, and PostgreSQL's verdict on the next one if it failed. The error says that there was no answer.
-func exchange(pg *pgconn.PgConn, timeout time.Duration, send func(*pgproto3.Frontend)) (done int, verdict, err error) {
+func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte) (done int, verdict, err error) {
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, abandon(pg, err)
 	}
-	send(pg.Frontend())
-	unsent := pg.Frontend().Flush() // which may be since the server has closed, and its last word is there to be read
+	_, unsent := pg.Conn().Write(message) // which may be since the server has closed, and its last word is there to be read
 	done, verdict, err = verdictOf(pg)
 	err = errors.Join(unsent, err)
 	if err == nil {
@@ -88,28 +88,90 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, send func(*pgproto3.Fron
 	return done, verdict, nil
 }
 
-// prepareAll prepares the statements and COMMIT where the connection does not know them yet, and encodes
-// their arguments.
-func prepareAll(ctx context.Context, conn *pgx.Conn, statements []Statement) ([]pgproto3.Bind, error) {
+// messages are buffers for what is sent. Through pgproto3's own, which starts anew after each flush, every Stripe object
+// would be copied several times.
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept bounds the memory of a buffer that is kept.
+const maxKept = 64 << 10
+
+func giveBack(message *[]byte) {
+	if cap(*message) <= maxKept {
+		messages.Put(message)
+	}
+}
+
+// appendAll prepares the statements and COMMIT where the connection does not know them yet, and appends the messages
+// that execute them.
+func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, statements []Statement) ([]byte, error) {
 	batch := &pgx.Batch{}
 	note(ctx, (*noted)(batch), statements)
 	batch.Queue(commitStatement)
-	list := make([]pgproto3.Bind, len(batch.QueuedQueries))
 	for i, query := range batch.QueuedQueries {
-		description, err := conn.Prepare(ctx, query.SQL, query.SQL)
+		bind, err := bindOf(ctx, conn, query)
 		if err != nil {
-			return nil, about(ctx, statements, i, err)
+			return to, about(ctx, statements, i, err)
 		}
-		var encoded pgx.ExtendedQueryBuilder
-		if err := encoded.Build(conn.TypeMap(), description, query.Arguments); err != nil {
-			return nil, about(ctx, statements, i, err)
+		if to, err = bind.Encode(to); err != nil {
+			return to, about(ctx, statements, i, err)
 		}
-		list[i] = pgproto3.Bind{
-			PreparedStatement: description.Name, ParameterFormatCodes: encoded.ParamFormats,
-			Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats,
+		if to, err = (&pgproto3.Execute{}).Encode(to); err != nil {
+			return to, err
 		}
 	}
-	return list, nil
+	return (&pgproto3.Sync{}).Encode(to)
+}
+
+func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgproto3.Bind, error) {
+	description, err := conn.Prepare(ctx, query.SQL, query.SQL)
+	if err != nil {
+		return nil, err
+	}
+	objects := simplify(description.ParamOIDs, query.Arguments)
+	var encoded pgx.ExtendedQueryBuilder
+	if err := encoded.Build(conn.TypeMap(), description, query.Arguments); err != nil {
+		return nil, err
+	}
+	for i, object := range objects {
+		if object != nil {
+			encoded.ParamFormats[i], encoded.ParamValues[i] = pgx.TextFormatCode, object
+		}
+	}
+	return &pgproto3.Bind{
+		PreparedStatement: description.Name, ParameterFormatCodes: encoded.ParamFormats,
+		Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats,
+	}, nil
+}
+
+// simplify spares pgx what takes it long: to follow pointers, by reflection, and to copy JSON, which is taken out of
+// the arguments and goes as it is.
+func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
+	for i, argument := range arguments {
+		switch argument := argument.(type) {
+		case *string:
+			arguments[i] = pointed(argument)
+		case *int64:
+			arguments[i] = pointed(argument)
+		case *time.Time:
+			arguments[i] = pointed(argument)
+		case json.RawMessage:
+			if i >= len(oids) || oids[i] != pgtype.JSONBOID {
+				continue
+			}
+			if objects == nil {
+				objects = make([]json.RawMessage, len(arguments))
+			}
+			objects[i], arguments[i] = argument, nil
+		}
+	}
+	return objects
+}
+
+func pointed[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 // verdictOf reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage,

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"runtime"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -45,15 +47,14 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, errMethod
 	}
-	tooLarge := fmt.Errorf("%w: the limit is %d bytes", errBodyTooLarge, r.config.MaxBodyBytes)
 	if req.ContentLength > r.config.MaxBodyBytes {
-		return nil, tooLarge
+		return nil, r.tooLarge()
 	}
 	body, err := readAll(source, req.ContentLength)
 	var maxBytes *http.MaxBytesError
 	switch {
 	case errors.As(err, &maxBytes):
-		return nil, tooLarge
+		return nil, r.tooLarge()
 	case errors.Is(err, ErrUnavailable):
 		w.Header().Set("Connection", "close") // the rest of it is not read
 		return nil, err
@@ -61,6 +62,10 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 		return nil, invalid("the body could not be read")
 	}
 	return body, nil
+}
+
+func (r *Receiver) tooLarge() error {
+	return fmt.Errorf("%w: the limit is %d bytes", errBodyTooLarge, r.config.MaxBodyBytes)
 }
 
 // maxFirstBuffer bounds the memory that a request's header alone can claim. Stripe's events are smaller.
@@ -101,7 +106,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 // log writes the delivery's line: an error that Stripe's retry may mend as an error, one of the
 // sender's as a warning.
 func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result, took time.Duration, err error) {
-	attrs := []slog.Attr{slog.Int("status", status), slog.Duration("took", took)}
+	attrs := append(make([]slog.Attr, 0, 6), slog.Int("status", status), slog.Duration("took", took))
 	if ev != nil {
 		attrs = append(attrs, slog.String("event_id", ev.ID), slog.String("event_type", ev.Type))
 	}
@@ -114,6 +119,10 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	default:
 		level = slog.LevelWarn
 	}
+	handler := r.config.Logger.Handler()
+	if !handler.Enabled(ctx, level) {
+		return
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error", safeError(err)))
 	}
@@ -122,5 +131,14 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	if errors.As(err, &panicked) && !errors.As(err, &copied) {
 		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
-	r.config.Logger.LogAttrs(ctx, level, "stripe delivery", attrs...)
+	record := slog.NewRecord(time.Now(), level, "stripe delivery", logSource())
+	record.AddAttrs(attrs...)
+	_ = handler.Handle(ctx, record)
 }
+
+// logSource is the one place that logs deliveries. To have slog look for it takes as long as to write the line.
+var logSource = sync.OnceValue(func() uintptr {
+	var place [1]uintptr
+	runtime.Callers(1, place[:])
+	return place[0]
+})

@@ -23,6 +23,7 @@ type handler struct {
 	projection bool
 	run        run
 	trips      func(ev *Event) Trips // in place of run
+	heeds      bool                  // it ends when its context does
 }
 
 type run func(ctx context.Context, tx pgx.Tx, ev *Event) (changed bool, err error)
@@ -74,12 +75,14 @@ func Project(h *Handlers, eventType string, fn func(ctx context.Context, tx pgx.
 }
 
 // ProjectInTrips is Project for a projection that says beforehand what it asks PostgreSQL for, which saves the
-// time on the way there and back. begin is called for each try, outside the transaction.
-func ProjectInTrips(h *Handlers, eventType string, begin func(ev *Event) Trips) {
+// time on the way there and back. begin is called for each try, outside the transaction. heedsContext says that
+// nothing in it outlasts its context, as a function that somebody else wrote may: where this goes for all that an
+// event runs, no goroutine is needed that could be left behind.
+func ProjectInTrips(h *Handlers, eventType string, heedsContext bool, begin func(ev *Event) Trips) {
 	if begin == nil {
 		panic("webhooks.ProjectInTrips: the function for " + eventType + " is nil")
 	}
-	h.add(handler{pattern: eventType, projection: true, trips: begin})
+	h.add(handler{pattern: eventType, projection: true, trips: begin, heeds: heedsContext})
 }
 
 // Types lists the registered types, sorted, each once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -16,7 +17,7 @@ type work struct {
 	asked      asking
 
 	plain   run    // in place of an event's work: see InTx
-	cleanUp func() // what is left to be done when the answer is out
+	cleanUp func() // what is left to be done when the answer is out; nil: nothing
 
 	committing atomic.Bool
 }
@@ -30,7 +31,7 @@ func (r *Receiver) newWork(ev *Event) *work {
 	own := *ev // not the caller's
 	ev = &own
 	ev.canAsk = keyFits(r.config.APIKey, ev.Livemode)
-	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID), cleanUp: func() {}}
+	w := &work{delivered: ev, recordedID: either(ev.snapshot, ev.ID)}
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
 	if otherMode || ev.thin && (!ev.canAsk || !strings.HasPrefix(ev.Type, thinPrefix)) {
 		return w
@@ -59,6 +60,11 @@ func (w *work) subject() *Event {
 		ev.Object, ev.APIVersion = w.asked.answer.Object, w.asked.answer.APIVersion
 	}
 	return &ev
+}
+
+// heedsContext is true if nothing that the event runs outlasts its context.
+func (w *work) heedsContext() bool {
+	return w.plain == nil && !slices.ContainsFunc(w.handlers, func(h handler) bool { return !h.heeds })
 }
 
 func (w *work) result(outcome Outcome) Result { return Result{w.subject().ID, outcome} }

@@ -88,17 +88,10 @@ func (w *walker) nested(i, depth int) int {
 	if i = w.space(i + 1); w.at(i) == closing {
 		return i + 1
 	}
-	visited := depth < len(w.path)
+	visited := object && depth < len(w.path)
 	for {
 		if object {
-			end := w.key(i)
-			if end == invalid {
-				return invalid
-			}
-			if visited {
-				w.path[depth] = keyOf(w.doc[i:end])
-			}
-			if i = w.colon(end); i == invalid {
+			if i = w.key(i, depth); i == invalid {
 				return invalid
 			}
 		}
@@ -106,7 +99,7 @@ func (w *walker) nested(i, depth int) int {
 		if i = w.value(i, depth+1); i == invalid {
 			return invalid
 		}
-		if object && visited {
+		if visited {
 			w.visit(w.path[:depth+1], w.doc[start:i])
 		}
 		switch i = w.space(i); w.at(i) {
@@ -123,6 +116,24 @@ func (w *walker) nested(i, depth int) int {
 	}
 }
 
+// key passes a key, notes it if it is visited, and goes on to where its value begins.
+func (w *walker) key(i, depth int) int {
+	start := i
+	if w.at(i) != '"' {
+		return invalid
+	}
+	if i = w.text(i); i == invalid {
+		return invalid
+	}
+	if depth < len(w.path) {
+		w.path[depth] = keyOf(w.doc[start:i])
+	}
+	if i = w.space(i); w.at(i) != ':' {
+		return invalid
+	}
+	return w.space(i + 1)
+}
+
 // keyOf is a key of what stands for it in the text.
 func keyOf(quoted []byte) []byte {
 	key := quoted[1 : len(quoted)-1]
@@ -131,21 +142,6 @@ func keyOf(quoted []byte) []byte {
 	}
 	decoded, _ := String(quoted)
 	return []byte(decoded)
-}
-
-func (w *walker) key(i int) int {
-	if w.at(i) != '"' {
-		return invalid
-	}
-	return w.text(i)
-}
-
-// colon goes on from a key to where its value begins.
-func (w *walker) colon(i int) int {
-	if i = w.space(i); w.at(i) != ':' {
-		return invalid
-	}
-	return w.space(i + 1)
 }
 
 func (w *walker) word(i int, word string) int {
