@@ -37,7 +37,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	status := r.answer(w, result, err)
 	took := time.Since(start)
-	r.stats.observe(label(status, result.Outcome), took)
+	r.stats.observe(label(status, result.Outcome), start, took)
 	r.log(req.Context(), ev, status, result, took, err)
 }
 

@@ -59,18 +59,33 @@ func (r *Receiver) Stats() Stats {
 	return stats
 }
 
+// Duplicates returns how many deliveries were duplicates since a time, by spans of a width: by the begin of each span, as
+// time.Time.Truncate has it, without those in which there were none. They leave nothing in PostgreSQL, so these are
+// this receiver's own, since New and of the last 30 days, to the minute.
+func (r *Receiver) Duplicates(since time.Time, width time.Duration) map[time.Time]uint64 {
+	return r.stats.duplicates.read(since, width)
+}
+
 // recorder's map is never written after newRecorder.
-type recorder struct{ byLabel map[string]*histogram }
+type recorder struct {
+	byLabel    map[string]*histogram
+	duplicates *timeline
+}
 
 func newRecorder() *recorder {
-	r := &recorder{byLabel: map[string]*histogram{}}
+	r := &recorder{byLabel: map[string]*histogram{}, duplicates: &timeline{}}
 	for _, label := range labels {
 		r.byLabel[label] = &histogram{}
 	}
 	return r
 }
 
-func (r *recorder) observe(label string, took time.Duration) { r.byLabel[label].observe(took) }
+func (r *recorder) observe(label string, start time.Time, took time.Duration) {
+	r.byLabel[label].observe(took)
+	if label == string(OutcomeDuplicate) {
+		r.duplicates.add(start)
+	}
+}
 
 // label is the entry of Stats.Deliveries that a reply counts in.
 func label(status int, outcome Outcome) string {

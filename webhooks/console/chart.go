@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // The chart's measures, in the units of its view box.
@@ -18,10 +19,10 @@ const (
 	chartLabels             = 6
 )
 
-// outcomes are those of the ledger. A bar is piled up of them, and of what failed for the first time.
+// outcomes are those of the ledger. A bar is piled up of them, of what failed for the first time, and of duplicates.
 var (
 	outcomes = []string{"processed", "stale", "ignored"}
-	piles    = append(slices.Clone(outcomes), "failed")
+	piles    = append(slices.Clone(outcomes), "failed", "duplicate")
 )
 
 // chart is a bar for each span of time, piled up by outcome.
@@ -47,6 +48,14 @@ type line struct {
 type label struct {
 	X    float64
 	Text string
+}
+
+// withDuplicates adds what PostgreSQL does not know of.
+func withDuplicates(activity []db.LedgerActivityRow, duplicates map[time.Time]uint64) []db.LedgerActivityRow {
+	for at, n := range duplicates {
+		activity = append(activity, db.LedgerActivityRow{Span: at, Outcome: string(webhooks.OutcomeDuplicate), Events: int64(n)})
+	}
+	return activity
 }
 
 func newChart(activity []db.LedgerActivityRow, since, until time.Time, width time.Duration) *chart {
@@ -92,7 +101,7 @@ func newChart(activity []db.LedgerActivityRow, since, until time.Time, width tim
 		value := top * int64(i) / chartLines
 		c.Lines = append(c.Lines, line{chartHeight - chartBottom - high*float64(value)/float64(top), count(value)})
 	}
-	c.Summary = fmt.Sprintf("%s events from %s to %s UTC, at most %s in one bar", count(total), since.UTC().Format("2 Jan 15:04"), until.UTC().Format("2 Jan 15:04"), count(most))
+	c.Summary = fmt.Sprintf("%s deliveries from %s to %s UTC, at most %s in one bar", count(total), since.UTC().Format("2 Jan 15:04"), until.UTC().Format("2 Jan 15:04"), count(most))
 	return c
 }
 

@@ -190,8 +190,9 @@ func TestLedger(t *testing.T) {
 	s.shows(t, "/events?outcome=processed", "No event fits")
 	s.shows(t, "/events?type=test.*", "evt_119")
 	s.shows(t, "/events/evt_007", "It was ignored", "test.kind1", mountedAt+"/events?object=obj_1")
-	s.shows(t, "", "120 events from", `class="bar ignored"`)
-	s.shows(t, "?span=1h", "120 events from")
+	s.shows(t, "", "120 deliveries from", `class="bar ignored"`)
+	s.Expect(t, hooktest.Event("evt_007", "test.kind1", 1, `{"id":"obj_1"}`), 200, webhooks.OutcomeDuplicate)
+	s.shows(t, "?span=1h", "121 deliveries from", `class="bar duplicate"`)
 }
 
 // Subscriptions are listed and found, and a row tells its story.

@@ -91,7 +91,7 @@ func (c *Console) overview(r *request) (*page, error) {
 	if d.Counted = d.Lag.Events; d.Counted == maxCounted {
 		d.CutAt = &d.Lag.Oldest
 	}
-	d.Chart = newChart(activity, since, now, d.Span.width)
+	d.Chart = newChart(withDuplicates(activity, c.receiver.Duplicates(since, d.Span.width)), since, now, d.Span.width)
 	stats := c.receiver.Stats()
 	d.Deliveries, d.InFlight = deliveries(stats), stats.InFlight
 	d.Endpoints = c.endpoints.look(r.ctx, c)
