@@ -80,6 +80,40 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 	return items, nil
 }
 
+const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObject :many
+SELECT f.event_id, f.event_type, f.last_error
+FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
+WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+`
+
+type StripeWebhookFailureListByObjectRow struct {
+	EventID   string
+	EventType string
+	LastError string
+}
+
+// Of the newest thousand, those about an object that have not been applied since. Whose payload is not kept is left out.
+func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX, objectID string) ([]StripeWebhookFailureListByObjectRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureListByObject, objectID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailureListByObjectRow
+	for rows.Next() {
+		var i StripeWebhookFailureListByObjectRow
+		if err := rows.Scan(&i.EventID, &i.EventType, &i.LastError); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest :many
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f

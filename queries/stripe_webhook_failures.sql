@@ -25,6 +25,13 @@ WHERE (f.first_failed_at, f.event_id) < (COALESCE(sqlc.narg('before')::timestamp
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
+-- name: StripeWebhookFailureListByObject :many
+-- Of the newest thousand, those about an object that have not been applied since. Whose payload is not kept is left out.
+SELECT f.event_id, f.event_type, f.last_error
+FROM (SELECT * FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
+WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = @object_id::text
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored';
+
 -- name: StripeWebhookFailureListOldest :many
 -- The ids of the same, the oldest first.
 SELECT f.event_id, f.first_failed_at

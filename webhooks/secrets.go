@@ -111,6 +111,10 @@ func wrongWithSecret(key string) string {
 		return "is empty: anybody could sign with it"
 	case key != strings.TrimSpace(key):
 		return "begins or ends with white space"
+	case strings.ContainsAny(key, ",\n"):
+		return "holds several, or a comma: give each as an entry of its own, as SplitSecrets does"
+	case strings.ContainsAny(key[:1], "\"'`"):
+		return "stands in quotes, which are not part of it"
 	case placeholder.MatchString(key):
 		return "is a placeholder: put the signing secret there that Stripe shows for the endpoint"
 	}

@@ -54,6 +54,7 @@ func TestCheckSecrets(t *testing.T) {
 		{"a=" + real1 + ",b=" + real1, "secret 2 is the same as secret 1"},
 		{"sk_test_4eC39HqLyjWD", "secret 1 is a secret API key"},
 		{"we_1EkW", "secret 1 is the id of an endpoint"},
+		{`"whsec_q3Xzc0p1"`, "secret 1 stands in quotes"}, {"'" + real1 + "'," + real2, "secret 1 stands in quotes"},
 		{"whsec_", "placeholder"}, {"whsec_…", "placeholder"}, {"whsec_...", "placeholder"}, {"whsec_xxxxxxxx", "placeholder"},
 		{"whsec_your_signing_secret", "placeholder"}, {"whsec_replace_me", "placeholder"}, {"changeme", "placeholder"},
 		{"<whsec_secret>", "placeholder"}, {"${STRIPE_WEBHOOK_SECRET}", "placeholder"}, {"new=whsec_***", "placeholder"},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +21,7 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
+	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/console"
 	"github.com/pook/stripeonce/webhooks/operations"
 	"github.com/pook/stripeonce/webhooks/webhooksprom"
@@ -106,6 +108,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.reconcileEvery > 0 && os.Getenv(envAPIKey) == "" {
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
 	}
+	for i, entry := range signing {
+		if _, secret := webhooks.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
+			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: what Stripe signs may not fit", "secret", i+1)
+		}
+	}
 	url, stop, err := f.database(ctx, logger)
 	if err != nil {
 		return err
@@ -122,6 +129,9 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		}
 		url, err = databaseURL()
 		return url, func() error { return nil }, err
+	}
+	if os.Getenv(envDatabaseURL) != "" {
+		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{Dir: f.dataDir})
 	if err != nil {
@@ -151,6 +161,9 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return err
 	}
 	var config net.ListenConfig
+	if !strings.Contains(f.addr, ":") {
+		return cli.Usage("--addr %s: it needs a port after a colon, such as :4242 or 127.0.0.1:4242", f.addr)
+	}
 	listener, err := config.Listen(ctx, "tcp", f.addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", f.addr, err)

@@ -56,7 +56,11 @@ func Run(ctx context.Context, config Config) error {
 		return err
 	}
 	d := &demo{Config: config, storm: storm}
-	d.account = stripesim.New(config.Seed, stripesim.Epoch)
+	epoch := stripesim.Epoch
+	if config.Keep {
+		epoch = epoch.AddDate(0, 0, -7*keptWeeks)
+	}
+	d.account = stripesim.New(config.Seed, epoch)
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
 	if d.host, err = startHost(ctx, config.Receiver, d.account); err != nil {
 		return err

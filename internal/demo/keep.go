@@ -12,6 +12,9 @@ import (
 // comes. Replay mends them.
 const leftFailing = 3
 
+// keptWeeks is how many weeks earlier an account lives that is to be looked at: its years are to be over.
+const keptWeeks = 104
+
 // keep leaves the receiver up, with something to look at and to mend in the console.
 func (d *demo) keep(ctx context.Context) error {
 	if d.host.console != "" {
@@ -21,7 +24,8 @@ func (d *demo) keep(ctx context.Context) error {
 		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n",
 			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
 	}
-	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nCtrl-C ends both.\n", d.host.url, d.host.databaseURL)
+	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s stripeonce send --to %s FILE…\nCtrl-C ends both.\n",
+		d.host.url, d.host.databaseURL, secret, d.host.url)
 	<-ctx.Done()
 	return nil
 }

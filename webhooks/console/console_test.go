@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/console"
@@ -129,7 +130,7 @@ func TestReplay(t *testing.T) {
 	escaped := `no &lt;b&gt;credit&lt;/b&gt; &#34;left&#34;`
 	s.shows(t, "", ">1</a>", "failed")
 	s.shows(t, "/failures", escaped, mountedAt+path+"/replay")
-	s.shows(t, path, escaped, "It fails, and nothing of it has taken effect", "&lt;i&gt;", `method="post"`)
+	s.shows(t, path, mountedAt+"/events?object=obj_1", "<dt>Mode</dt>", escaped, "It fails, and nothing of it has taken effect", "&lt;i&gt;", `method="post"`)
 	for _, page := range []string{"", "/failures", path} {
 		if text := s.get(t, page, 200); strings.Contains(text, "<script") || strings.Contains(text, "<b>") {
 			t.Errorf("%s shows what an event says as it came", page)
@@ -142,19 +143,32 @@ func TestReplay(t *testing.T) {
 	if status != http.StatusSeeOther || to != path+"?replayed=failed" {
 		t.Fatalf("while it fails, replay leads to %d %s", status, to)
 	}
-	s.shows(t, to, "It was applied again and failed: ", "<dd>2</dd>", escaped)
+	s.shows(t, to, "Replayed, it failed again: ", "<dd>2</dd>", escaped)
 	s.broken.Store(false)
 	status, to = s.replay(t, id, "same-origin")
 	if status != http.StatusSeeOther || to != path+"?replayed=processed" {
 		t.Fatalf("replay leads to %d %s", status, to)
 	}
-	s.shows(t, to, "It was applied again: processed", "It took effect")
+	s.shows(t, to, "Replayed: processed. It has taken effect.", "It took effect")
 	s.shows(t, "/failures", "Nothing fails")
 	if page := s.get(t, path, 200); strings.Contains(page, "<form method=\"post\"") {
 		t.Error("what has taken effect can be replayed")
 	}
-	if page := s.get(t, path+"?replayed=%3Cb%3E", 200); strings.Contains(page, "applied again") {
+	if page := s.get(t, path+"?replayed=%3Cb%3E", 200); strings.Contains(page, "eplayed") {
 		t.Error("a link can claim what it likes")
+	}
+	if page := s.get(t, path+"?replayed=failed", 200); strings.Contains(page, "eplayed") {
+		t.Error("a link can claim a failure where there is none")
+	}
+}
+
+// What lacks is said.
+func TestNotMigrated(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	pgtest.Exec(t, s.Pool, `DROP TABLE stripe_webhook_failures`)
+	if page := s.get(t, "/failures", 503); !strings.Contains(page, "lacks a migration") {
+		t.Errorf("without a table it is\n%s", page)
 	}
 }
 
@@ -217,6 +231,11 @@ func TestSubscriptions(t *testing.T) {
 	s.shows(t, "/subscriptions?q=nothing", "No subscription fits")
 	s.shows(t, "/subscriptions/sub_6", "si_6", "prod_1", "gold", "evt_6", "&#34;customer&#34;: &#34;cus_3&#34;")
 	s.get(t, "/subscriptions?before=yesterday+x", 404)
+	s.Expect(t, hooktest.Event("evt_flaky", "test.flaky", 1, `{"id":"sub_6"}`), 500, "")
+	s.shows(t, "/subscriptions/sub_6", "evt_flaky</a>, test.flaky, fails: ")
+	if page := s.get(t, "/subscriptions/sub_7", 200); strings.Contains(page, "evt_flaky") {
+		t.Error("another subscription shows what fails")
+	}
 }
 
 // Payloads and objects stay out of sight where they are to.

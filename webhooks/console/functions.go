@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // functions are what the templates call.
@@ -21,6 +22,7 @@ var functions = template.FuncMap{
 	"seconds": seconds,
 	"segment": url.PathEscape,
 	"text":    func(s *string) string { return valueOr(s, "") },
+	"pointer": func(s string) *string { return &s },
 	"lines":   func(s string) int { return strings.Count(s, "\n") + 1 },
 	"isSub":   isSubscription,
 	"quantity": func(n *int64) string {
@@ -29,7 +31,8 @@ var functions = template.FuncMap{
 		}
 		return count(*n)
 	},
-	"tone": tone,
+	"tone":     tone,
+	"replayed": replayed,
 	"within": func(path, section string) bool {
 		return path == section || section != "" && strings.HasPrefix(path, section+"/")
 	},
@@ -52,6 +55,20 @@ func valueOr(s *string, otherwise string) string {
 		return otherwise
 	}
 	return *s
+}
+
+// replayed explains what came of a replay.
+func replayed(outcome string) string {
+	switch webhooks.Outcome(outcome) {
+	case webhooks.OutcomeStale:
+		return "What is stored is newer, or says the same: nothing was left to do."
+	case webhooks.OutcomeIgnored:
+		return "Nothing is registered for it."
+	case webhooks.OutcomeDuplicate:
+		return "It had taken effect before: nothing was done again."
+	default:
+		return "It has taken effect."
+	}
 }
 
 // tone is the class of a subscription's status.

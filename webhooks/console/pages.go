@@ -151,11 +151,12 @@ func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error
 }
 
 type eventData struct {
-	ID       string
-	Story    *operations.Story
-	Payload  string
-	Hidden   bool
-	Replayed string
+	ID        string
+	Story     *operations.Story
+	Delivered *webhooks.Event // what the payload says of one that is not in the ledger; nil if it is, or none is kept
+	Payload   string
+	Hidden    bool
+	Replayed  string // what came of it, where a replay leads here
 }
 
 func (c *Console) event(r *request) (*page, error) {
@@ -167,7 +168,12 @@ func (c *Console) event(r *request) (*page, error) {
 	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
 	switch replayed := r.QueryParam("replayed"); replayed {
 	case "processed", "stale", "ignored", "duplicate", replayFailed:
-		d.Replayed = replayed
+		if replayed == string(webhooks.OutcomeIgnored) || story.Failing() == (replayed == replayFailed) { // else something else has come of it since
+			d.Replayed = replayed
+		}
+	}
+	if story.Event == nil && story.Failure != nil && len(story.Failure.Payload) > 0 {
+		d.Delivered, _ = webhooks.ParseEvent(story.Failure.Payload)
 	}
 	if story.Failure != nil && !d.Hidden {
 		d.Payload = pretty(story.Failure.Payload)
@@ -203,7 +209,7 @@ func (c *Console) replay(e echo.Context) error {
 	if err := c.sameSite.Check(e.Request()); err != nil {
 		return render(e, http.StatusForbidden, &page{
 			Title: "Refused", Template: "problem", Base: baseOf(e, replayPath), Now: time.Now(),
-			Data: problem{"That came from another site.", "Use the button on the event's own page."},
+			Data: problem{"That came from another site.", "Use a Replay button of the console's own pages."},
 		})
 	}
 	id := idOf(e)
@@ -275,10 +281,11 @@ func (c *Console) newest(r *request, d *subscriptionsData) error {
 
 type subscriptionData struct {
 	*subscriptions.Subscription
-	JSON   string
-	Hidden bool
-	Events []operations.Event
-	More   bool
+	JSON    string
+	Hidden  bool
+	Events  []operations.Event
+	More    bool
+	Failing []db.StripeWebhookFailureListByObjectRow
 }
 
 func (c *Console) subscription(r *request) (*page, error) {
@@ -293,7 +300,13 @@ func (c *Console) subscription(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &subscriptionData{Subscription: sub, Hidden: c.config.HidePayloads, Events: events[:min(len(events), pageRows)], More: len(events) > pageRows}
+	failing, err := c.queries.StripeWebhookFailureListByObject(r.ctx, c.pool, sub.ID)
+	if err != nil {
+		return nil, err
+	}
+	d := &subscriptionData{
+		Subscription: sub, Hidden: c.config.HidePayloads, Events: events[:min(len(events), pageRows)], More: len(events) > pageRows, Failing: failing,
+	}
 	if !d.Hidden {
 		d.JSON = pretty(sub.Object)
 	}

@@ -226,17 +226,24 @@ func (s *Stripe) Storm(events ...Event) {
 	}
 	mathrand.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 	var wg sync.WaitGroup
+	var mu sync.Mutex
+	failures := map[string]int{} // a whole storm fails in one way, or few
 	slots := make(chan struct{}, deliveriesAtOnce)
 	for _, body := range deliveries {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			if err := s.insist(body); err != nil {
-				s.tb.Error(err)
+				mu.Lock()
+				defer mu.Unlock()
+				failures[err.Error()]++
 			}
 		})
 	}
 	wg.Wait()
+	for failure, times := range failures {
+		s.tb.Errorf("%d of %d deliveries: %s", times, len(deliveries), failure)
+	}
 }
 
 // insist delivers until it is answered with a 2xx.
