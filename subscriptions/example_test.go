@@ -45,6 +45,9 @@ func Example() {
 func Example_handler() {
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+		if inv.Customer == nil { // an invoice need not have one
+			return nil
+		}
 		_, err := tx.Exec(ctx, `UPDATE credits SET cents = cents + $1 WHERE customer_id = $2`, inv.AmountPaid, inv.Customer.ID)
 		return err
 	})

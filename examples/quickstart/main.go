@@ -22,21 +22,24 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	app, err := newApp(pool, os.Getenv("STRIPE_WEBHOOK_SECRET"), os.Getenv("ADMIN_PASSWORD"))
+	app, err := newApp(pool, webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")), os.Getenv("ADMIN_PASSWORD"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Fatal(app.Start("127.0.0.1:8080"))
 }
 
-func newApp(pool *pgxpool.Pool, secret, adminPassword string) (*echo.Echo, error) {
+func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.Echo, error) {
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil) // keeps the table subscriptions equal to Stripe's
 	webhooks.On(h, "invoice.paid", grantCredits)
 
-	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}})
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: secrets})
 	if err != nil {
 		return nil, err
+	}
+	if err := r.Ready(context.Background()); err != nil {
+		log.Print(err) // deliveries are answered 503, and sent again, until it is mended
 	}
 	e := echo.New()
 	r.Mount(e, "/webhooks/stripe")
@@ -49,6 +52,9 @@ func newApp(pool *pgxpool.Pool, secret, adminPassword string) (*echo.Echo, error
 
 // grantCredits runs once for each event. What it does through tx is there if and only if the event is.
 func grantCredits(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+	if inv.Customer == nil {
+		return nil
+	}
 	_, err := tx.Exec(ctx, `INSERT INTO credits (customer_id, cents) VALUES ($1, $2)`, inv.Customer.ID, inv.AmountPaid)
 	return err
 }

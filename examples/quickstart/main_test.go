@@ -3,14 +3,13 @@ package main
 import (
 	"testing"
 
-	"github.com/pook/stripeonce/examples/exampletest"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
 func TestCredits(t *testing.T) {
-	pool := exampletest.Database(t, `CREATE TABLE credits (customer_id text, cents bigint)`)
-	app, err := newApp(pool, webhookstest.Secret, "")
+	pool := newDatabase(t, `CREATE TABLE credits (customer_id text, cents bigint)`)
+	app, err := newApp(pool, []string{webhookstest.Secret}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
