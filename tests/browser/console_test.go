@@ -207,7 +207,7 @@ func TestConsole(t *testing.T) {
 		}
 		event := s.text("tbody tr td a.id")
 		s.follow("tbody tr form button", event)
-		if flash := s.text(".flash"); !strings.HasPrefix(flash, "It was applied again: ") {
+		if flash := s.text(".flash"); !strings.HasPrefix(flash, "Replayed: ") {
 			t.Errorf("replay says %q", flash)
 		}
 		if left == 3 {
