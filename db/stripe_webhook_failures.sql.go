@@ -32,43 +32,50 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
 SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
-FROM stripe_webhook_failures AS f
-WHERE (f.first_failed_at, f.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+FROM (
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures AS one
+    WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
+    ORDER BY one.first_failed_at DESC, one.event_id DESC
+    LIMIT $3::bigint
+) AS f
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
-LIMIT $3
+LIMIT $4
 `
 
 type StripeWebhookFailureListParams struct {
 	Before        *time.Time
 	BeforeEventID string
+	MaxLookedAt   *int64
 	MaxRows       int32
 }
 
-type StripeWebhookFailureListRow struct {
-	StripeWebhookFailure StripeWebhookFailure
-}
-
-// The events that failed and have not been applied since, the newest failure first. A subquery and no
-// join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
-func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailureListRow, error) {
-	rows, err := db.Query(ctx, stripeWebhookFailureList, arg.Before, arg.BeforeEventID, arg.MaxRows)
+// The events that failed and have not been applied since, the newest failure first, of the next so many that have
+// ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
+// subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
+func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailure, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureList,
+		arg.Before,
+		arg.BeforeEventID,
+		arg.MaxLookedAt,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []StripeWebhookFailureListRow
+	var items []StripeWebhookFailure
 	for rows.Next() {
-		var i StripeWebhookFailureListRow
+		var i StripeWebhookFailure
 		if err := rows.Scan(
-			&i.StripeWebhookFailure.EventID,
-			&i.StripeWebhookFailure.EventType,
-			&i.StripeWebhookFailure.Attempts,
-			&i.StripeWebhookFailure.FirstFailedAt,
-			&i.StripeWebhookFailure.LastFailedAt,
-			&i.StripeWebhookFailure.LastError,
-			&i.StripeWebhookFailure.Payload,
-			&i.StripeWebhookFailure.History,
+			&i.EventID,
+			&i.EventType,
+			&i.Attempts,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.LastError,
+			&i.Payload,
+			&i.History,
 		); err != nil {
 			return nil, err
 		}

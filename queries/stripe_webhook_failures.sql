@@ -16,12 +16,17 @@ ON CONFLICT (event_id) DO UPDATE SET
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 
 -- name: StripeWebhookFailureList :many
--- The events that failed and have not been applied since, the newest failure first. A subquery and no
--- join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
-SELECT sqlc.embed(f)
-FROM stripe_webhook_failures AS f
-WHERE (f.first_failed_at, f.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+-- The events that failed and have not been applied since, the newest failure first, of the next so many that have
+-- ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
+-- subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
+FROM (
+    SELECT * FROM stripe_webhook_failures AS one
+    WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+    ORDER BY one.first_failed_at DESC, one.event_id DESC
+    LIMIT sqlc.narg('max_looked_at')::bigint
+) AS f
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 

@@ -187,7 +187,9 @@ type failuresData struct {
 }
 
 func (c *Console) failures(r *request) (*page, error) {
-	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{Before: r.QueryParam("before"), Limit: pageRows + 1})
+	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{
+		Before: r.QueryParam("before"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -200,19 +200,21 @@ type FailureFilter struct {
 	// Before is an event's id: what failed first before it is listed. Empty: from the newest on.
 	Before string
 	Limit  int // 0: DefaultLimit
+	// MaxLookedAt is how many of the newest events that ever failed are looked at. Those that were applied since stay
+	// until they are pruned, and are passed over one by one. 0: all.
+	MaxLookedAt int
 }
 
 const (
 	// MaxCounted is how far CountFailing counts.
 	MaxCounted = 1000
-	// maxLookedAt is how many failures it looks at, the newest. Those that were applied since stay until they are
-	// pruned, and are passed over one by one.
-	maxLookedAt = 100_000
+	// MaxLookedAt is how many of the newest events that ever failed CountFailing looks at.
+	MaxLookedAt = 100_000
 )
 
-// CountFailing counts the events that Failures lists, up to MaxCounted, among the newest 100,000 that ever failed.
+// CountFailing counts the events that Failures lists, up to MaxCounted, among the newest MaxLookedAt that ever failed.
 func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
-	return o.queries.LedgerFailing(ctx, o.pool, maxLookedAt, MaxCounted)
+	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
 }
 
 // Failures lists the events whose last attempt failed and that have not been applied since, the newest
@@ -226,13 +228,17 @@ func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, er
 		}
 		params.Before, params.BeforeEventID = &row.FirstFailedAt, row.EventID
 	}
+	if f.MaxLookedAt > 0 {
+		most := int64(f.MaxLookedAt)
+		params.MaxLookedAt = &most
+	}
 	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
 	if err != nil {
 		return nil, fmt.Errorf("list the failures: %w", err)
 	}
 	failures := make([]Failure, len(rows))
 	for i := range rows {
-		one, err := failureOf(&rows[i].StripeWebhookFailure)
+		one, err := failureOf(&rows[i])
 		if err != nil {
 			return nil, err
 		}

@@ -162,7 +162,12 @@ func TestAMillionEvents(t *testing.T) {
 	_, err = o.Story(ctx, events[0].EventID)
 	expect("a story", 1, err)
 	// Of failures it reads those that were resolved, each with one look into the ledger.
-	failures, err := o.Failures(ctx, operations.FailureFilter{Limit: 1})
+	failures, err := o.Failures(ctx, operations.FailureFilter{Before: "evt_failing", MaxLookedAt: 5})
+	expect("failures, of few that are looked at", 20, err, "stripe_webhook_failures_first_failed_at_idx", byID)
+	if len(failures) != 0 {
+		t.Errorf("the failures are %+v", failures)
+	}
+	failures, err = o.Failures(ctx, operations.FailureFilter{Limit: 1})
 	expect("a failure", 10, err, "Index Scan stripe_webhook_failures_first_failed_at_idx", "Index Scan "+byID)
 	if len(failures) != 1 || failures[0].EventID != "evt_failing" {
 		t.Errorf("the failures are %+v", failures)
