@@ -161,12 +161,9 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return err
 	}
 	var config net.ListenConfig
-	if !strings.Contains(f.addr, ":") {
-		return cli.Usage("--addr %s: it needs a port after a colon, such as :4242 or 127.0.0.1:4242", f.addr)
-	}
 	listener, err := config.Listen(ctx, "tcp", f.addr)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", f.addr, err)
+		return fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w", f.addr, err)
 	}
 	logger.Info("listening", "url", "http://"+listener.Addr().String()+server.WebhookPath)
 	if err := receiver.Ready(ctx); err != nil {
