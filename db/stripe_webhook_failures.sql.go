@@ -92,6 +92,8 @@ SELECT f.event_id, f.event_type, f.last_error
 FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT 20
 `
 
 type StripeWebhookFailureListByObjectRow struct {
@@ -100,7 +102,8 @@ type StripeWebhookFailureListByObjectRow struct {
 	LastError string
 }
 
-// Of the newest thousand, those about an object that have not been applied since. Whose payload is not kept is left out.
+// Of the newest thousand, those about an object that have not been applied since, at most twenty. Whose payload is not
+// kept is left out.
 func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX, objectID string) ([]StripeWebhookFailureListByObjectRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListByObject, objectID)
 	if err != nil {

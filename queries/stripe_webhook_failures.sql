@@ -31,11 +31,14 @@ ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
 -- name: StripeWebhookFailureListByObject :many
--- Of the newest thousand, those about an object that have not been applied since. Whose payload is not kept is left out.
+-- Of the newest thousand, those about an object that have not been applied since, at most twenty. Whose payload is not
+-- kept is left out.
 SELECT f.event_id, f.event_type, f.last_error
 FROM (SELECT * FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = @object_id::text
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored';
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT 20;
 
 -- name: StripeWebhookFailureListOldest :many
 -- The ids of the same, the oldest first.

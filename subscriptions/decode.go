@@ -291,6 +291,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 // items decodes the items. Of an id that is there twice the last one counts, in the first one's place.
 func (o *subscriptionObject) items() []Item {
 	items := slices.Grow([]Item(nil), len(o.Items))
+	at := make(map[string]int, len(o.Items))
 	for _, object := range o.Items {
 		item := Item{
 			ID:                 string(object.ID),
@@ -301,10 +302,11 @@ func (o *subscriptionObject) items() []Item {
 			CurrentPeriodEnd:   either(object.End.at, o.End.at),
 			Metadata:           object.Metadata.orEmpty(),
 		}
-		if i := slices.IndexFunc(items, func(i Item) bool { return i.ID == item.ID }); i >= 0 {
+		if i, seen := at[item.ID]; seen {
 			items[i] = item
 			continue
 		}
+		at[item.ID] = len(items)
 		items = append(items, item)
 	}
 	return items

@@ -88,8 +88,8 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	return err
 }
 
-// answer is what came of the work.
-type answer struct {
+// applied is what came of the work.
+type applied struct {
 	outcome Outcome
 	err     error
 }
@@ -99,17 +99,19 @@ type answer struct {
 // connection and its place in the gate.
 func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	if w.heedsContext() {
+		defer func() { // also when a hook of the pool ends the goroutine
+			if w.cleanUp == nil {
+				r.gate.leave()
+			} else {
+				r.workers.do(func() { r.finish(w) })
+			}
+		}()
 		a := r.apply(ctx, w)
-		if w.cleanUp == nil {
-			r.gate.leave()
-		} else {
-			r.workers.do(func() { r.finish(w) })
-		}
 		return w.result(a.outcome), a.err
 	}
-	done := make(chan answer, 1)
+	done := make(chan applied, 1)
 	r.workers.do(func() {
-		a := answer{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
+		a := applied{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
 			done <- a
 			r.finish(w)
@@ -135,10 +137,10 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 
 // apply does the work. The functions' own panics are caught where they are called. Here are caught those of what they
 // leave behind: an error whose Unwrap panics, a hook of the pool.
-func (r *Receiver) apply(ctx context.Context, w *work) (a answer) {
+func (r *Receiver) apply(ctx context.Context, w *work) (a applied) {
 	defer func() {
 		if value := recover(); value != nil {
-			a = answer{err: &PanicError{Value: value, Stack: debug.Stack()}}
+			a = applied{err: &PanicError{Value: value, Stack: debug.Stack()}}
 		}
 	}()
 	a.outcome, a.err = r.applyInTurn(ctx, w)
@@ -258,10 +260,14 @@ func (r *Receiver) acquireWithin(ctx context.Context, limit time.Duration) (*pgx
 	return conn, nil
 }
 
-// rollback runs on a deadline of its own: the work's has often ended. If it fails, pgx closes the
-// connection, and PostgreSQL rolls back by itself.
+// rollback runs on a deadline of its own: the work's has often ended. It is no later than the reply may wait. If it
+// fails, pgx closes the connection, and PostgreSQL rolls back by itself.
 func rollback(ctx context.Context, tx pgx.Tx) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	limit := rollbackTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, max(time.Until(deadline), 0)+timeoutGrace)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_ = tx.Rollback(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,7 +68,8 @@ func commit(conn *pgx.Conn, timeout time.Duration) error {
 }
 
 // exchange sends a message that ends with COMMIT, and reads the answer to its end: how many statements were
-// done, and PostgreSQL's verdict on the next one if it failed. The error says that there was no answer.
+// done, and PostgreSQL's verdict on the next one if it failed. It writes past pgproto3's Frontend, in which nothing
+// may be left unsent: pgx flushes with each of its calls. The error says that there was no answer.
 func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte) (done int, verdict, err error) {
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, abandon(pg, err)
@@ -127,9 +129,10 @@ func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgpro
 	if err != nil {
 		return nil, err
 	}
-	objects := simplify(description.ParamOIDs, query.Arguments)
+	arguments := slices.Clone(query.Arguments) // the statement's own may be used again
+	objects := simplify(description.ParamOIDs, arguments)
 	var encoded pgx.ExtendedQueryBuilder
-	if err := encoded.Build(conn.TypeMap(), description, query.Arguments); err != nil {
+	if err := encoded.Build(conn.TypeMap(), description, arguments); err != nil {
 		return nil, err
 	}
 	for i, object := range objects {

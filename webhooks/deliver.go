@@ -136,7 +136,7 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	_ = handler.Handle(ctx, record)
 }
 
-// logSource is the one place that logs deliveries. To have slog look for it takes as long as to write the line.
+// logSource is the place that a handler with AddSource names, for every delivery: this one. To have slog look for it takes as long as to write the line.
 var logSource = sync.OnceValue(func() uintptr {
 	var place [1]uintptr
 	runtime.Callers(1, place[:])

@@ -77,7 +77,8 @@ func Project(h *Handlers, eventType string, fn func(ctx context.Context, tx pgx.
 // ProjectInTrips is Project for a projection that says beforehand what it asks PostgreSQL for, which saves the
 // time on the way there and back. begin is called for each try, outside the transaction. heedsContext says that
 // nothing in it outlasts its context, as a function that somebody else wrote may: where this goes for all that an
-// event runs, no goroutine is needed that could be left behind.
+// event runs, no goroutine is needed that could be left behind. If it is not true, the reply, and whoever waits for it,
+// hangs as long as the function.
 func ProjectInTrips(h *Handlers, eventType string, heedsContext bool, begin func(ev *Event) Trips) {
 	if begin == nil {
 		panic("webhooks.ProjectInTrips: the function for " + eventType + " is nil")

@@ -105,15 +105,18 @@ var otherKeys = map[string]string{
 // placeholder is what examples put where a secret goes. Stripe's own are letters and digits after whsec_.
 var placeholder = regexp.MustCompile(`(?i)^(whsec_)?(x{3,}|\*+|\.+|…|_*|your[_-].*|change[_-]?me|replace[_-]?(me|this|with.*)?|placeholder|todo)$|…|\.\.\.|[<>{}$]`)
 
+// quoted is a secret with quotes around it, or behind its label.
+var quoted = regexp.MustCompile("^[\"'`“]|=[\"'`“]|[\"'`”]$")
+
 func wrongWithSecret(key string) string {
 	switch {
 	case strings.TrimSpace(key) == "":
 		return "is empty: anybody could sign with it"
 	case key != strings.TrimSpace(key):
 		return "begins or ends with white space"
-	case strings.ContainsAny(key, ",\n"):
-		return "holds several, or a comma: give each as an entry of its own, as SplitSecrets does"
-	case strings.ContainsAny(key[:1], "\"'`"):
+	case strings.ContainsAny(key, ",; \t\r\n"):
+		return "holds several, or what stands between them: give each as an entry of its own, as SplitSecrets does"
+	case quoted.MatchString(key):
 		return "stands in quotes, which are not part of it"
 	case placeholder.MatchString(key):
 		return "is a placeholder: put the signing secret there that Stripe shows for the endpoint"

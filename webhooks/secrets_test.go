@@ -55,6 +55,7 @@ func TestCheckSecrets(t *testing.T) {
 		{"sk_test_4eC39HqLyjWD", "secret 1 is a secret API key"},
 		{"we_1EkW", "secret 1 is the id of an endpoint"},
 		{`"whsec_q3Xzc0p1"`, "secret 1 stands in quotes"}, {"'" + real1 + "'," + real2, "secret 1 stands in quotes"},
+		{`new="whsec_q3Xzc0p1"`, "secret 1 stands in quotes"}, {"whsec_a whsec_b", "secret 1 holds several"}, {"whsec_a;whsec_b", "secret 1 holds several"},
 		{"whsec_", "placeholder"}, {"whsec_…", "placeholder"}, {"whsec_...", "placeholder"}, {"whsec_xxxxxxxx", "placeholder"},
 		{"whsec_your_signing_secret", "placeholder"}, {"whsec_replace_me", "placeholder"}, {"changeme", "placeholder"},
 		{"<whsec_secret>", "placeholder"}, {"${STRIPE_WEBHOOK_SECRET}", "placeholder"}, {"new=whsec_***", "placeholder"},

@@ -21,13 +21,17 @@ func (t *timeline) add(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	minute := minuteOf(at)
+	if minute < 0 {
+		return
+	}
+	if minute <= t.newest-timelineLength { // the clock had been far ahead
+		t.counts, t.newest = [timelineLength]uint32{}, minute
+	}
 	for m := max(t.newest, minute-timelineLength) + 1; m <= minute; m++ {
 		t.counts[m%timelineLength] = 0
 	}
 	t.newest = max(t.newest, minute)
-	if minute > t.newest-timelineLength {
-		t.counts[minute%timelineLength]++
-	}
+	t.counts[minute%timelineLength]++
 }
 
 // read returns the counts since a time by spans of a width, by the begin of each, as time.Time.Truncate has it.

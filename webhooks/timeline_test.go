@@ -32,9 +32,14 @@ func TestTimeline(t *testing.T) {
 	if diff := cmp.Diff(map[time.Time]uint64{hour(1): 1, hour(3): 1, hour(1).AddDate(0, 0, 30): 1}, counted.read(day, time.Hour)); diff != "" {
 		t.Error(diff)
 	}
-	counted.add(day)
+	counted.add(time.Unix(-60, 0))
 	counted.add(day.AddDate(1, 0, 0))
 	if diff := cmp.Diff(map[time.Time]uint64{day.AddDate(1, 0, 0): 1}, counted.read(day, time.Hour)); diff != "" {
+		t.Error(diff)
+	}
+	// A clock that was far ahead does not stop the count.
+	counted.add(day)
+	if diff := cmp.Diff(map[time.Time]uint64{day: 1}, counted.read(day, time.Hour)); diff != "" {
 		t.Error(diff)
 	}
 }
