@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/pook/stripeonce/internal/rawjson"
@@ -290,7 +289,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 
 // items decodes the items. Of an id that is there twice the last one counts, in the first one's place.
 func (o *subscriptionObject) items() []Item {
-	items := slices.Grow([]Item(nil), len(o.Items))
+	var items []Item
 	at := make(map[string]int, len(o.Items))
 	for _, object := range o.Items {
 		item := Item{

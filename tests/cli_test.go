@@ -53,6 +53,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{secret, "DATABASE_URL=postgres://h:x/"}, "serve", 2, "DATABASE_URL"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --migrate", 1, "connect to migrate"},
 		{[]string{secret, "STRIPE_MODE=sandbox"}, "serve --local", 2, `mode "sandbox": use live, test or any`},
+		{[]string{secret, "STRIPE_API_KEY=pk_test_1"}, "serve --local", 2, "STRIPE_API_KEY: it is a publishable key"},
 		{[]string{secret, "STRIPE_REFETCH=often"}, "serve --local", 2, `refetch "often": use ambiguous, always or never`},
 		{[]string{secret, "LOG_LEVEL=loud"}, "serve --local", 2, "use debug, info, warn or error"},
 		{[]string{secret, "LOG_FORMAT=xml"}, "serve --local", 2, "use text or json"},

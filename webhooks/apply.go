@@ -168,7 +168,7 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 			if err := r.ask(ctx, w, question); err != nil {
 				return "", err
 			}
-		case isMissingTable(err) && !r.config.AssumeMigrated:
+		case LacksMigration(err) && !r.config.AssumeMigrated:
 			r.ready.Store(false)
 			return "", errors.Join(r.ensureReady(ctx), err)
 		case !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try):
@@ -263,13 +263,18 @@ func (r *Receiver) acquireWithin(ctx context.Context, limit time.Duration) (*pgx
 // rollback runs on a deadline of its own: the work's has often ended. It is no later than the reply may wait. If it
 // fails, pgx closes the connection, and PostgreSQL rolls back by itself.
 func rollback(ctx context.Context, tx pgx.Tx) {
-	limit := rollbackTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = min(limit, max(time.Until(deadline), 0)+timeoutGrace)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit(ctx))
 	defer cancel()
 	_ = tx.Rollback(ctx)
+}
+
+// rollbackLimit is how long a rollback may take after the work that ctx is of.
+func rollbackLimit(ctx context.Context) time.Duration {
+	deadline, limited := ctx.Deadline()
+	if !limited {
+		return rollbackTimeout
+	}
+	return min(rollbackTimeout, max(time.Until(deadline), 0)+timeoutGrace)
 }
 
 func nilIfZero[T comparable](value T) *T {

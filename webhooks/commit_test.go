@@ -2,6 +2,7 @@ package webhooks_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -143,4 +147,30 @@ func TestBrokenCommitIsNotCancelled(t *testing.T) {
 	}
 	pgtest.Exec(t, admin, `ALTER SYSTEM RESET synchronous_standby_names`)
 	pgtest.Exec(t, admin, `SELECT pg_reload_conf()`)
+}
+
+// A statement's arguments are its own: it may use them again, for another try or another event.
+func TestArgumentsAreKept(t *testing.T) {
+	t.Parallel()
+	name := "x"
+	arguments := []any{&name, json.RawMessage(`{"a": 1}`)}
+	h := webhooks.NewHandlers()
+	webhooks.ProjectInTrips(h, "test.event", true, func(*webhooks.Event) webhooks.Trips {
+		return webhooks.Trips{Apply: func(_ context.Context, _ pgx.Tx, later *webhooks.Later) (bool, error) {
+			later.Add(func(ctx context.Context, db db.DBTX) error {
+				_, err := db.Exec(ctx, `INSERT INTO kept VALUES ($1, $2)`, arguments...)
+				return err
+			})
+			return true, nil
+		}}
+	})
+	host := hooktest.New(t, h, nil)
+	pgtest.Exec(t, host.Pool, `CREATE TABLE kept (name text NOT NULL, object jsonb NOT NULL)`)
+	for _, id := range []string{"evt_1", "evt_2"} {
+		host.Expect(t, hooktest.Event(id, "test.event", 1, `{}`), 200, webhooks.OutcomeProcessed)
+	}
+	const want = `x {"a": 1}, x {"a": 1}`
+	if got := pgtest.Scan[string](t, host.Pool, `SELECT string_agg(name || ' ' || object::text, ', ') FROM kept`); got != want {
+		t.Errorf("stored is %s, want %s", got, want)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v79/webhook"
@@ -141,11 +140,8 @@ func (c *Config) validate() error {
 			wrong("%s is negative", name)
 		}
 	}
-	switch {
-	case strings.HasPrefix(c.APIKey, "pk_"):
-		wrong("APIKey is a publishable key, which reads nothing: use a secret or a restricted one (sk_…, rk_…)")
-	case strings.HasPrefix(c.APIKey, "whsec_"):
-		wrong("APIKey is a signing secret: use a secret or a restricted key (sk_…, rk_…)")
+	if err := CheckAPIKey(c.APIKey); err != nil {
+		wrong("APIKey: %w", err)
 	}
 	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
 		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)

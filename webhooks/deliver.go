@@ -106,14 +106,9 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 // log writes the delivery's line: an error that Stripe's retry may mend as an error, one of the
 // sender's as a warning.
 func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result, took time.Duration, err error) {
-	attrs := append(make([]slog.Attr, 0, 6), slog.Int("status", status), slog.Duration("took", took))
-	if ev != nil {
-		attrs = append(attrs, slog.String("event_id", ev.ID), slog.String("event_type", ev.Type))
-	}
 	level := slog.LevelInfo
 	switch {
 	case err == nil:
-		attrs = append(attrs, slog.String("outcome", string(result.Outcome)))
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	default:
@@ -123,20 +118,26 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	if !handler.Enabled(ctx, level) {
 		return
 	}
-	if err != nil {
-		attrs = append(attrs, slog.String("error", safeError(err)))
+	line := slog.NewRecord(time.Now(), level, "stripe delivery", logSource())
+	line.AddAttrs(slog.Int("status", status), slog.Duration("took", took))
+	if ev != nil {
+		line.AddAttrs(slog.String("event_id", ev.ID), slog.String("event_type", ev.Type))
+	}
+	if err == nil {
+		line.AddAttrs(slog.String("outcome", string(result.Outcome)))
+	} else {
+		line.AddAttrs(slog.String("error", safeError(err)))
 	}
 	var panicked *PanicError
 	var copied *copyError
 	if errors.As(err, &panicked) && !errors.As(err, &copied) {
-		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
+		line.AddAttrs(slog.String("stack", string(panicked.Stack)))
 	}
-	record := slog.NewRecord(time.Now(), level, "stripe delivery", logSource())
-	record.AddAttrs(attrs...)
-	_ = handler.Handle(ctx, record)
+	_ = handler.Handle(ctx, line)
 }
 
-// logSource is the place that a handler with AddSource names, for every delivery: this one. To have slog look for it takes as long as to write the line.
+// logSource is the place that a handler with AddSource names, for every delivery: this one. To have slog look for it
+// takes as long as to write the line.
 var logSource = sync.OnceValue(func() uintptr {
 	var place [1]uintptr
 	runtime.Callers(1, place[:])

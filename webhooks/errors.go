@@ -108,8 +108,9 @@ func isLedgerViolation(err error) bool {
 		pgErr.TableName == "stripe_webhook_events" && pgErr.ConstraintName == "stripe_webhook_events_event_id_key"
 }
 
-// isMissingTable is true for an error of our own statement on a database that lacks a migration.
-func isMissingTable(err error) bool {
+// LacksMigration is true for PostgreSQL's error that a table or a column is not there: of a statement on stripeonce's
+// tables, it says that the database lacks a migration, or that search_path does not lead to them.
+func LacksMigration(err error) bool {
 	code := pgCode(err)
 	return code == codeUndefinedTable || code == codeUndefinedColumn
 }

@@ -83,7 +83,7 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 
 func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
 	applied, err := r.queries.MigrationList(ctx, conn)
-	if err != nil && !isMissingTable(err) {
+	if err != nil && !LacksMigration(err) {
 		return err
 	}
 	if missing := missingMigrations(applied); len(missing) > 0 {

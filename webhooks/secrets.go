@@ -97,6 +97,20 @@ func CheckSecrets(entries []string) error {
 	return errors.Join(errs...)
 }
 
+// CheckAPIKey says what is wrong with what would be Config.APIKey, without showing it: New refuses the same.
+func CheckAPIKey(key string) error {
+	var is string
+	switch {
+	case strings.HasPrefix(key, "pk_"):
+		is = "a publishable key, with which nothing can be read"
+	case strings.HasPrefix(key, "whsec_"):
+		is = "a signing secret"
+	default:
+		return nil
+	}
+	return fmt.Errorf("it is %s: give it a secret or a restricted key (sk_…, rk_…)", is)
+}
+
 // otherKeys are what the beginnings of Stripe's other keys and ids stand for.
 var otherKeys = map[string]string{
 	"sk_": "a secret API key", "rk_": "a restricted API key", "pk_": "a publishable API key", "we_": "the id of an endpoint",
@@ -114,12 +128,12 @@ func wrongWithSecret(key string) string {
 		return "is empty: anybody could sign with it"
 	case key != strings.TrimSpace(key):
 		return "begins or ends with white space"
-	case strings.ContainsAny(key, ",; \t\r\n"):
-		return "holds several, or what stands between them: give each as an entry of its own, as SplitSecrets does"
-	case quoted.MatchString(key):
-		return "stands in quotes, which are not part of it"
 	case placeholder.MatchString(key):
 		return "is a placeholder: put the signing secret there that Stripe shows for the endpoint"
+	case quoted.MatchString(key):
+		return "stands in quotes, which are not part of it"
+	case strings.ContainsAny(key, ",; \t\r\n"):
+		return "holds several, or what stands between them: give each as an entry of its own, as SplitSecrets does"
 	}
 	for prefix, is := range otherKeys {
 		if strings.HasPrefix(key, prefix) {

@@ -58,7 +58,7 @@ func TestCheckSecrets(t *testing.T) {
 		{`new="whsec_q3Xzc0p1"`, "secret 1 stands in quotes"}, {"whsec_a whsec_b", "secret 1 holds several"}, {"whsec_a;whsec_b", "secret 1 holds several"},
 		{"whsec_", "placeholder"}, {"whsec_…", "placeholder"}, {"whsec_...", "placeholder"}, {"whsec_xxxxxxxx", "placeholder"},
 		{"whsec_your_signing_secret", "placeholder"}, {"whsec_replace_me", "placeholder"}, {"changeme", "placeholder"},
-		{"<whsec_secret>", "placeholder"}, {"${STRIPE_WEBHOOK_SECRET}", "placeholder"}, {"new=whsec_***", "placeholder"},
+		{"<whsec_secret>", "placeholder"}, {"<your secret>", "placeholder"}, {"${STRIPE_WEBHOOK_SECRET}", "placeholder"}, {"new=whsec_***", "placeholder"},
 	} {
 		err := webhooks.CheckSecrets(webhooks.SplitSecrets(c.secrets))
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

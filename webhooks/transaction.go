@@ -290,7 +290,7 @@ func (r *Receiver) ledgerError(doing string, err error) error {
 	switch {
 	case err == nil, errors.Is(err, ErrNoted):
 		return err
-	case isMissingTable(err):
+	case LacksMigration(err):
 		r.ready.Store(false)
 		return notMigrated(err)
 	default:

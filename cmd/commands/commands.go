@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -149,8 +148,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 		defer host.Close()
 	}
 	err = do(host)
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "42703") { // undefined table, undefined column
+	if webhooks.LacksMigration(err) {
 		if lacks := host.Receiver.Ready(ctx); lacks != nil {
 			return fmt.Errorf("%w (or search_path does not lead to the tables)", lacks)
 		}

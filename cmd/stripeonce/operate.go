@@ -89,6 +89,9 @@ func (s *stripeSettings) check() error {
 	default:
 		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
 	}
+	if err := webhooks.CheckAPIKey(os.Getenv(envAPIKey)); err != nil {
+		return cli.Usage("%s: %w", envAPIKey, err)
+	}
 	if s.apiBase != "" {
 		return cli.HTTPURL("--api-base", s.apiBase)
 	}

@@ -37,7 +37,7 @@ func newDatabase(t *testing.T, tables string) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	address.Path = "/" + name
-	if err := migrate.Up(ctx, address.String(), io.Discard); err != nil { // schema/migrate
+	if err := migrate.Up(ctx, address.String(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	pool, err := pgxpool.New(ctx, address.String())

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
@@ -169,21 +168,14 @@ func (c *Console) inSlot(ctx context.Context, do func() error) error {
 	}
 }
 
-// SQLSTATEs of a database that lacks a migration: https://www.postgresql.org/docs/current/errcodes-appendix.html
-const (
-	codeUndefinedTable  = "42P01"
-	codeUndefinedColumn = "42703"
-)
-
 // problem is what the page of an error shows.
 type problem struct{ What, Mend string }
 
 func (c *Console) failed(r *request, err error) (status int, p *page) {
 	what := problem{"PostgreSQL could not be asked.", "The log has the reason."}
 	status = http.StatusServiceUnavailable
-	var pgErr *pgconn.PgError
 	switch {
-	case errors.As(err, &pgErr) && (pgErr.Code == codeUndefinedTable || pgErr.Code == codeUndefinedColumn):
+	case webhooks.LacksMigration(err):
 		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or what applies your migrations, on it."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "Events that never arrived are not known here, nor those whose rows have been pruned."}
