@@ -159,6 +159,9 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 	if err := r.ensureReady(ctx); err != nil {
 		return "", err
 	}
+	if v := r.share(ctx, w); !v.alone {
+		return v.outcome, v.err
+	}
 	for try := 1; ; {
 		outcome, err := r.attempt(ctx, w)
 		var question *askError
@@ -219,18 +222,23 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		return outcome, nil
 	}
 	err = classify(ctx, err, conn.Conn().IsClosed())
-	if t.tx != nil {
-		rollback(ctx, t.tx)
-	}
-	if code := pgCode(err); code == codeReadOnlyTransaction || code == codeStalePlan || code == codeNoSuchPrepared {
-		// A demoted primary: the pool is to look for the new one. Or statements that the connection prepared
-		// before the tables were changed.
-		_ = conn.Conn().Close(ctx)
-	}
+	undo(ctx, conn.Conn(), t.tx, err)
 	if errors.Is(err, errDuplicate) {
 		return OutcomeDuplicate, nil
 	}
 	return "", err
+}
+
+// undo rolls back what has failed.
+func undo(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, err error) {
+	if tx != nil {
+		rollback(ctx, tx)
+	}
+	if code := pgCode(err); code == codeReadOnlyTransaction || code == codeStalePlan || code == codeNoSuchPrepared {
+		// A demoted primary: the pool is to look for the new one. Or statements that the connection prepared
+		// before the tables were changed.
+		_ = conn.Close(ctx)
+	}
 }
 
 // lockTimeout is the limit on waiting for locks: LockTimeout, or less if the work's deadline comes first, so

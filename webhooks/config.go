@@ -22,16 +22,18 @@ const (
 
 // The defaults of Config.
 const (
-	DefaultMaxBodyBytes   = 1 << 20
-	DefaultMaxInFlight    = 1000
-	DefaultMaxBufferBytes = 64 << 20
-	DefaultTimeout        = 8 * time.Second
-	DefaultAcquireTimeout = 5 * time.Second
-	DefaultLockTimeout    = 5 * time.Second
-	DefaultCommitTimeout  = 5 * time.Second
-	DefaultMaxAttempts    = 4
-	DefaultAskTimeout     = 3 * time.Second
-	DefaultRetryAfter     = 5 * time.Second
+	DefaultMaxBodyBytes       = 1 << 20
+	DefaultMaxInFlight        = 1000
+	DefaultMaxBufferBytes     = 64 << 20
+	DefaultTimeout            = 8 * time.Second
+	DefaultAcquireTimeout     = 5 * time.Second
+	DefaultLockTimeout        = 5 * time.Second
+	DefaultCommitTimeout      = 5 * time.Second
+	DefaultMaxAttempts        = 4
+	DefaultMaxShared          = 16
+	DefaultSharedTransactions = 2
+	DefaultAskTimeout         = 3 * time.Second
+	DefaultRetryAfter         = 5 * time.Second
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
@@ -70,6 +72,11 @@ type Config struct {
 	// MaxAttempts bounds how often one delivery is tried when PostgreSQL reports a serialization failure
 	// (40001) or a deadlock (40P01). 0: DefaultMaxAttempts.
 	MaxAttempts int
+	// MaxShared bounds how many events share a transaction: of those that run no function of the host's, and come
+	// while SharedTransactions are under way. 1: none do. 0: DefaultMaxShared.
+	MaxShared int
+	// SharedTransactions bounds how many such transactions are under way at once. 0: DefaultSharedTransactions.
+	SharedTransactions int
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other
 	// senders may heed it. 0: DefaultRetryAfter.
 	RetryAfter time.Duration
@@ -107,6 +114,8 @@ func (c *Config) withDefaults() *Config {
 	config.CommitTimeout = or(config.CommitTimeout, DefaultCommitTimeout)
 	config.MaxAttempts = or(config.MaxAttempts, DefaultMaxAttempts)
 	config.AskTimeout = or(config.AskTimeout, DefaultAskTimeout)
+	config.MaxShared = or(config.MaxShared, DefaultMaxShared)
+	config.SharedTransactions = or(config.SharedTransactions, DefaultSharedTransactions)
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
@@ -134,7 +143,7 @@ func (c *Config) validate() error {
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
 		"MaxBufferBytes": c.MaxBufferBytes < 0, "LockTimeout": c.LockTimeout < 0, "MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
-		"AskTimeout": c.AskTimeout < 0,
+		"AskTimeout": c.AskTimeout < 0, "MaxShared": c.MaxShared < 0, "SharedTransactions": c.SharedTransactions < 0,
 	} {
 		if negative {
 			wrong("%s is negative", name)

@@ -33,6 +33,7 @@ type Receiver struct {
 	buffer   *buffer
 	copies   *copies
 	turns    *turns
+	shared   *shared
 	recent   *recent
 	workers  *workers
 	stats    *recorder
@@ -70,6 +71,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		buffer:   &buffer{max: config.MaxBufferBytes},
 		copies:   newCopies(),
 		turns:    newTurns(),
+		shared:   newShared(config),
 		recent:   newRecent(),
 		workers:  newWorkers(),
 		stats:    newRecorder(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,8 +21,9 @@ type transaction struct {
 	tx       pgx.Tx
 	trips    []Trips // of each of the work's handlers
 	later    Later
-	locked   bool // the first handler's lock was free
-	known    bool // the event was in the ledger: nothing has been done
+	patience time.Duration // bounds each wait for a lock beside the receiver's own limit; 0: it alone does
+	locked   bool          // the first handler's lock was free
+	known    bool          // the event was in the ledger: nothing has been done
 }
 
 var isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}
@@ -88,32 +90,56 @@ type known struct {
 
 // check begins the transaction and looks the event up in the ledger, with what its projections read.
 func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error) {
-	var reads []Statement
-	t.trips = make([]Trips, len(t.work.handlers))
-	for i, h := range t.work.handlers {
-		if h.trips == nil {
-			continue
-		}
-		t.trips[i] = h.trips(t.eventFor(ev, i))
-		reads = append(reads, t.trips[i].Read...)
-	}
-	statements := append([]Statement{t.begin, t.receiver.lookup(t.work, &k)}, reads...)
+	t.prepare(ev)
+	t.tx, err = t.receiver.beginWith(ctx, t.conn, t.firstTrip(&k))
+	t.later.tx = t.tx
+	return k, err
+}
+
+// beginWith begins a transaction, with what can be asked at once. The transaction is there with an error, too.
+func (r *Receiver) beginWith(ctx context.Context, conn *pgx.Conn, statements []Statement) (pgx.Tx, error) {
 	batch := &pgx.Batch{}
 	batch.BeginTx(isolation)
 	note(ctx, (*noted)(batch), statements)
-	results := t.conn.SendBatch(ctx, batch)
-	t.tx = results.Tx()
-	t.later.tx = t.tx
+	results := conn.SendBatch(ctx, batch)
+	tx := results.Tx()
 	if _, err := results.Exec(); err != nil { // BEGIN
 		_ = results.Close()
-		return known{}, t.receiver.ledgerError("begin", err)
+		return tx, r.ledgerError("begin", err)
 	}
-	return k, read(ctx, results, statements)
+	return tx, read(ctx, results, statements)
+}
+
+// prepare asks the projections what they will need.
+func (t *transaction) prepare(ev *Event) {
+	t.trips = make([]Trips, len(t.work.handlers))
+	for i, h := range t.work.handlers {
+		if h.trips != nil {
+			t.trips[i] = h.trips(t.eventFor(ev, i))
+		}
+	}
+}
+
+// firstTrip is what travels with BEGIN.
+func (t *transaction) firstTrip(k *known) []Statement {
+	statements := []Statement{t.begin, t.receiver.lookup(t.work, k)}
+	for _, trips := range t.trips {
+		statements = append(statements, trips.Read...)
+	}
+	return statements
+}
+
+func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
+	limit := t.receiver.lockTimeout(ctx)
+	if t.patience > 0 {
+		limit = min(limit, t.patience)
+	}
+	return limit
 }
 
 // limitLocks bounds each wait for a lock.
 func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
-	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)))
+	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.lockTimeout(ctx)))
 }
 
 // begin is what comes first: it bounds each wait for a lock, and takes the first handler's lock if it is free.
@@ -121,7 +147,7 @@ func (t *transaction) begin(ctx context.Context, db db.DBTX) error {
 	if len(t.trips) == 0 || t.trips[0].Lock == "" {
 		return t.limitLocks(ctx, db)
 	}
-	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.receiver.lockTimeout(ctx)), t.trips[0].Lock)
+	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), t.trips[0].Lock)
 	t.locked = row.Locked
 	return lockError(t.trips[0].Lock, err)
 }

@@ -43,7 +43,7 @@ var (
 func call(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
 	guarded := &guardedTx{Tx: tx}
 	changed, err = recovered(ctx, guarded, fn, ev)
-	guarded.Tx = endedTx{} // its connection will soon be another's
+	guarded.Tx = refusingTx{err: pgx.ErrTxClosed} // its connection will soon be another's
 	conn := tx.Conn().PgConn()
 	switch status := conn.TxStatus(); {
 	case conn.IsClosed():
@@ -77,45 +77,50 @@ func recovered(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool,
 	return fn(ctx, tx, ev)
 }
 
-// endedTx is what is left of the transaction to a function that has returned.
-type endedTx struct{}
-
-func (endedTx) Begin(context.Context) (pgx.Tx, error) { return nil, pgx.ErrTxClosed }
-
-func (endedTx) Commit(context.Context) error { return pgx.ErrTxClosed }
-
-func (endedTx) Rollback(context.Context) error { return pgx.ErrTxClosed }
-
-func (endedTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
-	return 0, pgx.ErrTxClosed
+// refusingTx is a transaction in which nothing can be done.
+type refusingTx struct {
+	err  error
+	conn *pgx.Conn
 }
 
-func (endedTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults { return endedResults{} }
+func (tx refusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.err }
 
-func (endedTx) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
+func (tx refusingTx) Commit(context.Context) error { return tx.err }
 
-func (endedTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
-	return nil, pgx.ErrTxClosed
+func (tx refusingTx) Rollback(context.Context) error { return tx.err }
+
+func (tx refusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
+	return 0, tx.err
 }
 
-func (endedTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
-	return pgconn.CommandTag{}, pgx.ErrTxClosed
+func (tx refusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
+	return refusedResults{tx.err}
 }
 
-func (endedTx) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, pgx.ErrTxClosed }
+func (tx refusingTx) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
 
-func (endedTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{pgx.ErrTxClosed} }
+func (tx refusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
+	return nil, tx.err
+}
 
-func (endedTx) Conn() *pgx.Conn { return nil }
+func (tx refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return pgconn.CommandTag{}, tx.err
+}
 
-type endedResults struct{}
+func (tx refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, tx.err }
 
-func (endedResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, pgx.ErrTxClosed }
+func (tx refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{tx.err} }
 
-func (endedResults) Query() (pgx.Rows, error) { return nil, pgx.ErrTxClosed }
+func (tx refusingTx) Conn() *pgx.Conn { return tx.conn }
 
-func (endedResults) QueryRow() pgx.Row { return failed{pgx.ErrTxClosed} }
+type refusedResults struct{ err error }
 
-func (endedResults) Close() error { return pgx.ErrTxClosed }
+func (r refusedResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, r.err }
 
-func (endedResults) Tx() pgx.Tx { return nil }
+func (r refusedResults) Query() (pgx.Rows, error) { return nil, r.err }
+
+func (r refusedResults) QueryRow() pgx.Row { return failed{r.err} }
+
+func (r refusedResults) Close() error { return r.err }
+
+func (r refusedResults) Tx() pgx.Tx { return nil }
