@@ -255,14 +255,13 @@ func (s *sharing) process(ctx context.Context, tx pgx.Tx) (writers []*member, la
 	return writers, last
 }
 
-// fail is for an error in what members share: if it can be that of one of them, each goes on by itself.
+// fail is for an error of what members share, of which nothing is left. If it can be that of one of them, each goes on
+// by itself.
 func (s *sharing) fail(ctx context.Context, some []*member, err error, closed bool) {
 	alone := !errors.Is(err, ErrUnavailable) && !closed && ctx.Err() == nil
-	if alone && len(some) > 1 {
-		return
-	}
+	lost := len(some) == 1 && errors.Is(err, errDuplicate)
 	s.settle(some, func(m *member) verdict {
-		if errors.Is(err, errDuplicate) {
+		if lost {
 			return verdict{outcome: OutcomeDuplicate}
 		}
 		return verdict{err: classify(m.ctx, err, closed), alone: alone}

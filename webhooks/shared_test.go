@@ -1,0 +1,319 @@
+package webhooks_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// company is a receiver with the projection, one shared transaction at a time, and a pool whose next connection can
+// be held back, so that the events that come meanwhile wait and then go together.
+type company struct {
+	*hooktest.Host
+	trips *pglocal.Trips
+	first atomic.Pointer[func()] // what the next to take a connection does before
+	leaks bool                   // a connection is not given back: the pool cannot be closed
+}
+
+func newCompany(t *testing.T) *company {
+	t.Helper()
+	trips := &pglocal.Trips{}
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DialFunc = trips.Dial
+	c := newCompanyOn(t, config)
+	c.trips = trips
+	c.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeProcessed)
+	return c
+}
+
+func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
+	t.Helper()
+	c := &company{}
+	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
+		if do := c.first.Swap(nil); do != nil {
+			(*do)()
+		}
+		return true, nil
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !c.leaks {
+			pool.Close()
+		}
+	})
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil)
+	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.SharedTransactions, c.LockTimeout = 1, time.Hour })
+	return c
+}
+
+// about is an event about a subscription.
+func about(id, sub, status string) []byte {
+	return hooktest.Event(id, "customer.subscription.updated", 1_700_000_000, fmt.Sprintf(
+		`{"id":%q,"object":"subscription","customer":"cus_1","status":%q,"items":{"data":[{"id":"si_%[1]s","price":{"id":"price_1"}}]}}`, sub, status))
+}
+
+// together delivers events so that they share a transaction, after one that goes first, and returns their replies.
+func (c *company) together(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
+	t.Helper()
+	goOn := c.hold(t, func() {})
+	replies := send(t, c.Host, bodies...)
+	c.awaitWaiting(t, len(bodies))
+	goOn()
+	return replies
+}
+
+// hold has one event begin, and keep others waiting until goOn: when it has its connection, it does something more.
+func (c *company) hold(t *testing.T, do func()) (goOn func()) {
+	t.Helper()
+	begun, letGo := make(chan struct{}), make(chan struct{})
+	hold := func() {
+		close(begun)
+		<-letGo
+		do()
+	}
+	c.first.Store(&hold)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := c.Sender.Send(context.Background(), about("evt_first", "sub_first", "active")); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	return func() {
+		close(letGo)
+		wg.Wait()
+	}
+}
+
+// apply has the receiver apply an event.
+func (c *company) apply(ctx context.Context, body []byte) error {
+	ev, err := webhooks.ParseEvent(body)
+	if err == nil {
+		_, err = c.Receiver.Apply(ctx, ev)
+	}
+	return err
+}
+
+func (c *company) awaitWaiting(t *testing.T, n int) {
+	t.Helper()
+	for began := time.Now(); c.Receiver.Waiting() != n; runtime.Gosched() {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("%d events wait, and never %d", c.Receiver.Waiting(), n)
+		}
+	}
+}
+
+// transactions is how many have written some events.
+func (c *company) transactions(t *testing.T, like string) int {
+	t.Helper()
+	return pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE $1", like)
+}
+
+func several(n int) (bodies [][]byte) {
+	for i := range n {
+		bodies = append(bodies, about(fmt.Sprintf("evt_%02d", i), fmt.Sprintf("sub_%02d", i), "active"))
+	}
+	return bodies
+}
+
+func wantReplies(t *testing.T, replies []delivery.Reply, want ...webhooks.Outcome) {
+	t.Helper()
+	for i, reply := range replies {
+		if reply.Outcome() != want[min(i, len(want)-1)] {
+			t.Errorf("reply %d is %s, want %s", i, reply, want[min(i, len(want)-1)])
+		}
+	}
+}
+
+func TestShared(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	before := c.trips.Count()
+	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
+	trips := c.trips.Count() - before
+	if n := c.transactions(t, "evt_0%"); n != 1 {
+		t.Errorf("8 events that came together took %d transactions, want 1", n)
+	}
+	if trips != 4 {
+		t.Errorf("one event and 8 that came together took %d round trips, want 4", trips)
+	}
+	if n := c.Count(t, "subscriptions"); n != 10 {
+		t.Errorf("there are %d subscriptions, want 10", n)
+	}
+	t.Run("their duplicates write nothing", func(t *testing.T) {
+		config := c.Pool.Config()
+		config.MaxConns = 1
+		elsewhere := newCompanyOn(t, config) // which has not seen them
+		elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
+		before := c.trips.Count()
+		wantReplies(t, elsewhere.together(t, several(8)...)(), webhooks.OutcomeDuplicate)
+		for elsewhere.Pool.Stat().AcquiredConns() > 0 { // to roll back, for which no answer waits
+			runtime.Gosched()
+		}
+		if trips := c.trips.Count() - before; trips != 4 {
+			t.Errorf("one duplicate and 8 that came together took %d round trips, want 4", trips)
+		}
+	})
+}
+
+// What goes wrong for one of them is not the others' trouble, and nothing is there twice.
+func TestSharedFailure(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	pgtest.Exec(t, c.Pool, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.id = 'sub_02' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$`)
+	pgtest.Exec(t, c.Pool, "CREATE TRIGGER refuse BEFORE INSERT ON subscriptions FOR EACH ROW EXECUTE FUNCTION refuse()")
+	replies := c.together(t, several(5)...)()
+	if status := replies[2].Status; status != http.StatusInternalServerError {
+		t.Errorf("the one that is refused is answered %d", status)
+	}
+	wantReplies(t, append(replies[:2], replies[3:]...), webhooks.OutcomeProcessed)
+	if events, failures := c.Count(t, "stripe_webhook_events WHERE event_id LIKE 'evt_0%'"), c.Count(t, "stripe_webhook_failures WHERE event_id = 'evt_02' AND attempts = 1"); events != 4 || failures != 1 {
+		t.Errorf("there are %d events in the ledger and %d failures, want 4 and 1", events, failures)
+	}
+}
+
+// One whose object is no subscription fails before anything of it is sent: the others still share.
+func TestSharedRefusal(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	bodies := several(5)
+	bodies[2] = hooktest.Event("evt_02", "customer.subscription.updated", 1_700_000_000, `{"id":"sub_02","object":"subscription","status":7}`)
+	replies := c.together(t, bodies...)()
+	if status := replies[2].Status; status < 400 {
+		t.Errorf("the one that is broken is answered %d", status)
+	}
+	wantReplies(t, append(replies[:2], replies[3:]...), webhooks.OutcomeProcessed)
+	if n := c.transactions(t, "evt_0%"); n != 1 {
+		t.Errorf("the 4 others took %d transactions, want 1", n)
+	}
+}
+
+// Who holds the lock of one event's subscription, or its row, holds up that event only. A transaction of the host's
+// that wants one row after the other is never the victim of a deadlock.
+func TestSharedLocks(t *testing.T) {
+	t.Parallel()
+	for name, lock := range map[string]string{
+		"another process's lock of the object": "SELECT pg_advisory_xact_lock(hashtextextended('sub_02', 7306096))",
+		"the host's lock of the row":           "SELECT FROM subscriptions WHERE id = 'sub_02' FOR UPDATE",
+		"a copy elsewhere": `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+			VALUES ('evt_02', 'customer.subscription.updated', 'processed', false)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCompany(t)
+			for i := range 5 {
+				c.Expect(t, about(fmt.Sprintf("evt_before_%d", i), fmt.Sprintf("sub_%02d", i), "past_due"), http.StatusOK, webhooks.OutcomeProcessed)
+			}
+			bodies := several(5)
+			for i := range bodies { // later than those before
+				bodies[i] = hooktest.Event(fmt.Sprintf("evt_%02d", i), "customer.subscription.updated", 1_700_000_001,
+					fmt.Sprintf(`{"id":"sub_%02d","object":"subscription","status":"active"}`, i))
+			}
+			tx, err := c.Pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			if _, err := tx.Exec(t.Context(), lock); err != nil {
+				t.Fatal(err)
+			}
+			replies := c.together(t, bodies...)
+			awaitInFlight(t, c.Host, 1)
+			if n := c.Count(t, "stripe_webhook_events WHERE event_id LIKE 'evt_0%'"); n != 4 {
+				t.Errorf("%d events have been applied, want 4", n)
+			}
+			if _, err := tx.Exec(t.Context(), "SELECT FROM subscriptions WHERE id = 'sub_03' FOR UPDATE"); err != nil {
+				t.Error(err)
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+			want := []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed}
+			if name == "a copy elsewhere" {
+				want[2] = webhooks.OutcomeDuplicate
+			}
+			wantReplies(t, replies(), want...)
+		})
+	}
+}
+
+// Who gives up while it waits is not applied, and the others are.
+func TestSharedGivenUp(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	goOn := c.hold(t, func() {})
+	ctx, giveUp := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var err error
+	wg.Go(func() { err = c.apply(ctx, about("evt_impatient", "sub_impatient", "active")) })
+	c.awaitWaiting(t, 1)
+	replies := send(t, c.Host, several(3)...)
+	c.awaitWaiting(t, 4)
+	giveUp()
+	wg.Wait()
+	if !errors.Is(err, webhooks.ErrUnavailable) {
+		t.Errorf("the error is %v", err)
+	}
+	goOn()
+	wantReplies(t, replies(), webhooks.OutcomeProcessed)
+	if n := c.Count(t, "stripe_webhook_events WHERE event_id = 'evt_impatient'"); n != 0 {
+		t.Error("the event that was given up has been applied")
+	}
+}
+
+// A hook of the pool that panics, or ends its goroutine, while it gets the connection for all, holds nobody up.
+func TestSharedHook(t *testing.T) {
+	t.Parallel()
+	for name, hook := range map[string]func(){"panics": func() { panic("a hook") }, "ends the goroutine": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCompany(t)
+			c.leaks = true
+			goOn := c.hold(t, func() { c.first.Store(&hook) }) // for who leads the others
+			var applied atomic.Int64
+			var wg sync.WaitGroup
+			for _, body := range several(4) {
+				wg.Go(func() {
+					if c.apply(t.Context(), body) == nil {
+						applied.Add(1)
+					}
+				})
+			}
+			c.awaitWaiting(t, 4)
+			goOn()
+			wg.Wait()
+			if n := applied.Load(); n != 3 {
+				t.Errorf("%d of 4 were applied, want all but the one that led", n)
+			}
+			awaitInFlight(t, c.Host, 0)
+			if c.Receiver.Waiting() > 0 {
+				t.Error("somebody waits for ever")
+			}
+			c.Expect(t, about("evt_later", "sub_later", "active"), http.StatusOK, webhooks.OutcomeProcessed)
+		})
+	}
+}
