@@ -108,6 +108,9 @@ type application struct {
 	ev     *webhooks.Event
 	id     string // the subscription's
 	stored *storedRow
+	// Once it is decoded, which prepare may do beforehand.
+	incoming *Subscription
+	err      error
 }
 
 // begin has the subscription's lock and its row asked for together with the ledger. What the event says is
@@ -120,7 +123,7 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	if a.id == "" { // it has none that the ledger's column holds
 		return webhooks.Trips{Apply: a.apply}
 	}
-	return webhooks.Trips{Lock: a.id, Read: []webhooks.Statement{a.read}, Apply: a.apply}
+	return webhooks.Trips{Lock: a.id, Prepare: a.prepare, Read: []webhooks.Statement{a.read}, Apply: a.apply}
 }
 
 // read reads of the row what is needed: all of it for OnChange, and where Stripe has been asked.
@@ -149,11 +152,19 @@ func createdAt(ev *webhooks.Event) *time.Time {
 	return &ev.Created
 }
 
+// prepare reads what the event says.
+func (a *application) prepare() {
+	if a.incoming == nil && a.err == nil {
+		a.incoming, a.err = decode(a.ev)
+	}
+}
+
 // apply makes the stored subscription that of the event, unless it is newer already.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
-	incoming, err := decode(a.ev)
-	if err != nil {
-		return false, err
+	a.prepare()
+	incoming := a.incoming
+	if a.err != nil {
+		return false, a.err
 	}
 	if incoming.ID != a.id { // such as one from which a NUL was cleaned
 		if a.stored, err = a.lockAndLoad(ctx, tx, incoming.ID); err != nil {

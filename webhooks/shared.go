@@ -130,6 +130,11 @@ func (r *Receiver) member(ctx context.Context, w *work) *member {
 			return nil
 		}
 	}
+	for i := range t.trips {
+		if prepare := t.trips[i].Prepare; prepare != nil {
+			prepare()
+		}
+	}
 	return &member{ctx: ctx, t: t, news: make(chan news, 2)}
 }
 

@@ -23,6 +23,9 @@ type Trips struct {
 	// lock is taken in the first trip if it is free. Where it is not, and the event is new, it is waited for before
 	// any function runs, and Read is sent again: all processes take their locks in the same order. "": none.
 	Lock string
+	// Prepare does what needs no answer of PostgreSQL's, before an event waits to share a transaction; where it has one
+	// of its own, it is not called. Nil: there is nothing.
+	Prepare func()
 	// Read is sent in the first trip, after the event has been looked up.
 	Read []Statement
 	// Apply does the work, with what Read has brought. What it gives to later is sent when a

@@ -119,7 +119,7 @@ func (r refusedResults) Exec() (pgconn.CommandTag, error) { return pgconn.Comman
 
 func (r refusedResults) Query() (pgx.Rows, error) { return nil, r.err }
 
-func (r refusedResults) QueryRow() pgx.Row { return failed{r.err} }
+func (r refusedResults) QueryRow() pgx.Row { return failed(r) }
 
 func (r refusedResults) Close() error { return r.err }
 
