@@ -95,7 +95,7 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte) (done in
 var messages = sync.Pool{New: func() any { return new([]byte) }}
 
 // maxKept bounds the memory of a buffer that is kept.
-const maxKept = 64 << 10
+const maxKept = 256 << 10
 
 func giveBack(message *[]byte) {
 	if cap(*message) <= maxKept {

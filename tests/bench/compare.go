@@ -11,11 +11,11 @@ type figures struct{ fresh, freshCPU, freshServer, duplicates, duplicateCPU []fl
 
 // compare lets each receiver do the same, in turns, and pgbench after them.
 func (b *stand) compare() error {
-	of := map[string]*figures{byHand: {}, ours: {}}
+	of := map[string]*figures{byHand: {}, ours: {}, withFunction: {}}
 	var bare []float64
 	for round := range *rounds {
 		list := requests(uint64(round+1), *lives)
-		for _, kind := range []string{byHand, ours} {
+		for _, kind := range []string{byHand, ours, withFunction} {
 			url, err := b.database(kind)
 			if err != nil {
 				return err
@@ -32,10 +32,12 @@ func (b *stand) compare() error {
 		progress("round %d, pgbench: %.0f transactions a second", round+1, rate)
 		bare = append(bare, rate)
 	}
-	hand, own := of[byHand], of[ours]
+	hand, own, function := of[byHand], of[ours], of[withFunction]
 	b.add("new events a second", hand.fresh, own.fresh, "≥ 1.6, aim 2.2")
 	b.add("receiver's CPU for a new event, µs", hand.freshCPU, own.freshCPU, "≤ 0.5, aim 0.35")
 	b.add("PostgreSQL's CPU for a new event, µs", hand.freshServer, own.freshServer, "")
+	b.add("new events a second, with a function of the host's in each transaction", hand.fresh, function.fresh, "")
+	b.add("receiver's CPU for one of those, µs", hand.freshCPU, function.freshCPU, "")
 	b.add("duplicates a second", hand.duplicates, own.duplicates, "≥ 1.6, aim 2.5")
 	b.add("receiver's CPU for a duplicate, µs", hand.duplicateCPU, own.duplicateCPU, "")
 	b.add("new events a second, against pgbench with the same statements and bytes", bare, own.fresh, "≥ 0.45, aim 0.65")

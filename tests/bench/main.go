@@ -85,7 +85,7 @@ func (b *stand) database(kind string) (url string, err error) {
 		return "", err
 	}
 	url = b.cluster.URL(name)
-	if kind == ours {
+	if kind != byHand {
 		return url, migrate.Up(b.ctx, url, io.Discard)
 	}
 	return url, b.exec(url, handTables)

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/subscriptions"
 )
 
 const (
@@ -112,7 +113,7 @@ func (b *stand) statements(url string, list [][]byte) (texts map[string]string, 
 		return nil, "", err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool)
+	r, err := newOwn(pool, subscriptions.Config{})
 	if err != nil {
 		return nil, "", err
 	}

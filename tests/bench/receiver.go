@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/server"
@@ -36,8 +37,9 @@ const (
 
 // The receivers that are compared.
 const (
-	byHand = "by hand"
-	ours   = "stripeonce"
+	byHand       = "by hand"
+	ours         = "stripeonce"
+	withFunction = "stripeonce with a function of the host's" // whose events share no transaction
 )
 
 // runReceiver is a receiver's process.
@@ -67,7 +69,11 @@ func runReceiver(kind string) error {
 		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
-	r, err := newOwn(pool)
+	var config subscriptions.Config
+	if kind == withFunction {
+		config.OnChange = func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
+	}
+	r, err := newOwn(pool, config)
 	if err != nil {
 		return err
 	}
@@ -77,9 +83,10 @@ func runReceiver(kind string) error {
 // quiet is a logger that does its work and throws it away.
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func newOwn(pool *pgxpool.Pool) (*webhooks.Receiver, error) {
+func newOwn(pool *pgxpool.Pool, config subscriptions.Config) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
-	subscriptions.Register(h, &subscriptions.Config{Logger: quiet})
+	config.Logger = quiet
+	subscriptions.Register(h, &config)
 	return webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: quiet})
 }
 

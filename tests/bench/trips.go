@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -27,7 +28,7 @@ func (b *stand) roundTrips() error {
 		return err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool)
+	r, err := newOwn(pool, subscriptions.Config{})
 	if err != nil {
 		return err
 	}
