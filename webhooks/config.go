@@ -73,9 +73,11 @@ type Config struct {
 	// (40001) or a deadlock (40P01). 0: DefaultMaxAttempts.
 	MaxAttempts int
 	// MaxShared bounds how many events share a transaction: of those that run no function of the host's, and come
-	// while SharedTransactions are under way. 1: none do. 0: DefaultMaxShared.
+	// while SharedTransactions are under way. Each takes effect with its record or not at all; if anything goes
+	// wrong for one, each has a transaction of its own. 1: none do. 0: DefaultMaxShared.
 	MaxShared int
-	// SharedTransactions bounds how many such transactions are under way at once. 0: DefaultSharedTransactions.
+	// SharedTransactions bounds how many such transactions are under way at once, each with a connection of the pool.
+	// 0: DefaultSharedTransactions.
 	SharedTransactions int
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other
 	// senders may heed it. 0: DefaultRetryAfter.

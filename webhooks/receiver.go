@@ -4,7 +4,8 @@
 // A [Receiver] verifies a delivery, then in one transaction looks the event's id up in the ledger
 // (stripe_webhook_events), runs the functions that are registered for its type, records the event, and
 // commits. A copy of a known event is answered 200 at once and writes nothing. Of copies that race, the
-// ledger's unique index lets one commit; the others are rolled back and answered 200.
+// ledger's unique index lets one commit; the others are rolled back and answered 200. Events that run no function of
+// the host's, and come at the same time, may share a transaction: see [Config].MaxShared.
 //
 // Register functions on [Handlers] with [On]; mount the Receiver on Echo with [Receiver.Mount], or use it
 // as an http.Handler.

@@ -16,12 +16,16 @@ import (
 // another waits for his does not come to be the victim. The event then waits in a transaction of its own.
 const sharedPatience = 50 * time.Millisecond
 
+// sharedWait bounds the wait for a shared transaction to end. After it an event has one of its own: where those that
+// are under way hang, as over a dead connection, not everything does.
+const sharedWait = 500 * time.Millisecond
+
 // shared lets events that come at the same time share transactions: one BEGIN, one COMMIT, and two trips to
 // PostgreSQL for all of them. It is for those that run no function of the host's, and find the lock of their object
 // free; whatever goes wrong for one of them, nothing of any is kept, and each goes on in a transaction of its own.
 //
 // Nobody waits for company: while fewer than Config.SharedTransactions are under way, an event begins one by itself.
-// Those that come meanwhile wait for one of them to end, and then go together.
+// Those that come meanwhile wait for one of them to end, for a limited time, and then go together.
 type shared struct {
 	mu      sync.Mutex
 	free    int       // how many more may be under way
@@ -101,20 +105,30 @@ func (r *Receiver) share(ctx context.Context, w *work) verdict {
 		r.leadShared(group)
 		return (<-m.news).verdict
 	}
-	var n news
-	select {
-	case n = <-m.news:
-	case <-ctx.Done():
-		if r.shared.leave(m) {
-			return verdict{err: classify(ctx, ctx.Err(), false)}
-		}
-		n = <-m.news
-	}
+	n := r.awaitNews(m)
 	if n.lead != nil {
 		r.leadShared(n.lead)
 		n = <-m.news
 	}
 	return n.verdict
+}
+
+func (r *Receiver) awaitNews(m *member) news {
+	timeout := time.NewTimer(sharedWait)
+	defer timeout.Stop()
+	select {
+	case n := <-m.news:
+		return n
+	case <-timeout.C:
+	case <-m.ctx.Done():
+	}
+	if !r.shared.leave(m) { // it is under way
+		return <-m.news
+	}
+	if err := m.ctx.Err(); err != nil {
+		return news{verdict: verdict{err: classify(m.ctx, err, false)}}
+	}
+	return news{verdict: verdict{alone: true}}
 }
 
 // member is nil for an event that cannot share a transaction: a function of the host's may do what it likes with its

@@ -290,6 +290,18 @@ func TestSharedGivenUp(t *testing.T) {
 	}
 }
 
+// Where a shared transaction hangs, the events that wait for it are applied all the same.
+func TestSharedHangs(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	goOn := c.hold(t, func() {})
+	wantReplies(t, send(t, c.Host, several(3)...)(), webhooks.OutcomeProcessed)
+	goOn()
+	if n := c.transactions(t, "evt_0%"); n != 3 {
+		t.Errorf("3 events that could not wait took %d transactions, want 3", n)
+	}
+}
+
 // A hook of the pool that panics, or ends its goroutine, while it gets the connection for all, holds nobody up.
 func TestSharedHook(t *testing.T) {
 	t.Parallel()
