@@ -1,0 +1,222 @@
+package tests
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+)
+
+// block is one fenced block of a document.
+type block struct{ document, language, text string }
+
+var fence = regexp.MustCompile("(?ms)^ *```(\\w*)\n(.*?)^ *```$")
+
+func blocksOf(t *testing.T, document string) (blocks []block) {
+	t.Helper()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, block{document, m[1], m[2]})
+	}
+	return blocks
+}
+
+func inDocuments(t *testing.T, language string) (blocks []block) {
+	t.Helper()
+	documents, _ := filepath.Glob("../docs/*.md")
+	for _, document := range append(documents, "../README.md") {
+		for _, b := range blocksOf(t, document) {
+			if b.language == language {
+				blocks = append(blocks, b)
+			}
+		}
+	}
+	return blocks
+}
+
+const (
+	quickstartModule   = "github.com/pook/stripeonce"
+	quickstartAddress  = "127.0.0.1:8080"
+	quickstartDatabase = "postgres://localhost/myapp"
+	// What the reader's editor writes above the quickstart's test.
+	quickstartTestImports = `package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/webhookstest"
+)
+`
+)
+
+// The quickstart, done as it is written: every block of it, one after the other, in an empty folder. What is not as
+// written is where the module comes from, which is here, the address of PostgreSQL, and the port.
+func TestQuickstart(t *testing.T) {
+	t.Parallel()
+	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Disposable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Stop() })
+	here, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binaries, err := pglocal.FindBinaries("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, err := url.Parse(cluster.URL("myapp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	asHere := strings.NewReplacer(quickstartDatabase, "'"+database.String()+"'", quickstartAddress, address,
+		"go mod init myapp", "go mod init myapp && go mod edit -replace "+quickstartModule+"="+here)
+
+	var mainFile, testFile, event string
+	var shell []string
+	for _, b := range blocksOf(t, "../docs/quickstart.md") {
+		text := asHere.Replace(b.text)
+		switch {
+		case b.language == "sh":
+			shell = append(shell, text)
+		case b.language == "json":
+			event = text
+		case b.language == "go" && strings.Contains(text, "*testing.T"):
+			testFile += text + "\n"
+		case b.language == "go":
+			mainFile += text + "\n"
+		default:
+			t.Errorf("nobody tries this block of the quickstart:\n%s", b.text)
+		}
+	}
+	if len(shell) != 3 {
+		t.Fatalf("the quickstart has %d blocks for the shell, not one to add it, one to make the tables and one to send an event", len(shell))
+	}
+	folder := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "cp " + path + " " + name + "\n"
+	}
+	script := shell[0] + shell[1] +
+		file("main.go", mainFile) + file("event.json", event) + file("main_test.go", quickstartTestImports+testFile) +
+		"trap 'kill %1 || true' EXIT\n" + shell[2] +
+		`echo "rows of credits: $(psql "$DATABASE_URL" -Atc 'SELECT count(*) FROM credits')"
+curl -sf -o /dev/null -u admin:sesame http://` + address + `/admin/stripe && echo "the console answers"
+go test .
+`
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.WaitDelay = folder, time.Second
+	cmd.Env = environ("PATH="+binaries+":"+os.Getenv("PATH"), "PGHOST="+database.Query().Get("host"), "PGUSER="+database.User.Username(),
+		"GOFLAGS=-buildvcs=false", "GOWORK=off", "GOPROXY="+unpublished(t))
+	out, err := cmd.CombinedOutput()
+	text := string(out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for what, times := range map[string]int{
+		`"outcome":"processed"`: 1, `"outcome":"duplicate"`: 4, "rows of credits: 1\n": 1, "the console answers": 1, "ok  \tmyapp": 1,
+	} {
+		if n := strings.Count(text, what); n != times {
+			t.Errorf("%q comes %d times, not %d, in\n%s", what, n, times, text)
+		}
+	}
+}
+
+// unpublished is a module proxy that knows of no version of this module, before those that are set: what is replaced is
+// then the only one there is.
+func unpublished(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	versions := filepath.Join(root, filepath.FromSlash(quickstartModule), "@v")
+	if err := os.MkdirAll(versions, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(versions, "list"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := exec.Command("go", "env", "GOPROXY").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "file://" + filepath.ToSlash(root) + "," + strings.TrimSpace(string(set))
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// Every block of SQL in the documents runs on stripeonce's tables.
+func TestSQLInDocuments(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	blocks := inDocuments(t, "sql")
+	if len(blocks) == 0 {
+		t.Error("the documents show no SQL")
+	}
+	for _, b := range blocks {
+		if _, err := pool.Exec(t.Context(), b.text); err != nil {
+			t.Errorf("%s: %v\n%s", b.document, err, b.text)
+		}
+	}
+}
+
+// Every address of a database in the documents is one that the pool takes.
+func TestAddressesInDocuments(t *testing.T) {
+	t.Parallel()
+	setting := regexp.MustCompile(`DATABASE_URL=(postgres://[^\s'"…]+)(?:\s|$)`)
+	var found []string
+	for _, language := range []string{"", "sh"} {
+		for _, b := range inDocuments(t, language) {
+			for _, m := range setting.FindAllStringSubmatch(b.text, -1) {
+				found = append(found, m[1])
+			}
+		}
+	}
+	if !slices.Contains(found, quickstartDatabase) {
+		t.Errorf("the documents show %q, without the quickstart's", found)
+	}
+	for _, address := range found {
+		if _, err := pgxpool.ParseConfig(address); err != nil {
+			t.Error(err)
+		}
+	}
+}
