@@ -64,7 +64,7 @@ func TestWrongUse(t *testing.T) {
 		{nil, "migrate status", 2, "DATABASE_URL is not set"},
 		{nil, "migrate rollback", 2, "DATABASE_URL is not set"},
 		{nil, "migrate up", 2, "unknown command"},
-		{nil, "send", 2, "requires at least 1 arg"},
+		{nil, "send", 2, "name a file that holds an event"},
 		{nil, "send x", 2, "STRIPE_WEBHOOK_SECRET is not set"},
 		{[]string{secret}, "send " + missing, 2, "no such file"},
 		{[]string{secret}, "send - --times 0", 2, "at least 1"},

@@ -30,7 +30,12 @@ STRIPE_WEBHOOK_SECRET, as Stripe would, posts it, and prints each reply. It exit
 with 1 if any reply is not a 2xx.`,
 		Example: `  # the same event fifty times, ten at once: one takes effect
   stripeonce send event.json --times 50 --concurrency 10`,
-		Args: cli.Args(cobra.MinimumNArgs(1)),
+		Args: func(cmd *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return cli.Usage("name a file that holds an event, or - for standard input\nsee '%s --help'", cmd.CommandPath())
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, files []string) error {
 			return f.run(cmd.Context(), files, cmd.InOrStdin(), cmd.OutOrStdout())
 		},

@@ -37,7 +37,7 @@ func requirePassword(password string) echo.MiddlewareFunc {
 				return next(c)
 			}
 			c.Response().Header().Set("WWW-Authenticate", `Basic realm="stripeonce", charset="UTF-8"`)
-			return c.String(http.StatusUnauthorized, "The user is "+ConsoleUser+", the password is that of CONSOLE_PASSWORD, or what the demo has printed.\n")
+			return c.String(http.StatusUnauthorized, "The user is "+ConsoleUser+", the password is the one that it was started with: CONSOLE_PASSWORD, or what `demo --keep` prints.\n")
 		}
 	}
 }
