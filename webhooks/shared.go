@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // sharedPatience bounds each wait for a lock in a shared transaction. It is short, so that one event's wait is not
@@ -28,10 +27,13 @@ const sharedWait = 500 * time.Millisecond
 // Those that come meanwhile wait for one of them to end, for a limited time, and then go together.
 type shared struct {
 	mu      sync.Mutex
-	free    int       // how many more may be under way
-	waiting []*member // empty while there is a free one
-	max     int       // how many events share one
+	free    int   // how many more may be under way
+	waiting group // empty while there is a free one
+	max     int   // how many events share one
 }
+
+// group are members that share a transaction.
+type group []*member
 
 // member is an event on its way through a shared transaction.
 type member struct {
@@ -39,11 +41,12 @@ type member struct {
 	t       *transaction
 	k       known
 	outcome Outcome   // once it is processed
-	news    chan news // one answer, and before it, of one of those that share, the call to lead
+	settled bool      // it has its verdict
+	news    chan news // one verdict, and before it, for one of those that share, the call to lead
 }
 
 type news struct {
-	lead []*member // those that are to share the next transaction, who is told among them
+	lead group // those that are to share the next transaction; the first is who is told
 	verdict
 }
 
@@ -59,7 +62,7 @@ func newShared(config *Config) *shared {
 }
 
 // join returns the members that the caller is to lead, none if they are to wait.
-func (s *shared) join(m *member) []*member {
+func (s *shared) join(m *member) group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.free == 0 {
@@ -67,7 +70,7 @@ func (s *shared) join(m *member) []*member {
 		return nil
 	}
 	s.free--
-	return []*member{m}
+	return group{m}
 }
 
 // leave is for who waits no longer. It is too late for it when false.
@@ -90,9 +93,9 @@ func (s *shared) pass() {
 		s.free++
 		return
 	}
-	group := slices.Clone(s.waiting[:n])
+	next := slices.Clone(s.waiting[:n])
 	s.waiting = slices.Delete(s.waiting, 0, n)
-	group[0].news <- news{lead: group}
+	next[0].news <- news{lead: next}
 }
 
 // share applies an event together with others.
@@ -101,8 +104,8 @@ func (r *Receiver) share(ctx context.Context, w *work) verdict {
 	if m == nil {
 		return verdict{alone: true}
 	}
-	if group := r.shared.join(m); group != nil {
-		r.leadShared(group)
+	if alone := r.shared.join(m); alone != nil {
+		r.leadShared(alone)
 		return (<-m.news).verdict
 	}
 	n := r.awaitNews(m)
@@ -152,139 +155,141 @@ func (r *Receiver) member(ctx context.Context, w *work) *member {
 	return &member{ctx: ctx, t: t, news: make(chan news, 2)}
 }
 
-// leadShared takes members through a transaction that they share, of which the caller is one. Each gets its verdict.
-func (r *Receiver) leadShared(members []*member) {
-	s := &sharing{receiver: r, leader: members[0], open: slices.Clone(members)}
-	defer s.end()
-	ctx, cancel := s.context()
+// leadShared takes a group through its transaction. The first member is the caller's own. Each gets its verdict.
+func (r *Receiver) leadShared(g group) {
+	defer func() { // also when a panic or a Goexit passes
+		r.shared.pass()
+		g.settle(verdict{alone: true})
+	}()
+	ctx, cancel := g.context()
 	defer cancel()
 	conn, err := r.acquire(ctx)
 	if err != nil {
-		s.fail(ctx, s.open, err, false)
+		g.fail(ctx, err, false)
 		return
 	}
-	s.run(ctx, conn)
-}
-
-// sharing is one shared transaction.
-type sharing struct {
-	receiver *Receiver
-	leader   *member
-	open     []*member // those without a verdict
-}
-
-// end also comes when a panic or a Goexit passes.
-func (s *sharing) end() {
-	s.receiver.shared.pass()
-	s.settle(s.open, func(*member) verdict { return verdict{alone: true} })
-}
-
-// settle gives some members their verdicts.
-func (s *sharing) settle(some []*member, of func(*member) verdict) {
-	for _, m := range slices.Clone(some) {
-		s.open = slices.DeleteFunc(s.open, func(o *member) bool { return o == m })
-		m.news <- news{verdict: of(m)}
-	}
-}
-
-// context ends when those of all members have.
-func (s *sharing) context() (context.Context, context.CancelFunc) {
-	if len(s.open) == 1 {
-		return s.leader.ctx, func() {}
-	}
-	latest, _ := s.leader.ctx.Deadline()
-	for _, m := range s.open {
-		if deadline, _ := m.ctx.Deadline(); deadline.After(latest) {
-			latest = deadline
-		}
-	}
-	return context.WithDeadline(context.WithoutCancel(s.leader.ctx), latest)
-}
-
-func (s *sharing) run(ctx context.Context, conn *pgxpool.Conn) {
 	held := true
 	defer func() {
 		if held {
 			conn.Release()
 		}
 	}()
-	var first []Statement
-	for _, m := range s.open {
-		m.t.conn = conn.Conn()
-		first = append(first, m.t.firstTrip(&m.k)...)
-	}
-	tx, err := s.receiver.beginWith(ctx, conn.Conn(), first)
-	if err != nil {
-		undo(ctx, conn.Conn(), tx, err)
-		s.fail(ctx, s.open, err, conn.Conn().IsClosed())
-		return
-	}
-	writers, last := s.process(ctx, tx)
-	switch {
-	case len(writers) > 0:
-	case len(s.open) > 0: // which are going to want their locks
-		rollback(ctx, tx)
-		return
-	default:
-		held = false
-		s.leader.t.work.cleanUp = func() { // for which no answer waits
-			rollback(ctx, tx)
-			conn.Release()
-		}
-		return
-	}
-	err = lastTrip(ctx, conn.Conn(), last, s.receiver.config.CommitTimeout+time.Duration(len(last))*sharedPatience)
+	tx, err := r.firstTripOf(ctx, conn.Conn(), g)
 	if err != nil {
 		closed := conn.Conn().IsClosed()
 		undo(ctx, conn.Conn(), tx, err)
-		s.fail(ctx, writers, err, closed)
+		g.fail(ctx, err, closed)
 		return
 	}
-	s.receiver.lastCommit.Store(time.Now().UnixNano())
-	s.settle(writers, func(m *member) verdict {
-		m.t.remember(m.outcome != OutcomeIgnored)
-		return verdict{outcome: m.outcome}
-	})
+	writers, last := g.process(ctx, tx)
+	if len(writers) > 0 {
+		r.lastTripOf(ctx, conn.Conn(), tx, writers, last)
+		return
+	}
+	if slices.ContainsFunc(g, func(m *member) bool { return !m.settled }) { // who is going to want its lock
+		rollback(ctx, tx)
+		return
+	}
+	held = false
+	g[0].t.work.cleanUp = func() { // for which no answer waits
+		rollback(ctx, tx)
+		conn.Release()
+	}
+}
+
+// context ends when those of all members have.
+func (g group) context() (context.Context, context.CancelFunc) {
+	leader := g[0].ctx
+	if len(g) == 1 {
+		return leader, func() {}
+	}
+	latest, _ := leader.Deadline()
+	for _, m := range g {
+		if deadline, _ := m.ctx.Deadline(); deadline.After(latest) {
+			latest = deadline
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(leader), latest)
+}
+
+// settle gives a verdict to those that have none.
+func (g group) settle(v verdict) {
+	for _, m := range g {
+		if !m.settled {
+			m.settled = true
+			m.news <- news{verdict: v}
+		}
+	}
+}
+
+// settle gives a member its verdict.
+func (m *member) settle(v verdict) { group{m}.settle(v) }
+
+// firstTripOf begins the transaction, and looks all members up.
+func (r *Receiver) firstTripOf(ctx context.Context, conn *pgx.Conn, g group) (pgx.Tx, error) {
+	var first []Statement
+	for _, m := range g {
+		m.t.conn = conn
+		first = append(first, m.t.firstTrip(&m.k)...)
+	}
+	return r.beginWith(ctx, conn, first)
 }
 
 // process has the members do their work, and returns those that have something to be written, and that.
-func (s *sharing) process(ctx context.Context, tx pgx.Tx) (writers []*member, last []Statement) {
-	for _, m := range slices.Clone(s.open) {
-		handlers := len(m.t.work.handlers)
-		switch {
-		case m.k.final || m.k.here && handlers == 0:
+func (g group) process(ctx context.Context, tx pgx.Tx) (writers group, last []Statement) {
+	for _, m := range g {
+		w := m.t.work
+		if m.k.final || m.k.here && len(w.handlers) == 0 {
 			m.t.remember(m.k.final)
-			s.settle([]*member{m}, func(*member) verdict { return verdict{outcome: OutcomeDuplicate} })
+			m.settle(verdict{outcome: OutcomeDuplicate})
 			continue
-		case m.ctx.Err() != nil:
-			s.settle([]*member{m}, func(*member) verdict { return verdict{err: classify(m.ctx, m.ctx.Err(), false)} })
+		}
+		if err := m.ctx.Err(); err != nil {
+			m.settle(verdict{err: classify(m.ctx, err, false)})
 			continue
-		case m.k.here || handlers > 0 && !m.t.locked:
+		}
+		if m.k.here || len(w.handlers) > 0 && !m.t.locked {
 			continue
 		}
 		m.t.tx = refusingTx{errShared, tx.Conn()}
 		m.t.later.tx = m.t.tx
 		var err error
-		if m.outcome, err = m.t.process(ctx, m.t.work.delivered); err != nil {
-			continue
+		if m.outcome, err = m.t.process(ctx, w.delivered); err == nil {
+			writers = append(writers, m)
+			last = append(append(last, m.t.later.list...), m.t.insert(w.delivered, m.outcome))
 		}
-		writers = append(writers, m)
-		last = append(append(last, m.t.later.list...), m.t.insert(m.t.work.delivered, m.outcome))
 	}
 	return writers, last
 }
 
+// lastTripOf writes what there is and commits.
+func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, writers group, last []Statement) {
+	err := lastTrip(ctx, conn, last, r.config.CommitTimeout+time.Duration(len(last))*sharedPatience)
+	if err != nil {
+		closed := conn.IsClosed()
+		undo(ctx, conn, tx, err)
+		writers.fail(ctx, err, closed)
+		return
+	}
+	r.lastCommit.Store(time.Now().UnixNano())
+	for _, m := range writers {
+		m.t.remember(m.outcome != OutcomeIgnored)
+		m.settle(verdict{outcome: m.outcome})
+	}
+}
+
 // fail is for an error of what members share, of which nothing is left. If it can be that of one of them, each goes on
 // by itself.
-func (s *sharing) fail(ctx context.Context, some []*member, err error, closed bool) {
-	alone := !errors.Is(err, ErrUnavailable) && !closed && ctx.Err() == nil
-	lost := len(some) == 1 && errors.Is(err, errDuplicate)
-	s.settle(some, func(m *member) verdict {
+func (g group) fail(ctx context.Context, err error, closed bool) {
+	alone := LacksMigration(err) || !errors.Is(err, ErrUnavailable) && !closed && ctx.Err() == nil
+	lost := len(g) == 1 && errors.Is(err, errDuplicate)
+	for _, m := range g {
 		if lost {
-			return verdict{outcome: OutcomeDuplicate}
+			m.settle(verdict{outcome: OutcomeDuplicate})
+		} else {
+			m.settle(verdict{err: classify(m.ctx, err, closed), alone: alone})
 		}
-		return verdict{err: classify(m.ctx, err, closed), alone: alone}
-	})
+	}
 }
 
 // errShared is what a projection gets that asks more in a shared transaction than what it has said beforehand.
