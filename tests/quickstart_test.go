@@ -53,26 +53,6 @@ const (
 	quickstartModule   = "github.com/pook/stripeonce"
 	quickstartAddress  = "127.0.0.1:8080"
 	quickstartDatabase = "postgres://localhost/myapp"
-	// What the reader's editor writes above the quickstart's test.
-	quickstartTestImports = `package main
-
-import (
-	"context"
-	"fmt"
-	"io"
-	"net/url"
-	"os"
-	"testing"
-	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/webhookstest"
-)
-`
 )
 
 // The quickstart, done as it is written: every block of it, one after the other, in an empty folder. What is not as
@@ -100,8 +80,8 @@ func TestQuickstart(t *testing.T) {
 	asHere := strings.NewReplacer(quickstartDatabase, "'"+database.String()+"'", quickstartAddress, address,
 		"go mod init myapp", "go mod init myapp && go mod edit -replace "+quickstartModule+"="+here)
 
-	var mainFile, testFile, event string
-	var shell []string
+	var mainFile, event string
+	var testFiles, shell []string
 	for _, b := range blocksOf(t, "../docs/quickstart.md") {
 		text := asHere.Replace(b.text)
 		switch {
@@ -110,15 +90,16 @@ func TestQuickstart(t *testing.T) {
 		case b.language == "json":
 			event = text
 		case b.language == "go" && strings.Contains(text, "*testing.T"):
-			testFile += text + "\n"
+			testFiles = append(testFiles, text)
 		case b.language == "go":
 			mainFile += text + "\n"
 		default:
 			t.Errorf("nobody tries this block of the quickstart:\n%s", b.text)
 		}
 	}
-	if len(shell) != 3 {
-		t.Fatalf("the quickstart has %d blocks for the shell, not one to add it, one to make the tables and one to send an event", len(shell))
+	if len(shell) != 4 || len(testFiles) != 2 {
+		t.Fatalf("the quickstart has %d blocks for the shell, not one to add it, one to make the tables, one to send an event and one to test; and %d test files, not 2",
+			len(shell), len(testFiles))
 	}
 	folder := t.TempDir()
 	file := func(name, text string) string {
@@ -129,12 +110,12 @@ func TestQuickstart(t *testing.T) {
 		return "cp " + path + " " + name + "\n"
 	}
 	script := shell[0] + shell[1] +
-		file("main.go", mainFile) + file("event.json", event) + file("main_test.go", quickstartTestImports+testFile) +
+		file("main.go", mainFile) + file("event.json", event) +
+		file("main_test.go", testFiles[0]) + file("database_test.go", testFiles[1]) +
 		"trap 'kill %1 || true' EXIT\n" + shell[2] +
 		`echo "rows of credits: $(psql "$DATABASE_URL" -Atc 'SELECT count(*) FROM credits')"
 curl -sf -o /dev/null -u admin:sesame http://` + address + `/admin/stripe && echo "the console answers"
-go test .
-`
+` + shell[3]
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -192,6 +173,7 @@ func TestSQLInDocuments(t *testing.T) {
 	if len(blocks) == 0 {
 		t.Error("the documents show no SQL")
 	}
+	pgtest.Exec(t, pool, "CREATE TABLE handled_events (id text, type text, created timestamptz, livemode boolean)") // a reader's own
 	for _, b := range blocks {
 		if _, err := pool.Exec(t.Context(), b.text); err != nil {
 			t.Errorf("%s: %v\n%s", b.document, err, b.text)

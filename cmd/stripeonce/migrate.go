@@ -25,6 +25,9 @@ pooler in transaction mode.`,
 			if err != nil {
 				return err
 			}
+			if list, err := migrate.List(url); err == nil && missing(list) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "There is nothing to apply.")
+			}
 			if err := migrate.Up(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
@@ -81,17 +84,24 @@ func printStatus(cmd *cobra.Command, url string) error {
 	if err != nil {
 		return err
 	}
-	missing := 0
 	for _, m := range list {
 		mark := "applied"
 		if !m.Applied {
 			mark = "missing"
-			missing++
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", mark, m.Name)
 	}
-	if missing > 0 {
-		return fmt.Errorf("%d of %d migrations are missing", missing, len(list))
+	if n := missing(list); n > 0 {
+		return fmt.Errorf("%d of %d migrations are missing", n, len(list))
 	}
 	return nil
+}
+
+func missing(list []migrate.Status) (n int) {
+	for _, m := range list {
+		if !m.Applied {
+			n++
+		}
+	}
+	return n
 }

@@ -112,7 +112,7 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 	}
 	wg.Wait()
 	if failed > 0 {
-		return fmt.Errorf("%d of %d deliveries were not answered 2xx: the receiver's log has the reason, as has 'stripeonce failures' of a 500", failed, len(bodies)*f.times)
+		return fmt.Errorf("%d of %d deliveries were not answered 2xx: the receiver's log has the reason of an answer, and 'stripeonce failures' that of a 500", failed, len(bodies)*f.times)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net/url"
 	"os"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
@@ -49,16 +47,4 @@ func newDatabase(t *testing.T, tables string) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	return pool
-}
-
-// TestMain gives this example's own tests a private server. Yours have one.
-func TestMain(m *testing.M) {
-	cluster, err := pglocal.Start(context.Background(), pglocal.Config{Disposable: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	_ = os.Setenv("DATABASE_URL", cluster.URL("postgres"))
-	code := m.Run()
-	_ = cluster.Stop()
-	os.Exit(code)
 }

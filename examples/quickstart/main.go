@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/subtle"
 	"log"
 	"os"
 
@@ -44,7 +45,7 @@ func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.E
 	e := echo.New()
 	r.Mount(e, "/webhooks/stripe")
 	admin := e.Group("/admin/stripe", middleware.BasicAuth(func(user, password string, _ echo.Context) (bool, error) {
-		return user == "admin" && adminPassword != "" && password == adminPassword, nil
+		return user == "admin" && adminPassword != "" && subtle.ConstantTimeCompare([]byte(password), []byte(adminPassword)) == 1, nil
 	}))
 	console.New(pool, r, nil).Mount(admin)
 	return e, nil

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"os"
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
@@ -21,11 +22,12 @@ func (d *demo) keep(ctx context.Context) error {
 		if err := d.leaveFailing(ctx); err != nil {
 			return err
 		}
-		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n",
+		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n"+
+			"  The events are of two simulated years, so the times from Stripe to effect are, too.\n",
 			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
 	}
-	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s stripeonce send --to %s FILE…\nCtrl-C ends both.\n",
-		d.host.url, d.host.databaseURL, secret, d.host.url)
+	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s %s send --to %s FILE…\nCtrl-C ends both.\n",
+		d.host.url, d.host.databaseURL, secret, os.Args[0], d.host.url)
 	<-ctx.Done()
 	return nil
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,6 +151,9 @@ func (d *demo) report(findings []judge.Finding) error {
 		d.printf("\nThe same deliveries again: stripeonce demo --seed %d --subscriptions %d --storm %s%s\n",
 			d.Seed, d.Subscriptions, d.Storm, d.otherFlags())
 		return ErrCheck
+	}
+	if !d.Keep {
+		d.printf("\nNext: %s demo --keep leaves it up, with the console; docs/quickstart.md puts it into your application.\n", os.Args[0])
 	}
 	return nil
 }
