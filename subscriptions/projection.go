@@ -113,8 +113,7 @@ type application struct {
 	err      error
 }
 
-// begin has the subscription's lock and its row asked for together with the ledger. What the event says is
-// read only when it is known to be new.
+// begin has the subscription's lock and its row asked for together with the ledger.
 func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	a := &application{Projection: p, ev: ev, id: ev.ObjectID()}
 	if ev.Thin() && ev.Object == nil {
@@ -123,7 +122,7 @@ func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
 	if a.id == "" { // it has none that the ledger's column holds
 		return webhooks.Trips{Apply: a.apply}
 	}
-	return webhooks.Trips{Lock: a.id, Prepare: a.prepare, Read: []webhooks.Statement{a.read}, Apply: a.apply}
+	return webhooks.Trips{Lock: a.id, Shareable: a.config.OnChange == nil, Prepare: a.prepare, Read: []webhooks.Statement{a.read}, Apply: a.apply}
 }
 
 // read reads of the row what is needed: all of it for OnChange, and where Stripe has been asked.

@@ -159,11 +159,13 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 	if err := r.ensureReady(ctx); err != nil {
 		return "", err
 	}
-	if v := r.share(ctx, w); !v.alone {
-		return v.outcome, v.err
-	}
+	shared := r.share(ctx, w)
 	for try := 1; ; {
-		outcome, err := r.attempt(ctx, w)
+		outcome, err := shared.outcome, shared.err
+		if shared.alone {
+			outcome, err = r.attempt(ctx, w)
+		}
+		shared.alone = true
 		var question *askError
 		switch {
 		case errors.As(err, &question):

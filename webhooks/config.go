@@ -34,6 +34,7 @@ const (
 	DefaultSharedTransactions = 2
 	DefaultAskTimeout         = 3 * time.Second
 	DefaultRetryAfter         = 5 * time.Second
+	maxMaxShared              = 256
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
@@ -73,8 +74,8 @@ type Config struct {
 	// (40001) or a deadlock (40P01). 0: DefaultMaxAttempts.
 	MaxAttempts int
 	// MaxShared bounds how many events share a transaction: of those that run no function of the host's, and come
-	// while SharedTransactions are under way. Each takes effect with its record or not at all; if anything goes
-	// wrong for one, each has a transaction of its own. 1: none do. 0: DefaultMaxShared.
+	// while SharedTransactions are under way. Each takes effect with its record or not at all; if PostgreSQL refuses
+	// one, each has a transaction of its own. 1: none do. 0: DefaultMaxShared.
 	MaxShared int
 	// SharedTransactions bounds how many such transactions are under way at once, each with a connection of the pool.
 	// 0: DefaultSharedTransactions.
@@ -153,6 +154,9 @@ func (c *Config) validate() error {
 	}
 	if err := CheckAPIKey(c.APIKey); err != nil {
 		wrong("APIKey: %w", err)
+	}
+	if c.MaxShared > maxMaxShared {
+		wrong("MaxShared is above %d: each event that shares a transaction holds a lock in PostgreSQL", maxMaxShared)
 	}
 	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
 		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)

@@ -19,9 +19,13 @@ const sharedPatience = 50 * time.Millisecond
 // are under way hang, as over a dead connection, not everything does.
 const sharedWait = 500 * time.Millisecond
 
+// sharedMargin is how much time an event must have to share a transaction, which ends when the time of one member does.
+const sharedMargin = time.Second
+
 // shared lets events that come at the same time share transactions: one BEGIN, one COMMIT, and two trips to
-// PostgreSQL for all of them. It is for those that run no function of the host's, and find the lock of their object
-// free; whatever goes wrong for one of them, nothing of any is kept, and each goes on in a transaction of its own.
+// PostgreSQL for all of them. It is for those that run no function of the host's. One whose object's lock is held, or
+// that cannot be written, leaves the others and goes on in a transaction of its own; if PostgreSQL refuses what one of
+// them writes, nothing of any is kept, and all go on so.
 //
 // Nobody waits for company: while fewer than Config.SharedTransactions are under way, an event begins one by itself.
 // Those that come meanwhile wait for one of them to end, for a limited time, and then go together.
@@ -30,6 +34,7 @@ type shared struct {
 	free    int   // how many more may be under way
 	waiting group // empty while there is a free one
 	max     int   // how many events share one
+	wait    time.Duration
 }
 
 // group are members that share a transaction.
@@ -58,7 +63,7 @@ type verdict struct {
 }
 
 func newShared(config *Config) *shared {
-	return &shared{free: config.SharedTransactions, max: config.MaxShared}
+	return &shared{free: config.SharedTransactions, max: config.MaxShared, wait: sharedWait}
 }
 
 // join returns the members that the caller is to lead, none if they are to wait.
@@ -108,7 +113,7 @@ func (r *Receiver) share(ctx context.Context, w *work) verdict {
 		r.leadShared(alone)
 		return (<-m.news).verdict
 	}
-	n := r.awaitNews(m)
+	n := r.shared.await(m)
 	if n.lead != nil {
 		r.leadShared(n.lead)
 		n = <-m.news
@@ -116,8 +121,8 @@ func (r *Receiver) share(ctx context.Context, w *work) verdict {
 	return n.verdict
 }
 
-func (r *Receiver) awaitNews(m *member) news {
-	timeout := time.NewTimer(sharedWait)
+func (s *shared) await(m *member) news {
+	timeout := time.NewTimer(s.wait)
 	defer timeout.Stop()
 	select {
 	case n := <-m.news:
@@ -125,7 +130,7 @@ func (r *Receiver) awaitNews(m *member) news {
 	case <-timeout.C:
 	case <-m.ctx.Done():
 	}
-	if !r.shared.leave(m) { // it is under way
+	if !s.leave(m) { // it is under way
 		return <-m.news
 	}
 	if err := m.ctx.Err(); err != nil {
@@ -134,30 +139,38 @@ func (r *Receiver) awaitNews(m *member) news {
 	return news{verdict: verdict{alone: true}}
 }
 
-// member is nil for an event that cannot share a transaction: a function of the host's may do what it likes with its
-// own, and what is locked must be what nobody else in this process has a turn for.
+// member is nil for an event that shares no transaction. Its locks must be of the object that it has the turn for, so
+// that no two members want the same.
 func (r *Receiver) member(ctx context.Context, w *work) *member {
-	if r.config.MaxShared == 1 || !r.prepares || w.plain != nil || w.delivered.thin || w.asked.times > 0 || !w.heedsContext() {
+	if r.config.MaxShared == 1 || !r.prepares || w.delivered.thin || !w.heedsContext() {
+		return nil
+	}
+	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) < sharedMargin {
 		return nil
 	}
 	t := &transaction{receiver: r, work: w, patience: sharedPatience}
 	t.prepare(w.delivered)
 	for i := range t.trips {
-		if t.trips[i].Apply == nil || t.trips[i].Lock == "" || t.trips[i].Lock != w.delivered.ObjectID() {
+		if trips := &t.trips[i]; !trips.Shareable || trips.Lock == "" || trips.Lock != w.delivered.ObjectID() || !prepared(trips) {
 			return nil
-		}
-	}
-	for i := range t.trips {
-		if prepare := t.trips[i].Prepare; prepare != nil {
-			prepare()
 		}
 	}
 	return &member{ctx: ctx, t: t, news: make(chan news, 2)}
 }
 
+// prepared is false if it panics, as it then will where the panic is that of a function.
+func prepared(trips *Trips) (ok bool) {
+	defer func() { _ = recover() }()
+	if trips.Prepare != nil {
+		trips.Prepare()
+	}
+	return true
+}
+
 // leadShared takes a group through its transaction. The first member is the caller's own. Each gets its verdict.
 func (r *Receiver) leadShared(g group) {
-	defer func() { // also when a panic or a Goexit passes
+	defer func() {
+		_ = recover() // one member's panic is not the leader's: by itself it panics once more. A Goexit passes.
 		r.shared.pass()
 		g.settle(verdict{alone: true})
 	}()
@@ -165,7 +178,7 @@ func (r *Receiver) leadShared(g group) {
 	defer cancel()
 	conn, err := r.acquire(ctx)
 	if err != nil {
-		g.fail(ctx, err, false)
+		r.failShared(g, err, false, ctx.Err() != nil)
 		return
 	}
 	held := true
@@ -178,10 +191,10 @@ func (r *Receiver) leadShared(g group) {
 	if err != nil {
 		closed := conn.Conn().IsClosed()
 		undo(ctx, conn.Conn(), tx, err)
-		g.fail(ctx, err, closed)
+		r.failShared(g, err, closed, len(g) > 1 || !closed && !errors.Is(err, ErrUnavailable))
 		return
 	}
-	writers, last := g.process(ctx, tx)
+	writers, last := g.process(tx)
 	if len(writers) > 0 {
 		r.lastTripOf(ctx, conn.Conn(), tx, writers, last)
 		return
@@ -197,19 +210,28 @@ func (r *Receiver) leadShared(g group) {
 	}
 }
 
-// context ends when those of all members have.
+// context ends when that of any member does.
 func (g group) context() (context.Context, context.CancelFunc) {
-	leader := g[0].ctx
 	if len(g) == 1 {
-		return leader, func() {}
+		return g[0].ctx, func() {}
 	}
-	latest, _ := leader.Deadline()
+	earliest, _ := g[0].ctx.Deadline()
 	for _, m := range g {
-		if deadline, _ := m.ctx.Deadline(); deadline.After(latest) {
-			latest = deadline
+		if deadline, _ := m.ctx.Deadline(); deadline.Before(earliest) {
+			earliest = deadline
 		}
 	}
-	return context.WithDeadline(context.WithoutCancel(leader), latest)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(g[0].ctx), earliest)
+	stops := make([]func() bool, len(g))
+	for i, m := range g {
+		stops[i] = context.AfterFunc(m.ctx, cancel)
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
 }
 
 // settle gives a verdict to those that have none.
@@ -222,21 +244,19 @@ func (g group) settle(v verdict) {
 	}
 }
 
-// settle gives a member its verdict.
 func (m *member) settle(v verdict) { group{m}.settle(v) }
 
 // firstTripOf begins the transaction, and looks all members up.
 func (r *Receiver) firstTripOf(ctx context.Context, conn *pgx.Conn, g group) (pgx.Tx, error) {
 	var first []Statement
 	for _, m := range g {
-		m.t.conn = conn
 		first = append(first, m.t.firstTrip(&m.k)...)
 	}
 	return r.beginWith(ctx, conn, first)
 }
 
 // process has the members do their work, and returns those that have something to be written, and that.
-func (g group) process(ctx context.Context, tx pgx.Tx) (writers group, last []Statement) {
+func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 	for _, m := range g {
 		w := m.t.work
 		if m.k.final || m.k.here && len(w.handlers) == 0 {
@@ -251,10 +271,15 @@ func (g group) process(ctx context.Context, tx pgx.Tx) (writers group, last []St
 		if m.k.here || len(w.handlers) > 0 && !m.t.locked {
 			continue
 		}
-		m.t.tx = refusingTx{errShared, tx.Conn()}
-		m.t.later.tx = m.t.tx
+		own := &refusingTx{err: errShared, conn: tx.Conn()}
+		m.t.tx, m.t.later.tx = own, own
 		var err error
-		if m.outcome, err = m.t.process(ctx, w.delivered); err == nil {
+		m.outcome, err = m.t.process(m.ctx, w.delivered)
+		var question *askError
+		switch {
+		case errors.As(err, &question):
+			m.settle(verdict{err: err})
+		case err == nil && !own.asked:
 			writers = append(writers, m)
 			last = append(append(last, m.t.later.list...), m.t.insert(w.delivered, m.outcome))
 		}
@@ -264,11 +289,11 @@ func (g group) process(ctx context.Context, tx pgx.Tx) (writers group, last []St
 
 // lastTripOf writes what there is and commits.
 func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, writers group, last []Statement) {
-	err := lastTrip(ctx, conn, last, r.config.CommitTimeout+time.Duration(len(last))*sharedPatience)
-	if err != nil {
+	locks := min(time.Duration(len(last))*sharedPatience, r.config.LockTimeout)
+	if err := lastTrip(ctx, conn, last, r.config.CommitTimeout+locks); err != nil {
 		closed := conn.IsClosed()
 		undo(ctx, conn, tx, err)
-		writers.fail(ctx, err, closed)
+		r.failShared(writers, err, closed, !errors.Is(err, ErrUnavailable)) // which it is where COMMIT may have succeeded
 		return
 	}
 	r.lastCommit.Store(time.Now().UnixNano())
@@ -278,17 +303,18 @@ func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, wr
 	}
 }
 
-// fail is for an error of what members share, of which nothing is left. If it can be that of one of them, each goes on
-// by itself.
-func (g group) fail(ctx context.Context, err error, closed bool) {
-	alone := LacksMigration(err) || !errors.Is(err, ErrUnavailable) && !closed && ctx.Err() == nil
-	lost := len(g) == 1 && errors.Is(err, errDuplicate)
+// failShared is for an error of what a group shares, of which nothing is left. Unless it is that of all, each of those
+// who have time goes on by itself.
+func (r *Receiver) failShared(g group, err error, closed, alone bool) {
+	if len(g) == 1 && errors.Is(err, errDuplicate) {
+		g.settle(verdict{outcome: OutcomeDuplicate})
+		return
+	}
+	if alone {
+		r.config.Logger.DebugContext(g[0].ctx, "events go on in transactions of their own", "events", len(g), "error", safeError(err))
+	}
 	for _, m := range g {
-		if lost {
-			m.settle(verdict{outcome: OutcomeDuplicate})
-		} else {
-			m.settle(verdict{err: classify(m.ctx, err, closed), alone: alone})
-		}
+		m.settle(verdict{err: classify(m.ctx, err, closed), alone: alone && m.ctx.Err() == nil})
 	}
 }
 

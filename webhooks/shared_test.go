@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
@@ -29,6 +30,7 @@ type company struct {
 	trips *pglocal.Trips
 	first atomic.Pointer[func()] // what the next to take a connection does before
 	leaks bool                   // a connection is not given back: the pool cannot be closed
+	probe func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error)
 }
 
 func newCompany(t *testing.T) *company {
@@ -65,7 +67,13 @@ func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
 	})
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
+	webhooks.ProjectInTrips(h, "probe.sent", true, func(ev *webhooks.Event) webhooks.Trips {
+		return webhooks.Trips{Lock: ev.ObjectID(), Shareable: true, Apply: func(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (bool, error) {
+			return c.probe(ctx, tx, later, ev.ObjectID())
+		}}
+	})
 	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.SharedTransactions, c.LockTimeout = 1, time.Hour })
+	c.Receiver.WaitToShare(time.Minute)
 	return c
 }
 
@@ -217,6 +225,79 @@ func TestSharedRefusal(t *testing.T) {
 	}
 }
 
+// A projection of somebody's that asks more than it has said, and does not look at the refusal, or panics, does so in a
+// transaction of its event's own.
+func TestSharedProjection(t *testing.T) {
+	t.Parallel()
+	const keep = "INSERT INTO probes (object, transaction) VALUES ($1, pg_current_xact_id()::text)"
+	for name, probe := range map[string]struct {
+		odd    func(ctx context.Context, tx pgx.Tx, object string)
+		status int
+	}{
+		"asks": {func(ctx context.Context, tx pgx.Tx, _ string) {
+			_, _ = tx.Exec(ctx, "UPDATE probes_asked SET n = n + 1")
+		}, http.StatusOK},
+		"asks by a savepoint": {func(ctx context.Context, tx pgx.Tx, _ string) {
+			if savepoint, err := tx.Begin(ctx); err == nil {
+				_, _ = savepoint.Exec(ctx, "UPDATE probes_asked SET n = n + 1")
+				_ = savepoint.Commit(ctx)
+			}
+		}, http.StatusOK},
+		"panics": {func(context.Context, pgx.Tx, string) { panic("on purpose") }, http.StatusInternalServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCompany(t)
+			pgtest.Exec(t, c.Pool, "CREATE TABLE probes (object text, transaction text)")
+			pgtest.Exec(t, c.Pool, "CREATE TABLE probes_asked AS SELECT 0 AS n")
+			c.probe = func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error) {
+				if object == "obj_2" {
+					probe.odd(ctx, tx, object)
+				}
+				later.Add(func(ctx context.Context, db db.DBTX) error {
+					_, err := db.Exec(ctx, keep, object)
+					return err
+				})
+				return true, nil
+			}
+			var bodies [][]byte
+			for i := range 5 {
+				bodies = append(bodies, hooktest.Event(fmt.Sprintf("evt_%02d", i), "probe.sent", 1_700_000_000, fmt.Sprintf(`{"id":"obj_%d"}`, i)))
+			}
+			replies := c.together(t, bodies...)()
+			if status := replies[2].Status; status != probe.status {
+				t.Errorf("the odd one is answered %d, want %d", status, probe.status)
+			}
+			wantReplies(t, append(replies[:2], replies[3:]...), webhooks.OutcomeProcessed)
+			if n := pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT transaction)::int FROM probes WHERE object <> 'obj_2'"); n != 1 {
+				t.Errorf("the 4 others took %d transactions, want 1", n)
+			}
+			applied := map[int]int{http.StatusOK: 1}[probe.status]
+			if kept := c.Count(t, "probes WHERE object = 'obj_2'"); kept != applied {
+				t.Errorf("the odd one has kept %d rows, want %d", kept, applied)
+			}
+			if n := pgtest.Scan[int](t, c.Pool, "SELECT n FROM probes_asked"); n != 0 && n != applied || name != "panics" && n != 1 {
+				t.Errorf("what it asked was done %d times", n)
+			}
+		})
+	}
+}
+
+// A connection that has died fails nobody who can have another.
+func TestSharedDeadConnection(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	control := pgtest.Connect(t, c.DatabaseURL)
+	kill := func() {
+		pgtest.Exec(t, control, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	}
+	goOn := c.hold(t, func() { c.first.Store(&kill) }) // when the group has taken its connection
+	replies := send(t, c.Host, several(8)...)
+	c.awaitWaiting(t, 8)
+	goOn()
+	wantReplies(t, replies(), webhooks.OutcomeProcessed)
+}
+
 // Who holds the lock of one event's subscription, or its row, holds up that event only. A transaction of the host's
 // that wants one row after the other is never the victim of a deadlock.
 func TestSharedLocks(t *testing.T) {
@@ -294,6 +375,7 @@ func TestSharedGivenUp(t *testing.T) {
 func TestSharedHangs(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t)
+	c.Receiver.WaitToShare(time.Millisecond)
 	goOn := c.hold(t, func() {})
 	wantReplies(t, send(t, c.Host, several(3)...)(), webhooks.OutcomeProcessed)
 	goOn()
@@ -305,12 +387,18 @@ func TestSharedHangs(t *testing.T) {
 // A hook of the pool that panics, or ends its goroutine, while it gets the connection for all, holds nobody up.
 func TestSharedHook(t *testing.T) {
 	t.Parallel()
-	for name, hook := range map[string]func(){"panics": func() { panic("a hook") }, "ends the goroutine": runtime.Goexit} {
+	for name, hook := range map[string]struct {
+		do      func()
+		applied int64
+	}{
+		"panics":             {func() { panic("a hook") }, 4}, // who led tries again by itself
+		"ends the goroutine": {runtime.Goexit, 3},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCompany(t)
 			c.leaks = true
-			goOn := c.hold(t, func() { c.first.Store(&hook) }) // for who leads the others
+			goOn := c.hold(t, func() { c.first.Store(&hook.do) }) // for who leads the others
 			var applied atomic.Int64
 			var wg sync.WaitGroup
 			for _, body := range several(4) {
@@ -323,8 +411,8 @@ func TestSharedHook(t *testing.T) {
 			c.awaitWaiting(t, 4)
 			goOn()
 			wg.Wait()
-			if n := applied.Load(); n != 3 {
-				t.Errorf("%d of 4 were applied, want all but the one that led", n)
+			if n := applied.Load(); n != hook.applied {
+				t.Errorf("%d of 4 were applied, want %d", n, hook.applied)
 			}
 			awaitInFlight(t, c.Host, 0)
 			if c.Receiver.Waiting() > 0 {

@@ -23,6 +23,11 @@ type Trips struct {
 	// lock is taken in the first trip if it is free. Where it is not, and the event is new, it is waited for before
 	// any function runs, and Read is sent again: all processes take their locks in the same order. "": none.
 	Lock string
+	// Shareable says that an event may be worked on in one transaction with others, which are about other objects: what
+	// Read brings is guarded by Lock alone, and not by locks that it takes itself; all of the events' Reads come before
+	// anything is written; and Apply asks nothing of its tx, but gives all it writes to later. One that asks all the
+	// same is called again, in a transaction of its event's own.
+	Shareable bool
 	// Prepare does what needs no answer of PostgreSQL's, before an event waits to share a transaction; where it has one
 	// of its own, it is not called. Nil: there is nothing.
 	Prepare func()

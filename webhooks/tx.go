@@ -43,7 +43,7 @@ var (
 func call(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
 	guarded := &guardedTx{Tx: tx}
 	changed, err = recovered(ctx, guarded, fn, ev)
-	guarded.Tx = refusingTx{err: pgx.ErrTxClosed} // its connection will soon be another's
+	guarded.Tx = &refusingTx{err: pgx.ErrTxClosed} // its connection will soon be another's
 	conn := tx.Conn().PgConn()
 	switch status := conn.TxStatus(); {
 	case conn.IsClosed():
@@ -79,39 +79,50 @@ func recovered(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool,
 
 // refusingTx is a transaction in which nothing can be done.
 type refusingTx struct {
-	err  error
-	conn *pgx.Conn
+	err   error
+	conn  *pgx.Conn
+	asked bool // something was tried all the same
 }
 
-func (tx refusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.err }
-
-func (tx refusingTx) Commit(context.Context) error { return tx.err }
-
-func (tx refusingTx) Rollback(context.Context) error { return tx.err }
-
-func (tx refusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
-	return 0, tx.err
+func (tx *refusingTx) refuse() error {
+	tx.asked = true
+	return tx.err
 }
 
-func (tx refusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
-	return refusedResults{tx.err}
+func (tx *refusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.refuse() }
+
+func (tx *refusingTx) Commit(context.Context) error { return tx.refuse() }
+
+func (tx *refusingTx) Rollback(context.Context) error { return tx.refuse() }
+
+func (tx *refusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
+	return 0, tx.refuse()
 }
 
-func (tx refusingTx) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
-
-func (tx refusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
-	return nil, tx.err
+func (tx *refusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
+	return refusedResults{tx.refuse()}
 }
 
-func (tx refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
-	return pgconn.CommandTag{}, tx.err
+func (tx *refusingTx) LargeObjects() pgx.LargeObjects {
+	_ = tx.refuse()
+	return pgx.LargeObjects{}
 }
 
-func (tx refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, tx.err }
+func (tx *refusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
+	return nil, tx.refuse()
+}
 
-func (tx refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{tx.err} }
+func (tx *refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return pgconn.CommandTag{}, tx.refuse()
+}
 
-func (tx refusingTx) Conn() *pgx.Conn { return tx.conn }
+func (tx *refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
+	return nil, tx.refuse()
+}
+
+func (tx *refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{tx.refuse()} }
+
+func (tx *refusingTx) Conn() *pgx.Conn { return tx.conn }
 
 type refusedResults struct{ err error }
 
