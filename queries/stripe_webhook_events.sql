@@ -3,8 +3,11 @@
 SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventOutcomes :many
--- What came of several events. Takes no transaction id.
-SELECT event_id, outcome FROM stripe_webhook_events WHERE event_id = ANY(@event_ids::text []);
+-- What came of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
+-- it was planned; and it is planned once, since how many are asked for shows only when it runs.
+SELECT asked.id::text AS event_id, event.outcome
+FROM unnest((SELECT @event_ids::text [])) AS asked (id)
+CROSS JOIN LATERAL (SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
 
 -- name: StripeWebhookEventInsert :exec
 -- Records an event. A copy that won the race shows as a violation of stripe_webhook_events_event_id_key.
@@ -13,6 +16,26 @@ INSERT INTO stripe_webhook_events (
 ) VALUES (
     @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id
 );
+
+-- name: StripeWebhookEventInsertAll :exec
+-- StripeWebhookEventInsert for several events: '' and the year 1 stand for null.
+INSERT INTO stripe_webhook_events (
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
+)
+SELECT
+    event.event_id, event.event_type, event.outcome, NULLIF(event.created_at, '0001-01-01 00:00:00+00'), event.livemode,
+    NULLIF(event.account_id, ''), NULLIF(event.api_version, ''), NULLIF(event.object_id, '')
+FROM (
+    SELECT
+        unnest(@event_ids::text []) AS event_id,
+        unnest(@event_types::text []) AS event_type,
+        unnest(@outcomes::text []) AS outcome,
+        unnest(@event_created_ats::timestamptz []) AS created_at,
+        unnest(@livemodes::boolean []) AS livemode,
+        unnest(@account_ids::text []) AS account_id,
+        unnest(@api_versions::text []) AS api_version,
+        unnest(@object_ids::text []) AS object_id
+) AS event;
 
 -- name: StripeWebhookEventUpdateIgnored :execrows
 -- Settles an event that was ignored when it came first. No row: a copy won the race.
@@ -104,6 +127,12 @@ SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, 7306096));
 SELECT
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096)) AS locked;
+
+-- name: ObjectLockTryAll :many
+-- ObjectLockTry for several objects, without the limit: those whose lock it has taken.
+SELECT object.id::text AS id
+FROM unnest((SELECT @object_ids::text [])) AS object (id)
+WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, 7306096));
 
 -- name: ReconcileLockTry :one
 -- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
 )
 
 // sharedPatience bounds each wait for a lock in a shared transaction. It is short, so that one event's wait is not
@@ -248,11 +250,66 @@ func (m *member) settle(v verdict) { group{m}.settle(v) }
 
 // firstTripOf begins the transaction, and looks all members up.
 func (r *Receiver) firstTripOf(ctx context.Context, conn *pgx.Conn, g group) (pgx.Tx, error) {
-	var first []Statement
+	if len(g) == 1 {
+		return r.beginWith(ctx, conn, g[0].t.firstTrip(&g[0].k))
+	}
+	first := []Statement{g[0].t.limitLocks, r.lockAll(g), r.lookUpAll(g)}
 	for _, m := range g {
-		first = append(first, m.t.firstTrip(&m.k)...)
+		for _, trips := range m.t.trips {
+			first = append(first, trips.Read...)
+		}
 	}
 	return r.beginWith(ctx, conn, first)
+}
+
+// lockAll takes the members' locks where they are free.
+func (r *Receiver) lockAll(g group) Statement {
+	var objects []string
+	for _, m := range g {
+		if len(m.t.trips) > 0 {
+			objects = append(objects, m.t.trips[0].Lock)
+		}
+	}
+	return func(ctx context.Context, db db.DBTX) error {
+		taken, err := r.queries.ObjectLockTryAll(ctx, db, objects)
+		for _, m := range g {
+			m.t.locked = len(m.t.trips) > 0 && slices.Contains(taken, m.t.trips[0].Lock)
+		}
+		return r.ledgerError("lock the objects of events", err)
+	}
+}
+
+// lookUpAll looks the members up in the ledger.
+func (r *Receiver) lookUpAll(g group) Statement {
+	ids := make([]string, len(g))
+	for i, m := range g {
+		ids[i] = m.t.work.delivered.ID
+	}
+	return func(ctx context.Context, db db.DBTX) error {
+		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, ids)
+		for _, row := range rows {
+			k := &g[slices.Index(ids, row.EventID)].k
+			k.here, k.final = true, Outcome(row.Outcome) != OutcomeIgnored
+		}
+		return r.ledgerError("look up events", err)
+	}
+}
+
+// record records the members.
+func (g group) record(r *Receiver) Statement {
+	if len(g) == 1 {
+		return g[0].t.insert(g[0].t.work.delivered, g[0].outcome)
+	}
+	var p db.StripeWebhookEventInsertAllParams
+	for _, m := range g {
+		ev := m.t.work.delivered
+		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(m.outcome))
+		p.EventCreatedAts, p.Livemodes = append(p.EventCreatedAts, ev.Created), append(p.Livemodes, ev.Livemode)
+		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.ObjectID())
+	}
+	return func(ctx context.Context, db db.DBTX) error {
+		return r.ledgerError("record events", r.queries.StripeWebhookEventInsertAll(ctx, db, p))
+	}
 }
 
 // process has the members do their work, and returns those that have something to be written, and that.
@@ -281,7 +338,7 @@ func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 			m.settle(verdict{err: err})
 		case err == nil && !own.asked:
 			writers = append(writers, m)
-			last = append(append(last, m.t.later.list...), m.t.insert(w.delivered, m.outcome))
+			last = append(last, m.t.later.list...)
 		}
 	}
 	return writers, last
@@ -289,6 +346,7 @@ func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 
 // lastTripOf writes what there is and commits.
 func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, writers group, last []Statement) {
+	last = append(last, writers.record(r))
 	locks := min(time.Duration(len(last))*sharedPatience, r.config.LockTimeout)
 	if err := lastTrip(ctx, conn, last, r.config.CommitTimeout+locks); err != nil {
 		closed := conn.IsClosed()

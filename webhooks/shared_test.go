@@ -29,6 +29,7 @@ type company struct {
 	*hooktest.Host
 	trips *pglocal.Trips
 	first atomic.Pointer[func()] // what the next to take a connection does before
+	held  int                    // how often that was
 	leaks bool                   // a connection is not given back: the pool cannot be closed
 	probe func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error)
 }
@@ -103,9 +104,11 @@ func (c *company) hold(t *testing.T, do func()) (goOn func()) {
 		do()
 	}
 	c.first.Store(&hold)
+	c.held++
+	first := fmt.Sprintf("evt_first_%d_%p", c.held, c)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := c.Sender.Send(context.Background(), about("evt_first", "sub_first", "active")); err != nil {
+		if _, err := c.Sender.Send(context.Background(), about(first, "sub_of_"+first, "active")); err != nil {
 			t.Error(err)
 		}
 	})
@@ -140,6 +143,9 @@ func (c *company) transactions(t *testing.T, like string) int {
 	return pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE $1", like)
 }
 
+// warm are two events that have a connection prepare what is asked of several at once.
+var warm = [][]byte{about("evt_warm_1", "sub_warm_1", "active"), about("evt_warm_2", "sub_warm_2", "active")}
+
 func several(n int) (bodies [][]byte) {
 	for i := range n {
 		bodies = append(bodies, about(fmt.Sprintf("evt_%02d", i), fmt.Sprintf("sub_%02d", i), "active"))
@@ -159,6 +165,7 @@ func wantReplies(t *testing.T, replies []delivery.Reply, want ...webhooks.Outcom
 func TestShared(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t)
+	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
 	before := c.trips.Count()
 	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
 	trips := c.trips.Count() - before
@@ -168,8 +175,32 @@ func TestShared(t *testing.T) {
 	if trips != 4 {
 		t.Errorf("one event and 8 that came together took %d round trips, want 4", trips)
 	}
-	if n := c.Count(t, "subscriptions"); n != 10 {
-		t.Errorf("there are %d subscriptions, want 10", n)
+	if n := c.Count(t, "subscriptions WHERE id LIKE 'sub_0%'"); n != 8 {
+		t.Errorf("there are %d subscriptions, want 8", n)
+	}
+}
+
+// What is recorded of events that come together is what would be of each by itself.
+func TestSharedRecord(t *testing.T) {
+	t.Parallel()
+	bodies := [][]byte{
+		about("evt_00", "sub_00", "active"),
+		[]byte(`{"id":"evt_01","type":"nobody.handles","data":{}}`),
+		[]byte(`{"id":"evt_02","type":"customer.subscription.created","account":"acct_1","api_version":"2025-03-31.basil","livemode":true,"created":1700000002,"data":{"object":{"id":"sub_02","status":"trialing"}}}`),
+		[]byte(`{"id":"evt_03","type":"customer.subscription.updated","data":{"object":{"id":"sub_03","status":"active"}}}`),
+	}
+	together, alone := newCompany(t), newCompany(t)
+	want := []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeIgnored, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed}
+	wantReplies(t, together.together(t, bodies...)(), want...)
+	for i, body := range bodies {
+		alone.Expect(t, body, http.StatusOK, want[i])
+	}
+	if n := together.transactions(t, "evt_0_"); n != 1 {
+		t.Errorf("they took %d transactions, want 1", n)
+	}
+	const rows = `SELECT string_agg((to_jsonb(e) - 'processed_at')::text, E'\n' ORDER BY event_id) FROM stripe_webhook_events AS e WHERE event_id LIKE 'evt_0_'`
+	if a, b := pgtest.Scan[string](t, together.Pool, rows), pgtest.Scan[string](t, alone.Pool, rows); a != b {
+		t.Errorf("together\n%s\nalone\n%s", a, b)
 	}
 }
 
@@ -182,13 +213,14 @@ func TestSharedDuplicates(t *testing.T) {
 	config.MaxConns = 1
 	elsewhere := newCompanyOn(t, config) // which has not seen them
 	elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
+	elsewhere.together(t, warm...)()
 	before := c.trips.Count()
 	wantReplies(t, elsewhere.together(t, several(8)...)(), webhooks.OutcomeDuplicate)
 	for elsewhere.Pool.Stat().AcquiredConns() > 0 { // to roll back, for which no answer waits
 		runtime.Gosched()
 	}
 	if trips := c.trips.Count() - before; trips != 4 {
-		t.Errorf("one duplicate and 8 that came together took %d round trips, want 4", trips)
+		t.Errorf("one event, and 8 duplicates that came together, took %d round trips, want 4", trips)
 	}
 }
 

@@ -170,8 +170,7 @@ func (t *transaction) waitForLocks(ctx context.Context, k *known) error {
 	return nil
 }
 
-// lookup looks an event up: a thin one under its own id and under its snapshot event's. The usual case has a
-// query of its own, since PostgreSQL plans one with an array anew each time.
+// lookup looks an event up: a thin one under its own id and under its snapshot event's.
 func (r *Receiver) lookup(w *work, k *known) Statement {
 	id, delivered := w.subject().ID, w.delivered.ID
 	if id == delivered {
