@@ -56,9 +56,9 @@ const (
 )
 
 // The quickstart, done as it is written: every block of it, one after the other, in an empty folder. What is not as
-// written is where the module comes from, which is here, the address of PostgreSQL, and the port.
+// written is where the module comes from, which is here, the address of PostgreSQL, and the port. Not beside other
+// tests: to compile it all takes the whole machine, and theirs have limits of a receiver's to keep.
 func TestQuickstart(t *testing.T) {
-	t.Parallel()
 	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Disposable: true})
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,9 @@ func (r *Receiver) leadShared(g group) {
 	defer func() {
 		_ = recover() // one member's panic is not the leader's: by itself it panics once more. A Goexit passes.
 		r.shared.pass()
-		g.settle(verdict{alone: true})
+		for _, m := range g { // of which nothing has been written, and whose locks nobody holds any more
+			m.settle(verdict{err: m.question, alone: m.question == nil})
+		}
 	}()
 	ctx, cancel := g.context()
 	defer cancel()
@@ -177,10 +179,9 @@ func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 		m.t.tx, m.t.later.tx = own, own
 		var err error
 		m.outcome, err = m.t.process(m.ctx, w.delivered)
-		var question *askError
 		switch {
-		case errors.As(err, &question):
-			m.settle(verdict{err: err})
+		case errors.As(err, new(*askError)):
+			m.question = err
 		case err == nil && !own.asked:
 			writers = append(writers, m)
 			last = append(last, m.t.later.list...)

@@ -39,9 +39,11 @@ type member struct {
 	ctx     context.Context
 	t       *transaction
 	k       known
-	outcome Outcome   // once it is processed
-	settled bool      // it has its verdict
-	news    chan news // one verdict, and before it, for one of those that share, the call to lead
+	outcome Outcome // once it is processed
+	// question is what it asks Stripe, when the transaction has ended.
+	question error
+	settled  bool      // it has its verdict
+	news     chan news // one verdict, and before it, for one of those that share, the call to lead
 }
 
 type news struct {
