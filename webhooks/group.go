@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -17,7 +18,10 @@ type group []*member
 // leadShared takes a group through its transaction. The first member is the caller's own. Each gets its verdict.
 func (r *Receiver) leadShared(g group) {
 	defer func() {
-		_ = recover() // one member's panic is not the leader's: by itself it panics once more. A Goexit passes.
+		// One member's panic is not the leader's: by itself it panics once more. A Goexit passes.
+		if value := recover(); value != nil {
+			r.config.Logger.Warn("a panic in a shared transaction, whose events go on by themselves", "panic", value, "stack", string(debug.Stack()))
+		}
 		r.shared.pass()
 		for _, m := range g { // of which nothing has been written, and whose locks nobody holds any more
 			m.settle(verdict{err: m.question, alone: m.question == nil})
@@ -45,6 +49,8 @@ func (r *Receiver) leadShared(g group) {
 	}
 	writers, last := g.process(tx)
 	if len(writers) > 0 {
+		ctx, cancel := writers.context() // theirs alone: who has a verdict ends his own
+		defer cancel()
 		r.lastTripOf(ctx, conn.Conn(), tx, writers, last)
 		return
 	}

@@ -141,7 +141,7 @@ func (r *Receiver) member(ctx context.Context, w *work) *member {
 	if r.config.MaxShared == 1 || !r.prepares || w.delivered.thin || !w.heedsContext() {
 		return nil
 	}
-	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) < sharedMargin {
+	if deadline, limited := ctx.Deadline(); !limited || time.Until(deadline) < sharedMargin {
 		return nil
 	}
 	t := &transaction{receiver: r, work: w, patience: sharedPatience}

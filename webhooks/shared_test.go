@@ -180,6 +180,28 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// A duplicate among them is answered before the others are written, and ends nothing of theirs: also on a connection that
+// does not know their statements yet.
+func TestSharedWithDuplicate(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t)
+	c.Expect(t, about("evt_dup", "sub_dup", "active"), http.StatusOK, webhooks.OutcomeProcessed)
+	config := c.Pool.Config()
+	config.MaxConns = 1
+	for i := range 5 {
+		elsewhere := newCompanyOn(t, config.Copy())
+		elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
+		bodies := append([][]byte{about("evt_dup", "sub_dup", "active")}, several(4)...)
+		for j := range bodies[1:] {
+			bodies[j+1] = about(fmt.Sprintf("evt_%d_%d", i, j), fmt.Sprintf("sub_%d_%d", i, j), "active")
+		}
+		wantReplies(t, elsewhere.together(t, bodies...)(), webhooks.OutcomeDuplicate, webhooks.OutcomeProcessed)
+		if n := c.transactions(t, fmt.Sprintf("evt_%d_%%", i)); n != 1 {
+			t.Errorf("4 new events beside a duplicate took %d transactions, want 1", n)
+		}
+	}
+}
+
 // What is recorded of events that come together is what would be of each by itself.
 func TestSharedRecord(t *testing.T) {
 	t.Parallel()
