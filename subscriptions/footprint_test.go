@@ -2,6 +2,7 @@ package subscriptions_test
 
 import (
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
@@ -85,4 +87,24 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("duplicates %s wrote %+v", name, wrote)
 		}
 	}
+	pool.Close() // whose sessions then say what they have done
+	updates, hot := tupleUpdates(t, cluster.URL("footprint"))
+	t.Logf("%d updates of subscriptions, %d of them HOT", updates, hot)
+	if updates == 0 || hot < updates*9/10 {
+		t.Errorf("%d of %d updates of subscriptions are HOT, and leave the indexes alone", hot, updates)
+	}
+}
+
+// tupleUpdates are the updates of subscriptions, and those that touched no index, when all other sessions have ended.
+func tupleUpdates(t *testing.T, databaseURL string) (updates, hot int64) {
+	t.Helper()
+	pool := pgtest.Connect(t, databaseURL)
+	for pgtest.Scan[int](t, pool, "SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()") > 0 {
+		runtime.Gosched()
+	}
+	row := pool.QueryRow(t.Context(), "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'subscriptions'")
+	if err := row.Scan(&updates, &hot); err != nil {
+		t.Fatal(err)
+	}
+	return updates, hot
 }
