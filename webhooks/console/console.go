@@ -179,6 +179,8 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or what applies your migrations, on it."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "What never arrived is not known here, nor an event whose row has been pruned."}
+	case errors.Is(err, errTime):
+		status, what = http.StatusBadRequest, problem{"That is no time.", "Write it as 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:
 		what = problem{"That took too long.", "Narrow the time, or look for an id: a type or an outcome that is rare is looked for event by event."}
 	default:

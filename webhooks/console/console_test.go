@@ -207,6 +207,15 @@ func TestLedger(t *testing.T) {
 	s.shows(t, "", "120 deliveries from", `class="bar ignored"`)
 	s.Expect(t, hooktest.Event("evt_007", "test.kind1", 1, `{"id":"obj_1"}`), 200, webhooks.OutcomeDuplicate)
 	s.shows(t, "?span=1h", "121 deliveries from", `class="bar duplicate"`)
+	pgtest.Exec(t, s.Pool, "UPDATE stripe_webhook_events SET processed_at = '2026-03-03 12:00:00Z' WHERE event_id IN ('evt_004', 'evt_005')")
+	pgtest.Exec(t, s.Pool, "UPDATE stripe_webhook_events SET processed_at = '2026-03-01 12:00:00Z' WHERE event_id = 'evt_006'")
+	if page := s.get(t, "/events?until=2026-03-03T12:01&span=24h", 200); strings.Count(page, `href="`+mountedAt+`/events/evt_`) != 2 || !strings.Contains(page, `value="2026-03-03T12:01"`) {
+		t.Errorf("the day until a time shows\n%s", page)
+	}
+	s.shows(t, "/events?until=2026-03-03T12:00", "evt_006")
+	if page := s.get(t, "/events?until=yesterday", 400); !strings.Contains(page, "That is no time.") {
+		t.Errorf("no time: %s", page)
+	}
 }
 
 // Subscriptions are listed and found, and a row tells its story.

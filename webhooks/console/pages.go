@@ -107,22 +107,34 @@ func deliveries(stats webhooks.Stats) (list []tally) {
 }
 
 type eventsData struct {
-	Filter   struct{ ID, Type, Outcome, Object, Span string }
+	Filter   struct{ ID, Type, Outcome, Object, Span, Until string }
 	Spans    []span
 	Outcomes []string
 	Events   []operations.Event
 	Next     template.URL // of the next page, empty if there is none
 }
 
+// untilLayout is what a browser makes of an input of type datetime-local; here it is UTC.
+const untilLayout = "2006-01-02T15:04"
+
+var errTime = errors.New("no time")
+
 func (c *Console) events(r *request) (*page, error) {
 	d := &eventsData{Spans: spans, Outcomes: outcomes}
 	f := &d.Filter
 	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
 	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.QueryParam("before"), Limit: pageRows + 1}
-	if f.Span != "" {
-		filter.Since = time.Now().Add(-spanNamed(f.Span, "24h").length)
-	}
+	end := time.Now()
 	var err error
+	if f.Until = trimmed(r, "until"); f.Until != "" {
+		if end, err = time.Parse(untilLayout, f.Until); err != nil {
+			return nil, errTime
+		}
+		filter.Until = end
+	}
+	if f.Span != "" {
+		filter.Since = end.Add(-spanNamed(f.Span, "24h").length)
+	}
 	if f.ID != "" {
 		d.Events, err = c.one(r.ctx, f.ID)
 	} else {

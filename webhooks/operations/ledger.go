@@ -56,6 +56,7 @@ type EventFilter struct {
 	Outcome  webhooks.Outcome // empty: every outcome
 	ObjectID string           // the Stripe object that they are about; empty: any
 	Since    time.Time        // when they took effect at the earliest; zero: ever
+	Until    time.Time        // before when they took effect; zero: up to now
 	// Before is an event's id: what took effect before it is listed, so that the last id of a listing gives
 	// the next one. Empty: from the newest on.
 	Before string
@@ -72,6 +73,9 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 		params.TypePrefix = prefix
 	} else {
 		params.EventType = f.Type
+	}
+	if !f.Until.IsZero() {
+		params.Before = &f.Until
 	}
 	if f.Before != "" {
 		row, err := o.event(ctx, f.Before)
