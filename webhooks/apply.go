@@ -159,13 +159,10 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 	if err := r.ensureReady(ctx); err != nil {
 		return "", err
 	}
-	shared := r.share(ctx, w)
+	attempt := r.firstAttempt
 	for try := 1; ; {
-		outcome, err := shared.outcome, shared.err
-		if shared.alone {
-			outcome, err = r.attempt(ctx, w)
-		}
-		shared.alone = true
+		outcome, err := attempt(ctx, w)
+		attempt = r.attempt
 		var question *askError
 		switch {
 		case errors.As(err, &question):
@@ -194,7 +191,15 @@ func pause(ctx context.Context, try int) bool {
 	}
 }
 
-// attempt is one transaction. READ COMMITTED: the ledger's unique index is what makes events take
+// firstAttempt is in a transaction that the event shares, if it can.
+func (r *Receiver) firstAttempt(ctx context.Context, w *work) (Outcome, error) {
+	if v := r.share(ctx, w); !v.alone {
+		return v.outcome, v.err
+	}
+	return r.attempt(ctx, w)
+}
+
+// attempt is one transaction of the event's own. READ COMMITTED: the ledger's unique index is what makes events take
 // effect once, and needs no more.
 func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	conn, err := r.acquire(ctx)
@@ -211,12 +216,8 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	t := &transaction{receiver: r, work: w, conn: conn.Conn()}
 	outcome, err := t.run(ctx)
 	if t.known {
-		// Nothing was written, so the answer need not wait for the rollback.
 		held = false
-		w.cleanUp = func() {
-			rollback(ctx, t.tx)
-			conn.Release()
-		}
+		w.rollBackLater(ctx, conn, t.tx)
 		return OutcomeDuplicate, nil
 	}
 	if err == nil {
@@ -229,6 +230,15 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		return OutcomeDuplicate, nil
 	}
 	return "", err
+}
+
+// rollBackLater has the rollback of a transaction in which nothing was written wait for the answer, not the other way
+// round.
+func (w *work) rollBackLater(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx) {
+	w.cleanUp = func() {
+		rollback(ctx, tx)
+		conn.Release()
+	}
 }
 
 // undo rolls back what has failed.

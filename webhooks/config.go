@@ -34,10 +34,13 @@ const (
 	DefaultSharedTransactions = 2
 	DefaultAskTimeout         = 3 * time.Second
 	DefaultRetryAfter         = 5 * time.Second
-	maxMaxShared              = 256
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
+
+// greatestMaxShared bounds Config.MaxShared: each event in a shared transaction holds a lock in PostgreSQL, which has room
+// for max_locks_per_transaction of them for each connection.
+const greatestMaxShared = 256
 
 // Config configures a Receiver. Every zero field but Secrets has a sane default.
 type Config struct {
@@ -75,7 +78,7 @@ type Config struct {
 	MaxAttempts int
 	// MaxShared bounds how many events share a transaction: of those that run no function of the host's, and come
 	// while SharedTransactions are under way. Each takes effect with its record or not at all; if PostgreSQL refuses
-	// one, each has a transaction of its own. 1: none do. 0: DefaultMaxShared.
+	// one, each has a transaction of its own. 1: none do. At most 256. 0: DefaultMaxShared.
 	MaxShared int
 	// SharedTransactions bounds how many such transactions are under way at once, each with a connection of the pool.
 	// 0: DefaultSharedTransactions.
@@ -155,8 +158,8 @@ func (c *Config) validate() error {
 	if err := CheckAPIKey(c.APIKey); err != nil {
 		wrong("APIKey: %w", err)
 	}
-	if c.MaxShared > maxMaxShared {
-		wrong("MaxShared is above %d: each event that shares a transaction holds a lock in PostgreSQL", maxMaxShared)
+	if c.MaxShared > greatestMaxShared {
+		wrong("MaxShared is %d: use at most %d, since each event that shares a transaction holds a lock in PostgreSQL", c.MaxShared, greatestMaxShared)
 	}
 	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
 		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)

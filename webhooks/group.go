@@ -44,7 +44,7 @@ func (r *Receiver) leadShared(g group) {
 	if err != nil {
 		closed := conn.Conn().IsClosed()
 		undo(ctx, conn.Conn(), tx, err)
-		r.failShared(g, err, closed, len(g) > 1 || !closed && !errors.Is(err, ErrUnavailable))
+		r.failShared(g, err, closed, true)
 		return
 	}
 	writers, last := g.process(tx)
@@ -59,10 +59,7 @@ func (r *Receiver) leadShared(g group) {
 		return
 	}
 	held = false
-	g[0].t.work.cleanUp = func() { // for which no answer waits
-		rollback(ctx, tx)
-		conn.Release()
-	}
+	g[0].t.work.rollBackLater(ctx, conn, tx)
 }
 
 // context ends when that of any member does.
@@ -169,8 +166,7 @@ func (g group) record(r *Receiver) Statement {
 func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 	for _, m := range g {
 		w := m.t.work
-		if m.k.final || m.k.here && len(w.handlers) == 0 {
-			m.t.remember(m.k.final)
+		if m.t.isKnown(m.k) {
 			m.settle(verdict{outcome: OutcomeDuplicate})
 			continue
 		}

@@ -37,14 +37,13 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
-	if t.known = k.final || k.here && len(t.work.handlers) == 0; !t.known {
+	if t.known = t.isKnown(k); !t.known {
 		if err := t.waitForLocks(ctx, &k); err != nil {
 			return "", err
 		}
-		t.known = k.final
+		t.known = t.isKnown(k)
 	}
 	if t.known {
-		t.remember(k.final)
 		return OutcomeDuplicate, nil
 	}
 	outcome, err := t.process(ctx, ev)
@@ -56,6 +55,12 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 	}
 	t.remember(outcome != OutcomeIgnored)
 	return outcome, nil
+}
+
+// isKnown says whether what the ledger has of the event is all that is to come of it, and remembers it if it is final.
+func (t *transaction) isKnown(k known) bool {
+	t.remember(k.final)
+	return k.final || k.here && len(t.work.handlers) == 0
 }
 
 // remember notes an event whose outcome in the ledger is final. One that was ignored may be applied next time.

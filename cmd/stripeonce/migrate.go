@@ -27,8 +27,7 @@ pooler in transaction mode.`,
 			}
 			if list, err := migrate.List(url); err == nil && missing(list) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "There is nothing to apply.")
-			}
-			if err := migrate.Up(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
+			} else if err := migrate.Up(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			return printStatus(cmd, url)

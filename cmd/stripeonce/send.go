@@ -112,7 +112,7 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 	}
 	wg.Wait()
 	if failed > 0 {
-		return fmt.Errorf("%d of %d deliveries were not answered 2xx: the receiver's log has the reason of an answer, and 'stripeonce failures' that of a 500", failed, len(bodies)*f.times)
+		return fmt.Errorf("%d of %d deliveries failed: the reason of an answer that is not a 2xx is in the receiver's log, and that of a 500 in 'stripeonce failures'", failed, len(bodies)*f.times)
 	}
 	return nil
 }
