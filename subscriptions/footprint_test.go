@@ -25,11 +25,7 @@ func TestFootprint(t *testing.T) {
 	ctx := t.Context()
 	settings := pglocal.Quiet()
 	settings["full_page_writes"] = "off"
-	cluster, err := pglocal.Start(ctx, pglocal.Config{Disposable: true, Settings: settings})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true, Settings: settings})
 	if err := cluster.CreateDatabase(ctx, "footprint"); err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,64 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
+// document is a page of the project, and its text.
+type document struct{ path, text string }
+
+func read(t *testing.T, path string) document {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document{path, string(text)}
+}
+
+// documents are README.md and the pages of docs.
+func documents(t *testing.T) (all []document) {
+	t.Helper()
+	paths, _ := filepath.Glob("../docs/*.md")
+	for _, path := range append(paths, "../README.md") {
+		all = append(all, read(t, path))
+	}
+	return all
+}
+
+// block is one fenced block of a document.
+type block struct{ document, language, text string }
+
+var fence = regexp.MustCompile("(?ms)^ *```(\\w*)\n(.*?)^ *```$")
+
+func (d document) blocks() (blocks []block) {
+	for _, m := range fence.FindAllStringSubmatch(d.text, -1) {
+		blocks = append(blocks, block{d.path, m[1], m[2]})
+	}
+	return blocks
+}
+
+// blocksIn are the documents' blocks in a language, of which there must be some.
+func blocksIn(t *testing.T, language string) (blocks []block) {
+	t.Helper()
+	for _, d := range documents(t) {
+		for _, b := range d.blocks() {
+			if b.language == language {
+				blocks = append(blocks, b)
+			}
+		}
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("the documents show no block in %q", language)
+	}
+	return blocks
+}
 
 // flat is code without its indentation and empty lines.
 func flat(code string) string {
@@ -36,22 +89,10 @@ func TestCodeInDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, _ := filepath.Glob("../docs/*.md")
-	blocks := 0
-	for _, document := range append(documents, "../README.md") {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
+	for _, b := range blocksIn(t, "go") {
+		if !strings.Contains(compiled.String(), flat(b.text)) {
+			t.Errorf("%s: this is in no Go file:\n%s", b.document, b.text)
 		}
-		for _, match := range goBlock.FindAllStringSubmatch(string(text), -1) {
-			blocks++
-			if !strings.Contains(compiled.String(), flat(match[1])) {
-				t.Errorf("%s: this is in no Go file:\n%s", document, match[1])
-			}
-		}
-	}
-	if blocks == 0 {
-		t.Error("the documents show no code")
 	}
 }
 
@@ -60,15 +101,10 @@ var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 // Links between the documents lead somewhere.
 func TestLinksInDocuments(t *testing.T) {
 	t.Parallel()
-	documents, _ := filepath.Glob("../docs/*.md")
-	for _, document := range append(documents, "../README.md", "../CHANGELOG.md") {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document), match[1])); err != nil {
-				t.Errorf("%s links to %s, which is not there", document, match[1])
+	for _, d := range append(documents(t), read(t, "../CHANGELOG.md")) {
+		for _, match := range link.FindAllStringSubmatch(d.text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(d.path), match[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", d.path, match[1])
 			}
 		}
 	}
@@ -77,20 +113,12 @@ func TestLinksInDocuments(t *testing.T) {
 // Each dependency is listed with its reason, and none that is not there.
 func TestDependenciesAreListed(t *testing.T) {
 	t.Parallel()
-	mod, err := os.ReadFile("../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(page), "## Dependencies")
+	_, table, _ := strings.Cut(read(t, "../docs/security.md").text, "## Dependencies")
 	named := map[string]bool{}
 	for _, match := range regexp.MustCompile("`([a-z]+\\.[^` ]+/[^` ]+)`").FindAllStringSubmatch(table, -1) {
 		named[match[1]] = true
 	}
-	direct, _, _ := strings.Cut(string(mod), ")")
+	direct, _, _ := strings.Cut(read(t, "../go.mod").text, ")")
 	for _, match := range regexp.MustCompile(`\t(\S+) v`).FindAllStringSubmatch(direct, -1) {
 		if !named[match[1]] {
 			t.Errorf("docs/security.md does not say what %s is for", match[1])
@@ -108,16 +136,11 @@ var settings = regexp.MustCompile(`^(?:[A-Z_]+=\S+ |\.bin/|go tool )*stripeonce 
 // Every command that the documents show is one that the program has, with flags that it takes.
 func TestCommandsInDocuments(t *testing.T) {
 	t.Parallel()
-	documents, _ := filepath.Glob("../docs/*.md")
 	flag := regexp.MustCompile(`\s(--[a-z-]+)`)
 	help := map[string]string{}
 	commands := 0
-	for _, document := range append(documents, "../README.md") {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range append(strings.Split(string(text), "\n"), inline.FindAllString(string(text), -1)...) {
+	for _, d := range documents(t) {
+		for _, line := range append(strings.Split(d.text, "\n"), inline.FindAllString(d.text, -1)...) {
 			m := settings.FindStringSubmatch(strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(line, "`"), "`")))
 			if m == nil || strings.Contains(m[0], "`") {
 				continue
@@ -128,12 +151,12 @@ func TestCommandsInDocuments(t *testing.T) {
 				help[m[1]] = out.stdout + out.stderr
 			}
 			if !strings.Contains(help[m[1]], "stripeonce "+m[1]) {
-				t.Errorf("%s: there is no command %s: %s", document, m[1], line)
+				t.Errorf("%s: there is no command %s: %s", d.path, m[1], line)
 			}
 			rest, _, _ := strings.Cut(m[2], "#")
 			for _, f := range flag.FindAllStringSubmatch(rest, -1) {
 				if !strings.Contains(help[m[1]], f[1]) {
-					t.Errorf("%s: %s does not take %s: %s", document, m[1], f[1], line)
+					t.Errorf("%s: %s does not take %s: %s", d.path, m[1], f[1], line)
 				}
 			}
 		}
@@ -148,20 +171,46 @@ var inline = regexp.MustCompile("`[^`\n]*stripeonce [^`\n]*`")
 // Every target of make that the documents name is there.
 func TestTargetsInDocuments(t *testing.T) {
 	t.Parallel()
-	makefile, err := os.ReadFile("../Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	documents, _ := filepath.Glob("../docs/*.md")
-	for _, document := range append(documents, "../README.md") {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)").FindAllStringSubmatch(string(text), -1) {
-			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
-				t.Errorf("%s names make %s", document, m[1])
+	makefile := read(t, "../Makefile").text
+	for _, d := range documents(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)").FindAllStringSubmatch(d.text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s names make %s", d.path, m[1])
 			}
+		}
+	}
+}
+
+// Every block of SQL in the documents runs on stripeonce's tables.
+func TestSQLInDocuments(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	pgtest.Exec(t, pool, "CREATE TABLE handled_events (id text, type text, created timestamptz, livemode boolean)") // a reader's own
+	for _, b := range blocksIn(t, "sql") {
+		if _, err := pool.Exec(t.Context(), b.text); err != nil {
+			t.Errorf("%s: %v\n%s", b.document, err, b.text)
+		}
+	}
+}
+
+// Every address of a database in the documents is one that the pool takes.
+func TestAddressesInDocuments(t *testing.T) {
+	t.Parallel()
+	setting := regexp.MustCompile(`DATABASE_URL=(postgres://[^\s'"…]+)(?:\s|$)`)
+	var found []string
+	for _, language := range []string{"", "sh"} {
+		for _, b := range blocksIn(t, language) {
+			for _, m := range setting.FindAllStringSubmatch(b.text, -1) {
+				found = append(found, m[1])
+			}
+		}
+	}
+	if !slices.Contains(found, quickstartDatabase) {
+		t.Errorf("the documents show %q, without the quickstart's", found)
+	}
+	for _, address := range found {
+		if _, err := pgxpool.ParseConfig(address); err != nil {
+			t.Error(err)
 		}
 	}
 }

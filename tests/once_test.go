@@ -50,11 +50,7 @@ func written(t *testing.T, pool *pgxpool.Pool) pglocal.Written {
 // the event was processed, stale or ignored, here or by another receiver. The cluster is this test's own, and nothing else writes.
 func TestDuplicatesWriteNothing(t *testing.T) {
 	t.Parallel()
-	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Settings: pglocal.Quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
+	cluster := pgtest.NewCluster(t, pglocal.Config{Settings: pglocal.Quiet()})
 	databaseURL := cluster.URL("postgres")
 	if err := migrate.Up(t.Context(), databaseURL, io.Discard); err != nil {
 		t.Fatal(err)

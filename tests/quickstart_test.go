@@ -7,47 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
 )
-
-// block is one fenced block of a document.
-type block struct{ document, language, text string }
-
-var fence = regexp.MustCompile("(?ms)^ *```(\\w*)\n(.*?)^ *```$")
-
-func blocksOf(t *testing.T, document string) (blocks []block) {
-	t.Helper()
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-		blocks = append(blocks, block{document, m[1], m[2]})
-	}
-	return blocks
-}
-
-func inDocuments(t *testing.T, language string) (blocks []block) {
-	t.Helper()
-	documents, _ := filepath.Glob("../docs/*.md")
-	for _, document := range append(documents, "../README.md") {
-		for _, b := range blocksOf(t, document) {
-			if b.language == language {
-				blocks = append(blocks, b)
-			}
-		}
-	}
-	return blocks
-}
 
 const (
 	quickstartModule   = "github.com/pook/stripeonce"
@@ -59,11 +25,7 @@ const (
 // written is where the module comes from, which is here, the address of PostgreSQL, and the port. Not beside other
 // tests: to compile it all takes the whole machine, and theirs have limits of a receiver's to keep.
 func TestQuickstart(t *testing.T) {
-	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Disposable: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
 	here, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +44,7 @@ func TestQuickstart(t *testing.T) {
 
 	var mainFile, event string
 	var testFiles, shell []string
-	for _, b := range blocksOf(t, "../docs/quickstart.md") {
+	for _, b := range read(t, "../docs/quickstart.md").blocks() {
 		text := asHere.Replace(b.text)
 		switch {
 		case b.language == "sh":
@@ -163,42 +125,4 @@ func freeAddress(t *testing.T) string {
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String()
-}
-
-// Every block of SQL in the documents runs on stripeonce's tables.
-func TestSQLInDocuments(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.NewPool(t)
-	blocks := inDocuments(t, "sql")
-	if len(blocks) == 0 {
-		t.Error("the documents show no SQL")
-	}
-	pgtest.Exec(t, pool, "CREATE TABLE handled_events (id text, type text, created timestamptz, livemode boolean)") // a reader's own
-	for _, b := range blocks {
-		if _, err := pool.Exec(t.Context(), b.text); err != nil {
-			t.Errorf("%s: %v\n%s", b.document, err, b.text)
-		}
-	}
-}
-
-// Every address of a database in the documents is one that the pool takes.
-func TestAddressesInDocuments(t *testing.T) {
-	t.Parallel()
-	setting := regexp.MustCompile(`DATABASE_URL=(postgres://[^\s'"…]+)(?:\s|$)`)
-	var found []string
-	for _, language := range []string{"", "sh"} {
-		for _, b := range inDocuments(t, language) {
-			for _, m := range setting.FindAllStringSubmatch(b.text, -1) {
-				found = append(found, m[1])
-			}
-		}
-	}
-	if !slices.Contains(found, quickstartDatabase) {
-		t.Errorf("the documents show %q, without the quickstart's", found)
-	}
-	for _, address := range found {
-		if _, err := pgxpool.ParseConfig(address); err != nil {
-			t.Error(err)
-		}
-	}
 }

@@ -20,11 +20,7 @@ import (
 // none of them may do more.
 func TestRoles(t *testing.T) {
 	t.Parallel()
-	cluster, err := pglocal.Start(t.Context(), pglocal.Config{Disposable: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
 	bin, err := pglocal.FindBinaries("")
 	if err != nil {
 		t.Fatal(err)

@@ -20,15 +20,10 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// newCluster starts a cluster that no other test disturbs.
+// newCluster is a migrated database in a cluster that no other test disturbs.
 func newCluster(t *testing.T, config pglocal.Config) (databaseURL string) {
 	t.Helper()
-	cluster, err := pglocal.Start(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
-	databaseURL = cluster.URL("postgres")
+	databaseURL = pgtest.NewCluster(t, config).URL("postgres")
 	if err := migrate.Up(t.Context(), databaseURL, io.Discard); err != nil {
 		t.Fatal(err)
 	}

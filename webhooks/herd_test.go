@@ -51,13 +51,19 @@ func send(t *testing.T, host *hooktest.Host, bodies ...[]byte) (replies func() [
 	}
 }
 
-func awaitInFlight(t *testing.T, host *hooktest.Host, n int) {
+// await looks until there are so many.
+func await(t *testing.T, what string, n int, count func() int) {
 	t.Helper()
-	for began := time.Now(); host.Receiver.Stats().InFlight != n; time.Sleep(time.Millisecond) {
+	for began := time.Now(); count() != n; time.Sleep(time.Millisecond) {
 		if time.Since(began) > time.Minute {
-			t.Fatalf("there are %d in flight, and never %d", host.Receiver.Stats().InFlight, n)
+			t.Fatalf("there are %d %s, and never %d", count(), what, n)
 		}
 	}
+}
+
+func awaitInFlight(t *testing.T, host *hooktest.Host, n int) {
+	t.Helper()
+	await(t, "in flight", n, func() int { return host.Receiver.Stats().InFlight })
 }
 
 // Copies of an event that is being applied wait for it without a connection, and take its outcome.

@@ -89,6 +89,17 @@ func admin(tb testing.TB, c *pglocal.Cluster, statement string) {
 	}
 }
 
+// NewCluster starts a cluster that no other test disturbs, and stops it with the test.
+func NewCluster(tb testing.TB, config pglocal.Config) *pglocal.Cluster {
+	tb.Helper()
+	c, err := pglocal.Start(tb.Context(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Stop() })
+	return c
+}
+
 // NewPool connects to a clone of the template.
 func NewPool(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()

@@ -53,11 +53,7 @@ func newWorld(t *testing.T, config pglocal.Config) *world {
 // newWorldSince is newWorld with an account whose first event is of a given time.
 func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
 	t.Helper()
-	cluster, err := pglocal.Start(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cluster.Stop() })
+	cluster := pgtest.NewCluster(t, config)
 	w := &world{t: t, cluster: cluster, url: cluster.URL("postgres"), acknowledged: map[string]bool{}, statuses: map[int]int{}}
 	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
 		t.Fatal(err)

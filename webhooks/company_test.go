@@ -1,0 +1,160 @@
+package webhooks_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// company is a receiver with the projection, one shared transaction at a time, and a pool whose next connection can
+// be held back, so that the events that come meanwhile wait and then go together.
+type company struct {
+	*hooktest.Host
+	trips *pglocal.Trips
+	first atomic.Pointer[func()] // what the next to take a connection does before
+	held  int                    // how often that was
+	leaks bool                   // a connection is not given back: the pool cannot be closed
+	probe func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error)
+}
+
+func newCompany(t *testing.T) *company {
+	t.Helper()
+	trips := &pglocal.Trips{}
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DialFunc = trips.Dial
+	c := newCompanyOn(t, config)
+	c.trips = trips
+	c.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeProcessed)
+	return c
+}
+
+func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
+	t.Helper()
+	c := &company{}
+	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
+		if do := c.first.Swap(nil); do != nil {
+			(*do)()
+		}
+		return true, nil
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !c.leaks {
+			pool.Close()
+		}
+	})
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil)
+	webhooks.ProjectInTrips(h, "probe.sent", true, func(ev *webhooks.Event) webhooks.Trips {
+		return webhooks.Trips{Lock: ev.ObjectID(), Shareable: true, Apply: func(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (bool, error) {
+			return c.probe(ctx, tx, later, ev.ObjectID())
+		}}
+	})
+	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.SharedTransactions, c.LockTimeout = 1, time.Hour })
+	c.Receiver.WaitToShare(time.Minute)
+	return c
+}
+
+// about is an event about a subscription.
+func about(id, sub, status string) []byte {
+	return hooktest.Event(id, "customer.subscription.updated", 1_700_000_000, fmt.Sprintf(
+		`{"id":%q,"object":"subscription","customer":"cus_1","status":%q,"items":{"data":[{"id":"si_%[1]s","price":{"id":"price_1"}}]}}`, sub, status))
+}
+
+// together delivers events so that they share a transaction, after one that goes first, and returns their replies.
+func (c *company) together(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
+	t.Helper()
+	goOn := c.hold(t, func() {})
+	replies := send(t, c.Host, bodies...)
+	c.awaitWaiting(t, len(bodies))
+	goOn()
+	return replies
+}
+
+// hold has one event begin, and keep others waiting until goOn: when it has its connection, it does something more.
+func (c *company) hold(t *testing.T, do func()) (goOn func()) {
+	t.Helper()
+	begun, letGo := make(chan struct{}), make(chan struct{})
+	hold := func() {
+		close(begun)
+		<-letGo
+		do()
+	}
+	c.first.Store(&hold)
+	c.held++
+	first := fmt.Sprintf("evt_first_%d_%p", c.held, c)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := c.Sender.Send(context.Background(), about(first, "sub_of_"+first, "active")); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	return func() {
+		close(letGo)
+		wg.Wait()
+	}
+}
+
+// apply has the receiver apply an event.
+func (c *company) apply(ctx context.Context, body []byte) error {
+	ev, err := webhooks.ParseEvent(body)
+	if err == nil {
+		_, err = c.Receiver.Apply(ctx, ev)
+	}
+	return err
+}
+
+func (c *company) awaitWaiting(t *testing.T, n int) {
+	t.Helper()
+	await(t, "waiting to share a transaction", n, c.Receiver.Waiting)
+}
+
+// transactions is how many have written some events.
+func (c *company) transactions(t *testing.T, like string) int {
+	t.Helper()
+	return pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE $1", like)
+}
+
+// warm are two events that have a connection prepare what is asked of several at once.
+var warm = [][]byte{about("evt_warm_1", "sub_warm_1", "active"), about("evt_warm_2", "sub_warm_2", "active")}
+
+// several are events about different subscriptions, evt_00 about sub_00 and so on.
+func several(n int) [][]byte { return numbered("0", n) }
+
+// numbered are evt_…0 about sub_…0 and so on.
+func numbered(prefix string, n int) (bodies [][]byte) {
+	for i := range n {
+		bodies = append(bodies, about(fmt.Sprintf("evt_%s%d", prefix, i), fmt.Sprintf("sub_%s%d", prefix, i), "active"))
+	}
+	return bodies
+}
+
+func wantReplies(t *testing.T, replies []delivery.Reply, want ...webhooks.Outcome) {
+	t.Helper()
+	for i, reply := range replies {
+		if reply.Outcome() != want[min(i, len(want)-1)] {
+			t.Errorf("reply %d is %s, want %s", i, reply, want[min(i, len(want)-1)])
+		}
+	}
+}
