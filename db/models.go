@@ -30,6 +30,8 @@ type StripeWebhookFailure struct {
 	LastError     string
 	Payload       []byte
 	History       json.RawMessage
+	State         string
+	Reason        *string
 }
 
 type StripeonceMigration struct {
@@ -37,36 +39,43 @@ type StripeonceMigration struct {
 }
 
 type Subscription struct {
-	ID                 string
-	CustomerID         *string
-	Status             string
-	PriceID            *string
-	Quantity           *int64
-	Currency           *string
-	CancelAtPeriodEnd  bool
-	CancelAt           *time.Time
-	CanceledAt         *time.Time
-	EndedAt            *time.Time
-	CurrentPeriodStart *time.Time
-	CurrentPeriodEnd   *time.Time
-	TrialStart         *time.Time
-	TrialEnd           *time.Time
-	CollectionMethod   *string
-	LatestInvoiceID    *string
-	Metadata           json.RawMessage
-	Livemode           bool
-	AccountID          *string
-	StripeCreatedAt    *time.Time
-	Object             json.RawMessage
-	LastEventID        *string
-	LastEventCreatedAt *time.Time
-	CreatedAt          time.Time
-	UpdatedAt          time.Time
-	Revision           int64
-	AsOf               *time.Time
-	NewestEvents       json.RawMessage
-	ApiVersion         *string
-	Digest             []byte
+	ID                     string
+	CustomerID             *string
+	CustomerAccountID      *string
+	Status                 string
+	PriceID                *string
+	Quantity               *int64
+	Currency               *string
+	CancelAtPeriodEnd      bool
+	CancelAt               *time.Time
+	CanceledAt             *time.Time
+	EndedAt                *time.Time
+	CurrentPeriodStart     *time.Time
+	CurrentPeriodEnd       *time.Time
+	TrialStart             *time.Time
+	TrialEnd               *time.Time
+	CollectionMethod       *string
+	PauseCollection        []byte
+	LatestInvoiceID        *string
+	ScheduleID             *string
+	DefaultPaymentMethodID *string
+	BillingMode            *string
+	DiscountIds            []string
+	ItemsComplete          bool
+	Metadata               json.RawMessage
+	Livemode               bool
+	AccountID              *string
+	StripeCreatedAt        *time.Time
+	Object                 json.RawMessage
+	LastEventID            *string
+	LastEventCreatedAt     *time.Time
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	Revision               int64
+	AsOf                   *time.Time
+	NewestEvents           json.RawMessage
+	ApiVersion             *string
+	Digest                 []byte
 }
 
 type SubscriptionItem struct {

@@ -11,7 +11,7 @@ import (
 )
 
 const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
-SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures WHERE event_id = $1
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures WHERE event_id = $1
 `
 
 func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
@@ -26,14 +26,16 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 		&i.LastError,
 		&i.Payload,
 		&i.History,
+		&i.State,
+		&i.Reason,
 	)
 	return i, err
 }
 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
-SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
 FROM (
-    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures AS one
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT $3::bigint
@@ -76,6 +78,8 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 			&i.LastError,
 			&i.Payload,
 			&i.History,
+			&i.State,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}
@@ -89,7 +93,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 
 const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObject :many
 SELECT f.event_id, f.event_type, f.last_error
-FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
+FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC

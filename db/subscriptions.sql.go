@@ -49,7 +49,7 @@ func (q *Queries) SubscriptionAccountList(ctx context.Context, db DBTX) ([]strin
 
 const subscriptionGet = `-- name: SubscriptionGet :one
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
+    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -79,6 +79,7 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, iD string, unles
 	err := row.Scan(
 		&i.Subscription.ID,
 		&i.Subscription.CustomerID,
+		&i.Subscription.CustomerAccountID,
 		&i.Subscription.Status,
 		&i.Subscription.PriceID,
 		&i.Subscription.Quantity,
@@ -92,7 +93,13 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, iD string, unles
 		&i.Subscription.TrialStart,
 		&i.Subscription.TrialEnd,
 		&i.Subscription.CollectionMethod,
+		&i.Subscription.PauseCollection,
 		&i.Subscription.LatestInvoiceID,
+		&i.Subscription.ScheduleID,
+		&i.Subscription.DefaultPaymentMethodID,
+		&i.Subscription.BillingMode,
+		&i.Subscription.DiscountIds,
+		&i.Subscription.ItemsComplete,
 		&i.Subscription.Metadata,
 		&i.Subscription.Livemode,
 		&i.Subscription.AccountID,
@@ -210,7 +217,7 @@ func (q *Queries) SubscriptionKeyListUndated(ctx context.Context, db DBTX, arg S
 
 const subscriptionList = `-- name: SubscriptionList :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
+    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -241,6 +248,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 		if err := rows.Scan(
 			&i.Subscription.ID,
 			&i.Subscription.CustomerID,
+			&i.Subscription.CustomerAccountID,
 			&i.Subscription.Status,
 			&i.Subscription.PriceID,
 			&i.Subscription.Quantity,
@@ -254,7 +262,13 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 			&i.Subscription.TrialStart,
 			&i.Subscription.TrialEnd,
 			&i.Subscription.CollectionMethod,
+			&i.Subscription.PauseCollection,
 			&i.Subscription.LatestInvoiceID,
+			&i.Subscription.ScheduleID,
+			&i.Subscription.DefaultPaymentMethodID,
+			&i.Subscription.BillingMode,
+			&i.Subscription.DiscountIds,
+			&i.Subscription.ItemsComplete,
 			&i.Subscription.Metadata,
 			&i.Subscription.Livemode,
 			&i.Subscription.AccountID,
@@ -283,7 +297,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 
 const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.latest_invoice_id, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
+    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -316,6 +330,7 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 		if err := rows.Scan(
 			&i.Subscription.ID,
 			&i.Subscription.CustomerID,
+			&i.Subscription.CustomerAccountID,
 			&i.Subscription.Status,
 			&i.Subscription.PriceID,
 			&i.Subscription.Quantity,
@@ -329,7 +344,13 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 			&i.Subscription.TrialStart,
 			&i.Subscription.TrialEnd,
 			&i.Subscription.CollectionMethod,
+			&i.Subscription.PauseCollection,
 			&i.Subscription.LatestInvoiceID,
+			&i.Subscription.ScheduleID,
+			&i.Subscription.DefaultPaymentMethodID,
+			&i.Subscription.BillingMode,
+			&i.Subscription.DiscountIds,
+			&i.Subscription.ItemsComplete,
 			&i.Subscription.Metadata,
 			&i.Subscription.Livemode,
 			&i.Subscription.AccountID,

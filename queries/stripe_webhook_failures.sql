@@ -19,7 +19,7 @@ SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 -- The events that failed and have not been applied since, the newest failure first, of the next so many that have
 -- ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
 -- subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
-SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)

@@ -8,11 +8,12 @@ import (
 
 // For a host that applies the migrations with a tool of its own: their files, in order.
 func ExampleMigrations() {
-	for _, m := range schema.Migrations()[:3] {
+	for _, m := range schema.Migrations() {
 		fmt.Println(m.Name)
 	}
 	// Output:
-	// 20261123000001_create_stripe_webhook_events.sql
-	// 20261123000002_create_subscriptions.sql
-	// 20261123000003_create_subscription_items.sql
+	// 20261126000001_create_stripe_webhook_events.sql
+	// 20261126000002_create_stripe_webhook_failures.sql
+	// 20261126000003_create_subscriptions.sql
+	// 20261126000004_create_subscription_items.sql
 }

@@ -108,7 +108,7 @@ func TestMigrateCommands(t *testing.T) {
 		}
 	}
 	expect(1, "migrations are missing", "migrate", "status")
-	expect(0, "applied  20261123000001_create_stripe_webhook_events.sql", "migrate")
+	expect(0, "applied  20261126000001_create_stripe_webhook_events.sql", "migrate")
 	expect(0, "There is nothing to apply.", "migrate")
 	expect(0, "applied", "migrate", "status")
 	expect(0, "Rolled back", "migrate", "rollback")

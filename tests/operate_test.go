@@ -331,7 +331,7 @@ func TestCommandsWithoutMigration(t *testing.T) {
 	env := environ("DATABASE_URL=" + pgtest.NewEmptyURL(t))
 	for _, command := range []string{"events", "failures", "prune --older-than 90d", "replay --here evt_1"} {
 		r := run(t, env, "", strings.Fields(command)...)
-		if all := r.stdout + r.stderr; r.code != 1 || !strings.Contains(all, "20261123000001_create_stripe_webhook_events") && !strings.Contains(all, "does not exist") {
+		if all := r.stdout + r.stderr; r.code != 1 || !strings.Contains(all, "20261126000001_create_stripe_webhook_events") && !strings.Contains(all, "does not exist") {
 			t.Errorf("%s: %s", command, r)
 		}
 	}

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- The items of a subscription, always replaced together with their parent's row.
+-- The items of a subscription, always written together with their parent's row.
 CREATE TABLE subscription_items (
     subscription_id VARCHAR(255) COLLATE "C" NOT NULL,
     id VARCHAR(255) COLLATE "C" NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE subscription_items (
     CONSTRAINT subscription_items_pkey PRIMARY KEY (subscription_id, id),
     CONSTRAINT subscription_items_subscription_id_fkey FOREIGN KEY (subscription_id)
     REFERENCES subscriptions (id) ON DELETE CASCADE
-);
+) WITH (fillfactor = 90);
 
 -- migrate:down
 
