@@ -28,7 +28,7 @@ type StripeWebhookFailure struct {
 	FirstFailedAt time.Time
 	LastFailedAt  time.Time
 	LastError     string
-	Payload       []byte
+	Payload       json.RawMessage
 	History       json.RawMessage
 	State         string
 	Reason        *string
@@ -55,7 +55,7 @@ type Subscription struct {
 	TrialStart             *time.Time
 	TrialEnd               *time.Time
 	CollectionMethod       *string
-	PauseCollection        []byte
+	PauseCollection        json.RawMessage
 	LatestInvoiceID        *string
 	ScheduleID             *string
 	DefaultPaymentMethodID *string

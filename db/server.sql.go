@@ -44,6 +44,24 @@ func (q *Queries) ServerLockTimeout(ctx context.Context, db DBTX, lockTimeout st
 	return err
 }
 
+const serverMissingPrivileges = `-- name: ServerMissingPrivileges :one
+SELECT COALESCE(string_agg(lacks.privilege || ' on ' || lacks.table_name, ', '), '')::text AS missing
+FROM (
+    SELECT needed.privilege, needed.table_name
+    FROM (SELECT unnest($1::text []) AS table_name, unnest($2::text []) AS privilege) AS needed
+    WHERE to_regclass(needed.table_name) IS NOT NULL
+        AND NOT has_table_privilege(to_regclass(needed.table_name), needed.privilege)
+) AS lacks
+`
+
+// The privileges that the role lacks on some of the tables that the receiver writes; empty if it lacks none.
+func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNames []string, privileges []string) (string, error) {
+	row := db.QueryRow(ctx, serverMissingPrivileges, tableNames, privileges)
+	var missing string
+	err := row.Scan(&missing)
+	return missing, err
+}
+
 const serverState = `-- name: ServerState :one
 SELECT
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
@@ -62,4 +80,113 @@ func (q *Queries) ServerState(ctx context.Context, db DBTX) (ServerStateRow, err
 	var i ServerStateRow
 	err := row.Scan(&i.ReadOnly, &i.Forgetful)
 	return i, err
+}
+
+const serverTransactionOpen = `-- name: ServerTransactionOpen :one
+SELECT
+    set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
+    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), 7306096)), TRUE)::boolean AS locked,
+    (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
+    (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
+    current_setting('session_authorization')::text AS session_authorization,
+    current_setting('role')::text AS role,
+    current_setting('search_path')::text AS search_path,
+    current_setting('row_security')::text AS row_security,
+    current_setting('client_encoding')::text AS client_encoding,
+    current_setting('DateStyle')::text AS date_style,
+    current_setting('statement_timeout')::text AS statement_timeout,
+    current_setting('synchronous_commit')::text AS synchronous_commit
+`
+
+type ServerTransactionOpenRow struct {
+	LockTimeout          string
+	Locked               bool
+	ReadOnly             bool
+	Began                int64
+	SessionAuthorization string
+	Role                 string
+	SearchPath           string
+	RowSecurity          string
+	ClientEncoding       string
+	DateStyle            string
+	StatementTimeout     string
+	SynchronousCommit    string
+}
+
+// The first statement of a transaction in which handlers run. It bounds each wait for a lock, in milliseconds, and takes
+// the lock of the event's object (empty: none) if nobody has it: it waits for nobody. It reads no table, so the
+// statements after it in the same round trip see what the lock's last holder has committed. It returns which
+// transaction this is, and the settings on which the receiver's own statements depend.
+func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, lockTimeout string, objectID string) (ServerTransactionOpenRow, error) {
+	row := db.QueryRow(ctx, serverTransactionOpen, lockTimeout, objectID)
+	var i ServerTransactionOpenRow
+	err := row.Scan(
+		&i.LockTimeout,
+		&i.Locked,
+		&i.ReadOnly,
+		&i.Began,
+		&i.SessionAuthorization,
+		&i.Role,
+		&i.SearchPath,
+		&i.RowSecurity,
+		&i.ClientEncoding,
+		&i.DateStyle,
+		&i.StatementTimeout,
+		&i.SynchronousCommit,
+	)
+	return i, err
+}
+
+const serverTransactionRestore = `-- name: ServerTransactionRestore :exec
+SELECT
+    (CASE WHEN (extract(EPOCH FROM now()) * 1000000)::bigint <> $1::bigint
+        THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean END) IS NULL AS same_transaction,
+    CASE WHEN current_setting('session_authorization') <> $2::text
+        THEN set_config('session_authorization', $2::text, FALSE) END AS session_authorization,
+    CASE WHEN current_setting('role') <> $3::text THEN set_config('role', $3::text, FALSE) END AS role,
+    CASE WHEN current_setting('search_path') <> $4::text
+        THEN set_config('search_path', $4::text, FALSE) END AS search_path,
+    CASE WHEN current_setting('row_security') <> $5::text
+        THEN set_config('row_security', $5::text, FALSE) END AS row_security,
+    CASE WHEN current_setting('client_encoding') <> $6::text
+        THEN set_config('client_encoding', $6::text, FALSE) END AS client_encoding,
+    CASE WHEN current_setting('DateStyle') <> $7::text
+        THEN set_config('DateStyle', $7::text, FALSE) END AS date_style,
+    CASE WHEN current_setting('statement_timeout') <> $8::text
+        THEN set_config('statement_timeout', $8::text, FALSE) END AS statement_timeout,
+    CASE WHEN current_setting('synchronous_commit') <> $9::text
+        THEN set_config('synchronous_commit', $9::text, FALSE) END AS synchronous_commit,
+    set_config('lock_timeout', $10::text, TRUE) AS lock_timeout
+`
+
+type ServerTransactionRestoreParams struct {
+	Began                int64
+	SessionAuthorization string
+	Role                 string
+	SearchPath           string
+	RowSecurity          string
+	ClientEncoding       string
+	DateStyle            string
+	StatementTimeout     string
+	SynchronousCommit    string
+	LockTimeout          string
+}
+
+// What comes before the receiver's own statements when a handler has run. It fails if the transaction is no longer the
+// one that ServerTransactionOpen has seen (a handler ran COMMIT AND CHAIN, or ROLLBACK AND CHAIN), and undoes what a
+// handler has set, with SET LOCAL or for the session. The role comes after the session's user, who decides about it.
+func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg ServerTransactionRestoreParams) error {
+	_, err := db.Exec(ctx, serverTransactionRestore,
+		arg.Began,
+		arg.SessionAuthorization,
+		arg.Role,
+		arg.SearchPath,
+		arg.RowSecurity,
+		arg.ClientEncoding,
+		arg.DateStyle,
+		arg.StatementTimeout,
+		arg.SynchronousCommit,
+		arg.LockTimeout,
+	)
+	return err
 }

@@ -14,7 +14,7 @@ const objectLock = `-- name: ObjectLock :exec
 SELECT pg_advisory_xact_lock(hashtextextended($1::text, 7306096))
 `
 
-// Serialises those who write of one Stripe object until the transaction ends, also before it has a row. Takes
+// Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
 // no transaction id. A collision of hashes costs a wait, never a result.
 func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string) error {
 	_, err := db.Exec(ctx, objectLock, objectID)
@@ -331,29 +331,35 @@ func (q *Queries) StripeWebhookEventNewest(ctx context.Context, db DBTX) (time.T
 }
 
 const stripeWebhookEventOutcome = `-- name: StripeWebhookEventOutcome :one
-SELECT outcome FROM stripe_webhook_events WHERE event_id = $1
+SELECT outcome, event_type FROM stripe_webhook_events WHERE event_id = $1
 `
 
-// What came of an event; no row if it was never recorded. Takes no transaction id.
-func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventID string) (string, error) {
+type StripeWebhookEventOutcomeRow struct {
+	Outcome   string
+	EventType string
+}
+
+// The outcome of an event; no row if it was never recorded. Takes no transaction id.
+func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventID string) (StripeWebhookEventOutcomeRow, error) {
 	row := db.QueryRow(ctx, stripeWebhookEventOutcome, eventID)
-	var outcome string
-	err := row.Scan(&outcome)
-	return outcome, err
+	var i StripeWebhookEventOutcomeRow
+	err := row.Scan(&i.Outcome, &i.EventType)
+	return i, err
 }
 
 const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many
-SELECT asked.id::text AS event_id, event.outcome
+SELECT asked.id::text AS event_id, event.outcome, event.event_type
 FROM unnest((SELECT $1::text [])) AS asked (id)
-CROSS JOIN LATERAL (SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event
+CROSS JOIN LATERAL (SELECT e.outcome, e.event_type FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event
 `
 
 type StripeWebhookEventOutcomesRow struct {
-	EventID string
-	Outcome string
+	EventID   string
+	Outcome   string
+	EventType string
 }
 
-// What came of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
+// The outcomes of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
 // it was planned; and it is planned once, since how many are asked for shows only when it runs.
 func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, eventIds []string) ([]StripeWebhookEventOutcomesRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookEventOutcomes, eventIds)
@@ -364,7 +370,7 @@ func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, event
 	var items []StripeWebhookEventOutcomesRow
 	for rows.Next() {
 		var i StripeWebhookEventOutcomesRow
-		if err := rows.Scan(&i.EventID, &i.Outcome); err != nil {
+		if err := rows.Scan(&i.EventID, &i.Outcome, &i.EventType); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -445,21 +451,28 @@ func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg Stri
 	return i, err
 }
 
-const stripeWebhookEventUpdateIgnored = `-- name: StripeWebhookEventUpdateIgnored :execrows
+const stripeWebhookEventUpdateProvisional = `-- name: StripeWebhookEventUpdateProvisional :execrows
 UPDATE stripe_webhook_events
 SET outcome = $1, event_type = $2, processed_at = clock_timestamp()
-WHERE event_id = $3 AND outcome = 'ignored'
+WHERE event_id = $3 AND (outcome = 'ignored' OR outcome = 'parked' AND $4::boolean)
 `
 
-type StripeWebhookEventUpdateIgnoredParams struct {
-	Outcome   string
-	EventType string
-	EventID   string
+type StripeWebhookEventUpdateProvisionalParams struct {
+	Outcome       string
+	EventType     string
+	EventID       string
+	ReplaysParked bool
 }
 
-// Settles an event that was ignored when it came first. No row: a copy won the race.
-func (q *Queries) StripeWebhookEventUpdateIgnored(ctx context.Context, db DBTX, arg StripeWebhookEventUpdateIgnoredParams) (int64, error) {
-	result, err := db.Exec(ctx, stripeWebhookEventUpdateIgnored, arg.Outcome, arg.EventType, arg.EventID)
+// Settles an event that was ignored when it came first, or that was parked and is replayed. No row: a duplicate won
+// the race.
+func (q *Queries) StripeWebhookEventUpdateProvisional(ctx context.Context, db DBTX, arg StripeWebhookEventUpdateProvisionalParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookEventUpdateProvisional,
+		arg.Outcome,
+		arg.EventType,
+		arg.EventID,
+		arg.ReplaysParked,
+	)
 	if err != nil {
 		return 0, err
 	}

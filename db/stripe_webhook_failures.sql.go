@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -170,12 +171,13 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 }
 
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :exec
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history)
+INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
 VALUES (
     $1, $2, $3::text, $4,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($3::text, 200)))
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($3::text, 200))), $5
 )
 ON CONFLICT (event_id) DO UPDATE SET
+    state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
     attempts = stripe_webhook_failures.attempts + 1,
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
@@ -187,16 +189,19 @@ type StripeWebhookFailureUpsertParams struct {
 	EventID   string
 	EventType string
 	LastError string
-	Payload   []byte
+	Payload   json.RawMessage
+	State     string
 }
 
-// Notes that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one.
+// Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
+// that is parked stays so when its replay fails.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) error {
 	_, err := db.Exec(ctx, stripeWebhookFailureUpsert,
 		arg.EventID,
 		arg.EventType,
 		arg.LastError,
 		arg.Payload,
+		arg.State,
 	)
 	return err
 }

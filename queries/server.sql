@@ -17,3 +17,56 @@ SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = @name::te
 -- name: ServerLockTimeout :exec
 -- Bounds each wait for a lock in the transaction, in milliseconds.
 SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);
+
+-- name: ServerTransactionOpen :one
+-- The first statement of a transaction in which handlers run. It bounds each wait for a lock, in milliseconds, and takes
+-- the lock of the event's object (empty: none) if nobody has it: it waits for nobody. It reads no table, so the
+-- statements after it in the same round trip see what the lock's last holder has committed. It returns which
+-- transaction this is, and the settings on which the receiver's own statements depend.
+SELECT
+    set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
+    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), 7306096)), TRUE)::boolean AS locked,
+    (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
+    (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
+    current_setting('session_authorization')::text AS session_authorization,
+    current_setting('role')::text AS role,
+    current_setting('search_path')::text AS search_path,
+    current_setting('row_security')::text AS row_security,
+    current_setting('client_encoding')::text AS client_encoding,
+    current_setting('DateStyle')::text AS date_style,
+    current_setting('statement_timeout')::text AS statement_timeout,
+    current_setting('synchronous_commit')::text AS synchronous_commit;
+
+-- name: ServerTransactionRestore :exec
+-- What comes before the receiver's own statements when a handler has run. It fails if the transaction is no longer the
+-- one that ServerTransactionOpen has seen (a handler ran COMMIT AND CHAIN, or ROLLBACK AND CHAIN), and undoes what a
+-- handler has set, with SET LOCAL or for the session. The role comes after the session's user, who decides about it.
+SELECT
+    (CASE WHEN (extract(EPOCH FROM now()) * 1000000)::bigint <> @began::bigint
+        THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean END) IS NULL AS same_transaction,
+    CASE WHEN current_setting('session_authorization') <> @session_authorization::text
+        THEN set_config('session_authorization', @session_authorization::text, FALSE) END AS session_authorization,
+    CASE WHEN current_setting('role') <> @role::text THEN set_config('role', @role::text, FALSE) END AS role,
+    CASE WHEN current_setting('search_path') <> @search_path::text
+        THEN set_config('search_path', @search_path::text, FALSE) END AS search_path,
+    CASE WHEN current_setting('row_security') <> @row_security::text
+        THEN set_config('row_security', @row_security::text, FALSE) END AS row_security,
+    CASE WHEN current_setting('client_encoding') <> @client_encoding::text
+        THEN set_config('client_encoding', @client_encoding::text, FALSE) END AS client_encoding,
+    CASE WHEN current_setting('DateStyle') <> @date_style::text
+        THEN set_config('DateStyle', @date_style::text, FALSE) END AS date_style,
+    CASE WHEN current_setting('statement_timeout') <> @statement_timeout::text
+        THEN set_config('statement_timeout', @statement_timeout::text, FALSE) END AS statement_timeout,
+    CASE WHEN current_setting('synchronous_commit') <> @synchronous_commit::text
+        THEN set_config('synchronous_commit', @synchronous_commit::text, FALSE) END AS synchronous_commit,
+    set_config('lock_timeout', @lock_timeout::text, TRUE) AS lock_timeout;
+
+-- name: ServerMissingPrivileges :one
+-- The privileges that the role lacks on some of the tables that the receiver writes; empty if it lacks none.
+SELECT COALESCE(string_agg(lacks.privilege || ' on ' || lacks.table_name, ', '), '')::text AS missing
+FROM (
+    SELECT needed.privilege, needed.table_name
+    FROM (SELECT unnest(@table_names::text []) AS table_name, unnest(@privileges::text []) AS privilege) AS needed
+    WHERE to_regclass(needed.table_name) IS NOT NULL
+        AND NOT has_table_privilege(to_regclass(needed.table_name), needed.privilege)
+) AS lacks;

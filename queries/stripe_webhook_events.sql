@@ -1,13 +1,13 @@
 -- name: StripeWebhookEventOutcome :one
--- What came of an event; no row if it was never recorded. Takes no transaction id.
-SELECT outcome FROM stripe_webhook_events WHERE event_id = @event_id;
+-- The outcome of an event; no row if it was never recorded. Takes no transaction id.
+SELECT outcome, event_type FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventOutcomes :many
--- What came of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
+-- The outcomes of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
 -- it was planned; and it is planned once, since how many are asked for shows only when it runs.
-SELECT asked.id::text AS event_id, event.outcome
+SELECT asked.id::text AS event_id, event.outcome, event.event_type
 FROM unnest((SELECT @event_ids::text [])) AS asked (id)
-CROSS JOIN LATERAL (SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
+CROSS JOIN LATERAL (SELECT e.outcome, e.event_type FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
 
 -- name: StripeWebhookEventInsert :exec
 -- Records an event. A copy that won the race shows as a violation of stripe_webhook_events_event_id_key.
@@ -37,11 +37,12 @@ FROM (
         unnest(@object_ids::text []) AS object_id
 ) AS event;
 
--- name: StripeWebhookEventUpdateIgnored :execrows
--- Settles an event that was ignored when it came first. No row: a copy won the race.
+-- name: StripeWebhookEventUpdateProvisional :execrows
+-- Settles an event that was ignored when it came first, or that was parked and is replayed. No row: a duplicate won
+-- the race.
 UPDATE stripe_webhook_events
 SET outcome = @outcome, event_type = @event_type, processed_at = clock_timestamp()
-WHERE event_id = @event_id AND outcome = 'ignored';
+WHERE event_id = @event_id AND (outcome = 'ignored' OR outcome = 'parked' AND @replays_parked::boolean);
 
 -- name: StripeWebhookEventDeleteIgnored :exec
 -- Removes the provisional row of a thin event that took effect under its snapshot's id.
@@ -117,7 +118,7 @@ SELECT
     COALESCE((SELECT batch.event_id FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), '')::text AS last_event_id;
 
 -- name: ObjectLock :exec
--- Serialises those who write of one Stripe object until the transaction ends, also before it has a row. Takes
+-- Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
 -- no transaction id. A collision of hashes costs a wait, never a result.
 SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, 7306096));
 

@@ -1,11 +1,13 @@
 -- name: StripeWebhookFailureUpsert :exec
--- Notes that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one.
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history)
+-- Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
+-- that is parked stays so when its replay fails.
+INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
 VALUES (
     @event_id, @event_type, @last_error::text, @payload,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200)))
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200))), @state
 )
 ON CONFLICT (event_id) DO UPDATE SET
+    state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
     attempts = stripe_webhook_failures.attempts + 1,
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,

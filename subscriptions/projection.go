@@ -286,5 +286,15 @@ func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, nex
 	if stored != nil {
 		change.Before = stored.Subscription
 	}
-	return p.config.OnChange(ctx, tx, change)
+	if err := p.config.OnChange(ctx, tx, change); err != nil {
+		return &webhooks.HandlerError{EventType: change.eventType(), Err: err} // not an error of the statements around it
+	}
+	return nil
+}
+
+func (c *Change) eventType() string {
+	if c.Event == nil {
+		return "an import"
+	}
+	return c.Event.Type
 }

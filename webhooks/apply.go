@@ -15,8 +15,8 @@ import (
 
 const (
 	rollbackTimeout = 5 * time.Second
-	// timeoutGrace is how long work that ran out of time has to say so itself. A function that does not
-	// heed its context is then left behind: its event is answered 500, and undone when it returns.
+	// timeoutGrace is how long work that ran out of time has to say so itself. A handler that does not
+	// honor its context is then left behind: its event is answered 500, and undone when it returns.
 	timeoutGrace = time.Second
 	// lockMargin is how long before its deadline work stops waiting for a lock.
 	lockMargin = 200 * time.Millisecond
@@ -24,7 +24,7 @@ const (
 	retryPause = 10 * time.Millisecond
 )
 
-// Outcome is what came of an event.
+// Outcome is the result of an event.
 type Outcome string
 
 const (
@@ -35,12 +35,14 @@ const (
 	// OutcomeIgnored is that of an event that nothing is registered for, or of the other mode.
 	// Provisional: if it comes again and would now be applied, it is.
 	OutcomeIgnored Outcome = "ignored"
+	// OutcomeParked is that of an event that waits for a person, since a handler returned Park. Only Replay applies it.
+	OutcomeParked Outcome = "parked"
 	// OutcomeDuplicate is that of an event that is in the ledger already: nothing was written. It is
 	// never in the ledger itself.
 	OutcomeDuplicate Outcome = "duplicate"
 )
 
-// Result tells what came of an event.
+// Result is the result of one event.
 type Result struct {
 	EventID string  `json:"event_id"`
 	Outcome Outcome `json:"outcome"`
@@ -49,61 +51,74 @@ type Result struct {
 // Apply makes an event from a trusted source, such as Stripe's Events API, take effect exactly as a
 // delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone.
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
+	return r.applyEvent(ctx, ev, false)
+}
+
+// Replay is Apply on behalf of a person: it also applies an event that is parked. See Park.
+func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
+	return r.applyEvent(ctx, ev, true)
+}
+
+func (r *Receiver) applyEvent(ctx context.Context, ev *Event, replaysParked bool) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
 	}
-	if err := r.gate.enter(); err != nil {
+	place, err := r.gate.enter()
+	if err != nil {
 		return Result{}, err
 	}
+	defer place.leave() // when a failure is recorded
 	work := r.newWork(ev)
+	work.replaysParked = replaysParked
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	leads := false
 	done := r.once(limited, work, func() result {
 		leads = true
-		applied, err := r.await(limited, work) // which leaves the gate
+		applied, err := r.await(limited, work, place)
 		return result{applied, err, err != nil && ctx.Err() != nil}
 	})
-	if !leads {
-		r.gate.leave()
-	} else if done.err != nil && !done.abandoned { // to be interrupted is no failure of the event
-		r.noteFailure(ctx, work, done.err)
+	if leads && done.err != nil && !done.abandoned { // to be interrupted is no failure of the event
+		r.recordFailure(ctx, work, done.err)
 	}
 	return done.Result, done.err
 }
 
-// InTx runs fn in a transaction as an event's functions run: under the same limits, tried again after a
+// InTx runs fn in a transaction as an event's handlers run: under the same limits, tried again after a
 // serialization failure or a deadlock, and committed in the same way. It is for work that no event brings,
 // such as an import; name stands for the event's type in errors.
 func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	if err := r.gate.enter(); err != nil {
+	place, err := r.gate.enter()
+	if err != nil {
 		return err
 	}
+	defer place.leave()
 	w := &work{delivered: &Event{Type: name}, plain: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
 		return true, fn(ctx, tx)
 	}}
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	_, err := r.await(limited, w)
+	_, err = r.await(limited, w, place)
 	return err
 }
 
-// applied is what came of the work.
+// applied is the result of the work.
 type applied struct {
 	outcome Outcome
 	err     error
 }
 
-// await runs the work, and leaves the gate when all of it is done. Work that may outlast its context runs in another
-// goroutine, so that a function that never returns holds back neither the reply nor anything else but its own
-// connection and its place in the gate.
-func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
-	if w.heedsContext() {
+// await runs the work, which holds its place in flight until all of it is done. Work that may outlast its context runs
+// in another goroutine, so that a handler that never returns holds back neither the reply nor anything else but its own
+// connection and its place.
+func (r *Receiver) await(ctx context.Context, w *work, place *place) (Result, error) {
+	place.hold()
+	if !w.runsHost() {
 		defer func() { // also when a hook of the pool ends the goroutine
-			if w.cleanUp == nil {
-				r.gate.leave()
+			if w.rollBack == nil {
+				w.finish(place)
 			} else {
-				r.workers.do(func() { r.finish(w) })
+				r.workers.do(func() { w.finish(place) })
 			}
 		}()
 		a := r.apply(ctx, w)
@@ -114,7 +129,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 		a := applied{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
 		defer func() {
 			done <- a
-			r.finish(w)
+			w.finish(place)
 		}()
 		a = r.apply(ctx, w)
 	})
@@ -135,7 +150,7 @@ func (r *Receiver) await(ctx context.Context, w *work) (Result, error) {
 	return w.result(a.outcome), a.err
 }
 
-// apply does the work. The functions' own panics are caught where they are called. Here are caught those of what they
+// apply does the work. The handlers' own panics are caught where they are called. Here are caught those of what they
 // leave behind: an error whose Unwrap panics, a hook of the pool.
 func (r *Receiver) apply(ctx context.Context, w *work) (a applied) {
 	defer func() {
@@ -147,11 +162,15 @@ func (r *Receiver) apply(ctx context.Context, w *work) (a applied) {
 	return a
 }
 
-// finish does what is left to be done, and leaves the gate.
-func (r *Receiver) finish(w *work) {
-	defer r.gate.leave()
-	if w.cleanUp != nil {
-		w.cleanUp()
+// finish does what is left when the reply is out: the rollback of a duplicate's transaction, which holds the lock of its
+// object, and only then the next event of that object.
+func (w *work) finish(place *place) {
+	defer place.leave()
+	if w.endTurn != nil {
+		defer w.endTurn()
+	}
+	if w.rollBack != nil {
+		w.rollBack()
 	}
 }
 
@@ -159,26 +178,74 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 	if err := r.ensureReady(ctx); err != nil {
 		return "", err
 	}
-	attempt := r.firstAttempt
-	for try := 1; ; {
+	attempt, so := r.firstAttempt, attempts{tries: 1}
+	for {
 		outcome, err := attempt(ctx, w)
-		attempt = r.attempt
-		var question *askError
-		switch {
-		case errors.As(err, &question):
-			// The attempt is rolled back and its connection released.
-			if err := r.ask(ctx, w, question); err != nil {
-				return "", err
-			}
-		case LacksMigration(err) && !r.config.AssumeMigrated:
-			r.ready.Store(false)
-			return "", errors.Join(r.ensureReady(ctx), err)
-		case !isRetryable(err) || try >= r.config.MaxAttempts || !pause(ctx, try):
-			return outcome, err
-		default:
-			try++
+		if err == nil {
+			return outcome, nil
 		}
+		again, failure := r.again(ctx, w, &so, err)
+		if !again {
+			return "", failure
+		}
+		attempt = r.attempt
 	}
+}
+
+// attempts counts the attempts of one delivery by what each ended with.
+type attempts struct {
+	tries     int  // bounded by Config.MaxAttempts
+	lostRaces int  // to a concurrent duplicate
+	deadConns int  // before anything was sent that matters
+	doubted   bool // whether the tables are there and may be written
+}
+
+// maxLostRaces bounds the attempts that end with the ledger's unique index. After a lost race the other duplicate's row
+// is there to be seen, so that a second one is rare, and more say that the row is hidden from the receiver's role.
+const maxLostRaces = 4
+
+var errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
+
+// again says whether an attempt that failed is followed by another, else with what the delivery fails. Its transaction
+// is rolled back and its connection released. Only what PostgreSQL wants tried again counts against MaxAttempts.
+func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) (again bool, failure error) {
+	var question *askError
+	switch {
+	case errors.As(err, &question):
+		failure := r.ask(ctx, w, question)
+		return failure == nil, failure
+	case w.park(err):
+		return true, nil
+	case errors.Is(err, errLostRace):
+		so.lostRaces++
+		if so.lostRaces > maxLostRaces {
+			return false, fmt.Errorf("%w: %w", ErrUnavailable, errHiddenRow)
+		}
+		return true, nil
+	case errors.Is(err, errDeadConn):
+		so.deadConns++
+		return so.deadConns <= r.maxDeadConns(), err
+	case isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, errNotPermitted)):
+		return r.doubt(ctx, so, err)
+	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
+		so.tries++
+		return true, nil
+	}
+	return false, err
+}
+
+// doubt looks whether the tables are there and may be written. If so, it was the session that a handler of an earlier
+// event has spoilt (a temporary table of the same name, SET ROLE): its connection is closed, and the event has one more
+// attempt on another.
+func (r *Receiver) doubt(ctx context.Context, so *attempts, err error) (again bool, failure error) {
+	if errors.Is(err, errNotPermitted) || !r.config.AssumeMigrated {
+		r.ready.Store(false)
+	}
+	if lacks := r.ensureReady(ctx); lacks != nil {
+		return false, errors.Join(lacks, err)
+	}
+	again, so.doubted = !so.doubted, true
+	return again, err
 }
 
 // pause waits before the next try; false if ctx ends first.
@@ -208,47 +275,53 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 	}
 	w.committing.Store(false)
 	held := true
-	defer func() { // also when a function's panic or Goexit passes
+	defer func() { // also when a handler's panic or Goexit passes
 		if held {
 			conn.Release()
 		}
 	}()
-	t := &transaction{receiver: r, work: w, conn: conn.Conn()}
+	t := r.newTransaction(w, conn.Conn())
 	outcome, err := t.run(ctx)
 	if t.known {
 		held = false
-		w.rollBackLater(ctx, conn, t.tx)
+		w.rollBack = rollBackLater(ctx, conn, t.tx)
 		return OutcomeDuplicate, nil
 	}
 	if err == nil {
 		r.lastCommit.Store(time.Now().UnixNano())
 		return outcome, nil
 	}
-	err = classify(ctx, err, conn.Conn().IsClosed())
-	undo(ctx, conn.Conn(), t.tx, err)
-	if errors.Is(err, errDuplicate) {
-		return OutcomeDuplicate, nil
+	closed := conn.Conn().IsClosed()
+	err = classify(err, circumstances{handlerRan: t.handlerRan, timeUp: ctx.Err() != nil, closed: closed})
+	if closed && !t.handling && !w.committing.Load() && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errDeadConn, err)
 	}
+	undo(ctx, conn.Conn(), t.tx, err)
 	return "", err
 }
 
-// rollBackLater has the rollback of a transaction in which nothing was written wait for the answer, not the other way
+// rollBackLater has the rollback of a transaction in which nothing was written wait for the reply, not the other way
 // round.
-func (w *work) rollBackLater(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx) {
-	w.cleanUp = func() {
+func rollBackLater(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx) func() {
+	return func() {
 		rollback(ctx, tx)
 		conn.Release()
 	}
 }
 
-// undo rolls back what has failed.
+// undo rolls back what has failed. It closes a connection that is no good for the next event: to a server that has become
+// read-only, so that the pool looks for the new primary; with statements that it prepared before the tables were changed;
+// with a session that a handler has spoilt.
 func undo(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, err error) {
 	if tx != nil {
 		rollback(ctx, tx)
 	}
-	if code := pgCode(err); code == codeReadOnlyTransaction || code == codeStalePlan || code == codeNoSuchPrepared {
-		// A demoted primary: the pool is to look for the new one. Or statements that the connection prepared
-		// before the tables were changed.
+	code := pgCode(err)
+	spoilt := code == codeStalePlan || code == codeNoSuchPrepared
+	if !errors.As(err, new(*HandlerError)) {
+		spoilt = spoilt || code == codeReadOnlyTransaction || code == codeNotPermitted || LacksMigration(err) || errors.Is(err, ErrReadOnly)
+	}
+	if spoilt {
 		_ = conn.Close(ctx)
 	}
 }
@@ -265,20 +338,6 @@ func (r *Receiver) lockTimeout(ctx context.Context) time.Duration {
 
 // milliseconds is a setting of PostgreSQL's.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
-func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	return r.acquireWithin(ctx, r.config.AcquireTimeout)
-}
-
-func (r *Receiver) acquireWithin(ctx context.Context, limit time.Duration) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	conn, err := r.pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: no connection to PostgreSQL was to be had: %w", ErrUnavailable, err)
-	}
-	return conn, nil
-}
 
 // rollback runs on a deadline of its own: the work's has often ended. It is no later than the reply may wait. If it
 // fails, pgx closes the connection, and PostgreSQL rolls back by itself.

@@ -73,7 +73,7 @@ func (r *Receiver) fetch(ctx context.Context, ev *Event, path, version string) (
 	}
 	object, err := storable.JSON(answer.Body)
 	if err != nil {
-		return nil, invalid("Stripe's answer for %s: %v", path, err)
+		return nil, fmt.Errorf("%w: Stripe's answer for %s is not JSON that can be stored: %w", ErrUnavailable, path, err)
 	}
 	return &Current{Object: object, AsOf: answer.Date, APIVersion: answer.Version}, nil
 }
@@ -106,7 +106,7 @@ var objectPaths = map[string]string{
 func (ev *Event) objectPath() (string, error) {
 	if ev.thin {
 		if !strings.HasPrefix(ev.relatedURL, "/v1/") || strings.Contains(ev.relatedURL, "..") {
-			return "", invalid("related_object.url is %.80q, not a path of the API", ev.relatedURL)
+			return "", fmt.Errorf("related_object.url is %.80q, not a path of Stripe's API", ev.relatedURL)
 		}
 		return ev.relatedURL, nil
 	}

@@ -16,6 +16,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+// errNotReplicated reports a COMMIT whose wait for a synchronous standby was canceled by somebody: it stays on this server
+// alone, and a failover would lose it. https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
+var errNotReplicated = fmt.Errorf("%w: COMMIT stayed on this server alone, since its wait for the synchronous standby was canceled", ErrUnavailable)
+
 var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
 
 const (
@@ -36,7 +40,7 @@ func lastTrip(ctx context.Context, conn *pgx.Conn, statements []Statement, timeo
 	if *message, err = appendAll(ctx, (*message)[:0], conn, statements); err != nil {
 		return err
 	}
-	done, verdict, err := exchange(conn.PgConn(), timeout, *message)
+	done, verdict, err := exchange(conn.PgConn(), timeout, *message, len(statements))
 	if verdict != nil {
 		return about(ctx, statements, done, verdict)
 	}
@@ -60,22 +64,25 @@ func commit(conn *pgx.Conn, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	_, verdict, err := exchange(conn.PgConn(), timeout, message)
+	_, verdict, err := exchange(conn.PgConn(), timeout, message, 0)
 	if verdict != nil {
 		return fmt.Errorf("commit: %w", verdict)
 	}
 	return err
 }
 
-// exchange sends a message that ends with COMMIT, and reads the answer to its end: how many statements were
+// exchange sends a message of so many statements and COMMIT, and reads the answer to its end: how many statements were
 // done, and PostgreSQL's verdict on the next one if it failed. It writes past pgproto3's Frontend, in which nothing
 // may be left unsent: pgx flushes with each of its calls. The error says that there was no answer.
-func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte) (done int, verdict, err error) {
+func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, statements int) (done int, verdict, err error) {
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, abandon(pg, err)
 	}
 	_, unsent := pg.Conn().Write(message) // which may be since the server has closed, and its last word is there to be read
-	done, verdict, err = verdictOf(pg)
+	done, verdict, err = verdictOf(pg, statements)
+	if errors.Is(err, errNotReplicated) {
+		return done, nil, errors.Join(err, pg.Conn().SetDeadline(time.Time{}))
+	}
 	err = errors.Join(unsent, err)
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
@@ -121,6 +128,7 @@ func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, statements []Stat
 			return to, err
 		}
 	}
+	parsedOn(conn).add(batch, true)
 	return (&pgproto3.Sync{}).Encode(to)
 }
 
@@ -179,7 +187,8 @@ func pointed[T any](p *T) any {
 
 // verdictOf reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage,
 // which sends a cancel request when the connection breaks.
-func verdictOf(pg *pgconn.PgConn) (done int, verdict, err error) {
+func verdictOf(pg *pgconn.PgConn, statements int) (done int, verdict, err error) {
+	replicated := true
 	for last := ""; last != commitStatement && verdict == nil; {
 		message, err := pg.Frontend().Receive()
 		if err != nil {
@@ -193,6 +202,9 @@ func verdictOf(pg *pgconn.PgConn) (done int, verdict, err error) {
 			}
 		case *pgproto3.ErrorResponse:
 			verdict = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.NoticeResponse: // by its code, since its text is in the server's language
+			waiting := done == statements && (message.Code == codeQueryCanceled || message.Code == codeAdminShutdown)
+			replicated = replicated && !waiting
 		}
 	}
 	for {
@@ -200,7 +212,11 @@ func verdictOf(pg *pgconn.PgConn) (done int, verdict, err error) {
 		if err != nil {
 			return done, verdict, err
 		}
-		if _, end := message.(*pgproto3.ReadyForQuery); end {
+		_, end := message.(*pgproto3.ReadyForQuery)
+		switch {
+		case end && verdict == nil && !replicated:
+			return done, nil, errNotReplicated
+		case end:
 			return done, verdict, nil
 		}
 	}

@@ -16,7 +16,8 @@ type copies struct {
 
 // application is one copy's work, and what came of it.
 type application struct {
-	done chan struct{} // closed when result and err are there
+	done      chan struct{} // closed when result and err are there
+	eventType string        // of who leads
 	result
 }
 
@@ -29,13 +30,13 @@ type result struct {
 func newCopies() *copies { return &copies{byKey: map[string]*application{}} }
 
 // join returns the application of an event that is under way, and whether it is the caller's to do.
-func (c *copies) join(eventID string) (a *application, leads bool) {
+func (c *copies) join(eventID, eventType string) (a *application, leads bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a := c.byKey[eventID]; a != nil {
 		return a, false
 	}
-	a = &application{done: make(chan struct{})}
+	a = &application{done: make(chan struct{}), eventType: eventType}
 	c.byKey[eventID] = a
 	return a, true
 }
@@ -59,7 +60,7 @@ func (e *copyError) Unwrap() error { return e.err }
 // outcome, an error too.
 func (r *Receiver) once(ctx context.Context, w *work, apply func() result) result {
 	for id := w.subject().ID; ; {
-		a, leads := r.copies.join(id)
+		a, leads := r.copies.join(id, w.delivered.Type)
 		if leads {
 			return r.lead(id, a, apply)
 		}
@@ -69,10 +70,11 @@ func (r *Receiver) once(ctx context.Context, w *work, apply func() result) resul
 			return result{err: fmt.Errorf("%w: a copy of the event is still being worked on", ErrUnavailable)}
 		}
 		switch {
-		case a.abandoned:
+		case a.abandoned, w.replaysParked: // to which the other's outcome says nothing
 		case a.err != nil:
 			return result{err: &copyError{a.err}}
 		case a.EventID == id:
+			r.warnOfOtherType(ctx, w, a.eventType)
 			return result{Result: Result{id, OutcomeDuplicate}}
 		}
 		// Given up, or recorded under another id, since a thin event's object was not to be had.
@@ -84,4 +86,15 @@ func (r *Receiver) lead(id string, a *application, apply func() result) (done re
 	defer func() { r.copies.settle(id, a, done) }()
 	done = apply()
 	return done
+}
+
+// warnOfOtherType warns where a duplicate has another type than the event that its id was recorded for, which then has
+// no effect. Stripe's ids are unique but for the dashboard's test events, which all have the same one.
+func (r *Receiver) warnOfOtherType(ctx context.Context, w *work, recorded string) {
+	if recorded == "" || sameType(recorded, w.delivered.Type) {
+		return
+	}
+	r.config.Logger.WarnContext(ctx, "an event id came back with another type and is taken for a duplicate: of Stripe's test events from "+
+		"the dashboard, which all have one id, only the first takes effect; send others with 'stripe trigger'",
+		"event_id", w.recordedID, "event_type", w.delivered.Type, "recorded_type", recorded)
 }

@@ -31,11 +31,12 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		ev, err = ParseEvent(body)
 	}
 	var result Result
-	if err == nil {
+	accepted := err == nil
+	if accepted {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
 		result, err = r.Apply(context.WithoutCancel(req.Context()), ev)
 	}
-	status := r.answer(w, result, err)
+	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)
 	r.stats.observe(label(status, result.Outcome), start, took)
 	r.log(req.Context(), ev, status, result, took, err)
@@ -53,8 +54,10 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 	body, err := readAll(source, req.ContentLength)
 	var maxBytes *http.MaxBytesError
 	switch {
-	case errors.As(err, &maxBytes):
+	case errors.As(err, &maxBytes) && maxBytes.Limit == r.config.MaxBodyBytes:
 		return nil, r.tooLarge()
+	case errors.As(err, &maxBytes):
+		return nil, errOuterLimit(maxBytes.Limit)
 	case errors.Is(err, ErrUnavailable):
 		w.Header().Set("Connection", "close") // the rest of it is not read
 		return nil, err
@@ -65,7 +68,17 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 }
 
 func (r *Receiver) tooLarge() error {
-	return fmt.Errorf("%w: the limit is %d bytes", errBodyTooLarge, r.config.MaxBodyBytes)
+	return fmt.Errorf("%w: the limit is %d bytes (webhooks.Config.MaxBodyBytes)", errBodyTooLarge, r.config.MaxBodyBytes)
+}
+
+// errOuterLimit reports a limit that the application set before this handler; 0 bytes if it does not say which.
+func errOuterLimit(limit int64) error {
+	of := ""
+	if limit > 0 {
+		of = fmt.Sprintf(" of %d bytes", limit)
+	}
+	return fmt.Errorf("%w: a limit%s before this handler cut it (Echo's BodyLimit, http.MaxBytesHandler): allow this route at least %d bytes",
+		errBodyTooLarge, of, DefaultMaxBodyBytes)
 }
 
 // maxFirstBuffer bounds the memory that a request's header alone can claim. Stripe's events are smaller.
@@ -78,12 +91,12 @@ func readAll(source io.Reader, length int64) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-func (r *Receiver) answer(w http.ResponseWriter, result Result, err error) int {
+func (r *Receiver) answer(w http.ResponseWriter, result Result, err error, accepted bool) int {
 	if err == nil {
 		writeJSON(w, http.StatusOK, result)
 		return http.StatusOK
 	}
-	status, text := reply(err)
+	status, text := reply(err, accepted)
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(r.config.RetryAfter.Seconds()))))
 	}

@@ -1,11 +1,9 @@
 package webhooks
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -14,11 +12,12 @@ var (
 	// ErrInvalidSignature is wrapped by what a delivery is refused with when its Stripe-Signature header
 	// is missing, malformed, too old, or made with none of the secrets. Reply: 400.
 	ErrInvalidSignature = errors.New("invalid signature")
-	// ErrInvalidEvent is wrapped by what a body that is no Stripe event is refused with. A function may
-	// wrap it to refuse an event that no retry can mend. Reply: 400, nothing kept.
+	// ErrInvalidEvent reports that a body is not a Stripe event: no id, no type, or text that the ledger
+	// cannot hold. The response is 400. It says nothing of a genuine event that a handler cannot read: that is
+	// a failure of the event, 500 with a record.
 	ErrInvalidEvent = errors.New("invalid event")
-	// ErrUnavailable is wrapped by failures that are not the event's: no connection to be had, a
-	// connection that died, a database that is read-only or full. Reply: 503, and Stripe retries.
+	// ErrUnavailable reports an infrastructure failure (no connection, a lost connection, a read-only or full
+	// database). The response is 503 and Stripe retries. An error of a handler is never one, whatever it wraps.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrNotMigrated is wrapped, together with ErrUnavailable, while the database lacks a migration.
 	ErrNotMigrated = errors.New("the database is not migrated")
@@ -39,10 +38,13 @@ var (
 
 	errBodyTooLarge = errors.New("the body is too large")
 	errMethod       = errors.New("only POST is allowed")
-	errDuplicate    = errors.New("a concurrent copy of the event won")
+	errLostRace     = errors.New("a concurrent duplicate of the event was recorded first")
+	errNotPermitted = errors.New("the database role lacks a privilege on stripeonce's tables: grant what deploy/roles.sql grants")
+	errSession      = errors.New("a handler changed the session so that the receiver's own statements fail")
 )
 
-// HandlerError says that a registered function failed. It unwraps to the function's error.
+// HandlerError reports that a handler failed: one registered with On, or a projection or its hook. It unwraps to the
+// handler's error. It is the event's failure, whatever it wraps: the response is 500, with a record.
 type HandlerError struct {
 	EventType string // the event's type
 	Err       error
@@ -50,10 +52,10 @@ type HandlerError struct {
 
 func (e *HandlerError) Error() string { return fmt.Sprintf("handler of %s: %v", e.EventType, e.Err) }
 
-// Unwrap returns the function's error.
+// Unwrap returns the handler's error.
 func (e *HandlerError) Unwrap() error { return e.Err }
 
-// PanicError is a panic in a registered function.
+// PanicError is a panic in a handler.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -77,20 +79,25 @@ const (
 	codeStalePlan            = "0A000" // cached plan must not change result type
 	codePreparedTwice        = "42P05"
 	codeIdleInTransaction    = "25P03"
+	codeTransactionTimeout   = "25P04" // since PostgreSQL 17
+	codeInvalidText          = "22P02"
+	codeNotPermitted         = "42501"
+	codeRaised               = "P0001"
+	codeAdminShutdown        = "57P01"
 	codeQueryCanceled        = "57014"
 	codeSerializationFailure = "40001"
 	codeDeadlock             = "40P01"
 	codeLockNotAvailable     = "55P03"
 )
 
-// unavailableClasses are the first letters of codes that mean the server or the way to it, not the
-// statement: connection exceptions, too few resources, operator intervention, system errors, and locks
-// that were not to be had in time.
-var unavailableClasses = []string{"08", "53", "57P", "58", codeReadOnlyTransaction, codeLockNotAvailable}
+func pgError(err error) *pgconn.PgError {
+	var pgErr *pgconn.PgError
+	errors.As(err, &pgErr)
+	return pgErr
+}
 
 func pgCode(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr := pgError(err); pgErr != nil {
 		return pgErr.Code
 	}
 	return ""
@@ -109,62 +116,36 @@ func isLedgerViolation(err error) bool {
 }
 
 // LacksMigration is true for PostgreSQL's error that a table or a column is not there: of a statement on stripeonce's
-// tables, it says that the database lacks a migration, or that search_path does not lead to them.
+// tables, it says that the database lacks a migration, or that search_path does not lead to them. A statement inside
+// a function, such as a trigger of the host's, is on other tables.
 func LacksMigration(err error) bool {
-	code := pgCode(err)
-	return code == codeUndefinedTable || code == codeUndefinedColumn
+	pgErr := pgError(err)
+	return pgErr != nil && pgErr.InternalQuery == "" && (pgErr.Code == codeUndefinedTable || pgErr.Code == codeUndefinedColumn)
 }
 
-// classify names the kind of a failure where the driver's error does not: this is the one place that
-// reads driver errors. ctx is the work's, closed says whether the connection is lost.
-func classify(ctx context.Context, err error, closed bool) error {
-	switch {
-	case err == nil, errors.Is(err, ErrUnavailable), errors.Is(err, ErrInvalidEvent):
-		return err
-	case ctx.Err() != nil && errors.As(err, new(*HandlerError)):
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
-	case ctx.Err() != nil:
-		// A statement of the receiver's own: PostgreSQL is slow, which is not the event's failure.
-		return fmt.Errorf("%w: no time was left: %w", ErrUnavailable, err)
-	case pgCode(err) == codeIdleInTransaction:
-		// The server gave up waiting for a function that is slow elsewhere.
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
-	case pgCode(err) == codeNoSuchPrepared || pgCode(err) == codePreparedTwice:
-		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrPooler, err)
-	case (pgCode(err) == codeQueryCanceled || pgCode(err) == codeStalePlan) && !errors.As(err, new(*HandlerError)):
-		// A statement of the receiver's own: statement_timeout, or a table that was changed.
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case closed:
-		return fmt.Errorf("%w: the connection to PostgreSQL was lost: %w", ErrUnavailable, err)
-	}
-	code := pgCode(err)
-	for _, class := range unavailableClasses {
-		if strings.HasPrefix(code, class) {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+// reply maps an error to the status and the text that the sender sees. accepted says that the delivery was a genuine
+// event: from there on nothing is the sender's mistake, and the detail is for the log alone.
+func reply(err error, accepted bool) (status int, text string) {
+	if !accepted {
+		switch {
+		case errors.Is(err, errMethod):
+			return http.StatusMethodNotAllowed, err.Error()
+		case errors.Is(err, errBodyTooLarge):
+			return http.StatusRequestEntityTooLarge, err.Error()
+		case errors.Is(err, ErrInvalidSignature), errors.Is(err, ErrInvalidEvent):
+			return http.StatusBadRequest, err.Error()
 		}
 	}
-	return err
-}
-
-// reply maps a failure to the status and the text that the sender sees. What is not known is a 500
-// without detail: the detail is for the log alone.
-func reply(err error) (status int, text string) {
 	switch {
-	case errors.Is(err, errMethod):
-		return http.StatusMethodNotAllowed, err.Error()
-	case errors.Is(err, errBodyTooLarge):
-		return http.StatusRequestEntityTooLarge, err.Error()
-	case errors.Is(err, ErrInvalidSignature), errors.Is(err, ErrInvalidEvent):
-		return http.StatusBadRequest, err.Error()
+	case !isInfrastructure(err) && errors.Is(err, ErrTimeout):
+		return http.StatusInternalServerError, "processing the event took too long"
+	case !isInfrastructure(err):
+		return http.StatusInternalServerError, "processing the event failed"
 	case errors.Is(err, ErrNotMigrated):
 		return http.StatusServiceUnavailable, ErrNotMigrated.Error()
 	case errors.Is(err, ErrShutdown):
 		return http.StatusServiceUnavailable, ErrShutdown.Error()
-	case errors.Is(err, ErrUnavailable):
-		return http.StatusServiceUnavailable, "temporarily unavailable, try again"
-	case errors.Is(err, ErrTimeout):
-		return http.StatusInternalServerError, "processing the event took too long"
 	default:
-		return http.StatusInternalServerError, "processing the event failed"
+		return http.StatusServiceUnavailable, "temporarily unavailable, try again"
 	}
 }

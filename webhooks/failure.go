@@ -2,38 +2,77 @@ package webhooks
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/storable"
 )
 
-// failureTimeout bounds the writing of a failure's record. Its own short transaction, after the
+// failureTimeout bounds each try to write a failure's record. It is a short transaction of its own, after the
 // rollback: the failed one keeps nothing.
 const failureTimeout = 2 * time.Second
 
-// noteFailure records that an event failed, so that it can be seen and applied again. What is not the
-// event's failure (ErrUnavailable) or no event (ErrInvalidEvent) leaves no record. If the record cannot
-// be written, the log has the failure all the same.
-func (r *Receiver) noteFailure(ctx context.Context, w *work, failure error) {
-	if errors.Is(failure, ErrUnavailable) || errors.Is(failure, ErrInvalidEvent) {
+// The states of a failure's record.
+const (
+	stateFailing = "failing"
+	stateParked  = "parked"
+)
+
+// recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no
+// record. If it cannot be written with the payload, it is written without; if it cannot be written at all,
+// Stats.UnrecordedFailures counts it and the log has it.
+func (r *Receiver) recordFailure(ctx context.Context, w *work, failure error) {
+	if isInfrastructure(failure) {
 		return
 	}
+	err := r.writeFailure(ctx, r.failureParams(w, failure, stateFailing))
+	if err == nil {
+		return
+	}
+	params := r.failureParams(w, failure, stateFailing)
+	params.Payload = nil
+	if without := r.writeFailure(ctx, params); without == nil {
+		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", w.recordedID, "error", err)
+		return
+	}
+	r.stats.unrecorded.Add(1)
+	r.config.Logger.ErrorContext(ctx, "a failed event could not be recorded: it is in no listing of failures",
+		"event_id", w.recordedID, "event_type", w.snapshotType(), "failure", errorText(failure), "error", err)
+}
+
+func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
-	params := db.StripeWebhookFailureUpsertParams{EventID: w.recordedID, EventType: w.snapshotType(), LastError: errorText(failure)}
+	return r.onLiveConn(ctx, func(conn *pgxpool.Conn) error {
+		return r.queries.StripeWebhookFailureUpsert(ctx, conn, params)
+	})
+}
+
+// failureRecord is the record as a statement of the event's own transaction.
+func (r *Receiver) failureRecord(w *work, failure error, state string) Statement {
+	params := r.failureParams(w, failure, state)
+	return func(ctx context.Context, db db.DBTX) error {
+		return ledgerError("record the parked event", r.queries.StripeWebhookFailureUpsert(ctx, db, params))
+	}
+}
+
+func (r *Receiver) failureParams(w *work, failure error, state string) db.StripeWebhookFailureUpsertParams {
+	params := db.StripeWebhookFailureUpsertParams{EventID: w.recordedID, EventType: w.snapshotType(), State: state}
 	if raw := w.delivered.raw; raw != nil && !r.config.DropPayloads {
 		// A payload that jsonb cannot hold is left out; Stripe has it.
 		if payload, err := storable.JSON(raw); err == nil {
 			params.Payload = payload
 		}
 	}
-	if err := r.queries.StripeWebhookFailureUpsert(ctx, r.pool, params); err != nil {
-		r.config.Logger.ErrorContext(ctx, "a failure's record could not be written", "event_id", w.recordedID, "error", err)
+	params.LastError = errorText(failure)
+	if state == stateParked {
+		params.LastError = parkedText(w, params.LastError, params.Payload != nil)
 	}
+	return params
 }
 
 // errorText is an error's text as the column holds it: valid, without NUL, and cut to MaxErrorLength.

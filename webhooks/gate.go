@@ -25,17 +25,35 @@ type gate struct {
 
 func newGate(maximum int) *gate { return &gate{max: maximum, empty: make(chan struct{})} }
 
-func (g *gate) enter() error {
+// enter takes a place in flight, which the caller leaves.
+func (g *gate) enter() (*place, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
 	}
 	if g.inside >= g.max {
-		return fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errTooMany)
 	}
 	g.inside++
-	return nil
+	p := &place{gate: g}
+	p.hold()
+	return p, nil
+}
+
+// place is that of one delivery in flight. It is given back when all who hold it have left it: the caller, who also
+// records a failure, and the work, which may outlast the reply.
+type place struct {
+	gate    *gate
+	holders atomic.Int32
+}
+
+func (p *place) hold() { p.holders.Add(1) }
+
+func (p *place) leave() {
+	if p.holders.Add(-1) == 0 {
+		p.gate.leave()
+	}
 }
 
 func (g *gate) leave() {

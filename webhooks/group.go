@@ -17,6 +17,9 @@ type group []*member
 
 // leadShared takes a group through its transaction. The first member is the caller's own. Each gets its verdict.
 func (r *Receiver) leadShared(g group) {
+	ended := make(chan struct{}) // when the transaction is
+	end := func() { close(ended) }
+	defer func() { end() }()
 	defer func() {
 		// One member's panic is not the leader's: by itself it panics once more. A Goexit passes.
 		if value := recover(); value != nil {
@@ -47,22 +50,26 @@ func (r *Receiver) leadShared(g group) {
 		r.failShared(g, err, closed, true)
 		return
 	}
-	writers, last := g.process(tx)
+	writers := g.process(tx, ended)
 	if len(writers) > 0 {
-		ctx, cancel := writers.context() // theirs alone: who has a verdict ends his own
+		ctx, cancel := writers.context() // theirs alone: a member that has its verdict ends its own
 		defer cancel()
-		r.lastTripOf(ctx, conn.Conn(), tx, writers, last)
+		r.lastTripOf(ctx, conn.Conn(), tx, writers)
 		return
 	}
 	if slices.ContainsFunc(g, func(m *member) bool { return !m.settled }) { // who is going to want its lock
 		rollback(ctx, tx)
 		return
 	}
-	held = false
-	g[0].t.work.rollBackLater(ctx, conn, tx)
+	held, end = false, func() {}
+	rollBack := rollBackLater(ctx, conn, tx)
+	g[0].t.work.rollBack = func() {
+		defer close(ended)
+		rollBack()
+	}
 }
 
-// context ends when that of any member does.
+// context has the earliest deadline of the members. A member whose caller gives up leaves the batch alone.
 func (g group) context() (context.Context, context.CancelFunc) {
 	if len(g) == 1 {
 		return g[0].ctx, func() {}
@@ -73,17 +80,7 @@ func (g group) context() (context.Context, context.CancelFunc) {
 			earliest = deadline
 		}
 	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(g[0].ctx), earliest)
-	stops := make([]func() bool, len(g))
-	for i, m := range g {
-		stops[i] = context.AfterFunc(m.ctx, cancel)
-	}
-	return ctx, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
+	return context.WithDeadline(context.WithoutCancel(g[0].ctx), earliest)
 }
 
 // settle gives a verdict to those that have none.
@@ -125,7 +122,7 @@ func (r *Receiver) lockAll(g group) Statement {
 		for _, m := range g {
 			m.t.locked = len(m.t.trips) > 0 && slices.Contains(taken, m.t.trips[0].Lock)
 		}
-		return r.ledgerError("lock the objects of events", err)
+		return ledgerError("lock the objects of events", err)
 	}
 }
 
@@ -138,10 +135,11 @@ func (r *Receiver) lookUpAll(g group) Statement {
 	return func(ctx context.Context, db db.DBTX) error {
 		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, ids)
 		for _, row := range rows {
-			k := &g[slices.Index(ids, row.EventID)].k
-			k.here, k.final = true, Outcome(row.Outcome) != OutcomeIgnored
+			m := g[slices.Index(ids, row.EventID)]
+			m.k.here = true
+			m.k.note(m.t.work, row.Outcome, row.EventType)
 		}
-		return r.ledgerError("look up events", err)
+		return ledgerError("look up events", err)
 	}
 }
 
@@ -158,27 +156,30 @@ func (g group) record(r *Receiver) Statement {
 		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.ObjectID())
 	}
 	return func(ctx context.Context, db db.DBTX) error {
-		return r.ledgerError("record events", r.queries.StripeWebhookEventInsertAll(ctx, db, p))
+		return ledgerError("record events", r.queries.StripeWebhookEventInsertAll(ctx, db, p))
 	}
 }
 
-// process has the members do their work, and returns those that have something to be written, and that.
-func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
+// process has the members do their work, and returns those that have something to be written. A duplicate is answered at
+// once, and has the next event of its object wait until ended, since the transaction holds that object's lock.
+func (g group) process(tx pgx.Tx, ended <-chan struct{}) (writers group) {
 	for _, m := range g {
 		w := m.t.work
 		if m.t.isKnown(m.k) {
+			m.t.warnOfOtherType(m.ctx, m.k)
+			w.rollBack = func() { <-ended }
 			m.settle(verdict{outcome: OutcomeDuplicate})
 			continue
 		}
-		if err := m.ctx.Err(); err != nil {
-			m.settle(verdict{err: classify(m.ctx, err, false)})
+		if m.gaveUp() {
 			continue
 		}
 		if m.k.here || len(w.handlers) > 0 && !m.t.locked {
 			continue
 		}
 		own := &refusingTx{err: errShared, conn: tx.Conn()}
-		m.t.tx, m.t.later.tx = own, own
+		m.t.tx, m.t.conn = own, tx.Conn()
+		m.t.later.send = func(context.Context, []Statement) error { return own.refuse() }
 		var err error
 		m.outcome, err = m.t.process(m.ctx, w.delivered)
 		switch {
@@ -186,14 +187,26 @@ func (g group) process(tx pgx.Tx) (writers group, last []Statement) {
 			m.question = err
 		case err == nil && !own.asked:
 			writers = append(writers, m)
-			last = append(last, m.t.later.list...)
 		}
 	}
-	return writers, last
+	return slices.DeleteFunc(writers, (*member).gaveUp)
+}
+
+// gaveUp is true, with a verdict, for a member whose context has ended.
+func (m *member) gaveUp() bool {
+	err := m.ctx.Err()
+	if err != nil {
+		m.settle(verdict{err: classify(err, circumstances{timeUp: true})})
+	}
+	return err != nil
 }
 
 // lastTripOf writes what there is and commits.
-func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, writers group, last []Statement) {
+func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, writers group) {
+	var last []Statement
+	for _, m := range writers {
+		last = append(last, m.t.later.list...)
+	}
 	last = append(last, writers.record(r))
 	locks := min(time.Duration(len(last))*sharedPatience, r.config.LockTimeout)
 	if err := lastTrip(ctx, conn, last, r.config.CommitTimeout+locks); err != nil {
@@ -212,15 +225,12 @@ func (r *Receiver) lastTripOf(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, wr
 // failShared is for an error of what a group shares, of which nothing is left. Unless it is that of all, each of those
 // who have time goes on by itself.
 func (r *Receiver) failShared(g group, err error, closed, alone bool) {
-	if len(g) == 1 && errors.Is(err, errDuplicate) {
-		g.settle(verdict{outcome: OutcomeDuplicate})
-		return
-	}
 	if alone {
 		r.config.Logger.DebugContext(g[0].ctx, "events go on in transactions of their own", "events", len(g), "error", safeError(err))
 	}
 	for _, m := range g {
-		m.settle(verdict{err: classify(m.ctx, err, closed), alone: alone && m.ctx.Err() == nil})
+		timeUp := m.ctx.Err() != nil
+		m.settle(verdict{err: classify(err, circumstances{timeUp: timeUp, closed: closed}), alone: alone && !timeUp})
 	}
 }
 

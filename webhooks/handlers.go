@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -14,6 +15,7 @@ import (
 // after which it takes no more.
 type Handlers struct {
 	list   []handler
+	needs  []tablePrivilege
 	frozen bool
 }
 
@@ -54,7 +56,7 @@ func On[E ~string, T any](h *Handlers, eventType E, fn func(ctx context.Context,
 			object = ev.Current.Object
 		}
 		if object == nil {
-			return false, invalid("no data.object, or none that is a JSON object of at most 512 levels, which the handler of %s needs", ev.Type)
+			return false, errors.New("the event has no data.object, or none that is a JSON object of at most 512 levels")
 		}
 		obj := new(T)
 		if err := json.Unmarshal(object, obj); err != nil {
@@ -84,6 +86,14 @@ func ProjectInTrips(h *Handlers, eventType string, heedsContext bool, begin func
 		panic("webhooks.ProjectInTrips: the function for " + eventType + " is nil")
 	}
 	h.add(handler{pattern: eventType, projection: true, trips: begin, heeds: heedsContext})
+}
+
+// Needs registers privileges that a projection needs on a table, such as "SELECT" and "INSERT", beside those that the
+// receiver needs by itself. Ready names those that are missing.
+func Needs(h *Handlers, table string, privileges ...string) {
+	for _, privilege := range privileges {
+		h.needs = append(h.needs, tablePrivilege{table, privilege})
+	}
 }
 
 // Types lists the registered types, sorted, each once.

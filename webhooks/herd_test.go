@@ -151,11 +151,18 @@ func TestWaitsAreBounded(t *testing.T) {
 	g := newGated()
 	here := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
 	there := hooktest.On(t, here.Pool, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
-	first := send(t, here, testEvent)
+	held := send(t, here, testEvent)
 	<-g.begun
-	here.Expect(t, hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`), 503, "")
-	// In the other process the copy does all its work and then waits for the index.
-	copied := send(t, there, testEvent)
+	another := hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`)
+	here.Expect(t, another, 503, "")  // which waits for its turn
+	there.Expect(t, another, 503, "") // and this one in PostgreSQL, for the lock of the object
+	g.goOn <- nil
+	held()
+	// Where no object's lock is in between, the copy in the other process does all its work and then waits for the index.
+	free := hooktest.Event("evt_3", "test.event", 1, `{}`)
+	first := send(t, here, free)
+	<-g.begun
+	copied := send(t, there, free)
 	<-g.begun
 	pgtest.Exec(t, here.Pool, `UPDATE counter SET n = 0`)
 	g.goOn <- nil
@@ -175,7 +182,7 @@ func TestWaitsAreBounded(t *testing.T) {
 
 const patienceOfATest = time.Minute
 
-// A lock that another process holds is waited for within LockTimeout, then the reply is an honest 503.
+// A lock that a handler waits for in vain is the handler's failure; one that the receiver waits for is not.
 func TestLockOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return nil }), func(c *webhooks.Config) {
@@ -189,15 +196,22 @@ func TestLockOfAnotherProcess(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE counter`); err != nil {
 		t.Fatal(err)
 	}
-	reply := host.Send(t, testEvent)
+	host.Expect(t, testEvent, 500, "")
+	if n := host.Count(t, "stripe_webhook_failures WHERE last_error LIKE '%lock timeout%'"); n != 1 {
+		t.Error("the handler's wait has no record")
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE stripe_webhook_events`); err != nil {
+		t.Fatal(err)
+	}
+	reply := host.Send(t, hooktest.Event("evt_2", "test.event", 1, `{}`))
 	if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" {
 		t.Errorf("the reply is %s", reply)
 	}
-	if n := host.Count(t, "stripe_webhook_failures"); n != 0 {
-		t.Error("the wait counts as a failure of the event")
-	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if n := host.Count(t, "stripe_webhook_failures"); n != 1 {
+		t.Error("the receiver's wait counts as a failure of the event")
 	}
 	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -120,17 +121,15 @@ func TestSlowCommit(t *testing.T) {
 func TestMigrationTakenBackWhileServing(t *testing.T) {
 	t.Parallel()
 	h := webhooks.NewHandlers()
-	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
-		return exec(`SELECT revision FROM subscriptions`)(ctx, tx)
-	})
+	subscriptions.Register(h, nil)
 	host := hooktest.New(t, h, nil)
-	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+	host.Expect(t, about("evt_1", "sub_1", "active"), 200, webhooks.OutcomeProcessed)
 	for range 2 { // without subscriptions and their items
-		if err := migrate.Rollback(t.Context(), host.DatabaseURL, false, io.Discard); err != nil {
+		if err := migrate.Rollback(t.Context(), host.DatabaseURL, true, io.Discard); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reply := host.Send(t, hooktest.Event("evt_2", "test.event", 1, `{}`))
+	reply := host.Send(t, about("evt_2", "sub_1", "active"))
 	if reply.Status != http.StatusServiceUnavailable || !strings.Contains(reply.String(), "not migrated") {
 		t.Errorf("the reply is %s", reply)
 	}
@@ -162,13 +161,17 @@ func (c *cuttable) Write(message []byte) (int, error) {
 	return n, err
 }
 
-// A connection that is lost is nobody's fault: 503. Lost in COMMIT it may have taken effect or not, and
+// A connection that is lost before a handler runs costs one more attempt on another; in a handler's statement it is the
+// event's failure; in the receiver's own it is nobody's: 503. Lost in COMMIT it may have taken effect or not, and
 // the next delivery finds out; in the end it has, once.
 func TestConnectionIsCut(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{
-		"at BEGIN": "BEGIN", "in the check": "StripeWebhookEventOutcome", "in the handler": "UPDATE counter",
-		"in the record": "StripeWebhookEventInsert", "in COMMIT": "COMMIT",
+	for name, c := range map[string]struct {
+		text           string
+		status, record int
+	}{
+		"at BEGIN": {"BEGIN", 200, 0}, "in the check": {"StripeWebhookEventOutcome", 200, 0}, "in the handler": {"UPDATE counter", 500, 1},
+		"in the record": {"StripeWebhookEventInsert", 503, 0}, "in COMMIT": {"COMMIT\x00", 503, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -179,16 +182,21 @@ func TestConnectionIsCut(t *testing.T) {
 			if err := host.Receiver.Ready(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			way.on.Store(&text)
-			host.Expect(t, testEvent, 503, "")
+			way.on.Store(&c.text)
+			if reply := host.Send(t, testEvent); reply.Status != c.status {
+				t.Errorf("the reply is %s, want %d", reply, c.status)
+			}
 			if way.cuts.Load() != 1 {
 				t.Fatal("nothing was cut")
 			}
 			reply := host.Send(t, testEvent)
-			if out := reply.Outcome(); out != webhooks.OutcomeProcessed && (out != webhooks.OutcomeDuplicate || name != "in COMMIT") {
+			if out := reply.Outcome(); out != webhooks.OutcomeProcessed && (out != webhooks.OutcomeDuplicate || c.status == 500 || name == "in the record") {
 				t.Errorf("then the reply is %s", reply)
 			}
 			expectCounter(t, host, 1)
+			if n := host.Count(t, "stripe_webhook_failures"); n != c.record {
+				t.Errorf("there are %d records of a failure, want %d", n, c.record)
+			}
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	}
 	began := time.Now().UnixNano()
 	for {
-		conn, err := r.acquireWithin(ctx, readyPoll)
+		conn, err := r.acquireForReady(ctx)
 		if err == nil {
 			defer conn.Release()
 			return r.checkReady(ctx, conn)
@@ -37,6 +38,16 @@ func (r *Receiver) Ready(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+func (r *Receiver) acquireForReady(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyPoll)
+	defer cancel()
+	conn, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no connection to PostgreSQL was acquired: %w", ErrUnavailable, err)
+	}
+	return conn, nil
 }
 
 // ensureReady asks the database only until it has once been found ready. One asks, the others wait for it.
@@ -70,6 +81,9 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	}
 	if err == nil {
 		err = r.checkWritable(ctx, conn)
+	}
+	if err == nil {
+		err = r.checkPermitted(ctx, conn)
 	}
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -113,6 +127,29 @@ func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error 
 		r.config.Logger.WarnContext(ctx, "synchronous_commit or fsync is off: an event that was acknowledged can be lost if PostgreSQL crashes")
 	}
 	return nil
+}
+
+// writes are the privileges that serving needs, beside those that the projections have named.
+var writes = []tablePrivilege{
+	{"stripe_webhook_events", "SELECT"}, {"stripe_webhook_events", "INSERT"}, {"stripe_webhook_events", "UPDATE"}, {"stripe_webhook_events", "DELETE"},
+	{"stripe_webhook_failures", "SELECT"}, {"stripe_webhook_failures", "INSERT"}, {"stripe_webhook_failures", "UPDATE"},
+}
+
+// tablePrivilege is a privilege that the receiver's role needs on a table.
+type tablePrivilege struct{ table, privilege string }
+
+// checkPermitted names the privileges that the role lacks.
+func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error {
+	var tables, privileges []string
+	for _, needed := range append(slices.Clone(writes), r.handlers.needs...) {
+		tables, privileges = append(tables, needed.table), append(privileges, needed.privilege)
+	}
+	missing, err := r.queries.ServerMissingPrivileges(ctx, conn, tables, privileges)
+	if err == nil && missing != "" {
+		r.ready.Store(false)
+		err = fmt.Errorf("%w: it lacks %s", errNotPermitted, missing)
+	}
+	return err
 }
 
 func notMigrated(cause error) error {

@@ -40,10 +40,12 @@ type Receiver struct {
 	stats    *recorder
 	stripe   *stripeapi.Client
 
-	prepares bool          // the pool's connections use prepared statements
-	ready    atomic.Bool   // the database has once been found ready
-	pooled   atomic.Bool   // the way to it has been looked at
-	checking chan struct{} // holds one while somebody looks
+	prepares bool // the pool's connections use prepared statements
+	// parsesInOrder says that PostgreSQL parses each statement of a batch when those before it have run.
+	parsesInOrder bool
+	ready         atomic.Bool   // the database has once been found ready
+	pooled        atomic.Bool   // the way to it has been looked at
+	checking      chan struct{} // holds one while somebody looks
 
 	lastCommit atomic.Int64 // when an event last took effect, in nanoseconds since 1970
 }
@@ -62,6 +64,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		return nil, errors.New("webhooks.New: the handlers are nil: use webhooks.NewHandlers()")
 	}
 	h.frozen = true
+	mode := pool.Config().ConnConfig.DefaultQueryExecMode
 	return &Receiver{
 		pool:     pool,
 		queries:  db.New(),
@@ -79,7 +82,9 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		// Once, and not for long: Stripe's delivery is what is tried again.
 		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
 		checking: make(chan struct{}, 1),
-		prepares: pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement,
+		prepares: mode == pgx.QueryExecModeCacheStatement,
+
+		parsesInOrder: mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol,
 	}, nil
 }
 
@@ -90,5 +95,6 @@ func (r *Receiver) Types() []string { return r.handlers.Types() }
 // that takes effect, and if it is thin there is an API key to fetch its object with.
 func (r *Receiver) Handles(ev *Event) bool { return len(r.newWork(ev).handlers) > 0 }
 
-// Shutdown refuses further deliveries with 503 and waits until those under way are done, or ctx ends.
+// Shutdown refuses further deliveries with 503 and waits until those in flight are done and their failures recorded, or
+// ctx ends.
 func (r *Receiver) Shutdown(ctx context.Context) error { return r.gate.close(ctx) }

@@ -130,7 +130,7 @@ func (s *shared) await(m *member) news {
 		return <-m.news
 	}
 	if err := m.ctx.Err(); err != nil {
-		return news{verdict: verdict{err: classify(m.ctx, err, false)}}
+		return news{verdict: verdict{err: classify(err, circumstances{timeUp: true})}}
 	}
 	return news{verdict: verdict{alone: true}}
 }
@@ -138,13 +138,14 @@ func (s *shared) await(m *member) news {
 // member is nil for an event that shares no transaction. Its locks must be of the object that it has the turn for, so
 // that no two members want the same.
 func (r *Receiver) member(ctx context.Context, w *work) *member {
-	if r.config.MaxShared == 1 || !r.prepares || w.delivered.thin || !w.heedsContext() {
+	if r.config.MaxShared == 1 || w.replaysParked || !r.prepares || w.delivered.thin || w.runsHost() {
 		return nil
 	}
 	if deadline, limited := ctx.Deadline(); !limited || time.Until(deadline) < sharedMargin {
 		return nil
 	}
-	t := &transaction{receiver: r, work: w, patience: sharedPatience}
+	t := r.newTransaction(w, nil)
+	t.patience = sharedPatience
 	t.prepare(w.delivered)
 	for i := range t.trips {
 		if trips := &t.trips[i]; !trips.Shareable || trips.Lock == "" || trips.Lock != w.delivered.ObjectID() || !prepared(trips) {

@@ -16,7 +16,7 @@ const (
 )
 
 var labels = []string{
-	string(OutcomeProcessed), string(OutcomeStale), string(OutcomeIgnored), string(OutcomeDuplicate),
+	string(OutcomeProcessed), string(OutcomeStale), string(OutcomeIgnored), string(OutcomeParked), string(OutcomeDuplicate),
 	labelInvalid, labelFailed, labelUnavailable,
 }
 
@@ -39,6 +39,8 @@ type Stats struct {
 	// Deliveries has an entry for each outcome, and for "invalid" (4xx), "failed" (500) and
 	// "unavailable" (503).
 	Deliveries map[string]Durations
+	// UnrecordedFailures counts the failed events whose record could not be written: they are in no listing.
+	UnrecordedFailures uint64
 	// InFlight is how many deliveries and calls of Apply are under way.
 	InFlight int
 	// Secrets has an entry for each signing secret, in the order of Config.Secrets.
@@ -49,7 +51,10 @@ type Stats struct {
 
 // Stats returns the receiver's figures.
 func (r *Receiver) Stats() Stats {
-	stats := Stats{Deliveries: map[string]Durations{}, InFlight: r.gate.count(), Pool: r.pool.Stat()}
+	stats := Stats{
+		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
+		InFlight: r.gate.count(), Pool: r.pool.Stat(),
+	}
 	for _, s := range r.secrets {
 		stats.Secrets = append(stats.Secrets, s.stats())
 	}
@@ -70,6 +75,7 @@ func (r *Receiver) Duplicates(since time.Time, width time.Duration) map[time.Tim
 type recorder struct {
 	byLabel    map[string]*histogram
 	duplicates *timeline
+	unrecorded atomic.Uint64 // failures
 }
 
 func newRecorder() *recorder {

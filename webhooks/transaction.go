@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,8 +12,8 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// transaction is one transaction of an event's work. Its statements travel together as far as one does not
-// need another's answer: BEGIN with the lookup in the ledger and what the projections read, the record with
+// transaction is one transaction of an event's work. Its statements are batched into as few round trips as their data
+// dependencies allow: BEGIN with the lookup in the ledger and what the projections read, the record with
 // what is left to be written and COMMIT.
 type transaction struct {
 	receiver *Receiver
@@ -22,11 +23,22 @@ type transaction struct {
 	trips    []Trips // of each of the work's handlers
 	later    Later
 	patience time.Duration // bounds each wait for a lock beside the receiver's own limit; 0: it alone does
-	locked   bool          // the first handler's lock was free
+	lock     string        // the object whose lock the transaction holds when handlers run; "": none
+	locked   bool          // the lock was free
 	known    bool          // the event was in the ledger: nothing has been done
+	session  session
+
+	handling   bool // a handler has been called: what fails from here on is not simply tried again
+	handlerRan bool // and one of them was the host's
 }
 
 var isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}
+
+func (r *Receiver) newTransaction(w *work, conn *pgx.Conn) *transaction {
+	t := &transaction{receiver: r, work: w, conn: conn}
+	t.later.send = t.sendOwn
+	return t
+}
 
 func (t *transaction) run(ctx context.Context) (Outcome, error) {
 	if t.work.plain != nil {
@@ -44,6 +56,7 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 		t.known = t.isKnown(k)
 	}
 	if t.known {
+		t.warnOfOtherType(ctx, k)
 		return OutcomeDuplicate, nil
 	}
 	outcome, err := t.process(ctx, ev)
@@ -57,7 +70,7 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 	return outcome, nil
 }
 
-// isKnown says whether what the ledger has of the event is all that is to come of it, and remembers it if it is final.
+// isKnown says whether the ledger's outcome of the event stays as it is, and remembers the event if it is final.
 func (t *transaction) isKnown(k known) bool {
 	t.remember(k.final)
 	return k.final || k.here && len(t.work.handlers) == 0
@@ -73,32 +86,46 @@ func (t *transaction) remember(final bool) {
 // runPlain is the work that no event brings.
 func (t *transaction) runPlain(ctx context.Context) (Outcome, error) {
 	var err error
-	if t.tx, err = t.conn.BeginTx(ctx, isolation); err != nil {
+	if t.tx, err = t.receiver.beginWith(ctx, t.conn, []Statement{t.openSession}); err != nil {
 		return "", err
 	}
-	if err := t.limitLocks(ctx, t.tx); err != nil {
+	if err := t.session.writable(); err != nil {
 		return "", err
 	}
-	if _, err := call(ctx, t.tx, t.work.plain, t.work.delivered); err != nil {
+	if _, err := t.callHost(ctx, t.work.plain, t.work.delivered); err != nil {
 		return "", err
 	}
-	t.work.committing.Store(true)
-	return OutcomeProcessed, commit(t.conn, t.receiver.config.CommitTimeout)
+	if !t.receiver.prepares {
+		if err := t.sendOwn(ctx, nil); err != nil {
+			return "", err
+		}
+		return OutcomeProcessed, t.commit()
+	}
+	return OutcomeProcessed, t.lastTrip(ctx)
 }
 
 // known is what the ledger says of an event before it is processed.
 type known struct {
-	final       bool // it has been applied, under its own id or its twin's
-	here        bool // there is a row under the id that it is recorded under
-	underThinID bool // there is a provisional row under its thin id, which is another
+	final       bool   // it has been applied, under its own id or its twin's, or waits for a person
+	here        bool   // there is a row under the id that it is recorded under
+	underThinID bool   // there is a provisional row under its thin id, which is another
+	eventType   string // that of the row
+}
+
+// note takes a row of the ledger. What is parked is final but for a person's replay.
+func (k *known) note(w *work, outcome, eventType string) {
+	provisional := Outcome(outcome) == OutcomeIgnored || Outcome(outcome) == OutcomeParked && w.replaysParked
+	k.final = k.final || !provisional
+	k.eventType = eventType
 }
 
 // check begins the transaction and looks the event up in the ledger, with what its projections read.
 func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error) {
 	t.prepare(ev)
-	t.tx, err = t.receiver.beginWith(ctx, t.conn, t.firstTrip(&k))
-	t.later.tx = t.tx
-	return k, err
+	if t.tx, err = t.receiver.beginWith(ctx, t.conn, t.firstTrip(&k)); err != nil {
+		return k, err
+	}
+	return k, t.session.writable()
 }
 
 // beginWith begins a transaction, with what can be asked at once. The transaction is there with an error, too.
@@ -110,7 +137,7 @@ func (r *Receiver) beginWith(ctx context.Context, conn *pgx.Conn, statements []S
 	tx := results.Tx()
 	if _, err := results.Exec(); err != nil { // BEGIN
 		_ = results.Close()
-		return tx, r.ledgerError("begin", err)
+		return tx, ledgerError("begin", err)
 	}
 	return tx, read(ctx, results, statements)
 }
@@ -122,6 +149,9 @@ func (t *transaction) prepare(ev *Event) {
 		if h.trips != nil {
 			t.trips[i] = h.trips(t.eventFor(ev, i))
 		}
+	}
+	if len(t.work.handlers) > 0 {
+		t.lock = t.work.delivered.ObjectID()
 	}
 }
 
@@ -147,32 +177,50 @@ func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
 	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.lockTimeout(ctx)))
 }
 
-// begin is what comes first: it bounds each wait for a lock, and takes the first handler's lock if it is free.
+// begin is what comes first: it bounds each wait for a lock, and takes the lock of the event's object if it is free.
 func (t *transaction) begin(ctx context.Context, db db.DBTX) error {
-	if len(t.trips) == 0 || t.trips[0].Lock == "" {
+	if t.work.runsHost() {
+		return t.openSession(ctx, db)
+	}
+	if t.lock == "" {
 		return t.limitLocks(ctx, db)
 	}
-	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), t.trips[0].Lock)
+	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), t.lock)
 	t.locked = row.Locked
-	return lockError(t.trips[0].Lock, err)
+	return lockError(t.lock, err)
 }
 
 // waitForLocks waits for the locks that the first trip has not brought, and looks again at what was read without
-// them. Who had one may have applied a copy of the event.
+// them. Who had one may have applied a duplicate of the event.
 func (t *transaction) waitForLocks(ctx context.Context, k *known) error {
-	for i, trips := range t.trips {
-		if trips.Lock == "" || i == 0 && t.locked {
+	if t.lock != "" && !t.locked {
+		var reads []Statement
+		for _, trips := range t.trips {
+			if trips.Lock == t.lock {
+				reads = append(reads, trips.Read...)
+			}
+		}
+		if err := t.waitForLock(ctx, t.lock, k, reads); err != nil {
+			return err
+		}
+	}
+	for _, trips := range t.trips {
+		if trips.Lock == "" || trips.Lock == t.lock {
 			continue
 		}
-		wait := func(ctx context.Context, db db.DBTX) error { return LockObject(ctx, db, trips.Lock) }
-		statements := append([]Statement{wait, t.receiver.lookup(t.work, k)}, trips.Read...)
-		batch := &pgx.Batch{}
-		note(ctx, (*noted)(batch), statements)
-		if err := read(ctx, t.tx.SendBatch(ctx, batch), statements); err != nil {
+		if err := t.waitForLock(ctx, trips.Lock, k, trips.Read); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *transaction) waitForLock(ctx context.Context, object string, k *known, reads []Statement) error {
+	wait := func(ctx context.Context, db db.DBTX) error { return LockObject(ctx, db, object) }
+	statements := append([]Statement{wait, t.receiver.lookup(t.work, k)}, reads...)
+	batch := &pgx.Batch{}
+	note(ctx, (*noted)(batch), statements)
+	return read(ctx, t.tx.SendBatch(ctx, batch), statements)
 }
 
 // lookup looks an event up: a thin one under its own id and under its snapshot event's.
@@ -180,28 +228,34 @@ func (r *Receiver) lookup(w *work, k *known) Statement {
 	id, delivered := w.subject().ID, w.delivered.ID
 	if id == delivered {
 		return func(ctx context.Context, db db.DBTX) error {
-			outcome, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
+			row, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
 			switch {
 			case err == nil:
-				k.here, k.final = true, Outcome(outcome) != OutcomeIgnored
+				k.here = true
+				k.note(w, row.Outcome, row.EventType)
 			case errors.Is(err, pgx.ErrNoRows):
 				return nil
 			}
-			return r.ledgerError("look up the event", err)
+			return ledgerError("look up the event", err)
 		}
 	}
 	return func(ctx context.Context, db db.DBTX) error {
 		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, delivered})
 		for _, row := range rows {
-			k.final = k.final || Outcome(row.Outcome) != OutcomeIgnored
+			k.note(w, row.Outcome, row.EventType)
 			k.here = k.here || row.EventID == id
 			k.underThinID = k.underThinID || row.EventID == delivered
 		}
-		return r.ledgerError("look up the event and its twin", err)
+		return ledgerError("look up the event and its twin", err)
 	}
 }
 
-// eventFor is the event as one of its functions sees it.
+// warnOfOtherType tells of a duplicate whose id is in the ledger with another type.
+func (t *transaction) warnOfOtherType(ctx context.Context, k known) {
+	t.receiver.warnOfOtherType(ctx, t.work, k.eventType)
+}
+
+// eventFor is the event as one of its handlers sees it.
 func (t *transaction) eventFor(ev *Event, handler int) *Event {
 	one := *ev
 	one.Current = t.work.asked.current(handler)
@@ -215,16 +269,20 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 	}
 	outcome := OutcomeStale
 	for i, h := range w.handlers {
-		if w.lacksObject() && !h.projection {
+		if !w.runs(h) || w.lacksObject() && !h.projection {
 			continue
 		}
-		changed, err := call(ctx, t.tx, t.runner(i, h), t.eventFor(ev, i))
+		t.handling = true
+		changed, err := t.call(ctx, i, h, t.eventFor(ev, i))
 		if err != nil {
-			return "", askedBy(i, err)
+			return "", ofHandler(i, h, err)
 		}
 		if changed {
 			outcome = OutcomeProcessed
 		}
+	}
+	if w.parked != nil {
+		return OutcomeParked, ctx.Err()
 	}
 	if w.lacksObject() {
 		return "", &askError{handler: nobody}
@@ -232,31 +290,32 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 	return outcome, ctx.Err()
 }
 
-// runner is what one of the functions does. A function may look at what those before it have written.
-func (t *transaction) runner(i int, h handler) run {
-	if h.trips != nil {
-		return func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
-			return t.trips[i].Apply(ctx, tx, &t.later)
-		}
-	}
-	return func(ctx context.Context, tx pgx.Tx, ev *Event) (bool, error) {
-		if err := t.later.Flush(ctx); err != nil {
-			return false, err
-		}
-		return h.run(ctx, tx, ev)
-	}
-}
-
 // record writes the event's row and commits.
 func (t *transaction) record(ctx context.Context, ev *Event, known known, outcome Outcome) error {
-	r := t.receiver
-	if known.here || known.underThinID || !r.prepares {
+	if t.work.parked != nil {
+		t.later.Add(t.receiver.failureRecord(t.work, t.work.parked, stateParked))
+	}
+	if known.here || known.underThinID || !t.receiver.prepares {
 		return t.recordFirst(ctx, ev, known, outcome)
 	}
-	limit := r.lockTimeout(ctx) + r.config.CommitTimeout
 	t.later.Add(t.insert(ev, outcome))
+	return t.lastTrip(ctx)
+}
+
+// lastTrip writes what is left and commits.
+func (t *transaction) lastTrip(ctx context.Context) error {
+	statements, err := t.restored(ctx, t.later.list, parsedOn(t.conn).byText)
+	if err != nil {
+		return err
+	}
+	limit := t.receiver.lockTimeout(ctx) + t.receiver.config.CommitTimeout
 	t.work.committing.Store(true)
-	return lastTrip(ctx, t.conn, t.later.list, limit)
+	return lastTrip(ctx, t.conn, statements, limit)
+}
+
+func (t *transaction) commit() error {
+	t.work.committing.Store(true)
+	return commit(t.conn, t.receiver.config.CommitTimeout)
 }
 
 // recordFirst is for what needs an answer before COMMIT, and for connections without prepared statements.
@@ -265,15 +324,14 @@ func (t *transaction) recordFirst(ctx context.Context, ev *Event, known known, o
 		t.later.Add(t.removeIgnored())
 	}
 	if known.here {
-		t.later.Add(t.settleIgnored(ev, outcome))
+		t.later.Add(t.settleProvisional(ev, outcome))
 	} else {
 		t.later.Add(t.insert(ev, outcome))
 	}
 	if err := t.later.Flush(ctx); err != nil {
 		return err
 	}
-	t.work.committing.Store(true)
-	return commit(t.conn, t.receiver.config.CommitTimeout)
+	return t.commit()
 }
 
 func (t *transaction) insert(ev *Event, outcome Outcome) Statement {
@@ -290,20 +348,22 @@ func (t *transaction) insert(ev *Event, outcome Outcome) Statement {
 	return func(ctx context.Context, db db.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
 		if !errors.Is(err, ErrNoted) && isLedgerViolation(err) {
-			return errDuplicate
+			return errLostRace
 		}
-		return t.receiver.ledgerError("record the event", err)
+		return ledgerError("record the event", err)
 	}
 }
 
-func (t *transaction) settleIgnored(ev *Event, outcome Outcome) Statement {
-	params := db.StripeWebhookEventUpdateIgnoredParams{Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID}
+func (t *transaction) settleProvisional(ev *Event, outcome Outcome) Statement {
+	params := db.StripeWebhookEventUpdateProvisionalParams{
+		Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID, ReplaysParked: t.work.replaysParked,
+	}
 	return func(ctx context.Context, db db.DBTX) error {
-		rows, err := t.receiver.queries.StripeWebhookEventUpdateIgnored(ctx, db, params)
+		rows, err := t.receiver.queries.StripeWebhookEventUpdateProvisional(ctx, db, params)
 		if err == nil && rows == 0 {
-			return errDuplicate
+			return errLostRace
 		}
-		return t.receiver.ledgerError("record the event", err)
+		return ledgerError("record the event", err)
 	}
 }
 
@@ -311,19 +371,19 @@ func (t *transaction) settleIgnored(ev *Event, outcome Outcome) Statement {
 func (t *transaction) removeIgnored() Statement {
 	return func(ctx context.Context, db db.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, t.work.delivered.ID)
-		return t.receiver.ledgerError("remove the thin event's provisional row", err)
+		return ledgerError("remove the thin event's provisional row", err)
 	}
 }
 
 // ledgerError wraps an error of one of our own statements.
-func (r *Receiver) ledgerError(doing string, err error) error {
-	switch {
-	case err == nil, errors.Is(err, ErrNoted):
+func ledgerError(doing string, err error) error {
+	if err == nil || errors.Is(err, ErrNoted) {
 		return err
-	case LacksMigration(err):
-		r.ready.Store(false)
-		return notMigrated(err)
-	default:
-		return fmt.Errorf("%s: %w", doing, err)
 	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// sameType is true if a row of the ledger can be of an event's type: a thin event's has "v1." before it.
+func sameType(a, b string) bool {
+	return strings.TrimPrefix(a, thinPrefix) == strings.TrimPrefix(b, thinPrefix)
 }

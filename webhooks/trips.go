@@ -19,9 +19,9 @@ type Statement func(ctx context.Context, db db.DBTX) error
 
 // Trips are a projection's work on one event, cut where it needs answers from PostgreSQL.
 type Trips struct {
-	// Lock is the id of the Stripe object whose writers are to come one after the other. The first function's
-	// lock is taken in the first trip if it is free. Where it is not, and the event is new, it is waited for before
-	// any function runs, and Read is sent again: all processes take their locks in the same order. "": none.
+	// Lock is the id of the Stripe object whose writers are to come one after the other. That of the event's own object
+	// is taken in the first trip if it is free. Any other, and one that is not free, is waited for where the event is
+	// new, before any handler runs, and Read is sent again: all processes take their locks in the same order. "": none.
 	Lock string
 	// Shareable says that an event may be worked on in one transaction with others, which are about other objects: what
 	// Read brings is guarded by Lock alone, and not by locks that it takes itself; all of the events' Reads come before
@@ -38,8 +38,9 @@ type Trips struct {
 	Apply func(ctx context.Context, tx pgx.Tx, later *Later) (changed bool, err error)
 }
 
-// LockObject waits until nobody else writes of a Stripe object, as Trips.Lock does, until the transaction ends.
-// Whatever goes wrong here is not an event's failure: the error wraps ErrUnavailable.
+// LockObject waits until no other transaction holds the lock of a Stripe object, and takes it until the transaction
+// ends. The receiver holds that of the event's own object for every handler. The error wraps ErrUnavailable: if the lock
+// is not acquired within Config.LockTimeout, that is no failure of the event, unless a handler called LockObject.
 func LockObject(ctx context.Context, tx db.DBTX, id string) error {
 	return lockError(id, db.New().ObjectLock(ctx, tx, id))
 }
@@ -53,7 +54,7 @@ func lockError(id string, err error) error {
 
 // Later holds statements whose answers nobody waits for.
 type Later struct {
-	tx   pgx.Tx
+	send func(ctx context.Context, statements []Statement) error // in one round trip
 	list []Statement
 }
 
@@ -67,9 +68,7 @@ func (l *Later) Flush(ctx context.Context) error {
 	}
 	statements := l.list
 	l.list = nil
-	batch := &pgx.Batch{}
-	note(ctx, (*noted)(batch), statements)
-	return read(ctx, l.tx.SendBatch(ctx, batch), statements)
+	return l.send(ctx, statements)
 }
 
 // note has each statement say what it will ask.

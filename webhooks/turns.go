@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // turns let the events about one Stripe object follow one another within this process. Otherwise they
@@ -67,10 +69,10 @@ func (t *turn) wait(ctx context.Context, limit time.Duration) error {
 
 func (t *turn) end() { <-t.token }
 
-// applyInTurn applies an event when those before it that are about the same object are done. One that is
-// known already does not wait for them.
+// applyInTurn applies an event when those before it that are about the same object are done, and their transactions
+// ended. One that is known already does not wait for them.
 func (r *Receiver) applyInTurn(ctx context.Context, w *work) (Outcome, error) {
-	if r.recent.has(w.delivered.ID) {
+	if !w.replaysParked && r.recent.has(w.delivered.ID) {
 		if known, err := r.look(ctx, w); known || errors.Is(err, ErrUnavailable) {
 			return OutcomeDuplicate, err
 		}
@@ -80,7 +82,7 @@ func (r *Receiver) applyInTurn(ctx context.Context, w *work) (Outcome, error) {
 		return r.applyWithRetries(ctx, w)
 	}
 	turn := r.turns.join(object)
-	defer r.turns.leave(object, turn)
+	w.endTurn = func() { r.turns.leave(object, turn) }
 	if !turn.try() {
 		if known, err := r.look(ctx, w); err != nil || known {
 			return OutcomeDuplicate, err
@@ -89,7 +91,10 @@ func (r *Receiver) applyInTurn(ctx context.Context, w *work) (Outcome, error) {
 			return "", err
 		}
 	}
-	defer turn.end()
+	w.endTurn = func() {
+		turn.end()
+		r.turns.leave(object, turn)
+	}
 	return r.applyWithRetries(ctx, w)
 }
 
@@ -98,12 +103,13 @@ func (r *Receiver) look(ctx context.Context, w *work) (found bool, err error) {
 	if err := r.ensureReady(ctx); err != nil {
 		return false, err
 	}
-	conn, err := r.acquire(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Release()
 	var k known
-	err = r.lookup(w, &k)(ctx, conn)
-	return k.final, classify(ctx, err, conn.Conn().IsClosed())
+	err = r.onLiveConn(ctx, func(conn *pgxpool.Conn) error {
+		k = known{}
+		return r.lookup(w, &k)(ctx, conn)
+	})
+	if k.final {
+		r.warnOfOtherType(ctx, w, k.eventType)
+	}
+	return k.final, err
 }

@@ -4,26 +4,98 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// guardedTx is the transaction as a function sees it: all of pgx.Tx, but Commit and Rollback are
-// refused, and remembered even if the function swallows the error. Begin makes a savepoint as usual.
+// guard watches over the transaction that a handler is given. Commit and Rollback are refused, and remembered even if
+// the handler swallows the error. When the handler has returned everything is refused, in its savepoints too: the
+// connection will soon be another event's.
+type guard struct {
+	violated atomic.Bool
+	closed   atomic.Bool
+	before   func(ctx context.Context) error // comes before each statement; nil: nothing does
+}
+
+// guardedTx is the transaction, or a savepoint in it, as a handler sees it: all of pgx.Tx.
 type guardedTx struct {
-	pgx.Tx
-	violated bool
+	*guard
+	tx        pgx.Tx
+	savepoint bool
 }
 
-func (tx *guardedTx) Commit(context.Context) error {
-	tx.violated = true
+// use returns what a statement is to be done on.
+func (tx *guardedTx) use(ctx context.Context) pgx.Tx {
+	if tx.closed.Load() {
+		return &refusingTx{err: pgx.ErrTxClosed}
+	}
+	if tx.before != nil {
+		if err := tx.before(ctx); err != nil {
+			return &refusingTx{err: err, conn: tx.tx.Conn()}
+		}
+	}
+	return tx.tx
+}
+
+func (tx *guardedTx) Begin(ctx context.Context) (pgx.Tx, error) {
+	savepoint, err := tx.use(ctx).Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedTx{guard: tx.guard, tx: savepoint, savepoint: true}, nil
+}
+
+func (tx *guardedTx) Commit(ctx context.Context) error {
+	if tx.savepoint {
+		return tx.use(ctx).Commit(ctx)
+	}
+	tx.violated.Store(true)
 	return ErrTxControl
 }
 
-func (tx *guardedTx) Rollback(context.Context) error {
-	tx.violated = true
+func (tx *guardedTx) Rollback(ctx context.Context) error {
+	if tx.savepoint {
+		return tx.use(ctx).Rollback(ctx)
+	}
+	tx.violated.Store(true)
 	return ErrTxControl
+}
+
+func (tx *guardedTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	return tx.use(ctx).CopyFrom(ctx, table, columns, rows)
+}
+
+func (tx *guardedTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return tx.use(ctx).SendBatch(ctx, b)
+}
+
+func (tx *guardedTx) LargeObjects() pgx.LargeObjects {
+	return tx.use(context.Background()).LargeObjects()
+}
+
+func (tx *guardedTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	return tx.use(ctx).Prepare(ctx, name, sql)
+}
+
+func (tx *guardedTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return tx.use(ctx).Exec(ctx, sql, args...)
+}
+
+func (tx *guardedTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return tx.use(ctx).Query(ctx, sql, args...)
+}
+
+func (tx *guardedTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return tx.use(ctx).QueryRow(ctx, sql, args...)
+}
+
+func (tx *guardedTx) Conn() *pgx.Conn {
+	if tx.closed.Load() {
+		return nil
+	}
+	return tx.tx.Conn()
 }
 
 // TxStatus of a PostgreSQL connection: https://www.postgresql.org/docs/current/protocol-message-formats.html
@@ -36,36 +108,87 @@ var (
 	errRawCommit      = errors.New("it ended the transaction with a statement of its own: what it did up to there is COMMITTED and cannot be undone")
 	errSwallowed      = errors.New("a statement failed and its error was not returned: use a savepoint (tx.Begin) for statements that may fail")
 	errRowsLeftOpen   = errors.New("it left a query's rows open: close them before returning")
+	errConnClosed     = errors.New("it closed the connection")
+	errLate           = errors.New("it returned without an error after its context had ended")
 	errHandlerGoexits = errors.New("it ended its goroutine with runtime.Goexit")
 )
 
-// call runs one function and checks that it left the transaction as it must be.
-func call(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
-	guarded := &guardedTx{Tx: tx}
-	changed, err = recovered(ctx, guarded, fn, ev)
-	guarded.Tx = &refusingTx{err: pgx.ErrTxClosed} // its connection will soon be another's
-	conn := tx.Conn().PgConn()
+// call runs one of the work's handlers.
+func (t *transaction) call(ctx context.Context, i int, h handler, ev *Event) (changed bool, err error) {
+	if h.trips != nil {
+		return t.callProjection(ctx, t.trips[i], h, ev)
+	}
+	if err := t.later.Flush(ctx); err != nil { // a handler may look at what those before it have written
+		return false, err
+	}
+	return t.callHost(ctx, h.run, ev)
+}
+
+// callHost runs a handler of the host's.
+func (t *transaction) callHost(ctx context.Context, fn run, ev *Event) (changed bool, err error) {
+	t.handling, t.handlerRan, t.session.foreign = true, true, true
+	if changed, err = t.guarded(ctx, &guard{}, fn, ev); err != nil {
+		return false, handlerError(err, ev)
+	}
+	return changed, nil
+}
+
+func handlerError(err error, ev *Event) error {
+	if errors.As(err, new(*HandlerError)) {
+		return err
+	}
+	return &HandlerError{EventType: ev.Type, Err: err}
+}
+
+// callProjection runs a projection, whose statements are the receiver's own. It may call a function of the host's.
+func (t *transaction) callProjection(ctx context.Context, trips Trips, h handler, ev *Event) (changed bool, err error) {
+	restore := func(ctx context.Context) error { return t.sendOwn(ctx, nil) }
+	changed, err = t.guarded(ctx, &guard{before: restore}, func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
+		return trips.Apply(ctx, tx, &t.later)
+	}, ev)
+	if err != nil {
+		return false, t.projectionError(ctx, err, ev)
+	}
+	if !h.heeds {
+		t.handlerRan, t.session.foreign = true, true
+	}
+	return changed, nil
+}
+
+// projectionError tells an error of the projection itself, which is the event's failure (it cannot read the object, it
+// panics, the host's function in it failed), from that of a statement, which classify looks at.
+func (t *transaction) projectionError(ctx context.Context, err error, ev *Event) error {
+	switch {
+	case errors.As(err, new(*HandlerError)), errors.As(err, new(*PanicError)), errors.Is(err, errConnClosed), errors.Is(err, errLate):
+	case errors.Is(err, ErrUnavailable), pgCode(err) != "", ctx.Err() != nil, t.conn.IsClosed():
+		return err
+	}
+	return handlerError(err, ev)
+}
+
+// guarded runs fn and checks that it left the transaction as it must be.
+func (t *transaction) guarded(ctx context.Context, g *guard, fn run, ev *Event) (changed bool, err error) {
+	changed, err = recovered(ctx, &guardedTx{guard: g, tx: t.tx}, fn, ev)
+	g.closed.Store(true)
+	conn := t.tx.Conn().PgConn()
 	switch status := conn.TxStatus(); {
 	case conn.IsClosed():
 		if err == nil {
-			err = errors.New("the connection was closed")
+			err = errConnClosed
 		}
 	case status == txIdle:
 		err = errors.Join(errRawCommit, err)
 	case err != nil:
-	case guarded.violated:
+	case g.violated.Load():
 		err = ErrTxControl
 	case conn.IsBusy():
 		err = errRowsLeftOpen
 	case status == txFailed:
 		err = errSwallowed
 	case ctx.Err() != nil:
-		err = ctx.Err()
+		err = errLate
 	}
-	if err != nil {
-		return false, &HandlerError{EventType: ev.Type, Err: err}
-	}
-	return changed, nil
+	return changed && err == nil, err
 }
 
 func recovered(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool, err error) {
@@ -76,62 +199,3 @@ func recovered(ctx context.Context, tx pgx.Tx, fn run, ev *Event) (changed bool,
 	}()
 	return fn(ctx, tx, ev)
 }
-
-// refusingTx is a transaction in which nothing can be done.
-type refusingTx struct {
-	err   error
-	conn  *pgx.Conn
-	asked bool // something was tried all the same
-}
-
-func (tx *refusingTx) refuse() error {
-	tx.asked = true
-	return tx.err
-}
-
-func (tx *refusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.refuse() }
-
-func (tx *refusingTx) Commit(context.Context) error { return tx.refuse() }
-
-func (tx *refusingTx) Rollback(context.Context) error { return tx.refuse() }
-
-func (tx *refusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
-	return 0, tx.refuse()
-}
-
-func (tx *refusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
-	return refusedResults{tx.refuse()}
-}
-
-func (tx *refusingTx) LargeObjects() pgx.LargeObjects {
-	_ = tx.refuse()
-	return pgx.LargeObjects{}
-}
-
-func (tx *refusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
-	return nil, tx.refuse()
-}
-
-func (tx *refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
-	return pgconn.CommandTag{}, tx.refuse()
-}
-
-func (tx *refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
-	return nil, tx.refuse()
-}
-
-func (tx *refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failed{tx.refuse()} }
-
-func (tx *refusingTx) Conn() *pgx.Conn { return tx.conn }
-
-type refusedResults struct{ err error }
-
-func (r refusedResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, r.err }
-
-func (r refusedResults) Query() (pgx.Rows, error) { return nil, r.err }
-
-func (r refusedResults) QueryRow() pgx.Row { return failed(r) }
-
-func (r refusedResults) Close() error { return r.err }
-
-func (r refusedResults) Tx() pgx.Tx { return nil }

@@ -16,8 +16,17 @@ type work struct {
 	handlers   []handler // what it runs; none: it is ignored
 	asked      asking
 
-	plain   run    // in place of an event's work: see InTx
-	cleanUp func() // what is left to be done when the answer is out; nil: nothing
+	plain run // in place of an event's work: see InTx
+
+	// replaysParked says that a person replays the event, so that it is applied although it is parked.
+	replaysParked bool
+	// parked is what a handler returned with Park. The event is then recorded, and of its handlers the projections run
+	// alone; none, if it was one of them.
+	parked           error
+	projectionParked bool
+
+	rollBack func() // what is left of the transaction when the reply is out; nil: nothing
+	endTurn  func() // lets the next event of the object begin, when the transaction has ended; nil: nobody waits
 
 	committing atomic.Bool
 }
@@ -62,9 +71,14 @@ func (w *work) subject() *Event {
 	return &ev
 }
 
-// heedsContext is true if nothing that the event runs outlasts its context.
-func (w *work) heedsContext() bool {
-	return w.plain == nil && !slices.ContainsFunc(w.handlers, func(h handler) bool { return !h.heeds })
+// runsHost is true if the event runs a handler of the host's, which may outlast its context and change the session.
+func (w *work) runsHost() bool {
+	return w.plain != nil || slices.ContainsFunc(w.handlers, func(h handler) bool { return !h.heeds })
+}
+
+// runs is true if the event runs a handler: where one has parked it, the projections alone.
+func (w *work) runs(h handler) bool {
+	return w.parked == nil || h.projection && !w.projectionParked
 }
 
 func (w *work) result(outcome Outcome) Result { return Result{w.subject().ID, outcome} }
@@ -93,11 +107,14 @@ func (a *asking) current(handler int) *Current {
 // nobody asks for a thin event's object if no function does.
 const nobody = -1
 
-// askedBy notes in a question which of the event's functions asks.
-func askedBy(handler int, err error) error {
+// ofHandler notes which of the event's handlers asks Stripe, or which kind of handler parks the event.
+func ofHandler(i int, h handler, err error) error {
 	var question *askError
 	if errors.As(err, &question) {
-		return &askError{question.AskOptions, handler}
+		return &askError{question.AskOptions, i}
+	}
+	if errors.As(err, new(*parkError)) {
+		return &ranError{err, h.projection}
 	}
 	return err
 }

@@ -1,0 +1,65 @@
+package webhooks
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// eventsKept is how long Stripe has an event: https://docs.stripe.com/api/events.
+const eventsKept = 30 * 24 * time.Hour
+
+// parkError is what Park returns.
+type parkError struct{ err error }
+
+func (e *parkError) Error() string { return "parked: " + e.err.Error() }
+func (e *parkError) Unwrap() error { return e.err }
+
+// Park is what a handler returns, as its error, where no retry will help and a person must look: an invoice of a customer
+// that nobody knows, an amount that cannot be right. Nothing of the event's handlers is kept. The event is recorded as
+// [OutcomeParked], together with err in stripe_webhook_failures, and answered 200, so that Stripe does not send it again.
+// Projections still take effect, with their hook; if it is the hook that parks, nothing does.
+//
+// A parked event waits for a person. A delivery of it is a duplicate, and runs nothing; [Receiver.Replay] ("stripeonce
+// replay EVENT") applies it, with all of its handlers.
+//
+// A nil err parks with a text that says no more.
+func Park(err error) error {
+	if err == nil {
+		err = errors.New("the handler gave no reason")
+	}
+	return &parkError{err}
+}
+
+// park has the work record what a handler parked, and says whether there is anything left to do so: it is false where
+// the error is another.
+func (w *work) park(err error) bool {
+	var handler *ranError
+	var parked *parkError
+	if !errors.As(err, &parked) || !errors.As(err, &handler) || w.projectionParked {
+		return false
+	}
+	w.parked, w.projectionParked = err, handler.projection
+	return true
+}
+
+// ranError says which kind of handler an error is of.
+type ranError struct {
+	error
+	projection bool
+}
+
+func (e *ranError) Unwrap() error { return e.error }
+
+// parkedText is the error's text in the record of a parked event: also until when the event is to be had, where its
+// payload is not kept.
+func parkedText(w *work, text string, kept bool) string {
+	if kept {
+		return text
+	}
+	from := w.delivered.Created
+	if from.IsZero() {
+		from = time.Now()
+	}
+	return fmt.Sprintf("%s (no payload is kept: replay it before %s, as long as Stripe has the event)", text, from.Add(eventsKept).UTC().Format(time.DateOnly))
+}
