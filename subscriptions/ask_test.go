@@ -385,7 +385,7 @@ func TestOtherSubscriptionsDoNotWait(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if reply := <-answered; reply.Outcome() != webhooks.OutcomeProcessed {
+	if reply := pgtest.Receive(t, "the reply for the subscription that was locked", answered); reply.Outcome() != webhooks.OutcomeProcessed {
 		t.Errorf("then it is answered %s", reply)
 	}
 }

@@ -2,7 +2,6 @@ package subscriptions_test
 
 import (
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +35,7 @@ func TestFootprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { pgtest.Close(t, pool) })
 	receiver := func() *hooktest.Host {
 		h := webhooks.NewHandlers()
 		subscriptions.Register(h, nil)
@@ -83,7 +82,7 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("duplicates %s wrote %+v", name, wrote)
 		}
 	}
-	pool.Close() // whose sessions then say what they have done
+	pgtest.Close(t, pool) // whose sessions then say what they have done
 	updates, hot := tupleUpdates(t, cluster.URL("footprint"))
 	t.Logf("%d updates of subscriptions, %d of them HOT", updates, hot)
 	if updates == 0 || hot < updates*9/10 {
@@ -95,9 +94,8 @@ func TestFootprint(t *testing.T) {
 func tupleUpdates(t *testing.T, databaseURL string) (updates, hot int64) {
 	t.Helper()
 	pool := pgtest.Connect(t, databaseURL)
-	for pgtest.Scan[int](t, pool, "SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()") > 0 {
-		runtime.Gosched()
-	}
+	pgtest.AwaitSQL(t, pool, "all other sessions have ended",
+		"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())")
 	row := pool.QueryRow(t.Context(), "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'subscriptions'")
 	if err := row.Scan(&updates, &hot); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package subscriptions_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -51,9 +50,8 @@ func TestRoundTrips(t *testing.T) {
 					t.Error(reply)
 				}
 				events++
-				for to.Receiver.Stats().InFlight > 0 || host.Pool.Stat().AcquiredConns() > 0 {
-					runtime.Gosched()
-				}
+				pgtest.AwaitEqual(t, "the number of deliveries in flight", 0, func() int { return to.Receiver.Stats().InFlight })
+				pgtest.AwaitEqual(t, "the number of connections in use", 0, func() int32 { return host.Pool.Stat().AcquiredConns() })
 				return count.Count() - before
 			}
 			all := func(n int) [4]int64 {

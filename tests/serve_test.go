@@ -93,10 +93,10 @@ func TestServeStopsGracefully(t *testing.T) {
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if reply := <-answered; reply.Outcome() != webhooks.OutcomeProcessed {
+	if reply := pgtest.Receive(t, "the reply to the delivery under way", answered); reply.Outcome() != webhooks.OutcomeProcessed {
 		t.Errorf("the delivery under way is answered %s", reply)
 	}
-	<-s.ended
+	pgtest.Receive(t, "the server ends", s.ended)
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit %d:\n%s", code, s.text())
 	}
@@ -205,16 +205,15 @@ func TestDrain(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		if status, body := s.get(t, "/readyz"); status == 503 && strings.Contains(body, "shutting down") {
-			break
-		}
-	}
+	pgtest.Await(t, "/readyz answers 503, shutting down", func() bool {
+		status, body := s.get(t, "/readyz")
+		return status == 503 && strings.Contains(body, "shutting down")
+	})
 	reply, err := s.sender.Send(t.Context(), subscriptionEvent("evt_1", 1700000000, "active"))
 	if err != nil || reply.Status != 200 {
 		t.Errorf("the reply is %s, %v", reply, err)
 	}
-	<-s.ended
+	pgtest.Receive(t, "the server ends", s.ended)
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("it ends with %d:\n%s", code, s.text())
 	}

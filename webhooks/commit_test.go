@@ -49,8 +49,11 @@ func TestCommitIsNotCancelled(t *testing.T) {
 		return pgtest.Scan[bool](t, admin, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`)
 	}
 	reload("a_standby_that_is_not_there")
-	for i := 0; !waiting(); i++ {
-		body := hooktest.Event("evt_"+string(rune('a'+i)), "test.event", 1, `{}`)
+	for i, began := 0, time.Now(); !waiting(); i++ {
+		if time.Since(began) > pgtest.Patience {
+			t.Fatalf("after %d deliveries in %v no COMMIT waits for its standby", i, pgtest.Patience)
+		}
+		body := hooktest.Event(fmt.Sprintf("evt_%d", i), "test.event", 1, `{}`)
 		reply, err := host.Sender.Send(ctx, body)
 		if err != nil {
 			t.Fatal(err)
@@ -70,9 +73,7 @@ func TestCommitIsNotCancelled(t *testing.T) {
 		t.Error("the COMMIT no longer waits for its standby")
 	}
 	reload("")
-	for waiting() {
-		continue
-	}
+	pgtest.Await(t, "no COMMIT waits for a standby any more", func() bool { return !waiting() })
 	if n := host.Count(t, "stripe_webhook_events"); n != int(acknowledged)+1 {
 		t.Errorf("%d events are visible in the end, %d were acknowledged", n, acknowledged)
 	}
@@ -125,11 +126,9 @@ func TestBrokenCommitIsNotCancelled(t *testing.T) {
 			}
 		}
 	}()
-	for !waiting() {
-		continue
-	}
+	pgtest.Await(t, "a COMMIT waits for its standby", waiting)
 	before := way.sever()
-	if status := <-replied; status != 503 {
+	if status := pgtest.Receive(t, "the reply to the delivery whose connection broke", replied); status != 503 {
 		t.Errorf("the status is %d", status)
 	}
 	for range 200 {

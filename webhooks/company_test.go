@@ -60,7 +60,7 @@ func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
 	}
 	t.Cleanup(func() {
 		if !c.leaks {
-			pool.Close()
+			pgtest.Close(t, pool)
 		}
 	})
 	h := webhooks.NewHandlers()
@@ -109,7 +109,7 @@ func (c *company) hold(t *testing.T, do func()) (goOn func()) {
 			t.Error(err)
 		}
 	})
-	<-begun
+	pgtest.Receive(t, "the event that goes first has its connection", begun)
 	return func() {
 		close(letGo)
 		wg.Wait()

@@ -216,7 +216,7 @@ func TestFunctionThatDoesNotReturn(t *testing.T) {
 		t.Errorf("%d are in flight, want the one that was left behind", host.Receiver.Stats().InFlight)
 	}
 	close(blocked)
-	if err := host.Receiver.Shutdown(t.Context()); err != nil {
+	if err := host.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
 	expectCounter(t, host, 0)

@@ -2,6 +2,7 @@ package webhooks_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -29,12 +30,29 @@ func (g *gated) handlers() *webhooks.Handlers {
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *anyObject) error {
 		g.begun <- ev.ID
-		if err := <-g.goOn; err != nil {
-			return err
+		select {
+		case err := <-g.goOn:
+			if err != nil {
+				return err
+			}
+		case <-time.After(pgtest.Patience): // the test has failed
+			return errors.New("nobody lets the handler go on")
 		}
 		return exec(addOne)(ctx, tx)
 	})
 	return h
+}
+
+// awaitBegun returns the id of the next event whose handler has begun.
+func (g *gated) awaitBegun(t *testing.T) string {
+	t.Helper()
+	return pgtest.Receive(t, "a handler begins", g.begun)
+}
+
+// letGoOn lets one handler return.
+func (g *gated) letGoOn(t *testing.T, err error) {
+	t.Helper()
+	pgtest.Send(t, "a handler waits to be let go on", g.goOn, err)
 }
 
 // send delivers bodies at the same instant, and returns the replies when all are there.
@@ -54,11 +72,7 @@ func send(t *testing.T, host *hooktest.Host, bodies ...[]byte) (replies func() [
 // await looks until there are so many.
 func await(t *testing.T, what string, n int, count func() int) {
 	t.Helper()
-	for began := time.Now(); count() != n; time.Sleep(time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatalf("there are %d %s, and never %d", count(), what, n)
-		}
-	}
+	pgtest.AwaitEqual(t, "the number of events "+what, n, count)
 }
 
 func awaitInFlight(t *testing.T, host *hooktest.Host, n int) {
@@ -79,12 +93,12 @@ func TestCopiesWaitWithoutAConnection(t *testing.T) {
 			bodies[i] = testEvent
 		}
 		replies := send(t, host, bodies...)
-		<-g.begun
+		g.awaitBegun(t)
 		awaitInFlight(t, host, copies)
 		if n := host.Pool.Stat().AcquiredConns(); n != 1 {
 			t.Errorf("%d copies hold %d connections", copies, n)
 		}
-		g.goOn <- failure
+		g.letGoOn(t, failure)
 		count := map[string]int{}
 		for _, reply := range replies() {
 			count[fmt.Sprint(reply.Status, " ", reply.Outcome())]++
@@ -114,27 +128,26 @@ func TestEventsOfOneObjectQueue(t *testing.T) {
 	host := newCounter(t, g.handlers(), nil)
 	body := func(id string) []byte { return hooktest.Event(id, "test.event", 1, `{"id":"obj_1"}`) }
 	known := send(t, host, body("evt_known"))
-	<-g.begun
-	g.goOn <- nil
+	g.awaitBegun(t)
+	g.letGoOn(t, nil)
 	known()
 	first := send(t, host, body("evt_1"))
-	<-g.begun
+	g.awaitBegun(t)
 	others := send(t, host, body("evt_2"), body("evt_3"), body("evt_4"))
 	awaitInFlight(t, host, 4)
 	host.Expect(t, body("evt_known"), 200, webhooks.OutcomeDuplicate)
-	for host.Pool.Stat().AcquiredConns() != 1 { // the others have looked into the ledger
-		time.Sleep(time.Millisecond)
-	}
+	// The others have looked into the ledger.
+	pgtest.AwaitEqual(t, "the number of connections in use", 1, func() int32 { return host.Pool.Stat().AcquiredConns() })
 	elsewhere := send(t, host, hooktest.Event("evt_elsewhere", "test.event", 1, `{"id":"obj_2"}`))
-	if id := <-g.begun; id != "evt_elsewhere" {
+	if id := g.awaitBegun(t); id != "evt_elsewhere" {
 		t.Errorf("%s did not wait for its turn", id)
 	}
 	for range 2 {
-		g.goOn <- nil
+		g.letGoOn(t, nil)
 	}
 	for range 3 {
-		<-g.begun
-		g.goOn <- nil
+		g.awaitBegun(t)
+		g.letGoOn(t, nil)
 	}
 	for _, reply := range append(append(first(), others()...), elsewhere()...) {
 		if reply.Outcome() != webhooks.OutcomeProcessed {
@@ -152,25 +165,21 @@ func TestWaitsAreBounded(t *testing.T) {
 	here := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
 	there := hooktest.On(t, here.Pool, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
 	held := send(t, here, testEvent)
-	<-g.begun
+	g.awaitBegun(t)
 	another := hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`)
 	here.Expect(t, another, 503, "")  // which waits for its turn
 	there.Expect(t, another, 503, "") // and this one in PostgreSQL, for the lock of the object
-	g.goOn <- nil
+	g.letGoOn(t, nil)
 	held()
 	// Where no object's lock is in between, the copy in the other process does all its work and then waits for the index.
 	free := hooktest.Event("evt_3", "test.event", 1, `{}`)
 	first := send(t, here, free)
-	<-g.begun
+	g.awaitBegun(t)
 	copied := send(t, there, free)
-	<-g.begun
+	g.awaitBegun(t)
 	pgtest.Exec(t, here.Pool, `UPDATE counter SET n = 0`)
-	g.goOn <- nil
-	select {
-	case g.goOn <- nil:
-	case <-time.After(patienceOfATest):
-		t.Fatal("the second never began")
-	}
+	g.letGoOn(t, nil)
+	g.letGoOn(t, nil)
 	statuses := []int{first()[0].Status, copied()[0].Status}
 	if statuses[0] != 200 && statuses[1] != 200 {
 		t.Errorf("the statuses are %d", statuses)
@@ -179,8 +188,6 @@ func TestWaitsAreBounded(t *testing.T) {
 		t.Errorf("there are %d failures", n)
 	}
 }
-
-const patienceOfATest = time.Minute
 
 // A lock that a handler waits for in vain is the handler's failure; one that the receiver waits for is not.
 func TestLockOfAnotherProcess(t *testing.T) {

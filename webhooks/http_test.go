@@ -161,7 +161,7 @@ func TestTooManyInFlightAndShutdown(t *testing.T) {
 	}), func(c *webhooks.Config) { c.MaxInFlight = 1 })
 	first := make(chan delivery.Reply)
 	go func() { first <- host.Send(t, testEvent) }()
-	<-begun
+	pgtest.Receive(t, "the handler begins", begun)
 	another := hooktest.Event("evt_2", "test.event", 1, `{}`)
 	host.Expect(t, another, 503, "")
 
@@ -177,10 +177,10 @@ func TestTooManyInFlightAndShutdown(t *testing.T) {
 		t.Errorf("the reply is %s", reply)
 	}
 	close(goOn)
-	if reply := <-first; reply.Outcome() != webhooks.OutcomeProcessed {
+	if reply := pgtest.Receive(t, "the reply to the first delivery", first); reply.Outcome() != webhooks.OutcomeProcessed {
 		t.Errorf("the delivery under way is answered %s", reply)
 	}
-	if err := host.Receiver.Shutdown(t.Context()); err != nil {
+	if err := host.Shutdown(); err != nil {
 		t.Error(err)
 	}
 }

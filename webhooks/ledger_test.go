@@ -249,9 +249,8 @@ func TestSessionEndedWhileIdle(t *testing.T) {
 		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '50ms'`); err != nil {
 			return err
 		}
-		for pgtest.Scan[bool](t, admin, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, tx.Conn().PgConn().PID()) {
-			continue
-		}
+		pgtest.AwaitSQL(t, admin, "the server has ended the session of the handler",
+			`SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, tx.Conn().PgConn().PID())
 		return nil
 	}), nil)
 	pgtest.Exec(t, admin, `CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)`)

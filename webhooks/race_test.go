@@ -173,13 +173,13 @@ func TestClientHangsUp(t *testing.T) {
 		_, err := host.Sender.Send(ctx, testEvent)
 		gone <- err
 	}()
-	<-begun
+	pgtest.Receive(t, "the handler begins", begun)
 	hangUp()
-	if err := <-gone; err == nil {
+	if err := pgtest.Receive(t, "the client hangs up", gone); err == nil {
 		t.Error("the client got an answer")
 	}
 	close(goOn)
-	if err := host.Receiver.Shutdown(t.Context()); err != nil {
+	if err := host.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
 	expectCounter(t, host, 1)
@@ -235,7 +235,7 @@ func TestIsolationLevel(t *testing.T) {
 	})
 	pool := pgtest.Connect(t, pgtest.NewURL(t)+"&default_transaction_isolation=serializable")
 	hooktest.On(t, pool, h, nil).Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
-	if level := <-seen; level != "read committed" {
+	if level := pgtest.Receive(t, "the handler runs", seen); level != "read committed" {
 		t.Errorf("the level is %s", level)
 	}
 }

@@ -73,6 +73,13 @@ func (h *Host) Expect(tb testing.TB, body []byte, status int, outcome webhooks.O
 	}
 }
 
+// Shutdown has the receiver shut down, and waits for pgtest.Patience at most.
+func (h *Host) Shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), pgtest.Patience)
+	defer cancel()
+	return h.Receiver.Shutdown(ctx)
+}
+
 // Event is an event's body around an object.
 func Event(id, eventType string, created int64, object string) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2024-06-20","created":%d,"livemode":false,`+

@@ -133,7 +133,7 @@ func ConnectBy(tb testing.TB, databaseURL string, dial pgconn.DialFunc) *pgxpool
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(pool.Close)
+	tb.Cleanup(func() { Close(tb, pool) })
 	return pool
 }
 

@@ -97,12 +97,10 @@ func TestUpWaitsNoLongerThanItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- migrate.Up(ctx, databaseURL, io.Discard) }()
-	for pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity
-		WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()`) == 0 {
-		continue
-	}
+	pgtest.AwaitSQL(t, pool, "Up asks for the lock of the migrations", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid())`)
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
+	if err := pgtest.Receive(t, "Up returns", done); !errors.Is(err, context.Canceled) {
 		t.Errorf("Up gave %v", err)
 	}
 }

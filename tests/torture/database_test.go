@@ -54,9 +54,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 		w.deliver(p.url(), 8, w.live(5))
 		// As on a primary that is demoted: sessions that are there become read-only, too.
 		w.set("default_transaction_read_only", "on")
-		for w.one(p.url()) != 503 { // until the sessions have read it
-			continue
-		}
+		pgtest.AwaitEqual(t, "the reply of sessions that have read it", 503, func() int { return w.one(p.url()) })
 		for range 20 {
 			w.one(p.url())
 		}

@@ -45,9 +45,7 @@ func newPair(t *testing.T, w *world, synchronous bool) *pair {
 func (p *pair) await(query string) {
 	p.t.Helper()
 	pool := p.pool()
-	for !pgtest.Scan[bool](p.t, pool, query) {
-		time.Sleep(10 * time.Millisecond)
-	}
+	pgtest.AwaitSQL(p.t, pool, query, query)
 }
 
 // failOver kills the primary and makes the standby the new one.

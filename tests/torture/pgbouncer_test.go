@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgtest"
 )
 
 // pgBouncer starts PgBouncer before the world's database and returns the URL by way of it.
@@ -57,14 +57,13 @@ max_client_conn = 200
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for {
+	pgtest.Await(w.t, "PgBouncer listens on port "+port, func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = conn.Close()
-			break
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return err == nil
+	})
 	return "postgres://stripeonce@127.0.0.1:" + port + "/postgres?sslmode=disable"
 }
 

@@ -26,21 +26,12 @@ func run(t *testing.T, o *operations.Operator, every time.Duration) (stop func()
 	go func() { done <- o.ReconcileEvery(ctx, every) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := pgtest.Receive(t, "ReconcileEvery ends", done); err != nil {
 			t.Errorf("ReconcileEvery ends with %v", err)
 		}
 	})
 	t.Cleanup(stop)
 	return stop
-}
-
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-	}
 }
 
 // In the background, what is missing is applied at once and then at each interval, and counted.
@@ -49,13 +40,13 @@ func TestReconcileEvery(t *testing.T) {
 	b := newBench(t, 5)
 	run(t, b.Operator, 50*time.Millisecond)
 	first := uint64(len(b.account.Events))
-	await(t, "everything that was missing is applied", func() bool { return b.Stats().Applied == first })
+	pgtest.Await(t, "everything that was missing is applied", func() bool { return b.Stats().Applied == first })
 	b.api.Do(func(*stripesim.Account) {
 		b.account.Now = time.Now().Add(-time.Hour).Unix()
 		b.account.Subscriptions[0].SetQuantity(9)
 	})
-	await(t, "what came later is applied", func() bool { return b.Stats().Applied == first+1 })
-	await(t, "a run comes to its end", func() bool { return b.Stats().Runs >= 2 })
+	pgtest.Await(t, "what came later is applied", func() bool { return b.Stats().Applied == first+1 })
+	pgtest.Await(t, "a run comes to its end", func() bool { return b.Stats().Runs >= 2 })
 	if s := b.Stats(); s.Missing != first+1 || s.FailedEvents != 0 || s.LastCompleted.IsZero() {
 		t.Errorf("the figures are %+v", s)
 	}
@@ -82,13 +73,13 @@ func TestReconcileOneAtATime(t *testing.T) {
 		}
 	}
 	run(t, b.Operator, time.Hour)
-	<-asked
+	pgtest.Receive(t, "Stripe is asked for events", asked)
 	other := b.operator(b.Receiver, time.Minute)
 	run(t, other, 20*time.Millisecond)
-	await(t, "the other one passes", func() bool { return other.Stats().Skipped >= 2 })
+	pgtest.Await(t, "the other one passes", func() bool { return other.Stats().Skipped >= 2 })
 	close(goOn)
-	await(t, "the first comes to its end", func() bool { return b.Stats().Runs == 1 })
-	await(t, "then it is the other's turn", func() bool { return other.Stats().Runs >= 1 })
+	pgtest.Await(t, "the first comes to its end", func() bool { return b.Stats().Runs == 1 })
+	pgtest.Await(t, "then it is the other's turn", func() bool { return other.Stats().Runs >= 1 })
 	if n := b.Stats().Applied + other.Stats().Applied; int(n) != len(b.account.Events) {
 		t.Errorf("%d applied", n)
 	}
@@ -101,9 +92,9 @@ func TestReconcileEveryFails(t *testing.T) {
 	b := newBench(t, 1)
 	pgtest.Exec(t, b.Pool, "ALTER TABLE stripe_webhook_events RENAME TO elsewhere")
 	run(t, b.Operator, 20*time.Millisecond)
-	await(t, "it fails", func() bool { return b.Stats().Failed >= 1 })
+	pgtest.Await(t, "it fails", func() bool { return b.Stats().Failed >= 1 })
 	pgtest.Exec(t, b.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
-	await(t, "it recovers", func() bool { return b.Stats().Runs >= 1 })
+	pgtest.Await(t, "it recovers", func() bool { return b.Stats().Runs >= 1 })
 	b.expectTruth(t)
 }
 
@@ -130,8 +121,8 @@ func TestReconcileEveryWhileUnavailable(t *testing.T) {
 	u := &unavailable{Applier: b.Receiver}
 	o := b.operator(u, time.Minute)
 	run(t, o, 20*time.Millisecond)
-	await(t, "a run fails", func() bool { return o.Stats().Failed >= 1 })
+	pgtest.Await(t, "a run fails", func() bool { return o.Stats().Failed >= 1 })
 	u.over.Store(true)
-	await(t, "the event is applied", func() bool { return o.Stats().Applied == 1 })
+	pgtest.Await(t, "the event is applied", func() bool { return o.Stats().Applied == 1 })
 	b.expectTruth(t)
 }
