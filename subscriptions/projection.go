@@ -98,6 +98,8 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	if p.config.Logger == nil {
 		p.config.Logger = slog.Default()
 	}
+	webhooks.Needs(h, "subscriptions", "SELECT", "INSERT", "UPDATE")
+	webhooks.Needs(h, "subscription_items", "SELECT", "INSERT", "UPDATE", "DELETE")
 	webhooks.ProjectInTrips(h, "customer.subscription.*", p.config.OnChange == nil, p.begin)
 	return p
 }

@@ -69,7 +69,7 @@ var rules = []rule{
 		return f.raised && !f.is(codeSerializationFailure, codeDeadlock)
 	}, asItIs},
 	{"session changed by a handler", func(f *fault) bool {
-		return f.handlerRan && f.is(codeReadOnlyTransaction, codeNoSuchPrepared)
+		return f.handlerRan && (f.is(codeReadOnlyTransaction, codeNoSuchPrepared) || LacksMigration(f.err))
 	}, wrapping(errSession)},
 	{"not migrated", func(f *fault) bool { return LacksMigration(f.err) }, infrastructure(ErrNotMigrated)},
 	{"not permitted", func(f *fault) bool { return f.is(codeNotPermitted) }, infrastructure(errNotPermitted)},

@@ -235,29 +235,3 @@ func TestTransactionIsDeadAfterwards(t *testing.T) {
 	}
 	expectCounter(t, host, 1)
 }
-
-// The server ends a session whose function is slow elsewhere, which shows only at COMMIT: that is the event's
-// failure, and has a record.
-func TestSessionEndedWhileIdle(t *testing.T) {
-	t.Parallel()
-	url := pgtest.NewURL(t)
-	admin, calls := pgtest.Connect(t, url), 0
-	host := hooktest.On(t, pgtest.Connect(t, url+"&pool_max_conns=1"), counting(func(ctx context.Context, tx pgx.Tx) error {
-		if calls++; calls == 1 {
-			return nil // which prepares the statements: the next finds out at COMMIT, and no earlier
-		}
-		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '50ms'`); err != nil {
-			return err
-		}
-		pgtest.AwaitSQL(t, admin, "the server has ended the session of the handler",
-			`SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, tx.Conn().PgConn().PID())
-		return nil
-	}), nil)
-	pgtest.Exec(t, admin, `CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)`)
-	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
-	host.Expect(t, hooktest.Event("evt_2", "test.event", 1, `{}`), 500, "")
-	expectCounter(t, host, 1)
-	if n := host.Count(t, "stripe_webhook_failures"); n != 1 {
-		t.Errorf("%d failures are recorded", n)
-	}
-}
