@@ -41,11 +41,10 @@ type Receiver struct {
 	stripe   *stripeapi.Client
 
 	prepares bool // the pool's connections use prepared statements
-	// parsesInOrder says that PostgreSQL parses each statement of a batch when those before it have run.
-	parsesInOrder bool
-	ready         atomic.Bool   // the database has once been found ready
-	pooled        atomic.Bool   // the way to it has been looked at
-	checking      chan struct{} // holds one while somebody looks
+	mode     pgx.QueryExecMode
+	ready    atomic.Bool   // the database has once been found ready
+	pooled   atomic.Bool   // the way to it has been looked at
+	checking chan struct{} // holds one while somebody looks
 
 	lastCommit atomic.Int64 // when an event last took effect, in nanoseconds since 1970
 }
@@ -83,8 +82,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.AskTimeout}),
 		checking: make(chan struct{}, 1),
 		prepares: mode == pgx.QueryExecModeCacheStatement,
-
-		parsesInOrder: mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol,
+		mode:     mode,
 	}, nil
 }
 

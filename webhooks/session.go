@@ -64,7 +64,8 @@ func (t *transaction) restored(ctx context.Context, statements []Statement, isPa
 	}
 	t.session.foreign = false
 	first := []Statement{t.restoreSession}
-	if t.receiver.parsesInOrder || allParsed(ctx, statements, isParsed) {
+	inOrder := t.receiver.mode == pgx.QueryExecModeExec || t.receiver.mode == pgx.QueryExecModeSimpleProtocol
+	if inOrder || allParsed(ctx, statements, isParsed) {
 		return append(first, statements...), nil
 	}
 	return statements, t.send(ctx, first)
@@ -78,7 +79,11 @@ func allParsed(ctx context.Context, statements []Statement, isParsed func(sql st
 
 // sendOwn sends statements of the receiver's own in one round trip, and has the answers read.
 func (t *transaction) sendOwn(ctx context.Context, statements []Statement) error {
-	statements, err := t.restored(ctx, statements, parsedOn(t.conn).byBatch)
+	isParsed := parsedOn(t.conn).byBatch
+	if t.receiver.mode == pgx.QueryExecModeDescribeExec { // which parses each statement anew, before any of them runs
+		isParsed = func(string) bool { return false }
+	}
+	statements, err := t.restored(ctx, statements, isParsed)
 	if err != nil || len(statements) == 0 {
 		return err
 	}
