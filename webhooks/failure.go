@@ -40,7 +40,7 @@ func (r *Receiver) recordFailure(ctx context.Context, w *work, failure error) {
 		return
 	}
 	r.stats.unrecorded.Add(1)
-	r.config.Logger.ErrorContext(ctx, "a failed event could not be recorded: it is in no listing of failures",
+	r.config.Logger.ErrorContext(ctx, "a failed event's record could not be written: no listing of failures has it",
 		"event_id", w.recordedID, "event_type", w.snapshotType(), "failure", errorText(failure), "error", err)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
@@ -58,6 +59,37 @@ func TestMethodsAndSizes(t *testing.T) {
 	exact := hooktest.Event("evt_1", "test.event", 1, `{}`)
 	exact = append(exact, bytes.Repeat([]byte(" "), 1000-len(exact))...)
 	host.Expect(t, exact, 200, webhooks.OutcomeIgnored)
+}
+
+// A limit of the application's, before the route, cut the body: the reply says so, not which limit of ours it was.
+func TestOuterBodyLimit(t *testing.T) {
+	t.Parallel()
+	receiver := hooktest.New(t, webhooks.NewHandlers(), nil).Receiver
+	limited := echo.New()
+	limited.Use(middleware.BodyLimit("2K"))
+	receiver.Mount(limited, "/")
+	for name, handler := range map[string]http.Handler{
+		"Echo's BodyLimit":     limited,
+		"http.MaxBytesHandler": http.MaxBytesHandler(receiver, 2000),
+	} {
+		server := httptest.NewServer(handler)
+		t.Cleanup(server.Close)
+		body := hooktest.Event("evt_1", "test.event", 1, `{"id":"`+strings.Repeat("x", 4000)+`"}`)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, io.MultiReader(bytes.NewReader(body))) // chunked
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(webhooks.SignatureHeader, delivery.Sign(body, hooktest.Secret))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != 413 || !strings.Contains(string(text), "before this handler cut it") || strings.Contains(string(text), "Config.MaxBodyBytes") {
+			t.Errorf("with %s the reply is %d %s", name, resp.StatusCode, text)
+		}
+	}
 }
 
 func TestRepliesAreJSON(t *testing.T) {
