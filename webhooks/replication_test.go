@@ -19,7 +19,7 @@ import (
 // what was committed here, as the docs say.
 func TestCanceledWaitForTheStandby(t *testing.T) {
 	t.Parallel()
-	admin := pgtest.Connect(t, newCluster(t, pglocal.Config{Disposable: true}))
+	admin := pgtest.Connect(t, newCluster(t, pglocal.Config{}))
 	pgtest.Exec(t, admin, `CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)`)
 	hosts := map[string]*hooktest.Host{}
 	for _, mode := range []string{"cache_statement", "exec"} {
