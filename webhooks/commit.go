@@ -202,9 +202,8 @@ func verdictOf(pg *pgconn.PgConn, statements int) (done int, verdict, err error)
 			}
 		case *pgproto3.ErrorResponse:
 			verdict = pgconn.ErrorResponseToPgError(message)
-		case *pgproto3.NoticeResponse: // by its code, since its text is in the server's language
-			waiting := done == statements && (message.Code == codeQueryCanceled || message.Code == codeAdminShutdown)
-			replicated = replicated && !waiting
+		case *pgproto3.NoticeResponse:
+			replicated = replicated && (done < statements || !endsSyncRepWait((*pgproto3.ErrorResponse)(message)))
 		}
 	}
 	for {
@@ -220,6 +219,13 @@ func verdictOf(pg *pgconn.PgConn, statements int) (done int, verdict, err error)
 			return done, verdict, nil
 		}
 	}
+}
+
+// endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
+// terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
+// wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
+func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
+	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == codeQueryCanceled || notice.Code == codeAdminShutdown
 }
 
 // abandon gives up the socket. Unlike what pgx does when a context ends, Close sends no cancel request.
