@@ -394,7 +394,8 @@ WITH batch AS (
 
 resolved AS (
     SELECT batch.event_id FROM batch
-    LEFT JOIN stripe_webhook_failures AS f ON f.event_id = batch.event_id AND batch.outcome = 'ignored'
+    LEFT JOIN stripe_webhook_failures AS f
+        ON f.event_id = batch.event_id AND batch.outcome IN ('ignored', 'parked') AND f.state <> 'dismissed'
     WHERE f.event_id IS NULL
 ),
 
@@ -431,8 +432,9 @@ type StripeWebhookEventPruneRow struct {
 	LastEventID string
 }
 
-// Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was
-// ignored and has a failure stays, since it resolved nothing. Rows that a delivery holds are passed over.
+// Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was ignored or
+// parked and has a failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery
+// holds are passed over.
 func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg StripeWebhookEventPruneParams) (StripeWebhookEventPruneRow, error) {
 	row := db.QueryRow(ctx, stripeWebhookEventPrune,
 		arg.After,

@@ -41,19 +41,22 @@ FROM (
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT $3::bigint
 ) AS f
-WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
+    AND (f.state = $4::text OR $4::text = '' AND f.state <> 'dismissed')
 ORDER BY f.first_failed_at DESC, f.event_id DESC
-LIMIT $4
+LIMIT $5
 `
 
 type StripeWebhookFailureListParams struct {
 	Before        *time.Time
 	BeforeEventID string
 	MaxLookedAt   *int64
+	State         string
 	MaxRows       int32
 }
 
-// The events that failed and have not been applied since, the newest failure first, of the next so many that have
+// The events that failed and have not been applied since, parked ones among them, in one state or (empty) in any but
+// dismissed, the newest failure first, of the next so many that have
 // ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
 // subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
 func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailure, error) {
@@ -61,6 +64,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 		arg.Before,
 		arg.BeforeEventID,
 		arg.MaxLookedAt,
+		arg.State,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -149,7 +153,7 @@ type StripeWebhookFailureListOldestRow struct {
 	FirstFailedAt time.Time
 }
 
-// The ids of the same, the oldest first.
+// The ids of those that fail and are not parked, the oldest first.
 func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, arg StripeWebhookFailureListOldestParams) ([]StripeWebhookFailureListOldestRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListOldest, arg.After, arg.AfterEventID, arg.MaxRows)
 	if err != nil {

@@ -61,7 +61,7 @@ SELECT
     )::jsonb AS items
 FROM subscriptions
 WHERE subscriptions.id = $1
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome <> 'ignored')
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome NOT IN ('ignored', 'parked'))
 `
 
 type SubscriptionGetRow struct {
@@ -384,7 +384,7 @@ SELECT
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions
 WHERE id = $2
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome <> 'ignored')
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome NOT IN ('ignored', 'parked'))
 `
 
 type SubscriptionPlaceParams struct {

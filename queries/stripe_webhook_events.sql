@@ -82,8 +82,9 @@ SELECT COALESCE(
 )::timestamptz AS processed_at;
 
 -- name: StripeWebhookEventPrune :one
--- Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was
--- ignored and has a failure stays, since it resolved nothing. Rows that a delivery holds are passed over.
+-- Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was ignored or
+-- parked and has a failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery
+-- holds are passed over.
 WITH batch AS (
     SELECT old.event_id, old.processed_at, old.outcome
     FROM stripe_webhook_events AS old
@@ -96,7 +97,8 @@ WITH batch AS (
 
 resolved AS (
     SELECT batch.event_id FROM batch
-    LEFT JOIN stripe_webhook_failures AS f ON f.event_id = batch.event_id AND batch.outcome = 'ignored'
+    LEFT JOIN stripe_webhook_failures AS f
+        ON f.event_id = batch.event_id AND batch.outcome IN ('ignored', 'parked') AND f.state <> 'dismissed'
     WHERE f.event_id IS NULL
 ),
 

@@ -18,7 +18,8 @@ ON CONFLICT (event_id) DO UPDATE SET
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 
 -- name: StripeWebhookFailureList :many
--- The events that failed and have not been applied since, the newest failure first, of the next so many that have
+-- The events that failed and have not been applied since, parked ones among them, in one state or (empty) in any but
+-- dismissed, the newest failure first, of the next so many that have
 -- ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
 -- subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
 SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
@@ -28,7 +29,8 @@ FROM (
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT sqlc.narg('max_looked_at')::bigint
 ) AS f
-WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
+    AND (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
@@ -43,7 +45,7 @@ ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20;
 
 -- name: StripeWebhookFailureListOldest :many
--- The ids of the same, the oldest first.
+-- The ids of those that fail and are not parked, the oldest first.
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)

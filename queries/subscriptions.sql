@@ -16,7 +16,7 @@ SELECT
     )::jsonb AS items
 FROM subscriptions
 WHERE subscriptions.id = @id
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome <> 'ignored');
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
 -- name: SubscriptionPlace :one
 -- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
@@ -27,7 +27,7 @@ SELECT
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions
 WHERE id = @id
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome <> 'ignored');
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
 -- name: SubscriptionListByCustomer :many
 -- A customer's subscriptions, the newest first.

@@ -182,6 +182,10 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 	for {
 		outcome, err := attempt(ctx, w)
 		if err == nil {
+			if outcome == OutcomeParked {
+				r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
+					"event_id", w.recordedID, "event_type", w.snapshotType(), "error", errorText(w.parked))
+			}
 			return outcome, nil
 		}
 		again, failure := r.again(ctx, w, &so, err)

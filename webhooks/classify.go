@@ -86,16 +86,21 @@ func classify(err error, c circumstances) error {
 	if err == nil {
 		return nil
 	}
-	f := fault{circumstances: c, err: err, handler: errors.As(err, new(*HandlerError)), code: pgCode(err)}
-	if pgErr := pgError(err); pgErr != nil {
-		f.raised = pgErr.Routine == "exec_stmt_raise"
-	}
+	f := newFault(err, c)
 	for _, rule := range rules {
-		if rule.fits(&f) {
+		if rule.fits(f) {
 			return rule.is(err)
 		}
 	}
 	return err
+}
+
+func newFault(err error, c circumstances) *fault {
+	f := &fault{circumstances: c, err: err, handler: errors.As(err, new(*HandlerError))}
+	if pgErr := pgError(err); pgErr != nil {
+		f.code, f.raised = pgErr.Code, pgErr.Routine == "exec_stmt_raise"
+	}
+	return f
 }
 
 // isInfrastructure is true for an error that is not the event's failure. A handler may return one that wraps

@@ -27,6 +27,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		err = r.verify(body, req.Header.Get(SignatureHeader))
 	}
+	replay := req.Header.Get(ReplayHeader) != ""
+	if err == nil && replay {
+		err = r.verify(replayed(body), req.Header.Get(ReplayHeader))
+	}
 	if err == nil {
 		ev, err = ParseEvent(body)
 	}
@@ -34,7 +38,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	accepted := err == nil
 	if accepted {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
-		result, err = r.Apply(context.WithoutCancel(req.Context()), ev)
+		result, err = r.applyEvent(context.WithoutCancel(req.Context()), ev, replay)
 	}
 	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)

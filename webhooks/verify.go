@@ -32,6 +32,19 @@ func (r *Receiver) verify(body []byte, header string) error {
 	return fmt.Errorf("%w: %s", ErrInvalidSignature, r.explain(err, len(body)))
 }
 
+// ReplayHeader is the header by which a delivery asks that the event be applied although it is parked, as Receiver.Replay
+// does. Stripe does not send it. Its value, SignReplay's, has the form of a Stripe-Signature and is made with a signing
+// secret of the receiver's, so that nobody else can add it to a delivery of Stripe's.
+const ReplayHeader = "Stripeonce-Replay"
+
+// SignReplay makes the ReplayHeader for a body.
+func SignReplay(body []byte, secret string) string {
+	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: replayed(body), Secret: secret}).Header
+}
+
+// replayed is what the ReplayHeader signs: not what the Stripe-Signature does.
+func replayed(body []byte) []byte { return append([]byte("stripeonce replay "), body...) }
+
 // explain says what is wrong with a signature and where to look, in words for the sender.
 func (r *Receiver) explain(err error, bodyBytes int) string {
 	switch {

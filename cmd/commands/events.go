@@ -18,7 +18,7 @@ func (t *tree) events() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [EVENT]",
 		Short: "List the ledger, newest first, or tell one event's story",
-		Long: `Lists the events that have taken effect, were stale, or are ignored, the newest first.
+		Long: `Lists the events that have taken effect, were stale, are ignored, or are parked, the newest first.
 With an event's id it tells all that is known of that one: when it was created, when it
 took effect and what came of it, and each attempt that failed.`,
 		Example: `  stripeonce events --since 24h --outcome ignored
@@ -29,7 +29,7 @@ took effect and what came of it, and each attempt that failed.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* is every type that begins so")
-	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale or ignored")
+	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
 	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
 	flags.Var(&since, "since", "only what took effect in the last `duration`, such as 72h or 30d")
 	flags.StringVar(&filter.Before, "before", "", "only what took effect before this `event`, to go on with a listing")
@@ -37,9 +37,9 @@ took effect and what came of it, and each attempt that failed.`,
 	out = cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch filter.Outcome = webhooks.Outcome(outcome); filter.Outcome {
-		case "", webhooks.OutcomeProcessed, webhooks.OutcomeStale, webhooks.OutcomeIgnored:
+		case "", webhooks.OutcomeProcessed, webhooks.OutcomeStale, webhooks.OutcomeIgnored, webhooks.OutcomeParked:
 		default:
-			return cli.Usage("--outcome %q: use processed, stale or ignored; what fails is in 'failures'", outcome)
+			return cli.Usage("--outcome %q: use processed, stale, ignored or parked; failing events are in 'failures'", outcome)
 		}
 		if filter.Limit < 1 {
 			return cli.Usage("--limit must be at least 1")
@@ -110,7 +110,7 @@ func printEvents(out *cli.Output, events []operations.Event) error {
 func outcomeCell(outcome webhooks.Outcome) cli.Cell {
 	colours := map[webhooks.Outcome]string{
 		webhooks.OutcomeProcessed: cli.Green, webhooks.OutcomeStale: cli.Yellow, webhooks.OutcomeIgnored: cli.Faint,
-		webhooks.OutcomeDuplicate: cli.Faint,
+		webhooks.OutcomeDuplicate: cli.Faint, webhooks.OutcomeParked: cli.Red,
 	}
 	return cli.Cell{Text: string(outcome), Colour: colours[outcome]}
 }
@@ -159,6 +159,9 @@ func printStory(out *cli.Output, id string, story *operations.Story) error {
 		} else {
 			line("outcome", "ignored; it takes effect if it comes again and is handled by then")
 		}
+	case e.Outcome == webhooks.OutcomeParked:
+		line("parked", when(e.ProcessedAt))
+		line("outcome", "parked: a handler asks for a person; 'replay EVENT' applies it")
 	default:
 		took := when(e.ProcessedAt)
 		if created != nil {
@@ -182,7 +185,7 @@ func printStory(out *cli.Output, id string, story *operations.Story) error {
 func printAttempts(out *cli.Output, story *operations.Story) {
 	f := story.Failure
 	since := ""
-	if !story.Failing() {
+	if !story.Failing() && !story.Parked() {
 		since = "; it has been applied since"
 	}
 	out.Printf("  %-12s %s, the first %s%s\n", "failed", plural(int(f.Attempts), "time"), when(f.FirstFailedAt), since)

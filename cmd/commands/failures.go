@@ -12,20 +12,29 @@ import (
 
 func (t *tree) failures() *cobra.Command {
 	var filter operations.FailureFilter
+	var state string
 	cmd := &cobra.Command{
 		Use:   "failures",
-		Short: "List the events that fail and have not been applied since",
+		Short: "List the events that fail, or are parked, and have not been applied since",
 		Long: `Lists the events whose last attempt failed and that have not been applied since, the
-newest failure first. One that is applied later, by Stripe's own retry or by replay, is
-no longer listed; 'events EVENT' still tells of its failed attempts.`,
+newest failure first. An event that is applied later, by Stripe's own retry or by replay, is
+no longer listed; 'events EVENT' still tells of its failed attempts. A parked event
+(a handler returned webhooks.Park) waits for a person: 'replay EVENT' applies it.`,
 		Example: `  stripeonce failures
+  stripeonce failures --state parked
   stripeonce failures --json | jq -r '[.event_id, .last_error] | @tsv'`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&filter.Before, "before", "", "only what failed first before this `event`, to go on with a listing")
 	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "how `many`")
+	cmd.Flags().StringVar(&state, "state", "", "only this `state`: failing or parked")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch filter.State = operations.FailureState(state); filter.State {
+		case "", operations.StateFailing, operations.StateParked:
+		default:
+			return cli.Usage("--state %q: use failing or parked", state)
+		}
 		if filter.Limit < 1 {
 			return cli.Usage("--limit must be at least 1")
 		}
@@ -63,13 +72,13 @@ func printFailures(out *cli.Output, failures []operations.Failure) error {
 	for i := range failures {
 		f := &failures[i]
 		rows[i] = []cli.Cell{
-			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: strconv.Itoa(int(f.Attempts))},
+			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: string(f.State)}, {Text: strconv.Itoa(int(f.Attempts))},
 			{Text: cli.Ago(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt)},
 			{Text: cli.OneLine(strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")), Colour: cli.Red},
 		}
 	}
 	out.Table([]cli.Column{
-		{Title: "EVENT"}, {Title: "TYPE", Least: 12}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 24, Tail: true},
+		{Title: "EVENT"}, {Title: "TYPE", Least: 12}, {Title: "STATE"}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 24, Tail: true},
 	}, rows)
 	return nil
 }

@@ -53,6 +53,11 @@ func (s *Sender) Send(ctx context.Context, body []byte) (Reply, error) {
 	return s.Post(ctx, body, Sign(body, s.secret))
 }
 
+// Replay is Send on behalf of a person, who wants the event applied although it is parked.
+func (s *Sender) Replay(ctx context.Context, body []byte) (Reply, error) {
+	return s.post(ctx, body, Sign(body, s.secret), webhooks.SignReplay(body, s.secret))
+}
+
 // Sign makes a Stripe-Signature header with stripe-go.
 func Sign(body []byte, secret string) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret}).Header
@@ -60,6 +65,10 @@ func Sign(body []byte, secret string) string {
 
 // Post posts a body with a given Stripe-Signature header.
 func (s *Sender) Post(ctx context.Context, body []byte, signature string) (Reply, error) {
+	return s.post(ctx, body, signature, "")
+}
+
+func (s *Sender) post(ctx context.Context, body []byte, signature, replay string) (Reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
 		return Reply{}, err
@@ -67,6 +76,9 @@ func (s *Sender) Post(ctx context.Context, body []byte, signature string) (Reply
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	if signature != "" {
 		req.Header.Set(webhooks.SignatureHeader, signature)
+	}
+	if replay != "" {
+		req.Header.Set(webhooks.ReplayHeader, replay)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {

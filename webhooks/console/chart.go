@@ -21,7 +21,7 @@ const (
 
 // outcomes are those of the ledger. A bar is piled up of them, of what failed for the first time, and of duplicates.
 var (
-	outcomes = []string{"processed", "stale", "ignored"}
+	outcomes = []string{"processed", "stale", "ignored", "parked"}
 	piles    = append(slices.Clone(outcomes), "failed", "duplicate")
 )
 

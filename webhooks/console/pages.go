@@ -180,7 +180,7 @@ func (c *Console) event(r *request) (*page, error) {
 	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
 	switch replayed := r.QueryParam("replayed"); replayed {
 	case "processed", "stale", "ignored", "duplicate", replayFailed:
-		if story.Failing() == (replayed == replayFailed) { // else something else has come of it since
+		if (story.Failing() || story.Parked()) == (replayed == replayFailed) { // else something else has come of it since
 			d.Replayed = replayed
 		}
 	}

@@ -24,6 +24,11 @@ type Applier interface {
 	Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
 }
 
+// replaying is what a Receiver and a Remote can do for a person beside Apply: apply an event that is parked.
+type replaying interface {
+	Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
+}
+
 // handling is what a Receiver can say of its functions.
 type handling interface {
 	Types() []string
@@ -39,7 +44,15 @@ func NewRemote(url, secret string) *Remote { return &Remote{delivery.NewSender(u
 // Apply delivers the event, which must have been made by ParseEvent. The error wraps
 // webhooks.ErrUnavailable if there was no answer, or a 503.
 func (r *Remote) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
-	reply, err := r.sender.Send(ctx, ev.Payload())
+	return r.result(r.sender.Send(ctx, ev.Payload()))
+}
+
+// Replay is Apply for an event that may be parked.
+func (r *Remote) Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	return r.result(r.sender.Replay(ctx, ev.Payload()))
+}
+
+func (r *Remote) result(reply delivery.Reply, err error) (webhooks.Result, error) {
 	if err != nil {
 		return webhooks.Result{}, fmt.Errorf("%w: %w", webhooks.ErrUnavailable, err)
 	}
@@ -55,10 +68,14 @@ func (r *Remote) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result
 	return result, nil
 }
 
-// apply is Apply with patience for what is unavailable for a while.
+// apply is Apply, retried while the receiver is unavailable.
 func (o *Operator) apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	return retryUnavailable(ctx, ev, o.config.Applier.Apply)
+}
+
+func retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(context.Context, *webhooks.Event) (webhooks.Result, error)) (webhooks.Result, error) {
 	for try := 1; ; try++ {
-		result, err := o.config.Applier.Apply(ctx, ev)
+		result, err := apply(ctx, ev)
 		if !errors.Is(err, webhooks.ErrUnavailable) || try == applyAttempts {
 			return result, err
 		}

@@ -40,7 +40,19 @@ type Failure struct {
 	LastError     string          `json:"last_error"`
 	History       []Attempt       `json:"history"` // the last 20 attempts, the newest last
 	Payload       json.RawMessage `json:"payload"` // nil if it is not kept
+	State         FailureState    `json:"state"`
+	Reason        *string         `json:"reason"` // what the person said who dismissed it
 }
+
+// FailureState is the state of a failure's record.
+type FailureState string
+
+// The states of a failure's record.
+const (
+	StateFailing   FailureState = "failing"   // Stripe, or a person, tries again
+	StateParked    FailureState = "parked"    // a handler returned webhooks.Park: it waits for Replay
+	StateDismissed FailureState = "dismissed" // a person decided that it need not be applied
+)
 
 // Attempt is one failed attempt.
 type Attempt struct {
@@ -154,6 +166,7 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	f := &Failure{
 		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
 		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
+		State: FailureState(row.State), Reason: row.Reason,
 	}
 	if err := json.Unmarshal(row.History, &f.History); err != nil {
 		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)
@@ -183,6 +196,9 @@ func (s *Story) Failing() bool {
 	return s.Failure != nil && (s.Event == nil || s.Event.Outcome == webhooks.OutcomeIgnored)
 }
 
+// Parked is true if the event waits for a person: see webhooks.Park.
+func (s *Story) Parked() bool { return s.Event != nil && s.Event.Outcome == webhooks.OutcomeParked }
+
 // Story tells what came of an event. The error wraps ErrNotFound if it has neither taken effect nor failed.
 func (o *Operator) Story(ctx context.Context, id string) (*Story, error) {
 	event, err := o.event(ctx, id)
@@ -203,7 +219,8 @@ func (o *Operator) Story(ctx context.Context, id string) (*Story, error) {
 type FailureFilter struct {
 	// Before is an event's id: what failed first before it is listed. Empty: from the newest on.
 	Before string
-	Limit  int // 0: DefaultLimit
+	Limit  int          // 0: DefaultLimit
+	State  FailureState // empty: StateFailing and StateParked
 	// MaxLookedAt is how many of the newest events that ever failed are looked at. Those that were applied since stay
 	// until they are pruned, and are passed over one by one. 0: all.
 	MaxLookedAt int
@@ -216,15 +233,15 @@ const (
 	MaxLookedAt = 100_000
 )
 
-// CountFailing counts the events that Failures lists, up to MaxCounted, among the newest MaxLookedAt that ever failed.
+// CountFailing counts the events in StateFailing that Failures lists, up to MaxCounted, among the newest MaxLookedAt that ever failed.
 func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
 	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
 }
 
-// Failures lists the events whose last attempt failed and that have not been applied since, the newest
-// failure first.
+// Failures lists the events whose last attempt failed and that have not been applied since, and those that are
+// parked, the newest failure first.
 func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
-	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit)}
+	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State)}
 	if f.Before != "" {
 		row, err := o.failure(ctx, f.Before)
 		if err != nil {

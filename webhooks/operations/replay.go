@@ -43,15 +43,15 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 	case err != nil:
 		return webhooks.Result{}, err
 	}
-	if story.Event != nil && story.Event.Outcome != webhooks.OutcomeIgnored {
+	if story.Event != nil && story.Event.Outcome != webhooks.OutcomeIgnored && !story.Parked() {
 		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
 	}
 	ev, err := o.again(ctx, id, account, story)
 	if err != nil {
 		return webhooks.Result{}, err
 	}
-	result, err := o.apply(ctx, ev)
-	if err == nil && story.Failing() {
+	result, err := o.replayEvent(ctx, ev, story)
+	if err == nil && (story.Failing() || story.Parked()) {
 		err = o.applied(ctx, id)
 	}
 	return result, err
@@ -62,10 +62,25 @@ var errNotHandled = errors.New("nothing handles it where it was applied, or it i
 // applied makes sure that an event that was failing is in effect now, and was not merely ignored.
 func (o *Operator) applied(ctx context.Context, id string) error {
 	story, err := o.Story(ctx, id)
-	if err == nil && story.Failing() {
+	switch {
+	case err == nil && story.Failing():
 		return errNotHandled
+	case err == nil && story.Parked():
+		return fmt.Errorf("it is parked: %s", story.Failure.LastError)
 	}
 	return err
+}
+
+// replayEvent applies an event on behalf of a person.
+func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, story *Story) (webhooks.Result, error) {
+	if !story.Parked() {
+		return o.apply(ctx, ev)
+	}
+	applier, ok := o.config.Applier.(replaying)
+	if !ok {
+		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
+	}
+	return retryUnavailable(ctx, ev, applier.Replay)
 }
 
 // again gets an event that is to be applied again.

@@ -21,7 +21,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	deliveries = desc("deliveries_total", "Deliveries answered, by outcome.", "outcome")
 	seconds    = desc("delivery_duration_seconds", "From reading a delivery to its answer, by outcome.", "outcome")
-	inFlight   = desc("deliveries_in_flight", "Deliveries under way.")
+	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
+	unrecorded = desc("unrecorded_failures_total", "Failed events whose record could not be written: no listing of failures has them, the log has.")
 
 	secretMatches   = desc("secret_matches_total", "Deliveries that a signing secret verified and none before it, by the secret's label.", "secret")
 	secretLastMatch = desc("secret_last_match_timestamp_seconds", "When a signing secret last verified a delivery; 0: never since the start.", "secret")
@@ -38,7 +39,7 @@ var (
 // Describe sends every metric's description.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, inFlight, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, inFlight, unrecorded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -70,6 +71,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(secretLastMatch, last, secret.Label)
 	}
 	gauge(inFlight, float64(stats.InFlight))
+	counter(unrecorded, float64(stats.UnrecordedFailures))
 	gauge(poolMax, float64(stats.Pool.MaxConns()))
 	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))
 	gauge(poolIdle, float64(stats.Pool.IdleConns()))
