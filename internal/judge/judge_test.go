@@ -2,8 +2,12 @@ package judge_test
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,7 +35,8 @@ func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	plan := named.Plan(42, account.Live(stripesim.Life{Subscriptions: 30}))
 	sender := delivery.NewSender(url, hooktest.Secret, 64)
 	defer sender.Close()
-	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: 12}
+	failed := &answered500{}
+	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: 12, Observe: failed.note}
 	if err := deliverer.Deliver(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
@@ -42,17 +47,46 @@ func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return findings
+	hidden, err := judge.Failures(t.Context(), pool, failed.list())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(findings, hidden...)
 }
 
-// Each receiver that is wrong on purpose is caught, by the check that its fault is about.
+// answered500 remembers the deliveries that were answered 500.
+type answered500 struct {
+	mu     sync.Mutex
+	events []judge.Failed
+}
+
+func (a *answered500) note(ev *stripesim.Event, reply delivery.Reply) {
+	if reply.Status != http.StatusInternalServerError {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i := slices.IndexFunc(a.events, func(f judge.Failed) bool { return f.EventID == ev.ID }); i >= 0 {
+		a.events[i].AtMost++
+		return
+	}
+	a.events = append(a.events, judge.Failed{EventID: ev.ID, AtLeast: 1, AtMost: 1, Payload: ev.Body})
+}
+
+func (a *answered500) list() []judge.Failed {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.events
+}
+
+// Each receiver that is wrong on purpose is caught, by the checks that its faults are about.
 func TestCatchesTheWrong(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]string{
-		"check-then-act":    judge.CheckEffects,
-		"record-first":      judge.CheckEffects,
-		"last-writer-wins":  judge.CheckSubscriptions,
-		"forgets-the-items": judge.CheckSubscriptions,
+	for name, want := range map[string][]string{
+		"check-then-act":    {judge.CheckEffects, judge.CheckRecorded},
+		"record-first":      {judge.CheckEffects, judge.CheckRecorded},
+		"last-writer-wins":  {judge.CheckSubscriptions},
+		"forgets-the-items": {judge.CheckSubscriptions},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,17 +98,17 @@ func TestCatchesTheWrong(t *testing.T) {
 			}
 			server := httptest.NewServer(handler)
 			t.Cleanup(server.Close)
-			caught := 0
+			caught := map[string]int{}
 			for _, f := range storm(t, server.URL, pool) {
-				if f.Check == want {
-					caught++
-				}
+				caught[f.Check]++
 				if text := f.String(); !strings.Contains(text, ": want ") || !strings.Contains(text, ", got ") {
 					t.Errorf("a finding reads %q", text)
 				}
 			}
-			if caught == 0 {
-				t.Errorf("the judge finds nothing against %q", want)
+			for _, check := range want {
+				if caught[check] == 0 {
+					t.Errorf("the judge finds nothing against %q", check)
+				}
 			}
 		})
 	}
@@ -92,30 +126,47 @@ func effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *map[string]an
 	return err
 }
 
+// flaky is effect, but the first attempt of about every fourth event fails.
+func flaky() func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error {
+	var failed sync.Map
+	return func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, object *map[string]any) error {
+		if err := effect(ctx, tx, ev, object); err != nil {
+			return err
+		}
+		if _, before := failed.LoadOrStore(ev.ID, true); !before && ev.ID[len(ev.ID)-1]%4 == 0 {
+			return errors.New("the first attempt fails")
+		}
+		return nil
+	}
+}
+
 // newRight is stripeonce under judgement.
-func newRight(t *testing.T) *hooktest.Host {
+func newRight(t *testing.T, handler func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error) *hooktest.Host {
 	t.Helper()
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
-	webhooks.On(h, "*", effect)
+	webhooks.On(h, "*", handler)
 	host := hooktest.New(t, h, nil)
 	pgtest.Exec(t, host.Pool, judge.EffectsTable)
 	return host
 }
 
-// And stripeonce is let pass.
+// And stripeonce is let pass, with handlers that fail.
 func TestPassesTheRight(t *testing.T) {
 	t.Parallel()
-	host := newRight(t)
+	host := newRight(t, flaky())
 	for _, f := range storm(t, host.URL, host.Pool) {
 		t.Error(f)
+	}
+	if host.Count(t, "stripe_webhook_failures") == 0 {
+		t.Error("no handler failed")
 	}
 }
 
 // One value that is off in one row, and one row too many, are found and named.
 func TestNamesTheField(t *testing.T) {
 	t.Parallel()
-	host := newRight(t)
+	host := newRight(t, effect)
 	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	for _, ev := range account.Events {
@@ -169,6 +220,76 @@ func TestAcknowledged(t *testing.T) {
 		judge.CheckAcknowledged: "evt_lost evt_twice ",
 		judge.CheckAtMostOnce:   "evt_twice ",
 		judge.CheckOneToOne:     "evt_without_effect evt_without_row ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the findings (-want +got):\n%s", diff)
+	}
+}
+
+// A record that is missing, one that counts too few or too many attempts, one without its payload or with another, and
+// one of an event that was never answered 500 are each found. Right records are let pass.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	body := []byte(`{"name": "Zo\u00eb 山田 💳", "amount": 1.50, "a": [1, 2]}`)
+	same := `{"a": [1, 2], "amount": 1.50, "name": "Zoë 山田 💳"}`
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, attempts, last_error, payload) VALUES
+		('evt_fine', 'x', 1, 'e', $1), ('evt_shared', 'x', 2, 'e', $1), ('evt_too_few', 'x', 1, 'e', $1), ('evt_too_many', 'x', 4, 'e', $1),
+		('evt_no_payload', 'x', 1, 'e', NULL), ('evt_other_payload', 'x', 1, 'e', '{"name": "Zo?"}'), ('evt_payload_may_lack', 'x', 1, 'e', NULL),
+		('evt_no_answer', 'x', 1, 'e', $1), ('evt_never', 'x', 1, 'e', $1)`, same)
+	findings, err := judge.Failures(t.Context(), pool, []judge.Failed{
+		{EventID: "evt_fine", AtLeast: 1, AtMost: 1, Payload: body},
+		{EventID: "evt_shared", AtLeast: 1, AtMost: 3, Payload: body},
+		{EventID: "evt_missing", AtLeast: 1, AtMost: 2, Payload: body},
+		{EventID: "evt_too_few", AtLeast: 2, AtMost: 2, Payload: body},
+		{EventID: "evt_too_many", AtLeast: 1, AtMost: 3, Payload: body},
+		{EventID: "evt_no_payload", AtLeast: 1, AtMost: 1, Payload: body},
+		{EventID: "evt_other_payload", AtLeast: 1, AtMost: 1, Payload: body},
+		{EventID: "evt_payload_may_lack", AtLeast: 1, AtMost: 1},
+		{EventID: "evt_no_answer", AtLeast: 0, AtMost: 1, Payload: body},
+		{EventID: "evt_no_answer_no_record", AtLeast: 0, AtMost: 1, Payload: body},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectFindings(t, findings, []string{
+		judge.CheckRecorded + `: failed attempts in the record of event evt_missing: want "1 to 2", got 0`,
+		judge.CheckOnlyRecorded + `: failed attempts in the record of event evt_never, which was never answered 500: want 0, got 1`,
+		judge.CheckRecorded + `: payload in the record of event evt_no_payload: want "as delivered", got "none, or another"`,
+		judge.CheckRecorded + `: payload in the record of event evt_other_payload: want "as delivered", got "none, or another"`,
+		judge.CheckRecorded + `: failed attempts in the record of event evt_too_few: want 2, got 1`,
+		judge.CheckRecorded + `: failed attempts in the record of event evt_too_many: want "1 to 3", got 4`,
+	})
+	if findings, err := judge.Failures(t.Context(), pgtest.NewPool(t), nil); err != nil || len(findings) != 0 {
+		t.Errorf("where nothing failed, the judge finds %v, %v", findings, err)
+	}
+}
+
+// An event that only replicas without a handler have seen must be ignored, and have had no effect.
+func TestStillIgnored(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	pgtest.Exec(t, pool, judge.EffectsTable)
+	pgtest.Exec(t, pool, `INSERT INTO effects VALUES ('evt_processed'), ('evt_effect')`)
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES
+		('evt_ignored', 'x', 'ignored', false), ('evt_effect', 'x', 'ignored', false), ('evt_processed', 'x', 'processed', false)`)
+	findings, err := judge.StillIgnored(t.Context(), pool, []string{"evt_ignored", "evt_effect", "evt_processed", "evt_lost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectFindings(t, findings, []string{
+		judge.CheckStillIgnored + `: effects of event evt_effect: want 0, got 1`,
+		judge.CheckStillIgnored + `: outcome of event evt_lost: want "ignored", got "no row"`,
+		judge.CheckStillIgnored + `: outcome of event evt_processed: want "ignored", got "processed"`,
+		judge.CheckStillIgnored + `: effects of event evt_processed: want 0, got 1`,
+	})
+}
+
+func expectFindings(t *testing.T, findings []judge.Finding, want []string) {
+	t.Helper()
+	var got []string
+	for _, f := range findings {
+		got = append(got, f.Check+": "+f.String())
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the findings (-want +got):\n%s", diff)
