@@ -27,6 +27,8 @@ type Deliverer struct {
 	MaxTries int
 	// Observe, if set, is told of each answer, from several goroutines.
 	Observe func(ev *Event, reply delivery.Reply)
+	// Unanswered, if set, is told of each try that got no answer, from several goroutines.
+	Unanswered func(ev *Event, err error)
 
 	tally tally
 }
@@ -99,8 +101,11 @@ func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
 	pause := firstRetry
 	for try := 1; ctx.Err() == nil; try++ {
 		reply, err := d.Sender.Send(ctx, ev.Body)
-		if err == nil && d.Observe != nil {
+		switch {
+		case err == nil && d.Observe != nil:
 			d.Observe(ev, reply)
+		case err != nil && d.Unanswered != nil:
+			d.Unanswered(ev, err)
 		}
 		if err == nil && reply.OK() {
 			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })

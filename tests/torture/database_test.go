@@ -48,6 +48,7 @@ func (w *world) set(name, value string) {
 func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
+	w.away = true
 	p := w.start(right, w.url, "127.0.0.1:0")
 	n := times(1, 10)
 	for range n {
@@ -72,6 +73,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 func TestOutOfConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{Settings: map[string]string{"max_connections": "12", "superuser_reserved_connections": "3"}})
+	w.away = true
 	pgtest.Exec(t, w.pool(), `CREATE ROLE app LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
 	asApp := func(max int) string { return w.url + fmt.Sprintf("&user=app&pool_max_conns=%d", max) }
 	p := w.start(right, asApp(8), "127.0.0.1:0")
@@ -113,6 +115,7 @@ func TestServerTimeouts(t *testing.T) {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, pglocal.Config{})
+			w.away = true
 			proxy := w.newProxy()
 			w.set(setting, "100ms")
 			p := w.start(right, w.by(proxy), "127.0.0.1:0")
@@ -167,6 +170,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
 	w := newWorld(t, pglocal.Config{Dir: filepath.Join(disk, "pg"), Settings: map[string]string{"max_wal_size": "48MB", "min_wal_size": "32MB"}})
+	w.away = true
 	p := w.start(right, w.url, "127.0.0.1:0")
 	n := times(1, 5)
 	for range n {

@@ -31,6 +31,7 @@ func newPair(t *testing.T, w *world, synchronous bool) *pair {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = standby.Stop() })
+	w.away = true
 	p := &pair{world: w, standby: standby}
 	p.both = "postgres://stripeonce@/postgres?host=" + w.cluster.Socket() + "," + standby.Socket() + "&target_session_attrs=read-write"
 	if synchronous {

@@ -138,10 +138,18 @@ func TestHostileClients(t *testing.T) {
 		"a subscription that is a list":      {strings.NewReader(post(`{"id":"evt_l","type":"customer.subscription.updated","data":{"object":[]}}`)), []int{400}},
 		"a quantity that no column can hold": {strings.NewReader(post(`{"id":"evt_q","type":"customer.subscription.updated","created":1,"data":{"object":{"id":"sub_q","object":"subscription","status":"active","quantity":1e30}}}`)), []int{400}},
 	}
+	failures := 0
 	for name, c := range cases {
-		if status := p.raw(c.request); !slices.Contains(c.statuses, status) {
+		status := p.raw(c.request)
+		if !slices.Contains(c.statuses, status) {
 			t.Errorf("%s: the status is %d, want %d", name, status, c.statuses)
 		}
+		if status == http.StatusInternalServerError {
+			failures++
+		}
+	}
+	if n := w.failures(); n != failures {
+		t.Errorf("%d deliveries were answered 500, and %d events have a failure record", failures, n)
 	}
 	// One parser decides about repeated keys: the last counts, for the ledger, the object and PostgreSQL alike.
 	twice := `{"id":"evt_first","id":"evt_last","ID":"evt_case","type":"a","type":"customer.subscription.updated","created":1700000000,` +

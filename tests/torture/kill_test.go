@@ -108,6 +108,7 @@ func TestSplitTransactionIsCaught(t *testing.T) {
 func TestKillPostgres(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
+	w.away = true
 	p := w.start(right, w.url, "127.0.0.1:0")
 	n := times(2, 25)
 	w.deliverWhile(p.url(), n, within(300*time.Millisecond, 1500*time.Millisecond), func(int) {

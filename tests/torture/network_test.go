@@ -13,6 +13,7 @@ import (
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
+	w.away = true
 	proxy := w.newProxy()
 	p := w.start(right, w.by(proxy), "127.0.0.1:0")
 	n := times(9, 150)
@@ -48,6 +49,7 @@ func TestSilentNetwork(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	w := newWorld(t, pglocal.Config{})
+	w.away = true
 	proxy := w.newProxy()
 	p := w.start(right, w.by(proxy), "127.0.0.1:0")
 	n := times(1, 3)

@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -81,20 +79,22 @@ func newReceiver(pool *pgxpool.Pool, logger *slog.Logger, configure func(*webhoo
 // process is a receiver's process.
 type process struct {
 	t     *testing.T
+	kind  string
 	addr  string
 	cmd   *exec.Cmd
-	mu    sync.Mutex
-	log   strings.Builder
+	log   string // the file with what it logs
 	ended chan struct{}
 }
 
 // start runs a receiver of a kind, and returns when it listens.
 func (w *world) start(kind, databaseURL, addr string) *process {
 	w.t.Helper()
-	p := &process{t: w.t, ended: make(chan struct{})}
+	log := w.newLog()
+	defer log.Close()
+	p := &process{t: w.t, kind: kind, log: log.Name(), ended: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), envReceiver+"="+kind, envURL+"="+databaseURL, envAddr+"="+addr, envAPI+"="+w.api.URL)
-	p.cmd.Stderr = p
+	p.cmd.Stderr = log // not by way of a pipe: once it has answered, the lines before are there
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -122,20 +122,26 @@ func (w *world) start(kind, databaseURL, addr string) *process {
 	return p
 }
 
-// Write keeps what the process logs.
-func (p *process) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.log.Len() < 1<<20 {
-		p.log.Write(text)
+// newLog makes the file for a process's log.
+func (w *world) newLog() *os.File {
+	w.t.Helper()
+	file, err := os.CreateTemp(w.logDir, "receiver-*.log")
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	return len(text), nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.logs = append(w.logs, file.Name())
+	return file
 }
 
+// text is the end of what the process has logged.
 func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-1<<20):])
 }
 
 func (p *process) url() string { return "http://" + p.addr + server.WebhookPath }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
@@ -38,8 +39,15 @@ type world struct {
 	sim     *stripesim.API
 	api     *httptest.Server
 
+	// away says that the fault keeps the receiver from PostgreSQL at times. A failure that happens meanwhile may then be
+	// in the receiver's log alone.
+	away   bool
+	logDir string
+
 	mu           sync.Mutex
+	logs         []string // the files that the receivers' processes log to
 	acknowledged map[string]bool
+	failed       map[string]*failed // by event
 	statuses     map[int]int
 	deliveries   int
 	waves        uint64
@@ -54,7 +62,10 @@ func newWorld(t *testing.T, config pglocal.Config) *world {
 func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
 	t.Helper()
 	cluster := pgtest.NewCluster(t, config)
-	w := &world{t: t, cluster: cluster, url: cluster.URL("postgres"), acknowledged: map[string]bool{}, statuses: map[int]int{}}
+	w := &world{
+		t: t, cluster: cluster, url: cluster.URL("postgres"), logDir: t.TempDir(),
+		acknowledged: map[string]bool{}, failed: map[string]*failed{}, statuses: map[int]int{},
+	}
 	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +151,7 @@ func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) 
 	w.t.Helper()
 	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
 	defer sender.Close()
-	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxTries: 1000, Observe: w.note}
+	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxTries: 1000, Observe: w.note, Unanswered: w.unanswered}
 	if err := d.Deliver(w.ctx, plan); err != nil {
 		w.t.Fatal(err)
 	}
@@ -154,8 +165,11 @@ func (w *world) note(ev *stripesim.Event, reply delivery.Reply) {
 	defer w.mu.Unlock()
 	w.statuses[reply.Status]++
 	w.deliveries++
-	if reply.OK() {
+	switch {
+	case reply.OK():
 		w.acknowledged[ev.ID] = true
+	case reply.Status == http.StatusInternalServerError:
+		w.failureOf(ev).answers++
 	}
 }
 
@@ -196,7 +210,7 @@ func (w *world) only(statuses ...int) {
 }
 
 // judge looks at everything: what was acknowledged took effect once, and as all was delivered in the end,
-// each event took effect and each row is the truth.
+// each event took effect and each row is the truth; and whatever was answered 500 has its record.
 func (w *world) judge() {
 	w.t.Helper()
 	w.judgeOn(w.pool())
@@ -205,6 +219,7 @@ func (w *world) judge() {
 func (w *world) judgeOn(pool *pgxpool.Pool) {
 	w.t.Helper()
 	w.judgeAcknowledged(pool)
+	w.judgeFailures(pool)
 	findings, err := judge.Judge(context.Background(), pool, w.account)
 	w.complain(findings, err)
 }
