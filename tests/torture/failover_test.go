@@ -12,7 +12,6 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/operations"
 )
 
@@ -153,7 +152,7 @@ func TestAsynchronousReplication(t *testing.T) {
 	if lost == 0 {
 		t.Fatal("nothing was lost")
 	}
-	receiver, err := newReceiver(pool, hooktest.NoLog(), func(c *webhooks.Config) { c.APIBase = p.api.URL })
+	receiver, err := newReceiver(right, pool, hooktest.NoLog(), p.api.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

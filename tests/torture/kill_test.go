@@ -15,6 +15,13 @@ import (
 // deliverWhile delivers waves of a storm until disturb has been called n times, each time after a while.
 func (w *world) deliverWhile(url string, n int, while func(r *rand.Rand) time.Duration, disturb func(i int)) {
 	w.t.Helper()
+	w.deliverWavesWhile(url, w.live, n, while, disturb)
+}
+
+// deliverWavesWhile is deliverWhile with waves of another kind: wave plans the deliveries of as many subscriptions.
+func (w *world) deliverWavesWhile(url string, wave func(subscriptions int) []stripesim.Delivery, n int,
+	while func(r *rand.Rand) time.Duration, disturb func(i int)) {
+	w.t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
 	done := make(chan struct{})
 	go func() {
@@ -34,10 +41,10 @@ func (w *world) deliverWhile(url string, n int, while func(r *rand.Rand) time.Du
 		}
 	}()
 	for {
-		w.deliver(url, 12, w.live(30))
+		w.deliver(url, 12, wave(30))
 		select {
 		case <-done:
-			w.deliver(url, 12, w.live(5)) // and once more in peace
+			w.deliver(url, 12, wave(5)) // and once more in peace
 			return
 		default:
 		}

@@ -27,7 +27,7 @@ import (
 
 // The environment of a receiver's process, which is this test's program once more.
 const (
-	envReceiver = "TORTURE_RECEIVER" // what it runs: stripeonce, or one of package wrong
+	envReceiver = "TORTURE_RECEIVER" // its kind: one of kinds, or of package wrong
 	envURL      = "TORTURE_DATABASE_URL"
 	envAddr     = "TORTURE_ADDR"
 	envAPI      = "TORTURE_API"
@@ -35,7 +35,30 @@ const (
 
 const right = "stripeonce"
 
-// runReceiver is the receiver's process: the projection, and for each event an effect that is not idempotent.
+// kinds are the handlers that a receiver can have, and what it changes in its configuration.
+var kinds = map[string]struct {
+	register  func(h *webhooks.Handlers, logger *slog.Logger)
+	configure func(*webhooks.Config)
+}{
+	right:             {register: registerRight},
+	failing:           {register: registerFailing},
+	noHandler:         {register: func(*webhooks.Handlers, *slog.Logger) {}},
+	otherMode:         {register: registerRight, configure: func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }},
+	slowHandler:       {register: registerSlow},
+	projectionAlone:   {register: registerProjection, configure: func(c *webhooks.Config) { c.MaxShared = 1 }},
+	projectionInBatch: {register: registerProjection, configure: func(c *webhooks.Config) { c.SharedTransactions = 1 }},
+}
+
+// registerRight registers the projection, and for each event an effect that is not idempotent.
+func registerRight(h *webhooks.Handlers, logger *slog.Logger) {
+	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
+	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
+		return err
+	})
+}
+
+// runReceiver is the receiver's process.
 func runReceiver(kind string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -50,29 +73,27 @@ func runReceiver(kind string) error {
 		return err
 	}
 	fmt.Println(listener.Addr())
-	if kind != right {
+	if _, known := kinds[kind]; !known {
 		handler, err := wrong.Handler(kind, pool)
 		if err != nil {
 			return err
 		}
 		return http.Serve(listener, handler)
 	}
-	receiver, err := newReceiver(pool, logger, func(c *webhooks.Config) { c.APIBase = os.Getenv(envAPI) })
+	receiver, err := newReceiver(kind, pool, logger, os.Getenv(envAPI))
 	if err != nil {
 		return err
 	}
 	return server.New(receiver, logger).Serve(ctx, listener)
 }
 
-func newReceiver(pool *pgxpool.Pool, logger *slog.Logger, configure func(*webhooks.Config)) (*webhooks.Receiver, error) {
+func newReceiver(kind string, pool *pgxpool.Pool, logger *slog.Logger, api string) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
-	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
-	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
-		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
-		return err
-	})
-	config := &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: logger, APIKey: "sk_test_of_the_torture"}
-	configure(config)
+	kinds[kind].register(h, logger)
+	config := &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: logger, APIKey: "sk_test_of_the_torture", APIBase: api}
+	if configure := kinds[kind].configure; configure != nil {
+		configure(config)
+	}
 	return webhooks.New(pool, h, config)
 }
 
@@ -158,7 +179,11 @@ func (p *process) terminate() {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	<-p.ended
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("after SIGTERM the receiver does not end:\n%s", p.text())
+	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		p.t.Errorf("after SIGTERM the receiver ends with %d:\n%s", code, p.text())
 	}

@@ -27,14 +27,22 @@ type backend struct {
 	under sync.WaitGroup
 }
 
+// kindHeader is the header of a reply that says which kind of receiver has answered.
+const kindHeader = "X-Receiver-Kind"
+
 func (b *balancer) set(i int, p *process) {
 	target, err := url.Parse("http://" + p.addr)
 	if err != nil {
 		panic(err)
 	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		resp.Header.Set(kindHeader, p.kind)
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.list[i] = &backend{proxy: httputil.NewSingleHostReverseProxy(target)}
+	b.list[i] = &backend{proxy: proxy}
 }
 
 func (b *balancer) takeOut(i int) {

@@ -44,6 +44,9 @@ type world struct {
 	away   bool
 	logDir string
 
+	// observe, if set, is told of each reply.
+	observe func(ev *stripesim.Event, reply delivery.Reply)
+
 	mu           sync.Mutex
 	logs         []string // the files that the receivers' processes log to
 	acknowledged map[string]bool
@@ -161,6 +164,9 @@ func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) 
 }
 
 func (w *world) note(ev *stripesim.Event, reply delivery.Reply) {
+	if w.observe != nil {
+		w.observe(ev, reply)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.statuses[reply.Status]++
@@ -256,6 +262,14 @@ func (w *world) complain(findings []judge.Finding, err error) {
 
 // summary is the judge's verdict for the table.
 func (w *world) summary() string {
-	return fmt.Sprintf("%d events in %d answered deliveries (%s): each took effect exactly once, every row equals the truth",
+	text := fmt.Sprintf("%d events in %d answered deliveries (%s): each took effect exactly once, every row equals the truth",
 		len(w.account.Events), w.deliveries, w.answered())
+	switch {
+	case w.statuses[http.StatusInternalServerError] == 0:
+		return text
+	case w.away:
+		return text + ", every 500 has its failure record or, where PostgreSQL was out of reach, its line in the log"
+	default:
+		return text + ", every 500 has its failure record"
+	}
 }
