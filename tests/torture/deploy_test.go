@@ -209,14 +209,14 @@ func TestDeployAddsAHandler(t *testing.T) {
 			if ignored == 0 {
 				t.Error("every event came to a replica with the handler")
 			}
+			w.everything(d.front)
+			w.judge()
 			if batch := w.most() > 1; batch != (c.kind == projectionInBatch) {
 				t.Errorf("at most %d events were recorded in one transaction", w.most())
 			}
-			w.everything(d.front)
-			w.judge()
 			w.only(200, 503)
 			tell(t, "08c"+c.order, "a rolling deploy that adds "+c.name,
-				fmt.Sprintf("%d of %d replicas replaced one by one, forth and back, under deliveries of the same events to all of them at the same instant", d.replaced, replicas),
+				fmt.Sprintf("%d times one of %d replicas replaced, back and forth, under deliveries of the same events to all of them at the same instant", d.replaced, replicas),
 				"%d events that only replicas without it had seen stayed ignored until they were redelivered; %s", ignored, w.summary())
 		})
 	}
