@@ -60,3 +60,79 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 		t.Errorf("the ledger has %s, want %s", got, want)
 	}
 }
+
+// An event that was ignored before, and comes again while another event of its object is being worked on, waits for its
+// turn and is then applied: only a final outcome makes it a duplicate.
+func TestIgnoredEventWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	g := newGated()
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.Patience, pgtest.Patience })
+	ignored := hooktest.Event("evt_ignored", "test.event", 1, `{"id":"obj_1"}`)
+	hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil).Expect(t, ignored, 200, webhooks.OutcomeIgnored)
+	first := send(t, host, testEvent)
+	g.awaitBegun(t)
+	second := send(t, host, ignored)
+	awaitInFlight(t, host, 2)
+	g.letGoOn(t, nil)
+	wantReplies(t, first(), webhooks.OutcomeProcessed)
+	replied := make(chan struct{})
+	go func() {
+		second()
+		close(replied)
+	}()
+	select {
+	case <-g.begun:
+		g.letGoOn(t, nil)
+	case <-replied:
+	}
+	wantReplies(t, second(), webhooks.OutcomeProcessed)
+	expectCounter(t, host, 2)
+	if got := pgtest.Scan[string](t, host.Pool, `SELECT outcome FROM stripe_webhook_events WHERE event_id = 'evt_ignored'`); got != "processed" {
+		t.Errorf("the ledger has %s, want processed", got)
+	}
+}
+
+// Duplicates that wait keep no place of MaxInFlight when they are answered.
+func TestDuplicatesLeave(t *testing.T) {
+	t.Parallel()
+	const limit = 5
+	g := newGated()
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.MaxInFlight, c.Timeout = limit, pgtest.Patience })
+	isReady(t, host)
+	for _, failure := range []error{errOfATest, nil} {
+		replies := send(t, host, testEvent, testEvent, testEvent, testEvent, testEvent)
+		awaitInFlight(t, host, limit)
+		g.awaitBegun(t)
+		g.letGoOn(t, failure)
+		replies()
+		awaitInFlight(t, host, 0)
+	}
+	expectCounter(t, host, 1)
+}
+
+// Without prepared statements, too, the loser of a race is a duplicate, and leaves nothing.
+func TestLoserOfTheRaceWithoutPreparedStatements(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"exec", "simple_protocol", "cache_describe"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			const copies = 3
+			meet := barrier(copies)
+			h := counting(func(context.Context, pgx.Tx) error { return nil })
+			webhooks.On(h, "race.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
+				meet()
+				return exec(`INSERT INTO tries VALUES (1)`)(ctx, tx)
+			})
+			pool := pgtest.Connect(t, pgtest.NewURL(t)+"&default_query_exec_mode="+mode)
+			pgtest.Exec(t, pool, `CREATE TABLE tries (n int)`)
+			// Without an object, so that the handlers run at once.
+			got := outcomes(t, replicas(t, pool, h, copies), hooktest.Event("evt_1", "race.event", 1, `{}`), copies)
+			if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+				t.Errorf("the outcomes are %v", got)
+			}
+			if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM tries`); n != 1 {
+				t.Errorf("the effect is there %d times", n)
+			}
+		})
+	}
+}

@@ -62,3 +62,44 @@ func TestInterruptedApply(t *testing.T) {
 		})
 	}
 }
+
+// Who waits for an application that its caller gives up has not failed: the event is applied for the next who waits.
+func TestInterruptedApplyHasHeirs(t *testing.T) {
+	t.Parallel()
+	const heirs = 3
+	g := newGated()
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout = pgtest.Patience })
+	isReady(t, host)
+	ev, err := webhooks.ParseEvent(testEvent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	done := make(chan error, 1)
+	go func() {
+		_, err := host.Receiver.Apply(ctx, ev)
+		done <- err
+	}()
+	g.awaitBegun(t)
+	waiting := send(t, host, testEvent, testEvent, testEvent)
+	awaitInFlight(t, host, 1+heirs)
+	giveUp()
+	g.letGoOn(t, errOfATest)
+	if err := pgtest.Receive(t, "Apply returns", done); err == nil {
+		t.Error("Apply, given up, succeeds")
+	}
+	g.awaitBegun(t)
+	g.letGoOn(t, nil)
+	outcomes := map[webhooks.Outcome]int{}
+	for _, reply := range waiting() {
+		outcomes[reply.Outcome()]++
+	}
+	if outcomes[webhooks.OutcomeProcessed] != 1 || outcomes[webhooks.OutcomeDuplicate] != heirs-1 {
+		t.Errorf("the outcomes of those that waited are %v", outcomes)
+	}
+	expectCounter(t, host, 1)
+	if n := host.Count(t, "stripe_webhook_failures"); n != 0 {
+		t.Errorf("there are %d failures", n)
+	}
+}
