@@ -163,7 +163,7 @@ func readLivemode(o *subscriptionObject, raw []byte) error {
 
 // readItems reads the list of items: null, or an object with the array in data.
 func readItems(o *subscriptionObject, raw []byte) (err error) {
-	if rawjson.IsNull(raw) {
+	if isNothing(raw) {
 		return nil
 	}
 	if !rawjson.IsObject(raw) {

@@ -261,6 +261,9 @@ func TestRestored(t *testing.T) {
 		{"items, whole below a hash", `{"items":{"data":[{"id":"b"}],"total_count":1}}`, `{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`,
 			`{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`},
 		{"a large number", `{"n":12345678901234567890}`, `{"n":12345678901234567891}`, `{"n":12345678901234567891}`},
+		{"empty hashes as PHP has them", `{"metadata":{"a":"1"},"plan":{"metadata":[]}}`, `{"metadata":{"a":null}}`, `{"metadata":[],"plan":{"metadata":{}}}`},
+		{"a hash that PHP has empty", `{"metadata":[]}`, `{"metadata":{"a":"1"}}`, `{"metadata":{"a":"1"}}`},
+		{"numbers as jsonb writes them", `{"a":1e2,"b":-0,"c":1.50,"d":2e-2}`, `{}`, `{"a":100,"b":0,"c":1.5,"d":0.020}`},
 		{"a value that was a hash", `{"a":1}`, `{"a":{"x":1}}`, `{"a":{"x":1}}`},
 	} {
 		got := canonical(restored(decodeAny(json.RawMessage(c.object)), decodeAny(json.RawMessage(c.previous))))

@@ -3,6 +3,8 @@ package subscriptions
 import (
 	"bytes"
 	"encoding/json"
+	"math/big"
+	"strings"
 )
 
 // restored puts an update's previous attributes back into its object: nested hashes hold only what
@@ -25,34 +27,54 @@ func restored(current, previous any) any {
 }
 
 // canonical renders a JSON value such that two are the same text if they are the same to Stripe: keys in
-// order, and null the same as not there.
+// order, null the same as not there, numbers by their value, and an empty object as an empty array, since a
+// relay in PHP knows no difference.
 func canonical(value any) string {
-	text, err := json.Marshal(withoutNulls(value))
+	text, err := json.Marshal(plain(value))
 	if err != nil {
 		panic(err) // decoded JSON can be encoded
 	}
 	return string(text)
 }
 
-func withoutNulls(value any) any {
+func plain(value any) any {
 	switch value := value.(type) {
 	case map[string]any:
 		kept := make(map[string]any, len(value))
 		for key, inner := range value {
 			if inner != nil {
-				kept[key] = withoutNulls(inner)
+				kept[key] = plain(inner)
 			}
+		}
+		if len(kept) == 0 {
+			return []any{}
 		}
 		return kept
 	case []any:
 		kept := make([]any, len(value))
 		for i, inner := range value {
-			kept[i] = withoutNulls(inner)
+			kept[i] = plain(inner)
 		}
 		return kept
+	case json.Number:
+		return plainNumber(value)
 	default:
 		return value
 	}
+}
+
+// plainNumber writes a number without an exponent or idle zeros, since PostgreSQL's jsonb writes it in a way
+// of its own.
+func plainNumber(n json.Number) json.Number {
+	if n != "-0" && !strings.ContainsAny(n.String(), ".eE") {
+		return n
+	}
+	exact, ok := new(big.Rat).SetString(n.String())
+	if !ok { // an exponent of more than a million
+		return n
+	}
+	digits, _ := exact.FloatPrec()
+	return json.Number(exact.FloatString(digits))
 }
 
 // decodeAny decodes JSON, numbers as they are written. Nothing at all is nil.

@@ -13,6 +13,14 @@ import (
 
 var errNoObject = errors.New("it is not an object")
 
+// isNothing is true for null, for no value, and for an empty array where Stripe has an object: PHP encodes an
+// empty object so.
+func isNothing(raw []byte) bool { return rawjson.IsNull(raw) || isEmptyArray(raw) }
+
+func isEmptyArray(raw []byte) bool {
+	return raw[0] == '[' && len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0
+}
+
 // text is a string or null. PostgreSQL's text holds no NUL, and the event has been cleaned of it.
 type text string
 
@@ -40,6 +48,9 @@ func (f *flag) read(raw []byte) error {
 type reference string
 
 func (r *reference) read(raw []byte) error {
+	if isNothing(raw) {
+		return nil
+	}
 	if rawjson.IsObject(raw) {
 		raw = rawjson.Get(raw, "id")
 	}
@@ -48,6 +59,9 @@ func (r *reference) read(raw []byte) error {
 
 // read takes a price or a plan: an object, its id alone, or null.
 func (p *price) read(raw []byte) error {
+	if isNothing(raw) {
+		return nil
+	}
 	if !rawjson.IsObject(raw) {
 		return (*text)(&p.ID).read(raw)
 	}
@@ -98,25 +112,31 @@ func whole(raw []byte) (*int64, error) {
 	return &n, nil
 }
 
-// metadata holds strings. A value of another type is kept as its JSON text.
+// metadata holds strings. A value of another type is kept as its JSON text. PHP, which knows no difference,
+// encodes an object as an array if its keys are 0, 1, 2 and so on, or if it has none.
 type metadata map[string]string
 
 func (m *metadata) read(raw []byte) error {
-	if rawjson.IsNull(raw) {
-		return nil
-	}
-	if !rawjson.IsObject(raw) {
+	switch {
+	case rawjson.IsNull(raw):
+	case rawjson.IsObject(raw):
+		*m = metadata{}
+		rawjson.Members(raw, func(key, value []byte) { (*m)[string(key)] = textOf(value) })
+	case raw[0] == '[':
+		*m = metadata{}
+		rawjson.Elements(raw, func(value []byte) { (*m)[strconv.Itoa(len(*m))] = textOf(value) })
+	default:
 		return errNoObject
 	}
-	*m = metadata{}
-	rawjson.Members(raw, func(key, value []byte) {
-		s, ok := rawjson.String(value)
-		if !ok {
-			s = compact(value)
-		}
-		(*m)[string(key)] = s
-	})
 	return nil
+}
+
+// textOf is a string, or the JSON text of another value.
+func textOf(value []byte) string {
+	if s, ok := rawjson.String(value); ok {
+		return s
+	}
+	return compact(value)
 }
 
 // compact is a value's JSON text without white space.

@@ -1,0 +1,68 @@
+package subscriptions_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// rowSQL is a row as one line of text.
+const rowSQL = `SELECT concat_ws(' ', id, status, price_id, quantity, extract(epoch FROM current_period_start)::bigint,
+	extract(epoch FROM current_period_end)::bigint, default_payment_method_id, pause_collection::text, metadata::text) FROM subscriptions`
+
+// Events as bug reports have them, in testdata/cases: what each is answered, which of them OnChange is
+// called for, and the row that they leave.
+var cases = []struct{ file, outcomes, changes, row string }{
+	{"metadata-array", "processed", "evt_meta_array", `sub_meta_array active premium_1 1 1427556293 1430234693 {}`},
+}
+
+func TestCases(t *testing.T) {
+	t.Parallel()
+	for _, c := range cases {
+		t.Run(c.file, func(t *testing.T) {
+			t.Parallel()
+			var changes []string
+			host := newHost(t, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
+				changes = append(changes, c.Event.ID)
+				return nil
+			}})
+			bare := newHost(t, nil) // which compares by the digest
+			for i, body := range caseEvents(t, c.file) {
+				want := webhooks.Outcome(strings.Fields(c.outcomes)[i])
+				host.Expect(t, body, 200, want)
+				bare.Expect(t, body, 200, want)
+			}
+			if diff := cmp.Diff(c.changes, strings.Join(changes, " ")); diff != "" {
+				t.Errorf("OnChange was called for (-want +got):\n%s", diff)
+			}
+			for name, row := range map[string]string{"with OnChange": pgtest.Scan[string](t, host.Pool, rowSQL), "without": pgtest.Scan[string](t, bare.Pool, rowSQL)} {
+				if diff := cmp.Diff(c.row, row); diff != "" {
+					t.Errorf("the row %s (-want +got):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+// caseEvents are the events of a file: one, or an array of them.
+func caseEvents(t *testing.T, file string) []json.RawMessage {
+	t.Helper()
+	text, err := os.ReadFile("testdata/cases/" + file + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []json.RawMessage
+	if json.Unmarshal(text, &events) != nil {
+		events = []json.RawMessage{text}
+	}
+	return events
+}
