@@ -22,6 +22,7 @@ const rowSQL = `SELECT concat_ws(' ', id, status, price_id, quantity, extract(ep
 // Events as bug reports have them, in testdata/cases: what each is answered, which of them OnChange is
 // called for, and the row that they leave.
 var cases = []struct{ file, outcomes, changes, row string }{
+	{"items-order", "processed stale", "evt_io1", `sub_io active price_plan_yearly 1 1760000000 1791536000 {}`},
 	{"metadata-array", "processed", "evt_meta_array", `sub_meta_array active premium_1 1 1427556293 1430234693 {}`},
 }
 

@@ -80,15 +80,16 @@ func noteChange(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 }
 
 func stateOf(s *subscriptions.Subscription) string {
-	items := ""
-	for _, item := range s.Items {
-		items += fmt.Sprintf(" %s=%s*%d", item.ID, item.PriceID, *item.Quantity)
+	items := make([]string, len(s.Items))
+	for i, item := range s.Items {
+		items[i] = fmt.Sprintf("%s=%s*%d", item.ID, item.PriceID, *item.Quantity)
 	}
+	slices.Sort(items) // their order is no part of it
 	canceled := int64(0)
 	if s.CanceledAt != nil {
 		canceled = s.CanceledAt.Unix()
 	}
-	return fmt.Sprintf("%s %v %d %d %v %s%s", s.Status, s.CancelAtPeriodEnd, canceled, s.CurrentPeriodEnd.Unix(), s.Metadata, s.LatestInvoiceID, items)
+	return fmt.Sprintf("%s %v %d %d %v %s %v", s.Status, s.CancelAtPeriodEnd, canceled, s.CurrentPeriodEnd.Unix(), s.Metadata, s.LatestInvoiceID, items)
 }
 
 // reset empties the tables for another run.

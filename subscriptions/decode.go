@@ -36,12 +36,13 @@ type subscriptionObject struct {
 	Livemode          *bool
 	Items             []itemObject
 	period                  // before 2025-03-31.basil
-	Plan              price // the first item's, or null if there are several
+	Plan              price // the only item's, or null if there are several
 	Quantity          count
 }
 
 type itemObject struct {
 	ID       text
+	Created  unixTime
 	Price    price
 	Plan     price // all there is before 2020
 	Quantity count
@@ -144,6 +145,7 @@ var subscriptionReader = newReader([]member[subscriptionObject]{
 
 var itemReader = newReader([]member[itemObject]{
 	{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
+	{"created", func(o *itemObject, raw []byte) error { return o.Created.read(raw) }},
 	{"price", func(o *itemObject, raw []byte) error { return o.Price.read(raw) }},
 	{"plan", func(o *itemObject, raw []byte) error { return o.Plan.read(raw) }},
 	{"quantity", func(o *itemObject, raw []byte) error { return o.Quantity.read(raw) }},
@@ -202,6 +204,7 @@ func decode(ev *webhooks.Event) (*Subscription, error) {
 	if err := checkIDs(object); err != nil {
 		return nil, err
 	}
+	object.dropRepeated()
 	return object.subscription(ev), nil
 }
 
@@ -277,22 +280,68 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 	if o.Livemode != nil {
 		sub.Livemode = *o.Livemode
 	}
-	if len(sub.Items) > 0 {
-		first := sub.Items[0]
-		sub.PriceID = either(first.PriceID, sub.PriceID)
-		sub.Quantity = either(first.Quantity, sub.Quantity)
-		sub.CurrentPeriodStart = either(first.CurrentPeriodStart, sub.CurrentPeriodStart)
-		sub.CurrentPeriodEnd = either(first.CurrentPeriodEnd, sub.CurrentPeriodEnd)
+	if oldest := o.oldest(); oldest >= 0 {
+		item := &sub.Items[oldest]
+		sub.PriceID = either(item.PriceID, sub.PriceID)
+		sub.Quantity = either(item.Quantity, sub.Quantity)
+		sub.CurrentPeriodStart = either(item.CurrentPeriodStart, sub.CurrentPeriodStart)
+		sub.CurrentPeriodEnd = either(item.CurrentPeriodEnd, sub.CurrentPeriodEnd)
 	}
 	return sub
 }
 
-// items decodes the items. Of an id that is there twice the last one counts, in the first one's place.
+// dropRepeated keeps of the items with one id the last one, in the first one's place.
+func (o *subscriptionObject) dropRepeated() {
+	if len(o.Items) < 2 {
+		return
+	}
+	kept := o.Items[:0]
+	at := make(map[text]int, len(o.Items))
+	for _, item := range o.Items {
+		if i, seen := at[item.ID]; seen {
+			kept[i] = item
+			continue
+		}
+		at[item.ID] = len(kept)
+		kept = append(kept, item)
+	}
+	o.Items = kept
+}
+
+// oldest is the item that speaks for the subscription, whatever the order of the list: the one that was created
+// first, of several the one with the smallest id. -1 if there are no items.
+func (o *subscriptionObject) oldest() int {
+	oldest := -1
+	for i := range o.Items {
+		if oldest < 0 || o.Items[i].before(&o.Items[oldest]) {
+			oldest = i
+		}
+	}
+	return oldest
+}
+
+// before is true for an item that is older than another. One that does not say when it was created is younger
+// than one that does.
+func (o *itemObject) before(other *itemObject) bool {
+	at, otherAt := o.Created.at, other.Created.at
+	switch {
+	case (at == nil) != (otherAt == nil):
+		return at != nil
+	case at != nil && !at.Equal(*otherAt):
+		return at.Before(*otherAt)
+	default:
+		return o.ID < other.ID
+	}
+}
+
 func (o *subscriptionObject) items() []Item {
-	var items []Item
-	at := make(map[string]int, len(o.Items))
-	for _, object := range o.Items {
-		item := Item{
+	if len(o.Items) == 0 {
+		return nil
+	}
+	items := make([]Item, len(o.Items))
+	for i := range o.Items {
+		object := &o.Items[i]
+		items[i] = Item{
 			ID:                 string(object.ID),
 			PriceID:            either(object.Price.ID, object.Plan.ID),
 			ProductID:          either(object.Price.Product, object.Plan.Product),
@@ -301,12 +350,6 @@ func (o *subscriptionObject) items() []Item {
 			CurrentPeriodEnd:   either(object.End.at, o.End.at),
 			Metadata:           object.Metadata.orEmpty(),
 		}
-		if i, seen := at[item.ID]; seen {
-			items[i] = item
-			continue
-		}
-		at[item.ID] = len(items)
-		items = append(items, item)
 	}
 	return items
 }

@@ -104,16 +104,5 @@ func compareItems(id string, local, stripe []Item) []Difference {
 			found = append(found, Difference{id, "items[" + stripe[i].ID + "]", nil, stripe[i].ID})
 		}
 	}
-	if here, there := itemIDs(local), itemIDs(stripe); len(found) == 0 && !slices.Equal(here, there) {
-		found = append(found, Difference{id, "items", here, there})
-	}
 	return found
-}
-
-func itemIDs(items []Item) []string {
-	ids := make([]string, len(items))
-	for i := range items {
-		ids[i] = items[i].ID
-	}
-	return ids
 }

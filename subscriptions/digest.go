@@ -34,9 +34,10 @@ func storedDigest(stored []byte, revision int64) digest {
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon
-	for i := range s.Items {
-		ids.text(s.Items[i].ID)
-		items.item(&s.Items[i])
+	ordered := sortedItems(s.Items)
+	for i := range ordered {
+		ids.text(ordered[i].ID)
+		items.item(&ordered[i])
 	}
 	d := items.sum(nil)
 	state.state(s)

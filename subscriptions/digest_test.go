@@ -32,6 +32,14 @@ func TestDigest(t *testing.T) {
 			t.Errorf("another %s of an item does not show in the digest", name)
 		}
 	}
+	two, swapped := whole(), whole()
+	two.Items, swapped.Items = []Item{{ID: "si_1"}, {ID: "si_2"}}, []Item{{ID: "si_2"}, {ID: "si_1"}}
+	if d, other := digestOf(two), digestOf(swapped); !d.equal(other) || !sameState(two, swapped) || differences("", two, swapped) != nil {
+		t.Error("another order of the items is another state")
+	}
+	if swapped.Items[0].ID != "si_2" {
+		t.Error("to compare items is to sort them")
+	}
 	s := whole()
 	s.Status = StatusActive
 	if d := digestOf(s); d.equal(before) || !d.sameItems(before) || !d.sameItemIDs(before) {

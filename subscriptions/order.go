@@ -150,11 +150,11 @@ func (s step) moves() bool { return s.known && s.from != s.to }
 
 func stepOf(o occurrence) step {
 	object := decodeAny(o.Object)
-	s := step{to: canonical(object)}
+	s := step{to: canonicalState(object)}
 	if o.Type == createdType {
 		s.from, s.known, s.creation = nothing, true, true
 	} else if previous, ok := decodeAny(o.Previous).(map[string]any); ok && len(previous) > 0 {
-		s.from, s.known = canonical(restored(object, previous)), true
+		s.from, s.known = canonicalState(restored(object, previous)), true
 	}
 	return s
 }

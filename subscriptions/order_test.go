@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []oc
 			rivals = append(rivals, o)
 		}
 	}
-	return rivals, canonical(decodeAny(sub.Object()))
+	return rivals, canonicalState(decodeAny(sub.Object()))
 }
 
 type fataler interface {
@@ -75,7 +76,7 @@ func TestLastOfABurst(t *testing.T) {
 			return
 		}
 		winner, settled := last(grow(events))
-		if got := canonical(decodeAny(winner.Object)); settled && got != truth {
+		if got := canonicalState(decodeAny(winner.Object)); settled && got != truth {
 			t.Fatalf("of %s the last is said to be %s, but Stripe's object is\n%s\nand not\n%s", story(events), winner.ID, truth, got)
 		}
 		shuffled := rapid.Permutation(events).Draw(t, "arrival")
@@ -269,6 +270,33 @@ func TestRestored(t *testing.T) {
 		got := canonical(restored(decodeAny(json.RawMessage(c.object)), decodeAny(json.RawMessage(c.previous))))
 		if want := canonical(decodeAny(json.RawMessage(c.want))); got != want {
 			t.Errorf("%s: %s with %s put back is %s, want %s", c.name, c.object, c.previous, got, want)
+		}
+	}
+}
+
+// Three updates of one second, in whatever order each lists the items: the chain of them is found. Previous
+// attributes do not tell of another order.
+func TestLastWithItemsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	update := func(id, items, method, before string) occurrence {
+		return occurrence{
+			ID: id, Type: "customer.subscription.updated",
+			Object:   json.RawMessage(`{"id":"sub_1","default_payment_method":"` + method + `","items":{"data":[` + items + `]}}`),
+			Previous: json.RawMessage(`{"default_payment_method":` + before + `}`),
+		}
+	}
+	const a, b, c = `{"id":"si_a"}`, `{"id":"si_b"}`, `{"id":"si_c"}`
+	set := grow([]occurrence{
+		update("evt_3", a+","+b+","+c, "pm_1", "null"),
+		update("evt_2", c+","+b+","+a, "pm_2", `"pm_1"`),
+		update("evt_1", b+","+a+","+c, "pm_3", `"pm_2"`),
+	})
+	if winner, settled := last(set); winner.ID != "evt_1" || !settled {
+		t.Errorf("the last is %s, %v", winner.ID, settled)
+	}
+	for i, o := range set {
+		if want := []string{b + "," + a, c + "," + b, a + "," + b}[i]; !strings.Contains(string(o.Object), want) {
+			t.Errorf("to compare the states has changed %s", o.Object)
 		}
 	}
 }

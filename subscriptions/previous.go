@@ -3,7 +3,9 @@ package subscriptions
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math/big"
+	"slices"
 	"strings"
 )
 
@@ -35,6 +37,30 @@ func canonical(value any) string {
 		panic(err) // decoded JSON can be encoded
 	}
 	return string(text)
+}
+
+// canonicalState renders a subscription, for which the order of its items is none: Stripe may list them in
+// another order from one event to the next, and previous attributes do not tell.
+func canonicalState(subscription any) string {
+	if object, ok := subscription.(map[string]any); ok {
+		if list, ok := object["items"].(map[string]any); ok {
+			if items, ok := list["data"].([]any); ok && len(items) > 1 {
+				list, object = maps.Clone(list), maps.Clone(object)
+				list["data"] = slices.SortedStableFunc(slices.Values(items), func(a, b any) int {
+					return strings.Compare(idOf(a), idOf(b))
+				})
+				object["items"] = list
+				return canonical(object)
+			}
+		}
+	}
+	return canonical(subscription)
+}
+
+func idOf(item any) string {
+	object, _ := item.(map[string]any)
+	id, _ := object["id"].(string)
+	return id
 }
 
 func plain(value any) any {

@@ -78,18 +78,31 @@ func (s *storedRow) says(next *version) bool {
 }
 
 // itemsBefore are the items that are stored, nil where that is not known, and whether their ids are those of a
-// version.
+// version. Items that are stored in another order count as those of the version: an event that changes none of
+// them writes none, and their positions stay.
 func (s *storedRow) itemsBefore(next *version) (items []Item, sameIDs bool) {
 	switch {
 	case s == nil:
 		return nil, true
+	case s.whole && sameItems(s.Items, next.sub.Items):
+		return next.sub.Items, true
 	case s.whole:
-		return s.Items, slices.EqualFunc(s.Items, next.sub.Items, func(a, b Item) bool { return a.ID == b.ID })
+		return s.Items, slices.Equal(itemIDs(s.Items), itemIDs(next.sub.Items))
 	case next.digest.sameItems(s.digest):
 		return next.sub.Items, true
 	default:
 		return nil, next.digest.sameItemIDs(s.digest)
 	}
+}
+
+// itemIDs are the ids of items, sorted.
+func itemIDs(items []Item) []string {
+	ids := make([]string, len(items))
+	for i := range items {
+		ids[i] = items[i].ID
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // version is what a subscription becomes, with what the order of later events needs.

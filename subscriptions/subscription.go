@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,8 +42,9 @@ type Subscription struct {
 	ID         string // sub_…
 	CustomerID string // cus_…
 	Status     Status
-	// PriceID, Quantity and the current period are the first item's; where it has none, those that
-	// older API versions put on the subscription itself (plan.id, quantity, current_period_*).
+	// PriceID, Quantity and the current period are those of the oldest item: the one that Stripe created
+	// first, and of several created in one second the one with the smallest id. Where it has none, they are
+	// those that older API versions put on the subscription itself (plan.id, quantity, current_period_*).
 	PriceID            string
 	Quantity           *int64
 	Currency           string // ISO code in lower case
@@ -60,7 +62,9 @@ type Subscription struct {
 	Livemode           bool
 	AccountID          string     // the connected account; empty for the platform's own
 	Created            *time.Time // when Stripe created the subscription
-	Items              []Item     // in Stripe's order
+	// Items are in the order of Stripe's list when one of them last changed. Their order alone says nothing:
+	// Stripe may list the same items in another order, and that is no change.
+	Items []Item
 
 	Object             json.RawMessage // Stripe's whole object
 	LastEventID        string          // the event that it is as of; empty after an import
@@ -81,7 +85,7 @@ type Item struct {
 }
 
 // sameState compares what Stripe says of a subscription as it is decoded here. A mere difference in
-// Object, such as another API version's shape, is none.
+// Object, such as another API version's shape, is none, nor is another order of the items.
 func sameState(a, b *Subscription) bool {
 	return reflect.DeepEqual(a.state(), b.state())
 }
@@ -90,5 +94,17 @@ func (s *Subscription) state() Subscription {
 	state := *s
 	state.Object, state.LastEventID, state.LastEventCreatedAt = nil, "", nil
 	state.CreatedAt, state.UpdatedAt = time.Time{}, time.Time{}
+	state.Items = sortedItems(s.Items)
 	return state
 }
+
+// sortedItems are the items by id: what they are but for their order.
+func sortedItems(items []Item) []Item {
+	byID := func(a, b Item) int { return strings.Compare(a.ID, b.ID) }
+	if slices.IsSortedFunc(items, byID) {
+		return items
+	}
+	return slices.SortedFunc(slices.Values(items), byID)
+}
+
+func sameItems(a, b []Item) bool { return reflect.DeepEqual(sortedItems(a), sortedItems(b)) }

@@ -120,6 +120,7 @@ func TestVerify(t *testing.T) {
 	exec(`UPDATE subscription_items SET quantity = 99 WHERE id = $1`, item)
 	exec(`DELETE FROM subscription_items WHERE id = $1`, gone)
 	exec(`DELETE FROM subscriptions WHERE id = $1`, id(100))
+	exec(`UPDATE subscription_items SET position = 7 - position WHERE subscription_id = $1`, id(10)) // is no drift
 	const copied = `INSERT INTO subscriptions (id, status, cancel_at_period_end, metadata, livemode, object, stripe_created_at)
 		SELECT $1, 'active', false, '{}', $3, '{}', %s FROM subscriptions WHERE id = $2`
 	exec(fmt.Sprintf(copied, "stripe_created_at"), "sub_unknown", id(120), false)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -119,7 +120,7 @@ SELECT id, jsonb_build_object(
 	'collection_method', collection_method, 'latest_invoice_id', latest_invoice_id, 'metadata', metadata, 'livemode', livemode,
 	'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', i.id, 'price_id', i.price_id, 'product_id', i.product_id,
 		'quantity', i.quantity, 'current_period_start', extract(epoch FROM i.current_period_start)::bigint,
-		'current_period_end', extract(epoch FROM i.current_period_end)::bigint) ORDER BY i.position), '[]')
+		'current_period_end', extract(epoch FROM i.current_period_end)::bigint) ORDER BY i.id), '[]')
 		FROM subscription_items AS i WHERE i.subscription_id = subscriptions.id))
 FROM subscriptions`
 
@@ -161,15 +162,17 @@ func differences(sub *stripesim.Subscription, row map[string]any) []Finding {
 	if row == nil {
 		return []Finding{{CheckSubscriptions, "rows of subscription " + sub.ID(), 1, 0}}
 	}
-	text, err := json.Marshal(sub.Truth())
+	truth := sub.Truth()
+	slices.SortFunc(truth.Items, func(a, b stripesim.TruthItem) int { return strings.Compare(a.ID, b.ID) })
+	text, err := json.Marshal(truth)
 	if err != nil {
 		panic(err) // a struct of plain values
 	}
-	var truth map[string]any
-	if err := json.Unmarshal(text, &truth); err != nil {
+	var want map[string]any
+	if err := json.Unmarshal(text, &want); err != nil {
 		panic(err)
 	}
-	findings := compare("subscription "+sub.ID()+", ", "", truth, row)
+	findings := compare("subscription "+sub.ID()+", ", "", want, row)
 	sort.Slice(findings, func(i, j int) bool { return findings[i].What < findings[j].What })
 	return findings
 }

@@ -38,12 +38,14 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	return s
 }
 
-// update changes the state and makes the event of it, with previous_attributes if it is an update.
+// update changes the state and makes the event of it, with previous_attributes if it is an update. Each event
+// lists the items in an order of its own, of which previous_attributes say nothing.
 func (s *Subscription) update(eventType string, change func(*state)) {
 	before := s.state.clone()
 	s.state = s.state.clone()
 	change(&s.state)
 	after := s.state.clone()
+	before.Turn, after.Turn = len(s.account.Events), len(s.account.Events)
 	s.account.emit(s, eventType, func(version string) (about, previous object) {
 		about = after.render(version)
 		if eventType == updated {

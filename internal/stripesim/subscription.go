@@ -27,6 +27,8 @@ type state struct {
 	LatestInvoice        string
 	Metadata             map[string]string
 	Items                []item
+	// Turn is by how many places the list of items is turned: Stripe does not promise its order.
+	Turn int
 }
 
 type item struct {
@@ -58,7 +60,7 @@ func (s *Subscription) Object() []byte { return marshal(s.state.render(s.version
 func (st *state) render(version string) object {
 	items := make([]any, len(st.Items))
 	for i := range st.Items {
-		items[i] = st.renderItem(&st.Items[i], version)
+		items[(i+st.Turn)%len(items)] = st.renderItem(&st.Items[i], version)
 	}
 	o := object{
 		"id":                                st.ID,

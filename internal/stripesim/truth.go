@@ -1,5 +1,10 @@
 package stripesim
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Truth is what a receiver's row of a subscription must hold in the end, named as the columns of the
 // tables. It is made from the account's own state and not from any event. Times are Unix seconds.
 type Truth struct {
@@ -24,7 +29,7 @@ type Truth struct {
 	Items              []TruthItem       `json:"items"`
 }
 
-// TruthItem is one item of a Truth, in Stripe's order.
+// TruthItem is one item of a Truth. Their order says nothing.
 type TruthItem struct {
 	ID                 string `json:"id"`
 	PriceID            string `json:"price_id"`
@@ -37,9 +42,12 @@ type TruthItem struct {
 // Truth is the subscription as it is now.
 func (s *Subscription) Truth() Truth {
 	st := &s.state
+	oldest := slices.MinFunc(st.Items, func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
+	})
 	t := Truth{
 		ID: st.ID, CustomerID: st.Customer, Status: st.Status, Currency: "usd",
-		PriceID: st.Items[0].Price, Quantity: st.Items[0].Quantity,
+		PriceID: oldest.Price, Quantity: oldest.Quantity,
 		CancelAtPeriodEnd: st.CancelAtPeriodEnd, CancelAt: pointer(st.CancelAt), CanceledAt: pointer(st.CanceledAt),
 		EndedAt: pointer(st.EndedAt), CurrentPeriodStart: st.PeriodStart, CurrentPeriodEnd: st.PeriodEnd,
 		TrialStart: pointer(st.TrialStart), TrialEnd: pointer(st.TrialEnd), CollectionMethod: "charge_automatically",
