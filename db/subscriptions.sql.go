@@ -56,7 +56,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions
@@ -224,7 +224,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = ANY($1::text [])
@@ -304,7 +304,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions
@@ -431,12 +431,14 @@ INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
+    pause_collection, customer_account_id, schedule_id, default_payment_method_id, billing_mode, discount_ids, items_complete,
     object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8,
     $9, $10, $11, $12, $13, $14,
     $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27
+    $21, $22, $23, $24, $25, $26, $27,
+    $28, $29, $30, $31, $32, $33, $34
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -458,6 +460,13 @@ ON CONFLICT (id) DO UPDATE SET
     livemode = excluded.livemode,
     account_id = excluded.account_id,
     stripe_created_at = excluded.stripe_created_at,
+    pause_collection = excluded.pause_collection,
+    customer_account_id = excluded.customer_account_id,
+    schedule_id = excluded.schedule_id,
+    default_payment_method_id = excluded.default_payment_method_id,
+    billing_mode = excluded.billing_mode,
+    discount_ids = excluded.discount_ids,
+    items_complete = excluded.items_complete,
     object = excluded.object,
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
@@ -471,33 +480,40 @@ RETURNING created_at, updated_at
 `
 
 type SubscriptionUpsertParams struct {
-	ID                 string
-	CustomerID         *string
-	Status             string
-	PriceID            *string
-	Quantity           *int64
-	Currency           *string
-	CancelAtPeriodEnd  bool
-	CancelAt           *time.Time
-	CanceledAt         *time.Time
-	EndedAt            *time.Time
-	CurrentPeriodStart *time.Time
-	CurrentPeriodEnd   *time.Time
-	TrialStart         *time.Time
-	TrialEnd           *time.Time
-	CollectionMethod   *string
-	LatestInvoiceID    *string
-	Metadata           json.RawMessage
-	Livemode           bool
-	AccountID          *string
-	StripeCreatedAt    *time.Time
-	Object             json.RawMessage
-	LastEventID        *string
-	LastEventCreatedAt *time.Time
-	AsOf               *time.Time
-	NewestEvents       json.RawMessage
-	ApiVersion         *string
-	Digest             []byte
+	ID                     string
+	CustomerID             *string
+	Status                 string
+	PriceID                *string
+	Quantity               *int64
+	Currency               *string
+	CancelAtPeriodEnd      bool
+	CancelAt               *time.Time
+	CanceledAt             *time.Time
+	EndedAt                *time.Time
+	CurrentPeriodStart     *time.Time
+	CurrentPeriodEnd       *time.Time
+	TrialStart             *time.Time
+	TrialEnd               *time.Time
+	CollectionMethod       *string
+	LatestInvoiceID        *string
+	Metadata               json.RawMessage
+	Livemode               bool
+	AccountID              *string
+	StripeCreatedAt        *time.Time
+	PauseCollection        []byte
+	CustomerAccountID      *string
+	ScheduleID             *string
+	DefaultPaymentMethodID *string
+	BillingMode            *string
+	DiscountIds            []string
+	ItemsComplete          bool
+	Object                 json.RawMessage
+	LastEventID            *string
+	LastEventCreatedAt     *time.Time
+	AsOf                   *time.Time
+	NewestEvents           json.RawMessage
+	ApiVersion             *string
+	Digest                 []byte
 }
 
 type SubscriptionUpsertRow struct {
@@ -527,6 +543,13 @@ func (q *Queries) SubscriptionUpsert(ctx context.Context, db DBTX, arg Subscript
 		arg.Livemode,
 		arg.AccountID,
 		arg.StripeCreatedAt,
+		arg.PauseCollection,
+		arg.CustomerAccountID,
+		arg.ScheduleID,
+		arg.DefaultPaymentMethodID,
+		arg.BillingMode,
+		arg.DiscountIds,
+		arg.ItemsComplete,
 		arg.Object,
 		arg.LastEventID,
 		arg.LastEventCreatedAt,

@@ -11,7 +11,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions
@@ -39,7 +39,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions
@@ -51,11 +51,13 @@ INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
+    pause_collection, customer_account_id, schedule_id, default_payment_method_id, billing_mode, discount_ids, items_complete,
     object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest
 ) VALUES (
     @id, @customer_id, @status, @price_id, @quantity, @currency, @cancel_at_period_end, @cancel_at,
     @canceled_at, @ended_at, @current_period_start, @current_period_end, @trial_start, @trial_end,
     @collection_method, @latest_invoice_id, @metadata, @livemode, @account_id, @stripe_created_at,
+    @pause_collection, @customer_account_id, @schedule_id, @default_payment_method_id, @billing_mode, @discount_ids, @items_complete,
     @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version, @digest
 )
 ON CONFLICT (id) DO UPDATE SET
@@ -78,6 +80,13 @@ ON CONFLICT (id) DO UPDATE SET
     livemode = excluded.livemode,
     account_id = excluded.account_id,
     stripe_created_at = excluded.stripe_created_at,
+    pause_collection = excluded.pause_collection,
+    customer_account_id = excluded.customer_account_id,
+    schedule_id = excluded.schedule_id,
+    default_payment_method_id = excluded.default_payment_method_id,
+    billing_mode = excluded.billing_mode,
+    discount_ids = excluded.discount_ids,
+    items_complete = excluded.items_complete,
     object = excluded.object,
     last_event_id = excluded.last_event_id,
     last_event_created_at = excluded.last_event_created_at,
@@ -99,7 +108,7 @@ SELECT
             'quantity', item.quantity, 'metadata', item.metadata,
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position), '[]')
+        ) ORDER BY item.position, item.id), '[]')
         FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
     )::jsonb AS items
 FROM subscriptions WHERE subscriptions.id = ANY(@ids::text []);

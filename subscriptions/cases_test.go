@@ -22,7 +22,9 @@ const rowSQL = `SELECT concat_ws(' ', id, status, price_id, quantity, extract(ep
 // Events as bug reports have them, in testdata/cases: what each is answered, which of them OnChange is
 // called for, and the row that they leave.
 var cases = []struct{ file, outcomes, changes, row string }{
-	{"items-order", "processed stale", "evt_io1", `sub_io active price_plan_yearly 1 1760000000 1791536000 {}`},
+	{"pause-collection", "processed processed", "evt_p1 evt_p2",
+		`sub_p active price_1 1 1760000000 1762592000 {"behavior": "void", "resumes_at": null} {}`},
+	{"items-order", "processed processed", "evt_io1 evt_io2", `sub_io active price_plan_yearly 1 1760000000 1791536000 pm_1 {}`},
 	{"metadata-array", "processed", "evt_meta_array", `sub_meta_array active premium_1 1 1427556293 1430234693 {}`},
 }
 

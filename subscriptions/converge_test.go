@@ -89,7 +89,12 @@ func stateOf(s *subscriptions.Subscription) string {
 	if s.CanceledAt != nil {
 		canceled = s.CanceledAt.Unix()
 	}
-	return fmt.Sprintf("%s %v %d %d %v %s %v", s.Status, s.CancelAtPeriodEnd, canceled, s.CurrentPeriodEnd.Unix(), s.Metadata, s.LatestInvoiceID, items)
+	pause := "not paused"
+	if s.PauseCollection != nil {
+		pause = fmt.Sprintf("%s until %v", s.PauseCollection.Behavior, s.PauseCollection.ResumesAt)
+	}
+	return fmt.Sprintf("%s %v %d %d %v %s %v %s %s %s %v", s.Status, s.CancelAtPeriodEnd, canceled, s.CurrentPeriodEnd.Unix(), s.Metadata,
+		s.LatestInvoiceID, items, pause, s.ScheduleID, s.DefaultPaymentMethodID, s.DiscountIDs)
 }
 
 // reset empties the tables for another run.
@@ -158,7 +163,7 @@ func permutations(n int, visit func(order []int)) {
 	extend(all)
 }
 
-// short are lives of up to five events, several of them within one second; "wait" lets a day pass.
+// short are lives of up to six events, several of them within one second; "wait" lets a day pass.
 var short = map[string]func(*stripesim.Account){
 	"activated at once, renewed and upgraded in one second": func(a *stripesim.Account) {
 		s := a.Subscribe(stripesim.VersionBasil)
@@ -196,6 +201,15 @@ var short = map[string]func(*stripesim.Account){
 		a.Wait(time.Hour)
 		s.Pause()
 		s.Resume()
+	},
+	"paused, discounted and moved to another card in one second": func(a *stripesim.Account) {
+		s := a.Subscribe(stripesim.VersionBasil)
+		s.Activate()
+		s.AddItem()
+		a.Wait(time.Hour)
+		s.PauseCollection("void", 0)
+		s.AddDiscount()
+		s.SetPaymentMethod()
 	},
 	"all in one second": func(a *stripesim.Account) {
 		s := a.Subscribe(stripesim.VersionBasil)

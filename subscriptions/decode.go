@@ -35,9 +35,19 @@ type subscriptionObject struct {
 	Metadata          metadata
 	Livemode          *bool
 	Items             []itemObject
+	MoreItems         bool  // than those: Stripe's list says has_more
 	period                  // before 2025-03-31.basil
 	Plan              price // the only item's, or null if there are several
 	Quantity          count
+
+	// Optional, so of a shape that is not known they are empty, and the event goes on: the whole object is stored.
+	PauseCollection      *PauseCollection
+	CustomerAccount      string
+	Schedule             string
+	DefaultPaymentMethod string
+	BillingMode          string
+	Discounts            []string
+	Discount             string // before there were several
 }
 
 type itemObject struct {
@@ -79,7 +89,7 @@ func newReader[T any](members []member[T]) *reader[T] {
 }
 
 // maxMembers is how many members a reader may know.
-const maxMembers = 24
+const maxMembers = 28
 
 // values are those of a reader's members, nil of what is not there.
 type values [maxMembers][]byte
@@ -141,7 +151,22 @@ var subscriptionReader = newReader([]member[subscriptionObject]{
 	{"current_period_end", func(o *subscriptionObject, raw []byte) error { return o.End.read(raw) }},
 	{"plan", func(o *subscriptionObject, raw []byte) error { return o.Plan.read(raw) }},
 	{"quantity", func(o *subscriptionObject, raw []byte) error { return o.Quantity.read(raw) }},
+	{"pause_collection", optional(func(o *subscriptionObject, raw []byte) { o.PauseCollection = readPause(raw) })},
+	{"customer_account", optional(func(o *subscriptionObject, raw []byte) { o.CustomerAccount = textOrMember(raw, "id") })},
+	{"schedule", optional(func(o *subscriptionObject, raw []byte) { o.Schedule = textOrMember(raw, "id") })},
+	{"default_payment_method", optional(func(o *subscriptionObject, raw []byte) { o.DefaultPaymentMethod = textOrMember(raw, "id") })},
+	{"billing_mode", optional(func(o *subscriptionObject, raw []byte) { o.BillingMode = textOrMember(raw, "type") })},
+	{"discounts", optional(func(o *subscriptionObject, raw []byte) { o.Discounts = readIDs(raw) })},
+	{"discount", optional(func(o *subscriptionObject, raw []byte) { o.Discount = textOrMember(raw, "id") })},
 })
+
+// optional reads a member of which no value is refused.
+func optional(read func(o *subscriptionObject, raw []byte)) func(*subscriptionObject, []byte) error {
+	return func(o *subscriptionObject, raw []byte) error {
+		read(o, raw)
+		return nil
+	}
+}
 
 var itemReader = newReader([]member[itemObject]{
 	{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
@@ -171,6 +196,8 @@ func readItems(o *subscriptionObject, raw []byte) (err error) {
 	if !rawjson.IsObject(raw) {
 		return errNoObject
 	}
+	more := rawjson.Get(raw, "has_more")
+	o.MoreItems = !rawjson.IsNull(more) && string(more) != "false"
 	data := rawjson.Get(raw, "data")
 	if rawjson.IsNull(data) {
 		return nil
@@ -252,30 +279,40 @@ func tooLong(id text) bool { return len(id) > maxID && utf8.RuneCountInString(st
 
 func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 	sub := &Subscription{
-		ID:                 string(o.ID),
-		CustomerID:         string(o.Customer),
-		Status:             Status(o.Status),
-		PriceID:            o.Plan.ID,
-		Quantity:           o.Quantity.n,
-		Currency:           string(o.Currency),
-		CancelAtPeriodEnd:  bool(o.CancelAtPeriodEnd),
-		CancelAt:           o.CancelAt.at,
-		CanceledAt:         o.CanceledAt.at,
-		EndedAt:            o.EndedAt.at,
-		CurrentPeriodStart: o.Start.at,
-		CurrentPeriodEnd:   o.End.at,
-		TrialStart:         o.TrialStart.at,
-		TrialEnd:           o.TrialEnd.at,
-		CollectionMethod:   string(o.CollectionMethod),
-		LatestInvoiceID:    string(o.LatestInvoice),
-		Metadata:           o.Metadata.orEmpty(),
-		Livemode:           ev.Livemode,
-		AccountID:          ev.Account,
-		Created:            o.Created.at,
-		Items:              o.items(),
-		Object:             ev.Object,
-		LastEventID:        ev.ID,
-		LastEventCreatedAt: createdAt(ev),
+		ID:                     string(o.ID),
+		CustomerID:             string(o.Customer),
+		Status:                 Status(o.Status),
+		PriceID:                o.Plan.ID,
+		Quantity:               o.Quantity.n,
+		Currency:               string(o.Currency),
+		CancelAtPeriodEnd:      bool(o.CancelAtPeriodEnd),
+		CancelAt:               o.CancelAt.at,
+		CanceledAt:             o.CanceledAt.at,
+		EndedAt:                o.EndedAt.at,
+		CurrentPeriodStart:     o.Start.at,
+		CurrentPeriodEnd:       o.End.at,
+		TrialStart:             o.TrialStart.at,
+		TrialEnd:               o.TrialEnd.at,
+		CollectionMethod:       string(o.CollectionMethod),
+		LatestInvoiceID:        string(o.LatestInvoice),
+		PauseCollection:        o.PauseCollection,
+		CustomerAccountID:      o.CustomerAccount,
+		ScheduleID:             o.Schedule,
+		DefaultPaymentMethodID: o.DefaultPaymentMethod,
+		BillingMode:            o.BillingMode,
+		DiscountIDs:            o.Discounts,
+		Metadata:               o.Metadata.orEmpty(),
+		Livemode:               ev.Livemode,
+		AccountID:              ev.Account,
+		Created:                o.Created.at,
+		Items:                  o.items(),
+		ItemsComplete:          !o.MoreItems,
+		Object:                 ev.Object,
+		LastEventID:            ev.ID,
+		LastEventCreatedAt:     createdAt(ev),
+	}
+	if len(sub.DiscountIDs) == 0 && o.Discount != "" {
+		sub.DiscountIDs = []string{o.Discount}
 	}
 	if o.Livemode != nil {
 		sub.Livemode = *o.Livemode

@@ -133,7 +133,7 @@ func TestShapes(t *testing.T) {
 			}})
 			host.Expect(t, hooktest.Event("evt_1", updatedType, 1700000000, c.object), 200, webhooks.OutcomeProcessed)
 			stored := get(t, host, "sub_1")
-			c.want.LastEventID, c.want.LastEventCreatedAt = "evt_1", at(1700000000)
+			c.want.ItemsComplete, c.want.LastEventID, c.want.LastEventCreatedAt = true, "evt_1", at(1700000000)
 			rowsOwn := cmpopts.IgnoreFields(subscriptions.Subscription{}, "Object", "CreatedAt", "UpdatedAt")
 			if diff := cmp.Diff(&c.want, stored, rowsOwn); diff != "" {
 				t.Errorf("the row (-want +got):\n%s", diff)

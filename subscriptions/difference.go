@@ -3,6 +3,8 @@ package subscriptions
 import (
 	"reflect"
 	"slices"
+
+	"github.com/pook/stripeonce/internal/rawjson"
 )
 
 // Difference is one field in which a stored subscription differs from Stripe's. The JSON names are those
@@ -10,7 +12,9 @@ import (
 type Difference struct {
 	ID string `json:"id"` // the subscription's
 	// Field is the column, "items[si_…].quantity" for one of an item, and "id" where one side does not have
-	// the subscription at all: its value there is nil.
+	// the subscription at all: its value there is nil. It is "items_complete" where the row has a part of the
+	// items (false here, true at Stripe), and where Stripe's answer has (true here, false at Stripe): the two
+	// are never equal then.
 	Field  string `json:"field"`
 	Local  any    `json:"local"`
 	Stripe any    `json:"stripe"`
@@ -39,6 +43,10 @@ func (s *Subscription) fields() []field {
 		{"trial_end", s.TrialEnd},
 		{"collection_method", orNull(s.CollectionMethod)},
 		{"latest_invoice_id", orNull(s.LatestInvoiceID)},
+		{"pause_collection", s.PauseCollection.value()},
+		{"schedule_id", orNull(s.ScheduleID)},
+		{"default_payment_method_id", orNull(s.DefaultPaymentMethodID)},
+		{"discount_ids", s.DiscountIDs},
 		{"metadata", s.Metadata},
 		{"livemode", s.Livemode},
 		{"account_id", orNull(s.AccountID)},
@@ -75,7 +83,28 @@ func differences(id string, local, stripe *Subscription) []Difference {
 		return []Difference{{ID: id, Field: "id", Local: id}}
 	}
 	found := compareFields(id, "", local.fields(), stripe.fields())
-	return append(found, compareItems(id, local.Items, stripe.Items)...)
+	found = append(found, compareNewer(id, local, stripe)...)
+	if !local.ItemsComplete || !stripe.ItemsComplete {
+		found = append(found, Difference{id, itemsComplete, local.ItemsComplete, !local.ItemsComplete})
+	}
+	return append(found, compareItems(id, local.Items, stripe.Items, stripe.ItemsComplete)...)
+}
+
+const itemsComplete = "items_complete"
+
+// compareNewer compares the fields that API versions after verifyVersion have. In an answer that does not have
+// them at all, not even as null, nothing is known of them.
+func compareNewer(id string, local, stripe *Subscription) []Difference {
+	var found []Difference
+	for _, newer := range []struct{ member, column, local, stripe string }{
+		{"customer_account", "customer_account_id", local.CustomerAccountID, stripe.CustomerAccountID},
+		{"billing_mode", "billing_mode", local.BillingMode, stripe.BillingMode},
+	} {
+		if newer.local != newer.stripe && rawjson.Get(stripe.Object, newer.member) != nil {
+			found = append(found, Difference{id, newer.column, orNull(newer.local), orNull(newer.stripe)})
+		}
+	}
+	return found
 }
 
 func compareFields(id, prefix string, local, stripe []field) []Difference {
@@ -88,13 +117,17 @@ func compareFields(id, prefix string, local, stripe []field) []Difference {
 	return found
 }
 
-func compareItems(id string, local, stripe []Item) []Difference {
+// compareItems compares the items, whatever their order. What a truncated list of Stripe's lacks may be on its
+// further pages.
+func compareItems(id string, local, stripe []Item, complete bool) []Difference {
 	var found []Difference
 	for i := range local {
 		prefix := "items[" + local[i].ID + "]"
 		at := slices.IndexFunc(stripe, func(other Item) bool { return other.ID == local[i].ID })
 		if at < 0 {
-			found = append(found, Difference{id, prefix, local[i].ID, nil})
+			if complete {
+				found = append(found, Difference{id, prefix, local[i].ID, nil})
+			}
 			continue
 		}
 		found = append(found, compareFields(id, prefix+".", local[i].fields(), stripe[at].fields())...)

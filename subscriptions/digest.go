@@ -12,7 +12,9 @@ import (
 
 // digest tells two states apart, as sameState does, without either being read: the first part is of the whole
 // state, the second of its items, the third of their ids. One that was made of other fields, or none, is
-// another: the state then counts as changed, and its items are written once more.
+// another: the state then counts as changed, once, since the digest that is stored with it is of these fields.
+// Its items are written once more. Of a list of items that goes on it is that of the list alone: what else is
+// stored stays as it is.
 type digest []byte
 
 const digestPart = 16 // bytes of SHA-256
@@ -34,6 +36,9 @@ func storedDigest(stored []byte, revision int64) digest {
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon
+	// A list that goes on is another one than the same items without more.
+	ids.flags(s.ItemsComplete)
+	items.flags(s.ItemsComplete)
 	ordered := sortedItems(s.Items)
 	for i := range ordered {
 		ids.text(ordered[i].ID)
@@ -116,4 +121,7 @@ func (c *canon) state(s *Subscription) {
 	c.flags(s.CancelAtPeriodEnd, s.Livemode)
 	c.times(s.CancelAt, s.CanceledAt, s.EndedAt, s.CurrentPeriodStart, s.CurrentPeriodEnd, s.TrialStart, s.TrialEnd, s.Created)
 	c.metadata(s.Metadata)
+	c.text(s.PauseCollection.canonical(), s.CustomerAccountID, s.ScheduleID, s.DefaultPaymentMethodID, s.BillingMode)
+	c.flags(s.ItemsComplete)
+	c.text(s.DiscountIDs...)
 }

@@ -14,7 +14,9 @@ var notState = map[string]bool{"Object": true, "LastEventID": true, "LastEventCr
 
 // A digest differs where sameState does, in whatever field, also one that is added later.
 func TestDigest(t *testing.T) {
-	whole := func() *Subscription { return &Subscription{ID: "sub_1", Items: []Item{{ID: "si_1"}}} }
+	whole := func() *Subscription {
+		return &Subscription{ID: "sub_1", Items: []Item{{ID: "si_1"}}, ItemsComplete: true}
+	}
 	before := digestOf(whole())
 	for i := range reflect.TypeFor[Subscription]().NumField() {
 		s := whole()
@@ -31,6 +33,17 @@ func TestDigest(t *testing.T) {
 		if d := digestOf(s); d.equal(before) || d.sameItems(before) || d.sameItemIDs(before) != (name != "ID") {
 			t.Errorf("another %s of an item does not show in the digest", name)
 		}
+	}
+	one, several := whole(), whole()
+	one.DiscountIDs, several.DiscountIDs = []string{"di_1", "di_2"}, []string{"di_2", "di_1"}
+	if d, other := digestOf(one), digestOf(several); d.equal(other) || sameState(one, several) {
+		t.Error("another order of the discounts is the same state")
+	}
+	paused, stored := whole(), whole()
+	paused.PauseCollection = readPause([]byte(`{"resumes_at":null,"behavior":"void","new":{"b":1e2,"a":"\u00e9"}}`))
+	stored.PauseCollection = readPause([]byte(`{"new": {"a": "é", "b": 100}, "behavior": "void"}`)) // as jsonb has it
+	if d, other := digestOf(paused), digestOf(stored); !d.equal(other) || !sameState(paused, stored) || differences("", paused, stored) != nil {
+		t.Error("a pause that is written in another way is another state")
 	}
 	two, swapped := whole(), whole()
 	two.Items, swapped.Items = []Item{{ID: "si_1"}, {ID: "si_2"}}, []Item{{ID: "si_2"}, {ID: "si_1"}}
@@ -57,7 +70,12 @@ func TestDigest(t *testing.T) {
 func change(t *testing.T, field reflect.Value) {
 	t.Helper()
 	second, n := time.Unix(1, 0), int64(1)
-	for _, value := range []any{"x", true, &n, &second, second, map[string]string{"a": "b"}, []byte("{}"), []Item{{ID: "si_2"}}} {
+	if field.Kind() == reflect.Bool {
+		field.SetBool(!field.Bool())
+		return
+	}
+	for _, value := range []any{"x", &n, &second, second, map[string]string{"a": "b"}, []byte("{}"), []Item{{ID: "si_2"}}, []string{"x"},
+		&PauseCollection{Object: []byte(`{"behavior":"void"}`)}} {
 		if v := reflect.ValueOf(value); v.CanConvert(field.Type()) {
 			field.Set(v.Convert(field.Type()))
 			return
@@ -82,5 +100,16 @@ func TestNewestRows(t *testing.T) {
 	}
 	if got := (&version{}).newestRows(); string(got) != "[]" {
 		t.Errorf("no events are %s", got)
+	}
+}
+
+// Verify asks in one API version. What the answer does not have at all is not known to be otherwise.
+func TestDifferencesOfNewerFields(t *testing.T) {
+	stored := &Subscription{ItemsComplete: true, BillingMode: "flexible", CustomerAccountID: "acct_1"}
+	for object, want := range map[string]int{`{}`: 0, `{"billing_mode":null}`: 1, `{"customer_account":null}`: 1, `{"billing_mode":null,"customer_account":null}`: 2} {
+		answer := &Subscription{ItemsComplete: true, Object: json.RawMessage(object)}
+		if found := differences("sub_1", stored, answer); len(found) != want {
+			t.Errorf("from %s it differs in %+v", object, found)
+		}
 	}
 }

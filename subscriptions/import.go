@@ -34,6 +34,7 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 			return err
 		}
 	}
+	p.warnOfMoreItems(ctx, next.sub)
 	if !hooks {
 		return nil
 	}

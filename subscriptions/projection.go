@@ -66,19 +66,22 @@ type Projection struct {
 	queries *db.Queries
 	config  Config
 
-	chain, asked, rule atomic.Uint64
+	chain, asked, rule, incomplete atomic.Uint64
 }
 
-// Stats counts how events were put in order where their second alone did not tell.
+// Stats counts how events were put in order where their second alone did not tell, and what was stored in part.
 type Stats struct {
 	Chain uint64 // by the chain of their previous attributes
 	Asked uint64 // by asking Stripe
 	Rule  uint64 // by a rule that gives the same in every order, and may be wrong
+	// Incomplete counts the events, and the answers of an import, that were stored although their list of
+	// items goes on (has_more): the row's items_complete is false.
+	Incomplete uint64
 }
 
 // Stats returns the counts since Register. A delivery that is tried again counts again.
 func (p *Projection) Stats() Stats {
-	return Stats{Chain: p.chain.Load(), Asked: p.asked.Load(), Rule: p.rule.Load()}
+	return Stats{Chain: p.chain.Load(), Asked: p.asked.Load(), Rule: p.rule.Load(), Incomplete: p.incomplete.Load()}
 }
 
 // Register adds the projection of every customer.subscription.* event to h. A nil config is the zero
@@ -181,6 +184,11 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 		return false, err
 	}
 	later.Add(statements...)
+	defer func() {
+		if err == nil {
+			a.warnOfMoreItems(ctx, next.sub, "event_id", a.ev.ID)
+		}
+	}()
 	// An event that says nothing new has moved the row's place in the order, which later ones need.
 	if a.stored != nil && a.stored.says(next) {
 		return false, nil
@@ -228,6 +236,7 @@ func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied str
 // store returns the statements that make a row the next version.
 func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Statement, error) {
 	next.digest, next.revision = digestOf(next.sub), revisionOf(stored)+1
+	next.keepItems(stored)
 	params, err := next.upsertParams()
 	if err != nil {
 		return nil, err
@@ -247,7 +256,7 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 // storeItems returns the statements for the items that differ from the stored ones, or may.
 func (p *Projection) storeItems(stored *storedRow, next *version) (statements []webhooks.Statement, err error) {
 	sub := next.sub
-	before, sameIDs := stored.itemsBefore(next)
+	before, keepsAll := stored.itemsBefore(next)
 	for i := range sub.Items {
 		if i < len(before) && reflect.DeepEqual(before[i], sub.Items[i]) {
 			continue
@@ -260,16 +269,23 @@ func (p *Projection) storeItems(stored *storedRow, next *version) (statements []
 			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
 		})
 	}
-	if sameIDs {
+	if keepsAll {
 		return statements, nil
 	}
-	ids := make([]string, len(sub.Items))
-	for i := range sub.Items {
-		ids[i] = sub.Items[i].ID
-	}
+	ids := itemIDs(sub.Items)
 	return append(statements, func(ctx context.Context, db db.DBTX) error {
 		return wrap(p.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
 	}), nil
+}
+
+// warnOfMoreItems makes visible that a subscription was stored with a part of its items.
+func (p *Projection) warnOfMoreItems(ctx context.Context, sub *Subscription, attrs ...any) {
+	if sub.ItemsComplete {
+		return
+	}
+	p.incomplete.Add(1)
+	p.config.Logger.WarnContext(ctx, "a subscription has more items than Stripe's list holds: items_complete is false",
+		append(attrs, "subscription", sub.ID, "items", len(sub.Items))...)
 }
 
 // wrap says what a statement was about.

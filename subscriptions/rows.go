@@ -77,22 +77,44 @@ func (s *storedRow) says(next *version) bool {
 	return next.digest.equal(s.digest)
 }
 
-// itemsBefore are the items that are stored, nil where that is not known, and whether their ids are those of a
-// version. Items that are stored in another order count as those of the version: an event that changes none of
+// itemsBefore are the items that are stored, nil where that is not known, and whether none of them is to be
+// deleted. Items that are stored in another order count as those of the version: an event that changes none of
 // them writes none, and their positions stay.
-func (s *storedRow) itemsBefore(next *version) (items []Item, sameIDs bool) {
+func (s *storedRow) itemsBefore(next *version) (items []Item, keepsAll bool) {
+	truncated := !next.sub.ItemsComplete
 	switch {
 	case s == nil:
 		return nil, true
-	case s.whole && sameItems(s.Items, next.sub.Items):
+	case s.whole && sameItems(s.Items, next.sub.Items), !s.whole && next.digest.sameItems(s.digest):
 		return next.sub.Items, true
-	case s.whole:
-		return s.Items, slices.Equal(itemIDs(s.Items), itemIDs(next.sub.Items))
-	case next.digest.sameItems(s.digest):
-		return next.sub.Items, true
+	case !s.whole:
+		return nil, truncated || next.digest.sameItemIDs(s.digest)
+	case !s.ItemsComplete: // whose positions need not be 0, 1, 2 and so on
+		items = nil
 	default:
-		return nil, next.digest.sameItemIDs(s.digest)
+		items = s.Items
 	}
+	return items, truncated || slices.Equal(itemIDs(s.Items), itemIDs(next.sub.Items))
+}
+
+// keepItems adds the stored items that a truncated list lacks: they may be on its further pages. Where only the
+// digest of the row is known they stay in the table all the same, and nobody is told of them.
+func (v *version) keepItems(stored *storedRow) {
+	if v.sub.ItemsComplete || stored == nil || !stored.whole {
+		return
+	}
+	listed := make(map[string]bool, len(v.sub.Items))
+	for i := range v.sub.Items {
+		listed[v.sub.Items[i].ID] = true
+	}
+	merged := *v.sub
+	merged.Items = slices.Clone(v.sub.Items)
+	for i := range stored.Items {
+		if !listed[stored.Items[i].ID] {
+			merged.Items = append(merged.Items, stored.Items[i])
+		}
+	}
+	v.sub = &merged
 }
 
 // itemIDs are the ids of items, sorted.
@@ -133,30 +155,39 @@ func (v *version) newestRows() json.RawMessage {
 // fromRow makes a Subscription of a row and the JSON array of its items' rows.
 func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error) {
 	sub := &Subscription{
-		ID:                 row.ID,
-		CustomerID:         orZero(row.CustomerID),
-		Status:             Status(row.Status),
-		PriceID:            orZero(row.PriceID),
-		Quantity:           row.Quantity,
-		Currency:           orZero(row.Currency),
-		CancelAtPeriodEnd:  row.CancelAtPeriodEnd,
-		CancelAt:           utc(row.CancelAt),
-		CanceledAt:         utc(row.CanceledAt),
-		EndedAt:            utc(row.EndedAt),
-		CurrentPeriodStart: utc(row.CurrentPeriodStart),
-		CurrentPeriodEnd:   utc(row.CurrentPeriodEnd),
-		TrialStart:         utc(row.TrialStart),
-		TrialEnd:           utc(row.TrialEnd),
-		CollectionMethod:   orZero(row.CollectionMethod),
-		LatestInvoiceID:    orZero(row.LatestInvoiceID),
-		Livemode:           row.Livemode,
-		AccountID:          orZero(row.AccountID),
-		Created:            utc(row.StripeCreatedAt),
-		Object:             row.Object,
-		LastEventID:        orZero(row.LastEventID),
-		LastEventCreatedAt: utc(row.LastEventCreatedAt),
-		CreatedAt:          row.CreatedAt.UTC(),
-		UpdatedAt:          row.UpdatedAt.UTC(),
+		ID:                     row.ID,
+		CustomerID:             orZero(row.CustomerID),
+		Status:                 Status(row.Status),
+		PriceID:                orZero(row.PriceID),
+		Quantity:               row.Quantity,
+		Currency:               orZero(row.Currency),
+		CancelAtPeriodEnd:      row.CancelAtPeriodEnd,
+		CancelAt:               utc(row.CancelAt),
+		CanceledAt:             utc(row.CanceledAt),
+		EndedAt:                utc(row.EndedAt),
+		CurrentPeriodStart:     utc(row.CurrentPeriodStart),
+		CurrentPeriodEnd:       utc(row.CurrentPeriodEnd),
+		TrialStart:             utc(row.TrialStart),
+		TrialEnd:               utc(row.TrialEnd),
+		CollectionMethod:       orZero(row.CollectionMethod),
+		LatestInvoiceID:        orZero(row.LatestInvoiceID),
+		CustomerAccountID:      orZero(row.CustomerAccountID),
+		PauseCollection:        readPause(row.PauseCollection),
+		ScheduleID:             orZero(row.ScheduleID),
+		DefaultPaymentMethodID: orZero(row.DefaultPaymentMethodID),
+		BillingMode:            orZero(row.BillingMode),
+		ItemsComplete:          row.ItemsComplete,
+		Livemode:               row.Livemode,
+		AccountID:              orZero(row.AccountID),
+		Created:                utc(row.StripeCreatedAt),
+		Object:                 row.Object,
+		LastEventID:            orZero(row.LastEventID),
+		LastEventCreatedAt:     utc(row.LastEventCreatedAt),
+		CreatedAt:              row.CreatedAt.UTC(),
+		UpdatedAt:              row.UpdatedAt.UTC(),
+	}
+	if len(row.DiscountIds) > 0 {
+		sub.DiscountIDs = row.DiscountIds
 	}
 	if err := json.Unmarshal(row.Metadata, &sub.Metadata); err != nil {
 		return nil, fmt.Errorf("metadata of subscription %s: %w", row.ID, err)
@@ -177,6 +208,10 @@ func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error)
 func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 	s := v.sub
 	metadata, err := json.Marshal(s.Metadata)
+	var pause json.RawMessage
+	if s.PauseCollection != nil {
+		pause = s.PauseCollection.Object
+	}
 	return db.SubscriptionUpsertParams{
 		ID:                 s.ID,
 		CustomerID:         nilIfEmpty(s.CustomerID),
@@ -198,6 +233,15 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 		Livemode:           s.Livemode,
 		AccountID:          nilIfEmpty(s.AccountID),
 		StripeCreatedAt:    s.Created,
+
+		PauseCollection:        pause,
+		CustomerAccountID:      nilIfEmpty(s.CustomerAccountID),
+		ScheduleID:             nilIfEmpty(s.ScheduleID),
+		DefaultPaymentMethodID: nilIfEmpty(s.DefaultPaymentMethodID),
+		BillingMode:            nilIfEmpty(s.BillingMode),
+		DiscountIds:            append([]string{}, s.DiscountIDs...), // not null
+		ItemsComplete:          s.ItemsComplete,
+
 		Object:             s.Object,
 		LastEventID:        nilIfEmpty(s.LastEventID),
 		LastEventCreatedAt: s.LastEventCreatedAt,

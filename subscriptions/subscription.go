@@ -58,10 +58,23 @@ type Subscription struct {
 	TrialEnd           *time.Time
 	CollectionMethod   string
 	LatestInvoiceID    string
-	Metadata           map[string]string // never nil
-	Livemode           bool
-	AccountID          string     // the connected account; empty for the platform's own
-	Created            *time.Time // when Stripe created the subscription
+	// PauseCollection is nil unless the collection of payments is paused, which no status tells.
+	PauseCollection        *PauseCollection
+	CustomerAccountID      string // acct_…, of a customer that is an account (Stripe's customer_account)
+	ScheduleID             string // sub_sched_…
+	DefaultPaymentMethodID string // pm_…
+	BillingMode            string // the type of Stripe's billing_mode: classic or flexible
+	// DiscountIDs are the ids of the discounts (di_…), in Stripe's order, which counts: another order is a
+	// change. A discount of an API version that gave it no id is not among them. Nil if there are none.
+	DiscountIDs []string
+	// ItemsComplete is false while Stripe's list of the items goes on beyond what the event holds (has_more).
+	// Items then are those of the list, and of the items stored before those that the list lacks: they may be
+	// on its further pages, or gone. Price, quantity and period are of the oldest item that the event holds.
+	ItemsComplete bool
+	Metadata      map[string]string // never nil
+	Livemode      bool
+	AccountID     string     // the connected account; empty for the platform's own
+	Created       *time.Time // when Stripe created the subscription
 	// Items are in the order of Stripe's list when one of them last changed. Their order alone says nothing:
 	// Stripe may list the same items in another order, and that is no change.
 	Items []Item
@@ -94,7 +107,7 @@ func (s *Subscription) state() Subscription {
 	state := *s
 	state.Object, state.LastEventID, state.LastEventCreatedAt = nil, "", nil
 	state.CreatedAt, state.UpdatedAt = time.Time{}, time.Time{}
-	state.Items = sortedItems(s.Items)
+	state.Items, state.PauseCollection = sortedItems(s.Items), s.PauseCollection.comparable()
 	return state
 }
 

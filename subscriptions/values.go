@@ -71,6 +71,29 @@ func (p *price) read(raw []byte) error {
 	)
 }
 
+// textOrMember is a text, or the text that is a member of an object, such as the id of an expanded one. Empty for
+// anything else.
+func textOrMember(raw []byte, name string) string {
+	if rawjson.IsObject(raw) {
+		raw = rawjson.Get(raw, name)
+	}
+	s, _ := rawjson.String(raw)
+	return s
+}
+
+// readIDs reads an array of ids and expanded objects, in its order. What has no id is left out.
+func readIDs(raw []byte) (ids []string) {
+	if rawjson.IsNull(raw) || raw[0] != '[' {
+		return nil
+	}
+	rawjson.Elements(raw, func(element []byte) {
+		if id := textOrMember(element, "id"); id != "" {
+			ids = append(ids, id)
+		}
+	})
+	return ids
+}
+
 // count is a whole number or null.
 type count struct{ n *int64 }
 

@@ -26,8 +26,9 @@ const (
 	DefaultVerifyAttempts = stripeapi.PatientAttempts
 )
 
-// verifyVersion is the API version that Verify asks in: the first that gives each item its own period.
-const verifyVersion = "2025-03-31.basil"
+// verifyVersion is the API version that Verify asks in: the first that gives each item its own period and has
+// billing_mode. See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
+const verifyVersion = "2025-06-30.basil"
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {

@@ -163,10 +163,10 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 			w.config.Each(difference)
 		}
 	}
-	if w.config.Fix == nil || r.stripe == nil {
+	if w.config.Fix == nil || r.stripe == nil || !r.fixable() {
 		return nil
 	}
-	err := w.fix(ctx, r)
+	complete, err := w.fix(ctx, r)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -174,8 +174,17 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 		w.config.Logger.ErrorContext(ctx, "a subscription could not be stored", "subscription", r.id, "error", err)
 		return nil
 	}
-	w.sum.Fixed++
+	if complete {
+		w.sum.Fixed++
+	}
 	return nil
+}
+
+// fixable is true if Stripe's answer says more than that neither side has all items.
+func (r *reading) fixable() bool {
+	return slices.ContainsFunc(r.differences(), func(d Difference) bool {
+		return d.Field != itemsComplete || r.local.ItemsComplete || r.stripe.ItemsComplete
+	})
 }
 
 // others asks Stripe for what the table has within the span of a page and the page does not. last says that
@@ -261,23 +270,24 @@ func (w *walk) single(ctx context.Context, id string) error {
 	return w.check(ctx, stripeapi.Request{}, []*reading{r})
 }
 
-// fix stores Stripe's object. If the row has moved meanwhile, both sides are read once more.
-func (w *walk) fix(ctx context.Context, r *reading) error {
+// fix stores Stripe's object. If the row has moved meanwhile, both sides are read once more. Complete says whether
+// the row then has all items.
+func (w *walk) fix(ctx context.Context, r *reading) (complete bool, err error) {
 	for try := 1; ; try++ {
 		err := w.config.Fix.InTx(ctx, "import", func(ctx context.Context, tx pgx.Tx) error {
 			return w.config.Projection.importOne(ctx, tx, r, !w.config.NoHooks)
 		})
 		if !errors.Is(err, errMoved) || try == confirmations {
-			return err
+			return r.stripe.ItemsComplete, err
 		}
 		if r, err = w.get(ctx, r.id, w.account); err != nil {
-			return err
+			return false, err
 		}
 		if r.stripe == nil {
-			return errors.New("it is no longer there at Stripe")
+			return false, errors.New("it is no longer there at Stripe")
 		}
-		if err := w.locals(ctx, []*reading{r}); err != nil || len(r.differences()) == 0 {
-			return err
+		if err := w.locals(ctx, []*reading{r}); err != nil || !r.fixable() {
+			return r.stripe.ItemsComplete, err
 		}
 	}
 }

@@ -99,7 +99,8 @@ func TestCatchesTheWrong(t *testing.T) {
 			server := httptest.NewServer(handler)
 			t.Cleanup(server.Close)
 			caught := map[string]int{}
-			for _, f := range storm(t, server.URL, pool) {
+			found := storm(t, server.URL, pool)
+			for _, f := range found {
 				caught[f.Check]++
 				if text := f.String(); !strings.Contains(text, ": want ") || !strings.Contains(text, ", got ") {
 					t.Errorf("a finding reads %q", text)
@@ -108,6 +109,12 @@ func TestCatchesTheWrong(t *testing.T) {
 			for _, check := range want {
 				if caught[check] == 0 {
 					t.Errorf("the judge finds nothing against %q", check)
+				}
+			}
+			// Wrong in one way, and not in others that would hide it.
+			for _, column := range []string{"billing_mode", "currency", "livemode", "items_complete"} {
+				if i := slices.IndexFunc(found, func(f judge.Finding) bool { return strings.HasSuffix(f.What, ", "+column) }); i >= 0 {
+					t.Errorf("it is wrong in another way, too: %s", found[i])
 				}
 			}
 		})

@@ -1,6 +1,9 @@
 package stripesim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const month = 30 * 24 * time.Hour
 
@@ -157,6 +160,38 @@ func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
 		st.CancelAtPeriodEnd, st.CancelAt, st.CanceledAt, st.CancelReason = cancel, 0, 0, ""
 		if cancel {
 			st.CancelAt, st.CanceledAt, st.CancelReason = st.PeriodEnd, s.account.Now, "cancellation_requested"
+		}
+	})
+}
+
+// PauseCollection keeps its invoices from being paid, as the customer portal does, or lets them be paid again if
+// the behavior is empty. The status stays as it is.
+func (s *Subscription) PauseCollection(behavior string, resumesAt int64) {
+	s.update(updated, func(st *state) { st.PauseBehavior, st.ResumesAt = behavior, resumesAt })
+}
+
+// SetPaymentMethod gives it a new default payment method.
+func (s *Subscription) SetPaymentMethod() {
+	s.update(updated, func(st *state) { st.PaymentMethod = s.account.id("pm_1", 23) })
+}
+
+// AddDiscount adds a discount before the others.
+func (s *Subscription) AddDiscount() {
+	s.update(updated, func(st *state) { st.Discounts = slices.Insert(st.Discounts, 0, s.account.id("di_1", 23)) })
+}
+
+// RemoveDiscounts takes the discounts away.
+func (s *Subscription) RemoveDiscounts() {
+	s.update(updated, func(st *state) { st.Discounts = nil })
+}
+
+// Schedule attaches a schedule, or releases the one that there is.
+func (s *Subscription) Schedule() {
+	s.update(updated, func(st *state) {
+		if st.Schedule != "" {
+			st.Schedule = ""
+		} else {
+			st.Schedule = s.account.id("sub_sched_1", 23)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func newClient(t *testing.T, account *stripesim.Account) (*client.API, *stripesi
 // Stripe's client pages through all events, newest first, and reads what it expects.
 func TestListEvents(t *testing.T) {
 	t.Parallel()
-	account := grown(1, stripesim.Life{Subscriptions: 40})
+	account := grown(1, stripesim.Life{Subscriptions: 80})
 	c, _ := newClient(t, account)
 	oldest := account.Now - 30*24*3600
 	var want []string

@@ -91,9 +91,10 @@ func (s *Subscription) Step(n int) {
 		s.choose(n, choice{40, s.Activate}, choice{20, s.RemindOfTrialEnd}, choice{15, s.label},
 			choice{15, s.Pause}, choice{10, s.Delete})
 	case "active":
-		s.choose(n, choice{25, s.Renew}, choice{10, func() { s.Upgrade(int64(1 + n%9)) }}, choice{12, func() { s.SetQuantity(int64(n)) }},
-			choice{8, s.AddItem}, choice{5, s.RemoveItem}, choice{15, s.FailPayment}, choice{10, s.label},
-			choice{10, func() { s.CancelAtPeriodEnd(!s.state.CancelAtPeriodEnd) }}, choice{5, s.Delete})
+		s.choose(n, choice{19, s.Renew}, choice{8, func() { s.Upgrade(int64(1 + n%9)) }}, choice{10, func() { s.SetQuantity(int64(n)) }},
+			choice{8, s.AddItem}, choice{5, s.RemoveItem}, choice{12, s.FailPayment}, choice{8, s.label},
+			choice{7, func() { s.CancelAtPeriodEnd(!s.state.CancelAtPeriodEnd) }}, choice{4, s.Delete},
+			choice{7, func() { s.pauseOrResume(n) }}, choice{5, s.discount}, choice{4, s.SetPaymentMethod}, choice{3, s.Schedule})
 	case "past_due":
 		s.choose(n, choice{50, s.Activate}, choice{20, s.MarkUnpaid}, choice{30, s.Delete})
 	case "unpaid":
@@ -102,6 +103,27 @@ func (s *Subscription) Step(n int) {
 		s.choose(n, choice{70, s.Resume}, choice{30, s.Delete})
 	default: // it has ended, and only its metadata can change
 		s.choose(n, choice{30, s.label}, choice{70, func() {}})
+	}
+}
+
+// pauseOrResume pauses the collection of payments, or takes it up again.
+func (s *Subscription) pauseOrResume(n int) {
+	switch {
+	case s.state.PauseBehavior != "":
+		s.PauseCollection("", 0)
+	case n%2 == 0:
+		s.PauseCollection("void", 0)
+	default:
+		s.PauseCollection("keep_as_draft", s.state.PeriodEnd)
+	}
+}
+
+// discount adds a discount, up to two, and then takes them away.
+func (s *Subscription) discount() {
+	if len(s.state.Discounts) < 2 {
+		s.AddDiscount()
+	} else {
+		s.RemoveDiscounts()
 	}
 }
 

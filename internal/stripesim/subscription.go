@@ -25,6 +25,11 @@ type state struct {
 	EndedAt              int64
 	CancelReason         string
 	LatestInvoice        string
+	PauseBehavior        string // of pause_collection; empty: it is not paused
+	ResumesAt            int64
+	Schedule             string
+	PaymentMethod        string
+	Discounts            []string
 	Metadata             map[string]string
 	Items                []item
 	// Turn is by how many places the list of items is turned: Stripe does not promise its order.
@@ -41,6 +46,7 @@ type item struct {
 func (st *state) clone() state {
 	copied := *st
 	copied.Metadata = maps.Clone(st.Metadata)
+	copied.Discounts = slices.Clone(st.Discounts)
 	copied.Items = slices.Clone(st.Items)
 	return copied
 }
@@ -57,9 +63,12 @@ func (s *Subscription) Status() string { return s.state.Status }
 // Object is the subscription as Stripe's API gives it now, in the version of its events.
 func (s *Subscription) Object() []byte { return marshal(s.state.render(s.version)) }
 
+// itemsListed is how many items the list within a subscription holds; has_more says that there are more.
+const itemsListed = 20
+
 func (st *state) render(version string) object {
-	items := make([]any, len(st.Items))
-	for i := range st.Items {
+	items := make([]any, min(len(st.Items), itemsListed))
+	for i := range items {
 		items[(i+st.Turn)%len(items)] = st.renderItem(&st.Items[i], version)
 	}
 	o := object{
@@ -69,6 +78,7 @@ func (st *state) render(version string) object {
 		"application_fee_percent":           nil,
 		"automatic_tax":                     object{"enabled": false, "liability": nil},
 		"billing_cycle_anchor":              st.Created,
+		"billing_mode":                      object{"type": billingMode, "updated_at": st.Created},
 		"cancel_at":                         null(st.CancelAt),
 		"cancel_at_period_end":              st.CancelAtPeriodEnd,
 		"canceled_at":                       null(st.CanceledAt),
@@ -78,25 +88,25 @@ func (st *state) render(version string) object {
 		"currency":                          "usd",
 		"customer":                          st.Customer,
 		"days_until_due":                    nil,
-		"default_payment_method":            nil,
+		"default_payment_method":            nullText(st.PaymentMethod),
 		"default_source":                    nil,
 		"default_tax_rates":                 []any{},
 		"description":                       nil,
-		"discounts":                         []any{},
+		"discounts":                         st.discountIDs(),
 		"ended_at":                          null(st.EndedAt),
 		"invoice_settings":                  object{"account_tax_ids": nil, "issuer": object{"type": "self"}},
-		"items":                             object{"object": "list", "data": items, "has_more": false, "total_count": len(items), "url": "/v1/subscription_items?subscription=" + st.ID},
+		"items":                             object{"object": "list", "data": items, "has_more": len(st.Items) > len(items), "total_count": len(st.Items), "url": "/v1/subscription_items?subscription=" + st.ID},
 		"latest_invoice":                    nullText(st.LatestInvoice),
 		"livemode":                          false,
 		"metadata":                          texts(st.Metadata),
 		"next_pending_invoice_item_invoice": nil,
 		"on_behalf_of":                      nil,
-		"pause_collection":                  nil,
+		"pause_collection":                  st.pauseCollection(),
 		"payment_settings":                  object{"payment_method_options": nil, "payment_method_types": nil, "save_default_payment_method": "off"},
 		"pending_invoice_item_interval":     nil,
 		"pending_setup_intent":              nil,
 		"pending_update":                    nil,
-		"schedule":                          nil,
+		"schedule":                          nullText(st.Schedule),
 		"start_date":                        st.Created,
 		"status":                            st.Status,
 		"test_clock":                        nil,
@@ -111,12 +121,32 @@ func (st *state) render(version string) object {
 	return o
 }
 
+const billingMode = "flexible"
+
+func (st *state) discountIDs() []any {
+	ids := make([]any, len(st.Discounts))
+	for i, id := range st.Discounts {
+		ids[i] = id
+	}
+	return ids
+}
+
+func (st *state) pauseCollection() any {
+	if st.PauseBehavior == "" {
+		return nil
+	}
+	return object{"behavior": st.PauseBehavior, "resumes_at": null(st.ResumesAt)}
+}
+
 // renderOld adds what basil took away.
 func (st *state) renderOld(o object) {
 	o["current_period_start"] = st.PeriodStart
 	o["current_period_end"] = st.PeriodEnd
 	o["billing_thresholds"] = nil
 	o["discount"] = nil
+	if len(st.Discounts) > 0 {
+		o["discount"] = object{"id": st.Discounts[len(st.Discounts)-1], "object": "discount", "subscription": st.ID}
+	}
 	o["plan"], o["quantity"] = nil, nil
 	if len(st.Items) == 1 {
 		only := &st.Items[0]

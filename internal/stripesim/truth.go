@@ -24,6 +24,13 @@ type Truth struct {
 	TrialEnd           *int64            `json:"trial_end"`
 	CollectionMethod   string            `json:"collection_method"`
 	LatestInvoiceID    string            `json:"latest_invoice_id"`
+	PauseCollection    any               `json:"pause_collection"` // an object or null, as Stripe has it
+	CustomerAccountID  *string           `json:"customer_account_id"`
+	ScheduleID         *string           `json:"schedule_id"`
+	PaymentMethodID    *string           `json:"default_payment_method_id"`
+	BillingMode        string            `json:"billing_mode"`
+	DiscountIDs        []string          `json:"discount_ids"`
+	ItemsComplete      bool              `json:"items_complete"`
 	Metadata           map[string]string `json:"metadata"`
 	Livemode           bool              `json:"livemode"`
 	Items              []TruthItem       `json:"items"`
@@ -51,7 +58,9 @@ func (s *Subscription) Truth() Truth {
 		CancelAtPeriodEnd: st.CancelAtPeriodEnd, CancelAt: pointer(st.CancelAt), CanceledAt: pointer(st.CanceledAt),
 		EndedAt: pointer(st.EndedAt), CurrentPeriodStart: st.PeriodStart, CurrentPeriodEnd: st.PeriodEnd,
 		TrialStart: pointer(st.TrialStart), TrialEnd: pointer(st.TrialEnd), CollectionMethod: "charge_automatically",
-		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata,
+		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata, PauseCollection: st.pauseCollection(),
+		ScheduleID: pointer(st.Schedule), PaymentMethodID: pointer(st.PaymentMethod), BillingMode: billingMode,
+		DiscountIDs: append([]string{}, st.Discounts...), ItemsComplete: true,
 	}
 	for _, it := range st.Items {
 		t.Items = append(t.Items, TruthItem{
@@ -62,9 +71,10 @@ func (s *Subscription) Truth() Truth {
 	return t
 }
 
-func pointer(n int64) *int64 {
-	if n == 0 {
+func pointer[T comparable](value T) *T {
+	var zero T
+	if value == zero {
 		return nil
 	}
-	return &n
+	return &value
 }

@@ -3,12 +3,14 @@
 package wrong
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -178,29 +180,37 @@ type subscription struct {
 	CurrentPeriodStart int64             `json:"current_period_start"`
 	CurrentPeriodEnd   int64             `json:"current_period_end"`
 	Items              struct {
-		Data []struct {
-			ID    string `json:"id"`
-			Price struct {
-				ID      string `json:"id"`
-				Product string `json:"product"`
-			} `json:"price"`
-			Quantity           int64 `json:"quantity"`
-			CurrentPeriodStart int64 `json:"current_period_start"`
-			CurrentPeriodEnd   int64 `json:"current_period_end"`
-		} `json:"data"`
+		Data []item `json:"data"`
 	} `json:"items"`
+}
+
+type item struct {
+	ID      string `json:"id"`
+	Created int64  `json:"created"`
+	Price   struct {
+		ID      string `json:"id"`
+		Product string `json:"product"`
+	} `json:"price"`
+	Quantity           int64 `json:"quantity"`
+	CurrentPeriodStart int64 `json:"current_period_start"`
+	CurrentPeriodEnd   int64 `json:"current_period_end"`
 }
 
 const upsert = `INSERT INTO subscriptions (id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
 	canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end, collection_method,
-	latest_invoice_id, metadata, livemode, object, last_event_id, last_event_created_at)
-	VALUES ($1, $2, $3, $4, $5, 'usd', $6, $7, $8, $9, $10, $11, $12, $13, 'charge_automatically', $14, $15, false, $16, $17, $18)
+	latest_invoice_id, metadata, livemode, object, last_event_id, last_event_created_at,
+	pause_collection, schedule_id, default_payment_method_id, billing_mode, discount_ids)
+	VALUES ($1, $2, $3, $4, $5, 'usd', $6, $7, $8, $9, $10, $11, $12, $13, 'charge_automatically', $14, $15, false, $16, $17, $18,
+	NULLIF($16::jsonb -> 'pause_collection', 'null'), $16::jsonb ->> 'schedule', $16::jsonb ->> 'default_payment_method',
+	$16::jsonb #>> '{billing_mode,type}', ARRAY(SELECT jsonb_array_elements_text($16::jsonb -> 'discounts')))
 	ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id, quantity = excluded.quantity,
 	cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at, canceled_at = excluded.canceled_at,
 	ended_at = excluded.ended_at, current_period_start = excluded.current_period_start,
 	current_period_end = excluded.current_period_end, trial_start = excluded.trial_start, trial_end = excluded.trial_end,
 	latest_invoice_id = excluded.latest_invoice_id, metadata = excluded.metadata, object = excluded.object,
-	last_event_id = excluded.last_event_id, last_event_created_at = excluded.last_event_created_at`
+	last_event_id = excluded.last_event_id, last_event_created_at = excluded.last_event_created_at,
+	pause_collection = excluded.pause_collection, schedule_id = excluded.schedule_id, billing_mode = excluded.billing_mode,
+	default_payment_method_id = excluded.default_payment_method_id, discount_ids = excluded.discount_ids`
 
 const newer = ` WHERE subscriptions.last_event_created_at <= excluded.last_event_created_at`
 
@@ -213,15 +223,15 @@ func store(ctx context.Context, conn execer, ev *event, order, items bool) error
 	if s.Object != "subscription" || len(s.Items.Data) == 0 {
 		return nil
 	}
-	first := s.Items.Data[0]
+	oldest := slices.MinFunc(s.Items.Data, func(a, b item) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID)) })
 	if s.CurrentPeriodStart == 0 {
-		s.CurrentPeriodStart, s.CurrentPeriodEnd = first.CurrentPeriodStart, first.CurrentPeriodEnd
+		s.CurrentPeriodStart, s.CurrentPeriodEnd = oldest.CurrentPeriodStart, oldest.CurrentPeriodEnd
 	}
 	statement := upsert
 	if order {
 		statement += newer
 	}
-	tag, err := conn.Exec(ctx, statement, s.ID, s.Customer, s.Status, first.Price.ID, first.Quantity, s.CancelAtPeriodEnd,
+	tag, err := conn.Exec(ctx, statement, s.ID, s.Customer, s.Status, oldest.Price.ID, oldest.Quantity, s.CancelAtPeriodEnd,
 		at(s.CancelAt), at(s.CanceledAt), at(s.EndedAt), at(&s.CurrentPeriodStart), at(&s.CurrentPeriodEnd),
 		at(s.TrialStart), at(s.TrialEnd), s.LatestInvoice, s.Metadata, ev.Data.Object, ev.ID, at(&ev.Created))
 	if err != nil || tag.RowsAffected() == 0 {

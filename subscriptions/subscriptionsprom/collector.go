@@ -18,8 +18,14 @@ var settled = prometheus.NewDesc("stripeonce_order_settled_total",
 	"Times that events of one second were put in order, by what told: chain (their previous attributes), asked (Stripe), "+
 		"rule (the same in every order, and possibly wrong).", []string{"by"}, nil)
 
-// Describe sends the metric's description.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) { ch <- settled }
+var incomplete = prometheus.NewDesc("stripeonce_incomplete_items_total",
+	"Events, and answers of an import, that were stored with a part of the subscription's items: Stripe's list goes on (has_more).", nil, nil)
+
+// Describe sends the metrics' descriptions.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- settled
+	ch <- incomplete
+}
 
 // Collect sends the figures of now.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
@@ -27,4 +33,5 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for by, n := range map[string]uint64{"chain": stats.Chain, "asked": stats.Asked, "rule": stats.Rule} {
 		ch <- prometheus.MustNewConstMetric(settled, prometheus.CounterValue, float64(n), by)
 	}
+	ch <- prometheus.MustNewConstMetric(incomplete, prometheus.CounterValue, float64(stats.Incomplete))
 }

@@ -1,0 +1,160 @@
+package subscriptions_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// itemsSQL are the items of the table and whether they are all.
+const itemsSQL = `SELECT (SELECT coalesce(string_agg(id || '=' || coalesce(quantity::text, ''), ' ' ORDER BY id), '') FROM subscription_items)
+	|| CASE WHEN items_complete THEN '' ELSE ' and more' END FROM subscriptions`
+
+// warnings is a log that counts the subscriptions that are stored in part.
+type warnings struct{ bytes.Buffer }
+
+func (w *warnings) count() uint64 { return uint64(strings.Count(w.String(), "has more items than")) }
+
+// A list of items that goes on is never taken for the whole: what it lacks stays until a whole list lacks it.
+func TestTruncatedItems(t *testing.T) {
+	t.Parallel()
+	for name, withHook := range map[string]bool{"by the digest": false, "by what is stored": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log, last := &warnings{}, ""
+			config := &subscriptions.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}
+			if withHook {
+				config.OnChange = func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
+					if before := itemsOf(c.Before); before != last {
+						t.Errorf("%s: a change begins with %s, where the last one ended with %s", c.Event.ID, before, last)
+					}
+					last = itemsOf(c.After)
+					return nil
+				}
+			}
+			h := webhooks.NewHandlers()
+			projection := subscriptions.Register(h, config)
+			testTruncatedItems(t, hooktest.New(t, h, nil), projection, log, func() string { return last })
+			if !strings.Contains(log.String(), "event_id=evt_1 subscription=sub_1") {
+				t.Errorf("the log does not name the event: %s", log)
+			}
+		})
+	}
+}
+
+func testTruncatedItems(t *testing.T, host *hooktest.Host, projection *subscriptions.Projection, log *warnings, told func() string) {
+	for i, c := range []struct {
+		created  int64
+		list     string
+		outcome  webhooks.Outcome
+		warnings uint64 // so far
+		want     string
+	}{
+		{10, `"has_more":false,"data":[{"id":"si_a","quantity":1},{"id":"si_b","quantity":1},{"id":"si_c"}]`, "processed", 0, "si_a=1 si_b=1 si_c="},
+		{20, `"has_more":true,"data":[{"id":"si_d"},{"id":"si_b","quantity":2}]`, "processed", 1, "si_a=1 si_b=2 si_c= si_d= and more"},
+		{30, `"has_more":true,"data":[{"id":"si_b","quantity":2},{"id":"si_d"}]`, "stale", 2, "si_a=1 si_b=2 si_c= si_d= and more"},
+		{25, `"has_more":true,"data":[{"id":"si_z"}]`, "stale", 2, "si_a=1 si_b=2 si_c= si_d= and more"}, // is not stored
+		{40, `"has_more":true,"data":[{"id":"si_d"},{"id":"si_b","quantity":3}]`, "processed", 3, "si_a=1 si_b=3 si_c= si_d= and more"},
+		{50, `"has_more":false,"data":[{"id":"si_d"},{"id":"si_b","quantity":3}]`, "processed", 3, "si_b=3 si_d="},
+		{60, `"has_more":true,"data":[{"id":"si_d"},{"id":"si_b","quantity":3}]`, "processed", 4, "si_b=3 si_d= and more"},
+		{70, `"has_more":null,"data":[{"id":"si_d"},{"id":"si_b","quantity":3}]`, "processed", 4, "si_b=3 si_d="},
+		{80, `"has_more":true,"data":[]`, "processed", 5, "si_b=3 si_d= and more"},
+		{90, `"data":[{"id":"si_d"}]`, "processed", 5, "si_d="},
+		{100, `"has_more":"yes"`, "processed", 6, "si_d= and more"},
+	} {
+		host.Expect(t, hooktest.Event(fmt.Sprintf("evt_%d", i), updatedType, c.created, object("active", `,"items":{`+c.list+`}`)), 200, c.outcome)
+		if diff := cmp.Diff(c.want, pgtest.Scan[string](t, host.Pool, itemsSQL)); diff != "" {
+			t.Errorf("step %d, the items (-want +got):\n%s", i, diff)
+		}
+		if read := itemsOf(get(t, host, "sub_1")); told() != "" && told() != read {
+			t.Errorf("step %d: stored are %s, and OnChange was told %s", i, read, told())
+		}
+		if n := projection.Stats().Incomplete; n != c.warnings || log.count() != c.warnings {
+			t.Errorf("step %d: %d are counted and %d in the log, want %d", i, n, log.count(), c.warnings)
+		}
+	}
+}
+
+func itemsOf(s *subscriptions.Subscription) string {
+	if s == nil {
+		return ""
+	}
+	text := fmt.Sprint(s.ItemsComplete)
+	for _, item := range s.Items {
+		text += fmt.Sprintf(" %s", item.ID)
+	}
+	return text
+}
+
+// newLarge is a subscription of more items than Stripe lists within it.
+func newLarge(account *stripesim.Account) *stripesim.Subscription {
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	for range 24 {
+		sub.AddItem()
+	}
+	return sub
+}
+
+// Verify never calls a row equal that has a part of the items, and --fix does not make it so: Stripe's answer has
+// no more of them.
+func TestVerifyTruncatedItems(t *testing.T) {
+	t.Parallel()
+	v := newVerified(t, 2, false)
+	large := newLarge(v.account)
+	log := &warnings{}
+	v.config.Logger = slog.New(slog.NewTextHandler(log, nil))
+	for _, ev := range v.account.Events {
+		v.Send(t, ev.Body)
+	}
+	expect := func(what, want string, sum subscriptions.Verified, changes int) {
+		t.Helper()
+		v.changes = nil
+		got, told := v.verify(t)
+		if got != sum || told != want || len(v.changes) != changes {
+			t.Errorf("%s: it is %+v, with %d changes, and tells\n%s", what, got, len(v.changes), told)
+		}
+	}
+	part := large.ID() + " items_complete false true"
+	one := subscriptions.Verified{Checked: 3, Drifted: 1}
+	expect("a part is stored", part, one, 0)
+	pgtest.Exec(t, v.Pool, `INSERT INTO subscription_items (subscription_id, id, position, metadata) VALUES ($1, 'si_beyond', 30, '{}')`, large.ID())
+	expect("an item beyond the list is stored", part, one, 0)
+	v.config.Fix = v.Receiver
+	expect("Stripe's answer says no more than is stored", part, one, 0)
+	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET items_complete = true WHERE id = $1`, large.ID())
+	expect("the row says that it is whole", large.ID()+" items_complete true false", one, 1)
+	expect("it has been fixed as far as it can be", part, one, 0)
+	if n := v.Count(t, "subscription_items"); n != 2+1+20+1 { // one of the two others has been upgraded
+		t.Errorf("%d items are stored", n)
+	}
+	pgtest.Exec(t, v.Pool, `DELETE FROM subscriptions WHERE id = $1`, large.ID())
+	expect("it is missing", large.ID()+" id <nil> "+large.ID(), one, 1)
+	expect("it has been imported as far as it can be", part, one, 0)
+}
+
+// Where Stripe is asked for the subscription its answer may be truncated, too.
+func TestTruncatedAnswer(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	large := newLarge(account)
+	w := newWorld(t, account, true, subscriptions.RefetchAlways)
+	if err := w.apply(account.Events[0]); err != nil {
+		t.Fatal(err)
+	}
+	if sub := get(t, w.host, large.ID()); sub.ItemsComplete || len(sub.Items) != 20 || w.projection.Stats().Incomplete != 1 {
+		t.Errorf("%d items are stored, all of them: %v, %+v", len(sub.Items), sub.ItemsComplete, w.projection.Stats())
+	}
+}
