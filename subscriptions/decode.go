@@ -52,7 +52,7 @@ type subscriptionObject struct {
 
 type itemObject struct {
 	ID       text
-	Created  unixTime
+	Created  int64 // in Unix seconds; 0: it is not known
 	Price    price
 	Plan     price // all there is before 2020
 	Quantity count
@@ -170,7 +170,7 @@ func optional(read func(o *subscriptionObject, raw []byte)) func(*subscriptionOb
 
 var itemReader = newReader([]member[itemObject]{
 	{"id", func(o *itemObject, raw []byte) error { return o.ID.read(raw) }},
-	{"created", func(o *itemObject, raw []byte) error { return o.Created.read(raw) }},
+	{"created", readItemCreated},
 	{"price", func(o *itemObject, raw []byte) error { return o.Price.read(raw) }},
 	{"plan", func(o *itemObject, raw []byte) error { return o.Plan.read(raw) }},
 	{"quantity", func(o *itemObject, raw []byte) error { return o.Quantity.read(raw) }},
@@ -178,6 +178,12 @@ var itemReader = newReader([]member[itemObject]{
 	{"current_period_start", func(o *itemObject, raw []byte) error { return o.Start.read(raw) }},
 	{"current_period_end", func(o *itemObject, raw []byte) error { return o.End.read(raw) }},
 })
+
+// readItemCreated reads what only tells which item is the oldest: no value of it is refused.
+func readItemCreated(o *itemObject, raw []byte) error {
+	o.Created, _, _ = whole(raw)
+	return nil
+}
 
 func readLivemode(o *subscriptionObject, raw []byte) error {
 	var mode flag
@@ -188,7 +194,8 @@ func readLivemode(o *subscriptionObject, raw []byte) error {
 	return nil
 }
 
-// readItems reads the list of items: null, or an object with the array in data.
+// readItems reads the list of items: null, or an object with the array in data. Only a list that says so, or says
+// nothing of it, is whole.
 func readItems(o *subscriptionObject, raw []byte) (err error) {
 	if isNothing(raw) {
 		return nil
@@ -196,9 +203,16 @@ func readItems(o *subscriptionObject, raw []byte) (err error) {
 	if !rawjson.IsObject(raw) {
 		return errNoObject
 	}
-	more := rawjson.Get(raw, "has_more")
+	var data, more []byte
+	rawjson.Members(raw, func(key, value []byte) {
+		switch string(key) {
+		case "data":
+			data = value
+		case "has_more":
+			more = value
+		}
+	})
 	o.MoreItems = !rawjson.IsNull(more) && string(more) != "false"
-	data := rawjson.Get(raw, "data")
 	if rawjson.IsNull(data) {
 		return nil
 	}
@@ -360,14 +374,13 @@ func (o *subscriptionObject) oldest() int {
 // before is true for an item that is older than another. One that does not say when it was created is younger
 // than one that does.
 func (o *itemObject) before(other *itemObject) bool {
-	at, otherAt := o.Created.at, other.Created.at
 	switch {
-	case (at == nil) != (otherAt == nil):
-		return at != nil
-	case at != nil && !at.Equal(*otherAt):
-		return at.Before(*otherAt)
-	default:
+	case o.Created == other.Created:
 		return o.ID < other.ID
+	case o.Created == 0 || other.Created == 0:
+		return other.Created == 0
+	default:
+		return o.Created < other.Created
 	}
 }
 

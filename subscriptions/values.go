@@ -97,8 +97,12 @@ func readIDs(raw []byte) (ids []string) {
 // count is a whole number or null.
 type count struct{ n *int64 }
 
-func (c *count) read(raw []byte) (err error) {
-	c.n, err = whole(raw)
+func (c *count) read(raw []byte) error {
+	n, known, err := whole(raw)
+	if known {
+		number := n
+		c.n = &number
+	}
 	return err
 }
 
@@ -106,33 +110,32 @@ func (c *count) read(raw []byte) (err error) {
 type unixTime struct{ at *time.Time }
 
 func (u *unixTime) read(raw []byte) error {
-	seconds, err := whole(raw)
-	if err != nil || seconds == nil {
+	seconds, known, err := whole(raw)
+	if err != nil || !known {
 		return err
 	}
-	if *seconds < 0 || *seconds > maxSecond {
+	if seconds < 0 || seconds > maxSecond {
 		return errors.New("it is not a time in Unix seconds")
 	}
-	at := time.Unix(*seconds, 0).UTC()
+	at := time.Unix(seconds, 0).UTC()
 	u.at = &at
 	return nil
 }
 
-// whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. Null is nil.
-func whole(raw []byte) (*int64, error) {
+// whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. It is not known if it is null.
+func whole(raw []byte) (n int64, known bool, err error) {
 	if rawjson.IsNull(raw) {
-		return nil, nil
+		return 0, false, nil
 	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
+	n, err = strconv.ParseInt(string(raw), 10, 64)
 	if err == nil {
-		return &n, nil
+		return n, true, nil
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return nil, errors.New("it is not a whole number of 64 bits")
+		return 0, false, errors.New("it is not a whole number of 64 bits")
 	}
-	n = int64(f)
-	return &n, nil
+	return int64(f), true, nil
 }
 
 // metadata holds strings. A value of another type is kept as its JSON text. PHP, which knows no difference,

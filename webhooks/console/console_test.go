@@ -239,6 +239,14 @@ func TestSubscriptions(t *testing.T) {
 	s.shows(t, "/subscriptions?q=sub_6", "cus_3")
 	s.shows(t, "/subscriptions?q=nothing", "No subscription fits")
 	s.shows(t, "/subscriptions/sub_6", "si_6", "prod_1", "gold", "evt_6", "&#34;customer&#34;: &#34;cus_3&#34;")
+	if page := s.get(t, "/subscriptions/sub_6", 200); strings.Contains(page, "Collection") || strings.Contains(page, "There are more") {
+		t.Errorf("without a pause and with all items:\n%s", page)
+	}
+	s.Expect(t, hooktest.Event("evt_paused", "customer.subscription.updated", 2, `{"id":"sub_6","object":"subscription","customer":"cus_3","status":"active",
+		"pause_collection":{"behavior":"keep_as_draft","resumes_at":1893456000},"schedule":"sub_sched_6","default_payment_method":"pm_6",
+		"billing_mode":{"type":"flexible"},"customer_account":"acct_6","discounts":["di_6","di_7"],
+		"items":{"has_more":true,"data":[{"id":"si_6","quantity":7,"price":{"id":"price_1","product":"prod_1"}}]}}`), 200, webhooks.OutcomeProcessed)
+	s.shows(t, "/subscriptions/sub_6", "paused: keep_as_draft", "Collection resumes", "2030-01-01", "sub_sched_6", "pm_6", "flexible", "acct_6", "di_6 di_7", "There are more")
 	s.get(t, "/subscriptions?before=yesterday+x", 404)
 	s.Expect(t, hooktest.Event("evt_flaky", "test.flaky", 1, `{"id":"sub_6"}`), 500, "")
 	s.shows(t, "/subscriptions/sub_6", "evt_flaky</a>, test.flaky, fails: ")
