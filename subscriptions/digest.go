@@ -36,9 +36,7 @@ func storedDigest(stored []byte, revision int64) digest {
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon
-	// A list that goes on is another one than the same items without more.
-	ids.flags(s.ItemsComplete)
-	items.flags(s.ItemsComplete)
+	ids.flags(s.ItemsComplete) // a whole list deletes what a truncated one of the same items has let stay
 	ordered := sortedItems(s.Items)
 	for i := range ordered {
 		ids.text(ordered[i].ID)

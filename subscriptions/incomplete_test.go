@@ -98,6 +98,34 @@ func itemsOf(s *subscriptions.Subscription) string {
 	return text
 }
 
+// Receivers with OnChange and without share a table: each goes on from what the other has stored.
+func TestTruncatedItemsOfTwoReceivers(t *testing.T) {
+	t.Parallel()
+	host := newHost(t, &subscriptions.Config{OnChange: func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }, Logger: hooktest.NoLog()})
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, &subscriptions.Config{Logger: hooktest.NoLog()})
+	bare := hooktest.On(t, host.Pool, h, nil)
+	for i, c := range []struct {
+		to      *hooktest.Host
+		list    string
+		outcome webhooks.Outcome
+		want    string // in the order of their positions
+	}{
+		{bare, `"data":[{"id":"si_a"},{"id":"si_b"},{"id":"si_c"}]`, "processed", "si_a si_b si_c"},
+		{host, `"has_more":true,"data":[{"id":"si_c"},{"id":"si_d"}]`, "processed", "si_c si_d si_a si_b"},
+		{bare, `"has_more":true,"data":[{"id":"si_d"},{"id":"si_c"}]`, "stale", "si_c si_d si_a si_b"},
+		{bare, `"data":[{"id":"si_a"},{"id":"si_b"},{"id":"si_c"}]`, "processed", "si_a si_b si_c"},
+		{bare, `"has_more":true,"data":[{"id":"si_c","quantity":1},{"id":"si_b"}]`, "processed", "si_a si_c si_b"},
+		{host, `"data":[{"id":"si_a"},{"id":"si_c","quantity":2},{"id":"si_b"}]`, "processed", "si_a si_c si_b"},
+	} {
+		c.to.Expect(t, hooktest.Event(fmt.Sprintf("evt_%d", i), updatedType, int64(i), object("active", `,"items":{`+c.list+`}`)), 200, c.outcome)
+		ids := pgtest.Scan[string](t, host.Pool, `SELECT string_agg(id, ' ' ORDER BY position, id) FROM subscription_items`)
+		if diff := cmp.Diff(c.want, ids); diff != "" {
+			t.Errorf("step %d, the items (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
 // newLarge is a subscription of more items than Stripe lists within it.
 func newLarge(account *stripesim.Account) *stripesim.Subscription {
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -114,8 +142,6 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 2, false)
 	large := newLarge(v.account)
-	log := &warnings{}
-	v.config.Logger = slog.New(slog.NewTextHandler(log, nil))
 	for _, ev := range v.account.Events {
 		v.Send(t, ev.Body)
 	}
@@ -132,6 +158,8 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	expect("a part is stored", part, one, 0)
 	pgtest.Exec(t, v.Pool, `INSERT INTO subscription_items (subscription_id, id, position, metadata) VALUES ($1, 'si_beyond', 30, '{}')`, large.ID())
 	expect("an item beyond the list is stored", part, one, 0)
+	projection := v.config.Projection
+	before := projection.Stats().Incomplete
 	v.config.Fix = v.Receiver
 	expect("Stripe's answer says no more than is stored", part, one, 0)
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET items_complete = true WHERE id = $1`, large.ID())
@@ -143,6 +171,9 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	pgtest.Exec(t, v.Pool, `DELETE FROM subscriptions WHERE id = $1`, large.ID())
 	expect("it is missing", large.ID()+" id <nil> "+large.ID(), one, 1)
 	expect("it has been imported as far as it can be", part, one, 0)
+	if stored := projection.Stats().Incomplete - before; stored != 2 {
+		t.Errorf("%d answers were stored in part, want 2", stored)
+	}
 }
 
 // Where Stripe is asked for the subscription its answer may be truncated, too.
