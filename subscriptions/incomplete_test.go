@@ -126,6 +126,28 @@ func TestTruncatedItemsOfTwoReceivers(t *testing.T) {
 	}
 }
 
+// An event that fails has stored nothing, so nothing is said of its items.
+func TestTruncatedItemsOfAFailure(t *testing.T) {
+	t.Parallel()
+	var failure error
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, &subscriptions.Config{Logger: hooktest.NoLog(), OnChange: func(context.Context, pgx.Tx, subscriptions.Change) error {
+		return failure
+	}})
+	host := hooktest.New(t, h, nil)
+	body := hooktest.Event("evt_1", updatedType, 1, object("active", `,"items":{"has_more":true,"data":[{"id":"si_a"}]}`))
+	failure = errOnPurpose
+	host.Expect(t, body, 500, "")
+	if n := projection.Stats().Incomplete; n != 0 {
+		t.Errorf("%d are counted after a failure", n)
+	}
+	failure = nil
+	host.Expect(t, body, 200, webhooks.OutcomeProcessed)
+	if n := projection.Stats().Incomplete; n != 1 {
+		t.Errorf("%d are counted, want 1", n)
+	}
+}
+
 // newLarge is a subscription of more items than Stripe lists within it.
 func newLarge(account *stripesim.Account) *stripesim.Subscription {
 	sub := account.Subscribe(stripesim.VersionBasil)
