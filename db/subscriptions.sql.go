@@ -500,7 +500,7 @@ type SubscriptionUpsertParams struct {
 	Livemode               bool
 	AccountID              *string
 	StripeCreatedAt        *time.Time
-	PauseCollection        []byte
+	PauseCollection        json.RawMessage
 	CustomerAccountID      *string
 	ScheduleID             *string
 	DefaultPaymentMethodID *string
