@@ -153,7 +153,7 @@ func TestThinWithoutAnAnswer(t *testing.T) {
 	w.host.Expect(t, thin(&gone, true), 200, webhooks.OutcomeDuplicate)
 	sly := *e
 	sly.ID, sly.ObjectID = "evt_sly", "../../elsewhere"
-	w.host.Expect(t, thin(&sly, true), 400, "")
+	w.host.Expect(t, thin(&sly, true), 500, "")
 	w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
 	if got := get(t, w.host, sub.ID()); string(got.Status) != sub.Status() || got.LastEventID != e.ID {
 		t.Errorf("the row is %s of %s", got.Status, got.LastEventID)

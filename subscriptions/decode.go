@@ -232,15 +232,15 @@ func readItems(o *subscriptionObject, raw []byte) (err error) {
 	return err
 }
 
-// decode reads the subscription that an event carries. Its errors wrap webhooks.ErrInvalidEvent and name
-// the field: an event that cannot be stored is refused, not retried into eternity.
+// decode reads the subscription that an event carries. Its errors name the field: they are failures of the event, with
+// a record, to be looked into.
 func decode(ev *webhooks.Event) (*Subscription, error) {
 	object, err := parseObject(ev)
 	if err != nil {
 		return nil, err
 	}
 	if object.Object != "" && object.Object != "subscription" {
-		return nil, invalid("%s carries another object than a subscription", ev.Type)
+		return nil, unreadable("%s carries another object than a subscription", ev.Type)
 	}
 	if err := checkIDs(object); err != nil {
 		return nil, err
@@ -253,38 +253,41 @@ func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
 	object := &subscriptionObject{}
 	isObject, err := subscriptionReader.check(bytes.TrimSpace(ev.Object), object)
 	if !isObject {
-		return nil, invalid("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
+		return nil, unreadable("%s without a data.object that is a JSON object of at most 512 levels", ev.Type)
 	}
 	if err != nil {
-		return nil, invalid("the subscription's %v", err)
+		return nil, unreadable("the subscription's %v", err)
 	}
 	return object, nil
 }
 
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{webhooks.ErrInvalidEvent}, args...)...)
+// errUnreadable is wrapped by every error of decode.
+var errUnreadable = errors.New("the subscription cannot be read")
+
+func unreadable(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errUnreadable}, args...)...)
 }
 
 func checkIDs(o *subscriptionObject) error {
 	if o.ID == "" {
-		return invalid("the subscription has no id")
+		return unreadable("the subscription has no id")
 	}
 	if o.Status == "" {
-		return invalid("the subscription has no status")
+		return unreadable("the subscription has no status")
 	}
 	for i, item := range o.Items {
 		if item.ID == "" {
-			return invalid("items.data[%d].id is missing", i)
+			return unreadable("items.data[%d].id is missing", i)
 		}
 		if tooLong(item.ID) {
-			return invalid("the subscription's items.data[%d].id is longer than %d characters", i, maxID)
+			return unreadable("the subscription's items.data[%d].id is longer than %d characters", i, maxID)
 		}
 	}
 	if tooLong(o.ID) {
-		return invalid("the subscription's id is longer than %d characters", maxID)
+		return unreadable("the subscription's id is longer than %d characters", maxID)
 	}
 	if tooLong(text(o.Customer)) {
-		return invalid("the subscription's customer is longer than %d characters", maxID)
+		return unreadable("the subscription's customer is longer than %d characters", maxID)
 	}
 	return nil
 }

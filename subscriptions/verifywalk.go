@@ -13,7 +13,6 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/stripeapi"
-	"github.com/pook/stripeonce/webhooks"
 )
 
 const (
@@ -260,7 +259,7 @@ func (w *walk) single(ctx context.Context, id string) error {
 		return nil
 	}
 	r, err := w.get(ctx, id, w.account)
-	if errors.Is(err, webhooks.ErrInvalidEvent) {
+	if errors.Is(err, errUnreadable) {
 		w.unreadable[id] = err
 		return nil
 	}
