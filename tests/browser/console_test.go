@@ -19,6 +19,7 @@ import (
 // patience bounds each step. It is no assertion on speed.
 const (
 	patience     = time.Minute
+	demoPatience = 4 * time.Minute
 	askTime      = 5 * time.Second // for what a failure asks the browser
 	pollInterval = 10 * time.Millisecond
 )

@@ -48,12 +48,12 @@ func startDemo(t *testing.T) *demo {
 		cancel()
 		_ = cmd.Wait()
 	})
-	late := time.AfterFunc(patience, cancel)
+	late := time.AfterFunc(demoPatience, cancel)
 	said := d.read(bufio.NewScanner(stdout))
 	if !late.Stop() || d.route == "" {
 		cancel()
 		_ = cmd.Wait()
-		t.Fatalf("the demo shows no console within %s. It says:\n%s%s", patience, said, &stderr)
+		t.Fatalf("the demo shows no console within %s. It says:\n%s%s", demoPatience, said, &stderr)
 	}
 	return d
 }
