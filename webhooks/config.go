@@ -125,6 +125,7 @@ func (c *Config) withDefaults() *Config {
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
+	config.APIKey = trimKey(config.APIKey)
 	return &config
 }
 

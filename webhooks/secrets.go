@@ -97,18 +97,54 @@ func CheckSecrets(entries []string) error {
 	return errors.Join(errs...)
 }
 
-// CheckAPIKey says what is wrong with what would be Config.APIKey, without showing it: New refuses the same.
+// CheckAPIKey says what is wrong with what would be Config.APIKey, without showing it: New refuses the same. White
+// space around the key is trimmed, and an empty key is no error: Stripe is never asked then.
 func CheckAPIKey(key string) error {
-	var is string
-	switch {
-	case strings.HasPrefix(key, "pk_"):
-		is = "a publishable key, with which nothing can be read"
-	case strings.HasPrefix(key, "whsec_"):
-		is = "a signing secret"
-	default:
+	key = trimKey(key)
+	if key == "" {
 		return nil
 	}
-	return fmt.Errorf("it is %s: give it a secret or a restricted key (sk_…, rk_…)", is)
+	if is := wrongWithKey(key); is != "" {
+		return fmt.Errorf("it %s: give it a secret or a restricted key (sk_…, rk_…) from Stripe's dashboard", is)
+	}
+	return nil
+}
+
+// trimKey takes off what a file or a shell leaves around a key, such as the end of a line.
+func trimKey(key string) string { return strings.TrimSpace(key) }
+
+var (
+	bearer = regexp.MustCompile(`(?i)^(authorization:\s*)?bearer\b`)
+	// noKey is what examples put in place of a key: behind its prefix or instead of it.
+	noKey = regexp.MustCompile(`(?i)^([sr]k_((org_)?(test|live)_)?)?(` + placeholders + `)$|` + elided)
+	// Of the key itself nothing is shown, so the prefix is what stands before the first "_", if that is short.
+	keyPrefix = regexp.MustCompile(`^[A-Za-z]{2,8}_`)
+	keyText   = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+)
+
+func wrongWithKey(key string) string {
+	prefix := keyPrefix.FindString(key)
+	switch {
+	case quoted.MatchString(key):
+		return "stands in quotes, which are not part of it"
+	case bearer.MatchString(key):
+		return `begins with "Bearer", which is not part of it`
+	case noKey.MatchString(key):
+		return "is a placeholder"
+	case strings.ContainsAny(key, " \t\r\n\v\f"):
+		return "has white space inside"
+	case prefix == "pk_":
+		return "is a publishable key, with which nothing can be read"
+	case prefix == "whsec_":
+		return "is a signing secret"
+	case prefix == "we_":
+		return "is the id of a webhook endpoint"
+	case !keyText.MatchString(key):
+		return "has a character that is in no key, which is of letters, digits and _"
+	case prefix != "" && prefix != "sk_" && prefix != "rk_":
+		return "begins with " + prefix + ", as an id or a key of another kind"
+	}
+	return ""
 }
 
 // otherKeys are what the beginnings of Stripe's other keys and ids stand for.
@@ -116,8 +152,14 @@ var otherKeys = map[string]string{
 	"sk_": "a secret API key", "rk_": "a restricted API key", "pk_": "a publishable API key", "we_": "the id of an endpoint",
 }
 
-// placeholder is what examples put where a secret goes. Stripe's own are letters and digits after whsec_.
-var placeholder = regexp.MustCompile(`(?i)^(whsec_)?(x{3,}|\*+|\.+|…|_*|your[_-].*|change[_-]?me|replace[_-]?(me|this|with.*)?|placeholder|todo)$|…|\.\.\.|[<>{}$]`)
+// placeholders are what examples put where a secret or a key goes, and elided is what is in such texts anywhere.
+const (
+	placeholders = `x{3,}|\*+|\.+|…|_*|your[_-].*|change[_-]?me|replace[_-]?(me|this|with.*)?|placeholder|todo`
+	elided       = `…|\.\.\.|[<>{}$]`
+)
+
+// placeholder is what stands where a signing secret goes. Stripe's own are letters and digits after whsec_.
+var placeholder = regexp.MustCompile(`(?i)^(whsec_)?(` + placeholders + `)$|` + elided)
 
 // quoted is a secret with quotes around it, or behind its label.
 var quoted = regexp.MustCompile("^[\"'`“]|=[\"'`“]|[\"'`”]$")

@@ -1,12 +1,16 @@
 package webhooks_test
 
 import (
+	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/webhooks"
@@ -67,6 +71,60 @@ func TestCheckSecrets(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "q3Xzc") {
 			t.Errorf("the error shows a secret: %v", err)
 		}
+	}
+}
+
+func TestCheckAPIKey(t *testing.T) {
+	t.Parallel()
+	const private = "51NvKoKIGBnsLynRr"
+	for _, c := range []struct {
+		key  string
+		want string // "": it is fine
+	}{
+		{"", ""}, {" \n", ""},
+		{"sk_test_" + private, ""}, {"rk_live_" + private, ""}, {"sk_org_live_" + private, ""}, {"sk_test_123", ""}, {private, ""}, // the oldest have no prefix
+		{"sk_test_" + private + "\n", ""}, {"\t sk_test_" + private + "\r\n", ""},
+		{`"sk_test_` + private + `"`, "quotes"}, {"'sk_test_" + private + "'\n", "quotes"}, {"“sk_test_" + private + "”", "quotes"}, {"`sk_test_" + private, "quotes"},
+		{"Bearer sk_test_" + private, "Bearer"}, {"bearer  sk_test_" + private, "Bearer"}, {"Bearer", "Bearer"}, {"Authorization: Bearer sk_test_" + private, "Bearer"},
+		{"pk_test_" + private, "publishable key"}, {"whsec_" + private, "signing secret"}, {"we_" + private, "id of a webhook endpoint"},
+		{"acct_" + private, "begins with acct_"}, {"cus_" + private, "begins with cus_"}, {"price_" + private, "begins with price_"},
+		{"ek_live_" + private, "begins with ek_"}, {"SK_TEST_" + private, "begins with SK_"},
+		{"sk_test_" + private + " ", ""}, {"sk_test_51Nv KoKIGBnsLynRr", "white space"}, {"sk_test_" + private + "\nsk_live_" + private, "white space"},
+		{"sk_test_" + private + ",sk_live_" + private, "letters, digits"}, {"sk_test_" + private + ":", "letters, digits"}, {"\ufeffsk_test_" + private, "letters, digits"},
+		{"sk_test_" + private + "\x00", "letters, digits"}, {"STRIPE_API_KEY=sk_test_" + private, "letters, digits"},
+		{"sk_test_…", "placeholder"}, {"sk_test_...", "placeholder"}, {"sk_live_xxxxxxxx", "placeholder"}, {"sk_test_", "placeholder"}, {"sk_", "placeholder"},
+		{"rk_live_your_key", "placeholder"}, {"sk_test_your-key", "placeholder"}, {"changeme", "placeholder"}, {"sk_test_***", "placeholder"}, {"<key>", "placeholder"},
+		{"${STRIPE_API_KEY}", "placeholder"}, {"sk_test_51Nv...nRr", "placeholder"}, {"your_api_key", "placeholder"},
+	} {
+		err := webhooks.CheckAPIKey(c.key)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q gives %v, want %q", c.key, err, c.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), private[:4]) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%q: the error shows the key: %v", c.key, err)
+		}
+	}
+}
+
+// A key that was read from a file with a line end goes to Stripe without it.
+func TestAPIKeyIsTrimmed(t *testing.T) {
+	t.Parallel()
+	var got atomic.Pointer[string]
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		authorization := r.Header.Get("Authorization")
+		got.Store(&authorization)
+	}))
+	t.Cleanup(api.Close)
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "invoice.paid", func(context.Context, pgx.Tx, *webhooks.Event, *struct{}) error { return nil })
+	host := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = " sk_test_1\n", api.URL })
+	const thin = `{"id":"evt_thin","object":"v2.core.event","type":"v1.invoice.paid","created":"2026-11-26T00:00:00Z","livemode":false,` +
+		`"related_object":{"id":"in_1","type":"invoice","url":"/v1/invoices/in_1"}}`
+	if _, err := host.Sender.Send(t.Context(), []byte(thin)); err != nil {
+		t.Fatal(err)
+	}
+	if authorization := got.Load(); authorization == nil || *authorization != "Bearer sk_test_1" {
+		t.Errorf("Stripe is asked with %v", authorization)
 	}
 }
 

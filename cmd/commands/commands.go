@@ -147,6 +147,10 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	if host.Close != nil {
 		defer host.Close()
 	}
+	host.APIKey = strings.TrimSpace(host.APIKey)
+	if err := webhooks.CheckAPIKey(host.APIKey); err != nil {
+		return cli.Usage("the API key (STRIPE_API_KEY): %w", err)
+	}
 	err = do(host)
 	if webhooks.LacksMigration(err) {
 		if lacks := host.Receiver.Ready(ctx); lacks != nil {
@@ -160,7 +164,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 func explain(err error) error {
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
-		return cli.Usage("STRIPE_API_KEY is not set: give it a secret or restricted key (sk_…, rk_…) from Stripe's dashboard")
+		return cli.Usage("STRIPE_API_KEY is not set: give it (or the file that STRIPE_API_KEY_FILE names) a secret or restricted key (sk_…, rk_…) from Stripe's dashboard")
 	case errors.Is(err, operations.ErrRefused):
 		return cli.Usage("%w", err)
 	case errors.Is(err, context.Canceled):

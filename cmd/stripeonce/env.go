@@ -18,6 +18,7 @@ const (
 	envSecret      = "STRIPE_WEBHOOK_SECRET"
 	envSecretFile  = "STRIPE_WEBHOOK_SECRET_FILE"
 	envAPIKey      = "STRIPE_API_KEY"
+	envAPIKeyFile  = "STRIPE_API_KEY_FILE"
 
 	envConsolePassword = "CONSOLE_PASSWORD"
 )
@@ -37,23 +38,37 @@ func databaseURL() (string, error) {
 		return "", cli.Usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}
 	if _, err := pgxpool.ParseConfig(value); err != nil {
-		return "", cli.Usage("%s: %w", envDatabaseURL, err)
+		return "", cli.Usage("%s: %w: use one such as postgres://user:password@host:5432/database", envDatabaseURL, err)
 	}
 	return value, nil
 }
 
+// fromFile is a secret setting: the value of the variable name, or the text of the file that the variable fileName
+// names. source is the variable that was set, for errors.
+func fromFile(name, fileName string) (value, source string, err error) {
+	value, source = os.Getenv(name), name
+	file := os.Getenv(fileName)
+	if file == "" {
+		return value, source, nil
+	}
+	if value != "" {
+		return "", "", cli.Usage("both %s and %s are set: use one", name, fileName)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", "", cli.Usage("%s: %w: name a file that this user can read", fileName, err)
+	}
+	if strings.TrimSpace(string(text)) == "" {
+		return "", "", cli.Usage("%s is not set or empty: the file %s has no text, put the secret into it", fileName, file)
+	}
+	return string(text), fileName, nil
+}
+
 // secrets reads the signing secrets, from the environment or from the file that it names.
 func secrets() ([]string, error) {
-	value, source := os.Getenv(envSecret), envSecret
-	if file := os.Getenv(envSecretFile); file != "" {
-		if value != "" {
-			return nil, cli.Usage("both %s and %s are set: use one", envSecret, envSecretFile)
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, cli.Usage("%s: %w", envSecretFile, err)
-		}
-		value, source = string(text), envSecretFile
+	value, source, err := fromFile(envSecret, envSecretFile)
+	if err != nil {
+		return nil, err
 	}
 	if strings.TrimSpace(value) == "" {
 		return nil, cli.Usage("%s is not set or empty: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
@@ -64,6 +79,18 @@ func secrets() ([]string, error) {
 		return nil, cli.Usage("%s: %w", source, err)
 	}
 	return list, nil
+}
+
+// stripeKey reads the API key, from the environment or from the file that it names. Empty: there is none.
+func stripeKey() (string, error) {
+	key, source, err := fromFile(envAPIKey, envAPIKeyFile)
+	if err != nil {
+		return "", err
+	}
+	if err := webhooks.CheckAPIKey(key); err != nil {
+		return "", cli.Usage("%s: %w", source, err)
+	}
+	return strings.TrimSpace(key), nil
 }
 
 // senderSecret is the secret that this program signs with.

@@ -27,9 +27,9 @@ func newRoot() *cobra.Command {
 		Long: `stripeonce receives Stripe's webhook deliveries and makes each event take effect
 in PostgreSQL exactly once, however often and in whatever order it arrives.
 
-Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET (or
-the file that STRIPE_WEBHOOK_SECRET_FILE names),
-STRIPE_API_KEY.`,
+Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
+STRIPE_API_KEY (or the files that STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_KEY_FILE
+name).`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)

@@ -57,7 +57,7 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 		return nil, err
 	}
 	return &commands.Host{
-		Pool: pool, Receiver: receiver, Projection: projection, APIKey: os.Getenv(envAPIKey), APIBase: s.apiBase, Close: pool.Close,
+		Pool: pool, Receiver: receiver, Projection: projection, APIKey: s.apiKey, APIBase: s.apiBase, Close: pool.Close,
 	}, nil
 }
 
@@ -66,6 +66,7 @@ type stripeSettings struct {
 	mode         string
 	refetch      string
 	apiBase      string
+	apiKey       string // no flag, since it is secret: check reads it
 	dropPayloads bool
 }
 
@@ -80,6 +81,7 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 		"do not keep the payloads of events that fail (DROP_PAYLOADS)")
 }
 
+// check refuses what is wrong, and reads the API key.
 func (s *stripeSettings) check() error {
 	if mode := webhooks.Mode(s.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
 		return cli.Usage("mode %q: use live, test or any", s.mode)
@@ -89,8 +91,9 @@ func (s *stripeSettings) check() error {
 	default:
 		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
 	}
-	if err := webhooks.CheckAPIKey(os.Getenv(envAPIKey)); err != nil {
-		return cli.Usage("%s: %w", envAPIKey, err)
+	var err error
+	if s.apiKey, err = stripeKey(); err != nil {
+		return err
 	}
 	if s.apiBase != "" {
 		return cli.HTTPURL("--api-base", s.apiBase)
@@ -103,7 +106,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 	h := webhooks.NewHandlers()
 	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
 	receiver, err := webhooks.New(pool, h, &webhooks.Config{
-		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: os.Getenv(envAPIKey), APIBase: s.apiBase,
+		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
 		DropPayloads: s.dropPayloads, Logger: logger,
 	})
 	return receiver, projection, err

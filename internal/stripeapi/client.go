@@ -35,6 +35,7 @@ const (
 
 // Config configures a Client.
 type Config struct {
+	// Key is a secret or restricted key. White space around it is trimmed.
 	Key  string
 	Base string // another address of the API; empty: Stripe's
 	// Timeout bounds one try, its body included.
@@ -54,6 +55,7 @@ type Client struct {
 
 // New makes a client. It does not connect.
 func New(config Config) *Client {
+	config.Key = strings.TrimSpace(config.Key)
 	settings := &stripe.BackendConfig{
 		HTTPClient:        &http.Client{Timeout: config.Timeout},
 		MaxNetworkRetries: stripe.Int64(0),
@@ -185,6 +187,7 @@ func Explain(err error) error {
 
 // Mode is the mode of a key, and whether it says so. See https://docs.stripe.com/keys.
 func Mode(key string) (livemode, known bool) {
+	key = strings.TrimSpace(key)
 	for _, prefix := range []string{"sk_", "rk_"} {
 		switch {
 		case strings.HasPrefix(key, prefix+"live_"):

@@ -9,6 +9,7 @@ package operations
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -67,6 +68,7 @@ func New(pool *pgxpool.Pool, config *Config) *Operator {
 	if config != nil {
 		o.config = *config
 	}
+	o.config.APIKey = strings.TrimSpace(o.config.APIKey)
 	if o.config.APITimeout == 0 {
 		o.config.APITimeout = DefaultAPITimeout
 	}
