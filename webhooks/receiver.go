@@ -62,6 +62,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 	if h == nil {
 		return nil, errors.New("webhooks.New: the handlers are nil: use webhooks.NewHandlers()")
 	}
+	warnOfUnknownTypes(h, config.Logger)
 	h.frozen = true
 	mode := pool.Config().ConnConfig.DefaultQueryExecMode
 	return &Receiver{

@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"net/url"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pook/stripeonce/internal/nearest"
 )
 
 // The exit codes beside 0: what failed, and wrong use or a refusal.
@@ -45,7 +46,7 @@ func Execute(ctx context.Context, root *cobra.Command) int {
 		return 0
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), err)
+		fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), Explain(err))
 	}
 	var wrong usageError
 	if errors.As(err, &wrong) || strings.HasPrefix(err.Error(), "unknown command") {
@@ -80,37 +81,13 @@ func meant(cmd *cobra.Command, err error) string {
 	if !found {
 		return ""
 	}
-	nearest, least := "", len(unknown)/2+1
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := distance(unknown, f.Name); d < least {
-			nearest, least = f.Name, d
-		}
-	})
-	if nearest == "" {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	name := nearest.Of(unknown, names, len(unknown)/2+1)
+	if name == "" {
 		return ""
 	}
-	return ": did you mean --" + nearest + "?"
-}
-
-// distance is Levenshtein's: how many letters to change, add or take away.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = slices.Min([]int{change, row[j] + 1, row[j+1] + 1})
-		}
-	}
-	return row[len(b)]
+	return ": did you mean --" + name + "?"
 }
 
 // HTTPURL refuses what is no URL of a route.

@@ -39,18 +39,6 @@ func TestShort(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"adr", "addr", 1}, {"kitten", "sitting", 3}, {"since", "since", 0}, {"ab", "ba", 2}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("from %s to %s are %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
-}
-
 // A narrow terminal cuts the columns that may be cut, the last first; elsewhere nothing is cut.
 func TestTable(t *testing.T) {
 	t.Parallel()

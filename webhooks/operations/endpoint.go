@@ -2,7 +2,6 @@ package operations
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,14 +11,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
 )
-
-// eventTypes are the types that stripe-go v79 knows, one a line: an endpoint takes no patterns but "*".
-//
-//go:embed event_types.txt
-var eventTypes string
 
 // ErrExists is wrapped where there is an endpoint for the URL already.
 var ErrExists = errors.New("there is an endpoint for this URL already")
@@ -96,8 +91,8 @@ func compareTypes(handled, enabled []string) (missing, superfluous []string) {
 	return missing, superfluous
 }
 
-// Expand makes of types and patterns the list that an endpoint takes: every known type that fits, and the
-// exact ones, whether known or not. "*" stays as it is.
+// Expand makes of types and patterns the list that an endpoint takes, since it takes no patterns but "*": every known type
+// that fits, and the exact ones, whether known or not. "*" stays as it is.
 func Expand(types []string) []string {
 	if slices.Contains(types, "*") {
 		return []string{"*"}
@@ -108,8 +103,7 @@ func Expand(types []string) []string {
 			list = append(list, one)
 		}
 	}
-	for known := range strings.Lines(eventTypes) {
-		known = strings.TrimSpace(known)
+	for _, known := range eventtypes.List() {
 		if slices.ContainsFunc(types, func(pattern string) bool { return webhooks.TypeMatches(pattern, known) }) {
 			list = append(list, known)
 		}

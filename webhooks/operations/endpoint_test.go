@@ -2,10 +2,6 @@ package operations_test
 
 import (
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,31 +9,6 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/webhooks/operations"
 )
-
-// The list of types is stripe-go's.
-func TestEventTypes(t *testing.T) {
-	t.Parallel()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/stripe/stripe-go/v79").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "event.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for _, match := range regexp.MustCompile(`EventType = "([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
-		want = append(want, match[1])
-	}
-	slices.Sort(want)
-	text, err := os.ReadFile("event_types.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Fields(string(text)); !slices.Equal(got, want) {
-		t.Errorf("event_types.txt has %d types and stripe-go %d: write stripe-go's into it, sorted, one a line", len(got), len(want))
-	}
-}
 
 func TestExpand(t *testing.T) {
 	t.Parallel()

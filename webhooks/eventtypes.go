@@ -1,0 +1,21 @@
+package webhooks
+
+import (
+	"log/slog"
+
+	"github.com/pook/stripeonce/internal/eventtypes"
+)
+
+// warnOfUnknownTypes warns of each registered type that matches no known type of Stripe's events: its handler may never run.
+func warnOfUnknownTypes(h *Handlers, logger *slog.Logger) {
+	for _, pattern := range h.Types() {
+		if eventtypes.Matches(pattern) {
+			continue
+		}
+		text := "a handler is registered for a type that matches no known Stripe event type; it may be newer than this list"
+		if near := eventtypes.Nearest(pattern); near != "" {
+			text += ": did you mean " + near + "?"
+		}
+		logger.Warn(text, "type", pattern)
+	}
+}
