@@ -129,6 +129,15 @@ func TestFailuresAndReplay(t *testing.T) {
 	st.expect(t, 1, "replay --here --mode live "+events[0].ID, "nothing handles it", "not applied, 1 of 1")
 	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // nobody need be asked
 	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "not applied, 1 of 1: "+events[0].ID)
+	// Where nothing handles an ignored event, a replay says so, whoever applies it.
+	st.expect(t, 1, "replay "+events[1].ID+" --to URL", "not applied, 1 of 1: "+events[1].ID, "no handler is registered for "+events[1].Type+" in the receiver at "+st.to())
+	st.expect(t, 1, "replay "+events[1].ID+" --here", "no handler is registered for "+events[1].Type+" in this process")
+	for _, where := range []string{"--to URL", "--here"} {
+		ignored := lines(t, st.expect(t, 1, "replay --json "+events[1].ID+" "+where))
+		if text, _ := ignored[0]["error"].(string); len(ignored) != 1 || ignored[0]["outcome"] != nil || !strings.Contains(text, "no handler is registered") {
+			t.Errorf("an ignored event that nothing handles is %v", ignored)
+		}
+	}
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
 	st.expect(t, 0, "replay --all-failed --to URL", events[0].ID+"  processed")
 	again := lines(t, st.expect(t, 0, "replay --json --here "+events[0].ID+" "+events[6].ID))

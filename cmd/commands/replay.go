@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -80,6 +81,7 @@ type replayed struct {
 	out    *cli.Output
 	count  int
 	failed []string
+	first  error // why the first of them failed
 	err    error // of writing
 }
 
@@ -96,7 +98,9 @@ func (r *replayed) each(ctx context.Context, o *operations.Operator, ids []strin
 func (r *replayed) add(a operations.Applied) {
 	r.count++
 	if a.Err != nil {
+		a.Err = cli.Explain(a.Err)
 		r.failed = append(r.failed, a.EventID)
+		r.first = cmp.Or(r.first, a.Err)
 	}
 	if r.out.JSON {
 		if err := r.out.Line(lineOf(a)); r.err == nil {
@@ -119,7 +123,11 @@ func (r *replayed) end() error {
 		r.out.Printf("Nothing fails.\n")
 	}
 	if len(r.failed) > 0 {
-		return fmt.Errorf("not applied, %d of %d: %s", len(r.failed), r.count, strings.Join(r.failed, ", "))
+		of := ""
+		if len(r.failed) > 1 {
+			of = "the first: "
+		}
+		return fmt.Errorf("not applied, %d of %d: %s: %s%s", len(r.failed), r.count, strings.Join(r.failed, ", "), of, cli.OneLine(r.first.Error()))
 	}
 	return r.err
 }

@@ -1,11 +1,13 @@
 package operations
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/pook/stripeonce/internal/delivery"
@@ -36,10 +38,23 @@ type handling interface {
 }
 
 // Remote applies events by delivering them, signed, to a receiver that runs elsewhere.
-type Remote struct{ sender *delivery.Sender }
+type Remote struct {
+	url    string // for errors
+	sender *delivery.Sender
+}
 
 // NewRemote makes a Remote that posts to a URL and signs with a secret of that receiver's.
-func NewRemote(url, secret string) *Remote { return &Remote{delivery.NewSender(url, secret, 1)} }
+func NewRemote(url, secret string) *Remote {
+	return &Remote{url: redacted(url), sender: delivery.NewSender(url, secret, 1)}
+}
+
+// redacted is a URL without the password that may be in it.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Redacted()
+	}
+	return address
+}
 
 // Apply delivers the event, which must have been made by ParseEvent. The error wraps
 // webhooks.ErrUnavailable if there was no answer, or a 503.
@@ -54,12 +69,16 @@ func (r *Remote) Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Resul
 
 func (r *Remote) result(reply delivery.Reply, err error) (webhooks.Result, error) {
 	if err != nil {
-		return webhooks.Result{}, fmt.Errorf("%w: %w", webhooks.ErrUnavailable, err)
+		return webhooks.Result{}, fmt.Errorf("%w: no answer: %w: is a receiver running there?", webhooks.ErrUnavailable, err)
 	}
 	var result webhooks.Result
 	switch err := json.Unmarshal(reply.Body, &result); {
 	case reply.Status == http.StatusServiceUnavailable:
 		return webhooks.Result{}, fmt.Errorf("%w: the receiver answers %s", webhooks.ErrUnavailable, reply)
+	case reply.Status == http.StatusBadRequest && bytes.Contains(reply.Body, []byte("signature")):
+		return webhooks.Result{}, fmt.Errorf("the receiver answers %s: is the signing secret (STRIPE_WEBHOOK_SECRET) one of that receiver's?", reply)
+	case reply.Status == http.StatusNotFound || reply.Status == http.StatusMethodNotAllowed:
+		return webhooks.Result{}, fmt.Errorf("%s answers %d: is it the URL of the route?", r.url, reply.Status)
 	case !reply.OK():
 		return webhooks.Result{}, fmt.Errorf("the receiver answers %s", reply)
 	case err != nil || result.Outcome == "":

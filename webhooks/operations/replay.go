@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/stripeapi"
@@ -51,24 +52,66 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 		return webhooks.Result{}, err
 	}
 	result, err := o.replayEvent(ctx, ev, story)
-	if err == nil && (story.Failing() || story.Parked()) {
-		err = o.applied(ctx, id)
+	if err != nil {
+		return result, err
 	}
-	return result, err
+	return result, o.tookEffect(ctx, ev, result, story.Failing())
 }
 
-var errNotHandled = errors.New("nothing handles it where it was applied, or it is of the mode that is ignored there: it still fails")
-
-// applied makes sure that an event that was failing is in effect now, and was not merely ignored.
-func (o *Operator) applied(ctx context.Context, id string) error {
-	story, err := o.Story(ctx, id)
-	switch {
-	case err == nil && story.Failing():
-		return errNotHandled
-	case err == nil && story.Parked():
-		return fmt.Errorf("it is parked: %s", story.Failure.LastError)
+// tookEffect returns an error if an event that was applied again has no effect even so: the ledger still says that it is
+// ignored, which a receiver without a handler for it answers as a duplicate, or that it fails, or is parked.
+func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result webhooks.Result, wasFailing bool) error {
+	if wasFailing {
+		story, err := o.Story(ctx, ev.ID)
+		if err == nil && story.Failing() {
+			err = fmt.Errorf("%w: it still fails", o.notHandled(ev))
+		}
+		return err
 	}
-	return err
+	switch result.Outcome {
+	case webhooks.OutcomeIgnored:
+		return o.notHandled(ev)
+	case webhooks.OutcomeParked:
+		return o.parked(ctx, result.EventID)
+	case webhooks.OutcomeDuplicate:
+		row, err := o.event(ctx, result.EventID)
+		switch {
+		case err == nil && row.Outcome == webhooks.OutcomeIgnored:
+			return o.notHandled(ev)
+		case err == nil && row.Outcome == webhooks.OutcomeParked:
+			return o.parked(ctx, result.EventID)
+		}
+		if errors.Is(err, ErrNotFound) { // the receiver has another ledger
+			return nil
+		}
+		return err
+	default:
+		return nil
+	}
+}
+
+// parked says why an event waits for a person.
+func (o *Operator) parked(ctx context.Context, id string) error {
+	failure, err := o.failure(ctx, id)
+	if err != nil {
+		return fmt.Errorf("it is parked: %w", err)
+	}
+	return fmt.Errorf("it is parked: %s", failure.LastError)
+}
+
+// notHandled says that nothing handles an event where it was applied, and why.
+func (o *Operator) notHandled(ev *webhooks.Event) error {
+	switch applier := o.config.Applier.(type) {
+	case *Remote:
+		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode", ev.Type, applier.url)
+	case handling:
+		fits := func(pattern string) bool { return webhooks.TypeMatches(pattern, ev.Type) }
+		if slices.ContainsFunc(applier.Types(), fits) {
+			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
+				"or has no API key for a thin event", ev.Type)
+		}
+	}
+	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", ev.Type)
 }
 
 // replayEvent applies an event on behalf of a person.
@@ -91,8 +134,12 @@ func (o *Operator) again(ctx context.Context, id, account string, story *Story) 
 	if account == "" && story.Event != nil && story.Event.AccountID != nil {
 		account = *story.Event.AccountID
 	}
+	where := "no payload of it is stored"
+	if story.Event == nil && story.Failure == nil {
+		where = "it is neither in the ledger nor among the failures"
+	}
 	if o.config.APIKey == "" {
-		return nil, fmt.Errorf("no payload of it is stored, and %w", ErrNoAPIKey)
+		return nil, fmt.Errorf("%s, and %w to fetch it from Stripe with", where, ErrNoAPIKey)
 	}
 	request := stripeapi.Request{Path: "/v1/events/" + url.PathEscape(id), Account: account}
 	answer, err := o.api.Do(ctx, request)
@@ -102,8 +149,12 @@ func (o *Operator) again(ctx context.Context, id, account string, story *Story) 
 			return parseOf(thin.Body, account)
 		}
 	}
+	if stripeapi.IsMissing(err) {
+		return nil, fmt.Errorf("%s, and %w: Stripe has events for 30 days, and those of a connected account under that account alone (--account)",
+			where, stripeapi.Explain(err))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("no payload of it is stored, and %w", stripeapi.Explain(err))
+		return nil, fmt.Errorf("%s, and %w", where, stripeapi.Explain(err))
 	}
 	return parseOf(answer.Body, account)
 }

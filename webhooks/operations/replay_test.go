@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/webhooks"
@@ -51,6 +52,43 @@ func TestReplay(t *testing.T) {
 	}
 	if failures, err := b.Failures(ctx, operations.FailureFilter{}); err != nil || len(failures) != 0 {
 		t.Errorf("the failures are %+v, %v", failures, err)
+	}
+}
+
+// A replay of an ignored event that still nothing handles is an error that says so, whatever applies it; where a handler
+// has come, it takes effect.
+func TestReplayOfIgnored(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	ctx := t.Context()
+	ignoring := hooktest.On(t, b.Pool, webhooks.NewHandlers(), nil)
+	all := webhooks.NewHandlers()
+	webhooks.On(all, "*", b.handle)
+	other := hooktest.On(t, b.Pool, all, func(c *webhooks.Config) { c.Mode = webhooks.ModeLive })
+	recorded, unknown := b.account.Events[0], b.account.Events[2]
+	ignoring.Expect(t, recorded.Body, 200, webhooks.OutcomeIgnored)
+	for name, c := range map[string]struct {
+		applier operations.Applier
+		want    string
+	}{
+		"here":           {ignoring.Receiver, "no handler is registered for " + recorded.Type + " in this process"},
+		"remote":         {operations.NewRemote(ignoring.URL, hooktest.Secret), "no handler is registered for " + recorded.Type + " in the receiver at " + ignoring.URL},
+		"the other mode": {other.Receiver, "events of this mode"},
+	} {
+		a := b.operator(c.applier, 0).Replay(ctx, recorded.ID, "")
+		if a.Err == nil || !strings.Contains(a.Err.Error(), c.want) || a.Outcome != "" {
+			t.Errorf("%s: the replay is %+v, want %q", name, a, c.want)
+		}
+	}
+	if a := b.operator(ignoring.Receiver, 0).Replay(ctx, unknown.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered") {
+		t.Errorf("the replay of one that the ledger lacks is %+v", a)
+	}
+	for _, ev := range []string{recorded.ID, unknown.ID} {
+		for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {
+			if a := b.Replay(ctx, ev, ""); a.Err != nil || a.Outcome != want {
+				t.Errorf("with a handler the replay is %+v, want %s", a, want)
+			}
+		}
 	}
 }
 
