@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/demo"
+	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
 )
@@ -36,12 +39,19 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 			if config.Subscriptions < 1 {
 				return cli.Usage("--subscriptions must be at least 1")
 			}
+			if config.For < 0 {
+				return cli.Usage("--for must not be negative")
+			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
 				return cli.Usage("%w", err)
 			}
 			config.Out = cmd.OutOrStdout()
 			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))
-			return demo.Run(cmd.Context(), config)
+			err := demo.Run(cmd.Context(), config)
+			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) {
+				return fmt.Errorf("%w: to use a PostgreSQL of your own, run 'stripeonce serve' with %s", err, envDatabaseURL)
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()

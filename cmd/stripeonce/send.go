@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"sync"
 
@@ -59,20 +64,38 @@ func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, st
 	}
 	var bodies [][]byte
 	for _, file := range files {
-		body, err := readFile(file, stdin)
+		body, err := readEvent(file, stdin)
 		if err != nil {
-			return cli.Usage("%w", err)
+			return err
 		}
 		bodies = append(bodies, body)
 	}
 	return f.sendAll(ctx, bodies, signing, stdout)
 }
 
-func readFile(file string, stdin io.Reader) ([]byte, error) {
+// readEvent reads a file, and refuses one that no sender of events would send.
+func readEvent(file string, stdin io.Reader) (body []byte, err error) {
 	if file == "-" {
-		return io.ReadAll(stdin)
+		file = "standard input"
+		body, err = io.ReadAll(stdin)
+	} else {
+		body, err = os.ReadFile(file)
 	}
-	return os.ReadFile(file)
+	if err != nil {
+		return nil, cli.Usage("%w: name a file that holds an event, or - for standard input", err)
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, cli.Usage("%s is empty: an event is a JSON object with id, type and data.object", file)
+	}
+	var event map[string]json.RawMessage
+	var syntax *json.SyntaxError
+	switch err := json.Unmarshal(body, &event); {
+	case errors.As(err, &syntax):
+		return nil, cli.Usage("%s is not JSON (%w at byte %d): an event is a JSON object with id, type and data.object", file, err, syntax.Offset)
+	case err != nil || event == nil:
+		return nil, cli.Usage("%s is not a JSON object: an event is one, with id, type and data.object", file)
+	}
+	return body, nil
 }
 
 // sendAll sends each body --times times, in order, --concurrency at once.
@@ -92,6 +115,7 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 		wg     sync.WaitGroup
 		mu     sync.Mutex
 		failed int
+		first  string // why the first of them failed
 	)
 	for range f.concurrency {
 		wg.Go(func() {
@@ -105,6 +129,7 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 				}
 				if !reply.OK() {
 					failed++
+					first = cmp.Or(first, f.reason(reply, err))
 				}
 				mu.Unlock()
 			}
@@ -112,7 +137,24 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 	}
 	wg.Wait()
 	if failed > 0 {
-		return fmt.Errorf("%d of %d deliveries failed: the reason of an answer that is not a 2xx is in the receiver's log, and that of a 500 in 'stripeonce failures'", failed, len(bodies)*f.times)
+		return fmt.Errorf("%d of %d deliveries failed: %s", failed, len(bodies)*f.times, first)
 	}
 	return nil
+}
+
+// reason says why a delivery failed, and what helps.
+func (f *sendFlags) reason(reply delivery.Reply, err error) string {
+	switch {
+	case err != nil:
+		return fmt.Sprintf("no answer: %v: is a receiver running there? Start one with 'stripeonce serve', or say with --to where it is", err)
+	case reply.Status == http.StatusBadRequest && bytes.Contains(reply.Body, []byte("signature")):
+		return "the receiver answers " + cli.OneLine(reply.String()) + ": is " + envSecret + " one of that receiver's secrets?"
+	case reply.Status == http.StatusBadRequest, reply.Status == http.StatusRequestEntityTooLarge:
+		return "the receiver answers " + cli.OneLine(reply.String())
+	case reply.Status == http.StatusInternalServerError:
+		return "the receiver answers 500: the reason is in its log and in 'stripeonce failures'"
+	case reply.Status == http.StatusServiceUnavailable:
+		return "the receiver answers " + cli.OneLine(reply.String()) + ": the reason is in its log and at /readyz"
+	}
+	return fmt.Sprintf("%s answers %d: is it the URL of the route, such as http://127.0.0.1:4242%s? --to says another", f.to, reply.Status, server.WebhookPath)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -51,8 +52,8 @@ func newServe() *cobra.Command {
 Also answers GET /healthz, /readyz and /metrics (Prometheus). With CONSOLE_PASSWORD there is
 a console at /console, for the user stripeonce and that password: put TLS before it.
 
-It needs STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or --local. With STRIPE_API_KEY it
-asks Stripe where events cannot settle their order, and takes thin events. It applies no
+It needs STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or --local. With STRIPE_API_KEY
+(or STRIPE_API_KEY_FILE) it fetches from Stripe where events cannot settle their order, and takes thin events. It applies no
 migration unless told to: on a database that lacks one it starts, is not ready,
 and answers deliveries 503, which Stripe retries.`,
 		Example: `  # with a private PostgreSQL, for a first try
@@ -105,7 +106,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	if f.reconcileEvery > 0 && os.Getenv(envAPIKey) == "" {
+	if f.reconcileEvery > 0 && f.apiKey == "" {
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
 	}
 	for i, entry := range signing {
@@ -130,12 +131,20 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		url, err = databaseURL()
 		return url, func() error { return nil }, err
 	}
+	if f.dataDir == "" {
+		return "", nil, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
+	}
 	if os.Getenv(envDatabaseURL) != "" {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{Dir: f.dataDir})
-	if err != nil {
+	switch {
+	case errors.Is(err, pglocal.ErrFolder):
+		return "", nil, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
+	case errors.Is(err, pglocal.ErrNoBinaries): // which says how to install them
 		return "", nil, fmt.Errorf("--local: %w", err)
+	case err != nil:
+		return "", nil, fmt.Errorf("--local: %w: choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
 	}
 	if err := cluster.CreateDatabase(ctx, localDatabase); err != nil {
 		return "", nil, errors.Join(fmt.Errorf("--local: %w", err), cluster.Stop())
@@ -160,10 +169,9 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err != nil {
 		return err
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", f.addr)
+	listener, err := f.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w", f.addr, err)
+		return err
 	}
 	logger.Info("listening", "url", "http://"+listener.Addr().String()+server.WebhookPath)
 	if err := receiver.Ready(ctx); err != nil {
@@ -172,7 +180,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	collectors := []prometheus.Collector{subscriptionsprom.New(projection), webhooksprom.NewLedger(pool)}
 	if f.reconcileEvery > 0 {
 		operator := operations.New(pool, &operations.Config{
-			Applier: receiver, APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, Logger: logger,
+			Applier: receiver, APIKey: f.apiKey, APIBase: f.apiBase, Logger: logger,
 		})
 		collectors = append(collectors, webhooksprom.NewReconcile(operator))
 		stop := inBackground(ctx, func(ctx context.Context) error {
@@ -184,11 +192,23 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	s.Drain = time.Duration(f.drain)
 	if password := os.Getenv(envConsolePassword); password != "" {
 		s.MountConsole(console.New(pool, receiver, &console.Config{
-			APIKey: os.Getenv(envAPIKey), APIBase: f.apiBase, HidePayloads: f.hidePayloads, Logger: logger,
+			APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Logger: logger,
 		}), password)
 		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "user", server.ConsoleUser)
 	}
 	return s.Serve(ctx, listener)
+}
+
+func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", f.addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen on %s: %w: another program has the port, choose another with --addr (ADDR)", f.addr, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w: choose another address with --addr (ADDR)", f.addr, err)
+	}
+	return listener, nil
 }
 
 // inBackground runs fn until ctx ends or stop is called, which waits for it.

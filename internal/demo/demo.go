@@ -30,6 +30,9 @@ const (
 // ErrCheck is returned when a check did not hold.
 var ErrCheck = errors.New("a check did not hold")
 
+// ErrDatabase is wrapped where the private PostgreSQL does not start.
+var ErrDatabase = errors.New("a private PostgreSQL could not be started")
+
 // Config configures the demo.
 type Config struct {
 	Out io.Writer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -51,27 +52,31 @@ func (h *host) stop() {
 	}
 }
 
-func startHost(ctx context.Context, receiver string, account *stripesim.Account) (h *host, err error) {
-	h = &host{}
-	defer func() {
-		if err != nil {
-			h.stop()
-		}
-	}()
-	if err := h.startDatabase(ctx); err != nil {
+// startHost starts both. Where one of them does not start, nothing is left running.
+func startHost(ctx context.Context, receiver string, account *stripesim.Account) (*host, error) {
+	h := &host{}
+	if err := h.start(ctx, receiver, account); err != nil {
+		h.stop()
 		return nil, err
+	}
+	return h, nil
+}
+
+func (h *host) start(ctx context.Context, receiver string, account *stripesim.Account) error {
+	if err := h.startDatabase(ctx); err != nil {
+		return err
 	}
 	if receiver == "" {
-		return h, h.serveStripeonce(ctx, account)
+		return h.serveStripeonce(ctx, account)
 	}
 	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
-		return nil, err
+		return err
 	}
 	handler, err := wrong.Handler(receiver, h.pool)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return h, h.serve(ctx, func(ctx context.Context, listener net.Listener) error {
+	return h.serve(ctx, func(ctx context.Context, listener net.Listener) error {
 		s := &http.Server{Handler: handler, ReadHeaderTimeout: server.StopTimeout}
 		go func() {
 			<-ctx.Done()
@@ -85,7 +90,7 @@ func (h *host) startDatabase(ctx context.Context) error {
 	// What a duplicate writes is counted.
 	cluster, err := pglocal.Start(ctx, pglocal.Config{Settings: pglocal.Quiet()})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrDatabase, err)
 	}
 	h.stops = append(h.stops, func() { _ = cluster.Stop() })
 	if err := cluster.CreateDatabase(ctx, database); err != nil {

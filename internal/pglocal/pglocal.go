@@ -3,7 +3,6 @@
 package pglocal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,6 +122,9 @@ func (c *Cluster) makeFolders() error {
 	} else if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return err
 	}
+	if err := checkFolder(c.dir); err != nil {
+		return err
+	}
 	// Those above are nothing secret, and the server's user must get through them.
 	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return err
@@ -162,7 +164,7 @@ func (c *Cluster) make(ctx context.Context) error {
 	c.owner.apply(cmd)
 	cmd.Dir = c.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", args[0], err, bytes.TrimSpace(out))
+		return fmt.Errorf("%s: %w: %s", cmd.Path, err, reason(string(out)))
 	}
 	return os.Rename(unfinished, c.data())
 }
@@ -231,9 +233,9 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-c.exited:
-			return fmt.Errorf("postgres did not start:\n%s", c.logTail())
+			return fmt.Errorf("postgres did not start: %s", reason(c.logTail()))
 		case <-ctx.Done():
-			return fmt.Errorf("postgres did not start: %w\n%s", err, c.logTail())
+			return fmt.Errorf("postgres did not start: %w: %w: %s", ctx.Err(), err, reason(c.logTail()))
 		case <-time.After(pollInterval):
 		}
 	}

@@ -1,0 +1,9 @@
+package tests
+
+import (
+	"os"
+	"syscall"
+)
+
+// ownerOf is the id of a file's owner.
+func ownerOf(info os.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
