@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,6 +113,32 @@ func TestStartWithoutPostgres(t *testing.T) {
 		{"postgres dies", []string{secret, dies}, "serve --local --data-dir " + folder(t) + "/a", "", 1, []string{"--local: postgres did not start: could not map", "--data-dir", own}},
 	} {
 		c.expectSentence(t)
+	}
+}
+
+// PostgreSQL's programs are nowhere. That they are not in the usual folders takes a mount that only root may make.
+func TestStartWithoutPrograms(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may hide the folders of PostgreSQL's programs")
+	}
+	dir := folder(t)
+	write(t, 0o755, dir+"/apt-get", "#!/bin/sh\n")
+	const hide = "for d in /usr/lib/postgresql /usr/libexec /usr/local/opt; do if [ -d $d ]; then mount -t tmpfs none $d || exit 9; fi; done; PATH=$1; shift; exec \"$@\""
+	for _, args := range []string{"demo", "serve --local --data-dir " + dir + "/pg"} {
+		words := append([]string{"--mount", "sh", "-c", hide, "sh", dir, program}, strings.Fields(args)...)
+		cmd := exec.CommandContext(t.Context(), "unshare", words...)
+		cmd.Env = environ("STRIPE_WEBHOOK_SECRET=" + hooktest.Secret)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		err := cmd.Run()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 9 || strings.Contains(stderr.String(), "unshare failed") {
+			t.Skipf("the folders of PostgreSQL's programs cannot be hidden here: %v %s", err, &stderr)
+		}
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(stderr.String(), "(initdb, postgres) are not installed: install them with\n    sudo apt-get install -y postgresql") ||
+			strings.Contains(stderr.String(), "panic") || strings.Count(stderr.String(), "\n") != 2 {
+			t.Errorf("%s: exit %d: %s", args, code, &stderr)
+		}
 	}
 }
 
