@@ -24,7 +24,7 @@ func TestUnknownTypeIsWarnedOf(t *testing.T) {
 	t.Cleanup(pool.Close)
 	for pattern, want := range map[string]string{
 		"invoice.payed": "did you mean invoice.paid?", "invoices.*": "did you mean invoice.*?", "house.burned": "newer than this list",
-		"invoice.paid": "", "invoice.*": "", "*": "", "v2.core.account.updated": "", "v2.*": "",
+		"invoice.paid": "", "invoice.*": "", "*": "", "v2.core.account.updated": "", "v2.*": "", "test.event": "",
 	} {
 		h := webhooks.NewHandlers()
 		for range 2 {

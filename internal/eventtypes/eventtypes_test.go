@@ -49,8 +49,8 @@ func TestMatches(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"invoice.paid": true, "invoice.*": true, "*": true, "customer.subscription.*": true, "billing.meter.*": true,
 		"v2.core.account.updated": true, "v2.*": true, "v2.core.*": true, "v2.core.account[configuration.merchant].capability_status_updated": true,
-		"billing.meter.no_meter_found": true,
-		"invoice.payed":                false, "invoices.*": false, "invoice": false, "Invoice.paid": false, "v1.invoice.paid": false, "test.event": false, "v2x.*": false,
+		"billing.meter.no_meter_found": true, "test.event": true, "test.*": true,
+		"invoice.payed": false, "invoices.*": false, "invoice": false, "Invoice.paid": false, "v1.invoice.paid": false, "tests.event": false, "v2x.*": false,
 		"invoice.paid.*": false, "": false,
 	} {
 		if got := eventtypes.Matches(pattern); got != want {
