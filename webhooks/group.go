@@ -61,11 +61,15 @@ func (r *Receiver) leadShared(g group) {
 		rollback(ctx, tx)
 		return
 	}
+	g[0].t.work.rollBack = inOrder(rollBackLater(ctx, conn, tx), end)
 	held, end = false, func() {}
-	rollBack := rollBackLater(ctx, conn, tx)
-	g[0].t.work.rollBack = func() {
-		defer close(ended)
-		rollBack()
+}
+
+// inOrder does one after the other, the second also if the first panics.
+func inOrder(first, second func()) func() {
+	return func() {
+		defer second()
+		first()
 	}
 }
 

@@ -190,7 +190,10 @@ func TestKeptSavepoint(t *testing.T) {
 	ctx := t.Context()
 	for i, tx := range kept {
 		_, execErr := tx.Exec(ctx, addOne)
-		_, queryErr := tx.Query(ctx, addOne)
+		rows, queryErr := tx.Query(ctx, addOne)
+		if queryErr == nil {
+			rows.Close()
+		}
 		_, beginErr := tx.Begin(ctx)
 		_, copyErr := tx.CopyFrom(ctx, pgx.Identifier{"other"}, []string{"id"}, pgx.CopyFromRows(nil))
 		_, prepareErr := tx.Prepare(ctx, "kept", addOne)

@@ -61,6 +61,9 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 // tookEffect returns an error if an event that was applied again has no effect even so: the ledger still says that it is
 // ignored, which a receiver without a handler for it answers as a duplicate, or that it fails, or is parked.
 func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result webhooks.Result, wasFailing bool) error {
+	if result.Outcome == webhooks.OutcomeParked {
+		return o.parked(ctx, result.EventID)
+	}
 	if wasFailing {
 		story, err := o.Story(ctx, ev.ID)
 		if err == nil && story.Failing() {
@@ -71,8 +74,6 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 	switch result.Outcome {
 	case webhooks.OutcomeIgnored:
 		return o.notHandled(ev)
-	case webhooks.OutcomeParked:
-		return o.parked(ctx, result.EventID)
 	case webhooks.OutcomeDuplicate:
 		row, err := o.event(ctx, result.EventID)
 		switch {
