@@ -107,7 +107,7 @@ func TestCutAtEveryMessage(t *testing.T) {
 		}
 	}
 	w.judge()
-	w.only(200, 503)
+	w.only(200, 500, 503)
 	tell(t, "05b", "the connection is cut between two messages of the transaction",
 		fmt.Sprintf("once at each of %d boundaries, in both directions, COMMIT's answer among them", len(places)), "%s", w.summary())
 }

@@ -127,7 +127,7 @@ func TestKillPostgres(t *testing.T) {
 		}
 	})
 	w.judge()
-	w.only(200, 503)
+	w.only(200, 500, 503)
 	tell(t, "03", "`kill -9` of PostgreSQL and all its processes, with fsync on, and restart", fmt.Sprintf("%d times under a storm of deliveries", n),
 		"%s", w.summary())
 }

@@ -37,7 +37,7 @@ func TestNetwork(t *testing.T) {
 	})
 	proxy.Delay(0)
 	w.judge()
-	w.only(200, 503)
+	w.only(200, 500, 503)
 	tell(t, "05a", "the network between receiver and PostgreSQL",
 		fmt.Sprintf("%d times delayed by up to 20 ms a message, %d times all connections reset, %d times silent for up to a second and then reset", delays, resets, holes),
 		"%s", w.summary())
