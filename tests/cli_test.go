@@ -26,7 +26,7 @@ func TestWrongUse(t *testing.T) {
 		{nil, "serve --zzzzzzzz x", 2, "unknown flag: --zzzzzzzz\n"},
 		{nil, "reconsile", 2, "Did you mean this?\n\treconcile"},
 		{nil, "events", 2, "DATABASE_URL is not set"},
-		{nil, "events --outcome lost", 2, "use processed, stale or ignored"},
+		{nil, "events --outcome lost", 2, "use processed, stale, ignored or parked"},
 		{nil, "events --limit 0", 2, "at least 1"},
 		{nil, "events --since 3weeks", 2, "use one such as 72h, 30d or 90m"},
 		{nil, "failures --limit 0", 2, "at least 1"},

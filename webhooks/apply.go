@@ -229,7 +229,7 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	case errors.Is(err, errDeadConn):
 		so.deadConns++
 		return so.deadConns <= r.maxDeadConns(), err
-	case isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, errNotPermitted)):
+	case isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrNotPermitted)):
 		return r.doubt(ctx, so, err)
 	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
 		so.tries++
@@ -242,7 +242,7 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 // event has spoilt (a temporary table of the same name, SET ROLE): its connection is closed, and the event has one more
 // attempt on another.
 func (r *Receiver) doubt(ctx context.Context, so *attempts, err error) (again bool, failure error) {
-	if errors.Is(err, errNotPermitted) || !r.config.AssumeMigrated {
+	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
 		r.ready.Store(false)
 	}
 	if lacks := r.ensureReady(ctx); lacks != nil {

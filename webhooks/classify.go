@@ -72,7 +72,7 @@ var rules = []rule{
 		return f.handlerRan && (f.is(codeReadOnlyTransaction, codeNoSuchPrepared) || LacksMigration(f.err))
 	}, wrapping(errSession)},
 	{"not migrated", func(f *fault) bool { return LacksMigration(f.err) }, infrastructure(ErrNotMigrated)},
-	{"not permitted", func(f *fault) bool { return f.is(codeNotPermitted) }, infrastructure(errNotPermitted)},
+	{"not permitted", func(f *fault) bool { return f.is(codeNotPermitted) }, infrastructure(ErrNotPermitted)},
 	{"pooler", func(f *fault) bool { return f.is(codeNoSuchPrepared, codePreparedTwice) }, infrastructure(ErrPooler)},
 	{"out of time", func(f *fault) bool { return f.timeUp }, infrastructure(errNoTimeLeft)},
 	{"connection lost", func(f *fault) bool { return f.closed }, infrastructure(errConnectionLost)},

@@ -50,7 +50,7 @@ func TestClassify(t *testing.T) {
 		{"session changed by a handler", pg(codeUndefinedColumn), ran, verdictOfATest{500, errSession}},
 		{"not migrated", pg(codeUndefinedTable), circumstances{}, verdictOfATest{503, ErrNotMigrated}},
 		{"not migrated", pg(codeUndefinedColumn), timeUp, verdictOfATest{503, ErrNotMigrated}},
-		{"not permitted", pg(codeNotPermitted), ran, verdictOfATest{503, errNotPermitted}},
+		{"not permitted", pg(codeNotPermitted), ran, verdictOfATest{503, ErrNotPermitted}},
 		{"pooler", pg(codeNoSuchPrepared), circumstances{}, verdictOfATest{503, ErrPooler}},
 		{"pooler", pg(codePreparedTwice), circumstances{}, verdictOfATest{503, ErrPooler}},
 		{"out of time", pg(codeQueryCanceled), timeUp, verdictOfATest{503, errNoTimeLeft}},

@@ -24,6 +24,9 @@ var (
 	// ErrReadOnly is wrapped, together with ErrUnavailable, by Ready while the database cannot be written to,
 	// such as a standby. With several hosts in the pool's URL, target_session_attrs=read-write finds the primary.
 	ErrReadOnly = errors.New("the database is read-only")
+	// ErrNotPermitted is wrapped, together with ErrUnavailable, while the pool's role lacks a privilege on a table that
+	// the receiver writes. deploy/roles.sql has what serving needs.
+	ErrNotPermitted = errors.New("the database role lacks a privilege on stripeonce's tables: grant what deploy/roles.sql grants")
 	// ErrPooler is wrapped, together with ErrUnavailable, where a pooler in transaction mode stands before
 	// the database and the pool uses prepared statements.
 	ErrPooler = errors.New("a pooler that shares connections is before PostgreSQL, and prepared statements fail there: " +
@@ -39,7 +42,6 @@ var (
 	errBodyTooLarge = errors.New("the body is too large")
 	errMethod       = errors.New("only POST is allowed")
 	errLostRace     = errors.New("a concurrent duplicate of the event was recorded first")
-	errNotPermitted = errors.New("the database role lacks a privilege on stripeonce's tables: grant what deploy/roles.sql grants")
 	errSession      = errors.New("a handler changed the session so that the receiver's own statements fail")
 )
 

@@ -2,6 +2,7 @@ package webhooks_test
 
 import (
 	"context"
+	"errors"
 	"log"
 	"net/http"
 	"os"
@@ -45,6 +46,18 @@ func ExampleOn() {
 	webhooks.On(h, "charge.dispute.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, d *dispute) error {
 		_, err := tx.Exec(ctx, `INSERT INTO dispute_log (dispute, charge, reason, happened) VALUES ($1, $2, $3, $4)`, d.ID, d.Charge, d.Reason, ev.Created)
 		return err
+	})
+}
+
+// An event that no retry will help waits for a person.
+func ExamplePark() {
+	h := webhooks.NewHandlers()
+	addCredit := func(context.Context, pgx.Tx, *stripe.Invoice) error { return nil }
+	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+		if inv.Customer == nil {
+			return webhooks.Park(errors.New("an invoice without a customer"))
+		}
+		return addCredit(ctx, tx, inv)
 	})
 }
 

@@ -129,9 +129,10 @@ func (r *Receiver) checkWritable(ctx context.Context, conn *pgxpool.Conn) error 
 	return nil
 }
 
-// writes are the privileges that serving needs, beside those that the projections have named.
+// writes are the privileges that serving needs, beside those that the projections have named. With an API key it also
+// needs to remove the provisional row of a thin event whose twin is recorded.
 var writes = []tablePrivilege{
-	{"stripe_webhook_events", "SELECT"}, {"stripe_webhook_events", "INSERT"}, {"stripe_webhook_events", "UPDATE"}, {"stripe_webhook_events", "DELETE"},
+	{"stripe_webhook_events", "SELECT"}, {"stripe_webhook_events", "INSERT"}, {"stripe_webhook_events", "UPDATE"},
 	{"stripe_webhook_failures", "SELECT"}, {"stripe_webhook_failures", "INSERT"}, {"stripe_webhook_failures", "UPDATE"},
 }
 
@@ -141,13 +142,17 @@ type tablePrivilege struct{ table, privilege string }
 // checkPermitted names the privileges that the role lacks.
 func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error {
 	var tables, privileges []string
-	for _, needed := range append(slices.Clone(writes), r.handlers.needs...) {
+	needs := append(slices.Clone(writes), r.handlers.needs...)
+	if r.config.APIKey != "" {
+		needs = append(needs, tablePrivilege{"stripe_webhook_events", "DELETE"})
+	}
+	for _, needed := range needs {
 		tables, privileges = append(tables, needed.table), append(privileges, needed.privilege)
 	}
 	missing, err := r.queries.ServerMissingPrivileges(ctx, conn, tables, privileges)
 	if err == nil && missing != "" {
 		r.ready.Store(false)
-		err = fmt.Errorf("%w: it lacks %s", errNotPermitted, missing)
+		err = fmt.Errorf("%w: it lacks %s", ErrNotPermitted, missing)
 	}
 	return err
 }
