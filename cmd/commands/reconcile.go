@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -74,8 +76,12 @@ in no list but their own: --account.`,
 func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.ReconcileOptions, out *cli.Output) error {
 	progress := cli.NewProgress(cmd)
 	var written error
+	var failed []string
 	options.Each = func(m operations.Missing) {
 		progress.Clear()
+		if m.Err != nil {
+			failed = append(failed, m.EventID)
+		}
 		if out.JSON {
 			if err := out.Line(missingLine{lineOf(m.Applied), m.EventType, m.CreatedAt}); written == nil {
 				written = err
@@ -109,9 +115,28 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 	case err != nil:
 		return err
 	case sum.Failed > 0:
-		return fmt.Errorf("%d of the missing events failed: see failures", sum.Failed)
+		return notApplied(cmd.Context(), o, failed)
 	}
 	return written
+}
+
+// notApplied says where to look for what failed: an event that the receiver could not work on (no connection, no answer,
+// a wrong secret) has no record.
+func notApplied(ctx context.Context, o *operations.Operator, failed []string) error {
+	recorded := 0
+	for _, id := range failed {
+		if story, err := o.Story(ctx, id); err == nil && story.Failure != nil {
+			recorded++
+		}
+	}
+	text := fmt.Sprintf("%d of the missing events failed", len(failed))
+	if recorded > 0 {
+		text += fmt.Sprintf("; %d of them have a record: 'failures' says why", recorded)
+	}
+	if without := len(failed) - recorded; without > 0 {
+		text += fmt.Sprintf("; %d have none, since the receiver did not get to their handlers: resolve the errors above and run this again", without)
+	}
+	return errors.New(text)
 }
 
 func (t *tree) aboutTypes() string {
