@@ -189,7 +189,11 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 			return outcome, nil
 		}
 		again, failure := r.again(ctx, w, &so, err)
-		if !again {
+		switch {
+		case again:
+		case w.parked != nil: // it neither takes effect nor waits for a person: that is a failure, whatever kept it from it
+			return "", fmt.Errorf("%w; it could not be parked: %w", w.parked, failure)
+		default:
 			return "", failure
 		}
 		attempt = r.attempt
@@ -198,10 +202,10 @@ func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, erro
 
 // attempts counts the attempts of one delivery by what each ended with.
 type attempts struct {
-	tries     int  // bounded by Config.MaxAttempts
-	lostRaces int  // to a concurrent duplicate
-	deadConns int  // before anything was sent that matters
-	doubted   bool // whether the tables are there and may be written
+	tries     int // bounded by Config.MaxAttempts
+	lostRaces int // to a concurrent duplicate
+	deadConns int // before anything was sent that matters
+	doubts    int // whether the tables are there and may be written
 }
 
 // maxLostRaces bounds the attempts that end with the ledger's unique index. After a lost race the other duplicate's row
@@ -229,8 +233,12 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	case errors.Is(err, errDeadConn):
 		so.deadConns++
 		return so.deadConns <= r.maxDeadConns(), err
-	case isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrNotPermitted)):
-		return r.doubt(ctx, so, err)
+	case doubtful(err):
+		return r.doubt(ctx, w, so, err)
+	case errors.Is(err, errSession) && LacksMigration(err) && so.doubts == 0:
+		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
+		so.doubts++
+		return true, nil
 	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
 		so.tries++
 		return true, nil
@@ -238,18 +246,24 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	return false, err
 }
 
+// doubtful is true for an infrastructure error that says either that the tables are not there or may not be written, or
+// that somebody has spoilt the connection's session.
+func doubtful(err error) bool {
+	return isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrNotPermitted))
+}
+
 // doubt looks whether the tables are there and may be written. If so, it was the session that a handler of an earlier
-// event has spoilt (a temporary table of the same name, SET ROLE): its connection is closed, and the event has one more
-// attempt on another.
-func (r *Receiver) doubt(ctx context.Context, so *attempts, err error) (again bool, failure error) {
+// event, or other code of the host's, has spoilt (a temporary table of the same name, SET ROLE): its connection is closed,
+// and the event has another attempt on the next one, down to a new one.
+func (r *Receiver) doubt(ctx context.Context, w *work, so *attempts, err error) (again bool, failure error) {
 	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
 		r.ready.Store(false)
 	}
 	if lacks := r.ensureReady(ctx); lacks != nil {
 		return false, errors.Join(lacks, err)
 	}
-	again, so.doubted = !so.doubted, true
-	return again, err
+	so.doubts++
+	return !w.newConn && so.doubts <= r.maxDeadConns(), err
 }
 
 // pause waits before the next try; false if ctx ends first.
@@ -273,10 +287,12 @@ func (r *Receiver) firstAttempt(ctx context.Context, w *work) (Outcome, error) {
 // attempt is one transaction of the event's own. READ COMMITTED: the ledger's unique index is what makes events take
 // effect once, and needs no more.
 func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
+	opened := r.pool.Stat().NewConnsCount()
 	conn, err := r.acquire(ctx)
 	if err != nil {
 		return "", err
 	}
+	w.newConn = r.pool.Stat().NewConnsCount() > opened
 	w.committing.Store(false)
 	held := true
 	defer func() { // also when a handler's panic or Goexit passes
@@ -296,7 +312,9 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		return outcome, nil
 	}
 	closed := conn.Conn().IsClosed()
-	err = classify(err, circumstances{handlerRan: t.handlerRan, timeUp: ctx.Err() != nil, closed: closed})
+	err = classify(err, circumstances{
+		handlerRan: t.handlerRan, tookMost: t.handlersTook > r.config.Timeout/2, timeUp: ctx.Err() != nil, closed: closed,
+	})
 	if closed && !t.handling && !w.committing.Load() && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", errDeadConn, err)
 	}
@@ -308,8 +326,8 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 // round.
 func rollBackLater(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx) func() {
 	return func() {
+		defer conn.Release()
 		rollback(ctx, tx)
-		conn.Release()
 	}
 }
 
@@ -321,7 +339,7 @@ func undo(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, err error) {
 		rollback(ctx, tx)
 	}
 	code := pgCode(err)
-	spoilt := code == codeStalePlan || code == codeNoSuchPrepared
+	spoilt := code == codeStalePlan || code == codeNoSuchPrepared || errors.Is(err, errRawCommit) || errors.Is(err, errChained)
 	if !errors.As(err, new(*HandlerError)) {
 		spoilt = spoilt || code == codeReadOnlyTransaction || code == codeNotPermitted || LacksMigration(err) || errors.Is(err, ErrReadOnly)
 	}
@@ -348,6 +366,7 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 func rollback(ctx context.Context, tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit(ctx))
 	defer cancel()
+	defer func() { _ = recover() }() // of a hook of the pool's: the pool closes a connection whose transaction is open
 	_ = tx.Rollback(ctx)
 }
 

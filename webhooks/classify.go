@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // circumstances are what an error's classification needs beside the error.
 type circumstances struct {
 	handlerRan bool // a handler of the host's has run in the transaction
+	tookMost   bool // and handlers took more than half of Config.Timeout
 	timeUp     bool // the delivery's context has ended
 	closed     bool // the connection is lost
 }
@@ -19,7 +21,8 @@ type fault struct {
 	err     error
 	handler bool   // it arose while a handler ran
 	code    string // PostgreSQL's SQLSTATE; "" if the error is not PostgreSQL's
-	raised  bool   // by a RAISE of PL/pgSQL, which is a trigger of the host's: the receiver's tables have none
+	raised  bool   // by a RAISE of PL/pgSQL
+	trigger bool   // inside a function in PL/pgSQL, which is a trigger of the host's: the receiver's tables have none
 }
 
 func (f *fault) is(codes ...string) bool { return slices.Contains(codes, f.code) }
@@ -65,8 +68,8 @@ var rules = []rule{
 	{"handler", func(f *fault) bool { return f.handler }, asItIs},
 	{"classified before", func(f *fault) bool { return errors.Is(f.err, ErrUnavailable) }, asItIs},
 	{"data that the tables refuse", func(f *fault) bool { return f.class("22", "23") || f.is(codeRaised) }, asItIs},
-	{"trigger of the host's that raises", func(f *fault) bool {
-		return f.raised && !f.is(codeSerializationFailure, codeDeadlock)
+	{"trigger of the host's", func(f *fault) bool {
+		return f.trigger && !f.class("08", "25", "40", "53", "55", "57", "58", "XX") || f.raised && !f.class("40")
 	}, asItIs},
 	{"session changed by a handler", func(f *fault) bool {
 		return f.handlerRan && (f.is(codeReadOnlyTransaction, codeNoSuchPrepared) || LacksMigration(f.err))
@@ -74,6 +77,7 @@ var rules = []rule{
 	{"not migrated", func(f *fault) bool { return LacksMigration(f.err) }, infrastructure(ErrNotMigrated)},
 	{"not permitted", func(f *fault) bool { return f.is(codeNotPermitted) }, infrastructure(ErrNotPermitted)},
 	{"pooler", func(f *fault) bool { return f.is(codeNoSuchPrepared, codePreparedTwice) }, infrastructure(ErrPooler)},
+	{"handlers left no time", func(f *fault) bool { return f.timeUp && f.tookMost }, wrapping(ErrTimeout)},
 	{"out of time", func(f *fault) bool { return f.timeUp }, infrastructure(errNoTimeLeft)},
 	{"connection lost", func(f *fault) bool { return f.closed }, infrastructure(errConnectionLost)},
 	{"not PostgreSQL's", func(f *fault) bool { return f.code == "" }, asItIs},
@@ -98,7 +102,7 @@ func classify(err error, c circumstances) error {
 func newFault(err error, c circumstances) *fault {
 	f := &fault{circumstances: c, err: err, handler: errors.As(err, new(*HandlerError))}
 	if pgErr := pgError(err); pgErr != nil {
-		f.code, f.raised = pgErr.Code, pgErr.Routine == "exec_stmt_raise"
+		f.code, f.raised, f.trigger = pgErr.Code, pgErr.Routine == "exec_stmt_raise", strings.Contains(pgErr.Where, "PL/pgSQL")
 	}
 	return f
 }

@@ -21,6 +21,9 @@ func TestClassify(t *testing.T) {
 	pg := func(code string) error { return &pgconn.PgError{Code: code, Message: "on purpose"} }
 	handler := func(err error) error { return &HandlerError{"test.event", err} }
 	raised := &pgconn.PgError{Code: "XX123", Routine: "exec_stmt_raise"}
+	within := func(code string) error {
+		return &pgconn.PgError{Code: code, Where: "PL/pgSQL-Funktion f() Zeile 1 bei RAISE"}
+	}
 	in := func(query string) error { return &pgconn.PgError{Code: codeUndefinedTable, InternalQuery: query} }
 	timeUp, closed, ran := circumstances{timeUp: true}, circumstances{closed: true}, circumstances{handlerRan: true}
 	failure, lost := errors.New("no"), errors.New("unexpected EOF")
@@ -44,7 +47,9 @@ func TestClassify(t *testing.T) {
 		{"data that the tables refuse", pg("22P02"), circumstances{}, verdictOfATest{500, nil}},
 		{"data that the tables refuse", pg("23514"), timeUp, verdictOfATest{500, nil}},
 		{"data that the tables refuse", pg(codeRaised), circumstances{}, verdictOfATest{500, nil}},
-		{"trigger of the host's that raises", raised, circumstances{}, verdictOfATest{500, nil}},
+		{"trigger of the host's", raised, circumstances{}, verdictOfATest{500, nil}},
+		{"trigger of the host's", within(codeNotPermitted), circumstances{}, verdictOfATest{500, nil}},
+		{"trigger of the host's", within(codeUndefinedTable), timeUp, verdictOfATest{500, nil}},
 		{"session changed by a handler", pg(codeReadOnlyTransaction), ran, verdictOfATest{500, errSession}},
 		{"session changed by a handler", pg(codeNoSuchPrepared), ran, verdictOfATest{500, errSession}},
 		{"session changed by a handler", pg(codeUndefinedColumn), ran, verdictOfATest{500, errSession}},
@@ -53,6 +58,8 @@ func TestClassify(t *testing.T) {
 		{"not permitted", pg(codeNotPermitted), ran, verdictOfATest{503, ErrNotPermitted}},
 		{"pooler", pg(codeNoSuchPrepared), circumstances{}, verdictOfATest{503, ErrPooler}},
 		{"pooler", pg(codePreparedTwice), circumstances{}, verdictOfATest{503, ErrPooler}},
+		{"handlers left no time", pg(codeQueryCanceled), circumstances{timeUp: true, handlerRan: true, tookMost: true}, verdictOfATest{500, ErrTimeout}},
+		{"any other", within(codeLockNotAvailable), circumstances{}, verdictOfATest{503, ErrUnavailable}},
 		{"out of time", pg(codeQueryCanceled), timeUp, verdictOfATest{503, errNoTimeLeft}},
 		{"connection lost", lost, closed, verdictOfATest{503, errConnectionLost}},
 		{"not PostgreSQL's", failure, circumstances{}, verdictOfATest{500, nil}},

@@ -87,7 +87,7 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, statemen
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
 	}
-	if err != nil && pgCode(verdict) == codeIdleInTransaction {
+	if code := pgCode(verdict); err != nil && (code == codeIdleInTransaction || code == codeTransactionTimeout) {
 		_ = pg.Close(context.Background()) // the session had ended before any of this arrived
 		return done, verdict, nil
 	}

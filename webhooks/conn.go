@@ -16,29 +16,46 @@ var errDeadConn = errors.New("the pool's connection had died")
 func (r *Receiver) maxDeadConns() int { return int(r.pool.Config().MaxConns) }
 
 func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
+	limited, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
 	defer cancel()
-	conn, err := r.pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: could not acquire a PostgreSQL connection within %s: %w", ErrUnavailable, r.config.AcquireTimeout, err)
+	conn, err := r.pool.Acquire(limited)
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: no time was left to acquire a PostgreSQL connection: %w", ErrUnavailable, err)
+	default:
+		return nil, fmt.Errorf("%w: could not acquire a PostgreSQL connection within %s (webhooks.Config.AcquireTimeout): %w",
+			ErrUnavailable, r.config.AcquireTimeout, err)
 	}
-	return conn, nil
 }
 
 // onLiveConn runs what may safely be run again on a connection, and on another one while it turns out that the one
-// before had died.
+// before had died, or that its session was spoilt.
 func (r *Receiver) onLiveConn(ctx context.Context, fn func(conn *pgxpool.Conn) error) error {
-	for dead := 0; ; dead++ {
-		conn, err := r.acquire(ctx)
-		if err != nil {
-			return err
-		}
-		err = fn(conn)
-		died := err != nil && conn.Conn().IsClosed() && ctx.Err() == nil
-		err = classify(err, circumstances{timeUp: ctx.Err() != nil, closed: conn.Conn().IsClosed()})
-		conn.Release()
-		if !died || dead == r.maxDeadConns() {
+	for unfit := 0; ; unfit++ {
+		again, err := r.onOneConn(ctx, fn)
+		if !again || unfit == r.maxDeadConns() {
 			return err
 		}
 	}
+}
+
+func (r *Receiver) onOneConn(ctx context.Context, fn func(conn *pgxpool.Conn) error) (unfit bool, err error) {
+	opened := r.pool.Stat().NewConnsCount()
+	conn, err := r.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	reused := r.pool.Stat().NewConnsCount() == opened
+	err = fn(conn)
+	closed := conn.Conn().IsClosed()
+	died := err != nil && closed && ctx.Err() == nil
+	err = classify(err, circumstances{timeUp: ctx.Err() != nil, closed: closed})
+	if doubtful(err) && reused { // somebody may have spoilt it: only a new connection tells
+		_ = conn.Conn().Close(ctx)
+		return true, err
+	}
+	return died, err
 }

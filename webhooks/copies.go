@@ -18,6 +18,7 @@ type copies struct {
 type application struct {
 	done      chan struct{} // closed when result and err are there
 	eventType string        // of who leads
+	replays   bool          // who leads applies the event although it is parked
 	result
 }
 
@@ -30,13 +31,13 @@ type result struct {
 func newCopies() *copies { return &copies{byKey: map[string]*application{}} }
 
 // join returns the application of an event that is under way, and whether it is the caller's to do.
-func (c *copies) join(eventID, eventType string) (a *application, leads bool) {
+func (c *copies) join(eventID string, w *work) (a *application, leads bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a := c.byKey[eventID]; a != nil {
 		return a, false
 	}
-	a = &application{done: make(chan struct{}), eventType: eventType}
+	a = &application{done: make(chan struct{}), eventType: w.delivered.Type, replays: w.replaysParked}
 	c.byKey[eventID] = a
 	return a, true
 }
@@ -60,7 +61,7 @@ func (e *copyError) Unwrap() error { return e.err }
 // outcome, an error too.
 func (r *Receiver) once(ctx context.Context, w *work, apply func() result) result {
 	for id := w.subject().ID; ; {
-		a, leads := r.copies.join(id, w.delivered.Type)
+		a, leads := r.copies.join(id, w)
 		if leads {
 			return r.lead(id, a, apply)
 		}
@@ -70,7 +71,7 @@ func (r *Receiver) once(ctx context.Context, w *work, apply func() result) resul
 			return result{err: fmt.Errorf("%w: a copy of the event is still being worked on", ErrUnavailable)}
 		}
 		switch {
-		case a.abandoned, w.replaysParked: // to which the other's outcome says nothing
+		case a.abandoned, a.replays, w.replaysParked: // the outcome of a replay says nothing to a delivery, nor the other way round
 		case a.err != nil:
 			return result{err: &copyError{a.err}}
 		case a.EventID == id:

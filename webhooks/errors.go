@@ -42,7 +42,9 @@ var (
 	errBodyTooLarge = errors.New("the body is too large")
 	errMethod       = errors.New("only POST is allowed")
 	errLostRace     = errors.New("a concurrent duplicate of the event was recorded first")
-	errSession      = errors.New("a handler changed the session so that the receiver's own statements fail")
+	errSession      = errors.New("a handler changed the session (SET TRANSACTION READ ONLY, DEALLOCATE, a temporary table of a name " +
+		"of the receiver's) so that the receiver's own statements fail; behind a pooler that shares connections, " +
+		"add default_query_exec_mode=exec to the database's URL")
 )
 
 // HandlerError reports that a handler failed: one registered with On, or a projection or its hook. It unwraps to the

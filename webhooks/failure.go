@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"runtime/debug"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,7 +45,12 @@ func (r *Receiver) recordFailure(ctx context.Context, w *work, failure error) {
 		"event_id", w.recordedID, "event_type", w.snapshotType(), "failure", errorText(failure), "error", err)
 }
 
-func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) error {
+func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) (err error) {
+	defer func() { // of a hook of the pool
+		if value := recover(); value != nil {
+			err = &PanicError{Value: value, Stack: debug.Stack()}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
 	return r.onLiveConn(ctx, func(conn *pgxpool.Conn) error {

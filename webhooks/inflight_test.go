@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
@@ -64,13 +64,20 @@ func TestShutdownWaitsForTheRecord(t *testing.T) {
 		failed <- err
 	}()
 	pgtest.Receive(t, "the record of the failure is on its way", way.held)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := host.Receiver.Shutdown(ended); err == nil {
-		t.Error("Shutdown does not wait for the record of a failure")
+	down := make(chan error, 1)
+	go func() { down <- host.Receiver.Shutdown(context.Background()) }()
+	pgtest.Await(t, "the receiver refuses deliveries", func() bool { return errors.Is(host.Receiver.Ready(t.Context()), webhooks.ErrShutdown) })
+	admin := pgtest.Connect(t, host.DatabaseURL)
+	for range 200 { // time enough to return
+		pgtest.Exec(t, admin, `SELECT 1`)
+		select {
+		case <-down:
+			t.Fatal("Shutdown does not wait for the record of a failure")
+		default:
+		}
 	}
 	close(way.goOn)
-	if err := host.Receiver.Shutdown(t.Context()); err != nil {
+	if err := pgtest.Receive(t, "the end of Shutdown", down); err != nil {
 		t.Error(err)
 	}
 	if n := host.Count(t, "stripe_webhook_failures"); n != 1 {
@@ -102,13 +109,14 @@ func TestNextEventWaitsForTheRollback(t *testing.T) {
 			host.Expect(t, about("evt_1", "sub_1", "active"), 200, webhooks.OutcomeDuplicate)
 			pgtest.Receive(t, "the rollback of the duplicate's transaction is on its way", way.held)
 			next := send(t, host, hooktest.Event("evt_2", "customer.subscription.updated", 1_700_000_001, `{"id":"sub_1","object":"subscription","status":"past_due"}`))
-			pgtest.AwaitEqual(t, "the connections in use", 1, func() int { // it has looked into the ledger and given its own back
-				return int(host.Pool.Stat().AcquiredConns()) + 2*min(1, 2-host.Receiver.Stats().InFlight)
-			})
-			if n := pgtest.Scan[int](t, first.Pool, `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); n != 0 {
-				t.Error("the next event waits in PostgreSQL")
+			awaitInFlight(t, host, 2)
+			for range 200 { // time enough to get there
+				if n := pgtest.Scan[int](t, first.Pool, `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); n != 0 {
+					t.Fatal("the next event waits in PostgreSQL")
+				}
 			}
+			pgtest.AwaitEqual(t, "the number of connections in use", 1, func() int32 { return host.Pool.Stat().AcquiredConns() })
 			close(way.goOn)
 			wantReplies(t, next(), webhooks.OutcomeProcessed)
 		})
@@ -118,43 +126,41 @@ func TestNextEventWaitsForTheRollback(t *testing.T) {
 // One caller of Apply that gives up ends its own event: the batch, its connection and the others go on.
 func TestOneCallerGivesUp(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
-	pgtest.Exec(t, c.Pool, "CREATE TABLE probes (object text)")
+	way := newHolder()
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DialFunc = way.dial
+	c := newCompanyOn(t, config)
+	c.Expect(t, about("evt_warm", "sub_warm", "active"), 200, webhooks.OutcomeProcessed)
+	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
+	bodies := several(4)
 	ctx, giveUp := context.WithCancel(t.Context())
-	var connection uint32
 	given := make(chan error, 1)
-	c.probe = func(_ context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error) {
-		connection = tx.Conn().PgConn().PID()
-		if object == "obj_2" { // when the batch is under way, its caller leaves
-			giveUp()
-		}
-		later.Add(func(ctx context.Context, db db.DBTX) error {
-			_, err := db.Exec(ctx, "INSERT INTO probes VALUES ($1)", object)
-			return err
-		})
-		return true, nil
-	}
-	probe := func(id string) []byte {
-		return hooktest.Event("evt_"+id, "probe.sent", 1_700_000_000, `{"id":"obj_`+id+`"}`)
-	}
 	goOn := c.hold(t, func() {})
-	go func() { given <- c.apply(ctx, probe("2")) }()
+	go func() { given <- c.apply(ctx, bodies[2]) }()
 	c.awaitWaiting(t, 1)
-	replies := send(t, c.Host, probe("1"), probe("3"), probe("4"))
+	replies := send(t, c.Host, bodies[0], bodies[1], bodies[3])
 	c.awaitWaiting(t, 4)
+	way.hold("evt_02") // the batch's first round trip
 	goOn()
+	pgtest.Receive(t, "the first round trip of the batch is on its way", way.held)
+	before := c.Pool.Stat().NewConnsCount()
+	giveUp()
+	close(way.goOn)
 	wantReplies(t, replies(), webhooks.OutcomeProcessed)
 	if err := pgtest.Receive(t, "the result of who gave up", given); !errors.Is(err, webhooks.ErrUnavailable) {
 		t.Errorf("who gave up gets %v", err)
 	}
-	if n := c.Count(t, "probes WHERE object = 'obj_2'"); n != 0 {
+	if n := c.Count(t, "stripe_webhook_events WHERE event_id = 'evt_02'"); n != 0 {
 		t.Error("the event whose caller gave up has taken effect")
 	}
-	if n := c.transactions(t, "evt_%"); c.Count(t, "probes") != 3 || n != 3 { // evt_warm, the one that was held, and the batch
-		t.Errorf("the others took %d transactions", n)
+	if n := c.transactions(t, "evt_0%"); n != 1 {
+		t.Errorf("the 3 others took %d transactions, want 1", n)
 	}
-	if !pgtest.Scan[bool](t, c.Pool, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", connection) {
-		t.Error("the batch's connection was closed")
+	if n := c.Pool.Stat().NewConnsCount() - before; n != 0 {
+		t.Errorf("%d connections were opened in place of the batch's", n)
 	}
 }
 

@@ -31,12 +31,13 @@ func Park(err error) error {
 	return &parkError{err}
 }
 
-// park has the work record what a handler parked, and says whether there is anything left to do so: it is false where
-// the error is another.
+// park notes what a handler parked, for the next attempt to record. It is false where the error is another, and where the
+// handler has ended the transaction: that is a failure, since what it committed cannot be undone.
 func (w *work) park(err error) bool {
 	var handler *ranError
 	var parked *parkError
-	if !errors.As(err, &parked) || !errors.As(err, &handler) || w.projectionParked {
+	endedByItself := errors.Is(err, errRawCommit) || errors.Is(err, errChained) || errors.Is(err, ErrTxControl)
+	if endedByItself || !errors.As(err, &parked) || !errors.As(err, &handler) || w.projectionParked {
 		return false
 	}
 	w.parked, w.projectionParked = err, handler.projection

@@ -158,6 +158,25 @@ func TestReplayOfParkedFails(t *testing.T) {
 	}
 }
 
+// A handler that ended the transaction itself does not park: what it committed would happen again with the replay.
+func TestParkBehindARawCommit(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(ctx context.Context, tx pgx.Tx) error{
+		"COMMIT": exec(`COMMIT`), "COMMIT AND CHAIN": exec(`COMMIT AND CHAIN`), "tx.Commit": func(ctx context.Context, tx pgx.Tx) error {
+			_ = tx.Commit(ctx)
+			return nil
+		},
+	} {
+		host := newCounter(t, counting(func(ctx context.Context, tx pgx.Tx) error {
+			return errors.Join(end(ctx, tx), webhooks.Park(errUnknownCustomer))
+		}), nil)
+		reply := host.Send(t, testEvent)
+		if name != "COMMIT AND CHAIN" && reply.Status != 500 {
+			t.Errorf("after %s the reply is %s", name, reply)
+		}
+	}
+}
+
 // An event that failed before, or was ignored, parks as any other. Where the record cannot be written with it, nothing
 // is acknowledged.
 func TestParkAfterFailureOrIgnored(t *testing.T) {

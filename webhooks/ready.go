@@ -26,10 +26,9 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	}
 	began := time.Now().UnixNano()
 	for {
-		conn, err := r.acquireForReady(ctx)
-		if err == nil {
-			defer conn.Release()
-			return r.checkReady(ctx, conn)
+		err := r.checkOnFitConn(ctx, r.acquireForReady)
+		if err == nil || !errors.Is(err, errNotAcquired) {
+			return err
 		}
 		if r.ready.Load() && r.lastCommit.Load() > began {
 			return nil
@@ -45,7 +44,7 @@ func (r *Receiver) acquireForReady(ctx context.Context) (*pgxpool.Conn, error) {
 	defer cancel()
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: no connection to PostgreSQL was acquired: %w", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w: %w", ErrUnavailable, errNotAcquired, err)
 	}
 	return conn, nil
 }
@@ -64,12 +63,37 @@ func (r *Receiver) ensureReady(ctx context.Context) error {
 	if r.ready.Load() {
 		return nil
 	}
-	conn, err := r.acquire(ctx)
+	return r.checkOnFitConn(ctx, r.acquire)
+}
+
+var errNotAcquired = errors.New("no connection to PostgreSQL was acquired")
+
+// checkOnFitConn checks on a connection of the pool. Where one that has been used says that the tables are not there, or
+// may not be written, its session may have been spoilt by somebody: it is closed, and the next one is asked, down to a
+// new one.
+func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) error {
+	for unfit := 0; ; unfit++ {
+		again, err := r.checkOnOneConn(ctx, acquire)
+		if !again || unfit == r.maxDeadConns() {
+			return err
+		}
+	}
+}
+
+func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) (unfit bool, err error) {
+	opened := r.pool.Stat().NewConnsCount()
+	conn, err := acquire(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Release()
-	return r.checkReady(ctx, conn)
+	reused := r.pool.Stat().NewConnsCount() == opened
+	err = r.checkReady(ctx, conn)
+	if doubtful(err) && reused && r.served.Load() {
+		_ = conn.Conn().Close(ctx)
+		return true, err
+	}
+	return false, err
 }
 
 func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
@@ -85,13 +109,14 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	if err == nil {
 		err = r.checkPermitted(ctx, conn)
 	}
-	switch {
+	switch err = classify(err, circumstances{}); {
 	case errors.Is(err, ErrUnavailable):
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	r.ready.Store(true)
+	r.served.Store(true)
 	return nil
 }
 

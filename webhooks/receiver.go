@@ -42,7 +42,8 @@ type Receiver struct {
 
 	prepares bool // the pool's connections use prepared statements
 	mode     pgx.QueryExecMode
-	ready    atomic.Bool   // the database has once been found ready
+	ready    atomic.Bool   // the database has been found ready, and not been doubted since
+	served   atomic.Bool   // it has once been found ready
 	pooled   atomic.Bool   // the way to it has been looked at
 	checking chan struct{} // holds one while somebody looks
 

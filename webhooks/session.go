@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -94,6 +95,7 @@ func (t *transaction) send(ctx context.Context, statements []Statement) error {
 	batch := &pgx.Batch{}
 	note(ctx, (*noted)(batch), statements)
 	if err := read(ctx, t.tx.SendBatch(ctx, batch), statements); err != nil {
+		parsedOn(t.conn).forget() // as pgx does with what failed
 		return err
 	}
 	parsedOn(t.conn).add(batch, false)
@@ -121,6 +123,10 @@ func (p parsed) add(batch *pgx.Batch, byText bool) {
 	for _, query := range batch.QueuedQueries {
 		p[query.SQL] = p[query.SQL] || byText
 	}
+}
+
+func (p parsed) forget() {
+	maps.DeleteFunc(p, func(_ string, byText bool) bool { return !byText })
 }
 
 func (p parsed) byText(sql string) bool { return p[sql] }

@@ -30,6 +30,8 @@ type transaction struct {
 
 	handling   bool // a handler has been called: what fails from here on is not simply tried again
 	handlerRan bool // and one of them was the host's
+
+	handlersTook time.Duration // all of the host's together
 }
 
 var isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}

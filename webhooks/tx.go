@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -127,6 +128,7 @@ func (t *transaction) call(ctx context.Context, i int, h handler, ev *Event) (ch
 // callHost runs a handler of the host's.
 func (t *transaction) callHost(ctx context.Context, fn run, ev *Event) (changed bool, err error) {
 	t.handling, t.handlerRan, t.session.foreign = true, true, true
+	defer t.clock(time.Now())
 	if changed, err = t.guarded(ctx, &guard{}, fn, ev); err != nil {
 		return false, handlerError(err, ev)
 	}
@@ -143,6 +145,9 @@ func handlerError(err error, ev *Event) error {
 // callProjection runs a projection, whose statements are the receiver's own. It may call a function of the host's.
 func (t *transaction) callProjection(ctx context.Context, trips Trips, h handler, ev *Event) (changed bool, err error) {
 	restore := func(ctx context.Context) error { return t.sendOwn(ctx, nil) }
+	if !h.heeds {
+		defer t.clock(time.Now())
+	}
 	changed, err = t.guarded(ctx, &guard{before: restore}, func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
 		return trips.Apply(ctx, tx, &t.later)
 	}, ev)
@@ -155,11 +160,15 @@ func (t *transaction) callProjection(ctx context.Context, trips Trips, h handler
 	return changed, nil
 }
 
+// clock adds up how long handlers of the host's take.
+func (t *transaction) clock(began time.Time) { t.handlersTook += time.Since(began) }
+
 // projectionError tells an error of the projection itself, which is the event's failure (it cannot read the object, it
 // panics, the host's function in it failed), from that of a statement, which classify looks at.
 func (t *transaction) projectionError(ctx context.Context, err error, ev *Event) error {
 	switch {
-	case errors.As(err, new(*HandlerError)), errors.As(err, new(*PanicError)), errors.Is(err, errConnClosed), errors.Is(err, errLate):
+	case errors.As(err, new(*HandlerError)), errors.As(err, new(*PanicError)), errors.Is(err, errConnClosed), errors.Is(err, errLate),
+		errors.Is(err, errRawCommit), errors.Is(err, errSwallowed), errors.Is(err, errRowsLeftOpen), errors.Is(err, ErrTxControl):
 	case errors.Is(err, ErrUnavailable), pgCode(err) != "", ctx.Err() != nil, t.conn.IsClosed():
 		return err
 	}
@@ -178,9 +187,9 @@ func (t *transaction) guarded(ctx context.Context, g *guard, fn run, ev *Event) 
 		}
 	case status == txIdle:
 		err = errors.Join(errRawCommit, err)
+	case g.violated.Load() && !errors.Is(err, ErrTxControl):
+		err = errors.Join(ErrTxControl, err)
 	case err != nil:
-	case g.violated.Load():
-		err = ErrTxControl
 	case conn.IsBusy():
 		err = errRowsLeftOpen
 	case status == txFailed:

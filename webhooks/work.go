@@ -25,6 +25,7 @@ type work struct {
 	parked           error
 	projectionParked bool
 
+	newConn  bool   // the last attempt's connection was opened for it, as far as is known
 	rollBack func() // what is left of the transaction when the reply is out; nil: nothing
 	endTurn  func() // lets the next event of the object begin, when the transaction has ended; nil: nobody waits
 

@@ -46,7 +46,7 @@ event still fails, and names each.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all-failed", false, "every event of 'failures', the oldest failure first")
+	cmd.Flags().BoolVar(&all, "all-failed", false, "every event of 'failures' that is not parked, the oldest failure first")
 	cmd.Flags().StringVar(&account, "account", "", "the connected `account` to ask Stripe for the events in, if the ledger does not tell")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
@@ -61,6 +61,11 @@ event still fails, and names each.`,
 			if err != nil {
 				return err
 			}
+			if t.Elsewhere != nil && s.here {
+				if err := refuseParked(cmd.Context(), o, ids); err != nil {
+					return err
+				}
+			}
 			r := &replayed{out: out.Of(cmd)}
 			if all {
 				err = o.ReplayFailed(cmd.Context(), r.add)
@@ -74,6 +79,18 @@ event still fails, and names each.`,
 		})
 	}
 	return cmd
+}
+
+// refuseParked refuses to apply here what was parked by a handler that this program does not contain: it would be taken
+// for applied, without that handler.
+func refuseParked(ctx context.Context, o *operations.Operator, ids []string) error {
+	for _, id := range ids {
+		if story, err := o.Story(ctx, id); err == nil && story.Parked() {
+			return cli.Usage("%s is parked by a handler of the application's, which this program does not contain: "+
+				"replay it with --to URL, or with the application's own command", cli.OneLine(id))
+		}
+	}
+	return nil
 }
 
 // replayed prints and counts results.

@@ -62,7 +62,7 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 // ignored, which a receiver without a handler for it answers as a duplicate, or that it fails, or is parked.
 func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result webhooks.Result, wasFailing bool) error {
 	if result.Outcome == webhooks.OutcomeParked {
-		return o.parked(ctx, result.EventID)
+		return o.parked(ctx, ev, result.EventID)
 	}
 	if wasFailing {
 		story, err := o.Story(ctx, ev.ID)
@@ -80,7 +80,7 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 		case err == nil && row.Outcome == webhooks.OutcomeIgnored:
 			return o.notHandled(ev)
 		case err == nil && row.Outcome == webhooks.OutcomeParked:
-			return o.parked(ctx, result.EventID)
+			return o.parked(ctx, ev, result.EventID)
 		}
 		if errors.Is(err, ErrNotFound) { // the receiver has another ledger
 			return nil
@@ -91,8 +91,11 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 	}
 }
 
-// parked says why an event waits for a person.
-func (o *Operator) parked(ctx context.Context, id string) error {
+// parked says why an event waits for a person, a thin one under the id that it is recorded under.
+func (o *Operator) parked(ctx context.Context, ev *webhooks.Event, id string) error {
+	if id != ev.ID {
+		return fmt.Errorf("it is parked under the id of its snapshot event: replay %s", id)
+	}
 	failure, err := o.failure(ctx, id)
 	if err != nil {
 		return fmt.Errorf("it is parked: %w", err)
