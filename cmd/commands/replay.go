@@ -61,10 +61,8 @@ event still fails, and names each.`,
 			if err != nil {
 				return err
 			}
-			if t.Elsewhere != nil && s.here {
-				if err := refuseParked(cmd.Context(), o, ids); err != nil {
-					return err
-				}
+			if err := t.refuseParked(cmd.Context(), &s, o, ids); err != nil {
+				return err
 			}
 			r := &replayed{out: out.Of(cmd)}
 			if all {
@@ -83,7 +81,10 @@ event still fails, and names each.`,
 
 // refuseParked refuses to apply here what was parked by a handler that this program does not contain: it would be taken
 // for applied, without that handler.
-func refuseParked(ctx context.Context, o *operations.Operator, ids []string) error {
+func (t *tree) refuseParked(ctx context.Context, s *settings, o *operations.Operator, ids []string) error {
+	if t.Elsewhere == nil || !s.here {
+		return nil
+	}
 	for _, id := range ids {
 		if story, err := o.Story(ctx, id); err == nil && story.Parked() {
 			return cli.Usage("%s is parked by a handler of the application's, which this program does not contain: "+
