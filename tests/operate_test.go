@@ -89,6 +89,28 @@ func keys(t *testing.T, object map[string]any, want ...string) {
 }
 
 // Events, failures and replay, as an operator goes from one to the other.
+// A parked event is listed as that, and this program, which does not contain the handler that parked it, refuses to apply
+// it by itself.
+func TestParkedEvent(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 1)
+	pool := pgtest.Connect(t, st.databaseURL)
+	st.expect(t, 0, "failures --state parked", "Nothing is parked.")
+	ev := st.account.Events[0]
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ($1, $2, 'parked', false)`, ev.ID, ev.Type)
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, state)
+		VALUES ($1, $2, 'handler of x: parked: nobody knows the customer', $3, 'parked')`, ev.ID, ev.Type, json.RawMessage(ev.Body))
+	for _, command := range []string{"failures", "failures --state parked", "events --outcome parked", "events " + ev.ID} {
+		st.expect(t, 0, command, "parked", ev.ID)
+	}
+	st.expect(t, 0, "failures --state failing", "Nothing fails.")
+	st.expect(t, 2, "failures --state lost", "use failing or parked")
+	st.expect(t, 0, "replay --all-failed --to URL", "Nothing fails.")
+	st.expect(t, 2, "replay --here "+ev.ID, "is parked by a handler of the application's", "--to URL")
+	st.expect(t, 0, "replay --to URL "+ev.ID, "processed")
+	st.expect(t, 0, "failures", "Nothing fails.")
+}
+
 func TestFailuresAndReplay(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 4)

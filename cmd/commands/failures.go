@@ -43,7 +43,7 @@ no longer listed; 'events EVENT' still tells of its failed attempts. A parked ev
 			if err != nil {
 				return err
 			}
-			if err := printFailures(out.Of(cmd), failures); err != nil {
+			if err := printFailures(out.Of(cmd), failures, filter.State); err != nil {
 				return err
 			}
 			if n := len(failures); n == filter.Limit && !cmd.Flags().Changed("limit") {
@@ -55,13 +55,17 @@ no longer listed; 'events EVENT' still tells of its failed attempts. A parked ev
 	return cmd
 }
 
-func printFailures(out *cli.Output, failures []operations.Failure) error {
+func printFailures(out *cli.Output, failures []operations.Failure, state operations.FailureState) error {
 	if out.JSON {
 		for i := range failures {
 			if err := out.Line(&failures[i]); err != nil {
 				return err
 			}
 		}
+		return nil
+	}
+	if len(failures) == 0 && state == operations.StateParked {
+		out.Printf("Nothing is parked.\n")
 		return nil
 	}
 	if len(failures) == 0 {
