@@ -44,7 +44,7 @@ type Config struct {
 	Seed uint64
 	// Subscriptions is how many live in one wave of the storm.
 	Subscriptions int
-	// For goes on with wave after wave for so long. 0: one wave.
+	// For goes on with wave after wave for so long, two at least. 0: one wave.
 	For time.Duration
 	// Storm is mild, default or wild.
 	Storm string
@@ -114,7 +114,11 @@ func (d *demo) run(ctx context.Context) error {
 // deliver lets waves of subscriptions live and delivers their events, until the time is over.
 func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) error {
 	start := time.Now()
-	for wave := uint64(0); wave == 0 || time.Since(start) < d.For; wave++ {
+	atLeast := uint64(1)
+	if d.For > 0 {
+		atLeast = 2
+	}
+	for wave := uint64(0); wave < atLeast || time.Since(start) < d.For; wave++ {
 		events := d.account.Live(stripesim.Life{Subscriptions: d.Subscriptions, Bursts: true})
 		plan := d.storm.Plan(d.Seed+wave, events)
 		d.shape = d.shape.Add(stripesim.Measure(plan))
