@@ -170,7 +170,7 @@ func (g group) process(tx pgx.Tx, ended <-chan struct{}) (writers group) {
 	for _, m := range g {
 		w := m.t.work
 		if m.t.isKnown(m.k) {
-			m.t.warnOfOtherType(m.ctx, m.k)
+			m.t.receiver.warnOfOtherType(m.ctx, w, m.k.eventType)
 			w.rollBack = func() { <-ended }
 			m.settle(verdict{outcome: OutcomeDuplicate})
 			continue

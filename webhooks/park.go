@@ -52,7 +52,7 @@ type ranError struct {
 
 func (e *ranError) Unwrap() error { return e.error }
 
-// parkedText is the error's text in the record of a parked event: also until when the event is to be had, where its
+// parkedText is the error's text in the record of a parked event: also until when Stripe has the event, where its
 // payload is not kept.
 func parkedText(w *work, text string, kept bool) string {
 	if kept {

@@ -58,7 +58,7 @@ func (t *transaction) run(ctx context.Context) (Outcome, error) {
 		t.known = t.isKnown(k)
 	}
 	if t.known {
-		t.warnOfOtherType(ctx, k)
+		t.receiver.warnOfOtherType(ctx, t.work, k.eventType)
 		return OutcomeDuplicate, nil
 	}
 	outcome, err := t.process(ctx, ev)
@@ -250,11 +250,6 @@ func (r *Receiver) lookup(w *work, k *known) Statement {
 		}
 		return ledgerError("look up the event and its twin", err)
 	}
-}
-
-// warnOfOtherType tells of a duplicate whose id is in the ledger with another type.
-func (t *transaction) warnOfOtherType(ctx context.Context, k known) {
-	t.receiver.warnOfOtherType(ctx, t.work, k.eventType)
 }
 
 // eventFor is the event as one of its handlers sees it.

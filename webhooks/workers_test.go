@@ -44,7 +44,7 @@ func TestIdleWorkers(t *testing.T) {
 		}
 		time.Sleep(2 * workerIdle) // of the bubble's clock
 		if n := idle(); n != 0 {
-			t.Errorf("%d workers wait for ever", n)
+			t.Errorf("%d workers wait forever", n)
 		}
 		burst(3)
 		if n := idle(); n != 3 {

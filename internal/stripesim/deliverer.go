@@ -27,7 +27,7 @@ type Deliverer struct {
 	MaxTries int
 	// Observe, if set, is told of each answer, from several goroutines.
 	Observe func(ev *Event, reply delivery.Reply)
-	// Unanswered, if set, is told of each try that got no answer, from several goroutines.
+	// Unanswered, if set, is called for each try that got no answer, from several goroutines.
 	Unanswered func(ev *Event, err error)
 
 	tally tally
