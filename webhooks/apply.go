@@ -287,12 +287,11 @@ func (r *Receiver) firstAttempt(ctx context.Context, w *work) (Outcome, error) {
 // attempt is one transaction of the event's own. READ COMMITTED: the ledger's unique index is what makes events take
 // effect once, and needs no more.
 func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
-	opened := r.pool.Stat().NewConnsCount()
-	conn, err := r.acquire(ctx)
+	conn, opened, err := r.acquireBy(ctx, r.acquire)
 	if err != nil {
 		return "", err
 	}
-	w.newConn = r.pool.Stat().NewConnsCount() > opened
+	w.newConn = opened
 	w.committing.Store(false)
 	held := true
 	defer func() { // also when a handler's panic or Goexit passes

@@ -30,6 +30,14 @@ func (r *Receiver) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	}
 }
 
+// acquireBy also says whether the connection was opened for it, as far as is known: the pool counts those of all. Nobody
+// can have spoilt the session of a new one.
+func (r *Receiver) acquireBy(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) (conn *pgxpool.Conn, opened bool, err error) {
+	before := r.pool.Stat().NewConnsCount()
+	conn, err = acquire(ctx)
+	return conn, r.pool.Stat().NewConnsCount() > before, err
+}
+
 // onLiveConn runs what may safely be run again on a connection, and on another one while it turns out that the one
 // before had died, or that its session was spoilt.
 func (r *Receiver) onLiveConn(ctx context.Context, fn func(conn *pgxpool.Conn) error) error {
@@ -42,18 +50,16 @@ func (r *Receiver) onLiveConn(ctx context.Context, fn func(conn *pgxpool.Conn) e
 }
 
 func (r *Receiver) onOneConn(ctx context.Context, fn func(conn *pgxpool.Conn) error) (unfit bool, err error) {
-	opened := r.pool.Stat().NewConnsCount()
-	conn, err := r.acquire(ctx)
+	conn, opened, err := r.acquireBy(ctx, r.acquire)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	reused := r.pool.Stat().NewConnsCount() == opened
 	err = fn(conn)
 	closed := conn.Conn().IsClosed()
 	died := err != nil && closed && ctx.Err() == nil
 	err = classify(err, circumstances{timeUp: ctx.Err() != nil, closed: closed})
-	if doubtful(err) && reused { // somebody may have spoilt it: only a new connection tells
+	if doubtful(err) && !opened { // somebody may have spoilt it: only a new connection tells
 		_ = conn.Conn().Close(ctx)
 		return true, err
 	}

@@ -81,15 +81,13 @@ func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Cont
 }
 
 func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) (unfit bool, err error) {
-	opened := r.pool.Stat().NewConnsCount()
-	conn, err := acquire(ctx)
+	conn, opened, err := r.acquireBy(ctx, acquire)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	reused := r.pool.Stat().NewConnsCount() == opened
 	err = r.checkReady(ctx, conn)
-	if doubtful(err) && reused && r.served.Load() {
+	if doubtful(err) && !opened && r.served.Load() {
 		_ = conn.Conn().Close(ctx)
 		return true, err
 	}
