@@ -3,9 +3,11 @@ package pglocal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 )
@@ -42,6 +44,16 @@ func (o *owner) take(dir string) error {
 		return nil
 	}
 	return os.Chown(dir, int(o.credential.Uid), int(o.credential.Gid))
+}
+
+// takeAll is take for a folder with all that is in it.
+func (o *owner) takeAll(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return o.take(path)
+	})
 }
 
 // canReach reports a folder that the owner cannot enter because one above it is closed.

@@ -29,6 +29,9 @@ const (
 type Config struct {
 	// Dir holds the cluster, which outlives Stop. Empty: a temporary folder, removed by Stop.
 	Dir string
+	// Version is the major version, such as "18", of a PostgreSQL that is downloaded once (see Download). Empty: that of
+	// the environment variable STRIPEONCE_POSTGRES, and if that is empty, too, the one that is installed here.
+	Version string
 	// Disposable gives up durability for speed: no fsync. For a cluster whose data nobody will miss.
 	Disposable bool
 	// Settings are further settings of the server, such as {"max_connections": "200"}.
@@ -52,7 +55,8 @@ type Cluster struct {
 
 // Start makes the cluster if need be and runs its server, as an unprivileged user where this process is
 // root. The server stops with Stop, and also when this process dies. It returns ErrNoBinaries, wrapped
-// in a text with the command that installs them, where PostgreSQL is missing.
+// in a text with the command that installs them, where PostgreSQL is missing, and ErrDownload where Config.Version
+// cannot be downloaded.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
 	owner, err := serverUser()
 	if err != nil {
@@ -75,7 +79,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil && !fresh {
 		return err
 	}
-	if c.bin, err = FindBinaries(strings.TrimSpace(string(major))); err != nil {
+	if c.bin, err = c.findPrograms(ctx, strings.TrimSpace(string(major))); err != nil {
 		return err
 	}
 	if fresh {
@@ -86,9 +90,24 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.Restart(ctx)
 }
 
+// findPrograms returns the folder of PostgreSQL's programs, for a data directory that a major version made, or "".
+func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error) {
+	version := c.config.Version
+	if version == "" {
+		version = os.Getenv(EnvVersion)
+	}
+	if version == "" {
+		return FindBinaries(made)
+	}
+	if made != "" && made != version {
+		return "", fmt.Errorf("%s holds data of PostgreSQL %s, not %s: %w", c.dir, made, version, ErrFolder)
+	}
+	return Download(ctx, version)
+}
+
 // Restart runs the server of a cluster that was ended with Kill, or has ended by itself.
 func (c *Cluster) Restart(ctx context.Context) error {
-	for began := time.Now(); ; time.Sleep(pollInterval) {
+	for began := time.Now(); ; {
 		if err := c.run(); err != nil {
 			return err
 		}
@@ -101,6 +120,19 @@ func (c *Cluster) Restart(ctx context.Context) error {
 			return errors.Join(err, c.Stop())
 		}
 		c.watcher.dismiss()
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits before the next look at something that is polled.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(pollInterval):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -154,13 +186,14 @@ func (c *Cluster) make(ctx context.Context) error {
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	args := []string{"initdb", "--pgdata=" + unfinished, "--username=" + superuser,
-		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"}
 	if primary := c.config.StandbyOf; primary != nil {
-		args = []string{"pg_basebackup", "--pgdata=" + unfinished, "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
-			"--dbname=host=" + primary.socket + " user=" + superuser + " application_name=standby"}
+		if err := primary.backup(ctx, unfinished); err != nil {
+			return fmt.Errorf("copy the primary: %w", err)
+		}
+		return errors.Join(c.owner.takeAll(unfinished), os.Rename(unfinished, c.data()))
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, args[0]), args[1:]...)
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "initdb"), "--pgdata="+unfinished, "--username="+superuser,
+		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 	c.owner.apply(cmd)
 	cmd.Dir = c.dir
 	if out, err := cmd.CombinedOutput(); err != nil {

