@@ -45,20 +45,41 @@ func (q *Queries) ServerLockTimeout(ctx context.Context, db DBTX, lockTimeout st
 }
 
 const serverMissingPrivileges = `-- name: ServerMissingPrivileges :one
-SELECT COALESCE(string_agg(lacks.privilege || ' on ' || lacks.table_name, ', '), '')::text AS missing
+SELECT COALESCE(string_agg(lacks.privilege || ' on ' || lacks.table_name || lacks.detail, ', '), '')::text AS missing
 FROM (
-    SELECT needed.privilege, needed.table_name
-    FROM (SELECT unnest($1::text []) AS table_name, unnest($2::text []) AS privilege) AS needed
-    WHERE to_regclass(needed.table_name) IS NOT NULL
-        AND NOT CASE
-            WHEN needed.privilege = 'DELETE' THEN has_table_privilege(to_regclass(needed.table_name), needed.privilege)
-            ELSE has_any_column_privilege(to_regclass(needed.table_name), needed.privilege)
-        END
+    SELECT
+        needed.privilege, needed.table_name,
+        CASE WHEN needed.granted THEN ' (row level security is on, and no policy allows it)' ELSE '' END AS detail
+    FROM (
+        SELECT
+            listed.privilege, listed.table_name, to_regclass(listed.table_name) AS relation,
+            CASE
+                WHEN listed.privilege = 'DELETE' THEN has_table_privilege(to_regclass(listed.table_name), listed.privilege)
+                ELSE has_any_column_privilege(to_regclass(listed.table_name), listed.privilege)
+            END AS granted
+        FROM (SELECT unnest($1::text []) AS table_name, unnest($2::text []) AS privilege) AS listed
+    ) AS needed
+    WHERE needed.relation IS NOT NULL
+        AND (
+            NOT needed.granted
+            OR row_security_active(needed.relation) AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_policies AS policy
+                JOIN pg_catalog.pg_class AS class ON class.relname = policy.tablename AND class.relnamespace::regnamespace::text = quote_ident(policy.schemaname)
+                WHERE class.oid = needed.relation
+                    AND policy.permissive = 'PERMISSIVE'
+                    AND policy.cmd IN ('ALL', needed.privilege)
+                    AND EXISTS (
+                        SELECT FROM unnest(policy.roles) AS allowed (role)
+                        WHERE allowed.role = 'public' OR pg_has_role(allowed.role, 'USAGE')
+                    )
+            )
+        )
 ) AS lacks
 `
 
 // The privileges that the role lacks on some of the tables that the receiver writes; empty if it lacks none. One on some
-// columns counts: deploy/roles.sql grants no more.
+// columns counts: deploy/roles.sql grants no more. Where row level security applies to the role and no policy lets it do
+// something, that is lacking, too: PostgreSQL would hide every row, or refuse each.
 func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNames []string, privileges []string) (string, error) {
 	row := db.QueryRow(ctx, serverMissingPrivileges, tableNames, privileges)
 	var missing string
@@ -66,23 +87,45 @@ func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNam
 	return missing, err
 }
 
+const serverRowSecurity = `-- name: ServerRowSecurity :one
+SELECT row_security_active($1::text)::boolean
+`
+
+// True if row level security applies to the role on a table: its owner, a superuser and a role with BYPASSRLS see every row.
+func (q *Queries) ServerRowSecurity(ctx context.Context, db DBTX, tableName string) (bool, error) {
+	row := db.QueryRow(ctx, serverRowSecurity, tableName)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const serverState = `-- name: ServerState :one
 SELECT
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
-    (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::boolean AS forgetful
+    (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::boolean AS forgetful,
+    current_setting('DateStyle')::text AS date_style,
+    current_setting('bytea_output')::text AS bytea_output
 `
 
 type ServerStateRow struct {
-	ReadOnly  bool
-	Forgetful bool
+	ReadOnly    bool
+	Forgetful   bool
+	DateStyle   string
+	ByteaOutput string
 }
 
 // read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a
-// commit that was answered can be lost in a crash.
+// commit that was answered can be lost in a crash. The others are the forms of times and
+// bytes where they are read as text.
 func (q *Queries) ServerState(ctx context.Context, db DBTX) (ServerStateRow, error) {
 	row := db.QueryRow(ctx, serverState)
 	var i ServerStateRow
-	err := row.Scan(&i.ReadOnly, &i.Forgetful)
+	err := row.Scan(
+		&i.ReadOnly,
+		&i.Forgetful,
+		&i.DateStyle,
+		&i.ByteaOutput,
+	)
 	return i, err
 }
 

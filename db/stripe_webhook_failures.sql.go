@@ -174,7 +174,7 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 	return items, nil
 }
 
-const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :exec
+const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :execrows
 INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
 VALUES (
     $1, $2, $3::text, $4,
@@ -199,13 +199,16 @@ type StripeWebhookFailureUpsertParams struct {
 
 // Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
 // that is parked stays so when its replay fails.
-func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) error {
-	_, err := db.Exec(ctx, stripeWebhookFailureUpsert,
+func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookFailureUpsert,
 		arg.EventID,
 		arg.EventType,
 		arg.LastError,
 		arg.Payload,
 		arg.State,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

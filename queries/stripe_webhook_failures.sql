@@ -1,4 +1,4 @@
--- name: StripeWebhookFailureUpsert :exec
+-- name: StripeWebhookFailureUpsert :execrows
 -- Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
 -- that is parked stays so when its replay fails.
 INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)

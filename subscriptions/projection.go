@@ -103,6 +103,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	}
 	webhooks.Needs(h, "subscriptions", "SELECT", "INSERT", "UPDATE")
 	webhooks.Needs(h, "subscription_items", "SELECT", "INSERT", "UPDATE", "DELETE")
+	webhooks.Trial(h, p.try, "subscriptions", "subscription_items")
 	webhooks.ProjectInTrips(h, "customer.subscription.*", p.config.OnChange == nil, p.begin)
 	return p
 }

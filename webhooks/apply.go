@@ -242,6 +242,8 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
 		so.tries++
 		return true, nil
+	case pgCode(err) == codeDiskFull:
+		r.ready.Store(false) // a trial, before any handler runs, finds out when there is room again
 	}
 	return false, err
 }

@@ -31,6 +31,8 @@ var (
 	// the database and the pool uses prepared statements.
 	ErrPooler = errors.New("a pooler that shares connections is before PostgreSQL, and prepared statements fail there: " +
 		"add default_query_exec_mode=exec to the database's URL")
+	// ErrNotReadBack is returned by a Trial, and wrapped together with ErrUnavailable by Ready.
+	ErrNotReadBack = errors.New("what was written is not read back: a trigger or a rule on the table changes or drops rows")
 	// ErrShutdown is wrapped, together with ErrUnavailable, after Shutdown.
 	ErrShutdown = errors.New("the receiver is shutting down")
 	// ErrTimeout is wrapped when an event was not done within Config.Timeout. Reply: 500.
@@ -87,6 +89,7 @@ const (
 	codeInvalidText          = "22P02"
 	codeNotPermitted         = "42501"
 	codeRaised               = "P0001"
+	codeDiskFull             = "53100"
 	codeAdminShutdown        = "57P01"
 	codeQueryCanceled        = "57014"
 	codeSerializationFailure = "40001"

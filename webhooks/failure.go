@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
 	return r.onLiveConn(ctx, func(conn *pgxpool.Conn) error {
-		return r.queries.StripeWebhookFailureUpsert(ctx, conn, params)
+		return r.upsertFailure(ctx, conn, params)
 	})
 }
 
@@ -62,8 +63,19 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 func (r *Receiver) failureRecord(w *work, failure error, state string) Statement {
 	params := r.failureParams(w, failure, state)
 	return func(ctx context.Context, db db.DBTX) error {
-		return ledgerError("record the parked event", r.queries.StripeWebhookFailureUpsert(ctx, db, params))
+		return ledgerError("record the parked event", r.upsertFailure(ctx, db, params))
 	}
+}
+
+// errDropped reports that PostgreSQL wrote no row and no error either.
+var errDropped = errors.New("the row was not written: a trigger or a rule on the table drops it")
+
+func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.StripeWebhookFailureUpsertParams) error {
+	rows, err := r.queries.StripeWebhookFailureUpsert(ctx, dbtx, params)
+	if err == nil && rows == 0 {
+		return errDropped
+	}
+	return err
 }
 
 func (r *Receiver) failureParams(w *work, failure error, state string) db.StripeWebhookFailureUpsertParams {

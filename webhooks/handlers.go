@@ -16,6 +16,7 @@ import (
 type Handlers struct {
 	list   []handler
 	needs  []tablePrivilege
+	trials []trial
 	frozen bool
 }
 
@@ -94,6 +95,12 @@ func Needs(h *Handlers, table string, privileges ...string) {
 	for _, privilege := range privileges {
 		h.needs = append(h.needs, tablePrivilege{table, privilege})
 	}
+}
+
+// Trial registers a trial of what a projection writes to its tables: Ready calls it in a transaction that is rolled back.
+// It writes rows with random ids, reads them back, and returns ErrNotReadBack where they are not as it wrote them.
+func Trial(h *Handlers, run func(ctx context.Context, tx pgx.Tx) error, tables ...string) {
+	h.trials = append(h.trials, trial{tables, run})
 }
 
 // Types lists the registered types, sorted, each once.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/schema"
@@ -17,9 +18,14 @@ import (
 const readyPoll = 100 * time.Millisecond
 
 // Ready returns nil if deliveries can take effect: the database answers, can be written to, has every
-// migration, and is not behind a pooler that does not go together with the pool's settings; and the receiver
-// is not shutting down. While every connection is at work, an event that takes effect is proof enough.
-// Otherwise the error says what is amiss and wraps ErrUnavailable.
+// migration, and is not behind a pooler that does not go together with the pool's settings; the role has the
+// privileges that it needs; and the receiver is not shutting down. Otherwise the error says what is wrong and wraps
+// ErrUnavailable.
+//
+// The first call, and the first after an error that casts doubt on the database, also tries a delivery: it writes
+// rows with random ids to every table that deliveries write, in the pool's own query exec mode, reads them back, and
+// rolls back. A constraint, a trigger or a row level security policy of the host's that rejects such a row shows that
+// the table accepts writes. While every connection is in use, an event that takes effect is proof enough.
 func (r *Receiver) Ready(ctx context.Context) error {
 	if r.gate.isClosed() {
 		return fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown)
@@ -97,7 +103,10 @@ func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Cont
 func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
 	defer cancel()
-	err := r.checkPooler(ctx, conn)
+	err := checkEncoding(conn.Conn().PgConn())
+	if err == nil {
+		err = r.checkPooler(ctx, conn)
+	}
 	if err == nil && !r.config.AssumeMigrated {
 		err = r.checkMigrated(ctx, conn)
 	}
@@ -107,6 +116,9 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	if err == nil {
 		err = r.checkPermitted(ctx, conn)
 	}
+	if err == nil && !r.ready.Load() {
+		err = r.checkTrial(ctx, conn)
+	}
 	switch err = classify(err, circumstances{}); {
 	case errors.Is(err, ErrUnavailable):
 		return err
@@ -115,6 +127,19 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	}
 	r.ready.Store(true)
 	r.served.Store(true)
+	return nil
+}
+
+// checkEncoding reads what PostgreSQL reports when a connection begins: in another encoding than UTF-8 the database cannot
+// hold all of Stripe's text, and a client that names another would have it taken for that.
+// See https://www.postgresql.org/docs/current/multibyte.html.
+func checkEncoding(conn *pgconn.PgConn) error {
+	if server := conn.ParameterStatus("server_encoding"); server != "UTF8" && server != "" {
+		return fmt.Errorf("the database cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'", server)
+	}
+	if client := conn.ParameterStatus("client_encoding"); client != "UTF8" && client != "" {
+		return fmt.Errorf("client_encoding is %s, and Stripe's text is UTF-8: add client_encoding=UTF8 to the database's URL", client)
+	}
 	return nil
 }
 

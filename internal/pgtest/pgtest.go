@@ -58,6 +58,12 @@ func NewEmptyURL(tb testing.TB) string {
 	return create(tb, "")
 }
 
+// NewDatabaseURL is NewEmptyURL for a database with further words of CREATE DATABASE, such as ENCODING.
+func NewDatabaseURL(tb testing.TB, clause string) string {
+	tb.Helper()
+	return create(tb, " TEMPLATE template0 "+clause)
+}
+
 func create(tb testing.TB, clause string) string {
 	tb.Helper()
 	c, err := cluster()

@@ -1,0 +1,72 @@
+package subscriptions
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// trialObject is a subscription with every kind of value that the tables hold: text of several scripts, as it is and as
+// JSON's escapes, times, numbers, JSON and an array. %[1]s is its id, and %[2]s its second item, which it loses.
+const trialObject = `{
+	"id": "%[1]s", "object": "subscription", "status": "active", "customer": "cus_trial", "created": 1767225599,
+	"currency": "eur", "trial_end": 951827696, "latest_invoice": "in_trial", "cancel_at": 32503679999,
+	"metadata": {"name": "Zoë Groß, 東京 🧾", "escaped": "Zo\u00eb, \u6771\u4eac \ud83e\uddfe"},
+	"pause_collection": {"behavior": "void", "resumes_at": null}, "discounts": ["di_trial_1", "di_trial_2"],
+	"items": {"object": "list", "has_more": false, "data": [
+		{"id": "si_trial_1", "created": 1767225599, "price": {"id": "price_東京", "product": "prod_trial"}, "quantity": 3, "metadata": {},
+			"current_period_start": 1767225599, "current_period_end": 1769904000}%[2]s
+	]}
+}`
+
+const trialItem = `, {"id": "si_trial_2", "created": 1767225600, "price": {"id": "price_trial"}, "quantity": 9007199254740993, "metadata": {"ß": "é"}}`
+
+// try stores a subscription with a random id and then its next state, reads both back, and calls no OnChange.
+func (p *Projection) try(ctx context.Context, tx pgx.Tx) error {
+	id := "sub_stripeonce_trial_" + rand.Text()
+	stored, err := p.tryState(ctx, tx, nil, trialEvent(id, trialItem))
+	if err != nil {
+		return err
+	}
+	_, err = p.tryState(ctx, tx, stored, trialEvent(id, ""))
+	return err
+}
+
+func trialEvent(id, secondItem string) *webhooks.Event {
+	return &webhooks.Event{
+		ID: strings.Replace(id, "sub_", "evt_", 1), Type: "customer.subscription.updated", Created: time.Now().Truncate(time.Second),
+		APIVersion: "2024-06-20", Object: json.RawMessage(fmt.Sprintf(trialObject, id, secondItem)),
+	}
+}
+
+func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow, ev *webhooks.Event) (*storedRow, error) {
+	incoming, err := decode(ev)
+	if err != nil {
+		return nil, err
+	}
+	next := alone(ev, incoming)
+	statements, err := p.store(stored, next)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range statements {
+		if err := statement(ctx, tx); err != nil {
+			return nil, err
+		}
+	}
+	found, err := p.load(ctx, tx, incoming.ID, anyEvent)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil || !sameState(found.Subscription, next.sub) || !next.digest.equal(found.digest) {
+		return nil, webhooks.ErrNotReadBack
+	}
+	return found, nil
+}

@@ -1,0 +1,140 @@
+package webhooks
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// trial is a delivery's writes to some tables, with rows of random ids.
+type trial struct {
+	tables []string
+	run    func(ctx context.Context, tx pgx.Tx) error
+}
+
+// trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
+const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, 東京 🧾","escaped":"Zo\u00eb, \u6771\u4eac \ud83e\uddfe"}}}`
+
+// checkTrial tries a delivery: every statement that writes, on the pool's connection and in its query exec mode. Nothing
+// of it stays. Each table has a savepoint of its own, so that one that a constraint of the host's refuses does not keep
+// the others from being tried.
+func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
+	tx, err := conn.BeginTx(ctx, isolation)
+	if err != nil {
+		return err
+	}
+	defer rollback(ctx, tx)
+	server, err := r.queries.ServerState(ctx, tx)
+	if err == nil {
+		err = r.queries.ServerLockTimeout(ctx, tx, milliseconds(r.config.LockTimeout))
+	}
+	if err != nil {
+		return err
+	}
+	own := []trial{{[]string{"stripe_webhook_events"}, r.tryLedger}, {[]string{"stripe_webhook_failures"}, r.tryFailure}}
+	for _, t := range append(own, r.handlers.trials...) {
+		if err := r.tryInSavepoint(ctx, tx, t); err != nil {
+			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
+		}
+	}
+	return nil
+}
+
+func (r *Receiver) tryInSavepoint(ctx context.Context, tx pgx.Tx, t trial) error {
+	savepoint, err := tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.run(ctx, savepoint)
+	if errors.Is(err, ErrNotReadBack) {
+		err = r.unlessHidden(ctx, savepoint, t.tables, err)
+	}
+	if err != nil && !refusedByHost(err) {
+		return err
+	}
+	return savepoint.Rollback(ctx)
+}
+
+// unlessHidden returns nil where row level security applies: its policies may hide the trial's rows, and no event's.
+func (r *Receiver) unlessHidden(ctx context.Context, tx pgx.Tx, tables []string, notRead error) error {
+	for _, table := range tables {
+		active, err := r.queries.ServerRowSecurity(ctx, tx, table)
+		if err != nil || active {
+			return err
+		}
+	}
+	return notRead
+}
+
+// refusedByHost is true where a constraint, a trigger or a policy of the host's refuses a row: it need not refuse those of
+// Stripe's events, and where it does, that is a failure of the event, with a record.
+func refusedByHost(err error) bool {
+	f := newFault(err, circumstances{})
+	return f.class("23") || f.raised || f.trigger || f.is(codeNotPermitted) && pgError(err).Routine == "ExecWithCheckOptions"
+}
+
+// explain adds what to do where a session's setting is the cause: pgx reads text in PostgreSQL's default forms only.
+func explain(err error, server *db.ServerStateRow) error {
+	const advice = "%w: %s is %q, and pgx reads nothing but %s in this query exec mode: add %[2]s=%[4]s to the database's URL"
+	switch {
+	case pgError(err) != nil:
+		return err
+	case !strings.HasPrefix(server.DateStyle, "ISO"):
+		return fmt.Errorf(advice, err, "DateStyle", server.DateStyle, "ISO")
+	case server.ByteaOutput != "hex":
+		return fmt.Errorf(advice, err, "bytea_output", server.ByteaOutput, "hex")
+	}
+	return err
+}
+
+// tryLedger does what deliveries do in the ledger: record an event, find it, and settle one that was ignored.
+func (r *Receiver) tryLedger(ctx context.Context, tx pgx.Tx) error {
+	id, created := trialID("evt"), time.Now()
+	object := trialID("sub")
+	err := r.queries.StripeWebhookEventInsert(ctx, tx, db.StripeWebhookEventInsertParams{
+		EventID: id, EventType: "stripeonce.trial", Outcome: string(OutcomeIgnored), EventCreatedAt: &created, ObjectID: &object,
+	})
+	if err != nil {
+		return err
+	}
+	found, err := r.queries.StripeWebhookEventOutcomes(ctx, tx, []string{id})
+	if err != nil {
+		return err
+	}
+	if len(found) != 1 || found[0].Outcome != string(OutcomeIgnored) {
+		return ErrNotReadBack
+	}
+	rows, err := r.queries.StripeWebhookEventUpdateProvisional(ctx, tx, db.StripeWebhookEventUpdateProvisionalParams{
+		EventID: id, EventType: "stripeonce.trial", Outcome: string(OutcomeProcessed),
+	})
+	if err == nil && rows != 1 {
+		return ErrNotReadBack
+	}
+	return err
+}
+
+// tryFailure records a failure, and the same event's second one.
+func (r *Receiver) tryFailure(ctx context.Context, tx pgx.Tx) error {
+	params := db.StripeWebhookFailureUpsertParams{
+		EventID: trialID("evt"), EventType: "stripeonce.trial", State: stateFailing,
+		LastError: "Zoë Groß, 東京 🧾", Payload: json.RawMessage(trialPayload),
+	}
+	for range 2 {
+		if err := r.upsertFailure(ctx, tx, params); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trialID is an id that no object of Stripe's has.
+func trialID(prefix string) string { return prefix + "_stripeonce_trial_" + rand.Text() }
