@@ -22,6 +22,22 @@ func (q *Queries) ServerBackend(ctx context.Context, db DBTX) (int32, error) {
 	return column_1, err
 }
 
+const serverExposed = `-- name: ServerExposed :one
+SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tables
+FROM unnest($1::text []) AS listed (name)
+JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
+JOIN pg_catalog.pg_roles AS roles ON roles.rolname IN ('anon', 'authenticated')
+WHERE NOT class.relrowsecurity AND has_table_privilege(roles.oid, class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+`
+
+// Tables on which roles that Supabase serves to anybody have rights, and no row level security; empty if there are none.
+func (q *Queries) ServerExposed(ctx context.Context, db DBTX, tableNames []string) (string, error) {
+	row := db.QueryRow(ctx, serverExposed, tableNames)
+	var tables string
+	err := row.Scan(&tables)
+	return tables, err
+}
+
 const serverHasPrepared = `-- name: ServerHasPrepared :one
 SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = $1::text)
 `
@@ -97,6 +113,20 @@ func (q *Queries) ServerRowSecurity(ctx context.Context, db DBTX, tableName stri
 	var column_1 bool
 	err := row.Scan(&column_1)
 	return column_1, err
+}
+
+const serverSchemasWithTables = `-- name: ServerSchemasWithTables :one
+SELECT COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or '), '')::text AS schemas
+FROM pg_catalog.pg_class AS class
+WHERE class.relname = 'stripeonce_migrations' AND class.relkind = 'r'
+`
+
+// The schemas, in the search_path or not, that have stripeonce's tables; empty if none has.
+func (q *Queries) ServerSchemasWithTables(ctx context.Context, db DBTX) (string, error) {
+	row := db.QueryRow(ctx, serverSchemasWithTables)
+	var schemas string
+	err := row.Scan(&schemas)
+	return schemas, err
 }
 
 const serverState = `-- name: ServerState :one

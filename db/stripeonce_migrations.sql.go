@@ -46,3 +46,132 @@ func (q *Queries) MigrationLockTry(ctx context.Context, db DBTX) (bool, error) {
 	err := row.Scan(&pg_try_advisory_lock)
 	return pg_try_advisory_lock, err
 }
+
+const migrationObjectList = `-- name: MigrationObjectList :many
+SELECT
+    class.relname::text AS name,
+    (CASE class.relkind
+        WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'f' THEN 'foreign table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+        WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'S' THEN 'sequence' ELSE 'type' END)::text AS kind
+FROM pg_catalog.pg_class AS class
+WHERE class.relnamespace::regnamespace::text = quote_ident($1::text) AND class.relname = ANY($2::text [])
+UNION ALL
+SELECT type.typname::text AS name, 'type'::text AS kind
+FROM pg_catalog.pg_type AS type
+WHERE type.typnamespace::regnamespace::text = quote_ident($1::text) AND type.typname = ANY($2::text []) AND type.typrelid = 0
+ORDER BY name
+`
+
+type MigrationObjectListRow struct {
+	Name string
+	Kind string
+}
+
+// What a schema has under some names: relations of every kind, and types that are not a relation's row.
+func (q *Queries) MigrationObjectList(ctx context.Context, db DBTX, schemaName string, names []string) ([]MigrationObjectListRow, error) {
+	rows, err := db.Query(ctx, migrationObjectList, schemaName, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MigrationObjectListRow
+	for rows.Next() {
+		var i MigrationObjectListRow
+		if err := rows.Scan(&i.Name, &i.Kind); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const migrationSchemaExists = `-- name: MigrationSchemaExists :one
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
+`
+
+func (q *Queries) MigrationSchemaExists(ctx context.Context, db DBTX, name string) (bool, error) {
+	row := db.QueryRow(ctx, migrationSchemaExists, name)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const migrationSession = `-- name: MigrationSession :one
+SELECT current_setting('search_path')::text AS search_path, current_user::text AS role
+`
+
+type MigrationSessionRow struct {
+	SearchPath string
+	Role       string
+}
+
+// Where unqualified names lead in this session, whether set in the URL, for the role or for the database.
+func (q *Queries) MigrationSession(ctx context.Context, db DBTX) (MigrationSessionRow, error) {
+	row := db.QueryRow(ctx, migrationSession)
+	var i MigrationSessionRow
+	err := row.Scan(&i.SearchPath, &i.Role)
+	return i, err
+}
+
+const migrationTableLines = `-- name: MigrationTableLines :many
+WITH tables AS (
+    SELECT class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix
+    FROM pg_catalog.pg_class AS class
+    WHERE class.relnamespace::regnamespace::text = quote_ident($1::text) AND class.relname = ANY($2::text [])
+)
+
+SELECT line::text FROM (
+    SELECT
+        'column ' || tables.name || '.' || attribute.attname || ' ' || format_type(attribute.atttypid, attribute.atttypmod)
+        || COALESCE(' collate ' || NULLIF(attribute.attcollation, 0)::regcollation::text, '') || CASE WHEN attribute.attnotnull THEN ' not null' ELSE '' END
+        || COALESCE(' default ' || pg_get_expr(definition.adbin, definition.adrelid), '') AS line
+    FROM tables
+    JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = tables.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
+    LEFT JOIN pg_catalog.pg_attrdef AS definition ON definition.adrelid = tables.oid AND definition.adnum = attribute.attnum
+    UNION ALL
+    SELECT 'constraint ' || tables.name || ' ' || conname || ' ' || replace(replace(pg_get_constraintdef(contained.oid), tables.prefix, ''), 'pg_temp.', '')
+    FROM tables
+    JOIN pg_catalog.pg_constraint AS contained ON contained.conrelid = tables.oid AND contained.contype IN ('p', 'u', 'f', 'c', 'x')
+    UNION ALL
+    SELECT replace(replace(pg_get_indexdef(index.indexrelid), tables.prefix, ''), 'pg_temp.', '')
+    FROM tables
+    JOIN pg_catalog.pg_index AS index ON index.indrelid = tables.oid
+) AS described
+ORDER BY line
+`
+
+// Tables in words that do not depend on their schema: columns, constraints and indexes, a line each.
+func (q *Queries) MigrationTableLines(ctx context.Context, db DBTX, schemaName string, names []string) ([]string, error) {
+	rows, err := db.Query(ctx, migrationTableLines, schemaName, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return nil, err
+		}
+		items = append(items, line)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const migrationTemporarySchema = `-- name: MigrationTemporarySchema :one
+SELECT pg_my_temp_schema()::regnamespace::text
+`
+
+// The schema of this session's temporary tables.
+func (q *Queries) MigrationTemporarySchema(ctx context.Context, db DBTX) (string, error) {
+	row := db.QueryRow(ctx, migrationTemporarySchema)
+	var column_1 string
+	err := row.Scan(&column_1)
+	return column_1, err
+}

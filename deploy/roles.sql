@@ -44,10 +44,23 @@ SELECT to_regclass('stripe_webhook_events') IS NOT NULL AS migrated
 \if :migrated
 GRANT SELECT ON stripeonce_migrations TO :"app", :"operator";
 
--- The ledger. What has taken effect is never changed: UPDATE settles a provisional row, DELETE removes that of
--- a thin event whose twin is recorded. Without thin events (STRIPE_API_KEY), app needs no DELETE.
+-- The ledger. Rights on columns, and row level security for what rights cannot say: app reads and adds rows, changes one
+-- only while its event has not taken effect (ignored, parked), and deletes one only while it is ignored, which removes the row of
+-- a thin event whose twin is recorded.
 GRANT SELECT, INSERT, DELETE ON stripe_webhook_events TO :"app", :"operator";
 GRANT UPDATE (outcome, event_type, processed_at) ON stripe_webhook_events TO :"app", :"operator";
+ALTER TABLE stripe_webhook_events ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS stripeonce_read ON stripe_webhook_events;
+DROP POLICY IF EXISTS stripeonce_record ON stripe_webhook_events;
+DROP POLICY IF EXISTS stripeonce_settle ON stripe_webhook_events;
+DROP POLICY IF EXISTS stripeonce_remove_ignored ON stripe_webhook_events;
+DROP POLICY IF EXISTS stripeonce_operate ON stripe_webhook_events;
+CREATE POLICY stripeonce_read ON stripe_webhook_events FOR SELECT TO :"app" USING (TRUE);
+CREATE POLICY stripeonce_record ON stripe_webhook_events FOR INSERT TO :"app" WITH CHECK (TRUE);
+CREATE POLICY stripeonce_settle ON stripe_webhook_events FOR UPDATE TO :"app"
+USING (outcome IN ('ignored', 'parked')) WITH CHECK (outcome <> 'ignored');
+CREATE POLICY stripeonce_remove_ignored ON stripe_webhook_events FOR DELETE TO :"app" USING (outcome = 'ignored');
+CREATE POLICY stripeonce_operate ON stripe_webhook_events TO :"operator" USING (TRUE) WITH CHECK (TRUE);
 
 GRANT SELECT, INSERT, UPDATE ON stripe_webhook_failures TO :"app", :"operator";
 GRANT DELETE ON stripe_webhook_failures TO :"operator";

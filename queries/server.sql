@@ -102,3 +102,17 @@ FROM (
 -- name: ServerRowSecurity :one
 -- True if row level security applies to the role on a table: its owner, a superuser and a role with BYPASSRLS see every row.
 SELECT row_security_active(@table_name::text)::boolean;
+
+-- name: ServerExposed :one
+-- Tables on which roles that Supabase serves to anybody have rights, and no row level security; empty if there are none.
+SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tables
+FROM unnest(@table_names::text []) AS listed (name)
+JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
+JOIN pg_catalog.pg_roles AS roles ON roles.rolname IN ('anon', 'authenticated')
+WHERE NOT class.relrowsecurity AND has_table_privilege(roles.oid, class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE');
+
+-- name: ServerSchemasWithTables :one
+-- The schemas, in the search_path or not, that have stripeonce's tables; empty if none has.
+SELECT COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or '), '')::text AS schemas
+FROM pg_catalog.pg_class AS class
+WHERE class.relname = 'stripeonce_migrations' AND class.relkind = 'r';

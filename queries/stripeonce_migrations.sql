@@ -6,3 +6,56 @@ SELECT version FROM stripeonce_migrations ORDER BY version;
 -- Takes the session lock under which migrations run. One for the whole database: the schema that
 -- search_path names may not exist yet.
 SELECT pg_try_advisory_lock(hashtextextended('stripeonce_migrations', 0));
+
+-- name: MigrationSession :one
+-- Where unqualified names lead in this session, whether set in the URL, for the role or for the database.
+SELECT current_setting('search_path')::text AS search_path, current_user::text AS role;
+
+-- name: MigrationSchemaExists :one
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = @name::text);
+
+-- name: MigrationObjectList :many
+-- What a schema has under some names: relations of every kind, and types that are not a relation's row.
+SELECT
+    class.relname::text AS name,
+    (CASE class.relkind
+        WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'f' THEN 'foreign table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+        WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'S' THEN 'sequence' ELSE 'type' END)::text AS kind
+FROM pg_catalog.pg_class AS class
+WHERE class.relnamespace::regnamespace::text = quote_ident(@schema_name::text) AND class.relname = ANY(@names::text [])
+UNION ALL
+SELECT type.typname::text AS name, 'type'::text AS kind
+FROM pg_catalog.pg_type AS type
+WHERE type.typnamespace::regnamespace::text = quote_ident(@schema_name::text) AND type.typname = ANY(@names::text []) AND type.typrelid = 0
+ORDER BY name;
+
+-- name: MigrationTableLines :many
+-- Tables in words that do not depend on their schema: columns, constraints and indexes, a line each.
+WITH tables AS (
+    SELECT class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix
+    FROM pg_catalog.pg_class AS class
+    WHERE class.relnamespace::regnamespace::text = quote_ident(@schema_name::text) AND class.relname = ANY(@names::text [])
+)
+
+SELECT line::text FROM (
+    SELECT
+        'column ' || tables.name || '.' || attribute.attname || ' ' || format_type(attribute.atttypid, attribute.atttypmod)
+        || COALESCE(' collate ' || NULLIF(attribute.attcollation, 0)::regcollation::text, '') || CASE WHEN attribute.attnotnull THEN ' not null' ELSE '' END
+        || COALESCE(' default ' || pg_get_expr(definition.adbin, definition.adrelid), '') AS line
+    FROM tables
+    JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = tables.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
+    LEFT JOIN pg_catalog.pg_attrdef AS definition ON definition.adrelid = tables.oid AND definition.adnum = attribute.attnum
+    UNION ALL
+    SELECT 'constraint ' || tables.name || ' ' || conname || ' ' || replace(replace(pg_get_constraintdef(contained.oid), tables.prefix, ''), 'pg_temp.', '')
+    FROM tables
+    JOIN pg_catalog.pg_constraint AS contained ON contained.conrelid = tables.oid AND contained.contype IN ('p', 'u', 'f', 'c', 'x')
+    UNION ALL
+    SELECT replace(replace(pg_get_indexdef(index.indexrelid), tables.prefix, ''), 'pg_temp.', '')
+    FROM tables
+    JOIN pg_catalog.pg_index AS index ON index.indrelid = tables.oid
+) AS described
+ORDER BY line;
+
+-- name: MigrationTemporarySchema :one
+-- The schema of this session's temporary tables.
+SELECT pg_my_temp_schema()::regnamespace::text;

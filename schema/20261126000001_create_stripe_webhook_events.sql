@@ -23,6 +23,21 @@ CREATE INDEX stripe_webhook_events_processed_at_idx ON stripe_webhook_events (pr
 -- For the listing of one object's events (StripeWebhookEventListByObject).
 CREATE INDEX stripe_webhook_events_object_id_idx ON stripe_webhook_events (object_id) WHERE object_id IS NOT NULL;
 
+-- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- https://supabase.com/docs/guides/api/securing-your-api.
+DO $$
+DECLARE
+    role_name NAME;
+BEGIN
+    FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON stripe_webhook_events FROM %I', role_name);
+        IF to_regclass('stripeonce_migrations') IS NOT NULL THEN
+            EXECUTE format('REVOKE ALL ON stripeonce_migrations FROM %I', role_name);
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- migrate:down
 
 DROP TABLE stripe_webhook_events;

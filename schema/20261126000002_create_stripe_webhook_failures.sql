@@ -22,6 +22,18 @@ CREATE TABLE stripe_webhook_failures (
 -- For the listing of what still fails (StripeWebhookFailureList).
 CREATE INDEX stripe_webhook_failures_first_failed_at_idx ON stripe_webhook_failures (first_failed_at, event_id);
 
+-- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- https://supabase.com/docs/guides/api/securing-your-api.
+DO $$
+DECLARE
+    role_name NAME;
+BEGIN
+    FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON stripe_webhook_failures FROM %I', role_name);
+    END LOOP;
+END
+$$;
+
 -- migrate:down
 
 DROP TABLE stripe_webhook_failures;

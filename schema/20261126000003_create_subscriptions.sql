@@ -69,6 +69,18 @@ EXCEPTION WHEN feature_not_supported OR syntax_error THEN
 END
 $$;
 
+-- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- https://supabase.com/docs/guides/api/securing-your-api.
+DO $$
+DECLARE
+    role_name NAME;
+BEGIN
+    FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON subscriptions FROM %I', role_name);
+    END LOOP;
+END
+$$;
+
 -- migrate:down
 
 DROP TABLE subscriptions;

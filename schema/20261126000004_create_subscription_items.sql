@@ -16,6 +16,18 @@ CREATE TABLE subscription_items (
     REFERENCES subscriptions (id) ON DELETE CASCADE
 ) WITH (fillfactor = 90);
 
+-- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- https://supabase.com/docs/guides/api/securing-your-api.
+DO $$
+DECLARE
+    role_name NAME;
+BEGIN
+    FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON subscription_items FROM %I', role_name);
+    END LOOP;
+END
+$$;
+
 -- migrate:down
 
 DROP TABLE subscription_items;

@@ -107,14 +107,14 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	if err == nil {
 		err = r.checkPooler(ctx, conn)
 	}
+	if err == nil {
+		err = r.checkPermitted(ctx, conn)
+	}
 	if err == nil && !r.config.AssumeMigrated {
 		err = r.checkMigrated(ctx, conn)
 	}
 	if err == nil {
 		err = r.checkWritable(ctx, conn)
-	}
-	if err == nil {
-		err = r.checkPermitted(ctx, conn)
 	}
 	if err == nil && !r.ready.Load() {
 		err = r.checkTrial(ctx, conn)
@@ -148,11 +148,16 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 	if err != nil && !LacksMigration(err) {
 		return err
 	}
-	if missing := missingMigrations(applied); len(missing) > 0 {
-		r.ready.Store(false)
-		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": run 'stripeonce migrate' or 'dbmate up'"))
+	missing := missingMigrations(applied)
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	r.ready.Store(false)
+	advice := "run 'stripeonce migrate' or 'dbmate up'"
+	if elsewhere, err := r.queries.ServerSchemasWithTables(ctx, conn); err == nil && len(applied) == 0 && elsewhere != "" {
+		advice = "search_path does not lead to the schema " + elsewhere + ", which has stripeonce's tables: add search_path to the database's URL"
+	}
+	return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + advice))
 }
 
 // checkWritable opens a transaction as a delivery does, which a pooler may refuse. A connection to a server
@@ -187,12 +192,15 @@ var writes = []tablePrivilege{
 // tablePrivilege is a privilege that the receiver's role needs on a table.
 type tablePrivilege struct{ table, privilege string }
 
-// checkPermitted names the privileges that the role lacks.
+// checkPermitted names the privileges that the role lacks on the tables that exist.
 func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error {
 	var tables, privileges []string
 	needs := append(slices.Clone(writes), r.handlers.needs...)
 	if r.config.APIKey != "" {
 		needs = append(needs, tablePrivilege{"stripe_webhook_events", "DELETE"})
+	}
+	if !r.config.AssumeMigrated {
+		needs = append(needs, tablePrivilege{schema.MigrationsTable, "SELECT"})
 	}
 	for _, needed := range needs {
 		tables, privileges = append(tables, needed.table), append(privileges, needed.privilege)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,12 +14,28 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/schema"
 )
 
 // trial is a delivery's writes to some tables, with rows of random ids.
 type trial struct {
 	tables []string
 	run    func(ctx context.Context, tx pgx.Tx) error
+}
+
+// warnIfExposed tells of tables that Supabase serves to anybody: its roles anon and authenticated had all rights on new tables
+// of the schema public by default. The migrations revoke them, and somebody may have granted them again.
+func (r *Receiver) warnIfExposed(ctx context.Context, conn *pgxpool.Conn) error {
+	tables := []string{schema.MigrationsTable}
+	for _, needed := range append(slices.Clone(writes), r.handlers.needs...) {
+		tables = append(tables, needed.table)
+	}
+	exposed, err := r.queries.ServerExposed(ctx, conn, tables)
+	if err == nil && exposed != "" {
+		r.config.Logger.WarnContext(ctx, "the roles anon and authenticated have rights on stripeonce's tables, so that anybody with the "+
+			"project's public key may read or change them: REVOKE ALL ON these tables FROM anon, authenticated", "tables", exposed)
+	}
+	return err
 }
 
 // trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
@@ -28,6 +45,9 @@ const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, �
 // of it stays. Each table has a savepoint of its own, so that one that a constraint of the host's refuses does not keep
 // the others from being tried.
 func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
+	if err := r.warnIfExposed(ctx, conn); err != nil {
+		return err
+	}
 	tx, err := conn.BeginTx(ctx, isolation)
 	if err != nil {
 		return err

@@ -174,6 +174,17 @@ func TestReadyWithATriggerThatDropsRows(t *testing.T) {
 	}
 }
 
+// Where the tables are in a schema to which search_path does not lead, the error names it.
+func TestReadyWithoutTheSearchPath(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewEmptyURL(t)
+	if err := migrate.Up(t.Context(), url+"&search_path=billing", io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "search_path does not lead to the schema billing, which has stripeonce's tables")
+	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=billing")))
+}
+
 // What the migrations' records do not show: a table that is gone, a column that the role may not write.
 func TestReadyBehindTheMigrations(t *testing.T) {
 	t.Parallel()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/dburl"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -33,7 +34,7 @@ func envOr(name, byDefault string) string {
 
 // databaseURL reads DATABASE_URL, which is no flag since it may hold a password.
 func databaseURL() (string, error) {
-	value := os.Getenv(envDatabaseURL)
+	value := dburl.Normalize(os.Getenv(envDatabaseURL))
 	if value == "" {
 		return "", cli.Usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}

@@ -11,30 +11,50 @@ import (
 )
 
 func newMigrate() *cobra.Command {
+	var adopt bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Apply the migrations that the database lacks",
 		Long: `Applies the migrations that the database at DATABASE_URL lacks, with the dbmate that
 is built in, and records them in the table stripeonce_migrations. Any number of
 processes may do so at once. DATABASE_URL must lead to PostgreSQL itself, not to a
-pooler in transaction mode.`,
-		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n  stripeonce migrate status",
-		Args:    cli.Args(cobra.NoArgs),
+pooler in transaction mode.
+
+The tables are made in the first schema that search_path names. Where that has a table,
+a view or an index of the same name, nothing is changed and the exit code is 2. --adopt
+records the migrations whose tables exist exactly as the migrations make them, as after
+'dbmate load' of a dump that holds them, and applies the others.`,
+		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n" +
+			"  DATABASE_URL='postgres://owner@db/app?search_path=stripeonce' stripeonce migrate\n  stripeonce migrate --adopt\n  stripeonce migrate status",
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := databaseURL()
 			if err != nil {
 				return err
 			}
-			if list, err := migrate.List(url); err == nil && missing(list) == 0 {
+			apply := migrate.Up
+			if adopt {
+				apply = migrate.Adopt
+			}
+			if list, err := migrate.List(cmd.Context(), url); err == nil && missing(list) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "There is nothing to apply.")
-			} else if err := migrate.Up(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
-				return err
+			} else if err := apply(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
+				return refusal(err)
 			}
 			return printStatus(cmd, url)
 		},
 	}
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "record the migrations whose tables exist already")
 	cmd.AddCommand(newMigrateStatus(), newMigrateRollback())
 	return cmd
+}
+
+// refusal makes an error that changed nothing one of wrong use.
+func refusal(err error) error {
+	if errors.Is(err, migrate.ErrNameTaken) || errors.Is(err, migrate.ErrNotRecorded) || errors.Is(err, migrate.ErrDatabase) {
+		return cli.Usage("%w", err)
+	}
+	return err
 }
 
 func newMigrateStatus() *cobra.Command {
@@ -79,7 +99,7 @@ rows: without the ledger's, events that Stripe sends again take effect again.`,
 }
 
 func printStatus(cmd *cobra.Command, url string) error {
-	list, err := migrate.List(url)
+	list, err := migrate.List(cmd.Context(), url)
 	if err != nil {
 		return err
 	}

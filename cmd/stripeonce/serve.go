@@ -157,7 +157,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string, signing []string) error {
 	if f.migrate || f.local {
 		if err := migrate.Up(ctx, url, logWriter{logger}); err != nil {
-			return err
+			return refusal(err)
 		}
 	}
 	pool, err := pgxpool.New(ctx, url)

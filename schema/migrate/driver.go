@@ -1,9 +1,11 @@
 package migrate
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 
 	"github.com/amacneil/dbmate/v2/pkg/dbmate"
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/pook/stripeonce/internal/dburl"
 	"github.com/pook/stripeonce/schema"
 )
 
@@ -37,28 +40,16 @@ func newDriver(config dbmate.DriverConfig) dbmate.Driver {
 
 // connConfig reads a DATABASE_URL for a connection that migrates: to the writable host of several.
 func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
-	pool, err := pgxpool.ParseConfig(databaseURL)
+	pool, err := pgxpool.ParseConfig(dburl.Normalize(databaseURL))
 	if err != nil {
 		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
 	}
 	config := pool.ConnConfig
 	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	// A migration is a text of several statements, which only the simple protocol takes.
+	// A migration is a text of several statements, which only the simple protocol takes; pgx wants UTF-8 for it.
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	config.RuntimeParams["client_encoding"] = "UTF8"
 	return config, nil
-}
-
-// dbmateURL is what dbmate is given for a DATABASE_URL. dbmate looks for search_path in it.
-func dbmateURL(databaseURL string) (*url.URL, error) {
-	config, err := connConfig(databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	query := url.Values{"dsn": {databaseURL}}
-	if path := config.RuntimeParams["search_path"]; path != "" {
-		query.Set("search_path", path)
-	}
-	return &url.URL{Scheme: scheme, RawQuery: query.Encode()}, nil
 }
 
 func (d *driver) Open() (*sql.DB, error) {
@@ -78,23 +69,6 @@ func (d *driver) Ping() error {
 	return db.Ping()
 }
 
-// CreateMigrationsTable also creates the schema that search_path names first, as dbmate's own driver does.
-func (d *driver) CreateMigrationsTable(db *sql.DB) error {
-	err := d.Driver.CreateMigrationsTable(db)
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) || pgErr.Code != "3F000" { // invalid_schema_name
-		return err
-	}
-	u, err := dbmateURL(d.dsn)
-	if err != nil {
-		return err
-	}
-	if _, err := db.Exec("CREATE SCHEMA IF NOT EXISTS " + firstSchema(u.Query().Get("search_path"))); err != nil {
-		return err
-	}
-	return d.Driver.CreateMigrationsTable(db)
-}
-
 // QueryError adds the position in the migration's text.
 func (d *driver) QueryError(query string, err error) error {
 	var pgErr *pgconn.PgError
@@ -105,15 +79,34 @@ func (d *driver) QueryError(query string, err error) error {
 	return &dbmate.QueryError{Err: err, Query: query, Position: position}
 }
 
-func newDBMate(databaseURL string) (*dbmate.DB, error) {
-	u, err := dbmateURL(databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	d := dbmate.New(u)
+// newDBMate returns a dbmate that keeps its table in the session's current schema.
+func newDBMate(databaseURL string) *dbmate.DB {
+	d := dbmate.New(&url.URL{Scheme: scheme, RawQuery: url.Values{"dsn": {databaseURL}}.Encode()})
 	d.FS = schema.FS
 	d.MigrationsDir = []string{"."}
 	d.MigrationsTableName = schema.MigrationsTable
 	d.AutoDumpSchema = false
-	return d, nil
+	d.Log = io.Discard
+	return d
+}
+
+// progress passes on what dbmate tells of its progress, except "Applied", which it also writes of a migration that
+// failed: that is held back until the next line, or done.
+type progress struct {
+	to   io.Writer
+	held []byte
+}
+
+func (p *progress) Write(line []byte) (int, error) {
+	p.done()
+	if bytes.HasPrefix(line, []byte("Applied:")) {
+		p.held = bytes.Clone(line)
+		return len(line), nil
+	}
+	return p.to.Write(line)
+}
+
+func (p *progress) done() {
+	_, _ = p.to.Write(p.held)
+	p.held = nil
 }

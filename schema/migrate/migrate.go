@@ -10,23 +10,30 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/amacneil/dbmate/v2/pkg/dbmate"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/schema"
 )
-
-// lockInterval is the pause between two tries for the lock under which migrations run.
-const lockInterval = 50 * time.Millisecond
 
 // ErrHasRows is wrapped by what Rollback returns when it would drop a table that has rows.
 var ErrHasRows = errors.New("the table has rows")
 
 // ErrNothingApplied is returned by Rollback when no migration is applied.
 var ErrNothingApplied = errors.New("no migration is applied")
+
+// ErrNameTaken is wrapped by what Up and Adopt return where the schema has a table, view, index or type that has the name of
+// one of stripeonce's and is another.
+var ErrNameTaken = errors.New("the name is taken")
+
+// ErrNotRecorded is wrapped by what Up returns where the schema has stripeonce's tables, and stripeonce_migrations does not
+// record their migrations.
+var ErrNotRecorded = errors.New("the migrations are not recorded")
+
+// ErrDatabase is wrapped where the database cannot hold the tables: its encoding is not UTF8, or PostgreSQL is older than
+// version 13.
+var ErrDatabase = errors.New("the database does not suit")
 
 // Status is one migration and whether it is applied.
 type Status struct {
@@ -39,53 +46,66 @@ type Status struct {
 // it. databaseURL is a libpq URL with pgxpool's parameters; of several hosts the writable one is used.
 // It must lead to PostgreSQL itself: the lock does not survive a pooler in transaction mode.
 // Progress goes to log, a line for each file.
+//
+// The tables are made in the first schema that search_path names, which is made if it does not exist. Before the first
+// statement, Up looks for tables, views, indexes and types of the same names there: it returns ErrNameTaken where they are
+// somebody else's, and ErrNotRecorded where they are stripeonce's and stripeonce_migrations does not say so. Then nothing
+// has been changed.
 func Up(ctx context.Context, databaseURL string, log io.Writer) error {
-	d, err := newDBMate(databaseURL)
-	if err != nil {
-		return err
-	}
-	d.Log = log
-	return locked(ctx, databaseURL, func(*pgx.Conn) error {
-		if err := d.Migrate(); err != nil {
-			return fmt.Errorf("migrate: %w", err)
+	return onSession(ctx, databaseURL, func(s *session) error {
+		existing, err := s.existing(ctx)
+		if err != nil {
+			return err
 		}
-		return nil
+		if len(existing) > 0 {
+			return s.refuse(ctx, existing)
+		}
+		return s.migrate(ctx, log)
+	})
+}
+
+// Adopt is Up for a database that has tables of stripeonce's without a record of their migrations, as one has that was
+// loaded from a dump of another (dbmate load, pg_dump without the data of stripeonce_migrations). It records the
+// migrations whose tables exist exactly as the migrations make them, and applies the others. It returns
+// ErrNameTaken, with the differences, where a table is another: then nothing has been changed.
+func Adopt(ctx context.Context, databaseURL string, log io.Writer) error {
+	return onSession(ctx, databaseURL, func(s *session) error {
+		existing, err := s.existing(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.adopt(ctx, existing, log); err != nil {
+			return err
+		}
+		return s.migrate(ctx, log)
 	})
 }
 
 // List tells of every migration whether it is applied, oldest first. It writes nothing.
-func List(databaseURL string) ([]Status, error) {
-	d, err := newDBMate(databaseURL)
+func List(ctx context.Context, databaseURL string) ([]Status, error) {
+	conn, err := connect(ctx, databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	d.Log = io.Discard
-	found, err := d.FindMigrations()
+	defer conn.Close(context.WithoutCancel(ctx))
+	s, err := newSession(ctx, conn, databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("list migrations: %w", err)
+		return nil, err
 	}
-	list := make([]Status, len(found))
-	for i, m := range found {
-		list[i] = Status{Migration: schema.Migration{Version: m.Version, Name: m.FileName}, Applied: m.Applied}
-	}
-	return list, nil
+	return s.list()
 }
 
 // Rollback undoes the newest migration that is applied. Unless force is set, it refuses with ErrHasRows
 // to drop a table that has rows: those of the ledger are what keeps events from being applied twice.
 func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer) error {
-	d, err := newDBMate(databaseURL)
-	if err != nil {
-		return err
-	}
-	d.Log = log
-	return locked(ctx, databaseURL, func(conn *pgx.Conn) error {
+	return onSession(ctx, databaseURL, func(s *session) error {
 		if !force {
-			if err := refuseRows(ctx, conn, databaseURL); err != nil {
+			if err := s.refuseRows(ctx); err != nil {
 				return err
 			}
 		}
-		err := d.Rollback()
+		s.dbmate.Log = log
+		err := s.dbmate.Rollback()
 		if errors.Is(err, dbmate.ErrNoRollback) {
 			return ErrNothingApplied
 		}
@@ -93,39 +113,11 @@ func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer
 	})
 }
 
-// locked runs fn under the advisory lock. It polls: a blocked lock statement would hold a snapshot that
-// a migration with CREATE INDEX CONCURRENTLY waits for. Closing the connection gives the lock back.
-func locked(ctx context.Context, databaseURL string, fn func(*pgx.Conn) error) error {
-	config, err := connConfig(databaseURL)
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("connect to migrate: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	for {
-		ok, err := db.New().MigrationLockTry(ctx, conn)
-		if err != nil {
-			return fmt.Errorf("lock migrations: %w", err)
-		}
-		if ok {
-			return fn(conn)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("another process is migrating: %w", ctx.Err())
-		case <-time.After(lockInterval):
-		}
-	}
-}
-
 var dropTable = regexp.MustCompile(`(?im)^\s*DROP TABLE (?:IF EXISTS )?(\w+)`)
 
 // refuseRows reads the newest applied migration's down part for the tables that it would drop.
-func refuseRows(ctx context.Context, conn *pgx.Conn, databaseURL string) error {
-	list, err := List(databaseURL)
+func (s *session) refuseRows(ctx context.Context) error {
+	list, err := s.list()
 	if err != nil {
 		return err
 	}
@@ -138,15 +130,14 @@ func refuseRows(ctx context.Context, conn *pgx.Conn, databaseURL string) error {
 	if newest == "" {
 		return ErrNothingApplied
 	}
-	text, err := fs.ReadFile(schema.FS, newest)
+	_, down, err := parts(newest)
 	if err != nil {
 		return err
 	}
-	_, down, _ := strings.Cut(string(text), "-- migrate:down")
 	for _, match := range dropTable.FindAllStringSubmatch(down, -1) {
 		var rows bool
-		query := "SELECT EXISTS (SELECT FROM " + pgx.Identifier{match[1]}.Sanitize() + ")"
-		if err := conn.QueryRow(ctx, query).Scan(&rows); err != nil {
+		query := "SELECT EXISTS (SELECT FROM " + pgx.Identifier{s.schema, match[1]}.Sanitize() + ")"
+		if err := s.conn.QueryRow(ctx, query).Scan(&rows); err != nil {
 			return fmt.Errorf("look into %s: %w", match[1], err)
 		}
 		if rows {
@@ -156,8 +147,9 @@ func refuseRows(ctx context.Context, conn *pgx.Conn, databaseURL string) error {
 	return nil
 }
 
-// firstSchema is the first name of a search_path, quoted for SQL.
-func firstSchema(searchPath string) string {
-	name, _, _ := strings.Cut(searchPath, ",")
-	return pgx.Identifier{strings.Trim(strings.TrimSpace(name), `"`)}.Sanitize()
+// parts are what a migration does and what undoes it.
+func parts(name string) (up, down string, err error) {
+	text, err := fs.ReadFile(schema.FS, name)
+	up, down, _ = strings.Cut(string(text), "-- migrate:down")
+	return up, down, err
 }

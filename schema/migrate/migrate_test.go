@@ -71,7 +71,7 @@ func TestUpTenAtOnce(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	list, err := migrate.List(databaseURL)
+	list, err := migrate.List(t.Context(), databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,168 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/schema"
+)
+
+// existing is a migration that is not recorded, and of whose objects some exist already.
+type existing struct {
+	schema.Migration
+	tables []string // that the migration makes
+	found  []db.MigrationObjectListRow
+	lacks  int // how many of the migration's objects do not exist
+}
+
+var (
+	makesTable  = regexp.MustCompile(`(?im)^CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)`)
+	makesObject = regexp.MustCompile(`(?im)^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (?:IF NOT EXISTS )?(\w+)|^\s*CONSTRAINT (\w+) (?:PRIMARY KEY|UNIQUE)`)
+)
+
+// objects are the names of the tables and views that a migration makes, and of all that it makes, indexes among them.
+func objects(up string) (tables, all []string) {
+	for _, match := range makesTable.FindAllStringSubmatch(up, -1) {
+		tables = append(tables, match[1])
+	}
+	for _, match := range makesObject.FindAllStringSubmatch(up, -1) {
+		all = append(all, match[1]+match[2])
+	}
+	return tables, all
+}
+
+// existing lists the migrations that cannot be applied as they are.
+func (s *session) existing(ctx context.Context) ([]existing, error) {
+	list, err := s.list()
+	if err != nil {
+		return nil, err
+	}
+	var inTheWay []existing
+	for _, m := range list {
+		if m.Applied {
+			continue
+		}
+		up, _, err := parts(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		tables, names := objects(up)
+		found, err := db.New().MigrationObjectList(ctx, s.conn, s.schema, names)
+		if err != nil {
+			return nil, fmt.Errorf("look for what %s makes: %w", m.Name, err)
+		}
+		if len(found) > 0 {
+			inTheWay = append(inTheWay, existing{m.Migration, tables, found, len(names) - len(found)})
+		}
+	}
+	return inTheWay, nil
+}
+
+// refuse says what stands in the way, and what to do about it.
+func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
+	if err := s.compare(ctx, inTheWay); err != nil {
+		return s.taken(inTheWay, nil)
+	}
+	var tables []string
+	for _, e := range inTheWay {
+		tables = append(tables, e.tables...)
+	}
+	return fmt.Errorf("%w: the schema %s has stripeonce's tables already (%s), but %s does not say so, as after 'dbmate load'. "+
+		"Nothing was changed. 'stripeonce migrate --adopt' records them", ErrNotRecorded, s.schema, strings.Join(tables, ", "), schema.MigrationsTable)
+}
+
+func (s *session) taken(inTheWay []existing, difference error) error {
+	var names []string
+	for _, e := range inTheWay {
+		for _, object := range e.found {
+			if object.Kind != "index" || len(e.found) == 1 {
+				names = append(names, object.Kind+" "+object.Name)
+			}
+		}
+	}
+	text := "the schema " + s.schema + " already has another " + strings.Join(names, ", another ")
+	if difference != nil {
+		text += " (" + difference.Error() + ")"
+	}
+	return fmt.Errorf("%w: %s. Nothing was changed. Give stripeonce's tables a schema of their own: "+
+		"add search_path=stripeonce to DATABASE_URL, here and where the receiver runs", ErrNameTaken, text)
+}
+
+// adopt records the migrations whose tables exist.
+func (s *session) adopt(ctx context.Context, inTheWay []existing, log io.Writer) error {
+	if err := s.compare(ctx, inTheWay); err != nil {
+		return s.taken(inTheWay, err)
+	}
+	for _, e := range inTheWay {
+		if err := s.record(ctx, e.Migration); err != nil {
+			return err
+		}
+		fmt.Fprintf(log, "Adopted: %s\n", e.Name)
+	}
+	return nil
+}
+
+// errRolledBack ends the transaction in which tables are compared.
+var errCompared = errors.New("compared")
+
+// compare returns an error that names what the existing tables lack of what the migrations make. It lets the migrations
+// make temporary tables, and compares the catalog's entries: more than the migrations make, such as a column or an index of the
+// host's, is no difference.
+func (s *session) compare(ctx context.Context, inTheWay []existing) error {
+	if len(inTheWay) == 0 {
+		return nil
+	}
+	var tables []string
+	for _, e := range inTheWay {
+		if e.lacks > 0 {
+			return fmt.Errorf("%d of the objects that %s makes are missing", e.lacks, e.Name)
+		}
+		tables = append(tables, e.tables...)
+	}
+	var want, got []string
+	err := pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) (err error) {
+		if got, err = db.New().MigrationTableLines(ctx, tx, s.schema, tables); err != nil {
+			return err
+		}
+		if want, err = makeTemporary(ctx, tx, tables); err != nil {
+			return fmt.Errorf("make the tables as temporary ones, to compare: %w", err)
+		}
+		return errCompared
+	})
+	if !errors.Is(err, errCompared) {
+		return err
+	}
+	missing := slices.DeleteFunc(want, func(line string) bool { return slices.Contains(got, line) })
+	if len(missing) > 0 {
+		return fmt.Errorf("not as the migrations make it; missing: %s", strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+func makeTemporary(ctx context.Context, tx pgx.Tx, tables []string) (lines []string, err error) {
+	if _, err := tx.Exec(ctx, "SET LOCAL search_path TO pg_temp"); err != nil {
+		return nil, err
+	}
+	for _, m := range schema.Migrations() {
+		up, _, err := parts(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, up); err != nil {
+			return nil, err
+		}
+	}
+	temporary, err := db.New().MigrationTemporarySchema(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	return db.New().MigrationTableLines(ctx, tx, temporary, tables)
+}
