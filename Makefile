@@ -41,6 +41,11 @@ screenshots: postgres ## Write the console's screenshots into docs/screenshots
 race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector
 	go test -race -timeout 30m ./...
 
+ROWS ?=
+.PHONY: matrix
+matrix: $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test on PostgreSQL 13 to 18; ROWS="13,go1.25.4 18,pgx@latest" chooses versions
+	go run ./tests/matrix $(ROWS)
+
 SOAK ?= 3m
 REPORT ?=
 .PHONY: torture
