@@ -83,8 +83,9 @@ vuln: $(BIN)/govulncheck ## Look for known vulnerabilities that the code reaches
 	@tools/vulncheck $(BIN)/govulncheck
 
 .PHONY: generate
-generate: $(BIN)/sqlc ## Compile schema and queries into db with sqlc
+generate: $(BIN)/sqlc ## Compile schema and queries into db, and those of an example, with sqlc
 	$(BIN)/sqlc generate
+	$(BIN)/sqlc generate -f examples/databasesql/sqlc.yaml
 
 .PHONY: up
 up: $(BIN)/dbmate ## Apply the migrations to DATABASE_URL with dbmate

@@ -12,6 +12,7 @@ import (
 func TestNoBinaries(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
+	t.Setenv(EnvVersion, "")
 	saved := folders
 	folders = nil
 	t.Cleanup(func() { folders = saved })

@@ -1,0 +1,26 @@
+// Package databasesql keeps what customers have paid by queries that sqlc has compiled for database/sql, in the event's
+// transaction. Hand-written repositories on database/sql, sqlx and ent work alike.
+package databasesql
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stripe/stripe-go/v79"
+
+	"github.com/pook/stripeonce/examples/databasesql/store"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/sqltx"
+)
+
+// Register adds up what each customer has paid.
+func Register(h *webhooks.Handlers) {
+	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+		if inv.Customer == nil {
+			return nil
+		}
+		db := sqltx.Open(tx)
+		defer db.Close()
+		return store.New(db).AccountAdd(ctx, store.AccountAddParams{CustomerID: inv.Customer.ID, PaidCents: inv.AmountPaid})
+	})
+}
