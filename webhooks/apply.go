@@ -243,7 +243,7 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 		so.tries++
 		return true, nil
 	case pgCode(err) == codeDiskFull:
-		r.ready.Store(false) // a trial, before any handler runs, finds out when there is room again
+		r.unready() // a trial, before any handler runs, finds out when there is room again
 	}
 	return false, err
 }
@@ -259,7 +259,7 @@ func doubtful(err error) bool {
 // and the event has another attempt on the next one, down to a new one.
 func (r *Receiver) doubt(ctx context.Context, w *work, so *attempts, err error) (again bool, failure error) {
 	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
-		r.ready.Store(false)
+		r.unready()
 	}
 	if lacks := r.ensureReady(ctx); lacks != nil {
 		return false, errors.Join(lacks, err)

@@ -22,7 +22,7 @@ const readyPoll = 100 * time.Millisecond
 // privileges that it needs; and the receiver is not shutting down. Otherwise the error says what is wrong and wraps
 // ErrUnavailable.
 //
-// The first call, and the first after an error that casts doubt on the database, also tries a delivery: it writes
+// The first call that finds it so, and the first after an error that casts doubt on the database, also tries a delivery: it writes
 // rows with random ids to every table that deliveries write, in the pool's own query exec mode, reads them back, and
 // rolls back. A constraint, a trigger or a row level security policy of the host's that rejects such a row shows that
 // the table accepts writes. While every connection is in use, an event that takes effect is proof enough.
@@ -32,7 +32,7 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	}
 	began := time.Now().UnixNano()
 	for {
-		err := r.checkOnFitConn(ctx, r.acquireForReady)
+		err := r.checkOnFitConn(ctx, r.acquireForReady, r.trialState.Load() != trialPassed)
 		if err == nil || !errors.Is(err, errNotAcquired) {
 			return err
 		}
@@ -69,7 +69,7 @@ func (r *Receiver) ensureReady(ctx context.Context) error {
 	if r.ready.Load() {
 		return nil
 	}
-	return r.checkOnFitConn(ctx, r.acquire)
+	return r.checkOnFitConn(ctx, r.acquire, r.trialState.Load() == trialNeeded)
 }
 
 var errNotAcquired = errors.New("no connection to PostgreSQL was acquired")
@@ -77,22 +77,22 @@ var errNotAcquired = errors.New("no connection to PostgreSQL was acquired")
 // checkOnFitConn checks on a connection of the pool. Where one that has been used says that the tables are not there, or
 // may not be written, its session may have been spoilt by somebody: it is closed, and the next one is asked, down to a
 // new one.
-func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) error {
+func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) error {
 	for unfit := 0; ; unfit++ {
-		again, err := r.checkOnOneConn(ctx, acquire)
+		again, err := r.checkOnOneConn(ctx, acquire, withTrial)
 		if !again || unfit == r.maxDeadConns() {
 			return err
 		}
 	}
 }
 
-func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error)) (unfit bool, err error) {
+func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) (unfit bool, err error) {
 	conn, opened, err := r.acquireBy(ctx, acquire)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	err = r.checkReady(ctx, conn)
+	err = r.checkReady(ctx, conn, withTrial)
 	if doubtful(err) && !opened && r.served.Load() {
 		_ = conn.Conn().Close(ctx)
 		return true, err
@@ -100,7 +100,7 @@ func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Cont
 	return false, err
 }
 
-func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
+func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn, withTrial bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
 	defer cancel()
 	err := checkEncoding(conn.Conn().PgConn())
@@ -116,7 +116,7 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	if err == nil {
 		err = r.checkWritable(ctx, conn)
 	}
-	if err == nil && !r.ready.Load() {
+	if err == nil && withTrial {
 		err = r.checkTrial(ctx, conn)
 	}
 	switch err = classify(err, circumstances{}); {
@@ -152,7 +152,7 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 	if len(missing) == 0 {
 		return nil
 	}
-	r.ready.Store(false)
+	r.unready()
 	advice := "run 'stripeonce migrate' or 'dbmate up'"
 	if elsewhere, err := r.queries.ServerSchemasWithTables(ctx, conn); err == nil && len(applied) == 0 && elsewhere != "" {
 		advice = "search_path does not lead to the schema " + elsewhere + ", which has stripeonce's tables: add search_path to the database's URL"
@@ -207,10 +207,16 @@ func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error
 	}
 	missing, err := r.queries.ServerMissingPrivileges(ctx, conn, tables, privileges)
 	if err == nil && missing != "" {
-		r.ready.Store(false)
+		r.unready()
 		err = fmt.Errorf("%w: it lacks %s", ErrNotPermitted, missing)
 	}
 	return err
+}
+
+// unready has the next delivery wait until a trial has passed: something cast doubt on the database.
+func (r *Receiver) unready() {
+	r.trialState.Store(trialNeeded)
+	r.ready.Store(false)
 }
 
 func notMigrated(cause error) error {

@@ -40,12 +40,13 @@ type Receiver struct {
 	stats    *recorder
 	stripe   *stripeapi.Client
 
-	prepares bool // the pool's connections use prepared statements
-	mode     pgx.QueryExecMode
-	ready    atomic.Bool   // the database has been found ready, and not been doubted since
-	served   atomic.Bool   // it has once been found ready
-	pooled   atomic.Bool   // the way to it has been looked at
-	checking chan struct{} // holds one while somebody looks
+	prepares   bool // the pool's connections use prepared statements
+	mode       pgx.QueryExecMode
+	ready      atomic.Bool   // the database has been found ready, and not been doubted since
+	served     atomic.Bool   // it has once been found ready
+	trialState atomic.Int32  // one of the states of the trial
+	pooled     atomic.Bool   // the way to it has been looked at
+	checking   chan struct{} // holds one while somebody looks
 
 	lastCommit atomic.Int64 // when an event last took effect, in nanoseconds since 1970
 }

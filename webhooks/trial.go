@@ -38,6 +38,13 @@ func (r *Receiver) warnIfExposed(ctx context.Context, conn *pgxpool.Conn) error 
 	return err
 }
 
+// The states of the trial: what Ready and deliveries do about it.
+const (
+	trialUntried int32 = iota // Ready tries; a delivery does not, so that one that is a duplicate writes nothing
+	trialPassed               // nobody tries
+	trialNeeded               // something cast doubt, or the last trial failed: both try
+)
+
 // trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
 const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, 東京 🧾","escaped":"Zo\u00eb, \u6771\u4eac \ud83e\uddfe"}}}`
 
@@ -63,9 +70,11 @@ func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 	own := []trial{{[]string{"stripe_webhook_events"}, r.tryLedger}, {[]string{"stripe_webhook_failures"}, r.tryFailure}}
 	for _, t := range append(own, r.handlers.trials...) {
 		if err := r.tryInSavepoint(ctx, tx, t); err != nil {
+			r.unready()
 			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
 		}
 	}
+	r.trialState.Store(trialPassed)
 	return nil
 }
 
