@@ -98,6 +98,9 @@ exit 1
 	return "PATH=" + dir + ":" + os.Getenv("PATH")
 }
 
+// installed has the program use the PostgreSQL that is installed, or that $PATH leads to, also where the tests use another.
+const installed = pglocal.EnvVersion + "="
+
 // The private PostgreSQL cannot start, for demo and for serve --local.
 func TestStartWithoutPostgres(t *testing.T) {
 	t.Parallel()
@@ -106,11 +109,11 @@ func TestStartWithoutPostgres(t *testing.T) {
 	silent := brokenPostgres(t, "exit 3\n")
 	dies := brokenPostgres(t, `for a in "$@"; do case "$a" in --pgdata=*) mkdir "${a#--pgdata=}" && echo 15 >"${a#--pgdata=}/PG_VERSION";; esac; done`)
 	for _, c := range []start{
-		{"initdb fails", []string{fails}, "demo", "", 1, []string{"/initdb: exit status 1: could not create directory: No space left on device", own, "DATABASE_URL"}},
-		{"initdb says nothing", []string{silent}, "demo", "", 1, []string{"/initdb: exit status 3", own}},
-		{"postgres dies", []string{dies}, "demo", "", 1, []string{"postgres did not start: could not map anonymous shared memory", "not enough memory", own}},
-		{"initdb fails", []string{secret, fails}, "serve --local --data-dir " + folder(t) + "/a", "", 1, []string{"--local: ", "No space left on device", "--data-dir", own}},
-		{"postgres dies", []string{secret, dies}, "serve --local --data-dir " + folder(t) + "/a", "", 1, []string{"--local: postgres did not start: could not map", "--data-dir", own}},
+		{"initdb fails", []string{fails, installed}, "demo", "", 1, []string{"/initdb: exit status 1: could not create directory: No space left on device", own, "DATABASE_URL"}},
+		{"initdb says nothing", []string{silent, installed}, "demo", "", 1, []string{"/initdb: exit status 3", own}},
+		{"postgres dies", []string{dies, installed}, "demo", "", 1, []string{"postgres did not start: could not map anonymous shared memory", "not enough memory", own}},
+		{"initdb fails", []string{secret, fails, installed}, "serve --local --data-dir " + folder(t) + "/a", "", 1, []string{"--local: ", "No space left on device", "--data-dir", own}},
+		{"postgres dies", []string{secret, dies, installed}, "serve --local --data-dir " + folder(t) + "/a", "", 1, []string{"--local: postgres did not start: could not map", "--data-dir", own}},
 	} {
 		c.expectSentence(t)
 	}
@@ -128,7 +131,7 @@ func TestStartWithoutPrograms(t *testing.T) {
 	for _, args := range []string{"demo", "serve --local --data-dir " + dir + "/pg"} {
 		words := append([]string{"--mount", "sh", "-c", hide, "sh", dir, program}, strings.Fields(args)...)
 		cmd := exec.CommandContext(t.Context(), "unshare", words...)
-		cmd.Env = environ("STRIPE_WEBHOOK_SECRET=" + hooktest.Secret)
+		cmd.Env = environ("STRIPE_WEBHOOK_SECRET="+hooktest.Secret, installed)
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		err := cmd.Run()
@@ -136,7 +139,7 @@ func TestStartWithoutPrograms(t *testing.T) {
 			t.Skipf("the folders of PostgreSQL's programs cannot be hidden here: %v %s", err, &stderr)
 		}
 		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(stderr.String(), "(initdb, postgres) are not installed: install them with\n    sudo apt-get install -y postgresql") ||
-			strings.Contains(stderr.String(), "panic") || strings.Count(stderr.String(), "\n") != 2 {
+			strings.Contains(stderr.String(), "panic") || strings.Count(stderr.String(), "\n") != 3 || !strings.Contains(stderr.String(), "\nor have npm download it, with --postgres 18") {
 			t.Errorf("%s: exit %d: %s", args, code, &stderr)
 		}
 	}
@@ -146,9 +149,9 @@ func TestStartWithoutPrograms(t *testing.T) {
 func TestStartInWrongFolder(t *testing.T) {
 	t.Parallel()
 	const secret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
-	dir := folder(t)
+	dir, version := folder(t), installedVersion(t)
 	write(t, 0o644, dir+"/file", "", dir+"/other/notes.txt", "mine", dir+"/pgdata/PG_VERSION", "15\n", dir+"/nested/data/mine", "",
-		dir+"/odd/data/PG_VERSION", "fifteen\n", dir+"/old/data/PG_VERSION", "9\n", dir+"/broken/data/PG_VERSION", "15\n")
+		dir+"/odd/data/PG_VERSION", "fifteen\n", dir+"/old/data/PG_VERSION", "9\n", dir+"/broken/data/PG_VERSION", version+"\n")
 	before, err := os.Stat(dir + "/other")
 	if err != nil {
 		t.Fatal(err)
@@ -172,9 +175,13 @@ func TestStartInWrongFolder(t *testing.T) {
 		"old":      {code: 1, says: []string{"not installed in version 9, which made this data directory", "install"}},
 		"broken":   {code: 1, says: []string{"postgres did not start: ", "postgresql.conf", "--data-dir"}},
 	} {
-		c.name, c.env, c.args = name, []string{secret}, "serve --local --data-dir "+dir+"/"+name
+		c.name, c.env, c.args = name, []string{secret, installed}, "serve --local --data-dir "+dir+"/"+name
 		c.expectSentence(t)
 	}
+	start{"of another version", []string{secret}, "serve --local --postgres 18 --data-dir " + dir + "/old", "", 1,
+		[]string{"holds data of PostgreSQL 9, and version 18 cannot read it", "--data-dir"}}.expectSentence(t)
+	start{"of no version", []string{secret}, "serve --local --postgres 8.4 --data-dir " + dir + "/new", "", 1,
+		[]string{`"8.4" is no version that is known`, "13, 14, 15, 16, 17, 18"}}.expectSentence(t)
 	start{"cannot be made", []string{secret}, "serve --local --data-dir /proc/nowhere/at/all", "", 1, []string{"/proc/nowhere", "--data-dir"}}.expectSentence(t)
 	start{"empty", []string{secret}, "serve --local --data-dir=", "", 2, []string{"--data-dir is empty"}}.expectSentence(t)
 	if os.Geteuid() != 0 { // root may write anywhere
@@ -183,6 +190,20 @@ func TestStartInWrongFolder(t *testing.T) {
 		}
 		start{"closed", []string{secret}, "serve --local --data-dir " + dir + "/closed/a", "", 1, []string{"permission denied", "--data-dir"}}.expectSentence(t)
 	}
+}
+
+// installedVersion is the major version of the PostgreSQL that is installed here.
+func installedVersion(t *testing.T) string {
+	t.Helper()
+	bin, err := pglocal.FindBinaries("")
+	if err != nil {
+		t.Skip("PostgreSQL is not installed, but downloaded")
+	}
+	version, err := pglocal.MajorVersion(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version
 }
 
 func TestStartOnTakenPort(t *testing.T) {

@@ -125,10 +125,11 @@ func explain(err error, server *db.ServerStateRow) error {
 	return err
 }
 
-// tryLedger does what deliveries do in the ledger: record an event, find it, and settle one that was ignored.
+// tryLedger does what deliveries do in the ledger: record an event and find it. The update is of another event, which is not
+// there: PostgreSQL checks the rights on its columns all the same, and no page is left with a row that is out of date, which a
+// later duplicate would have PostgreSQL prune, and log that.
 func (r *Receiver) tryLedger(ctx context.Context, tx pgx.Tx) error {
-	id, created := trialID("evt"), time.Now()
-	object := trialID("sub")
+	id, object, created := trialID("evt"), trialID("sub"), time.Now()
 	err := r.queries.StripeWebhookEventInsert(ctx, tx, db.StripeWebhookEventInsertParams{
 		EventID: id, EventType: "stripeonce.trial", Outcome: string(OutcomeIgnored), EventCreatedAt: &created, ObjectID: &object,
 	})
@@ -142,12 +143,9 @@ func (r *Receiver) tryLedger(ctx context.Context, tx pgx.Tx) error {
 	if len(found) != 1 || found[0].Outcome != string(OutcomeIgnored) {
 		return ErrNotReadBack
 	}
-	rows, err := r.queries.StripeWebhookEventUpdateProvisional(ctx, tx, db.StripeWebhookEventUpdateProvisionalParams{
-		EventID: id, EventType: "stripeonce.trial", Outcome: string(OutcomeProcessed),
+	_, err = r.queries.StripeWebhookEventUpdateProvisional(ctx, tx, db.StripeWebhookEventUpdateProvisionalParams{
+		EventID: trialID("evt"), EventType: "stripeonce.trial", Outcome: string(OutcomeProcessed),
 	})
-	if err == nil && rows != 1 {
-		return ErrNotReadBack
-	}
 	return err
 }
 

@@ -48,7 +48,7 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 			config.Out = cmd.OutOrStdout()
 			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))
 			err := demo.Run(cmd.Context(), config)
-			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) {
+			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) && !errors.Is(err, pglocal.ErrDownload) {
 				return fmt.Errorf("%w: to use a PostgreSQL of your own, run 'stripeonce serve' with %s", err, envDatabaseURL)
 			}
 			return err
@@ -60,6 +60,7 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "how `many` subscriptions live in one wave")
 	flags.DurationVar(&config.For, "for", 0, "go on with wave after wave for so `long`, such as 30s")
 	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "mild, `default` or wild")
+	addPostgres(flags, &config.Postgres)
 	flags.StringVar(&config.Receiver, "receiver", "", "deliver to a receiver that is wrong in this `way`")
 	return cmd
 }

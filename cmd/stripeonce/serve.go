@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/pglocal"
@@ -35,6 +36,7 @@ type serveFlags struct {
 	log            logFlags
 	addr           string
 	local          bool
+	postgres       string
 	dataDir        string
 	migrate        bool
 	drain          cli.Duration
@@ -70,12 +72,19 @@ and answers deliveries 503, which Stripe retries.`,
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.local, "local", false, "run a private PostgreSQL instead of using DATABASE_URL; implies --migrate")
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
+	addPostgres(cmd.Flags(), &f.postgres)
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, be not ready but take deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: these connected `accounts`, too")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
+}
+
+// addPostgres adds the flag that chooses a private PostgreSQL's version.
+func addPostgres(flags *pflag.FlagSet, version *string) {
+	flags.StringVar(version, "postgres", os.Getenv(pglocal.EnvVersion),
+		"run PostgreSQL of this `version`, 13 to 18, downloaded once with npm (environment: "+pglocal.EnvVersion+"), instead of the one that is installed")
 }
 
 // defaultDataDir is in the user's own folder. Root's is closed to the user that PostgreSQL runs as.
@@ -137,11 +146,13 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	if os.Getenv(envDatabaseURL) != "" {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
 	}
-	cluster, err := pglocal.Start(ctx, pglocal.Config{Dir: f.dataDir})
+	cluster, err := pglocal.Start(ctx, pglocal.Config{
+		Dir: f.dataDir, Version: f.postgres, Tell: func(doing string) { logger.Info(doing) },
+	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):
 		return "", nil, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
-	case errors.Is(err, pglocal.ErrNoBinaries): // which says how to install them
+	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // which say what to do
 		return "", nil, fmt.Errorf("--local: %w", err)
 	case err != nil:
 		return "", nil, fmt.Errorf("--local: %w: choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)

@@ -48,6 +48,8 @@ type Config struct {
 	For time.Duration
 	// Storm is mild, default or wild.
 	Storm string
+	// Postgres is the major version of a PostgreSQL that is downloaded, see pglocal.Config. "": the installed one.
+	Postgres string
 	// Receiver is stripeonce's if empty, else one of package wrong.
 	Receiver string
 }
@@ -65,7 +67,7 @@ func Run(ctx context.Context, config Config) error {
 	}
 	d.account = stripesim.New(config.Seed, epoch)
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
-	if d.host, err = startHost(ctx, config.Receiver, d.account); err != nil {
+	if d.host, err = startHost(ctx, &d.Config, d.account); err != nil {
 		return err
 	}
 	defer d.host.stop()

@@ -53,26 +53,26 @@ func (h *host) stop() {
 }
 
 // startHost starts both. Where one of them does not start, nothing is left running.
-func startHost(ctx context.Context, receiver string, account *stripesim.Account) (*host, error) {
+func startHost(ctx context.Context, config *Config, account *stripesim.Account) (*host, error) {
 	h := &host{}
-	if err := h.start(ctx, receiver, account); err != nil {
+	if err := h.start(ctx, config, account); err != nil {
 		h.stop()
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *host) start(ctx context.Context, receiver string, account *stripesim.Account) error {
-	if err := h.startDatabase(ctx); err != nil {
+func (h *host) start(ctx context.Context, config *Config, account *stripesim.Account) error {
+	if err := h.startDatabase(ctx, config); err != nil {
 		return err
 	}
-	if receiver == "" {
+	if config.Receiver == "" {
 		return h.serveStripeonce(ctx, account)
 	}
 	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
 		return err
 	}
-	handler, err := wrong.Handler(receiver, h.pool)
+	handler, err := wrong.Handler(config.Receiver, h.pool)
 	if err != nil {
 		return err
 	}
@@ -86,9 +86,12 @@ func (h *host) start(ctx context.Context, receiver string, account *stripesim.Ac
 	})
 }
 
-func (h *host) startDatabase(ctx context.Context) error {
-	// What a duplicate writes is counted.
-	cluster, err := pglocal.Start(ctx, pglocal.Config{Settings: pglocal.Quiet()})
+func (h *host) startDatabase(ctx context.Context, config *Config) error {
+	cluster, err := pglocal.Start(ctx, pglocal.Config{
+		Settings: pglocal.Quiet(), // what a duplicate writes is counted
+		Version:  config.Postgres,
+		Tell:     func(doing string) { fmt.Fprintln(config.Out, doing+" …") },
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDatabase, err)
 	}

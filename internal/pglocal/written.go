@@ -9,7 +9,7 @@ import (
 
 // Quiet are settings of a cluster in which nothing writes but its clients, so that what they write can be counted.
 func Quiet() map[string]string {
-	return map[string]string{"autovacuum": "off", "wal_level": "minimal", "max_wal_senders": "0"}
+	return map[string]string{"autovacuum": "off", "wal_level": "minimal", "max_wal_senders": "0", "checkpoint_timeout": "1h"}
 }
 
 // Written is how far a cluster has come.

@@ -97,7 +97,7 @@ func parseRow(name string) (*row, error) {
 }
 
 func (r *row) test(ctx context.Context, packages, timeout string, out io.Writer) error {
-	bin, err := pglocal.Download(ctx, r.postgres)
+	bin, err := pglocal.Download(ctx, r.postgres, func(doing string) { fmt.Fprintln(out, "# "+doing) })
 	if err != nil {
 		return err
 	}
