@@ -3,6 +3,9 @@
 -- The ledger: one row for each event that took effect, was stale, had no handler, or waits for a person.
 -- Collation "C": an upgrade of the operating system's collations must not be able to
 -- corrupt the index that exactly-once rests on.
+--
+-- The list in the CHECK is of TEXT: one of VARCHAR would read otherwise after a dump was loaded, and 'migrate --adopt'
+-- compares.
 CREATE TABLE stripe_webhook_events (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
     event_type VARCHAR(255) NOT NULL,
@@ -14,7 +17,7 @@ CREATE TABLE stripe_webhook_events (
     api_version VARCHAR,
     object_id VARCHAR(255),
     CONSTRAINT stripe_webhook_events_event_id_key PRIMARY KEY (event_id),
-    CONSTRAINT stripe_webhook_events_outcome_check CHECK (outcome IN ('processed', 'ignored', 'stale', 'parked'))
+    CONSTRAINT stripe_webhook_events_outcome_check CHECK (outcome::TEXT IN ('processed', 'ignored', 'stale', 'parked'))
 );
 
 -- For the listing of the ledger by time (StripeWebhookEventList) and for pruning (StripeWebhookEventPrune).

@@ -16,7 +16,7 @@ CREATE TABLE stripe_webhook_failures (
     state VARCHAR(16) NOT NULL DEFAULT 'failing',
     reason VARCHAR,
     CONSTRAINT stripe_webhook_failures_pkey PRIMARY KEY (event_id),
-    CONSTRAINT stripe_webhook_failures_state_check CHECK (state IN ('failing', 'parked', 'dismissed'))
+    CONSTRAINT stripe_webhook_failures_state_check CHECK (state::TEXT IN ('failing', 'parked', 'dismissed'))
 );
 
 -- For the listing of what still fails (StripeWebhookFailureList).

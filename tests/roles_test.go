@@ -16,17 +16,23 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// psqlProgram is PostgreSQL's own client, which downloaded versions lack.
+func psqlProgram(t *testing.T) string {
+	t.Helper()
+	if program, err := exec.LookPath("psql"); err == nil {
+		return program
+	}
+	bin, err := pglocal.FindBinaries("")
+	if err != nil {
+		t.Skip("psql is not installed")
+	}
+	return filepath.Join(bin, "psql")
+}
+
 // psql runs PostgreSQL's own client, and returns what it prints.
 func psql(t *testing.T, databaseURL string, args ...string) string {
 	t.Helper()
-	program, err := exec.LookPath("psql")
-	if err != nil {
-		bin, err := pglocal.FindBinaries("")
-		if err != nil {
-			t.Skip("psql is not installed")
-		}
-		program = filepath.Join(bin, "psql")
-	}
+	program := psqlProgram(t)
 	out, err := exec.Command(program, append([]string{"-X", "-q", databaseURL}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("psql %s: %v\n%s", args, err, out)
