@@ -84,7 +84,7 @@ SELECT COALESCE(
 -- name: StripeWebhookEventPrune :one
 -- Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was ignored or
 -- parked and has a failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery
--- holds are passed over.
+-- holds are passed over. A subquery and arrays, no joins: PostgreSQL 17 and 18 would read the whole tables for those.
 WITH batch AS (
     SELECT old.event_id, old.processed_at, old.outcome
     FROM stripe_webhook_events AS old
@@ -97,18 +97,17 @@ WITH batch AS (
 
 resolved AS (
     SELECT batch.event_id FROM batch
-    LEFT JOIN stripe_webhook_failures AS f
-        ON f.event_id = batch.event_id AND batch.outcome IN ('ignored', 'parked') AND f.state <> 'dismissed'
-    WHERE f.event_id IS NULL
+    WHERE batch.outcome NOT IN ('ignored', 'parked')
+        OR COALESCE((SELECT f.state FROM stripe_webhook_failures AS f WHERE f.event_id = batch.event_id), 'dismissed') = 'dismissed'
 ),
 
 failures AS (
-    DELETE FROM stripe_webhook_failures AS f USING resolved WHERE f.event_id = resolved.event_id
+    DELETE FROM stripe_webhook_failures AS f WHERE f.event_id = ANY(ARRAY(SELECT resolved.event_id FROM resolved))
     RETURNING f.event_id
 ),
 
 events AS (
-    DELETE FROM stripe_webhook_events AS e USING resolved WHERE e.event_id = resolved.event_id
+    DELETE FROM stripe_webhook_events AS e WHERE e.event_id = ANY(ARRAY(SELECT resolved.event_id FROM resolved))
     RETURNING e.event_id
 )
 
