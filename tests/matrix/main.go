@@ -32,8 +32,9 @@ func main() {
 	timeout := flag.String("timeout", "30m", "bounds the tests of one package")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, flag.Args(), *packages, *timeout, os.Stdout); err != nil {
+	err := run(ctx, flag.Args(), *packages, *timeout, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -67,9 +68,9 @@ func run(ctx context.Context, names []string, packages, timeout string, out io.W
 
 // row is one combination of versions, and what came of it.
 type row struct {
-	name               string
-	postgres, go_, pgx string
-	results            map[string]*result // by package
+	name                     string
+	postgres, toolchain, pgx string
+	results                  map[string]*result // by package
 }
 
 // result counts the tests of one package, each subtest by itself.
@@ -83,7 +84,7 @@ func parseRow(name string) (*row, error) {
 	for _, part := range strings.Split(name, ",") {
 		switch {
 		case strings.HasPrefix(part, "go"):
-			r.go_ = part
+			r.toolchain = part
 		case strings.HasPrefix(part, "pgx@"):
 			r.pgx = strings.TrimPrefix(part, "pgx@")
 		default:
@@ -103,8 +104,8 @@ func (r *row) test(ctx context.Context, packages, timeout string, out io.Writer)
 	}
 	args := []string{"test", "-json", "-timeout", timeout}
 	environ := append(os.Environ(), pglocal.EnvVersion+"="+r.postgres)
-	if r.go_ != "" {
-		environ = append(environ, "GOTOOLCHAIN="+r.go_)
+	if r.toolchain != "" {
+		environ = append(environ, "GOTOOLCHAIN="+r.toolchain)
 	}
 	if r.pgx != "" {
 		modfile, remove, err := r.withPgx(ctx, environ)
@@ -180,7 +181,7 @@ func (r *row) read(events io.Reader, out io.Writer) {
 		case "output":
 			said[key] = append(said[key], e.Output)
 		case "build-output":
-			fmt.Fprint(out, e.Output)
+			fmt.Fprintf(out, "%s", e.Output)
 		case "pass", "fail", "skip":
 			r.count(e, said[key], out)
 			delete(said, key)
@@ -192,7 +193,7 @@ func (r *row) count(e event, said []string, out io.Writer) {
 	if e.Test == "" {
 		for _, line := range said {
 			if e.Action == "fail" || strings.HasPrefix(line, "ok ") {
-				fmt.Fprint(out, line)
+				fmt.Fprintf(out, "%s", line)
 			}
 		}
 		return
@@ -210,7 +211,7 @@ func (r *row) count(e event, said []string, out io.Writer) {
 		in.reasons[reason(said)] = true
 	case "fail":
 		in.failed++
-		fmt.Fprint(out, strings.Join(said, ""))
+		fmt.Fprintf(out, "%s", strings.Join(said, ""))
 	}
 }
 
@@ -237,11 +238,11 @@ func print(out io.Writer, rows []*row) {
 			}
 		}
 	}
-	fmt.Fprint(out, "\n| package: tests passed, failed, skipped |")
+	fmt.Fprintf(out, "\n| package: tests passed, failed, skipped |")
 	for _, r := range rows {
 		fmt.Fprintf(out, " %s |", r.name)
 	}
-	fmt.Fprint(out, "\n| --- |"+strings.Repeat(" --- |", len(rows))+"\n")
+	fmt.Fprintf(out, "\n| --- |%s\n", strings.Repeat(" --- |", len(rows)))
 	for _, name := range sorted(names) {
 		fmt.Fprintf(out, "| %s |", strings.TrimPrefix(name, "github.com/pook/stripeonce/"))
 		for _, r := range rows {

@@ -110,6 +110,7 @@ func TestValues(t *testing.T) {
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
+			const uuidText, decimalText = "0e37df36-f698-11e6-8dd4-cb9ced3df976", "12345678901234567890.123"
 			at := time.Date(2026, 11, 26, 1, 2, 3, 4000, time.UTC)
 			h := host(t, pgtest.NewURL(t)+"&default_query_exec_mode="+mode, func(ctx context.Context, db *sql.DB) error {
 				const query = `SELECT $1::bigint, $2::text, $3::bytea, $4::timestamptz, $5::boolean, $6::float8, $7::numeric, $8::jsonb, $9::uuid, $10::text, ARRAY['a', 'b'], 'x'::char`
@@ -120,16 +121,15 @@ func TestValues(t *testing.T) {
 				var yes bool
 				var float float64
 				var none sql.NullString
-				err := db.QueryRowContext(ctx, query, int64(1)<<60, "ß", []byte{0, 255}, at, true, 1.5, "12345678901234567890.123", `{"b": 1, "a": [2]}`,
-					"0e37df36-f698-11e6-8dd4-cb9ced3df976", nil).
+				err := db.QueryRowContext(ctx, query, int64(1)<<60, "ß", []byte{0, 255}, at, true, 1.5, decimalText, `{"b": 1, "a": [2]}`, uuidText, nil).
 					Scan(&n, &text, &bytes, &when, &yes, &float, &decimal, &json, &uuid, &none, &array, &char)
 				if err != nil {
 					return err
 				}
-				got := fmt.Sprint(n, text, bytes, when.UTC(), yes, float, decimal, json, uuid, none.Valid, array, char)
-				if want := fmt.Sprint(int64(1)<<60, "ß", []byte{0, 255}, at, true, 1.5, "12345678901234567890.123", `{"a": [2], "b": 1}`,
-					"0e37df36-f698-11e6-8dd4-cb9ced3df976", false, "{a,b}", "x"); got != want {
-					return fmt.Errorf("got %s, want %s", got, want)
+				got := []any{n, text, string(bytes), when.UTC(), yes, float, decimal, json, uuid, none.Valid, array, char}
+				want := []any{int64(1) << 60, "ß", "\x00\xff", at, true, 1.5, decimalText, `{"a": [2], "b": 1}`, uuidText, false, "{a,b}", "x"}
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					return fmt.Errorf("got %v, want %v", got, want)
 				}
 				return nil
 			})
@@ -149,11 +149,10 @@ func TestStatementsBesideOneAnother(t *testing.T) {
 			return err
 		}
 		defer rows.Close()
-		insert, err := db.PrepareContext(ctx, `INSERT INTO notes VALUES ($1, 1)`)
+		insert, err := db.PrepareContext(ctx, `INSERT INTO notes VALUES ($1, 1)`) //nolint:sqlclosecheck // it is closed when all have used it
 		if err != nil {
 			return err
 		}
-		defer insert.Close()
 		var wg sync.WaitGroup
 		failed := make(chan error, 20)
 		for rows.Next() {
@@ -168,7 +167,7 @@ func TestStatementsBesideOneAnother(t *testing.T) {
 		}
 		wg.Wait()
 		close(failed)
-		var all error
+		all := insert.Close()
 		for err := range failed {
 			all = errors.Join(all, err)
 		}
@@ -197,7 +196,8 @@ func TestKept(t *testing.T) {
 	if _, err := kept.ExecContext(t.Context(), `INSERT INTO notes VALUES ('late')`); !errors.Is(err, pgx.ErrTxClosed) {
 		t.Errorf("Exec gave %v", err)
 	}
-	if _, err := kept.QueryContext(t.Context(), `SELECT 1`); !errors.Is(err, pgx.ErrTxClosed) {
+	var n int
+	if err := kept.QueryRowContext(t.Context(), `SELECT 1`).Scan(&n); !errors.Is(err, pgx.ErrTxClosed) {
 		t.Errorf("Query gave %v", err)
 	}
 	if _, err := kept.BeginTx(t.Context(), nil); !errors.Is(err, pgx.ErrTxClosed) {
