@@ -70,7 +70,9 @@ func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 	own := []trial{{[]string{"stripe_webhook_events"}, r.tryLedger}, {[]string{"stripe_webhook_failures"}, r.tryFailure}}
 	for _, t := range append(own, r.handlers.trials...) {
 		if err := r.tryInSavepoint(ctx, tx, t); err != nil {
-			r.unready()
+			if f := newFault(err, circumstances{}); ctx.Err() == nil && !conn.Conn().IsClosed() && !f.class("08", "40", "55", "57") {
+				r.unready() // it is no passing trouble, so deliveries wait until a trial has passed
+			}
 			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
 		}
 	}
