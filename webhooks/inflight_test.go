@@ -51,7 +51,8 @@ func (c *holding) Write(message []byte) (int, error) {
 func TestShutdownWaitsForTheRecord(t *testing.T) {
 	t.Parallel()
 	way := newHolder()
-	host := hooktest.On(t, pgtest.ConnectBy(t, pgtest.NewURL(t), way.dial), counting(succeed), nil) // there is no counter
+	// There is no counter. Statements are sent as text each time, by which way tells them apart.
+	host := hooktest.On(t, pgtest.ConnectBy(t, inMode(pgtest.NewURL(t), "cache_describe"), way.dial), counting(succeed), nil)
 	isReady(t, host)
 	way.hold("StripeWebhookFailureUpsert")
 	ev, err := webhooks.ParseEvent(testEvent)
