@@ -225,7 +225,9 @@ func TestStartWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	hba := write(t, 0o644, dir+"/hba.conf", "local all stripeonce trust\nlocal all nobody reject\nlocal all all scram-sha-256\n")
-	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true, Settings: map[string]string{"hba_file": hba}})
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true, Settings: map[string]string{
+		"hba_file": hba, "password_encryption": "scram-sha-256", // PostgreSQL 13 has another default
+	}})
 	admin := pgtest.Connect(t, cluster.URL("postgres"))
 	pgtest.Exec(t, admin, `CREATE ROLE app LOGIN PASSWORD 'battery-staple'`)
 	pgtest.Exec(t, admin, `CREATE DATABASE closed CONNECTION LIMIT 0`)
