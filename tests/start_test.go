@@ -230,6 +230,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 	}})
 	admin := pgtest.Connect(t, cluster.URL("postgres"))
 	pgtest.Exec(t, admin, `CREATE ROLE app LOGIN PASSWORD 'battery-staple'`)
+	pgtest.Exec(t, admin, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`) // which everybody may before PostgreSQL 15
 	pgtest.Exec(t, admin, `CREATE DATABASE closed CONNECTION LIMIT 0`)
 	as := func(login, database string) string {
 		return strings.Replace(cluster.URL(database), "stripeonce@", login+"@", 1)
