@@ -27,7 +27,11 @@ SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tab
 FROM unnest($1::text []) AS listed (name)
 JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
 JOIN pg_catalog.pg_roles AS roles ON roles.rolname IN ('anon', 'authenticated')
-WHERE NOT class.relrowsecurity AND has_table_privilege(roles.oid, class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+WHERE NOT class.relrowsecurity
+    AND (
+        has_any_column_privilege(roles.oid, class.oid, 'SELECT, INSERT, UPDATE')
+        OR has_table_privilege(roles.oid, class.oid, 'DELETE, TRUNCATE')
+    )
 `
 
 // Tables on which roles that Supabase serves to anybody have rights, and no row level security; empty if there are none.
@@ -60,47 +64,62 @@ func (q *Queries) ServerLockTimeout(ctx context.Context, db DBTX, lockTimeout st
 	return err
 }
 
-const serverMissingPrivileges = `-- name: ServerMissingPrivileges :one
-SELECT COALESCE(string_agg(lacks.privilege || ' on ' || lacks.table_name || lacks.detail, ', '), '')::text AS missing
+const serverMissingPrivileges = `-- name: ServerMissingPrivileges :many
+SELECT needed.table_name::text AS table_name, needed.privilege::text AS privilege, needed.granted::boolean AS by_policy
 FROM (
     SELECT
-        needed.privilege, needed.table_name,
-        CASE WHEN needed.granted THEN ' (row level security is on, and no policy allows it)' ELSE '' END AS detail
-    FROM (
-        SELECT
-            listed.privilege, listed.table_name, to_regclass(listed.table_name) AS relation,
-            CASE
-                WHEN listed.privilege = 'DELETE' THEN has_table_privilege(to_regclass(listed.table_name), listed.privilege)
-                ELSE has_any_column_privilege(to_regclass(listed.table_name), listed.privilege)
-            END AS granted
-        FROM (SELECT unnest($1::text []) AS table_name, unnest($2::text []) AS privilege) AS listed
-    ) AS needed
-    WHERE needed.relation IS NOT NULL
-        AND (
-            NOT needed.granted
-            OR row_security_active(needed.relation) AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_policies AS policy
-                JOIN pg_catalog.pg_class AS class ON class.relname = policy.tablename AND class.relnamespace::regnamespace::text = quote_ident(policy.schemaname)
-                WHERE class.oid = needed.relation
-                    AND policy.permissive = 'PERMISSIVE'
-                    AND policy.cmd IN ('ALL', needed.privilege)
-                    AND EXISTS (
-                        SELECT FROM unnest(policy.roles) AS allowed (role)
-                        WHERE allowed.role = 'public' OR pg_has_role(allowed.role, 'USAGE')
-                    )
-            )
+        listed.privilege, listed.table_name, to_regclass(listed.table_name) AS relation,
+        CASE
+            WHEN listed.privilege = 'DELETE' THEN has_table_privilege(to_regclass(listed.table_name), listed.privilege)
+            ELSE has_any_column_privilege(to_regclass(listed.table_name), listed.privilege)
+        END AS granted
+    FROM (SELECT unnest($1::text []) AS table_name, unnest($2::text []) AS privilege) AS listed
+) AS needed
+WHERE needed.relation IS NOT NULL
+    AND (
+        NOT needed.granted
+        OR row_security_active(needed.relation) AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_policies AS policy
+            JOIN pg_catalog.pg_class AS class ON class.relname = policy.tablename AND class.relnamespace::regnamespace::text = quote_ident(policy.schemaname)
+            WHERE class.oid = needed.relation
+                AND policy.permissive = 'PERMISSIVE'
+                AND policy.cmd IN ('ALL', needed.privilege)
+                AND EXISTS (
+                    SELECT FROM unnest(policy.roles) AS allowed (role)
+                    WHERE allowed.role = 'public' OR pg_has_role(allowed.role, 'USAGE')
+                )
         )
-) AS lacks
+    )
+ORDER BY needed.table_name, needed.privilege
 `
 
-// The privileges that the role lacks on some of the tables that the receiver writes; empty if it lacks none. One on some
-// columns counts: deploy/roles.sql grants no more. Where row level security applies to the role and no policy lets it do
-// something, that is lacking, too: PostgreSQL would hide every row, or refuse each.
-func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNames []string, privileges []string) (string, error) {
-	row := db.QueryRow(ctx, serverMissingPrivileges, tableNames, privileges)
-	var missing string
-	err := row.Scan(&missing)
-	return missing, err
+type ServerMissingPrivilegesRow struct {
+	TableName string
+	Privilege string
+	ByPolicy  bool
+}
+
+// The privileges that the role lacks on some of the tables that exist; no row if it lacks none. One on some columns counts:
+// deploy/roles.sql grants no more. by_policy: it has the privilege, but row level security applies to it and no policy lets it use
+// it, so that PostgreSQL would hide every row, or refuse each.
+func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNames []string, privileges []string) ([]ServerMissingPrivilegesRow, error) {
+	rows, err := db.Query(ctx, serverMissingPrivileges, tableNames, privileges)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ServerMissingPrivilegesRow
+	for rows.Next() {
+		var i ServerMissingPrivilegesRow
+		if err := rows.Scan(&i.TableName, &i.Privilege, &i.ByPolicy); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const serverRowSecurity = `-- name: ServerRowSecurity :one
@@ -115,18 +134,37 @@ func (q *Queries) ServerRowSecurity(ctx context.Context, db DBTX, tableName stri
 	return column_1, err
 }
 
-const serverSchemasWithTables = `-- name: ServerSchemasWithTables :one
-SELECT COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or '), '')::text AS schemas
+const serverSchemas = `-- name: ServerSchemas :one
+SELECT
+    (to_regclass('stripe_webhook_events') IS NOT NULL)::boolean AS visible,
+    COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or ')
+        FILTER (WHERE NOT pg_table_is_visible(class.oid) AND has_schema_privilege(class.relnamespace, 'USAGE')), '')::text AS elsewhere,
+    COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or ')
+        FILTER (WHERE NOT has_schema_privilege(class.relnamespace, 'USAGE')), '')::text AS closed,
+    current_user::text AS role
 FROM pg_catalog.pg_class AS class
-WHERE class.relname = 'stripeonce_migrations' AND class.relkind = 'r'
+WHERE class.relname = 'stripe_webhook_events' AND class.relkind IN ('r', 'p')
 `
 
-// The schemas, in the search_path or not, that have stripeonce's tables; empty if none has.
-func (q *Queries) ServerSchemasWithTables(ctx context.Context, db DBTX) (string, error) {
-	row := db.QueryRow(ctx, serverSchemasWithTables)
-	var schemas string
-	err := row.Scan(&schemas)
-	return schemas, err
+type ServerSchemasRow struct {
+	Visible   bool
+	Elsewhere string
+	Closed    string
+	Role      string
+}
+
+// Where stripeonce's tables are, for a receiver that does not find them. visible: search_path leads to them. elsewhere: the
+// schemas that have them and to which it does not lead. closed: those that it names and that the role may not use.
+func (q *Queries) ServerSchemas(ctx context.Context, db DBTX) (ServerSchemasRow, error) {
+	row := db.QueryRow(ctx, serverSchemas)
+	var i ServerSchemasRow
+	err := row.Scan(
+		&i.Visible,
+		&i.Elsewhere,
+		&i.Closed,
+		&i.Role,
+	)
+	return i, err
 }
 
 const serverState = `-- name: ServerState :one
@@ -156,6 +194,30 @@ func (q *Queries) ServerState(ctx context.Context, db DBTX) (ServerStateRow, err
 		&i.DateStyle,
 		&i.ByteaOutput,
 	)
+	return i, err
+}
+
+const serverStrayTables = `-- name: ServerStrayTables :one
+SELECT
+    COALESCE(string_agg(listed.name, ', ') FILTER (WHERE class.oid IS NULL), '')::text AS gone,
+    COALESCE(string_agg(listed.name || ' of the schema ' || class.relnamespace::regnamespace::text, ', ') FILTER (
+        WHERE class.relnamespace <> (SELECT ours.relnamespace FROM pg_catalog.pg_class AS ours WHERE ours.oid = to_regclass('stripeonce_migrations'))
+    ), '')::text AS stray
+FROM unnest($1::text []) AS listed (name)
+LEFT JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
+`
+
+type ServerStrayTablesRow struct {
+	Gone  string
+	Stray string
+}
+
+// Of some tables, those that search_path finds nowhere, and those that it finds in another schema than
+// stripeonce_migrations; empty if there are none.
+func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []string) (ServerStrayTablesRow, error) {
+	row := db.QueryRow(ctx, serverStrayTables, tableNames)
+	var i ServerStrayTablesRow
+	err := row.Scan(&i.Gone, &i.Stray)
 	return i, err
 }
 

@@ -242,8 +242,8 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
 		so.tries++
 		return true, nil
-	case pgCode(err) == codeDiskFull:
-		r.unready() // a trial, before any handler runs, finds out when there is room again
+	case isInfrastructure(err) && pgCode(err) == codeDiskFull, isUnread(err) && !errors.As(err, new(*HandlerError)):
+		r.unready() // a trial, before any handler runs, finds out when there is room again, or what cannot be read
 	}
 	return false, err
 }

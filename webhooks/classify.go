@@ -32,6 +32,11 @@ func (f *fault) class(classes ...string) bool {
 	return len(f.code) == 5 && slices.Contains(classes, f.code[:2])
 }
 
+// ofTrigger is true for an error in a trigger of the host's, unless it is infrastructure's: a full disk, a lock.
+func (f *fault) ofTrigger() bool {
+	return f.trigger && !f.class("08", "25", "40", "53", "55", "57", "58", "XX") || f.raised && !f.class("40")
+}
+
 // rule says what an error is: the event's failure (500, with a record) or infrastructure (503, which wraps
 // ErrUnavailable).
 type rule struct {
@@ -69,7 +74,7 @@ var rules = []rule{
 	{"classified before", func(f *fault) bool { return errors.Is(f.err, ErrUnavailable) }, asItIs},
 	{"data that the tables refuse", func(f *fault) bool { return f.class("22", "23") || f.is(codeRaised) }, asItIs},
 	{"trigger of the host's", func(f *fault) bool {
-		return f.trigger && !f.class("08", "25", "40", "53", "55", "57", "58", "XX") || f.raised && !f.class("40")
+		return f.ofTrigger()
 	}, asItIs},
 	{"session changed by a handler", func(f *fault) bool {
 		return f.handlerRan && (f.is(codeReadOnlyTransaction, codeNoSuchPrepared) || LacksMigration(f.err))

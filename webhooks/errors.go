@@ -31,8 +31,15 @@ var (
 	// the database and the pool uses prepared statements.
 	ErrPooler = errors.New("a pooler that shares connections is before PostgreSQL, and prepared statements fail there: " +
 		"add default_query_exec_mode=exec to the database's URL")
+	// ErrRowSecurity is wrapped, together with ErrUnavailable, where row level security applies to the pool's role and no
+	// policy lets it do what serving does. deploy/row_level_security.sql makes one.
+	ErrRowSecurity = errors.New("row level security hides stripeonce's tables from the database role: give it a policy, as " +
+		"deploy/row_level_security.sql does")
+	// ErrUnsuitable is wrapped, together with ErrUnavailable, by Ready where the database or a setting of the session does not
+	// suit: an encoding other than UTF-8, a DateStyle that pgx cannot read in the pool's query exec mode.
+	ErrUnsuitable = errors.New("the database does not suit")
 	// ErrNotReadBack is returned by a Trial, and wrapped together with ErrUnavailable by Ready.
-	ErrNotReadBack = errors.New("what was written is not read back: a trigger or a rule on the table changes or drops rows")
+	ErrNotReadBack = errors.New("what was written is not read back: a trigger or a rule on the table drops rows")
 	// ErrShutdown is wrapped, together with ErrUnavailable, after Shutdown.
 	ErrShutdown = errors.New("the receiver is shutting down")
 	// ErrTimeout is wrapped when an event was not done within Config.Timeout. Reply: 500.
@@ -90,6 +97,8 @@ const (
 	codeNotPermitted         = "42501"
 	codeRaised               = "P0001"
 	codeDiskFull             = "53100"
+	codeUntranslatable       = "22P05"
+	codeNotInRepertoire      = "22021"
 	codeAdminShutdown        = "57P01"
 	codeQueryCanceled        = "57014"
 	codeSerializationFailure = "40001"

@@ -193,7 +193,7 @@ func TestIdleConnectionsDied(t *testing.T) {
 					}
 					all = append(all, conn)
 				}
-				pgtest.Exec(t, admin, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+				pgtest.EndOthers(t, admin)
 				for _, conn := range all {
 					conn.Release()
 				}

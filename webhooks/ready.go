@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -32,7 +33,7 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	}
 	began := time.Now().UnixNano()
 	for {
-		err := r.checkOnFitConn(ctx, r.acquireForReady, r.trialState.Load() != trialPassed)
+		err := r.check(ctx, r.acquireForReady, r.trialState.Load() != trialPassed)
 		if err == nil || !errors.Is(err, errNotAcquired) {
 			return err
 		}
@@ -69,30 +70,51 @@ func (r *Receiver) ensureReady(ctx context.Context) error {
 	if r.ready.Load() {
 		return nil
 	}
-	return r.checkOnFitConn(ctx, r.acquire, r.trialState.Load() == trialNeeded)
+	return r.check(ctx, r.acquire, r.trialState.Load() == trialNeeded)
 }
 
 var errNotAcquired = errors.New("no connection to PostgreSQL was acquired")
 
+func (r *Receiver) check(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) error {
+	err := r.checkOnFitConn(ctx, acquire, r.checkReady)
+	if err == nil && withTrial {
+		err = r.awaitTrial(ctx)
+	}
+	if err == nil && r.trialState.Load() != trialNeeded { // as it is if something has cast doubt meanwhile
+		r.ready.Store(true)
+		r.served.Store(true)
+	}
+	return err
+}
+
 // checkOnFitConn checks on a connection of the pool. Where one that has been used says that the tables are not there, or
 // may not be written, its session may have been spoilt by somebody: it is closed, and the next one is asked, down to a
 // new one.
-func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) error {
+func (r *Receiver) checkOnFitConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error),
+	check func(context.Context, *pgxpool.Conn) error,
+) error {
 	for unfit := 0; ; unfit++ {
-		again, err := r.checkOnOneConn(ctx, acquire, withTrial)
+		again, err := r.checkOnOneConn(ctx, acquire, check)
 		if !again || unfit == r.maxDeadConns() {
 			return err
 		}
 	}
 }
 
-func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) (unfit bool, err error) {
+func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error),
+	check func(context.Context, *pgxpool.Conn) error,
+) (unfit bool, err error) {
 	conn, opened, err := r.acquireBy(ctx, acquire)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	err = r.checkReady(ctx, conn, withTrial)
+	switch err = classify(check(ctx, conn), circumstances{}); {
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, ErrUnavailable):
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if doubtful(err) && !opened && r.served.Load() {
 		_ = conn.Conn().Close(ctx)
 		return true, err
@@ -100,7 +122,7 @@ func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Cont
 	return false, err
 }
 
-func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn, withTrial bool) error {
+func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, r.config.AcquireTimeout)
 	defer cancel()
 	err := checkEncoding(conn.Conn().PgConn())
@@ -116,31 +138,32 @@ func (r *Receiver) checkReady(ctx context.Context, conn *pgxpool.Conn, withTrial
 	if err == nil {
 		err = r.checkWritable(ctx, conn)
 	}
-	if err == nil && withTrial {
-		err = r.checkTrial(ctx, conn)
-	}
-	switch err = classify(err, circumstances{}); {
-	case errors.Is(err, ErrUnavailable):
-		return err
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	r.ready.Store(true)
-	r.served.Store(true)
-	return nil
+	return err
 }
 
 // checkEncoding reads what PostgreSQL reports when a connection begins: in another encoding than UTF-8 the database cannot
 // hold all of Stripe's text, and a client that names another would have it taken for that.
 // See https://www.postgresql.org/docs/current/multibyte.html.
 func checkEncoding(conn *pgconn.PgConn) error {
-	if server := conn.ParameterStatus("server_encoding"); server != "UTF8" && server != "" {
-		return fmt.Errorf("the database cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'", server)
+	if server := conn.ParameterStatus("server_encoding"); !isUTF8(server) {
+		return fmt.Errorf("%w: it cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'", ErrUnsuitable, server)
 	}
-	if client := conn.ParameterStatus("client_encoding"); client != "UTF8" && client != "" {
-		return fmt.Errorf("client_encoding is %s, and Stripe's text is UTF-8: add client_encoding=UTF8 to the database's URL", client)
+	if client := conn.ParameterStatus("client_encoding"); !isUTF8(client) {
+		return fmt.Errorf("%w: client_encoding is %s, and Stripe's text is UTF-8: add client_encoding=UTF8 to the database's URL", ErrUnsuitable, client)
 	}
 	return nil
+}
+
+// isUTF8 compares an encoding's name as PostgreSQL does, since a pooler reports it as the client has spelled it. A pooler may also
+// report none.
+func isUTF8(encoding string) bool {
+	name := strings.Map(func(c rune) rune {
+		if unicode.IsLetter(c) || unicode.IsDigit(c) {
+			return unicode.ToLower(c)
+		}
+		return -1
+	}, encoding)
+	return name == "utf8" || name == "unicode" || encoding == ""
 }
 
 func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
@@ -148,16 +171,40 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 	if err != nil && !LacksMigration(err) {
 		return err
 	}
-	missing := missingMigrations(applied)
-	if len(missing) == 0 {
-		return nil
+	if missing := missingMigrations(applied); len(missing) > 0 {
+		r.unready()
+		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + r.adviceToMigrate(ctx, conn, len(applied) > 0)))
 	}
-	r.unready()
-	advice := "run 'stripeonce migrate' or 'dbmate up'"
-	if elsewhere, err := r.queries.ServerSchemasWithTables(ctx, conn); err == nil && len(applied) == 0 && elsewhere != "" {
-		advice = "search_path does not lead to the schema " + elsewhere + ", which has stripeonce's tables: add search_path to the database's URL"
+	found, err := r.queries.ServerStrayTables(ctx, conn, r.tables())
+	switch {
+	case err != nil:
+		return err
+	case found.Gone != "":
+		r.unready()
+		return notMigrated(errors.New("a table that stripeonce_migrations records is not there: " + found.Gone))
+	case found.Stray != "":
+		r.unready()
+		return notMigrated(errors.New("search_path leads to another table first: " + found.Stray +
+			": put the schema that has stripeonce's tables before the others in search_path"))
 	}
-	return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + advice))
+	return nil
+}
+
+// adviceToMigrate says what helps where migrations are missing, some or all of them.
+func (r *Receiver) adviceToMigrate(ctx context.Context, conn *pgxpool.Conn, some bool) string {
+	const migrate = "run 'stripeonce migrate' or 'dbmate up'"
+	where, err := r.queries.ServerSchemas(ctx, conn)
+	switch {
+	case err != nil || some:
+		return migrate
+	case where.Visible:
+		return "the tables are there, but stripeonce_migrations does not say so: run 'stripeonce migrate --adopt'"
+	case where.Closed != "":
+		return "the role " + where.Role + " may not use the schema " + where.Closed + ", which has stripeonce's tables: GRANT USAGE ON SCHEMA"
+	case where.Elsewhere != "":
+		return migrate + "; or, if the tables of the schema " + where.Elsewhere + " are this receiver's, add search_path to the database's URL: it does not lead there"
+	}
+	return migrate
 }
 
 // checkWritable opens a transaction as a delivery does, which a pooler may refuse. A connection to a server
@@ -192,9 +239,8 @@ var writes = []tablePrivilege{
 // tablePrivilege is a privilege that the receiver's role needs on a table.
 type tablePrivilege struct{ table, privilege string }
 
-// checkPermitted names the privileges that the role lacks on the tables that exist.
-func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error {
-	var tables, privileges []string
+// needs are the privileges that serving needs.
+func (r *Receiver) needs() []tablePrivilege {
 	needs := append(slices.Clone(writes), r.handlers.needs...)
 	if r.config.APIKey != "" {
 		needs = append(needs, tablePrivilege{"stripe_webhook_events", "DELETE"})
@@ -202,15 +248,42 @@ func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error
 	if !r.config.AssumeMigrated {
 		needs = append(needs, tablePrivilege{schema.MigrationsTable, "SELECT"})
 	}
-	for _, needed := range needs {
+	return needs
+}
+
+// tables are those that serving needs, each once.
+func (r *Receiver) tables() (tables []string) {
+	for _, needed := range r.needs() {
+		if !slices.Contains(tables, needed.table) {
+			tables = append(tables, needed.table)
+		}
+	}
+	return tables
+}
+
+// checkPermitted names the privileges that the role lacks on the tables that exist.
+func (r *Receiver) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error {
+	var tables, privileges []string
+	for _, needed := range r.needs() {
 		tables, privileges = append(tables, needed.table), append(privileges, needed.privilege)
 	}
 	missing, err := r.queries.ServerMissingPrivileges(ctx, conn, tables, privileges)
-	if err == nil && missing != "" {
-		r.unready()
-		err = fmt.Errorf("%w: it lacks %s", ErrNotPermitted, missing)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
-	return err
+	r.unready()
+	var rights, policies []string
+	for _, m := range missing {
+		if text := m.Privilege + " on " + m.TableName; m.ByPolicy {
+			policies = append(policies, text)
+		} else {
+			rights = append(rights, text)
+		}
+	}
+	if len(rights) > 0 {
+		return fmt.Errorf("%w: it lacks %s", ErrNotPermitted, strings.Join(rights, ", "))
+	}
+	return fmt.Errorf("%w: no policy allows %s", ErrRowSecurity, strings.Join(policies, ", "))
 }
 
 // unready has the next delivery wait until a trial has passed: something cast doubt on the database.

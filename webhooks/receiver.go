@@ -14,6 +14,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -42,9 +43,12 @@ type Receiver struct {
 
 	prepares   bool // the pool's connections use prepared statements
 	mode       pgx.QueryExecMode
-	ready      atomic.Bool   // the database has been found ready, and not been doubted since
-	served     atomic.Bool   // it has once been found ready
-	trialState atomic.Int32  // one of the states of the trial
+	ready      atomic.Bool  // the database has been found ready, and not been doubted since
+	served     atomic.Bool  // it has once been found ready
+	trialState atomic.Int32 // one of the states of the trial
+	trialMu    sync.Mutex
+	trial      *trialRun     // in progress; nil: none
+	exposed    atomic.Bool   // it has been warned of tables that anybody may read
 	pooled     atomic.Bool   // the way to it has been looked at
 	checking   chan struct{} // holds one while somebody looks
 

@@ -196,7 +196,7 @@ func TestSharedDeadConnection(t *testing.T) {
 	c := newCompany(t)
 	control := pgtest.Connect(t, c.DatabaseURL)
 	kill := func() {
-		pgtest.Exec(t, control, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		pgtest.EndOthers(t, control)
 	}
 	goOn := c.hold(t, func() { c.first.Store(&kill) }) // when the group has taken its connection
 	replies := send(t, c.Host, several(8)...)

@@ -289,10 +289,10 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 
 // record writes the event's row and commits.
 func (t *transaction) record(ctx context.Context, ev *Event, known known, outcome Outcome) error {
-	if t.work.parked != nil {
+	if t.work.parked != nil { // whose record must be there: its answer is read
 		t.later.Add(t.receiver.failureRecord(t.work, t.work.parked, stateParked))
 	}
-	if known.here || known.underThinID || !t.receiver.prepares {
+	if t.work.parked != nil || known.here || known.underThinID || !t.receiver.prepares {
 		return t.recordFirst(ctx, ev, known, outcome)
 	}
 	t.later.Add(t.insert(ev, outcome))

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -14,28 +14,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
-	"github.com/pook/stripeonce/schema"
 )
 
 // trial is a delivery's writes to some tables, with rows of random ids.
 type trial struct {
 	tables []string
 	run    func(ctx context.Context, tx pgx.Tx) error
-}
-
-// warnIfExposed tells of tables that Supabase serves to anybody: its roles anon and authenticated had all rights on new tables
-// of the schema public by default. The migrations revoke them, and somebody may have granted them again.
-func (r *Receiver) warnIfExposed(ctx context.Context, conn *pgxpool.Conn) error {
-	tables := []string{schema.MigrationsTable}
-	for _, needed := range append(slices.Clone(writes), r.handlers.needs...) {
-		tables = append(tables, needed.table)
-	}
-	exposed, err := r.queries.ServerExposed(ctx, conn, tables)
-	if err == nil && exposed != "" {
-		r.config.Logger.WarnContext(ctx, "the roles anon and authenticated have rights on stripeonce's tables, so that anybody with the "+
-			"project's public key may read or change them: REVOKE ALL ON these tables FROM anon, authenticated", "tables", exposed)
-	}
-	return err
 }
 
 // The states of the trial: what Ready and deliveries do about it.
@@ -48,13 +32,61 @@ const (
 // trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
 const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, 東京 🧾","escaped":"Zo\u00eb, \u6771\u4eac \ud83e\uddfe"}}}`
 
+// trialRun is one trial, which any number of callers wait for.
+type trialRun struct {
+	done chan struct{}
+	err  error // when done is closed
+}
+
+// awaitTrial waits for the trial that is in progress, or begins one. It takes some forty round trips and has a limit of its
+// own, Config.Timeout, so that it comes to an end also where probes have little time: the next one finds the result.
+func (r *Receiver) awaitTrial(ctx context.Context) error {
+	r.trialMu.Lock()
+	run := r.trial
+	if run == nil {
+		run = &trialRun{done: make(chan struct{})}
+		r.trial = run
+		go r.runTrial(run)
+	}
+	r.trialMu.Unlock()
+	select {
+	case <-run.done:
+		return run.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: a trial of a delivery is in progress: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+func (r *Receiver) runTrial(run *trialRun) {
+	defer func() {
+		if value := recover(); value != nil { // of a hook of the pool
+			run.err = fmt.Errorf("%w: %w", ErrUnavailable, &PanicError{Value: value, Stack: debug.Stack()})
+		}
+		r.trialMu.Lock()
+		r.trial = nil
+		r.trialMu.Unlock()
+		close(run.done)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
+	defer cancel()
+	run.err = r.checkOnFitConn(ctx, r.acquire, r.checkTrial)
+}
+
+// warnIfExposed tells, once, of tables that Supabase serves to anybody: its roles anon and authenticated had all rights on new
+// tables of the schema public by default. The migrations revoke them, and somebody may have granted them again.
+func (r *Receiver) warnIfExposed(ctx context.Context, conn *pgxpool.Conn) {
+	exposed, err := r.queries.ServerExposed(ctx, conn, r.tables())
+	if err == nil && exposed != "" && !r.exposed.Swap(true) {
+		r.config.Logger.WarnContext(ctx, "the roles anon and authenticated have rights on stripeonce's tables, so that anybody with the "+
+			"project's public key may read or change them: REVOKE ALL ON these tables FROM PUBLIC, anon, authenticated", "tables", exposed)
+	}
+}
+
 // checkTrial tries a delivery: every statement that writes, on the pool's connection and in its query exec mode. Nothing
 // of it stays. Each table has a savepoint of its own, so that one that a constraint of the host's refuses does not keep
 // the others from being tried.
 func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
-	if err := r.warnIfExposed(ctx, conn); err != nil {
-		return err
-	}
+	r.warnIfExposed(ctx, conn)
 	tx, err := conn.BeginTx(ctx, isolation)
 	if err != nil {
 		return err
@@ -107,25 +139,30 @@ func (r *Receiver) unlessHidden(ctx context.Context, tx pgx.Tx, tables []string,
 }
 
 // refusedByHost is true where a constraint, a trigger or a policy of the host's refuses a row: it need not refuse those of
-// Stripe's events, and where it does, that is a failure of the event, with a record.
+// Stripe's events, and where it does, that is a failure of the event, with a record. Of data errors (class 22), those of
+// encodings are the database's.
 func refusedByHost(err error) bool {
 	f := newFault(err, circumstances{})
-	return f.class("23") || f.raised || f.trigger || f.is(codeNotPermitted) && pgError(err).Routine == "ExecWithCheckOptions"
+	return f.class("23", "38", "P0") || f.class("22") && !f.is(codeUntranslatable, codeNotInRepertoire) || f.ofTrigger() ||
+		f.is(codeNotPermitted) && pgError(err).Routine == "ExecWithCheckOptions"
 }
 
 // explain adds what to do where a session's setting is the cause: pgx reads text in PostgreSQL's default forms only.
 func explain(err error, server *db.ServerStateRow) error {
-	const advice = "%w: %s is %q, and pgx reads nothing but %s in this query exec mode: add %[2]s=%[4]s to the database's URL"
+	const advice = "%w: %s is %q, and pgx reads nothing but %s in this query exec mode: add %[2]s=%[4]s to the database's URL: %[5]w"
 	switch {
-	case pgError(err) != nil:
+	case !isUnread(err) && !errors.Is(err, ErrNotReadBack):
 		return err
 	case !strings.HasPrefix(server.DateStyle, "ISO"):
-		return fmt.Errorf(advice, err, "DateStyle", server.DateStyle, "ISO")
+		return fmt.Errorf(advice, ErrUnsuitable, "DateStyle", server.DateStyle, "ISO", err)
 	case server.ByteaOutput != "hex":
-		return fmt.Errorf(advice, err, "bytea_output", server.ByteaOutput, "hex")
+		return fmt.Errorf(advice, ErrUnsuitable, "bytea_output", server.ByteaOutput, "hex", err)
 	}
 	return err
 }
+
+// isUnread is true where pgx could not read what PostgreSQL answered.
+func isUnread(err error) bool { return errors.As(err, new(pgx.ScanArgError)) }
 
 // tryLedger does what deliveries do in the ledger: record an event and find it. The update is of another event, which is not
 // there: PostgreSQL checks the rights on its columns all the same, and no page is left with a row that is out of date, which a

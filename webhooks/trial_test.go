@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,12 +23,16 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+func withSubscriptions() *webhooks.Handlers {
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil)
+	return h
+}
+
 // newMirror is a receiver of subscriptions on a pool.
 func newMirror(t *testing.T, pool *pgxpool.Pool) *hooktest.Host {
 	t.Helper()
-	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil)
-	return hooktest.On(t, pool, h, nil)
+	return hooktest.On(t, pool, withSubscriptions(), nil)
 }
 
 func inMode(url, mode string) string { return url + "&default_query_exec_mode=" + mode }
@@ -106,10 +111,10 @@ func TestReadyWithRowLevelSecurity(t *testing.T) {
 		return `CREATE POLICY all_of_it ON ` + table + ` USING (true) WITH CHECK (true);`
 	}
 	for name, c := range map[string]struct{ policies, lacks string }{
-		"no policy":                   {"", "SELECT on stripe_webhook_events (row level security is on, and no policy allows it)"},
-		"a policy to insert":          {`CREATE POLICY one ON stripe_webhook_events FOR INSERT WITH CHECK (true)`, "SELECT on stripe_webhook_events (row"},
-		"a policy for another role":   {`CREATE POLICY one ON stripe_webhook_events TO pg_monitor USING (true)`, "SELECT on stripe_webhook_events (row"},
-		"only a restrictive policy":   {`CREATE POLICY one ON stripe_webhook_events AS RESTRICTIVE USING (true)`, "SELECT on stripe_webhook_events (row"},
+		"no policy":                   {"", "deploy/row_level_security.sql does: no policy allows INSERT on stripe_webhook_events, SELECT on stripe_webhook_events"},
+		"a policy to insert":          {`CREATE POLICY one ON stripe_webhook_events FOR INSERT WITH CHECK (true)`, "SELECT on stripe_webhook_events"},
+		"a policy for another role":   {`CREATE POLICY one ON stripe_webhook_events TO pg_monitor USING (true)`, "SELECT on stripe_webhook_events"},
+		"only a restrictive policy":   {`CREATE POLICY one ON stripe_webhook_events AS RESTRICTIVE USING (true)`, "SELECT on stripe_webhook_events"},
 		"policies":                    {allow("stripe_webhook_events"), ""},
 		"a policy of the host's own":  {`CREATE POLICY one ON stripe_webhook_events USING (event_type LIKE 'customer.%')`, ""},
 		"a policy that hides a trial": {`CREATE POLICY one ON stripe_webhook_events FOR SELECT USING (event_type LIKE 'customer.%'); CREATE POLICY two ON stripe_webhook_events FOR INSERT WITH CHECK (true); CREATE POLICY three ON stripe_webhook_events FOR UPDATE USING (true)`, ""},
@@ -149,6 +154,8 @@ func TestReadyWithConstraintsOfTheHosts(t *testing.T) {
 		"a trigger with a code":          trigger("subscriptions", "id", `RAISE EXCEPTION 'not this one' USING ERRCODE = '55000'`),
 		"a trigger that misses a table":  trigger("stripe_webhook_failures", "event_id", `PERFORM 1 FROM nowhere`),
 		"a trigger that misses a number": trigger("subscription_items", "id", `PERFORM 'x'::int`),
+		"a check that raises":            `ALTER TABLE subscriptions ADD CHECK (right(id, 1)::int >= 0)`,
+		"a trigger that changes values":  `CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.currency := upper(NEW.currency); NEW.metadata := '{}'; RETURN NEW; END $$; CREATE TRIGGER change BEFORE INSERT OR UPDATE ON subscriptions FOR EACH ROW EXECUTE FUNCTION change()`,
 		"an exclusion":                   `ALTER TABLE stripe_webhook_events ADD EXCLUDE USING btree (event_type WITH =)`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,6 +165,85 @@ func TestReadyWithConstraintsOfTheHosts(t *testing.T) {
 			wantProcessed(t, host)
 		})
 	}
+}
+
+// What search_path leads to must be one schema's: other tables of the same names, before stripeonce's, are not it.
+func TestReadyWithStrayTables(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewEmptyURL(t)
+	pgtest.Exec(t, pgtest.Connect(t, url), `CREATE TABLE subscriptions (id text)`)
+	if err := migrate.Up(t.Context(), url+"&search_path=stripeonce", io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&search_path=public,stripeonce")), "subscriptions of the schema public: put the schema that has stripeonce's tables before")
+	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=stripeonce,public")))
+}
+
+// The advice is what helps: tables without a record, a schema that the role may not use.
+func TestReadyGivesAdvice(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewURL(t)
+	admin := pgtest.Connect(t, url)
+	pgtest.Exec(t, admin, `DELETE FROM stripeonce_migrations`)
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "run 'stripeonce migrate --adopt'")
+	pgtest.Exec(t, admin, `CREATE SCHEMA billing; ALTER TABLE stripe_webhook_events SET SCHEMA billing`)
+	role := pgtest.NewRole(t, admin)
+	pgtest.Exec(t, admin, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO `+role)
+	wantUnready(t, newMirror(t, pgtest.ConnectAs(t, url+"&search_path=billing,public", role)), "the role "+role+" may not use the schema billing")
+}
+
+// A trigger of the host's that fails for want of a lock is the database's trouble.
+func TestReadyWithATriggerThatWaits(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	pgtest.Exec(t, pool, `CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (1); RETURN NEW; END $$`)
+	pgtest.Exec(t, pool, `CREATE TABLE audit (n int); CREATE TRIGGER audit BEFORE INSERT ON stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION audit()`)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE audit IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	host := hooktest.On(t, pool, withSubscriptions(), func(c *webhooks.Config) { c.LockTimeout = 100 * time.Millisecond })
+	if err := host.Receiver.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "SQLSTATE 55P03") {
+		t.Errorf("Ready says %v", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantProcessed(t, host)
+}
+
+// A setting that changes for new connections shows in a delivery, and then in Ready.
+func TestReadyAfterASettingChanged(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewURL(t)
+	pool := pgtest.Connect(t, inMode(url, "exec"))
+	host := newMirror(t, pool)
+	wantProcessed(t, host)
+	pgtest.Exec(t, pgtest.Connect(t, url), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET DateStyle = German', current_database()); END $$`)
+	pool.Reset()
+	host.Expect(t, about("evt_2", "sub_1", "past_due"), 500, "")
+	wantUnready(t, host, "add DateStyle=ISO")
+}
+
+// A probe that has no time for the trial gives up; the trial goes on, and the next probe finds its result.
+func TestReadyWithLittleTime(t *testing.T) {
+	t.Parallel()
+	way := newHolder()
+	host := newMirror(t, pgtest.ConnectBy(t, inMode(pgtest.NewURL(t), "cache_describe"), way.dial))
+	way.hold("StripeWebhookFailureUpsert")
+	ctx, cancel := context.WithCancel(t.Context())
+	probed := make(chan error, 1)
+	go func() { probed <- host.Receiver.Ready(ctx) }()
+	pgtest.Receive(t, "the trial is in progress", way.held)
+	cancel()
+	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial of a delivery is in progress") {
+		t.Errorf("Ready says %v", err)
+	}
+	close(way.goOn)
+	isReady(t, host)
 }
 
 // A trigger that drops rows without an error would have every duplicate take effect: not ready.
@@ -181,7 +267,7 @@ func TestReadyWithoutTheSearchPath(t *testing.T) {
 	if err := migrate.Up(t.Context(), url+"&search_path=billing", io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "search_path does not lead to the schema billing, which has stripeonce's tables")
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "if the tables of the schema billing are this receiver's, add search_path to the database's URL")
 	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=billing")))
 }
 
@@ -189,8 +275,8 @@ func TestReadyWithoutTheSearchPath(t *testing.T) {
 func TestReadyBehindTheMigrations(t *testing.T) {
 	t.Parallel()
 	for statement, reason := range map[string]string{
-		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          `relation "stripe_webhook_failures" does not exist`,
-		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               `relation "subscription_items" does not exist`,
+		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          "is not there: stripe_webhook_failures",
+		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               "is not there: subscription_items",
 		`ALTER TABLE subscriptions RENAME COLUMN billing_mode TO mode`:                     `column "billing_mode"`,
 		`REVOKE UPDATE ON subscriptions FROM %s; GRANT UPDATE (id) ON subscriptions TO %s`: `permission denied for table subscriptions`,
 	} {

@@ -154,7 +154,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	err = do(host)
 	if webhooks.LacksMigration(err) {
 		if lacks := host.Receiver.Ready(ctx); lacks != nil {
-			return fmt.Errorf("%w (or search_path does not lead to the tables)", lacks)
+			return lacks
 		}
 	}
 	return explain(err)

@@ -17,6 +17,14 @@ func NewRole(tb testing.TB, pool *pgxpool.Pool) string {
 	return name
 }
 
+// EndOthers ends every other session of the pool's database, and returns when they have ended.
+func EndOthers(tb testing.TB, pool *pgxpool.Pool) {
+	tb.Helper()
+	const others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+	Exec(tb, pool, "SELECT pg_terminate_backend(pid) "+others)
+	AwaitSQL(tb, pool, "the other sessions have ended", "SELECT NOT EXISTS (SELECT "+others+")")
+}
+
 // ConnectAs is Connect as another role.
 func ConnectAs(tb testing.TB, databaseURL, role string) *pgxpool.Pool {
 	tb.Helper()

@@ -109,7 +109,8 @@ func (s *Server) ready(c echo.Context) error {
 
 // reason says why the receiver is not ready. What the driver says of hosts and users is for the log.
 func reason(err error) string {
-	for _, plain := range []error{webhooks.ErrNotMigrated, webhooks.ErrShutdown, webhooks.ErrReadOnly, webhooks.ErrNotPermitted, webhooks.ErrPooler} {
+	for _, plain := range []error{webhooks.ErrNotMigrated, webhooks.ErrShutdown, webhooks.ErrReadOnly, webhooks.ErrNotPermitted, webhooks.ErrRowSecurity,
+		webhooks.ErrUnsuitable, webhooks.ErrNotReadBack, webhooks.ErrPooler} {
 		if errors.Is(err, plain) {
 			return err.Error()
 		}
