@@ -46,7 +46,7 @@ func (r *Receiver) awaitTrial(ctx context.Context) error {
 	if run == nil {
 		run = &trialRun{done: make(chan struct{})}
 		r.trial = run
-		go r.runTrial(run)
+		go r.runTrial(context.WithoutCancel(ctx), run)
 	}
 	r.trialMu.Unlock()
 	select {
@@ -57,7 +57,7 @@ func (r *Receiver) awaitTrial(ctx context.Context) error {
 	}
 }
 
-func (r *Receiver) runTrial(run *trialRun) {
+func (r *Receiver) runTrial(ctx context.Context, run *trialRun) {
 	defer func() {
 		if value := recover(); value != nil { // of a hook of the pool
 			run.err = fmt.Errorf("%w: %w", ErrUnavailable, &PanicError{Value: value, Stack: debug.Stack()})
@@ -67,7 +67,7 @@ func (r *Receiver) runTrial(run *trialRun) {
 		r.trialMu.Unlock()
 		close(run.done)
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	run.err = r.checkOnFitConn(ctx, r.acquire, r.checkTrial)
 }

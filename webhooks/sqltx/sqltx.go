@@ -23,6 +23,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -33,25 +34,60 @@ var ErrTxOptions = errors.New("the event's transaction has begun: use BeginTx wi
 // Open returns a *sql.DB that runs every statement in tx, for as long as the handler that tx was given to runs. Close it
 // before the handler returns.
 //
-// Begin sets a savepoint, which Commit releases and Rollback returns to. All statements share one session: those that run
-// while a savepoint is open belong to it. Statements run one at a time, also from several goroutines. A query's rows are read
+// Begin sets a savepoint, which Commit releases and Rollback, or the end of its context, returns to. All statements share one
+// session: those that run while a savepoint is open belong to it, also statements on the *sql.DB itself. Statements run one at a time, also from several goroutines. A query's rows are read
 // into memory at once, so that another statement may run while they are open. Prepared statements are pgx's own, by their
 // text. Arguments and results are of the types that pgx's database/sql driver has.
 func Open(tx pgx.Tx) *sql.DB {
-	return sql.OpenDB(&connector{session: &session{}, tx: tx})
+	return sql.OpenDB(&connector{&session{tx: tx}})
 }
 
-// session lets one statement run at a time.
-type session struct{ mu sync.Mutex }
-
-type connector struct {
-	session *session
-	tx      pgx.Tx
+// session is the handler's session: one statement runs at a time, in the innermost savepoint that is open.
+type session struct {
+	mu   sync.Mutex
+	tx   pgx.Tx       // the event's transaction
+	open []*savepoint // innermost last
 }
 
-func (c *connector) Connect(context.Context) (driver.Conn, error) {
-	return &conn{session: c.session, tx: c.tx}, nil
+// do runs fn when no other statement does. Savepoints whose context has ended are rolled back before it: database/sql does so
+// in a goroutine of its own, perhaps only after fn.
+func (s *session) do(fn func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, sp := range s.open {
+		if sp.given.Err() != nil {
+			if err := s.end(i, pgx.Tx.Rollback); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return fn()
 }
+
+// end ends an open savepoint, and with it those inside it.
+func (s *session) end(i int, how func(pgx.Tx, context.Context) error) error {
+	sp := s.open[i]
+	s.open = s.open[:i]
+	return how(sp.tx, context.WithoutCancel(sp.given))
+}
+
+// ErrFailed is returned by Commit after a statement that failed: what was done since Begin is undone.
+var ErrFailed = errors.New("sqltx: a statement of the transaction failed, so it was rolled back")
+
+// failed is PostgreSQL's status of a transaction in which a statement has failed.
+const failed = 'E'
+
+func commitOrRollback(tx pgx.Tx, ctx context.Context) error { //nolint:revive // the order of a method's expression
+	if conn := tx.Conn(); conn != nil && conn.PgConn().TxStatus() == failed {
+		return errors.Join(ErrFailed, tx.Rollback(ctx))
+	}
+	return tx.Commit(ctx)
+}
+
+type connector struct{ session *session }
+
+func (c *connector) Connect(context.Context) (driver.Conn, error) { return &conn{c.session}, nil }
 
 func (c *connector) Driver() driver.Driver { return c }
 
@@ -60,11 +96,8 @@ func (c *connector) Open(string) (driver.Conn, error) {
 	return nil, errors.New("sqltx: use sqltx.Open")
 }
 
-// conn runs statements in the transaction, or in the savepoint that Begin has set.
-type conn struct {
-	session *session
-	tx      pgx.Tx
-}
+// conn is a connection in database/sql's words. All of them are the one session.
+type conn struct{ session *session }
 
 var (
 	_ driver.ConnBeginTx       = (*conn)(nil)
@@ -83,14 +116,12 @@ func (c *conn) CheckNamedValue(value *driver.NamedValue) error {
 	return nil
 }
 
-func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	tag, err := c.tx.Exec(ctx, query, values(args)...)
-	if err != nil {
-		return nil, err
-	}
-	return driver.RowsAffected(tag.RowsAffected()), nil
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (result driver.Result, err error) {
+	return result, c.session.do(func() error {
+		tag, err := c.session.tx.Exec(ctx, query, values(args)...)
+		result = driver.RowsAffected(tag.RowsAffected())
+		return err
+	})
 }
 
 // inBinary are the types whose values pgx makes a driver.Value of faster from their binary form. Others come as text, which
@@ -103,52 +134,74 @@ var inBinary = pgx.QueryResultFormatsByOID{
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	answer, err := c.tx.Query(ctx, query, append([]any{inBinary}, values(args)...)...)
+	r := &rows{}
+	err := c.session.do(func() error { return r.fill(ctx, c.session.tx, query, args) })
 	if err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+func (r *rows) fill(ctx context.Context, tx pgx.Tx, query string, args []driver.NamedValue) error {
+	pgConn := tx.Conn()
+	if pgConn == nil { // the handler has returned
+		return pgx.ErrTxClosed
+	}
+	types := pgConn.TypeMap()
+	answer, err := tx.Query(ctx, query, append([]any{inBinary}, values(args)...)...)
+	if err != nil {
+		return err
+	}
 	defer answer.Close()
-	r := &rows{}
 	for _, field := range answer.FieldDescriptions() {
 		r.columns = append(r.columns, field.Name)
 	}
-	types := c.tx.Conn().TypeMap()
 	for answer.Next() {
 		row := make([]driver.Value, len(r.columns))
 		for i, raw := range answer.RawValues() {
-			field := answer.FieldDescriptions()[i]
-			if t, known := types.TypeForOID(field.DataTypeOID); known {
-				row[i], err = t.Codec.DecodeDatabaseSQLValue(types, field.DataTypeOID, field.Format, raw)
-			} else if raw != nil {
-				row[i] = string(raw)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("column %s: %w", field.Name, err)
-			}
-			if bytes, ok := row[i].([]byte); ok {
-				row[i] = slices.Clone(bytes) // raw is the connection's buffer
+			if row[i], err = value(types, answer.FieldDescriptions()[i], raw); err != nil {
+				return err
 			}
 		}
 		r.values = append(r.values, row)
 	}
-	return r, answer.Err()
+	return answer.Err()
 }
 
-func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+// value is what database/sql may hand on of a column. raw is the connection's buffer.
+func value(types *pgtype.Map, field pgconn.FieldDescription, raw []byte) (driver.Value, error) {
+	t, known := types.TypeForOID(field.DataTypeOID)
+	switch {
+	case raw == nil:
+		return nil, nil //nolint:nilnil // SQL's NULL
+	case !known:
+		return string(raw), nil
+	}
+	v, err := t.Codec.DecodeDatabaseSQLValue(types, field.DataTypeOID, field.Format, raw)
+	if err != nil {
+		return nil, fmt.Errorf("column %s: %w", field.Name, err)
+	}
+	if bytes, ok := v.([]byte); ok {
+		v = slices.Clone(bytes)
+	}
+	return v, nil
+}
+
+func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (tx driver.Tx, err error) {
 	if options.ReadOnly || options.Isolation != driver.IsolationLevel(sql.LevelDefault) {
 		return nil, ErrTxOptions
 	}
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	outer := c.tx
-	inner, err := outer.Begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.tx = inner
-	return &savepoint{conn: c, outer: outer, ctx: context.WithoutCancel(ctx)}, nil
+	s := c.session
+	return tx, s.do(func() error {
+		inner, err := s.tx.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		sp := &savepoint{session: s, tx: inner, given: ctx}
+		s.open = append(s.open, sp)
+		tx = sp
+		return nil
+	})
 }
 
 // Begin is there for driver.Conn; database/sql calls BeginTx.
@@ -167,21 +220,35 @@ func values(args []driver.NamedValue) []any {
 
 // savepoint is what Begin returns. database/sql ends it without a context.
 type savepoint struct {
-	conn  *conn
-	outer pgx.Tx
-	ctx   context.Context
+	session *session
+	tx      pgx.Tx
+	given   context.Context // to Begin
 }
 
-func (s *savepoint) end(how func(pgx.Tx, context.Context) error) error {
-	s.conn.session.mu.Lock()
-	defer s.conn.session.mu.Unlock()
-	inner := s.conn.tx
-	s.conn.tx = s.outer
-	return how(inner, s.ctx)
+// errEnded reports that a savepoint ended with the one around it, or with its context.
+var errEnded = errors.New("sqltx: the transaction has ended already, with the one around it or with its context")
+
+// Commit releases the savepoint: what was done since becomes a part of what is around it.
+func (s *savepoint) Commit() error {
+	return s.session.do(func() error {
+		i := slices.Index(s.session.open, s)
+		if i < 0 {
+			return errEnded
+		}
+		return s.session.end(i, commitOrRollback)
+	})
 }
 
-func (s *savepoint) Commit() error   { return s.end(pgx.Tx.Commit) }
-func (s *savepoint) Rollback() error { return s.end(pgx.Tx.Rollback) }
+// Rollback undoes what was done since Begin. It does nothing where the savepoint has ended, which it has with its context.
+func (s *savepoint) Rollback() error {
+	return s.session.do(func() error {
+		i := slices.Index(s.session.open, s)
+		if i < 0 {
+			return nil
+		}
+		return s.session.end(i, pgx.Tx.Rollback)
+	})
+}
 
 type stmt struct {
 	conn  *conn

@@ -104,6 +104,83 @@ func TestSavepoints(t *testing.T) {
 	notes(t, h, "after kept")
 }
 
+// A savepoint ends with its context, before the next statement: what comes after it stays.
+func TestSavepointEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	for _, explicit := range []bool{false, true} {
+		h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
+			given, cancel := context.WithCancel(ctx)
+			defer cancel()
+			tx, err := db.BeginTx(given, nil)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO notes VALUES ('undone', 1)`); err != nil {
+				return err
+			}
+			cancel()
+			if explicit {
+				_ = tx.Rollback()
+			}
+			for _, id := range []string{"a", "b", "c"} {
+				if _, err := db.ExecContext(ctx, `INSERT INTO notes VALUES ($1, 1)`, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		h.Expect(t, event("evt_1"), 200, webhooks.OutcomeProcessed)
+		notes(t, h, "a b c")
+	}
+}
+
+// A Commit after a statement that failed undoes the savepoint, and the event goes on.
+func TestFailedCommit(t *testing.T) {
+	t.Parallel()
+	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO nowhere VALUES (1)`); err == nil {
+			return errors.New("there is a table nowhere")
+		}
+		if err := tx.Commit(); !errors.Is(err, sqltx.ErrFailed) {
+			return fmt.Errorf("the commit of a failed transaction gave %w", err)
+		}
+		_, err = db.ExecContext(ctx, `INSERT INTO notes VALUES ('after', 1)`)
+		return err
+	})
+	h.Expect(t, event("evt_1"), 200, webhooks.OutcomeProcessed)
+	notes(t, h, "after")
+}
+
+// Savepoints that end in another order than the one in which they nest: the outer one decides.
+func TestSavepointsEndOutOfOrder(t *testing.T) {
+	t.Parallel()
+	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
+		begin := func(id string) (*sql.Tx, error) {
+			tx, err := db.BeginTx(ctx, nil)
+			if err == nil {
+				_, err = tx.ExecContext(ctx, `INSERT INTO notes VALUES ($1, 1)`, id)
+			}
+			return tx, err
+		}
+		outer, err1 := begin("outer")
+		inner, err2 := begin("inner")
+		if err := errors.Join(err1, err2, outer.Rollback()); err != nil {
+			return err
+		}
+		if err := inner.Commit(); err == nil {
+			return errors.New("what was undone with the savepoint around it was committed")
+		}
+		_, err := db.ExecContext(ctx, `INSERT INTO notes VALUES ('after', 1)`)
+		return err
+	})
+	h.Expect(t, event("evt_1"), 200, webhooks.OutcomeProcessed)
+	notes(t, h, "after")
+}
+
 // Values go there and come back as with pgx's own driver for database/sql, in every exec mode.
 func TestValues(t *testing.T) {
 	t.Parallel()
