@@ -88,15 +88,68 @@ func (q *Queries) MigrationObjectList(ctx context.Context, db DBTX, schemaName s
 	return items, nil
 }
 
-const migrationSchemaExists = `-- name: MigrationSchemaExists :one
-SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
+const migrationRoleList = `-- name: MigrationRoleList :many
+SELECT roles.rolname::text AS role FROM pg_catalog.pg_roles AS roles WHERE roles.rolname IN ('anon', 'authenticated')
 `
 
-func (q *Queries) MigrationSchemaExists(ctx context.Context, db DBTX, name string) (bool, error) {
-	row := db.QueryRow(ctx, migrationSchemaExists, name)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
+// The roles that Supabase serves to anybody, where they exist.
+func (q *Queries) MigrationRoleList(ctx context.Context, db DBTX) ([]string, error) {
+	rows, err := db.Query(ctx, migrationRoleList)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var role string
+		if err := rows.Scan(&role); err != nil {
+			return nil, err
+		}
+		items = append(items, role)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const migrationSchemaList = `-- name: MigrationSchemaList :many
+SELECT
+    namespace.nspname::text AS name,
+    has_schema_privilege(namespace.oid, 'USAGE')::boolean AS usable,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class AS class
+        WHERE class.relnamespace = namespace.oid AND class.relname IN ('stripe_webhook_events', 'stripeonce_migrations') AND class.relkind IN ('r', 'p')
+    )::boolean AS has_tables
+FROM pg_catalog.pg_namespace AS namespace
+WHERE namespace.nspname = ANY($1::text [])
+`
+
+type MigrationSchemaListRow struct {
+	Name      string
+	Usable    bool
+	HasTables bool
+}
+
+// Of some schemas, those that exist: whether the role may use each, and whether it has stripeonce's ledger or migrations.
+func (q *Queries) MigrationSchemaList(ctx context.Context, db DBTX, names []string) ([]MigrationSchemaListRow, error) {
+	rows, err := db.Query(ctx, migrationSchemaList, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MigrationSchemaListRow
+	for rows.Next() {
+		var i MigrationSchemaListRow
+		if err := rows.Scan(&i.Name, &i.Usable, &i.HasTables); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const migrationSession = `-- name: MigrationSession :one
@@ -118,12 +171,19 @@ func (q *Queries) MigrationSession(ctx context.Context, db DBTX) (MigrationSessi
 
 const migrationTableLines = `-- name: MigrationTableLines :many
 WITH tables AS (
-    SELECT class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix
+    SELECT
+        class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix,
+        class.relkind AS kind, class.relpersistence AS persistence
     FROM pg_catalog.pg_class AS class
     WHERE class.relnamespace::regnamespace::text = quote_ident($1::text) AND class.relname = ANY($2::text [])
 )
 
 SELECT line::text FROM (
+    SELECT
+        'table ' || tables.name || CASE tables.kind WHEN 'r' THEN '' ELSE ' of another kind' END
+        || CASE tables.persistence WHEN 'u' THEN ' unlogged' ELSE '' END AS line
+    FROM tables
+    UNION ALL
     SELECT
         'column ' || tables.name || '.' || attribute.attname || ' ' || format_type(attribute.atttypid, attribute.atttypmod)
         || COALESCE(' collate ' || NULLIF(attribute.attcollation, 0)::regcollation::text, '') || CASE WHEN attribute.attnotnull THEN ' not null' ELSE '' END
@@ -162,6 +222,36 @@ func (q *Queries) MigrationTableLines(ctx context.Context, db DBTX, schemaName s
 		return nil, err
 	}
 	return items, nil
+}
+
+const migrationTableState = `-- name: MigrationTableState :one
+SELECT
+    class.relkind::text AS kind,
+    pg_get_userbyid(class.relowner)::text AS owner,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute AS attribute WHERE attribute.attrelid = class.oid AND attribute.attname = 'version')::boolean AS has_version,
+    (has_table_privilege(class.oid, 'SELECT') AND NOT row_security_active(class.oid))::boolean AS readable
+FROM pg_catalog.pg_class AS class
+WHERE class.relnamespace::regnamespace::text = quote_ident($1::text) AND class.relname = 'stripeonce_migrations'
+`
+
+type MigrationTableStateRow struct {
+	Kind       string
+	Owner      string
+	HasVersion bool
+	Readable   bool
+}
+
+// Whether a schema has stripeonce_migrations, whether it is that table, and whether the role may read it; and its owner.
+func (q *Queries) MigrationTableState(ctx context.Context, db DBTX, schemaName string) (MigrationTableStateRow, error) {
+	row := db.QueryRow(ctx, migrationTableState, schemaName)
+	var i MigrationTableStateRow
+	err := row.Scan(
+		&i.Kind,
+		&i.Owner,
+		&i.HasVersion,
+		&i.Readable,
+	)
+	return i, err
 }
 
 const migrationTemporarySchema = `-- name: MigrationTemporarySchema :one

@@ -11,8 +11,31 @@ SELECT pg_try_advisory_lock(hashtextextended('stripeonce_migrations', 0));
 -- Where unqualified names lead in this session, whether set in the URL, for the role or for the database.
 SELECT current_setting('search_path')::text AS search_path, current_user::text AS role;
 
--- name: MigrationSchemaExists :one
-SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = @name::text);
+-- name: MigrationSchemaList :many
+-- Of some schemas, those that exist: whether the role may use each, and whether it has stripeonce's ledger or migrations.
+SELECT
+    namespace.nspname::text AS name,
+    has_schema_privilege(namespace.oid, 'USAGE')::boolean AS usable,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class AS class
+        WHERE class.relnamespace = namespace.oid AND class.relname IN ('stripe_webhook_events', 'stripeonce_migrations') AND class.relkind IN ('r', 'p')
+    )::boolean AS has_tables
+FROM pg_catalog.pg_namespace AS namespace
+WHERE namespace.nspname = ANY(@names::text []);
+
+-- name: MigrationTableState :one
+-- Whether a schema has stripeonce_migrations, whether it is that table, and whether the role may read it; and its owner.
+SELECT
+    class.relkind::text AS kind,
+    pg_get_userbyid(class.relowner)::text AS owner,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute AS attribute WHERE attribute.attrelid = class.oid AND attribute.attname = 'version')::boolean AS has_version,
+    (has_table_privilege(class.oid, 'SELECT') AND NOT row_security_active(class.oid))::boolean AS readable
+FROM pg_catalog.pg_class AS class
+WHERE class.relnamespace::regnamespace::text = quote_ident(@schema_name::text) AND class.relname = 'stripeonce_migrations';
+
+-- name: MigrationRoleList :many
+-- The roles that Supabase serves to anybody, where they exist.
+SELECT roles.rolname::text AS role FROM pg_catalog.pg_roles AS roles WHERE roles.rolname IN ('anon', 'authenticated');
 
 -- name: MigrationObjectList :many
 -- What a schema has under some names: relations of every kind, and types that are not a relation's row.
@@ -32,12 +55,19 @@ ORDER BY name;
 -- name: MigrationTableLines :many
 -- Tables in words that do not depend on their schema: columns, constraints and indexes, a line each.
 WITH tables AS (
-    SELECT class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix
+    SELECT
+        class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix,
+        class.relkind AS kind, class.relpersistence AS persistence
     FROM pg_catalog.pg_class AS class
     WHERE class.relnamespace::regnamespace::text = quote_ident(@schema_name::text) AND class.relname = ANY(@names::text [])
 )
 
 SELECT line::text FROM (
+    SELECT
+        'table ' || tables.name || CASE tables.kind WHEN 'r' THEN '' ELSE ' of another kind' END
+        || CASE tables.persistence WHEN 'u' THEN ' unlogged' ELSE '' END AS line
+    FROM tables
+    UNION ALL
     SELECT
         'column ' || tables.name || '.' || attribute.attname || ' ' || format_type(attribute.atttypid, attribute.atttypmod)
         || COALESCE(' collate ' || NULLIF(attribute.attcollation, 0)::regcollation::text, '') || CASE WHEN attribute.attnotnull THEN ' not null' ELSE '' END

@@ -21,9 +21,9 @@ processes may do so at once. DATABASE_URL must lead to PostgreSQL itself, not to
 pooler in transaction mode.
 
 The tables are made in the first schema that search_path names. Where that has a table,
-a view or an index of the same name, nothing is changed and the exit code is 2. --adopt
-records the migrations whose tables exist exactly as the migrations make them, as after
-'dbmate load' of a dump that holds them, and applies the others.`,
+view, index, sequence or type of the same name, nothing is changed and the exit code
+is 2. --adopt records the migrations whose tables exist as the migrations make them, as
+after 'dbmate load' of a dump that holds them, and applies the others.`,
 		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n" +
 			"  DATABASE_URL='postgres://owner@db/app?search_path=stripeonce' stripeonce migrate\n  stripeonce migrate --adopt\n  stripeonce migrate status",
 		Args: cli.Args(cobra.NoArgs),
@@ -91,7 +91,7 @@ rows: without the ledger's, events that Stripe sends again take effect again.`,
 			if errors.Is(err, migrate.ErrHasRows) {
 				return cli.Usage("%w: --force drops it all the same", err)
 			}
-			return err
+			return refusal(err)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "drop tables that have rows")
@@ -101,7 +101,7 @@ rows: without the ledger's, events that Stripe sends again take effect again.`,
 func printStatus(cmd *cobra.Command, url string) error {
 	list, err := migrate.List(cmd.Context(), url)
 	if err != nil {
-		return err
+		return refusal(err)
 	}
 	for _, m := range list {
 		mark := "applied"

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -28,13 +29,15 @@ func init() { dbmate.RegisterDriver(newDriver, scheme) }
 // serving read DATABASE_URL alike: pgxpool's parameters, several hosts, sslmode=prefer, a password file.
 type driver struct {
 	*postgres.Driver
-	dsn string
+	dsn    string
+	schema string // in which it works, whatever search_path says
 }
 
 func newDriver(config dbmate.DriverConfig) dbmate.Driver {
 	return &driver{
 		Driver: postgres.NewDriver(config).(*postgres.Driver),
 		dsn:    config.DatabaseURL.Query().Get("dsn"),
+		schema: config.DatabaseURL.Query().Get("in"),
 	}
 }
 
@@ -57,7 +60,10 @@ func (d *driver) Open() (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stdlib.OpenDB(*config), nil
+	return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET search_path TO "+pgx.Identifier{d.schema}.Sanitize())
+		return err
+	})), nil
 }
 
 func (d *driver) Ping() error {
@@ -79,9 +85,10 @@ func (d *driver) QueryError(query string, err error) error {
 	return &dbmate.QueryError{Err: err, Query: query, Position: position}
 }
 
-// newDBMate returns a dbmate that keeps its table in the session's current schema.
-func newDBMate(databaseURL string) *dbmate.DB {
-	d := dbmate.New(&url.URL{Scheme: scheme, RawQuery: url.Values{"dsn": {databaseURL}}.Encode()})
+// newDBMate returns a dbmate that works in one schema.
+func newDBMate(databaseURL, inSchema string) *dbmate.DB {
+	query := url.Values{"dsn": {databaseURL}, "in": {inSchema}}
+	d := dbmate.New(&url.URL{Scheme: scheme, RawQuery: query.Encode()})
 	d.FS = schema.FS
 	d.MigrationsDir = []string{"."}
 	d.MigrationsTableName = schema.MigrationsTable

@@ -66,10 +66,13 @@ func (s *session) existing(ctx context.Context) ([]existing, error) {
 	return inTheWay, nil
 }
 
+// ownSchema is the advice where somebody else's table has the name.
+const ownSchema = "Give stripeonce's tables a schema of their own: add search_path=stripeonce to DATABASE_URL, here and where the receiver runs"
+
 // refuse says what stands in the way, and what to do about it.
 func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
-	if err := s.compare(ctx, inTheWay); err != nil {
-		return s.taken(inTheWay, nil)
+	if err := s.comparable(ctx, inTheWay); err != nil {
+		return err
 	}
 	var tables []string
 	for _, e := range inTheWay {
@@ -79,7 +82,48 @@ func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
 		"Nothing was changed. 'stripeonce migrate --adopt' records them", ErrNotRecorded, s.schema, strings.Join(tables, ", "), schema.MigrationsTable)
 }
 
-func (s *session) taken(inTheWay []existing, difference error) error {
+// adopt records the migrations whose tables exist.
+func (s *session) adopt(ctx context.Context, inTheWay []existing, log io.Writer) error {
+	if len(inTheWay) == 0 {
+		return nil
+	}
+	if err := s.comparable(ctx, inTheWay); err != nil {
+		return err
+	}
+	if err := s.record(ctx, inTheWay); err != nil {
+		return err
+	}
+	for _, e := range inTheWay {
+		fmt.Fprintf(log, "Adopted: %s\n", e.Name)
+	}
+	return nil
+}
+
+// difference is what existing tables lack of what the migrations make.
+type difference struct{ text string }
+
+func (d *difference) Error() string { return d.text }
+
+// comparable returns nil where the tables are as the migrations make them. Otherwise it tells tables of stripeonce's that
+// differ, in which case another schema would be a second, empty ledger, from those of somebody else's.
+func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
+	err := s.compare(ctx, inTheWay)
+	var differs *difference
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &differs):
+		return fmt.Errorf("find out whether the tables of the schema %s are stripeonce's: %w", s.schema, err)
+	}
+	ours := slices.ContainsFunc(inTheWay, func(e existing) bool {
+		return slices.ContainsFunc(e.found, func(o db.MigrationObjectListRow) bool {
+			return o.Kind == "table" && (o.Name == "stripe_webhook_events" || o.Name == "stripe_webhook_failures")
+		})
+	})
+	if ours {
+		return fmt.Errorf("%w: the schema %s has tables of stripeonce's that %s does not record, and they are not as the migrations make them: %w. "+
+			"Nothing was changed. Change them accordingly, then run 'stripeonce migrate --adopt'", ErrNotRecorded, s.schema, schema.MigrationsTable, differs)
+	}
 	var names []string
 	for _, e := range inTheWay {
 		for _, object := range e.found {
@@ -88,32 +132,14 @@ func (s *session) taken(inTheWay []existing, difference error) error {
 			}
 		}
 	}
-	text := "the schema " + s.schema + " already has another " + strings.Join(names, ", another ")
-	if difference != nil {
-		text += " (" + difference.Error() + ")"
-	}
-	return fmt.Errorf("%w: %s. Nothing was changed. Give stripeonce's tables a schema of their own: "+
-		"add search_path=stripeonce to DATABASE_URL, here and where the receiver runs", ErrNameTaken, text)
+	return fmt.Errorf("%w: the schema %s already has another %s. Nothing was changed. %s",
+		ErrNameTaken, s.schema, strings.Join(names, ", another "), ownSchema)
 }
 
-// adopt records the migrations whose tables exist.
-func (s *session) adopt(ctx context.Context, inTheWay []existing, log io.Writer) error {
-	if err := s.compare(ctx, inTheWay); err != nil {
-		return s.taken(inTheWay, err)
-	}
-	for _, e := range inTheWay {
-		if err := s.record(ctx, e.Migration); err != nil {
-			return err
-		}
-		fmt.Fprintf(log, "Adopted: %s\n", e.Name)
-	}
-	return nil
-}
-
-// errRolledBack ends the transaction in which tables are compared.
+// errCompared ends the transaction in which tables are compared.
 var errCompared = errors.New("compared")
 
-// compare returns an error that names what the existing tables lack of what the migrations make. It lets the migrations
+// compare returns a difference that names what the existing tables lack of what the migrations make. It lets the migrations
 // make temporary tables, and compares the catalog's entries: more than the migrations make, such as a column or an index of the
 // host's, is no difference.
 func (s *session) compare(ctx context.Context, inTheWay []existing) error {
@@ -123,7 +149,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 	var tables []string
 	for _, e := range inTheWay {
 		if e.lacks > 0 {
-			return fmt.Errorf("%d of the objects that %s makes are missing", e.lacks, e.Name)
+			return &difference{fmt.Sprintf("%d of the objects that %s makes are missing", e.lacks, e.Name)}
 		}
 		tables = append(tables, e.tables...)
 	}
@@ -133,7 +159,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 			return err
 		}
 		if want, err = makeTemporary(ctx, tx, tables); err != nil {
-			return fmt.Errorf("make the tables as temporary ones, to compare: %w", err)
+			return fmt.Errorf("make temporary tables, which takes the right TEMPORARY on the database: %w", err)
 		}
 		return errCompared
 	})
@@ -142,7 +168,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 	}
 	missing := slices.DeleteFunc(want, func(line string) bool { return slices.Contains(got, line) })
 	if len(missing) > 0 {
-		return fmt.Errorf("not as the migrations make it; missing: %s", strings.Join(missing, "; "))
+		return &difference{"missing is " + strings.Join(missing, "; ")}
 	}
 	return nil
 }

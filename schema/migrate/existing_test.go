@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/dburl"
+	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/schema"
 	"github.com/pook/stripeonce/schema/migrate"
@@ -118,6 +119,87 @@ func TestAdoptNothing(t *testing.T) {
 	wantApplied(t, databaseURL)
 }
 
+// Where a schema of the path has the tables, no second ledger is made, whatever comes before it in the path.
+func TestUpFindsTheLedger(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]string{"the first does not exist": "", "the first is empty": "CREATE SCHEMA app"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			databaseURL := pgtest.NewURL(t)
+			pool := pgtest.Connect(t, databaseURL)
+			if prepare != "" {
+				pgtest.Exec(t, pool, prepare)
+			}
+			pgtest.Exec(t, pool, `DROP TABLE subscription_items; DELETE FROM stripeonce_migrations WHERE version LIKE '%4'`)
+			up(t, databaseURL+"&search_path=app,public")
+			wantApplied(t, databaseURL+"&search_path=app,public")
+			got := pgtest.Scan[string](t, pool, `SELECT string_agg(DISTINCT schemaname, ' ') FROM pg_tables WHERE tablename LIKE 'stripe%' OR tablename LIKE 'subscription%'`)
+			if got != "public" {
+				t.Errorf("the tables are in %s", got)
+			}
+		})
+	}
+}
+
+// What keeps Up from finding out is told as it is, and never that another schema would help.
+func TestUpCannotFindOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		statement, says string
+		is              error
+	}{
+		"without TEMPORARY":    {`DELETE FROM stripeonce_migrations; DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$`, "takes the right TEMPORARY on the database", nil},
+		"without the record":   {`REVOKE SELECT ON stripeonce_migrations FROM ROLE`, "may not read stripeonce_migrations of the schema public: use the role that owns it, stripeonce", nil},
+		"with row security":    {`ALTER TABLE stripeonce_migrations ENABLE ROW LEVEL SECURITY`, "may not read stripeonce_migrations of the schema public", nil},
+		"without the schema":   {`REVOKE USAGE ON SCHEMA public FROM PUBLIC, ROLE`, "may not use the schema public: GRANT USAGE", nil},
+		"another record":       {`DROP TABLE stripeonce_migrations; CREATE TABLE stripeonce_migrations (id int)`, "another stripeonce_migrations", migrate.ErrNameTaken},
+		"an unlogged ledger":   {`DELETE FROM stripeonce_migrations; ALTER TABLE stripe_webhook_events SET UNLOGGED`, "missing is table stripe_webhook_events", migrate.ErrNotRecorded},
+		"a column of the host": {`DELETE FROM stripeonce_migrations; ALTER TABLE subscriptions DROP COLUMN object`, "missing is column subscriptions.object jsonb", migrate.ErrNotRecorded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			databaseURL := pgtest.NewURL(t)
+			pool := pgtest.Connect(t, databaseURL)
+			role := pgtest.NewRole(t, pool)
+			pgtest.Exec(t, pool, `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+role)
+			pgtest.Exec(t, pool, strings.ReplaceAll(c.statement, "ROLE", role))
+			as := strings.Replace(databaseURL, "stripeonce@", role+"@", 1)
+			for what, apply := range map[string]func() error{
+				"Up":    func() error { return migrate.Up(t.Context(), as, io.Discard) },
+				"Adopt": func() error { return migrate.Adopt(t.Context(), as, io.Discard) },
+			} {
+				err := apply()
+				if err == nil || !strings.Contains(err.Error(), c.says) || c.is != nil && !errors.Is(err, c.is) {
+					t.Errorf("%s gave %v, want %q", what, err, c.says)
+				}
+				if err != nil && !errors.Is(err, migrate.ErrNameTaken) && strings.Contains(err.Error(), "a schema of their own") {
+					t.Errorf("%s advises another schema: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// Adopted tables lose what Supabase has granted on them, and so does the record.
+func TestAdoptRevokes(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
+	databaseURL := cluster.URL("postgres")
+	pool := pgtest.Connect(t, databaseURL)
+	pgtest.Exec(t, pool, `CREATE ROLE anon; CREATE ROLE authenticated`)
+	up(t, databaseURL)
+	pgtest.Exec(t, pool, `DROP TABLE stripeonce_migrations; GRANT ALL ON ALL TABLES IN SCHEMA public TO anon, authenticated`)
+	pgtest.Exec(t, pool, `ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon`)
+	if err := migrate.Adopt(t.Context(), databaseURL, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	left := pgtest.Scan[string](t, pool, `SELECT coalesce(string_agg(DISTINCT grantee || ' on ' || table_name, ', '), '')
+		FROM information_schema.role_table_grants WHERE grantee IN ('anon', 'authenticated')`)
+	if left != "" {
+		t.Errorf("rights are left: %s", left)
+	}
+}
+
 // A table that is not as the migration makes it is not adopted, and the error has the difference.
 func TestAdoptRefusesADifference(t *testing.T) {
 	t.Parallel()
@@ -137,7 +219,7 @@ func TestAdoptRefusesADifference(t *testing.T) {
 			pgtest.Exec(t, pool, statement)
 			pgtest.Exec(t, pool, `DELETE FROM stripeonce_migrations`)
 			err := migrate.Adopt(t.Context(), databaseURL, io.Discard)
-			if !errors.Is(err, migrate.ErrNameTaken) || !strings.Contains(err.Error(), says) {
+			if !errors.Is(err, migrate.ErrNotRecorded) || !strings.Contains(err.Error(), says) {
 				t.Errorf("Adopt gave %v, want %q", err, says)
 			}
 			if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM stripeonce_migrations`); n != 0 {

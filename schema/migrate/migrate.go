@@ -47,8 +47,8 @@ type Status struct {
 // It must lead to PostgreSQL itself: the lock does not survive a pooler in transaction mode.
 // Progress goes to log, a line for each file.
 //
-// The tables are made in the first schema that search_path names, which is made if it does not exist. Before the first
-// statement, Up looks for tables, views, indexes and types of the same names there: it returns ErrNameTaken where they are
+// Of the schemas that search_path names, the tables are made in the one that has some of them already, else in the first,
+// which is made if it does not exist. Before the first statement, Up looks for tables, views, indexes and types of the same names there: it returns ErrNameTaken where they are
 // somebody else's, and ErrNotRecorded where they are stripeonce's and stripeonce_migrations does not say so. Then nothing
 // has been changed.
 func Up(ctx context.Context, databaseURL string, log io.Writer) error {

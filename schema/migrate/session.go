@@ -79,24 +79,67 @@ func newSession(ctx context.Context, conn *pgx.Conn, databaseURL string) (*sessi
 	if err != nil {
 		return nil, fmt.Errorf("read search_path: %w", err)
 	}
-	s := &session{conn: conn, dbmate: newDBMate(databaseURL)}
-	for _, name := range identifiers(where.SearchPath) {
-		own := name == "$user"
-		if own {
-			name = where.Role
+	s := &session{conn: conn}
+	if err := s.resolve(ctx, where); err != nil {
+		return nil, err
+	}
+	s.dbmate = newDBMate(databaseURL, s.schema)
+	return s, s.checkRecord(ctx, where.Role)
+}
+
+// resolve finds the schema of the tables: of those that search_path names the one that has them, since that is where a
+// receiver finds them, and if none has, the first. "$user" counts only if it exists.
+func (s *session) resolve(ctx context.Context, where db.MigrationSessionRow) error {
+	names := identifiers(where.SearchPath)
+	for i, name := range names {
+		if name == "$user" {
+			names[i] = where.Role
 		}
-		if s.exists, err = db.New().MigrationSchemaExists(ctx, conn, name); err != nil {
-			return nil, fmt.Errorf("look for the schema %s: %w", name, err)
+	}
+	list, err := db.New().MigrationSchemaList(ctx, s.conn, names)
+	if err != nil {
+		return fmt.Errorf("look for the schemas of search_path: %w", err)
+	}
+	existing := map[string]db.MigrationSchemaListRow{}
+	for _, row := range list {
+		existing[row.Name] = row
+	}
+	for i, name := range identifiers(where.SearchPath) {
+		row, exists := existing[names[i]]
+		if name == "$user" && !exists {
+			continue
 		}
-		if s.exists || !own {
-			s.schema = name
+		if s.schema == "" || row.HasTables {
+			s.schema, s.exists = names[i], exists
+		}
+		if row.HasTables {
 			break
 		}
 	}
-	if s.schema == "" {
-		return nil, fmt.Errorf("search_path is %q, which names no schema for the tables: add search_path=public to DATABASE_URL", where.SearchPath)
+	switch {
+	case s.schema == "":
+		return fmt.Errorf("%w: search_path is %q, which names no schema for the tables: add search_path=public to DATABASE_URL",
+			ErrDatabase, where.SearchPath)
+	case s.exists && !existing[s.schema].Usable:
+		return fmt.Errorf("the role %s may not use the schema %s: GRANT USAGE, CREATE ON SCHEMA, or use the role that owns the tables", where.Role, s.schema)
 	}
-	return s, nil
+	return nil
+}
+
+// checkRecord refuses a record of migrations that is another table, or that the role may not read: it would look empty.
+func (s *session) checkRecord(ctx context.Context, role string) error {
+	state, err := db.New().MigrationTableState(ctx, s.conn, s.schema)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", schema.MigrationsTable, err)
+	case state.Kind != "r" || !state.HasVersion:
+		return fmt.Errorf("%w: the schema %s already has another %s. Nothing was changed. %s", ErrNameTaken, s.schema, schema.MigrationsTable, ownSchema)
+	case !state.Readable:
+		return fmt.Errorf("the role %s may not read %s of the schema %s: use the role that owns it, %s", role, schema.MigrationsTable, s.schema, state.Owner)
+	}
+	return nil
 }
 
 // suits refuses a database that cannot hold the tables, by what the server reports at a connection's start.
@@ -160,10 +203,10 @@ func (s *session) list() (list []Status, err error) {
 // migrate applies the migrations that are not recorded.
 func (s *session) migrate(ctx context.Context, log io.Writer) error {
 	if !s.exists {
-		fmt.Fprintf(log, "Creating schema: %s\n", s.schema)
 		if _, err := s.conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{s.schema}.Sanitize()); err != nil {
-			return fmt.Errorf("create the schema that search_path names: %w", err)
+			return fmt.Errorf("create the schema %s, which search_path names (who owns the database may do so): %w", s.schema, err)
 		}
+		fmt.Fprintf(log, "Created schema: %s\n", s.schema)
 		s.exists = true
 	}
 	told := &progress{to: log}
@@ -175,15 +218,32 @@ func (s *session) migrate(ctx context.Context, log io.Writer) error {
 	return nil
 }
 
-// record says that a migration is applied.
-func (s *session) record(ctx context.Context, m schema.Migration) error {
-	table := pgx.Identifier{s.schema, schema.MigrationsTable}.Sanitize()
-	_, err := s.conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (version varchar PRIMARY KEY)")
-	if err == nil {
-		_, err = s.conn.Exec(ctx, "INSERT INTO "+table+" (version) VALUES ($1)", m.Version)
-	}
+// record says, in one transaction, that migrations are applied, and revokes what they would have revoked.
+func (s *session) record(ctx context.Context, adopted []existing) error {
+	roles, err := db.New().MigrationRoleList(ctx, s.conn)
 	if err != nil {
-		return errors.Join(fmt.Errorf("record %s", m.Name), err)
+		return fmt.Errorf("look for roles: %w", err)
 	}
-	return nil
+	migrations := pgx.Identifier{s.schema, schema.MigrationsTable}.Sanitize()
+	return pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+migrations+" (version varchar PRIMARY KEY)")
+		tables := []string{schema.MigrationsTable}
+		for _, e := range adopted {
+			if err == nil {
+				_, err = tx.Exec(ctx, "INSERT INTO "+migrations+" (version) VALUES ($1) ON CONFLICT DO NOTHING", e.Version)
+			}
+			tables = append(tables, e.tables...)
+		}
+		for _, table := range tables {
+			for _, role := range roles {
+				if err == nil {
+					_, err = tx.Exec(ctx, "REVOKE ALL ON "+pgx.Identifier{s.schema, table}.Sanitize()+" FROM "+pgx.Identifier{role}.Sanitize())
+				}
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("record the migrations: %w", err)
+		}
+		return nil
+	})
 }
