@@ -1,5 +1,5 @@
--- Roles with no more than each needs. Run it with psql as a superuser, or as a role that may create roles and owns the database, before the
--- first migration and again after each: what there is already stays as it is.
+-- Roles with no more than each needs. Run it with psql as a superuser, or as a role with CREATEROLE that owns the
+-- database, before the first migration and again after each. It may run any number of times.
 --
 --   psql "$ADMIN_URL" -f deploy/roles.sql
 --   psql "$ADMIN_URL" -c '\password stripeonce_owner'     and so on, or your own way to log in
@@ -8,8 +8,11 @@
 --   DATABASE_URL=postgres://stripeonce_app@… stripeonce serve
 --
 -- Other names: -v owner=… -v app=… -v operator=… -v schema=… (then put search_path into the URLs, too).
+-- Before PostgreSQL 15 every role may create tables in the schema public. If no application of yours relies on it:
+-- REVOKE CREATE ON SCHEMA public FROM PUBLIC.
 
 \set ON_ERROR_STOP on
+SET client_min_messages = warning;
 \if :{?owner}
 \else
 \set owner stripeonce_owner
@@ -33,34 +36,55 @@ FROM unnest(ARRAY[:'owner', :'app', :'operator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 \gexec
 
-CREATE SCHEMA IF NOT EXISTS :"schema";
-REVOKE CREATE ON SCHEMA :"schema" FROM PUBLIC;
-GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"owner";
-GRANT USAGE ON SCHEMA :"schema" TO :"app", :"operator";
+SELECT format('CREATE SCHEMA %I', :'schema') WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = :'schema')
+\gexec
+SELECT format('GRANT %s ON SCHEMA %I TO %I', needed.privilege, :'schema', needed.role)
+FROM (VALUES ('USAGE', :'owner'), ('CREATE', :'owner'), ('USAGE', :'app'), ('USAGE', :'operator')) AS needed (privilege, role)
+WHERE NOT has_schema_privilege(needed.role, :'schema', needed.privilege)
+\gexec
 
 SET search_path = :"schema";
 SELECT to_regclass('stripe_webhook_events') IS NOT NULL AS migrated
 \gset
 \if :migrated
+SELECT tableowner AS table_owner FROM pg_tables WHERE schemaname = :'schema' AND tablename = 'stripe_webhook_events'
+\gset
+SELECT set_config('stripeonce.owners', :'table_owner' || ' ' || :'owner', FALSE) \g (format=unaligned) /dev/null
+DO $$
+BEGIN
+    IF split_part(current_setting('stripeonce.owners'), ' ', 1) <> split_part(current_setting('stripeonce.owners'), ' ', 2) THEN
+        RAISE EXCEPTION 'the tables belong to the role %: name it with -v owner=…, or give the tables to that of this script with ALTER TABLE … OWNER TO',
+            split_part(current_setting('stripeonce.owners'), ' ', 1);
+    END IF;
+END
+$$;
+
+-- What follows is for the tables' owner to do.
+SELECT format('GRANT %I TO CURRENT_USER', :'owner') FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND rolname <> :'owner'
+\gexec
+SET ROLE :"owner";
 GRANT SELECT ON stripeonce_migrations TO :"app", :"operator";
 
 -- The ledger. Rights on columns, and row level security for what rights cannot say: app reads and adds rows, changes one
--- only while its event has not taken effect (ignored, parked), and deletes one only while it is ignored, which removes the row of
--- a thin event whose twin is recorded.
+-- only while its event has not taken effect (ignored, parked), and deletes one only while it is ignored, which removes the
+-- row of a thin event whose twin is recorded. Other roles that you let read the ledger need a policy, too.
 GRANT SELECT, INSERT, DELETE ON stripe_webhook_events TO :"app", :"operator";
 GRANT UPDATE (outcome, event_type, processed_at) ON stripe_webhook_events TO :"app", :"operator";
 ALTER TABLE stripe_webhook_events ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS stripeonce_read ON stripe_webhook_events;
-DROP POLICY IF EXISTS stripeonce_record ON stripe_webhook_events;
-DROP POLICY IF EXISTS stripeonce_settle ON stripe_webhook_events;
-DROP POLICY IF EXISTS stripeonce_remove_ignored ON stripe_webhook_events;
-DROP POLICY IF EXISTS stripeonce_operate ON stripe_webhook_events;
-CREATE POLICY stripeonce_read ON stripe_webhook_events FOR SELECT TO :"app" USING (TRUE);
-CREATE POLICY stripeonce_record ON stripe_webhook_events FOR INSERT TO :"app" WITH CHECK (TRUE);
-CREATE POLICY stripeonce_settle ON stripe_webhook_events FOR UPDATE TO :"app"
-USING (outcome IN ('ignored', 'parked')) WITH CHECK (outcome <> 'ignored');
-CREATE POLICY stripeonce_remove_ignored ON stripe_webhook_events FOR DELETE TO :"app" USING (outcome = 'ignored');
-CREATE POLICY stripeonce_operate ON stripe_webhook_events TO :"operator" USING (TRUE) WITH CHECK (TRUE);
+SELECT format('CREATE POLICY %I ON stripe_webhook_events FOR %s TO %I %s', policy.name, policy.command, policy.role, policy.condition)
+FROM (
+    VALUES
+    ('stripeonce_read_' || :'app', 'SELECT', :'app', 'USING (TRUE)'),
+    ('stripeonce_record_' || :'app', 'INSERT', :'app', 'WITH CHECK (TRUE)'),
+    ('stripeonce_settle_' || :'app', 'UPDATE', :'app', 'USING (outcome IN (''ignored'', ''parked'')) WITH CHECK (outcome <> ''ignored'')'),
+    ('stripeonce_remove_' || :'app', 'DELETE', :'app', 'USING (outcome = ''ignored'')'),
+    ('stripeonce_operate_' || :'operator', 'ALL', :'operator', 'USING (TRUE) WITH CHECK (TRUE)')
+) AS policy (name, command, role, condition)
+WHERE NOT EXISTS (
+    SELECT FROM pg_policies AS there
+    WHERE there.schemaname = :'schema' AND there.tablename = 'stripe_webhook_events' AND there.policyname = policy.name
+)
+\gexec
 
 GRANT SELECT, INSERT, UPDATE ON stripe_webhook_failures TO :"app", :"operator";
 GRANT DELETE ON stripe_webhook_failures TO :"operator";
@@ -68,6 +92,7 @@ GRANT DELETE ON stripe_webhook_failures TO :"operator";
 -- A subscription is never deleted, its items are replaced.
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO :"app", :"operator";
 GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_items TO :"app", :"operator";
+RESET ROLE;
 \else
-\echo 'roles are made; migrate as the owner, then run this again to grant what the others need'
+\echo 'the roles are there, and the schema' :schema 'has no tables of stripeonce''s: migrate as' :owner 'and run this again, to grant what the others need'
 \endif

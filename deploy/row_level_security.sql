@@ -1,31 +1,39 @@
 -- Row level security on every table of stripeonce's, for databases that serve tables to the public, such as Supabase's.
--- Opt-in, plain SQL, for psql or a SQL editor: run it as the tables' owner after each migration; it may run again.
+-- Opt-in, plain SQL, for psql (with -v ON_ERROR_STOP=1) or a SQL editor: run it as the tables' owner after each migration;
+-- it may run any number of times.
 --
 -- Roles that own the tables, superusers and roles with BYPASSRLS (Supabase's postgres and service_role) see every row as
--- before. Nobody else sees any, whatever was granted, except the role that you name here if your application connects as
--- one that does not own them; it needs the rights of deploy/roles.sql, too:
+-- before. Nobody else sees any, whatever was granted, except the roles that you name here, separated by commas, if your
+-- application or its operators connect as roles that do not own the tables. They need the rights of deploy/roles.sql, whose
+-- narrower policies on the ledger stay:
 --
---   SET stripeonce.role = 'my_app';
+--   SET stripeonce.role = 'stripeonce_app,stripeonce_operator';
 --
 -- Where the tables are in a schema of their own: SET search_path = stripeonce;
 
 DO $$
 DECLARE
+    ours NAME[] := ARRAY['stripe_webhook_events', 'stripe_webhook_failures', 'subscriptions', 'subscription_items', 'stripeonce_migrations'];
     table_name NAME;
     role_name NAME;
-    app NAME := NULLIF(current_setting('stripeonce.role', TRUE), '');
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY[
-        'stripe_webhook_events', 'stripe_webhook_failures', 'subscriptions', 'subscription_items', 'stripeonce_migrations'
-    ] LOOP
+    IF to_regclass('stripe_webhook_events') IS NULL THEN
+        RAISE EXCEPTION 'search_path (%) leads to none of stripeonce''s tables: migrate first, or SET search_path to their schema', current_setting('search_path');
+    END IF;
+    FOREACH table_name IN ARRAY ours LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
             EXECUTE format('REVOKE ALL ON %I FROM %I', table_name, role_name);
         END LOOP;
-        IF app IS NOT NULL THEN
-            EXECUTE format('DROP POLICY IF EXISTS stripeonce ON %I', table_name);
-            EXECUTE format('CREATE POLICY stripeonce ON %I TO %I USING (TRUE) WITH CHECK (TRUE)', table_name, app);
-        END IF;
+        FOR role_name IN SELECT trim(named) FROM regexp_split_to_table(COALESCE(current_setting('stripeonce.role', TRUE), ''), ',') AS named WHERE trim(named) <> '' LOOP
+            IF NOT EXISTS (
+                SELECT FROM pg_policy
+                WHERE polrelid = to_regclass(quote_ident(table_name)) AND polname LIKE 'stripeonce\_%'
+                    AND (SELECT oid FROM pg_roles WHERE rolname = role_name) = ANY(polroles)
+            ) THEN
+                EXECUTE format('CREATE POLICY %I ON %I TO %I USING (TRUE) WITH CHECK (TRUE)', 'stripeonce_' || role_name, table_name, role_name);
+            END IF;
+        END LOOP;
     END LOOP;
 END
 $$;

@@ -54,7 +54,7 @@ func TestRoles(t *testing.T) {
 		u.User = url.User(role)
 		return u.String()
 	}
-	if out := script(); !strings.Contains(out, "migrate as the owner") {
+	if out := script(); !strings.Contains(out, "migrate as stripeonce_owner") {
 		t.Errorf("before the migrations it says %q", out)
 	}
 	if r := run(t, environ("DATABASE_URL="+as("stripeonce_owner")), "", "migrate"); r.code != 0 {
@@ -65,6 +65,9 @@ func TestRoles(t *testing.T) {
 	}
 	script()
 	script() // again, which changes nothing
+	if version := pgtest.Scan[int](t, pgtest.Connect(t, cluster.URL("postgres")), `SELECT current_setting('server_version_num')::int`); version < 150000 {
+		pgtest.Exec(t, pgtest.Connect(t, cluster.URL("postgres")), `REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
+	}
 
 	s := serve(t, environ("DATABASE_URL="+as("stripeonce_app")))
 	if status, body := s.get(t, "/readyz"); status != 200 {
@@ -112,6 +115,54 @@ func TestRoles(t *testing.T) {
 			}
 		}
 		_ = conn.Close(t.Context())
+	}
+}
+
+// roles.sql and row_level_security.sql without a superuser, in a schema of their own and together: the narrow policies on the ledger
+// stay, and nothing is hidden from the roles that need it.
+func TestRolesWithoutASuperuser(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
+	super := pgtest.Connect(t, cluster.URL("postgres"))
+	pgtest.Exec(t, super, `CREATE ROLE admin LOGIN CREATEROLE CREATEDB`)
+	pgtest.Exec(t, super, `CREATE DATABASE app OWNER admin`)
+	as := func(role string) string { return strings.Replace(cluster.URL("app"), "stripeonce@", role+"@", 1) }
+	const path = "&search_path=billing"
+	roles := func() string { return psql(t, as("admin"), "-v", "schema=billing", "-f", "../deploy/roles.sql") }
+	if out := roles(); !strings.Contains(out, "the schema billing has no tables") {
+		t.Errorf("before the migrations it says %q", out)
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_owner")+path), "", "migrate"); r.code != 0 {
+		t.Fatal(r)
+	}
+	roles()
+	roles()
+	psql(t, as("stripeonce_owner"), "-v", "ON_ERROR_STOP=1", "-c", "SET search_path = billing; SET stripeonce.role = 'stripeonce_app, stripeonce_operator'",
+		"-f", "../deploy/row_level_security.sql")
+	s := serve(t, environ("DATABASE_URL="+as("stripeonce_app")+path))
+	if status, body := s.get(t, "/readyz"); status != 200 {
+		t.Fatalf("as app it is not ready: %s", body)
+	}
+	s.expect(t, subscriptionEvent("evt_1", 1700000000, "active"), 200, webhooks.OutcomeProcessed)
+	app, err := pgx.Connect(t.Context(), as("stripeonce_app")+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close(t.Context())
+	if tag, err := app.Exec(t.Context(), `DELETE FROM stripe_webhook_events`); err != nil || tag.RowsAffected() != 0 {
+		t.Errorf("app deletes %d rows of the ledger, %v", tag.RowsAffected(), err)
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_operator")+path), "", "prune", "--older-than", "35d", "--json"); r.code != 0 {
+		t.Errorf("prune as operator: %s", r)
+	}
+	pgtest.Exec(t, super, `CREATE ROLE reader LOGIN`)
+	grants := pgtest.Connect(t, cluster.URL("app"))
+	pgtest.Exec(t, grants, `GRANT USAGE ON SCHEMA billing TO reader; GRANT SELECT, DELETE, UPDATE ON ALL TABLES IN SCHEMA billing TO reader`)
+	for _, command := range []string{"events", "failures", "prune --older-than 35d"} {
+		r := run(t, environ("DATABASE_URL="+as("reader")+path), "", strings.Fields(command)...)
+		if r.code == 0 || !strings.Contains(r.stderr, "row level security hides stripeonce's tables") {
+			t.Errorf("%s, to which row level security hides everything: %s", command, r)
+		}
 	}
 }
 

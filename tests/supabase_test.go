@@ -52,7 +52,7 @@ func TestSupabase(t *testing.T) {
 	if text := exposed.text(); !strings.Contains(text, "anybody with the project's public key") || !strings.Contains(text, "stripe_webhook_events, stripe_webhook_failures, stripeonce_migrations, subscription_items, subscriptions") {
 		t.Errorf("the log says\n%s", text)
 	}
-	psql(t, url, "-f", "../deploy/row_level_security.sql")
+	psql(t, url, "-v", "ON_ERROR_STOP=1", "-f", "../deploy/row_level_security.sql")
 	psql(t, url, "-f", "../deploy/row_level_security.sql")
 	if got := pgtest.Scan[string](t, admin, rights); got != "" {
 		t.Errorf("after the script there are the rights %s", got)
@@ -95,7 +95,7 @@ func TestRowLevelSecurityScript(t *testing.T) {
 	psql(t, databaseURL, "-f", "../deploy/row_level_security.sql")
 	as := environ("DATABASE_URL=" + strings.Replace(databaseURL, "stripeonce@", role+"@", 1))
 	s := serve(t, as)
-	if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, "SELECT on stripeonce_migrations (row level security is on, and no policy allows it)") {
+	if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, "row level security hides stripeonce's tables from the database role: give it a policy, as deploy/row_level_security.sql does: no policy allows") {
 		t.Errorf("without a policy: %d %s", status, body)
 	}
 	psql(t, databaseURL, "-c", "SET stripeonce.role = '"+role+"'", "-f", "../deploy/row_level_security.sql")

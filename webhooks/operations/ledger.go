@@ -106,6 +106,9 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 		})
 	}
 	rows, err := list()
+	if err == nil && len(rows) == 0 {
+		err = o.checkSeesRows(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the ledger: %w", err)
 	}
@@ -114,6 +117,18 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 		events[i] = eventOf(&rows[i])
 	}
 	return events, nil
+}
+
+// checkSeesRows returns an error where row level security hides the tables from the role, which then look empty.
+func (o *Operator) checkSeesRows(ctx context.Context) error {
+	missing, err := o.queries.ServerMissingPrivileges(ctx, o.pool,
+		[]string{"stripe_webhook_events", "stripe_webhook_failures"}, []string{"SELECT", "SELECT"})
+	for _, m := range missing {
+		if m.ByPolicy {
+			return fmt.Errorf("%w: no policy allows %s on %s", webhooks.ErrRowSecurity, m.Privilege, m.TableName)
+		}
+	}
+	return err
 }
 
 func limit(n int) int32 {
@@ -254,6 +269,9 @@ func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, er
 		params.MaxLookedAt = &most
 	}
 	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
+	if err == nil && len(rows) == 0 {
+		err = o.checkSeesRows(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the failures: %w", err)
 	}

@@ -39,6 +39,9 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can send an event again for 30, which would then take effect twice",
 			ErrRefused, int(MinAge.Hours()/24))
 	}
+	if err := o.checkSeesRows(ctx); err != nil {
+		return pruned, fmt.Errorf("prune the ledger: %w", err)
+	}
 	batch := db.StripeWebhookEventPruneParams{Before: time.Now().Add(-options.OlderThan), MaxRows: DefaultBatch}
 	if options.Batch > 0 {
 		batch.MaxRows = limit(options.Batch)
