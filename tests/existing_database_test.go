@@ -39,7 +39,7 @@ var recipes = map[string]recipe{
 	"A dump, or another migration tool": {after: fmt.Sprintf(allRecorded, "public"), prints: []string{"Adopted: 20261126000003_create_subscriptions.sql"}},
 	"Roles": {
 		after:  fmt.Sprintf(allRecorded, "public") + ` AND (SELECT tableowner = 'stripeonce_owner' FROM pg_tables WHERE tablename = 'subscriptions')`,
-		prints: []string{"migrate as the owner"},
+		prints: []string{"migrate as stripeonce_owner"},
 	},
 	"Supabase": {
 		before: migrations(),
@@ -99,7 +99,7 @@ func TestExistingDatabase(t *testing.T) {
 			if r.folder != nil {
 				folder = r.folder(t, databaseURL)
 			}
-			out := inShell(t, folder, script, "DATABASE_URL="+databaseURL, "PATH="+strings.Join([]string{
+			out := inShell(t, folder, script, "DATABASE_URL="+databaseURL, "OWNER_URL="+strings.Replace(databaseURL, "stripeonce@", "stripeonce_owner@", 1), "PATH="+strings.Join([]string{
 				filepath.Dir(program), filepath.Dir(dbmate(t)), client, os.Getenv("PATH")}, ":"))
 			for _, want := range r.prints {
 				if !strings.Contains(out, want) {
@@ -164,4 +164,27 @@ func majorOf(text string) string {
 		}
 	}
 	return ""
+}
+
+// /readyz passes on what Ready has found.
+func TestReadyzSaysWhy(t *testing.T) {
+	t.Parallel()
+	german := pgtest.NewURL(t)
+	pgtest.Exec(t, pgtest.Connect(t, german), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET DateStyle = German', current_database()); END $$`)
+	drops := pgtest.NewURL(t)
+	pool := pgtest.Connect(t, drops)
+	pgtest.Exec(t, pool, `CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`)
+	pgtest.Exec(t, pool, `CREATE TRIGGER nothing BEFORE INSERT ON stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION nothing()`)
+	for url, says := range map[string]string{
+		pgtest.NewDatabaseURL(t, "ENCODING 'LATIN1' LOCALE 'C'"): "its encoding is LATIN1: create the database with ENCODING 'UTF8'",
+		german + "&default_query_exec_mode=exec":                 "add DateStyle=ISO to the database's URL",
+		pgtest.NewURL(t) + "&client_encoding=LATIN1":             "add client_encoding=UTF8 to the database's URL",
+		drops:                 "a trigger or a rule on the table drops rows",
+		pgtest.NewEmptyURL(t): "run 'stripeonce migrate'",
+	} {
+		s := serve(t, environ("DATABASE_URL="+url))
+		if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, says) {
+			t.Errorf("/readyz answers %d %s, want %q", status, body, says)
+		}
+	}
 }

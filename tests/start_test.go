@@ -179,9 +179,11 @@ func TestStartInWrongFolder(t *testing.T) {
 		c.expectSentence(t)
 	}
 	start{"of another version", []string{secret}, "serve --local --postgres 18 --data-dir " + dir + "/old", "", 1,
-		[]string{"holds data of PostgreSQL 9, and version 18 cannot read it", "--data-dir"}}.expectSentence(t)
-	start{"of no version", []string{secret}, "serve --local --postgres 8.4 --data-dir " + dir + "/new", "", 1,
-		[]string{`"8.4" is no version that is known`, "13, 14, 15, 16, 17, 18"}}.expectSentence(t)
+		[]string{"holds data of PostgreSQL 9, which the downloaded version 18 may not be able to read", "--data-dir"}}.expectSentence(t)
+	start{"without --local", []string{secret, installed, "DATABASE_URL=postgres://127.0.0.1:1/x"}, "serve --postgres 18", "", 2,
+		[]string{"--postgres chooses the version of --local's PostgreSQL"}}.expectSentence(t)
+	start{"of no version", []string{secret}, "serve --local --postgres 8.4 --data-dir " + dir + "/new", "", 2,
+		[]string{`--postgres: PostgreSQL "8.4" is no version that can be downloaded`, "use one of "}}.expectSentence(t)
 	start{"cannot be made", []string{secret}, "serve --local --data-dir /proc/nowhere/at/all", "", 1, []string{"/proc/nowhere", "--data-dir"}}.expectSentence(t)
 	start{"empty", []string{secret}, "serve --local --data-dir=", "", 2, []string{"--data-dir is empty"}}.expectSentence(t)
 	if os.Geteuid() != 0 { // root may write anywhere

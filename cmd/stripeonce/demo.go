@@ -45,6 +45,9 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
 				return cli.Usage("%w", err)
 			}
+			if err := pglocal.CheckVersion(config.Postgres); err != nil {
+				return cli.Usage("--postgres: %w", err)
+			}
 			config.Out = cmd.OutOrStdout()
 			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))
 			err := demo.Run(cmd.Context(), config)

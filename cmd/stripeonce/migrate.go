@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
@@ -53,6 +54,10 @@ after 'dbmate load' of a dump that holds them, and applies the others.`,
 func refusal(err error) error {
 	if errors.Is(err, migrate.ErrNameTaken) || errors.Is(err, migrate.ErrNotRecorded) || errors.Is(err, migrate.ErrDatabase) {
 		return cli.Usage("%w", err)
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "42501" {
+		return fmt.Errorf("%w: use the role that owns the tables, or see deploy/roles.sql", err)
 	}
 	return err
 }

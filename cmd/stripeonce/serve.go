@@ -134,6 +134,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 // database returns the URL to use and what to call at the end.
 func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url string, stop func() error, err error) {
 	if !f.local {
+		if f.postgres != os.Getenv(pglocal.EnvVersion) {
+			return "", nil, cli.Usage("--postgres chooses the version of --local's PostgreSQL: add --local, or leave it out")
+		}
 		if os.Getenv(envDatabaseURL) == "" {
 			return "", nil, cli.Usage("no database: set %s, or try --local for a private PostgreSQL", envDatabaseURL)
 		}
@@ -145,6 +148,9 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	}
 	if os.Getenv(envDatabaseURL) != "" {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
+	}
+	if err := pglocal.CheckVersion(f.postgres); err != nil {
+		return "", nil, cli.Usage("--postgres: %w", err)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
 		Dir: f.dataDir, Version: f.postgres, Tell: func(doing string) { logger.Info(doing) },

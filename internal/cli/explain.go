@@ -46,10 +46,14 @@ func helps(err error) string {
 	switch {
 	case errors.As(err, &lookup):
 		return "check the host in DATABASE_URL"
+	case strings.Contains(err.Error(), "read only connection"):
+		return "the server is read-only, such as a standby: DATABASE_URL must lead to the primary"
 	case !errors.As(err, &refusal):
 		return "is PostgreSQL running there? DATABASE_URL says where it is"
 	case strings.HasPrefix(refusal.Code, "28"):
 		return "check the user and the password in DATABASE_URL"
+	case refusal.Code == "3D000" && strings.Contains(refusal.Message, "&"):
+		return "write ? before the first parameter of DATABASE_URL, and & before the others"
 	case refusal.Code == "3D000":
 		return "create the database, or correct its name in DATABASE_URL"
 	}

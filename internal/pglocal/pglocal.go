@@ -98,14 +98,21 @@ func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error)
 	if version == "" {
 		version = os.Getenv(EnvVersion)
 	}
-	if version == "" {
+	_, err := os.Stat(c.downloaded())
+	byDownload := err == nil
+	switch {
+	case made != "" && version == "" && byDownload:
+		return "", fmt.Errorf("%s holds data of a downloaded PostgreSQL: run it with --postgres %s", c.dir, made)
+	case made != "" && version != "" && (made != version || !byDownload): // builds of one version differ, in lz4 for one
+		return "", fmt.Errorf("%s holds data of PostgreSQL %s, which the downloaded version %s may not be able to read: leave out --postgres", c.dir, made, version)
+	case version == "":
 		return FindBinaries(made)
-	}
-	if made != "" && made != version {
-		return "", fmt.Errorf("%s holds data of PostgreSQL %s, and version %s cannot read it", c.dir, made, version)
 	}
 	return Download(ctx, version, c.config.Tell)
 }
+
+// downloaded is a file that is there where a downloaded PostgreSQL has made the data.
+func (c *Cluster) downloaded() string { return filepath.Join(c.dir, "downloaded") }
 
 // Restart runs the server of a cluster that was ended with Kill, or has ended by itself.
 func (c *Cluster) Restart(ctx context.Context) error {
@@ -201,6 +208,11 @@ func (c *Cluster) make(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", cmd.Path, err, reason(string(out)))
 	}
+	if c.config.Version != "" || os.Getenv(EnvVersion) != "" {
+		if err := os.WriteFile(c.downloaded(), nil, 0o600); err != nil {
+			return err
+		}
+	}
 	return os.Rename(unfinished, c.data())
 }
 
@@ -210,7 +222,7 @@ func (c *Cluster) run() error {
 		args = append(args, "-c", name+"="+value)
 	}
 	if pid, running := c.runningServer(); running {
-		return fmt.Errorf("another program (PostgreSQL's process %s) uses %s: stop it, or choose another folder", pid, c.dir)
+		return fmt.Errorf("another program (PostgreSQL's process %s) uses %s: stop it", pid, c.dir)
 	}
 	log, err := os.Create(c.logFile())
 	if err != nil {
