@@ -33,7 +33,7 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	}
 	began := time.Now().UnixNano()
 	for {
-		err := r.check(ctx, r.acquireForReady, r.trialState.Load() != trialPassed)
+		err := r.check(ctx, r.acquireForReady, r.checkProbe, r.trialState.Load() != trialPassed)
 		if err == nil || !errors.Is(err, errNotAcquired) {
 			return err
 		}
@@ -70,13 +70,15 @@ func (r *Receiver) ensureReady(ctx context.Context) error {
 	if r.ready.Load() {
 		return nil
 	}
-	return r.check(ctx, r.acquire, r.trialState.Load() == trialNeeded)
+	return r.check(ctx, r.acquire, r.checkReady, r.trialState.Load() == trialNeeded)
 }
 
 var errNotAcquired = errors.New("no connection to PostgreSQL was acquired")
 
-func (r *Receiver) check(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error), withTrial bool) error {
-	err := r.checkOnFitConn(ctx, acquire, r.checkReady)
+func (r *Receiver) check(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, error),
+	look func(context.Context, *pgxpool.Conn) error, withTrial bool,
+) error {
+	err := r.checkOnFitConn(ctx, acquire, look)
 	if err == nil && withTrial {
 		err = r.awaitTrial(ctx)
 	}
@@ -174,6 +176,15 @@ func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error 
 	if missing := missingMigrations(applied); len(missing) > 0 {
 		r.unready()
 		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + r.adviceToMigrate(ctx, conn, len(applied) > 0)))
+	}
+	return nil
+}
+
+// checkProbe also finds a table that is gone, or that search_path finds elsewhere, which a delivery that needs it finds by
+// itself.
+func (r *Receiver) checkProbe(ctx context.Context, conn *pgxpool.Conn) error {
+	if err := r.checkReady(ctx, conn); err != nil || r.config.AssumeMigrated {
+		return err
 	}
 	found, err := r.queries.ServerStrayTables(ctx, conn, r.tables())
 	switch {

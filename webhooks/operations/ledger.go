@@ -106,7 +106,7 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 		})
 	}
 	rows, err := list()
-	if err == nil && len(rows) == 0 {
+	if err == nil && len(rows) == 0 && f == (EventFilter{Limit: f.Limit}) {
 		err = o.checkSeesRows(ctx)
 	}
 	if err != nil {
@@ -269,7 +269,7 @@ func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, er
 		params.MaxLookedAt = &most
 	}
 	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
-	if err == nil && len(rows) == 0 {
+	if err == nil && len(rows) == 0 && f == (FailureFilter{Limit: f.Limit}) {
 		err = o.checkSeesRows(ctx)
 	}
 	if err != nil {
