@@ -34,11 +34,12 @@ func (r *Receiver) Ready(ctx context.Context) error {
 	began := time.Now().UnixNano()
 	for {
 		err := r.check(ctx, r.acquireForReady, r.checkProbe, r.trialState.Load() != trialPassed)
-		if err == nil || !errors.Is(err, errNotAcquired) {
-			return err
-		}
-		if r.ready.Load() && r.lastCommit.Load() > began {
+		busy := errors.Is(err, errNotAcquired)
+		if (busy || errors.Is(err, errTrialInProgress)) && r.ready.Load() && r.lastCommit.Load() > began {
 			return nil
+		}
+		if err == nil || !busy {
+			return err
 		}
 		if waiting := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil; !waiting || time.Now().UnixNano()-began > int64(r.config.AcquireTimeout) {
 			return err

@@ -53,9 +53,11 @@ func (r *Receiver) awaitTrial(ctx context.Context) error {
 	case <-run.done:
 		return run.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: a trial of a delivery is in progress: %w", ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, errTrialInProgress, ctx.Err())
 	}
 }
+
+var errTrialInProgress = errors.New("a trial of a delivery is in progress")
 
 func (r *Receiver) runTrial(ctx context.Context, run *trialRun) {
 	defer func() {
@@ -69,7 +71,15 @@ func (r *Receiver) runTrial(ctx context.Context, run *trialRun) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	run.err = r.checkOnFitConn(ctx, r.acquire, r.checkTrial)
+	run.err = r.checkOnFitConn(ctx, r.acquireForTrial, r.checkTrial)
+}
+
+func (r *Receiver) acquireForTrial(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := r.acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotAcquired, err)
+	}
+	return conn, nil
 }
 
 // warnIfExposed tells, once, of tables that Supabase serves to anybody: its roles anon and authenticated had all rights on new
