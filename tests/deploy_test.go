@@ -13,15 +13,14 @@ import (
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
-	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/operations"
-	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
 
-// metrics are the names that /metrics of serve has, with those of histograms' series.
-func metrics(t *testing.T) map[string]bool {
+// metricNames are the names that /metrics of serve has, with those of histograms' series.
+func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), pgtest.NewURL(t))
 	if err != nil {
@@ -35,7 +34,7 @@ func metrics(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(webhooksprom.New(r), webhooksprom.NewLedger(pool), webhooksprom.NewReconcile(operations.New(pool, nil)), subscriptionsprom.New(projection))
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewSubscriptions(projection))
 	// What is gathered lacks what has no value yet, what is described does not.
 	descriptions := make(chan *prometheus.Desc, 100)
 	registry.Describe(descriptions)
@@ -57,7 +56,7 @@ var metric = regexp.MustCompile(`\bstripeonce_[a-z_]+\b`)
 // each.
 func TestMetricsInDeploy(t *testing.T) {
 	t.Parallel()
-	names := metrics(t)
+	names := metricNames(t)
 	documented := map[string]bool{}
 	for _, file := range []string{"../deploy/prometheus/alerts.yml", "../deploy/grafana/stripeonce.json", "../docs/running.md", "../docs/operations.md"} {
 		text, err := os.ReadFile(file)

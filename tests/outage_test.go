@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/pook/stripeonce/cmd/commands"
+	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"

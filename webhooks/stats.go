@@ -34,7 +34,7 @@ type Durations struct {
 	Buckets [len(DurationBuckets)]uint64 // Buckets[i] took at most DurationBuckets[i]: cumulative
 }
 
-// Stats are a receiver's figures since New. The package webhooksprom offers them to Prometheus.
+// Stats are a receiver's figures since New. The package metrics offers them to Prometheus.
 type Stats struct {
 	// Deliveries has an entry for each outcome, and for "invalid" (4xx), "failed" (500) and
 	// "unavailable" (503).

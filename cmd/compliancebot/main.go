@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stripe/stripe-go/v79"
 
-	"github.com/pook/stripeonce/cmd/commands"
+	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )

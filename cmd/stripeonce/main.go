@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pook/stripeonce/cmd/commands"
+	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/internal/cli"
 )
 

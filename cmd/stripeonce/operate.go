@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/pook/stripeonce/cmd/commands"
+	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"

@@ -18,15 +18,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/subscriptions/subscriptionsprom"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/console"
-	"github.com/pook/stripeonce/webhooks/operations"
-	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
 
 const localDatabase = "stripeonce"
@@ -194,12 +193,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{subscriptionsprom.New(projection), webhooksprom.NewLedger(pool)}
+	collectors := []prometheus.Collector{metrics.NewSubscriptions(projection), metrics.NewLedger(pool)}
 	if f.reconcileEvery > 0 {
 		operator := operations.New(pool, &operations.Config{
 			Applier: receiver, APIKey: f.apiKey, APIBase: f.apiBase, Logger: logger,
 		})
-		collectors = append(collectors, webhooksprom.NewReconcile(operator))
+		collectors = append(collectors, metrics.NewReconcile(operator))
 		stop := inBackground(ctx, func(ctx context.Context) error {
 			return operator.ReconcileEvery(ctx, time.Duration(f.reconcileEvery), f.accounts...)
 		}, logger)

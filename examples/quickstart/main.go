@@ -13,9 +13,9 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/console"
 )
 
 func main() {

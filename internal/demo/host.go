@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
@@ -24,7 +25,6 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/console"
 )
 
 const (

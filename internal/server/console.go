@@ -7,7 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/pook/stripeonce/webhooks/console"
+	"github.com/pook/stripeonce/console"
 )
 
 const (

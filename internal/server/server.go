@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/webhooksprom"
 )
 
 // WebhookPath is where the route is mounted.
@@ -76,7 +76,7 @@ func (s *Server) routes(more []prometheus.Collector) {
 	})
 	e.GET("/readyz", s.ready)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(webhooksprom.New(s.receiver), collectors.NewGoCollector(),
+	registry.MustRegister(metrics.NewReceiver(s.receiver), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(more...)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))

@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/webhooks/operations"
+	"github.com/pook/stripeonce/operations"
 )
 
 // pair is a primary, which is the world's cluster, with a streaming standby.

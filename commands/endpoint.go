@@ -1,0 +1,168 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/operations"
+)
+
+// endpointFlags are those of the command endpoint.
+type endpointFlags struct {
+	settings
+	url    string
+	create string
+	update bool
+	dryRun bool
+}
+
+func (t *tree) endpoint() *cobra.Command {
+	f := &endpointFlags{}
+	cmd := &cobra.Command{
+		Use:   "endpoint",
+		Short: "Compare Stripe's webhook endpoints with the types that have handlers",
+		Long: `Shows Stripe's webhook endpoints: whether each is enabled, its API version, and its event
+types against those that have handlers here. It exits with 1 if an endpoint is disabled
+or lacks a type. It needs STRIPE_API_KEY.
+
+--create makes an endpoint for a URL and prints its signing secret, which Stripe tells
+this one time. --update enables an endpoint and adds the types that are missing.` + t.aboutSuperfluous(),
+		Example: `  stripeonce endpoint --url https://example.com/webhooks/stripe
+  stripeonce endpoint --create https://example.com/webhooks/stripe
+  stripeonce endpoint --url https://example.com/webhooks/stripe --update --dry-run`,
+		Args: cli.Args(cobra.NoArgs),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.url, "url", "", "only the endpoints of this `URL`, or the one with this id (we_…)")
+	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
+	flags.BoolVar(&f.update, "update", false, "enable the endpoint and have it deliver what has handlers")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "with --create or --update: only say what would be")
+	t.addWhere(cmd, &f.settings, false)
+	f.addAPI(cmd)
+	out := cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.create != "" && (f.update || f.url != "") {
+			return cli.Usage("--create excludes --update and --url")
+		}
+		if f.dryRun && f.create == "" && !f.update {
+			return cli.Usage("--dry-run needs --create or --update: without them nothing is changed anyway")
+		}
+		return t.workWith(cmd.Context(), false, func(host *Host) error {
+			return t.endpoints(cmd.Context(), host, f, out.Of(cmd))
+		})
+	}
+	return cmd
+}
+
+func (t *tree) aboutSuperfluous() string {
+	if t.Elsewhere == nil {
+		return " It takes\naway those that have no handler."
+	}
+	return `
+Types without a handler here may have one in an application that this program does not
+know: --update takes them away only with --here, which says that there is none.`
+}
+
+func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out *cli.Output) error {
+	o := operations.New(host.Pool, &operations.Config{
+		APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: f.apiTimeout, Logger: t.Logger,
+	})
+	types := host.Receiver.Types()
+	if f.create != "" {
+		created, err := o.CreateEndpoint(ctx, types, f.create, f.dryRun)
+		if errors.Is(err, operations.ErrExists) {
+			return cli.Usage("%w: to make it right: --url %s --update", err, f.create)
+		}
+		if err != nil {
+			return err
+		}
+		return printEndpoint(out, created, f.verb("created"))
+	}
+	endpoints, err := o.Endpoints(ctx, types, f.url)
+	if err != nil {
+		return err
+	}
+	if f.update {
+		return t.updateEndpoint(ctx, o, types, endpoints, f, out)
+	}
+	return showEndpoints(out, endpoints, f.url)
+}
+
+func (f *endpointFlags) verb(done string) string {
+	if f.dryRun {
+		return "would be " + done
+	}
+	return done
+}
+
+func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types []string, endpoints []operations.Endpoint, f *endpointFlags, out *cli.Output) error {
+	switch {
+	case len(endpoints) == 0 && f.url != "":
+		return fmt.Errorf("there is no endpoint for %s: --create %s makes one", f.url, f.url)
+	case len(endpoints) == 0:
+		return errors.New("there is no endpoint: --create URL makes one")
+	case len(endpoints) > 1:
+		var urls []string
+		for i := range endpoints {
+			urls = append(urls, endpoints[i].ID+" ("+endpoints[i].URL+")")
+		}
+		return cli.Usage("which one? Say --url with one of %s", strings.Join(urls, ", "))
+	}
+	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Elsewhere == nil || f.here, f.dryRun)
+	if err != nil {
+		return err
+	}
+	return printEndpoint(out, updated, f.verb("updated"))
+}
+
+func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string) error {
+	wrong := 0
+	for i := range endpoints {
+		if !endpoints[i].Right() {
+			wrong++
+		}
+		if err := printEndpoint(out, &endpoints[i], endpoints[i].Status); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(endpoints) == 0 && url != "":
+		return fmt.Errorf("there is no endpoint for %s: --create %s makes one", url, url)
+	case len(endpoints) == 0:
+		return errors.New("there is no endpoint: --create URL makes one")
+	case wrong > 0:
+		return fmt.Errorf("%s disabled or without a type that has handlers: --update mends it", plural(wrong, "endpoint"))
+	}
+	return nil
+}
+
+func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error {
+	if out.JSON {
+		return out.Line(e)
+	}
+	out.Printf("%s  %s  %s\n", cli.OneLine(e.URL), e.ID, state)
+	version := e.APIVersion
+	if version == "" {
+		version = "the account's default"
+	}
+	out.Printf("  %-12s %s\n  %-12s %s\n", "mode", mode(e.Livemode), "api version", version)
+	printTypes(out, "delivers", e.EnabledEvents)
+	printTypes(out, "missing", e.Missing)
+	printTypes(out, "superfluous", e.Superfluous)
+	if e.Secret != "" {
+		out.Printf("  %-12s %s\n  It is not shown again: give it to the receiver as STRIPE_WEBHOOK_SECRET.\n", "secret", e.Secret)
+	}
+	return nil
+}
+
+func printTypes(out *cli.Output, name string, types []string) {
+	for _, one := range types {
+		out.Printf("  %-12s %s\n", name, cli.OneLine(one))
+		name = ""
+	}
+}

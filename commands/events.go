@@ -1,0 +1,210 @@
+package commands
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+func (t *tree) events() *cobra.Command {
+	var filter operations.EventFilter
+	var outcome string
+	var since cli.Duration
+	var out *cli.Output
+	cmd := &cobra.Command{
+		Use:   "events [EVENT]",
+		Short: "List the ledger, newest first, or tell one event's story",
+		Long: `Lists the events that have taken effect, were stale, are ignored, or are parked, the newest first.
+With an event's id it tells all that is known of that one: when it was created, when it
+took effect and what came of it, and each attempt that failed.`,
+		Example: `  stripeonce events --since 24h --outcome ignored
+  stripeonce events --object sub_1NvKoKIGBnsLynRr
+  stripeonce events evt_1NvKoKIGBnsLynRr
+  stripeonce events --json --limit 1000 | jq -r .event_type | sort | uniq -c`,
+		Args: cli.Args(cobra.MaximumNArgs(1)),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* is every type that begins so")
+	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
+	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
+	flags.Var(&since, "since", "only what took effect in the last `duration`, such as 72h or 30d")
+	flags.StringVar(&filter.Before, "before", "", "only what took effect before this `event`, to go on with a listing")
+	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "how `many`")
+	out = cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch filter.Outcome = webhooks.Outcome(outcome); filter.Outcome {
+		case "", webhooks.OutcomeProcessed, webhooks.OutcomeStale, webhooks.OutcomeIgnored, webhooks.OutcomeParked:
+		default:
+			return cli.Usage("--outcome %q: use processed, stale, ignored or parked; failing events are in 'failures'", outcome)
+		}
+		if filter.Limit < 1 {
+			return cli.Usage("--limit must be at least 1")
+		}
+		if since != 0 {
+			filter.Since = time.Now().Add(-time.Duration(since))
+		}
+		return t.work(cmd.Context(), func(host *Host) error {
+			o := operations.New(host.Pool, nil)
+			if len(args) == 1 {
+				return showStory(cmd, o, out.Of(cmd), args[0])
+			}
+			return listEvents(cmd, o, out.Of(cmd), filter)
+		})
+	}
+	return cmd
+}
+
+func showStory(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
+	story, err := o.Story(cmd.Context(), id)
+	if err != nil {
+		return err
+	}
+	return printStory(out, id, story)
+}
+
+func listEvents(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.EventFilter) error {
+	events, err := o.Events(cmd.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if err := printEvents(out, events); err != nil {
+		return err
+	}
+	if n := len(events); n == filter.Limit && !cmd.Flags().Changed("limit") {
+		out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(events[n-1].EventID))
+	}
+	return nil
+}
+
+func printEvents(out *cli.Output, events []operations.Event) error {
+	if out.JSON {
+		for i := range events {
+			if err := out.Line(&events[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(events) == 0 {
+		out.Printf("No events.\n")
+		return nil
+	}
+	rows := make([][]cli.Cell, len(events))
+	for i := range events {
+		e := &events[i]
+		rows[i] = []cli.Cell{
+			{Text: cli.Time(e.ProcessedAt)}, {Text: cli.Ago(e.ProcessedAt)}, outcomeCell(e.Outcome),
+			{Text: cli.OneLine(e.EventType)}, {Text: cli.OneLine(text(e.ObjectID))}, {Text: cli.OneLine(e.EventID)},
+		}
+	}
+	out.Table([]cli.Column{
+		{Title: "TOOK EFFECT"}, {Title: "AGO"}, {Title: "OUTCOME"}, {Title: "TYPE", Least: 16}, {Title: "OBJECT", Least: 12}, {Title: "EVENT"},
+	}, rows)
+	return nil
+}
+
+func outcomeCell(outcome webhooks.Outcome) cli.Cell {
+	colours := map[webhooks.Outcome]string{
+		webhooks.OutcomeProcessed: cli.Green, webhooks.OutcomeStale: cli.Yellow, webhooks.OutcomeIgnored: cli.Faint,
+		webhooks.OutcomeDuplicate: cli.Faint, webhooks.OutcomeParked: cli.Red,
+	}
+	return cli.Cell{Text: string(outcome), Colour: colours[outcome]}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
+}
+
+// storyLine is an event's row in the ledger, if there is one, with its failure.
+type storyLine struct {
+	EventID   string     `json:"event_id"`
+	EventType string     `json:"event_type"`
+	CreatedAt *time.Time `json:"event_created_at"`
+	*operations.Event
+	Failure *operations.Failure `json:"failure"`
+}
+
+func printStory(out *cli.Output, id string, story *operations.Story) error {
+	e, f := story.Event, story.Failure
+	eventType := ""
+	if f != nil {
+		eventType = f.EventType
+	}
+	if e != nil {
+		eventType = e.EventType
+	}
+	if out.JSON {
+		return out.Line(storyLine{id, eventType, story.CreatedAt(), e, f})
+	}
+	line := func(name, value string) { out.Printf("  %-12s %s\n", name, value) }
+	out.Printf("%s  %s\n", cli.OneLine(id), cli.OneLine(eventType))
+	created := story.CreatedAt()
+	if created != nil {
+		line("created", when(*created))
+	}
+	switch {
+	case e == nil:
+		line("outcome", "failed; it has not taken effect")
+	case e.Outcome == webhooks.OutcomeIgnored:
+		line("seen", when(e.ProcessedAt))
+		if story.Failing() {
+			line("outcome", "ignored, and failing: it has not taken effect")
+		} else {
+			line("outcome", "ignored; it takes effect if it comes again and is handled by then")
+		}
+	case e.Outcome == webhooks.OutcomeParked:
+		line("parked", when(e.ProcessedAt))
+		line("outcome", "parked: a handler asks for a person; 'replay EVENT' applies it")
+	default:
+		took := when(e.ProcessedAt)
+		if created != nil {
+			took += ", " + cli.Short(e.ProcessedAt.Sub(*created)) + " after it was created"
+		}
+		line("took effect", took)
+		line("outcome", string(e.Outcome))
+	}
+	if e != nil {
+		line("object", cli.OneLine(text(e.ObjectID)))
+		line("account", cli.OneLine(text(e.AccountID)))
+		line("mode", mode(e.Livemode))
+		line("api version", cli.OneLine(text(e.APIVersion)))
+	}
+	if f != nil {
+		printAttempts(out, story)
+	}
+	return nil
+}
+
+func printAttempts(out *cli.Output, story *operations.Story) {
+	f := story.Failure
+	since := ""
+	if !story.Failing() && !story.Parked() {
+		since = "; it has been applied since"
+	}
+	out.Printf("  %-12s %s, the first %s%s\n", "failed", plural(int(f.Attempts), "time"), when(f.FirstFailedAt), since)
+	if dropped := int(f.Attempts) - len(f.History); dropped > 0 {
+		out.Printf("    … %s before these\n", plural(dropped, "attempt"))
+	}
+	for _, attempt := range f.History {
+		out.Printf("    %s  %s\n", cli.Time(attempt.At), cli.OneLine(attempt.Error))
+	}
+	if f.Payload == nil {
+		out.Printf("  %-12s not stored; replay fetches it from Stripe\n", "payload")
+	}
+}
+
+func mode(livemode bool) string {
+	if livemode {
+		return "live"
+	}
+	return "test"
+}
+
+func when(at time.Time) string { return cli.Time(at) + " (" + cli.Ago(at) + " ago)" }

@@ -1,0 +1,64 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/operations"
+)
+
+func (t *tree) prune() *cobra.Command {
+	var age cli.Duration
+	options := operations.PruneOptions{}
+	cmd := &cobra.Command{
+		Use:   "prune --older-than DURATION",
+		Short: "Delete old rows of the ledger",
+		Long: `Deletes rows of the ledger that took effect before, the oldest first, and the failures
+that they resolved. It works in small transactions of its own, holds no lock for long,
+and may be interrupted. Events that still fail are kept.
+
+It refuses less than 35 days: Stripe can send an event again for 30, and one that the
+ledger has forgotten would take effect twice.`,
+		Example: "  stripeonce prune --older-than 90d",
+		Args:    cli.Args(cobra.NoArgs),
+	}
+	cmd.Flags().Var(&age, "older-than", "how old, such as 90d")
+	cmd.Flags().BoolVar(&options.Force, "force", false, "less than 35 days, too")
+	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "how `many` rows in one transaction")
+	out := cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if age == 0 {
+			return cli.Usage("--older-than is missing: how old, such as --older-than 90d?")
+		}
+		if options.Batch < 1 {
+			return cli.Usage("--batch must be at least 1")
+		}
+		options.OlderThan = time.Duration(age)
+		return t.work(cmd.Context(), func(host *Host) error {
+			progress := cli.NewProgress(cmd)
+			options.Progress = func(p operations.Pruned) {
+				progress.Show(-1, "%d rows deleted", p.Deleted)
+			}
+			pruned, err := operations.New(host.Pool, nil).Prune(cmd.Context(), options)
+			progress.Clear()
+			if errors.Is(err, operations.ErrRefused) {
+				return fmt.Errorf("%w (--force does it all the same)", err)
+			}
+			if err != nil && pruned.Deleted == 0 {
+				return err
+			}
+			if out.Of(cmd).JSON {
+				if lineErr := out.Line(pruned); err == nil {
+					err = lineErr
+				}
+			}
+			out.Printf("%d rows of the ledger deleted, and %d failures that they had resolved\n", pruned.Deleted, pruned.Failures)
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,148 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/operations"
+)
+
+// missingLine is the JSON of one missing event.
+type missingLine struct {
+	appliedLine
+	EventType string    `json:"event_type"`
+	CreatedAt time.Time `json:"event_created_at"`
+}
+
+func (t *tree) reconcile() *cobra.Command {
+	var s settings
+	var since cli.Duration
+	options := operations.ReconcileOptions{}
+	kind := string(operations.KindAuto)
+	cmd := &cobra.Command{
+		Use:   "reconcile --since DURATION",
+		Short: "Find Stripe's events that never arrived, and apply them",
+		Long: `Goes through Stripe's events of the last time (30 days at most), finds those that the
+ledger lacks, and applies them through the path of a delivery, the oldest first. It goes
+on after one that fails, and exits with 1 then. It may be interrupted and run again at
+any time: what has taken effect is not applied twice. It needs STRIPE_API_KEY.
+
+Only the types that have handlers are looked for. ` + t.aboutTypes() + `Events of connected accounts are
+in no list but their own: --account.`,
+		Example: `  stripeonce reconcile --since 72h --dry-run
+  stripeonce reconcile --since 72h --to http://127.0.0.1:4242/webhooks/stripe
+  stripeonce reconcile --since 30d --here --type 'customer.subscription.*'`,
+		Args: cli.Args(cobra.NoArgs),
+	}
+	flags := cmd.Flags()
+	flags.Var(&since, "since", "how far back, such as 72h or 30d")
+	flags.BoolVar(&options.DryRun, "dry-run", false, "only say what is missing")
+	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* is every type that begins so")
+	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
+	flags.StringVar(&kind, "kind", kind, "which of Stripe's lists: snapshot (/v1/events), thin (/v2/core/events), or `auto`: thin if the account delivers nothing else")
+	t.addWhere(cmd, &s, true)
+	s.addAPI(cmd)
+	out := cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if since == 0 {
+			return cli.Usage("--since is missing: how far back, such as --since 72h?")
+		}
+		options.Since = time.Duration(since)
+		switch options.Kind = operations.Kind(kind); options.Kind {
+		case operations.KindAuto, operations.KindSnapshot, operations.KindThin:
+		default:
+			return cli.Usage("--kind %q: use auto, snapshot or thin", kind)
+		}
+		if err := t.checkWhere(&s, !options.DryRun); err != nil {
+			return err
+		}
+		cli.IgnoreBrokenPipe()
+		return t.work(cmd.Context(), func(host *Host) error {
+			o, err := t.operator(host, &s, !options.DryRun)
+			if err != nil {
+				return err
+			}
+			return reconcile(cmd, o, options, out.Of(cmd))
+		})
+	}
+	return cmd
+}
+
+func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.ReconcileOptions, out *cli.Output) error {
+	progress := cli.NewProgress(cmd)
+	var written error
+	var failed []string
+	options.Each = func(m operations.Missing) {
+		progress.Clear()
+		if m.Err != nil {
+			failed = append(failed, m.EventID)
+		}
+		if out.JSON {
+			if err := out.Line(missingLine{lineOf(m.Applied), m.EventType, m.CreatedAt}); written == nil {
+				written = err
+			}
+			return
+		}
+		what := "missing"
+		if !options.DryRun {
+			what = whatCame(m.Applied)
+		}
+		out.Printf("%s  %s  %s  %s\n", cli.Time(m.CreatedAt), cli.OneLine(m.EventID), cli.OneLine(m.EventType), what)
+	}
+	start := time.Now()
+	options.Progress = func(sum operations.Reconciled, at time.Time) {
+		back := start.Sub(at)
+		progress.Show(back.Seconds()/options.Since.Seconds(), "%s of %s back: %d listed, %d missing, %d applied, %d failed",
+			cli.Short(back), cli.Short(options.Since), sum.Listed, sum.Missing, sum.Applied, sum.Failed)
+	}
+	sum, err := o.Reconcile(cmd.Context(), options)
+	progress.Clear()
+	if err != nil && sum == (operations.Reconciled{}) {
+		return err
+	}
+	if out.JSON {
+		if lineErr := out.Line(sum); written == nil {
+			written = lineErr
+		}
+	}
+	out.Printf("%d listed, %d missing, %d applied, %d failed\n", sum.Listed, sum.Missing, sum.Applied, sum.Failed)
+	switch {
+	case err != nil:
+		return err
+	case sum.Failed > 0:
+		return notApplied(cmd.Context(), o, failed)
+	}
+	return written
+}
+
+// notApplied says where to look for what failed: an event that the receiver could not work on (no connection, no answer,
+// a wrong secret) has no record.
+func notApplied(ctx context.Context, o *operations.Operator, failed []string) error {
+	recorded := 0
+	for _, id := range failed {
+		if story, err := o.Story(ctx, id); err == nil && story.Failure != nil {
+			recorded++
+		}
+	}
+	text := fmt.Sprintf("%d of the missing events failed", len(failed))
+	if recorded > 0 {
+		text += fmt.Sprintf("; %d of them have a record: 'failures' says why", recorded)
+	}
+	if without := len(failed) - recorded; without > 0 {
+		text += fmt.Sprintf("; %d have none, since the receiver did not get to their handlers: resolve the errors above and run this again", without)
+	}
+	return errors.New(text)
+}
+
+func (t *tree) aboutTypes() string {
+	if t.Elsewhere == nil {
+		return ""
+	}
+	return `With --to the handlers are not known
+here, so every type is, unless --type says which. `
+}

@@ -1,0 +1,367 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// span is how far back something is looked at.
+type span struct {
+	Name, Label string
+	length      time.Duration
+	width       time.Duration // of a bar in the chart
+}
+
+var spans = []span{
+	{"1h", "hour", time.Hour, time.Minute},
+	{"24h", "day", 24 * time.Hour, 30 * time.Minute},
+	{"7d", "week", 7 * 24 * time.Hour, 3 * time.Hour},
+	{"30d", "month", 30 * 24 * time.Hour, 12 * time.Hour},
+}
+
+func spanNamed(name, byDefault string) span {
+	for _, s := range spans {
+		if s.Name == name {
+			return s
+		}
+	}
+	return spanNamed(byDefault, spans[0].Name)
+}
+
+// maxCounted is how many of the newest events are counted for the overview. They are read along an index.
+const maxCounted = 20_000
+
+// tally is how many deliveries were answered in one way.
+type tally struct {
+	Outcome string
+	Count   int64
+}
+
+type overviewData struct {
+	Span       span
+	Spans      []span
+	Chart      *chart
+	Counted    int64
+	CutAt      *time.Time // where more than maxCounted fell into the span
+	Lag        db.LedgerLagRow
+	Failing    int64
+	MaxFailing int64
+	Newest     *db.LedgerNewestRow
+	Deliveries []tally
+	InFlight   int
+	Endpoints  endpoints
+}
+
+func (c *Console) overview(r *request) (*page, error) {
+	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
+	now := time.Now()
+	since := now.Add(-d.Span.length)
+	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
+	if err != nil {
+		return nil, err
+	}
+	if d.Lag, err = c.queries.LedgerLag(r.ctx, c.pool, since, maxCounted); err != nil {
+		return nil, err
+	}
+	if d.Failing, err = c.operator.CountFailing(r.ctx); err != nil {
+		return nil, err
+	}
+	newest, err := c.queries.LedgerNewest(r.ctx, c.pool)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, err
+	}
+	if err == nil {
+		d.Newest = &newest
+	}
+	if d.Counted = d.Lag.Events; d.Counted == maxCounted {
+		d.CutAt = &d.Lag.Oldest
+	}
+	d.Chart = newChart(withDuplicates(activity, c.receiver.Duplicates(since, d.Span.width)), since, now, d.Span.width)
+	stats := c.receiver.Stats()
+	d.Deliveries, d.InFlight = deliveries(stats), stats.InFlight
+	d.Endpoints = c.endpoints.look(r.ctx, c)
+	return &page{Title: "Overview", Template: "overview", Data: d}, nil
+}
+
+// deliveries are the receiver's own counts since it was started.
+func deliveries(stats webhooks.Stats) (list []tally) {
+	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
+		list = append(list, tally{label, int64(stats.Deliveries[label].Count)})
+	}
+	return list
+}
+
+type eventsData struct {
+	Filter   struct{ ID, Type, Outcome, Object, Span, Until string }
+	Spans    []span
+	Outcomes []string
+	Events   []operations.Event
+	Next     template.URL // of the next page, empty if there is none
+}
+
+// untilLayout is what a browser makes of an input of type datetime-local; here it is UTC.
+const untilLayout = "2006-01-02T15:04"
+
+var errTime = errors.New("no time")
+
+func (c *Console) events(r *request) (*page, error) {
+	d := &eventsData{Spans: spans, Outcomes: outcomes}
+	f := &d.Filter
+	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
+	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.QueryParam("before"), Limit: pageRows + 1}
+	end := time.Now()
+	var err error
+	if f.Until = trimmed(r, "until"); f.Until != "" {
+		if end, err = time.Parse(untilLayout, f.Until); err != nil {
+			return nil, errTime
+		}
+		filter.Until = end
+	}
+	if f.Span != "" {
+		filter.Since = end.Add(-spanNamed(f.Span, "24h").length)
+	}
+	if f.ID != "" {
+		d.Events, err = c.one(r.ctx, f.ID)
+	} else {
+		d.Events, err = c.operator.Events(r.ctx, filter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(d.Events) > pageRows {
+		d.Events = d.Events[:pageRows]
+		d.Next = following(r, "/events", d.Events[pageRows-1].EventID)
+	}
+	return &page{Title: "Ledger", Template: "events", Data: d}, nil
+}
+
+// one is the event of an id, if it is in the ledger.
+func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error) {
+	story, err := c.operator.Story(ctx, id)
+	if errors.Is(err, operations.ErrNotFound) || err == nil && story.Event == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []operations.Event{*story.Event}, nil
+}
+
+type eventData struct {
+	ID        string
+	Story     *operations.Story
+	Delivered *webhooks.Event // what the payload says of one that is not in the ledger; nil if it is, or none is kept
+	Payload   string
+	Hidden    bool
+	Replayed  string // what came of it, where a replay leads here
+}
+
+func (c *Console) event(r *request) (*page, error) {
+	id := idOf(r)
+	story, err := c.operator.Story(r.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
+	switch replayed := r.QueryParam("replayed"); replayed {
+	case "processed", "stale", "ignored", "duplicate", replayFailed:
+		if (story.Failing() || story.Parked()) == (replayed == replayFailed) { // else something else has come of it since
+			d.Replayed = replayed
+		}
+	}
+	if story.Event == nil && story.Failure != nil && len(story.Failure.Payload) > 0 {
+		d.Delivered, _ = webhooks.ParseEvent(story.Failure.Payload)
+	}
+	if story.Failure != nil && !d.Hidden {
+		d.Payload = pretty(story.Failure.Payload)
+	}
+	return &page{Title: id, Template: "event", Data: d}, nil
+}
+
+type failuresData struct {
+	Failures []operations.Failure
+	Next     template.URL // of the next page, empty if there is none
+}
+
+func (c *Console) failures(r *request) (*page, error) {
+	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{
+		Before: r.QueryParam("before"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := &failuresData{Failures: list}
+	if len(list) > pageRows {
+		d.Failures = list[:pageRows]
+		d.Next = following(r, "/failures", list[pageRows-1].EventID)
+	}
+	return &page{Title: "Failures", Template: "failures", Data: d}, nil
+}
+
+const (
+	replayPath   = "/events/:id/replay"
+	replayFailed = "failed"
+)
+
+// replay applies an event again and leads to its page, which shows what came of it.
+func (c *Console) replay(e echo.Context) error {
+	if err := c.sameSite.Check(e.Request()); err != nil {
+		return render(e, http.StatusForbidden, &page{
+			Title: "Refused", Template: "problem", Base: baseOf(e, replayPath), Now: time.Now(),
+			Data: problem{"That came from another site.", "Use a Replay button of the console's own pages."},
+		})
+	}
+	id := idOf(e)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), patientTimeout)
+	defer cancel()
+	var applied operations.Applied
+	err := c.inSlot(ctx, func() error {
+		applied = c.operator.Replay(ctx, id, "")
+		return applied.Err
+	})
+	result := string(applied.Outcome)
+	if err != nil {
+		result = replayFailed
+		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", err)
+	} else {
+		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
+	}
+	return e.Redirect(http.StatusSeeOther, baseOf(e, replayPath)+"/events/"+url.PathEscape(id)+"?replayed="+result)
+}
+
+type subscriptionsData struct {
+	Query         string
+	Subscriptions []*subscriptions.Subscription
+	Next          template.URL // of the next page, empty if there is none
+}
+
+func (c *Console) subscriptions(r *request) (*page, error) {
+	d := &subscriptionsData{Query: trimmed(r, "q")}
+	if d.Query == "" {
+		return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, c.newest(r, d)
+	}
+	one, err := c.reader.Get(r.ctx, d.Query)
+	switch {
+	case err == nil:
+		d.Subscriptions = []*subscriptions.Subscription{one}
+	case errors.Is(err, subscriptions.ErrNotFound): // a customer's ids need not begin with cus_
+		d.Subscriptions, err = c.reader.ListByCustomer(r.ctx, d.Query)
+	}
+	return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, err
+}
+
+// newest lists the subscriptions that Stripe created last, along their index.
+func (c *Console) newest(r *request, d *subscriptionsData) error {
+	var ever time.Time
+	list := db.SubscriptionKeyListParams{CreatedAfter: &ever, MaxRows: pageRows + 1}
+	if at, id, found := strings.Cut(r.QueryParam("before"), " "); found {
+		before, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			return errNotFound
+		}
+		list.Before, list.BeforeID = &before, id
+	}
+	keys, err := c.queries.SubscriptionKeyList(r.ctx, c.pool, list)
+	if err != nil {
+		return err
+	}
+	if len(keys) > pageRows {
+		keys = keys[:pageRows]
+		last := keys[pageRows-1]
+		d.Next = following(r, "/subscriptions", last.StripeCreatedAt.UTC().Format(time.RFC3339Nano)+" "+last.ID)
+	}
+	ids := make([]string, len(keys))
+	for i, key := range keys {
+		ids[i] = key.ID
+	}
+	d.Subscriptions, err = c.reader.List(r.ctx, ids)
+	return err
+}
+
+type subscriptionData struct {
+	*subscriptions.Subscription
+	JSON    string
+	Hidden  bool
+	Events  []operations.Event
+	More    bool
+	Failing []db.StripeWebhookFailureListByObjectRow
+}
+
+func (c *Console) subscription(r *request) (*page, error) {
+	sub, err := c.reader.Get(r.ctx, idOf(r))
+	if errors.Is(err, subscriptions.ErrNotFound) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	events, err := c.operator.Events(r.ctx, operations.EventFilter{ObjectID: sub.ID, Limit: pageRows + 1})
+	if err != nil {
+		return nil, err
+	}
+	failing, err := c.queries.StripeWebhookFailureListByObject(r.ctx, c.pool, sub.ID)
+	if err != nil {
+		return nil, err
+	}
+	d := &subscriptionData{
+		Subscription: sub, Hidden: c.config.HidePayloads, Events: events[:min(len(events), pageRows)], More: len(events) > pageRows, Failing: failing,
+	}
+	if !d.Hidden {
+		d.JSON = pretty(sub.Object)
+	}
+	return &page{Title: sub.ID, Template: "subscription", Data: d}, nil
+}
+
+// idOf is the id in the path. Echo leaves it encoded where the path says something that needs to be.
+func idOf(e echo.Context) string {
+	id := e.Param("id")
+	if e.Request().URL.RawPath != "" {
+		if decoded, err := url.PathUnescape(id); err == nil {
+			return decoded
+		}
+	}
+	return id
+}
+
+func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryParam(name)) }
+
+// following is the URL of the page after the one that is asked for. It is encoded whole here, so that the template
+// must not do it once more.
+func following(r *request, section, before string) template.URL {
+	query := r.QueryParams()
+	query.Set("before", before)
+	return template.URL(r.base + section + "?" + query.Encode()) //nolint:gosec // encoded just here
+}
+
+// maxShown bounds what is shown of a JSON text.
+const maxShown = 64 << 10
+
+func pretty(text json.RawMessage) string {
+	if len(text) == 0 {
+		return ""
+	}
+	var buffer bytes.Buffer
+	indented := []byte(text)
+	if len(text) <= maxShown && json.Indent(&buffer, text, "", "  ") == nil { // what nests deep grows much
+		indented = buffer.Bytes()
+	}
+	if len(indented) > maxShown {
+		return strings.ToValidUTF8(string(indented[:maxShown]), "") + "\n… (cut)"
+	}
+	return string(indented)
+}

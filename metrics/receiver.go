@@ -1,0 +1,82 @@
+// Package metrics has Prometheus collectors of a receiver, its ledger, the subscriptions and reconciliation. It is a package
+// of its own so that a receiver does not import the Prometheus client.
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// ReceiverCollector is a prometheus.Collector of one receiver. Register it once with a registry.
+type ReceiverCollector struct{ receiver *webhooks.Receiver }
+
+// NewReceiver returns the collector of a receiver.
+func NewReceiver(r *webhooks.Receiver) *ReceiverCollector { return &ReceiverCollector{r} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("stripeonce_"+name, help, labels, nil)
+}
+
+var (
+	deliveries = desc("deliveries_total", "Deliveries answered, by outcome.", "outcome")
+	seconds    = desc("delivery_duration_seconds", "From reading a delivery to its answer, by outcome.", "outcome")
+	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
+	unrecorded = desc("unrecorded_failures_total", "Failed events whose record could not be written: no listing of failures has them, the log has.")
+
+	secretMatches   = desc("secret_matches_total", "Deliveries that a signing secret verified and none before it, by the secret's label.", "secret")
+	secretLastMatch = desc("secret_last_match_timestamp_seconds", "When a signing secret last verified a delivery; 0: never since the start.", "secret")
+
+	poolMax      = desc("pool_max_connections", "The most connections that the pool opens.")
+	poolAcquired = desc("pool_acquired_connections", "The pool's connections in use.")
+	poolIdle     = desc("pool_idle_connections", "The pool's connections that are idle.")
+	poolAcquires = desc("pool_acquires_total", "Connections taken from the pool.")
+	poolWaits    = desc("pool_waits_total", "Times that a connection was waited for because none was idle.")
+	poolWaited   = desc("pool_wait_seconds_total", "Time spent waiting for connections.")
+	poolCanceled = desc("pool_canceled_acquires_total", "Waits for a connection that were given up.")
+)
+
+// Describe sends every metric's description.
+func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		deliveries, seconds, inFlight, unrecorded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+	} {
+		ch <- d
+	}
+}
+
+// Collect sends the receiver's figures of now.
+func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.receiver.Stats()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+	}
+	for outcome, d := range stats.Deliveries {
+		buckets := map[float64]uint64{}
+		for i, bound := range webhooks.DurationBuckets {
+			buckets[bound.Seconds()] = d.Buckets[i]
+		}
+		counter(deliveries, float64(d.Count), outcome)
+		ch <- prometheus.MustNewConstHistogram(seconds, d.Count, d.Sum.Seconds(), buckets, outcome)
+	}
+	for _, secret := range stats.Secrets {
+		counter(secretMatches, float64(secret.Matched), secret.Label)
+		last := 0.0
+		if !secret.LastMatch.IsZero() {
+			last = float64(secret.LastMatch.UnixNano()) / 1e9
+		}
+		gauge(secretLastMatch, last, secret.Label)
+	}
+	gauge(inFlight, float64(stats.InFlight))
+	counter(unrecorded, float64(stats.UnrecordedFailures))
+	gauge(poolMax, float64(stats.Pool.MaxConns()))
+	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))
+	gauge(poolIdle, float64(stats.Pool.IdleConns()))
+	counter(poolAcquires, float64(stats.Pool.AcquireCount()))
+	counter(poolWaits, float64(stats.Pool.EmptyAcquireCount()))
+	counter(poolWaited, stats.Pool.EmptyAcquireWaitTime().Seconds())
+	counter(poolCanceled, float64(stats.Pool.CanceledAcquireCount()))
+}

@@ -1,0 +1,46 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/operations"
+)
+
+// ReconcileCollector is a prometheus.Collector of an operator's ReconcileEvery.
+type ReconcileCollector struct{ operator *operations.Operator }
+
+// NewReconcile returns the collector of an operator.
+func NewReconcile(o *operations.Operator) *ReconcileCollector { return &ReconcileCollector{o} }
+
+var (
+	reconcileRuns    = desc("reconcile_runs_total", "Reconciliations, by result: completed, failed, or skipped since another process was at it.", "result")
+	reconcileMissing = desc("reconcile_missing_events_total", "Events that Stripe has and that were found missing in the ledger.")
+	reconcileEvents  = desc("reconcile_events_total", "What came of missing events: applied or failed.", "result")
+	reconcileLast    = desc("reconcile_last_completed_timestamp_seconds", "When a reconciliation last came to its end, in Unix seconds; 0 before the first.")
+)
+
+// Describe sends every metric's description.
+func (c *ReconcileCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{reconcileRuns, reconcileMissing, reconcileEvents, reconcileLast} {
+		ch <- d
+	}
+}
+
+// Collect sends the operator's figures of now.
+func (c *ReconcileCollector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.operator.Stats()
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	counter(reconcileRuns, stats.Runs, "completed")
+	counter(reconcileRuns, stats.Failed, "failed")
+	counter(reconcileRuns, stats.Skipped, "skipped")
+	counter(reconcileMissing, stats.Missing)
+	counter(reconcileEvents, stats.Applied, "applied")
+	counter(reconcileEvents, stats.FailedEvents, "failed")
+	last := 0.0
+	if !stats.LastCompleted.IsZero() {
+		last = float64(stats.LastCompleted.Unix())
+	}
+	ch <- prometheus.MustNewConstMetric(reconcileLast, prometheus.GaugeValue, last)
+}

@@ -1,0 +1,37 @@
+package operations_test
+
+import (
+	"context"
+	"log"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// What Stripe has and the ledger lacks is found and applied, with the receiver's own functions.
+func ExampleOperator_Reconcile() {
+	var (
+		pool *pgxpool.Pool
+		r    *webhooks.Receiver
+	)
+	o := operations.New(pool, &operations.Config{Applier: r, APIKey: os.Getenv("STRIPE_API_KEY")})
+	found, err := o.Reconcile(context.Background(), operations.ReconcileOptions{Since: 72 * time.Hour})
+	log.Println(found.Missing, "were missing", err)
+}
+
+// What fails is listed, and applied again.
+func ExampleOperator_ReplayFailed() {
+	var (
+		pool *pgxpool.Pool
+		r    *webhooks.Receiver
+	)
+	o := operations.New(pool, &operations.Config{Applier: r})
+	err := o.ReplayFailed(context.Background(), func(a operations.Applied) { log.Println(a.EventID, a.Outcome, a.Err) })
+	if err != nil {
+		log.Fatal(err)
+	}
+}

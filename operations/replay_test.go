@@ -1,0 +1,146 @@
+package operations_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Replay takes the stored payload, else Stripe's; what has taken effect is a duplicate.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	ctx := t.Context()
+	b.broken.Store(true)
+	failing, lost := b.account.Events[0], b.account.Events[2]
+	b.Expect(t, failing.Body, 500, "")
+	if a := b.Replay(ctx, failing.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "broken by a deploy") {
+		t.Errorf("while it is broken the replay is %+v", a)
+	}
+	story, err := b.Story(ctx, failing.ID)
+	if err != nil || story.Event != nil || !story.Failing() || story.Failure.Attempts != 2 || len(story.Failure.History) != 2 ||
+		!strings.Contains(story.Failure.History[1].Error, "broken by a deploy") || story.CreatedAt().Unix() != failing.Created {
+		t.Errorf("its story is %+v, %v", story, err)
+	}
+	b.broken.Store(false)
+	b.api.Fail(stripesim.Fault{Status: 400}) // it need not be asked
+	for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {
+		if a := b.Replay(ctx, failing.ID, ""); a.Outcome != want {
+			t.Errorf("the replay is %+v, want %s", a, want)
+		}
+	}
+	if a := b.Replay(ctx, lost.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "Stripe answers 400") {
+		t.Errorf("while Stripe refuses, the replay is %+v", a)
+	}
+	for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {
+		if a := b.Replay(ctx, lost.ID, ""); a.Outcome != want {
+			t.Errorf("the replay from Stripe is %+v, want %s", a, want)
+		}
+	}
+	if a := b.Replay(ctx, "evt_unknown", ""); a.Err == nil || !strings.Contains(a.Err.Error(), "No such event") {
+		t.Errorf("the replay of an unknown event is %+v", a)
+	}
+	if story, err := b.Story(ctx, failing.ID); err != nil || story.Failing() || story.Failure == nil || story.Event == nil {
+		t.Errorf("its story is %+v, %v", story, err)
+	}
+	if failures, err := b.Failures(ctx, operations.FailureFilter{}); err != nil || len(failures) != 0 {
+		t.Errorf("the failures are %+v, %v", failures, err)
+	}
+}
+
+// A replay of an ignored event that still nothing handles is an error that says so, whatever applies it; where a handler
+// has come, it takes effect.
+func TestReplayOfIgnored(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	ctx := t.Context()
+	ignoring := hooktest.On(t, b.Pool, webhooks.NewHandlers(), nil)
+	all := webhooks.NewHandlers()
+	webhooks.On(all, "*", b.handle)
+	other := hooktest.On(t, b.Pool, all, func(c *webhooks.Config) { c.Mode = webhooks.ModeLive })
+	recorded, unknown := b.account.Events[0], b.account.Events[2]
+	ignoring.Expect(t, recorded.Body, 200, webhooks.OutcomeIgnored)
+	for name, c := range map[string]struct {
+		applier operations.Applier
+		want    string
+	}{
+		"here":           {ignoring.Receiver, "no handler is registered for " + recorded.Type + " in this process"},
+		"remote":         {operations.NewRemote(ignoring.URL, hooktest.Secret), "no handler is registered for " + recorded.Type + " in the receiver at " + ignoring.URL},
+		"the other mode": {other.Receiver, "events of this mode"},
+	} {
+		a := b.operator(c.applier, 0).Replay(ctx, recorded.ID, "")
+		if a.Err == nil || !strings.Contains(a.Err.Error(), c.want) || a.Outcome != "" {
+			t.Errorf("%s: the replay is %+v, want %q", name, a, c.want)
+		}
+	}
+	if a := b.operator(ignoring.Receiver, 0).Replay(ctx, unknown.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered") {
+		t.Errorf("the replay of one that the ledger lacks is %+v", a)
+	}
+	for _, ev := range []string{recorded.ID, unknown.ID} {
+		for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {
+			if a := b.Replay(ctx, ev, ""); a.Err != nil || a.Outcome != want {
+				t.Errorf("with a handler the replay is %+v, want %s", a, want)
+			}
+		}
+	}
+}
+
+// An event of a connected account is fetched as that account's.
+func TestReplayOfConnectedAccount(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 0)
+	connected := stripesim.New(2, time.Now().Add(-time.Hour))
+	connected.Subscribe(stripesim.VersionBasil)
+	b.api.Connect("acct_1", connected)
+	id := connected.Events[0].ID
+	if a := b.Replay(t.Context(), id, ""); a.Err == nil {
+		t.Errorf("the platform has it: %+v", a)
+	}
+	if a := b.Replay(t.Context(), id, "acct_1"); a.Outcome != webhooks.OutcomeProcessed {
+		t.Errorf("the replay is %+v", a)
+	}
+	connected.Wait(time.Minute)
+	connected.Subscriptions[0].Activate()
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Account: "acct_1"}); sum != (operations.Reconciled{Listed: 3, Missing: 2, Applied: 2}) {
+		t.Errorf("reconciled it is %+v", sum)
+	}
+	got := pgtest.Scan[string](t, b.Pool, `SELECT concat_ws(' ', (SELECT string_agg(DISTINCT account_id, ',') FROM stripe_webhook_events),
+		(SELECT count(*) FROM stripe_webhook_events WHERE account_id IS NULL), (SELECT account_id || status FROM subscriptions))`)
+	if got != "acct_1 0 acct_1active" {
+		t.Errorf("the accounts of ledger and row are %s", got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 0)
+	ctx := t.Context()
+	keyless := operations.New(b.Pool, &operations.Config{Applier: b.Receiver})
+	powerless := b.operator(nil, 0)
+	errs := map[string]error{}
+	_, errs["too far back"] = b.Reconcile(ctx, operations.ReconcileOptions{Since: 31 * 24 * time.Hour})
+	_, errs["not back"] = b.Reconcile(ctx, operations.ReconcileOptions{})
+	_, errs["prune"] = b.Prune(ctx, operations.PruneOptions{OlderThan: 34 * 24 * time.Hour})
+	errs["never"] = b.ReconcileEvery(ctx, 0)
+	for name, err := range errs {
+		if !errors.Is(err, operations.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := keyless.Reconcile(ctx, operations.ReconcileOptions{Since: time.Hour}); !errors.Is(err, operations.ErrNoAPIKey) {
+		t.Errorf("without a key: %v", err)
+	}
+	if _, err := powerless.Reconcile(ctx, operations.ReconcileOptions{Since: time.Hour}); !errors.Is(err, operations.ErrNoApplier) {
+		t.Errorf("without an applier: %v", err)
+	}
+	if _, err := b.Story(ctx, "evt_0"); !errors.Is(err, operations.ErrNotFound) {
+		t.Errorf("of an unknown event: %v", err)
+	}
+}
