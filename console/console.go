@@ -2,24 +2,26 @@
 // with a button that applies it again, and the subscriptions. It is drawn on the server, needs no JavaScript, and
 // loads nothing from elsewhere.
 //
-// Mount it behind your own authentication: it shows customers' data and makes events take effect.
+// Mount it behind your own authentication: it shows customers' data and makes events take effect. It is an http.Handler:
 //
-//	console.New(pool, receiver, nil).Mount(e.Group("/admin/stripe", requireAdmin))
+//	http.Handle("/admin/stripe/", requireAdmin(http.StripPrefix("/admin/stripe", console.New(pool, receiver, nil))))
+//
+// In Echo, webhooks/echov4 and webhooks/echov5 mount it.
 package console
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/labstack/echo/v4"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/operations"
@@ -64,6 +66,7 @@ type Console struct {
 	endpoints endpointCache
 	sameSite  *http.CrossOriginProtection
 	slots     chan struct{}
+	mux       *http.ServeMux
 }
 
 // New makes a Console that looks at pool's database and applies events again through the receiver. A nil config is
@@ -85,45 +88,72 @@ func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Conso
 	c.operator = operations.New(pool, &operations.Config{
 		Applier: receiver, APIKey: c.config.APIKey, APIBase: c.config.APIBase, APITimeout: c.config.Timeout, Logger: c.config.Logger,
 	})
+	c.mux = c.routes()
 	return c
 }
 
-// Router is what Mount needs of Echo v4: both *echo.Echo and *echo.Group have it.
-type Router interface {
-	GET(path string, handler echo.HandlerFunc, middleware ...echo.MiddlewareFunc) *echo.Route
-	POST(path string, handler echo.HandlerFunc, middleware ...echo.MiddlewareFunc) *echo.Route
+func (c *Console) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for path, build := range map[string]func(*request) (*page, error){
+		"/{$}":                c.overview,
+		"/events":             c.events,
+		"/events/{id}":        c.event,
+		"/failures":           c.failures,
+		"/subscriptions":      c.subscriptions,
+		"/subscriptions/{id}": c.subscription,
+	} {
+		mux.HandleFunc("GET "+path, c.handler(strings.TrimSuffix(path, "/{$}"), build))
+	}
+	mux.HandleFunc("GET /console.css", serveStyle)
+	mux.HandleFunc("POST /events/{id}/replay", c.replay)
+	return mux
 }
 
-// Mount adds the pages to a group, such as e.Group("/admin/stripe", requireAdmin). It checks nobody's identity.
-func (c *Console) Mount(router Router) {
-	pages := map[string]func(*request) (*page, error){
-		"":                   c.overview,
-		"/events":            c.events,
-		"/events/:id":        c.event,
-		"/failures":          c.failures,
-		"/subscriptions":     c.subscriptions,
-		"/subscriptions/:id": c.subscription,
+// ServeHTTP serves the pages. The request's URL has the path below the one that the console is mounted at, as
+// http.StripPrefix leaves it; the rest is found in RequestURI. It checks nobody's identity.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	base := baseOf(r)
+	if r.URL.Path == "/" && base != "" {
+		http.Redirect(w, r, base, http.StatusSeeOther) //nolint:gosec // a path of this host's
+		return
 	}
-	for path, build := range pages {
-		router.GET(path, c.handler(path, build))
+	r = r.Clone(context.WithValue(r.Context(), baseKey{}, base))
+	if r.URL.Path == "" {
+		r.URL.Path, r.URL.RawPath = "/", ""
 	}
-	overview := c.handler("", c.overview)
-	router.GET("/", func(e echo.Context) error {
-		if base := baseOf(e, "/"); base != "" {
-			return e.Redirect(http.StatusSeeOther, base)
-		}
-		return overview(e) // mounted at the root, where Echo takes both paths for one
-	})
-	router.GET(stylePath, serveStyle)
-	router.POST(replayPath, c.replay)
+	c.mux.ServeHTTP(w, r)
+}
+
+// baseKey is where a request's context has the path that the console is mounted at.
+type baseKey struct{}
+
+// baseOf is the path that the console is mounted at, escaped: what precedes the URL's path in the one that was asked for.
+func baseOf(r *http.Request) string {
+	asked, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil {
+		return ""
+	}
+	base, found := strings.CutSuffix(asked.EscapedPath(), r.URL.EscapedPath())
+	if !found || base == "" {
+		return ""
+	}
+	return "/" + strings.TrimLeft(base, "/") // never another host's
 }
 
 // request is what a page is made for.
 type request struct {
-	echo.Context
+	*http.Request
 	ctx  context.Context
 	base string // the path that the console is mounted at
 }
+
+func newRequest(ctx context.Context, r *http.Request) *request {
+	base, _ := r.Context().Value(baseKey{}).(string)
+	return &request{r, ctx, base}
+}
+
+// param is a parameter of the query.
+func (r *request) param(name string) string { return r.URL.Query().Get(name) }
 
 // page is what a template shows.
 type page struct {
@@ -138,11 +168,11 @@ type page struct {
 // errNotFound is a page that there is none of.
 var errNotFound = errors.New("there is no such page")
 
-func (c *Console) handler(path string, build func(*request) (*page, error)) echo.HandlerFunc {
-	return func(e echo.Context) error {
-		ctx, cancel := context.WithTimeout(e.Request().Context(), c.config.Timeout)
+func (c *Console) handler(path string, build func(*request) (*page, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, asked *http.Request) {
+		ctx, cancel := context.WithTimeout(asked.Context(), c.config.Timeout)
 		defer cancel()
-		r := &request{e, ctx, baseOf(e, path)}
+		r := newRequest(ctx, asked)
 		var p *page
 		err := c.inSlot(ctx, func() (err error) {
 			p, err = build(r)
@@ -153,7 +183,7 @@ func (c *Console) handler(path string, build func(*request) (*page, error)) echo
 			status, p = c.failed(r, err)
 		}
 		p.Base, p.Path, p.Now = r.base, path, time.Now()
-		return render(e, status, p)
+		c.render(w, r, status, p)
 	}
 }
 
@@ -184,16 +214,9 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	case r.ctx.Err() != nil:
 		what = problem{"That took too long.", "Narrow the time, or look for an id: a type or an outcome that is rare is looked for event by event."}
 	default:
-		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.Path(), "error", err)
+		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
 	}
 	return status, &page{Title: "Not shown", Template: "problem", Data: what}
-}
-
-// baseOf is the path that the console is mounted at, where a route of it is asked for.
-func baseOf(e echo.Context, route string) string {
-	prefix := strings.TrimSuffix(e.Path(), route)
-	segments := strings.Split(e.Request().URL.EscapedPath(), "/")
-	return strings.Join(segments[:min(len(segments), len(strings.Split(prefix, "/")))], "/")
 }
 
 //go:embed templates static
@@ -212,26 +235,24 @@ func parseTemplates(names ...string) map[string]*template.Template {
 // policy lets a page load its style and send its own forms, and nothing else.
 const policy = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-func render(e echo.Context, status int, p *page) error {
-	var text strings.Builder
+func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page) {
+	var text bytes.Buffer
 	if err := templates[p.Template].Execute(&text, p); err != nil {
-		return fmt.Errorf("console: %w", err)
+		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
+		http.Error(w, "The page could not be made. The log has the reason.", http.StatusInternalServerError)
+		return
 	}
-	header := e.Response().Header()
+	header := w.Header()
 	header.Set("Content-Security-Policy", policy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "same-origin")
 	header.Set("Cache-Control", "no-store")
-	return e.HTML(status, text.String())
+	header.Set("Content-Type", "text/html; charset=UTF-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(text.Bytes()) // who asked may have gone
 }
 
-const stylePath = "/console.css"
-
-func serveStyle(e echo.Context) error {
-	style, err := files.ReadFile("static/console.css")
-	if err != nil {
-		return err
-	}
-	e.Response().Header().Set("Cache-Control", "max-age=300")
-	return e.Blob(http.StatusOK, "text/css; charset=utf-8", style)
+func serveStyle(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "max-age=300")
+	http.ServeFileFS(w, r, files, "static/console.css")
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 // stage is a receiver whose handler of test.flaky fails while it is broken, and its console, mounted in a group of
@@ -49,7 +50,7 @@ func newStage(t *testing.T, config *console.Config) *stage {
 	})
 	s.Host = hooktest.New(t, h, nil)
 	e := echo.New()
-	console.New(s.Pool, s.Receiver, config).Mount(e.Group("/admin/:tenant/stripe"))
+	echov4.MountConsole(e.Group("/admin/:tenant/stripe"), console.New(s.Pool, s.Receiver, config))
 	s.server = httptest.NewServer(e)
 	t.Cleanup(s.server.Close)
 	return s
@@ -109,7 +110,7 @@ func TestEmpty(t *testing.T) {
 	s.shows(t, "/subscriptions", "No subscriptions to list")
 	s.get(t, "/events/evt_unknown", 404)
 	e := echo.New() // at the root
-	console.New(s.Pool, s.Receiver, nil).Mount(e)
+	echov4.MountConsole(e, console.New(s.Pool, s.Receiver, nil))
 	for path, want := range map[string]string{"/": `aria-current="page">Overview`, "/events": `href="/failures"`} {
 		answer := httptest.NewRecorder()
 		e.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/labstack/echo/v4"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/operations"
@@ -68,7 +67,7 @@ type overviewData struct {
 }
 
 func (c *Console) overview(r *request) (*page, error) {
-	d := &overviewData{Span: spanNamed(r.QueryParam("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
+	d := &overviewData{Span: spanNamed(r.param("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
 	now := time.Now()
 	since := now.Add(-d.Span.length)
 	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
@@ -123,7 +122,7 @@ func (c *Console) events(r *request) (*page, error) {
 	d := &eventsData{Spans: spans, Outcomes: outcomes}
 	f := &d.Filter
 	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
-	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.QueryParam("before"), Limit: pageRows + 1}
+	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.param("before"), Limit: pageRows + 1}
 	end := time.Now()
 	var err error
 	if f.Until = trimmed(r, "until"); f.Until != "" {
@@ -172,13 +171,13 @@ type eventData struct {
 }
 
 func (c *Console) event(r *request) (*page, error) {
-	id := idOf(r)
+	id := r.PathValue("id")
 	story, err := c.operator.Story(r.ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
-	switch replayed := r.QueryParam("replayed"); replayed {
+	switch replayed := r.param("replayed"); replayed {
 	case "processed", "stale", "ignored", "duplicate", replayFailed:
 		if (story.Failing() || story.Parked()) == (replayed == replayFailed) { // else something else has come of it since
 			d.Replayed = replayed
@@ -200,7 +199,7 @@ type failuresData struct {
 
 func (c *Console) failures(r *request) (*page, error) {
 	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{
-		Before: r.QueryParam("before"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
+		Before: r.param("before"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
 	})
 	if err != nil {
 		return nil, err
@@ -213,22 +212,21 @@ func (c *Console) failures(r *request) (*page, error) {
 	return &page{Title: "Failures", Template: "failures", Data: d}, nil
 }
 
-const (
-	replayPath   = "/events/:id/replay"
-	replayFailed = "failed"
-)
+const replayFailed = "failed"
 
 // replay applies an event again and leads to its page, which shows what came of it.
-func (c *Console) replay(e echo.Context) error {
-	if err := c.sameSite.Check(e.Request()); err != nil {
-		return render(e, http.StatusForbidden, &page{
-			Title: "Refused", Template: "problem", Base: baseOf(e, replayPath), Now: time.Now(),
+func (c *Console) replay(w http.ResponseWriter, asked *http.Request) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(asked.Context()), patientTimeout)
+	defer cancel()
+	r := newRequest(ctx, asked)
+	if err := c.sameSite.Check(asked); err != nil {
+		c.render(w, r, http.StatusForbidden, &page{
+			Title: "Refused", Template: "problem", Base: r.base, Now: time.Now(),
 			Data: problem{"That came from another site.", "Use a Replay button of the console's own pages."},
 		})
+		return
 	}
-	id := idOf(e)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Request().Context()), patientTimeout)
-	defer cancel()
+	id := r.PathValue("id")
 	var applied operations.Applied
 	err := c.inSlot(ctx, func() error {
 		applied = c.operator.Replay(ctx, id, "")
@@ -241,7 +239,7 @@ func (c *Console) replay(e echo.Context) error {
 	} else {
 		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
 	}
-	return e.Redirect(http.StatusSeeOther, baseOf(e, replayPath)+"/events/"+url.PathEscape(id)+"?replayed="+result)
+	http.Redirect(w, asked, r.base+"/events/"+url.PathEscape(id)+"?replayed="+result, http.StatusSeeOther)
 }
 
 type subscriptionsData struct {
@@ -269,7 +267,7 @@ func (c *Console) subscriptions(r *request) (*page, error) {
 func (c *Console) newest(r *request, d *subscriptionsData) error {
 	var ever time.Time
 	list := db.SubscriptionKeyListParams{CreatedAfter: &ever, MaxRows: pageRows + 1}
-	if at, id, found := strings.Cut(r.QueryParam("before"), " "); found {
+	if at, id, found := strings.Cut(r.param("before"), " "); found {
 		before, err := time.Parse(time.RFC3339Nano, at)
 		if err != nil {
 			return errNotFound
@@ -303,7 +301,7 @@ type subscriptionData struct {
 }
 
 func (c *Console) subscription(r *request) (*page, error) {
-	sub, err := c.reader.Get(r.ctx, idOf(r))
+	sub, err := c.reader.Get(r.ctx, r.PathValue("id"))
 	if errors.Is(err, subscriptions.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -327,23 +325,12 @@ func (c *Console) subscription(r *request) (*page, error) {
 	return &page{Title: sub.ID, Template: "subscription", Data: d}, nil
 }
 
-// idOf is the id in the path. Echo leaves it encoded where the path says something that needs to be.
-func idOf(e echo.Context) string {
-	id := e.Param("id")
-	if e.Request().URL.RawPath != "" {
-		if decoded, err := url.PathUnescape(id); err == nil {
-			return decoded
-		}
-	}
-	return id
-}
-
-func trimmed(r *request, name string) string { return strings.TrimSpace(r.QueryParam(name)) }
+func trimmed(r *request, name string) string { return strings.TrimSpace(r.param(name)) }
 
 // following is the URL of the page after the one that is asked for. It is encoded whole here, so that the template
 // must not do it once more.
 func following(r *request, section, before string) template.URL {
-	query := r.QueryParams()
+	query := r.URL.Query()
 	query.Set("before", before)
 	return template.URL(r.base + section + "?" + query.Encode()) //nolint:gosec // encoded just here
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 // Mounting the route in an Echo application.
@@ -35,7 +36,7 @@ func Example() {
 		if err != nil {
 			return err
 		}
-		r.Mount(e, "/webhooks/stripe")
+		echov4.Mount(e, "/webhooks/stripe", r)
 		return nil
 	}
 	_ = mount

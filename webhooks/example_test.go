@@ -13,6 +13,7 @@ import (
 	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 // A receiver in an Echo application.
@@ -31,7 +32,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	e := echo.New()
-	r.Mount(e, "/webhooks/stripe")
+	echov4.Mount(e, "/webhooks/stripe", r)
 	log.Fatal(e.Start(":8080"))
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 func succeed(context.Context, pgx.Tx) error { return nil }
@@ -67,7 +68,7 @@ func TestOuterBodyLimit(t *testing.T) {
 	receiver := hooktest.New(t, webhooks.NewHandlers(), nil).Receiver
 	limited := echo.New()
 	limited.Use(middleware.BodyLimit("2K"))
-	receiver.Mount(limited, "/")
+	echov4.Mount(limited, "/", receiver)
 	for name, handler := range map[string]http.Handler{
 		"Echo's BodyLimit":     limited,
 		"http.MaxBytesHandler": http.MaxBytesHandler(receiver, 2000),
@@ -223,8 +224,8 @@ func TestMountOnEcho(t *testing.T) {
 	e := echo.New()
 	// A host that makes every error look fine must not make a failed delivery look fine.
 	e.HTTPErrorHandler = func(_ error, c echo.Context) { _ = c.String(http.StatusOK, "all is well") }
-	host.Receiver.Mount(e, "/webhooks/stripe")
-	host.Receiver.Mount(e.Group("/api"), "/stripe")
+	echov4.Mount(e, "/webhooks/stripe", host.Receiver)
+	echov4.Mount(e.Group("/api"), "/stripe", host.Receiver)
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	for _, path := range []string{"/webhooks/stripe", "/api/stripe"} {

@@ -23,6 +23,7 @@ import (
 	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 // Without arguments it serves; `compliancebot stripe …` are stripeonce's commands, with the handlers below.
@@ -44,7 +45,7 @@ func serve(ctx context.Context) error {
 	e := echo.New()
 	e.HideBanner = true
 	e.Use(middleware.RequestID(), middleware.Recover(), middleware.Secure())
-	host.Receiver.Mount(e, "/webhooks/stripe")
+	echov4.Mount(e, "/webhooks/stripe", host.Receiver)
 	e.GET("/customers/:id/subscription", currentSubscription(host.Pool))
 	go func() {
 		<-ctx.Done()

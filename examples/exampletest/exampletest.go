@@ -9,6 +9,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
@@ -30,6 +31,6 @@ func App(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers) *webhookstest.S
 		t.Fatal(err)
 	}
 	app := echo.New()
-	r.Mount(app, "/webhooks/stripe")
+	echov4.Mount(app, "/webhooks/stripe", r)
 	return webhookstest.New(t, app, "/webhooks/stripe", webhookstest.Secret)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 func main() {
@@ -43,11 +44,11 @@ func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.E
 		log.Print(err) // deliveries are answered 503, and sent again, until it is mended
 	}
 	e := echo.New()
-	r.Mount(e, "/webhooks/stripe")
+	echov4.Mount(e, "/webhooks/stripe", r)
 	admin := e.Group("/admin/stripe", middleware.BasicAuth(func(user, password string, _ echo.Context) (bool, error) {
 		return user == "admin" && adminPassword != "" && subtle.ConstantTimeCompare([]byte(password), []byte(adminPassword)) == 1, nil
 	}))
-	console.New(pool, r, nil).Mount(admin)
+	echov4.MountConsole(admin, console.New(pool, r, nil))
 	return e, nil
 }
 

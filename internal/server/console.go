@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/pook/stripeonce/console"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 const (
@@ -22,7 +23,7 @@ func (s *Server) MountConsole(c *console.Console, password string) {
 	if password == "" {
 		return
 	}
-	c.Mount(s.echo.Group(ConsolePath, requirePassword(password)))
+	echov4.MountConsole(s.echo.Group(ConsolePath, requirePassword(password)), c)
 }
 
 func requirePassword(password string) echo.MiddlewareFunc {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
 // WebhookPath is where the route is mounted.
@@ -70,7 +71,7 @@ func (s *Server) routes(more []prometheus.Collector) {
 	e := s.echo
 	e.HTTPErrorHandler = answerError
 	e.Use(s.closeWhileDraining)
-	s.receiver.Mount(e, WebhookPath)
+	echov4.Mount(e, WebhookPath, s.receiver)
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})

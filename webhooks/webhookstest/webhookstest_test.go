@@ -16,6 +16,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/echov4"
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
@@ -41,7 +42,7 @@ func TestStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	app := echo.New()
-	r.Mount(app, "/webhooks/stripe")
+	echov4.Mount(app, "/webhooks/stripe", r)
 	sender := webhookstest.New(t, app, "/webhooks/stripe", webhookstest.Secret)
 
 	var events []webhookstest.Event

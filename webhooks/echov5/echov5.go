@@ -1,0 +1,48 @@
+// Package echov5 mounts a receiver and the console in an Echo v5 application.
+//
+//	echov5.Mount(e, "/webhooks/stripe", receiver)
+//	echov5.MountConsole(e.Group("/admin/stripe", requireAdmin), console.New(pool, receiver, nil))
+package echov5
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/pook/stripeonce/internal/mount"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Router is what the functions need of Echo: both *echo.Echo and *echo.Group have it.
+type Router interface {
+	Any(path string, handler echo.HandlerFunc, middleware ...echo.MiddlewareFunc) echo.RouteInfo
+}
+
+// Mount adds the receiver to an Echo application at path. It takes every method, so that it can answer others than POST as
+// the contract of the route says, and writes every reply itself, so that the application's error handler cannot turn a
+// failure into a 200.
+//
+// Middleware before it must leave the body as it came: the signature is over its bytes. A body that Echo's BodyLimit cuts is
+// answered 413.
+func Mount(router Router, path string, r *webhooks.Receiver) {
+	router.Any(path, func(c *echo.Context) error {
+		req := c.Request()
+		req.Body = mount.Body(req.Body, tooLarge)
+		r.ServeHTTP(c.Response(), req)
+		return nil
+	})
+}
+
+func tooLarge(err error) bool { return errors.Is(err, echo.ErrStatusRequestEntityTooLarge) }
+
+// MountConsole adds a console (or any handler of pages) to a group, such as e.Group("/admin/stripe", requireAdmin). It checks
+// nobody's identity.
+func MountConsole(router Router, console http.Handler) {
+	serve := func(c *echo.Context) error {
+		console.ServeHTTP(c.Response(), mount.Below(c.Request(), c.Path()))
+		return nil
+	}
+	router.Any("", serve)
+	router.Any("/*", serve)
+}
