@@ -66,7 +66,7 @@ func run(ctx context.Context, names []string, packages, timeout string, out io.W
 	return failed
 }
 
-// row is one combination of versions, and what came of it.
+// row is one combination of versions, and its results.
 type row struct {
 	name                     string
 	postgres, toolchain, pgx string

@@ -223,6 +223,7 @@ type savepoint struct {
 	session *session
 	tx      pgx.Tx
 	given   context.Context // to Begin
+	kept    bool            // the one around it was committed, and what was done here with it
 }
 
 // errEnded reports that a savepoint ended with the one around it, or with its context.
@@ -235,15 +236,22 @@ func (s *savepoint) Commit() error {
 		if i < 0 {
 			return errEnded
 		}
+		for _, inner := range s.session.open[i+1:] {
+			inner.kept = true
+		}
 		return s.session.end(i, commitOrRollback)
 	})
 }
 
-// Rollback undoes what was done since Begin. It does nothing where the savepoint has ended, which it has with its context.
+// Rollback undoes what was done since Begin. It does nothing where that is undone already, with the savepoint's context or
+// with the one around it, and fails where the one around it was committed.
 func (s *savepoint) Rollback() error {
 	return s.session.do(func() error {
 		i := slices.Index(s.session.open, s)
-		if i < 0 {
+		switch {
+		case s.kept:
+			return errEnded
+		case i < 0:
 			return nil
 		}
 		return s.session.end(i, pgx.Tx.Rollback)

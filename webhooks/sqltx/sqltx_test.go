@@ -181,6 +181,30 @@ func TestSavepointsEndOutOfOrder(t *testing.T) {
 	notes(t, h, "after")
 }
 
+// What was committed with the savepoint around it cannot be undone any more, and Rollback says so.
+func TestRollbackAfterTheOuterCommit(t *testing.T) {
+	t.Parallel()
+	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
+		outer, err1 := db.BeginTx(ctx, nil)
+		inner, err2 := db.BeginTx(ctx, nil)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if _, err := inner.ExecContext(ctx, `INSERT INTO notes VALUES ('kept', 1)`); err != nil {
+			return err
+		}
+		if err := outer.Commit(); err != nil {
+			return err
+		}
+		if err := inner.Rollback(); err == nil {
+			return errors.New("a rollback that undid nothing gave no error")
+		}
+		return nil
+	})
+	h.Expect(t, event("evt_1"), 200, webhooks.OutcomeProcessed)
+	notes(t, h, "kept")
+}
+
 // Values go there and come back as with pgx's own driver for database/sql, in every exec mode.
 func TestValues(t *testing.T) {
 	t.Parallel()
