@@ -18,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -148,11 +150,11 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 		defer host.Close()
 	}
 	host.APIKey = strings.TrimSpace(host.APIKey)
-	if err := webhooks.CheckAPIKey(host.APIKey); err != nil {
+	if err := signing.CheckAPIKey(host.APIKey); err != nil {
 		return cli.Usage("the API key (STRIPE_API_KEY): %w", err)
 	}
 	err = do(host)
-	if webhooks.LacksMigration(err) {
+	if fault.LacksMigration(err) {
 		if lacks := host.Receiver.Ready(ctx); lacks != nil {
 			return lacks
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -205,7 +206,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	what := problem{"PostgreSQL could not be asked.", "The log has the reason."}
 	status = http.StatusServiceUnavailable
 	switch {
-	case webhooks.LacksMigration(err):
+	case fault.LacksMigration(err):
 		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or what applies your migrations, on it."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "What never arrived is not known here, nor an event whose row has been pruned."}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 const (
@@ -126,7 +128,7 @@ func (r *Receiver) await(ctx context.Context, w *work, place *place) (Result, er
 	}
 	done := make(chan applied, 1)
 	r.workers.do(func() {
-		a := applied{err: &HandlerError{w.delivered.Type, errHandlerGoexits}}
+		a := applied{err: fault.InHandler(w.delivered.Type, errHandlerGoexits)}
 		defer func() {
 			done <- a
 			w.finish(place)
@@ -233,25 +235,19 @@ func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) 
 	case errors.Is(err, errDeadConn):
 		so.deadConns++
 		return so.deadConns <= r.maxDeadConns(), err
-	case doubtful(err):
+	case fault.IsDoubtful(err):
 		return r.doubt(ctx, w, so, err)
-	case errors.Is(err, errSession) && LacksMigration(err) && so.doubts == 0:
+	case errors.Is(err, fault.ErrSession) && fault.LacksMigration(err) && so.doubts == 0:
 		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
 		so.doubts++
 		return true, nil
-	case isRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
+	case fault.IsRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
 		so.tries++
 		return true, nil
-	case isInfrastructure(err) && pgCode(err) == codeDiskFull, isUnread(err) && !errors.As(err, new(*HandlerError)):
+	case fault.IsInfrastructure(err) && fault.Code(err) == fault.DiskFull, fault.IsUnreadable(err) && !fault.IsHandler(err):
 		r.unready() // a trial, before any handler runs, finds out when there is room again, or what cannot be read
 	}
 	return false, err
-}
-
-// doubtful is true for an infrastructure error that says either that the tables are not there or may not be written, or
-// that somebody has spoilt the connection's session.
-func doubtful(err error) bool {
-	return isInfrastructure(err) && (errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrNotPermitted))
 }
 
 // doubt looks whether the tables are there and may be written. If so, it was the session that a handler of an earlier
@@ -313,8 +309,8 @@ func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
 		return outcome, nil
 	}
 	closed := conn.Conn().IsClosed()
-	err = classify(err, circumstances{
-		handlerRan: t.handlerRan, tookMost: t.handlersTook > r.config.Timeout/2, timeUp: ctx.Err() != nil, closed: closed,
+	err = fault.Classify(err, fault.Circumstances{
+		HandlerRan: t.handlerRan, HandlersTookMost: t.handlersTook > r.config.Timeout/2, TimeUp: ctx.Err() != nil, ConnClosed: closed,
 	})
 	if closed && !t.handling && !w.committing.Load() && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", errDeadConn, err)
@@ -339,12 +335,7 @@ func undo(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, err error) {
 	if tx != nil {
 		rollback(ctx, tx)
 	}
-	code := pgCode(err)
-	spoilt := code == codeStalePlan || code == codeNoSuchPrepared || errors.Is(err, errRawCommit) || errors.Is(err, errChained)
-	if !errors.As(err, new(*HandlerError)) {
-		spoilt = spoilt || code == codeReadOnlyTransaction || code == codeNotPermitted || LacksMigration(err) || errors.Is(err, ErrReadOnly)
-	}
-	if spoilt {
+	if fault.SpoilsConnection(err) || errors.Is(err, errRawCommit) || errors.Is(err, errChained) {
 		_ = conn.Close(ctx)
 	}
 }

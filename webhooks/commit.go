@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // errNotReplicated reports a COMMIT whose wait for a synchronous standby was canceled by somebody: it stays on this server
@@ -87,7 +89,7 @@ func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, statemen
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
 	}
-	if code := pgCode(verdict); err != nil && (code == codeIdleInTransaction || code == codeTransactionTimeout) {
+	if code := fault.Code(verdict); err != nil && (code == fault.IdleInTransaction || code == fault.TransactionTimeout) {
 		_ = pg.Close(context.Background()) // the session had ended before any of this arrived
 		return done, verdict, nil
 	}
@@ -225,7 +227,7 @@ func verdictOf(pg *pgconn.PgConn, statements int) (done int, verdict, err error)
 // terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
 // wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
 func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
-	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == codeQueryCanceled || notice.Code == codeAdminShutdown
+	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown
 }
 
 // abandon gives up the socket. Unlike what pgx does when a context ends, Close sends no cancel request.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stripe/stripe-go/v79/webhook"
+
+	"github.com/pook/stripeonce/internal/signing"
 )
 
 // Mode says which events take effect.
@@ -125,7 +127,7 @@ func (c *Config) withDefaults() *Config {
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
-	config.APIKey = trimKey(config.APIKey)
+	config.APIKey = signing.TrimAPIKey(config.APIKey)
 	return &config
 }
 
@@ -143,7 +145,7 @@ func (c *Config) validate() error {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("webhooks.Config."+format, args...))
 	}
-	if err := CheckSecrets(c.Secrets); err != nil {
+	if err := signing.CheckSecrets(c.Secrets); err != nil {
 		wrong("Secrets: %w", err)
 	}
 	for name, negative := range map[string]bool{
@@ -156,7 +158,7 @@ func (c *Config) validate() error {
 			wrong("%s is negative", name)
 		}
 	}
-	if err := CheckAPIKey(c.APIKey); err != nil {
+	if err := signing.CheckAPIKey(c.APIKey); err != nil {
 		wrong("APIKey: %w", err)
 	}
 	if c.MaxShared > greatestMaxShared {
@@ -167,3 +169,8 @@ func (c *Config) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// SplitSecrets splits a text that holds several secrets, such as STRIPE_WEBHOOK_SECRET while a secret is rolled, into
+// the entries of Config.Secrets. Commas and line ends separate them. White space around each is dropped; an empty entry
+// is kept, for New to refuse.
+func SplitSecrets(value string) []string { return signing.Split(value) }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // errDeadConn is wrapped where a connection of the pool turned out to have died before anything that matters was sent.
@@ -58,8 +60,8 @@ func (r *Receiver) onOneConn(ctx context.Context, fn func(conn *pgxpool.Conn) er
 	err = fn(conn)
 	closed := conn.Conn().IsClosed()
 	died := err != nil && closed && ctx.Err() == nil
-	err = classify(err, circumstances{timeUp: ctx.Err() != nil, closed: closed})
-	if doubtful(err) && !opened { // somebody may have spoilt it: only a new connection tells
+	err = fault.Classify(err, fault.Circumstances{TimeUp: ctx.Err() != nil, ConnClosed: closed})
+	if fault.IsDoubtful(err) && !opened { // somebody may have spoilt it: only a new connection tells
 		_ = conn.Conn().Close(ctx)
 		return true, err
 	}

@@ -14,7 +14,12 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/pook/stripeonce/internal/signing"
 )
+
+// SignatureHeader is the header in which Stripe signs a delivery.
+const SignatureHeader = signing.Header
 
 // ServeHTTP receives one delivery. It always writes the reply itself, as JSON: 200 with the event's id
 // and outcome, or an error's status with {"error": …}. Anything but a 2xx makes Stripe deliver again.
@@ -25,11 +30,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer source.giveBack()
 	body, err := r.read(w, req, source)
 	if err == nil {
-		err = r.verify(body, req.Header.Get(SignatureHeader))
+		err = r.verifier.Verify(body, req.Header.Get(SignatureHeader))
 	}
-	replay := req.Header.Get(ReplayHeader) != ""
+	replay := req.Header.Get(signing.ReplayHeader) != ""
 	if err == nil && replay {
-		err = r.verify(replayed(body), req.Header.Get(ReplayHeader))
+		err = r.verifier.VerifyReplay(body, req.Header.Get(signing.ReplayHeader))
 	}
 	if err == nil {
 		ev, err = ParseEvent(body)

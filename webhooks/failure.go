@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/storable"
 )
 
@@ -28,7 +29,7 @@ const (
 // record. If it cannot be written with the payload, it is written without; if it cannot be written at all,
 // Stats.UnrecordedFailures counts it and the log has it.
 func (r *Receiver) recordFailure(ctx context.Context, w *work, failure error) {
-	if isInfrastructure(failure) {
+	if fault.IsInfrastructure(failure) {
 		return
 	}
 	err := r.writeFailure(ctx, r.failureParams(w, failure, stateFailing))

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // group are members that share a transaction.
@@ -200,7 +201,7 @@ func (g group) process(tx pgx.Tx, ended <-chan struct{}) (writers group) {
 func (m *member) gaveUp() bool {
 	err := m.ctx.Err()
 	if err != nil {
-		m.settle(verdict{err: classify(err, circumstances{timeUp: true})})
+		m.settle(verdict{err: fault.Classify(err, fault.Circumstances{TimeUp: true})})
 	}
 	return err != nil
 }
@@ -234,7 +235,7 @@ func (r *Receiver) failShared(g group, err error, closed, alone bool) {
 	}
 	for _, m := range g {
 		timeUp := m.ctx.Err() != nil
-		m.settle(verdict{err: classify(err, circumstances{timeUp: timeUp, closed: closed}), alone: alone && !timeUp})
+		m.settle(verdict{err: fault.Classify(err, fault.Circumstances{TimeUp: timeUp, ConnClosed: closed}), alone: alone && !timeUp})
 	}
 }
 

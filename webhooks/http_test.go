@@ -19,6 +19,7 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov4"
@@ -80,7 +81,7 @@ func TestOuterBodyLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set(webhooks.SignatureHeader, delivery.Sign(body, hooktest.Secret))
+		req.Header.Set(webhooks.SignatureHeader, signing.Sign(body, hooktest.Secret))
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -216,9 +217,9 @@ func TestReplayOverHTTP(t *testing.T) {
 	p.Expect(t, testEvent, 200, webhooks.OutcomeParked)
 	p.on = false
 	for name, value := range map[string]string{
-		"made with another secret":    webhooks.SignReplay(testEvent, "whsec_of_somebody"),
-		"made for another event":      webhooks.SignReplay(noObject, hooktest.Secret),
-		"Stripe's own of the request": delivery.Sign(testEvent, hooktest.Secret),
+		"made with another secret":    signing.SignReplay(testEvent, "whsec_of_somebody"),
+		"made for another event":      signing.SignReplay(noObject, hooktest.Secret),
+		"Stripe's own of the request": signing.Sign(testEvent, hooktest.Secret),
 	} {
 		if reply := p.sendReplay(t, testEvent, value); reply.Status != 400 {
 			t.Errorf("with a header %s the reply is %s", name, reply)
@@ -238,8 +239,8 @@ func (p *parking) sendReplay(t *testing.T, body []byte, header string) delivery.
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set(webhooks.SignatureHeader, delivery.Sign(body, hooktest.Secret))
-	req.Header.Set(webhooks.ReplayHeader, header)
+	req.Header.Set(webhooks.SignatureHeader, signing.Sign(body, hooktest.Secret))
+	req.Header.Set(signing.ReplayHeader, header)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/schema"
 )
 
@@ -112,13 +113,13 @@ func (r *Receiver) checkOnOneConn(ctx context.Context, acquire func(context.Cont
 		return false, err
 	}
 	defer conn.Release()
-	switch err = classify(check(ctx, conn), circumstances{}); {
+	switch err = fault.Classify(check(ctx, conn), fault.Circumstances{}); {
 	case err == nil:
 		return false, nil
 	case !errors.Is(err, ErrUnavailable):
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if doubtful(err) && !opened && r.served.Load() {
+	if fault.IsDoubtful(err) && !opened && r.served.Load() {
 		_ = conn.Conn().Close(ctx)
 		return true, err
 	}
@@ -171,7 +172,7 @@ func isUTF8(encoding string) bool {
 
 func (r *Receiver) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
 	applied, err := r.queries.MigrationList(ctx, conn)
-	if err != nil && !LacksMigration(err) {
+	if err != nil && !fault.LacksMigration(err) {
 		return err
 	}
 	if missing := missingMigrations(applied); len(missing) > 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
@@ -30,7 +31,7 @@ type Receiver struct {
 	queries  *db.Queries
 	handlers *Handlers
 	config   *Config
-	secrets  []*secret
+	verifier *signing.Verifier
 	gate     *gate
 	buffer   *buffer
 	copies   *copies
@@ -76,7 +77,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		queries:  db.New(),
 		handlers: h,
 		config:   config,
-		secrets:  newSecrets(config.Secrets),
+		verifier: signing.NewVerifier(config.Secrets, config.Tolerance),
 		gate:     newGate(config.MaxInFlight),
 		buffer:   &buffer{max: config.MaxBufferBytes},
 		copies:   newCopies(),

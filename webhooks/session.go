@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // session is what a transaction in which handlers run began with. A handler may change the settings that the receiver's
@@ -50,8 +51,8 @@ func (t *transaction) restoreSession(ctx context.Context, dbtx db.DBTX) error {
 		RowSecurity: began.RowSecurity, ClientEncoding: began.ClientEncoding, DateStyle: began.DateStyle,
 		StatementTimeout: began.StatementTimeout, SynchronousCommit: began.SynchronousCommit,
 	})
-	if !errors.Is(err, ErrNoted) && pgCode(err) == codeInvalidText {
-		return &HandlerError{t.work.delivered.Type, errChained}
+	if !errors.Is(err, ErrNoted) && fault.Code(err) == fault.InvalidText {
+		return fault.InHandler(t.work.delivered.Type, errChained)
 	}
 	return ledgerError("restore the settings that a handler changed", err)
 }

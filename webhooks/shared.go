@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // sharedPatience bounds each wait for a lock in a shared transaction. It is short, so that one event's wait is not
@@ -130,7 +132,7 @@ func (s *shared) await(m *member) news {
 		return <-m.news
 	}
 	if err := m.ctx.Err(); err != nil {
-		return news{verdict: verdict{err: classify(err, circumstances{timeUp: true})}}
+		return news{verdict: verdict{err: fault.Classify(err, fault.Circumstances{TimeUp: true})}}
 	}
 	return news{verdict: verdict{alone: true}}
 }

@@ -49,14 +49,24 @@ type Stats struct {
 	Pool *pgxpool.Stat
 }
 
+// SecretStats say what one signing secret has verified since New.
+type SecretStats struct {
+	// Label is the secret's label, else its position in Config.Secrets, "1" for the first.
+	Label string
+	// Matched is how many deliveries it verified that no secret before it did.
+	Matched uint64
+	// LastMatch is when it last did. Zero if it never has.
+	LastMatch time.Time
+}
+
 // Stats returns the receiver's figures.
 func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
 		InFlight: r.gate.count(), Pool: r.pool.Stat(),
 	}
-	for _, s := range r.secrets {
-		stats.Secrets = append(stats.Secrets, s.stats())
+	for _, s := range r.verifier.Stats() {
+		stats.Secrets = append(stats.Secrets, SecretStats(s))
 	}
 	for label, h := range r.stats.byLabel {
 		stats.Deliveries[label] = h.read()

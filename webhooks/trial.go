@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // trial is a delivery's writes to some tables, with rows of random ids.
@@ -112,7 +113,7 @@ func (r *Receiver) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 	own := []trial{{[]string{"stripe_webhook_events"}, r.tryLedger}, {[]string{"stripe_webhook_failures"}, r.tryFailure}}
 	for _, t := range append(own, r.handlers.trials...) {
 		if err := r.tryInSavepoint(ctx, tx, t); err != nil {
-			if f := newFault(err, circumstances{}); ctx.Err() == nil && !conn.Conn().IsClosed() && !f.class("08", "40", "55", "57") {
+			if ctx.Err() == nil && !conn.Conn().IsClosed() && !fault.IsPassing(err) {
 				r.unready() // it is no passing trouble, so deliveries wait until a trial has passed
 			}
 			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
@@ -131,7 +132,7 @@ func (r *Receiver) tryInSavepoint(ctx context.Context, tx pgx.Tx, t trial) error
 	if errors.Is(err, ErrNotReadBack) {
 		err = r.unlessHidden(ctx, savepoint, t.tables, err)
 	}
-	if err != nil && !refusedByHost(err) {
+	if err != nil && !fault.IsRefusedByHost(err) {
 		return err
 	}
 	return savepoint.Rollback(ctx)
@@ -148,20 +149,11 @@ func (r *Receiver) unlessHidden(ctx context.Context, tx pgx.Tx, tables []string,
 	return notRead
 }
 
-// refusedByHost is true where a constraint, a trigger or a policy of the host's refuses a row: it need not refuse those of
-// Stripe's events, and where it does, that is a failure of the event, with a record. Of data errors (class 22), those of
-// encodings are the database's.
-func refusedByHost(err error) bool {
-	f := newFault(err, circumstances{})
-	return f.class("23", "38", "P0") || f.class("22") && !f.is(codeUntranslatable, codeNotInRepertoire) || f.ofTrigger() ||
-		f.is(codeNotPermitted) && pgError(err).Routine == "ExecWithCheckOptions"
-}
-
 // explain adds what to do where a session's setting is the cause: pgx reads text in PostgreSQL's default forms only.
 func explain(err error, server *db.ServerStateRow) error {
 	const advice = "%w: %s is %q, and pgx reads nothing but %s in this query exec mode: add %[2]s=%[4]s to the database's URL: %[5]w"
 	switch {
-	case !isUnread(err) && !errors.Is(err, ErrNotReadBack):
+	case !fault.IsUnreadable(err) && !errors.Is(err, ErrNotReadBack):
 		return err
 	case !strings.HasPrefix(server.DateStyle, "ISO"):
 		return fmt.Errorf(advice, ErrUnsuitable, "DateStyle", server.DateStyle, "ISO", err)
@@ -170,9 +162,6 @@ func explain(err error, server *db.ServerStateRow) error {
 	}
 	return err
 }
-
-// isUnread is true where pgx could not read what PostgreSQL answered.
-func isUnread(err error) bool { return errors.As(err, new(pgx.ScanArgError)) }
 
 // tryLedger does what deliveries do in the ledger: record an event and find it. The update is of another event, which is not
 // there: PostgreSQL checks the rights on its columns all the same, and no page is left with a row that is out of date, which a

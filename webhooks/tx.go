@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // guard watches over the transaction that a handler is given. Commit and Rollback are refused, and remembered even if
@@ -136,7 +138,7 @@ func (t *transaction) callHost(ctx context.Context, fn run, ev *Event) (changed 
 }
 
 func handlerError(err error, ev *Event) error {
-	if errors.As(err, new(*HandlerError)) {
+	if fault.IsHandler(err) {
 		return err
 	}
 	return &HandlerError{EventType: ev.Type, Err: err}
@@ -167,9 +169,9 @@ func (t *transaction) clock(began time.Time) { t.handlersTook += time.Since(bega
 // panics, the host's function in it failed), from that of a statement, which classify looks at.
 func (t *transaction) projectionError(ctx context.Context, err error, ev *Event) error {
 	switch {
-	case errors.As(err, new(*HandlerError)), errors.As(err, new(*PanicError)), errors.Is(err, errConnClosed), errors.Is(err, errLate),
+	case fault.IsHandler(err), errors.As(err, new(*PanicError)), errors.Is(err, errConnClosed), errors.Is(err, errLate),
 		errors.Is(err, errRawCommit), errors.Is(err, errSwallowed), errors.Is(err, errRowsLeftOpen), errors.Is(err, ErrTxControl):
-	case errors.Is(err, ErrUnavailable), pgCode(err) != "", ctx.Err() != nil, t.conn.IsClosed():
+	case errors.Is(err, ErrUnavailable), fault.Code(err) != "", ctx.Err() != nil, t.conn.IsClosed():
 		return err
 	}
 	return handlerError(err, ev)

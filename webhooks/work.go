@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/pook/stripeonce/internal/fault"
 )
 
 // work is one event on its way through a delivery.
@@ -124,7 +126,7 @@ func ofHandler(i int, h handler, err error) error {
 func (r *Receiver) ask(ctx context.Context, w *work, question *askError) error {
 	ev := w.delivered
 	if !ev.canAsk {
-		return &HandlerError{ev.Type, errors.New("it asks Stripe, but there is no API key for the event's mode: set Config.APIKey")}
+		return fault.InHandler(ev.Type, errors.New("it asks Stripe, but there is no API key for the event's mode: set Config.APIKey"))
 	}
 	if w.asked.times++; w.asked.times > maxAsks {
 		return fmt.Errorf("%w: the object changed each of the %d times that Stripe was asked for it", ErrUnavailable, maxAsks)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/dburl"
-	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/internal/signing"
 )
 
 const (
@@ -75,8 +75,8 @@ func secrets() ([]string, error) {
 		return nil, cli.Usage("%s is not set or empty: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
 			"'stripe listen'; several, separated by commas, while one is rolled", source)
 	}
-	list := webhooks.SplitSecrets(value)
-	if err := webhooks.CheckSecrets(list); err != nil {
+	list := signing.Split(value)
+	if err := signing.CheckSecrets(list); err != nil {
 		return nil, cli.Usage("%s: %w", source, err)
 	}
 	return list, nil
@@ -88,7 +88,7 @@ func stripeKey() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := webhooks.CheckAPIKey(key); err != nil {
+	if err := signing.CheckAPIKey(key); err != nil {
 		return "", cli.Usage("%s: %w", source, err)
 	}
 	return strings.TrimSpace(key), nil
@@ -100,7 +100,7 @@ func senderSecret() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, secret := webhooks.CutLabel(list[0])
+	_, secret := signing.CutLabel(list[0])
 	return secret, nil
 }
 

@@ -22,10 +22,10 @@ import (
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/webhooks"
 )
 
 const localDatabase = "stripeonce"
@@ -107,7 +107,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	signing, err := secrets()
+	entries, err := secrets()
 	if err != nil {
 		return err
 	}
@@ -117,8 +117,8 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.reconcileEvery > 0 && f.apiKey == "" {
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
 	}
-	for i, entry := range signing {
-		if _, secret := webhooks.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
+	for i, entry := range entries {
+		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
 			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: what Stripe signs may not fit", "secret", i+1)
 		}
 	}
@@ -126,7 +126,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = f.serve(ctx, logger, url, signing)
+	err = f.serve(ctx, logger, url, entries)
 	return errors.Join(err, stop())
 }
 
@@ -170,7 +170,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	return url, cluster.Stop, nil
 }
 
-func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string, signing []string) error {
+func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string, secrets []string) error {
 	if f.migrate || f.local {
 		if err := migrate.Up(ctx, url, logWriter{logger}); err != nil {
 			return refusal(err)
@@ -181,7 +181,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	receiver, projection, err := f.receiver(pool, signing, logger)
+	receiver, projection, err := f.receiver(pool, secrets, logger)
 	if err != nil {
 		return err
 	}

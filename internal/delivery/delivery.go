@@ -10,8 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/stripe/stripe-go/v79/webhook"
-
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -50,17 +49,12 @@ func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
 // Send signs a body with the time of now and posts it.
 func (s *Sender) Send(ctx context.Context, body []byte) (Reply, error) {
-	return s.Post(ctx, body, Sign(body, s.secret))
+	return s.Post(ctx, body, signing.Sign(body, s.secret))
 }
 
 // Replay is Send on behalf of a person, who wants the event applied although it is parked.
 func (s *Sender) Replay(ctx context.Context, body []byte) (Reply, error) {
-	return s.post(ctx, body, Sign(body, s.secret), webhooks.SignReplay(body, s.secret))
-}
-
-// Sign makes a Stripe-Signature header with stripe-go.
-func Sign(body []byte, secret string) string {
-	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret}).Header
+	return s.post(ctx, body, signing.Sign(body, s.secret), signing.SignReplay(body, s.secret))
 }
 
 // Post posts a body with a given Stripe-Signature header.
@@ -75,10 +69,10 @@ func (s *Sender) post(ctx context.Context, body []byte, signature, replay string
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	if signature != "" {
-		req.Header.Set(webhooks.SignatureHeader, signature)
+		req.Header.Set(signing.Header, signature)
 	}
 	if replay != "" {
-		req.Header.Set(webhooks.ReplayHeader, replay)
+		req.Header.Set(signing.ReplayHeader, replay)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -26,7 +26,7 @@ func requests(seed uint64, subscriptions int) [][]byte {
 			continue
 		}
 		list = append(list, fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",
-			webhookPath, len(ev.Body), delivery.Sign(ev.Body, secret), ev.Body))
+			webhookPath, len(ev.Body), signing.Sign(ev.Body, secret), ev.Body))
 	}
 	return list
 }

@@ -15,11 +15,11 @@ import (
 
 	"github.com/stripe/stripe-go/v79/webhook"
 
-	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/server"
+	"github.com/pook/stripeonce/internal/signing"
 )
 
 // dial opens a connection to a receiver, to write on it what no HTTP client would.
@@ -52,7 +52,7 @@ func head(headers ...string) string {
 }
 
 func signed(body string) string {
-	return "Stripe-Signature: " + delivery.Sign([]byte(body), hooktest.Secret)
+	return "Stripe-Signature: " + signing.Sign([]byte(body), hooktest.Secret)
 }
 
 func lengthOf(body string) string { return fmt.Sprintf("Content-Length: %d", len(body)) }
@@ -100,7 +100,7 @@ func TestHostileClients(t *testing.T) {
 	old := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{
 		Payload: []byte(event("evt_old", "")), Secret: hooktest.Secret, Timestamp: time.Now().Add(-time.Hour),
 	}).Header
-	many := delivery.Sign([]byte(event("evt_many", "")), hooktest.Secret) + strings.Repeat(",v1="+strings.Repeat("0", 64), 700)
+	many := signing.Sign([]byte(event("evt_many", "")), hooktest.Secret) + strings.Repeat(",v1="+strings.Repeat("0", 64), 700)
 	deep := strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000)
 	deeper := strings.Repeat("[", 500_000)
 	cases := map[string]struct {

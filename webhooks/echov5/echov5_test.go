@@ -16,6 +16,7 @@ import (
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov5"
 )
@@ -48,7 +49,7 @@ func TestEchoV5(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set(webhooks.SignatureHeader, delivery.Sign(body, hooktest.Secret))
+	req.Header.Set(webhooks.SignatureHeader, signing.Sign(body, hooktest.Secret))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
