@@ -1,0 +1,249 @@
+package pgpipe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pook/stripeonce/internal/fault"
+)
+
+// errNotReplicated reports a COMMIT whose wait for a synchronous standby was canceled by somebody: it stays on this server
+// alone, and a failover would lose it. https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
+var errNotReplicated = fault.Unavailable(errors.New("COMMIT stayed on this server alone, since its wait for the synchronous standby was canceled"))
+
+var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
+
+const (
+	commitStatement = "COMMIT" // and its tag
+	rolledBackTag   = "ROLLBACK"
+)
+
+// PipelinesCommit reports whether Commit can send writes and COMMIT together: it needs prepared statements.
+func (t *Tx) PipelinesCommit() bool { return t.mode == pgx.QueryExecModeCacheStatement }
+
+// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. Writes must be empty unless
+// PipelinesCommit; no result of theirs is read, but an error in one of them rolls back everything. An error that wraps
+// fault.ErrUnavailable says that there was no answer: whether the transaction was committed is unknown.
+//
+// Ctx is only used where a statement must be prepared or the prepended query needs a round trip of its own.
+func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) error {
+	writes, err := t.withPrepended(ctx, writes, parsedOn(t.conn).byText)
+	if err != nil {
+		return err
+	}
+	if len(writes) == 0 {
+		return t.commitAlone(timeout)
+	}
+	message := messages.Get().(*[]byte)
+	defer giveBack(message)
+	if *message, err = appendAll(ctx, (*message)[:0], t.conn, writes); err != nil {
+		return err
+	}
+	done, verdict, err := exchange(t.conn.PgConn(), timeout, *message, len(writes))
+	if verdict != nil {
+		return explain(ctx, writes, done, verdict)
+	}
+	return err
+}
+
+// explain has the query that failed wrap its error.
+func explain(ctx context.Context, queries []Query, i int, err error) error {
+	if i >= len(queries) {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if wrapped := queries[i](ctx, failing{err}); wrapped != nil {
+		return wrapped
+	}
+	return err // whatever the query makes of it, nothing is committed
+}
+
+// commitAlone commits by the simple protocol, which every pooler knows.
+func (t *Tx) commitAlone(timeout time.Duration) error {
+	message, err := (&pgproto3.Query{String: commitStatement}).Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, verdict, err := exchange(t.conn.PgConn(), timeout, message, 0)
+	if verdict != nil {
+		return fmt.Errorf("commit: %w", verdict)
+	}
+	return err
+}
+
+// exchange sends a message of so many writes and COMMIT, and reads the answer to its end: how many of them were done, and
+// PostgreSQL's verdict on the next one if it failed. It writes past pgproto3's Frontend, in which nothing may be left
+// unsent: pgx flushes with each of its calls. Err says that there was no answer.
+func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, writes int) (done int, verdict, err error) {
+	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, nil, abandon(pg, err)
+	}
+	_, unsent := pg.Conn().Write(message) // the server may have closed, and what it said last is there to be read
+	done, verdict, err = readVerdict(pg, writes)
+	if errors.Is(err, errNotReplicated) {
+		return done, nil, errors.Join(err, pg.Conn().SetDeadline(time.Time{}))
+	}
+	err = errors.Join(unsent, err)
+	if err == nil {
+		err = pg.Conn().SetDeadline(time.Time{})
+	}
+	if code := fault.Code(verdict); err != nil && (code == fault.IdleInTransaction || code == fault.TransactionTimeout) {
+		_ = pg.Close(context.Background()) // the session had ended before any of this arrived
+		return done, verdict, nil
+	}
+	if err != nil {
+		return 0, nil, abandon(pg, err)
+	}
+	return done, verdict, nil
+}
+
+// messages are buffers for what is sent. Through pgproto3's own, which starts anew after each flush, every Stripe object
+// would be copied several times.
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept bounds the memory of a buffer that is kept.
+const maxKept = 256 << 10
+
+func giveBack(message *[]byte) {
+	if cap(*message) <= maxKept {
+		messages.Put(message)
+	}
+}
+
+// appendAll prepares the writes and COMMIT where the connection does not know them yet, and appends the messages that
+// execute them.
+func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query) ([]byte, error) {
+	batch := &pgx.Batch{}
+	record(ctx, batch, writes)
+	batch.Queue(commitStatement)
+	for i, query := range batch.QueuedQueries {
+		bind, err := bindOf(ctx, conn, query)
+		if err != nil {
+			return to, explain(ctx, writes, i, err)
+		}
+		if to, err = bind.Encode(to); err != nil {
+			return to, explain(ctx, writes, i, err)
+		}
+		if to, err = (&pgproto3.Execute{}).Encode(to); err != nil {
+			return to, err
+		}
+	}
+	parsedOn(conn).add(batch, true)
+	return (&pgproto3.Sync{}).Encode(to)
+}
+
+func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgproto3.Bind, error) {
+	description, err := conn.Prepare(ctx, query.SQL, query.SQL)
+	if err != nil {
+		return nil, err
+	}
+	arguments := slices.Clone(query.Arguments) // the query's own may be used again
+	objects := simplify(description.ParamOIDs, arguments)
+	var encoded pgx.ExtendedQueryBuilder
+	if err := encoded.Build(conn.TypeMap(), description, arguments); err != nil {
+		return nil, err
+	}
+	for i, object := range objects {
+		if object != nil {
+			encoded.ParamFormats[i], encoded.ParamValues[i] = pgx.TextFormatCode, object
+		}
+	}
+	return &pgproto3.Bind{
+		PreparedStatement: description.Name, ParameterFormatCodes: encoded.ParamFormats,
+		Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats,
+	}, nil
+}
+
+// simplify spares pgx what takes it long: following pointers by reflection, and copying JSON. JSON is taken out of the
+// arguments and sent as it is.
+func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
+	for i, argument := range arguments {
+		switch argument := argument.(type) {
+		case *string:
+			arguments[i] = dereferenced(argument)
+		case *int64:
+			arguments[i] = dereferenced(argument)
+		case *time.Time:
+			arguments[i] = dereferenced(argument)
+		case json.RawMessage:
+			if i >= len(oids) || oids[i] != pgtype.JSONBOID {
+				continue
+			}
+			if objects == nil {
+				objects = make([]json.RawMessage, len(arguments))
+			}
+			objects[i], arguments[i] = argument, nil
+		}
+	}
+	return objects
+}
+
+func dereferenced[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
+// readVerdict reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage,
+// which sends a cancel request when the connection breaks.
+func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
+	replicated := true
+	for last := ""; last != commitStatement && verdict == nil; {
+		message, err := pg.Frontend().Receive()
+		if err != nil {
+			return done, nil, err
+		}
+		switch message := message.(type) {
+		case *pgproto3.CommandComplete:
+			done++
+			if last = string(message.CommandTag); last == rolledBackTag {
+				verdict = errRolledBack
+			}
+		case *pgproto3.ErrorResponse:
+			verdict = pgconn.ErrorResponseToPgError(message)
+		case *pgproto3.NoticeResponse:
+			replicated = replicated && (done < writes || !endsSyncRepWait((*pgproto3.ErrorResponse)(message)))
+		}
+	}
+	for {
+		message, err := pg.ReceiveMessage(context.Background())
+		if err != nil {
+			return done, verdict, err
+		}
+		_, end := message.(*pgproto3.ReadyForQuery)
+		switch {
+		case end && verdict == nil && !replicated:
+			return done, nil, errNotReplicated
+		case end:
+			return done, verdict, nil
+		}
+	}
+}
+
+// endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
+// terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
+// wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
+func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
+	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown
+}
+
+// abandon closes the socket. Unlike what pgx does when a context ends, Close sends no cancel request.
+func abandon(pg *pgconn.PgConn, cause error) error {
+	var netErr net.Error
+	if errors.As(cause, &netErr) && netErr.Timeout() {
+		cause = errors.New("it was not answered in time")
+	}
+	_ = pg.Close(context.Background())
+	return fault.Unavailable(fmt.Errorf("whether COMMIT succeeded is unknown: %w", cause))
+}

@@ -1,0 +1,214 @@
+// Package pgpipe runs a PostgreSQL transaction in as few round trips as its data dependencies allow.
+//
+// # Queries
+//
+// A [Query] calls one accessor that sqlc generated. It runs twice. The first run is on a recorder, which queues the SQL
+// and its arguments. The second run is on a scanner, which hands it PostgreSQL's result. Between the two, any number of
+// queries travel to PostgreSQL together.
+//
+// # A transaction
+//
+//	tx, err := pgpipe.Begin(ctx, conn, queries) // BEGIN and queries: one round trip
+//	err = tx.Send(ctx, more)                    // more queries: one round trip
+//	err = tx.Commit(ctx, writes, timeout)       // writes and COMMIT: one round trip
+//
+// Begin and Send use a pgx.Batch. Commit does not: see below. Where the pool does not use prepared statements
+// (default_query_exec_mode), Commit sends the writes first and then COMMIT by the simple protocol, which every pooler
+// knows.
+//
+// # COMMIT without a cancel request
+//
+// When a context ends while pgx waits for an answer, pgx may send a cancel request. A COMMIT that waits for its
+// synchronous standby and is canceled stays committed on this server without being replicated, and a failover loses it.
+// So no context reaches the connection during Commit. The socket has a deadline; after it the socket is closed without
+// another message. Whether the transaction was committed is then unknown, and the event's next delivery finds out.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+//
+// Commit writes Bind and Execute for each write and for COMMIT, then one Sync, past pgx and its Frontend's buffer. It
+// reads the answers up to ReadyForQuery:
+//
+//	BindComplete, (NoData | DataRow…,) CommandComplete   for each write and for COMMIT
+//	ErrorResponse                                        once; PostgreSQL then skips everything up to Sync
+//	NoticeResponse, ParameterStatus, NotificationResponse at any place
+//	ReadyForQuery                                        the end
+//
+// # Guarded transactions
+//
+// A handler that somebody else wrote gets a guarded transaction from [Tx.Run]: Commit and Rollback are refused, and
+// whatever else the handler did to the transaction is noticed when it returns.
+package pgpipe
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DBTX is what an accessor of sqlc's runs on.
+type DBTX interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Query calls one accessor of sqlc's on db and keeps its result where the caller wants it. It is called twice: to record
+// its SQL, where its error means nothing, and to scan its result. It may be called again for a later round trip. Wrap its
+// error with Wrap.
+type Query func(ctx context.Context, db DBTX) error
+
+// Tx is a transaction that is open on a connection.
+type Tx struct {
+	conn      *pgx.Conn
+	tx        pgx.Tx
+	mode      pgx.QueryExecMode
+	prepended Query // precedes the next queries; nil: none does
+}
+
+// Isolation is that of the transactions: READ COMMITTED, whatever the database's default is.
+var Isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}
+
+// Begin begins a transaction and runs queries in the same round trip. Where an error comes with a transaction, it is to
+// be rolled back.
+func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
+	batch := &pgx.Batch{}
+	batch.BeginTx(Isolation)
+	record(ctx, batch, queries)
+	results := conn.SendBatch(ctx, batch)
+	t := &Tx{conn: conn, tx: results.Tx(), mode: conn.Config().DefaultQueryExecMode}
+	if _, err := results.Exec(); err != nil { // of BEGIN
+		_ = results.Close()
+		return t, Wrap("begin", err)
+	}
+	return t, scan(ctx, results, queries)
+}
+
+// Conn returns the connection.
+func (t *Tx) Conn() *pgx.Conn { return t.conn }
+
+// Prepend has q run before the next queries of Send, Run or Commit, in the same round trip. Where the connection would
+// have to parse one of those, q has a round trip of its own: PostgreSQL parses them before it runs q.
+func (t *Tx) Prepend(q Query) { t.prepended = q }
+
+// Send runs queries in one round trip.
+func (t *Tx) Send(ctx context.Context, queries []Query) error {
+	parsed := parsedOn(t.conn).byBatch
+	if t.mode == pgx.QueryExecModeDescribeExec { // which parses each query anew, before any of them runs
+		parsed = func(string) bool { return false }
+	}
+	queries, err := t.withPrepended(ctx, queries, parsed)
+	if err != nil || len(queries) == 0 {
+		return err
+	}
+	return t.send(ctx, queries)
+}
+
+func (t *Tx) send(ctx context.Context, queries []Query) error {
+	batch := &pgx.Batch{}
+	record(ctx, batch, queries)
+	if err := scan(ctx, t.tx.SendBatch(ctx, batch), queries); err != nil {
+		parsedOn(t.conn).forget() // as pgx does with what failed
+		return err
+	}
+	parsedOn(t.conn).add(batch, false)
+	return nil
+}
+
+// withPrepended returns queries with the prepended one before them, unless it has been sent already.
+func (t *Tx) withPrepended(ctx context.Context, queries []Query, parsed func(sql string) bool) ([]Query, error) {
+	if t.prepended == nil {
+		return queries, nil
+	}
+	first := []Query{t.prepended}
+	t.prepended = nil
+	inOrder := t.mode == pgx.QueryExecModeExec || t.mode == pgx.QueryExecModeSimpleProtocol
+	if inOrder || allParsed(ctx, queries, parsed) {
+		return append(first, queries...), nil
+	}
+	return queries, t.send(ctx, first)
+}
+
+func allParsed(ctx context.Context, queries []Query, parsed func(sql string) bool) bool {
+	batch := &pgx.Batch{}
+	record(ctx, batch, queries)
+	return !slices.ContainsFunc(batch.QueuedQueries, func(query *pgx.QueuedQuery) bool { return !parsed(query.SQL) })
+}
+
+// Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx
+// closes the connection, and PostgreSQL rolls back by itself.
+func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) { Rollback(ctx, t.tx, timeout) }
+
+// Rollback is Tx.Rollback for a transaction of pgx's.
+func Rollback(ctx context.Context, tx pgx.Tx, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	defer func() { _ = recover() }() // of a hook of the pool's: the pool closes a connection whose transaction is open
+	_ = tx.Rollback(ctx)
+}
+
+// Writes are queries whose results nobody waits for: they are deferred until the transaction is committed, or until a
+// handler needs what they write.
+type Writes struct {
+	send func(ctx context.Context, queries []Query) error
+	list []Query
+}
+
+// Defer returns no queries, which Flush would send with send.
+func Defer(send func(ctx context.Context, queries []Query) error) Writes { return Writes{send: send} }
+
+// Add adds queries.
+func (w *Writes) Add(queries ...Query) { w.list = append(w.list, queries...) }
+
+// Flush sends the queries in one round trip and scans their results.
+func (w *Writes) Flush(ctx context.Context) error {
+	if len(w.list) == 0 {
+		return nil
+	}
+	queries := w.list
+	w.list = nil
+	return w.send(ctx, queries)
+}
+
+// Queries returns what has been added and not been flushed.
+func (w *Writes) Queries() []Query { return w.list }
+
+// ErrRecording is what an accessor returns while its query is only recorded. To wrap it would cost more than to record.
+var ErrRecording = errors.New("the query is being recorded")
+
+// parsed are the texts of the statements that a connection has parsed and keeps: true for those that it knows by their
+// text, as Commit needs them, false for those in pgx's cache.
+type parsed map[string]bool
+
+// parsedKey is where a connection's CustomData has them.
+const parsedKey = "stripeonce.parsed"
+
+func parsedOn(conn *pgx.Conn) parsed {
+	data := conn.PgConn().CustomData()
+	p, ok := data[parsedKey].(parsed)
+	if !ok {
+		p = parsed{}
+		data[parsedKey] = p
+	}
+	return p
+}
+
+func (p parsed) add(batch *pgx.Batch, byText bool) {
+	for _, query := range batch.QueuedQueries {
+		p[query.SQL] = p[query.SQL] || byText
+	}
+}
+
+func (p parsed) forget() {
+	maps.DeleteFunc(p, func(_ string, byText bool) bool { return !byText })
+}
+
+func (p parsed) byText(sql string) bool { return p[sql] }
+
+func (p parsed) byBatch(sql string) bool {
+	_, ok := p[sql]
+	return ok
+}
