@@ -377,7 +377,7 @@ func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, custo
 	return items, nil
 }
 
-const subscriptionPlace = `-- name: SubscriptionPlace :one
+const subscriptionOrdering = `-- name: SubscriptionOrdering :one
 SELECT
     status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
@@ -387,13 +387,13 @@ WHERE id = $2
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome NOT IN ('ignored', 'parked'))
 `
 
-type SubscriptionPlaceParams struct {
+type SubscriptionOrderingParams struct {
 	EventCreatedAt *time.Time
 	ID             string
 	UnlessApplied  string
 }
 
-type SubscriptionPlaceRow struct {
+type SubscriptionOrderingRow struct {
 	Status             string
 	Livemode           bool
 	LastEventID        *string
@@ -408,9 +408,9 @@ type SubscriptionPlaceRow struct {
 
 // What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
 // read only if the event may be of the second of the row's own. No row for an event that has been applied.
-func (q *Queries) SubscriptionPlace(ctx context.Context, db DBTX, arg SubscriptionPlaceParams) (SubscriptionPlaceRow, error) {
-	row := db.QueryRow(ctx, subscriptionPlace, arg.EventCreatedAt, arg.ID, arg.UnlessApplied)
-	var i SubscriptionPlaceRow
+func (q *Queries) SubscriptionOrdering(ctx context.Context, db DBTX, arg SubscriptionOrderingParams) (SubscriptionOrderingRow, error) {
+	row := db.QueryRow(ctx, subscriptionOrdering, arg.EventCreatedAt, arg.ID, arg.UnlessApplied)
+	var i SubscriptionOrderingRow
 	err := row.Scan(
 		&i.Status,
 		&i.Livemode,

@@ -30,7 +30,7 @@ func (c *SubscriptionsCollector) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the figures of now.
 func (c *SubscriptionsCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.projection.Stats()
-	for by, n := range map[string]uint64{"chain": stats.Chain, "asked": stats.Asked, "rule": stats.Rule} {
+	for by, n := range map[string]uint64{"chain": stats.Chain, "refetch": stats.Refetched, "tie_break": stats.TieBreak} {
 		ch <- prometheus.MustNewConstMetric(settled, prometheus.CounterValue, float64(n), by)
 	}
 	ch <- prometheus.MustNewConstMetric(incomplete, prometheus.CounterValue, float64(stats.Incomplete))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
-	"github.com/pook/stripeonce/webhooks"
 )
 
 // ErrExists is wrapped where there is an endpoint for the URL already.
@@ -84,7 +83,7 @@ func compareTypes(handled, enabled []string) (missing, superfluous []string) {
 		}
 	}
 	for _, one := range enabled {
-		if !slices.ContainsFunc(handled, func(pattern string) bool { return webhooks.TypeMatches(pattern, one) }) {
+		if !slices.ContainsFunc(handled, func(pattern string) bool { return eventtypes.PatternMatches(pattern, one) }) {
 			superfluous = append(superfluous, one)
 		}
 	}
@@ -104,7 +103,7 @@ func Expand(types []string) []string {
 		}
 	}
 	for _, known := range eventtypes.List() {
-		if slices.ContainsFunc(types, func(pattern string) bool { return webhooks.TypeMatches(pattern, known) }) {
+		if slices.ContainsFunc(types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, known) }) {
 			list = append(list, known)
 		}
 	}

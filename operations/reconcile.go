@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -208,7 +209,7 @@ func (run *reconciliation) wants(ev *webhooks.Event) bool {
 		}
 		eventType = trimmed
 	}
-	return len(run.types) == 0 || slices.ContainsFunc(run.types, func(pattern string) bool { return webhooks.TypeMatches(pattern, eventType) })
+	return len(run.types) == 0 || slices.ContainsFunc(run.types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, eventType) })
 }
 
 // lacking finds, with one question, which events of a batch the ledger lacks. An event that is thin is

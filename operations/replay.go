@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -109,7 +110,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 	case *Remote:
 		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode", ev.Type, applier.url)
 	case handling:
-		fits := func(pattern string) bool { return webhooks.TypeMatches(pattern, ev.Type) }
+		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, ev.Type) }
 		if slices.ContainsFunc(applier.Types(), fits) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
 				"or has no API key for a thin event", ev.Type)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -155,7 +156,7 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 // among them it returns none: everything is listed.
 func widest(types []string) (exact, wild []string) {
 	covered := func(one string) bool {
-		return slices.ContainsFunc(types, func(other string) bool { return other != one && webhooks.TypeMatches(other, one) })
+		return slices.ContainsFunc(types, func(other string) bool { return other != one && eventtypes.PatternMatches(other, one) })
 	}
 	for _, one := range types {
 		switch {

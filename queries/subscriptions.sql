@@ -18,7 +18,7 @@ FROM subscriptions
 WHERE subscriptions.id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
--- name: SubscriptionPlace :one
+-- name: SubscriptionOrdering :one
 -- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
 -- read only if the event may be of the second of the row's own. No row for an event that has been applied.
 SELECT

@@ -206,7 +206,7 @@ func TestRefetchNever(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(w.api.Requests()); n != 0 || w.projection.Stats().Rule == 0 {
+	if n := len(w.api.Requests()); n != 0 || w.projection.Stats().TieBreak == 0 {
 		t.Errorf("Stripe was asked %d times, settled is %+v", n, w.projection.Stats())
 	}
 }
@@ -306,7 +306,7 @@ func TestAmbiguousWithoutAnAnswer(t *testing.T) {
 				t.Errorf("after Stripe's %d the reply is %s", status, reply)
 			}
 		}
-		if s := w.projection.Stats(); s.Rule == 0 || s.Asked != 0 {
+		if s := w.projection.Stats(); s.TieBreak == 0 || s.Refetched != 0 {
 			t.Errorf("after Stripe's %d settled is %+v", status, s)
 		}
 	}

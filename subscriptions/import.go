@@ -38,7 +38,7 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	if !hooks {
 		return nil
 	}
-	return p.tell(ctx, tx, stored, next, nil)
+	return p.notify(ctx, tx, stored, next, nil)
 }
 
 // readAnswer decodes a subscription that Stripe answered with.

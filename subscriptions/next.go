@@ -12,30 +12,30 @@ import (
 func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
 	p.warnOfModes(ctx, incoming, stored)
 	if answer := ev.Current; answer != nil {
-		// The row was written since the question: the answer may be older than what was written.
+		// The row was written since the request: the answer may be older than what was written.
 		if answer.Token != tokenOf(stored) {
-			return nil, askAgain(ev, stored)
+			return nil, refetch(ev, stored)
 		}
 		if answer.Object != nil {
 			return p.fromAnswer(ctx, ev, stored)
 		}
-	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanAsk() {
-		return nil, askAgain(ev, stored)
+	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanFetch() {
+		return nil, refetch(ev, stored)
 	}
 	if stored == nil {
 		return alone(ev, incoming), nil
 	}
 	switch compare(incoming, stored) {
-	case placeNewer:
+	case orderNewer:
 		return alone(ev, incoming), nil
-	case placeBurst:
-		return p.amongBurst(ctx, ev, stored)
-	case placeAmbiguous:
-		if p.mayAsk(ev) {
-			return nil, askAgain(ev, stored)
+	case orderSameSecond:
+		return p.inSameSecond(ctx, ev, stored)
+	case orderAmbiguous:
+		if p.mayRefetch(ev) {
+			return nil, refetch(ev, stored)
 		}
-		p.settleByRule(ctx, ev, "Stripe was asked in the second of the event, so the answer is kept")
-	case placeStale:
+		p.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
+	case orderOlder:
 	}
 	return nil, nil
 }
@@ -49,8 +49,8 @@ func occurrenceOf(ev *webhooks.Event) occurrence {
 	return occurrence{ID: ev.ID, Type: ev.Type, APIVersion: ev.APIVersion, Object: ev.Object, Previous: ev.Previous}
 }
 
-// amongBurst is the version that the last of a second's events makes, this one included.
-func (p *Projection) amongBurst(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
+// inSameSecond is the version that the last of a second's events makes, this one included.
+func (p *Projection) inSameSecond(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	newest, err := stored.newest()
 	if err != nil {
 		return nil, err
@@ -60,10 +60,10 @@ func (p *Projection) amongBurst(ctx context.Context, ev *webhooks.Event, stored 
 	switch {
 	case settled:
 		p.chain.Add(1)
-	case p.mayAsk(ev):
-		return nil, askAgain(ev, stored)
+	case p.mayRefetch(ev):
+		return nil, refetch(ev, stored)
 	default:
-		p.settleByRule(ctx, ev, "the events of one second make no chain, so the one with the greatest id counts")
+		p.breakTie(ctx, ev, "the events of one second make no chain, so the one with the greatest id counts")
 	}
 	of := *ev
 	of.ID, of.Type, of.APIVersion, of.Object = winner.ID, winner.Type, winner.APIVersion, winner.Object
@@ -84,38 +84,37 @@ func (p *Projection) fromAnswer(ctx context.Context, ev *webhooks.Event, stored 
 		return nil, err
 	}
 	if stored != nil && stored.Status.Terminal() && !sub.Status.Terminal() {
-		p.settleByRule(ctx, ev, "Stripe's answer has the subscription as it was before its end, so the row is kept")
+		p.breakTie(ctx, ev, "Stripe's answer has the subscription as it was before its end, so the row is kept")
 		return nil, nil
 	}
-	p.asked.Add(1)
+	p.refetched.Add(1)
 	asOf := ev.Current.AsOf
 	return &version{sub: sub, asOf: &asOf, apiVersion: of.APIVersion}, nil
 }
 
-// mayAsk is true if Stripe has not been asked yet and can be.
-func (p *Projection) mayAsk(ev *webhooks.Event) bool {
-	return p.config.Refetch != RefetchNever && ev.Current == nil && ev.CanAsk()
+// mayRefetch reports whether the object can be fetched and has not been yet.
+func (p *Projection) mayRefetch(ev *webhooks.Event) bool {
+	return p.config.Refetch != RefetchNever && ev.Current == nil && ev.CanFetch()
 }
 
-// tokenOf names the state of a row that a question is asked about.
+// tokenOf names the state of a row that a request to fetch is based on.
 func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
 
-// askAgain asks for the current object, in the event's version. A thin event has none, and is asked for
-// in that of the row.
-func askAgain(ev *webhooks.Event, stored *storedRow) error {
-	question := webhooks.AskOptions{
+// refetch requests the current object, in the event's version. A thin event has no version: then it is the row's.
+func refetch(ev *webhooks.Event, stored *storedRow) error {
+	options := webhooks.FetchOptions{
 		Token: tokenOf(stored), APIVersion: ev.APIVersion, Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID()),
 	}
 	if ev.Thin() && stored != nil {
-		question.APIVersion = stored.apiVersion
+		options.APIVersion = stored.apiVersion
 	}
-	return webhooks.Ask(question)
+	return webhooks.Fetch(options)
 }
 
-func (p *Projection) settleByRule(ctx context.Context, ev *webhooks.Event, rule string) {
-	p.rule.Add(1)
+func (p *Projection) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
+	p.tieBreak.Add(1)
 	p.config.Logger.WarnContext(ctx, "ambiguous order of a subscription's events", "event_id", ev.ID,
-		"subscription", ev.ObjectID(), "rule", rule, "mend", "set STRIPE_API_KEY, and Stripe is asked instead")
+		"subscription", ev.ObjectID(), "tie_break", how, "fix", "set STRIPE_API_KEY, and the subscription is fetched from Stripe instead")
 }
 
 // warnOfModes makes a collision visible that does not happen in practice: Stripe's ids are unique over

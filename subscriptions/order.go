@@ -41,51 +41,51 @@ func (o *occurrence) appendJSON(to []byte) []byte {
 	return append(to, '}')
 }
 
-// place says how an event stands to what is stored.
-type place int
+// ordering says how an event relates in time to what is stored.
+type ordering int
 
 const (
-	placeStale     place = iota // older
-	placeNewer                  // later, whatever else is known
-	placeBurst                  // of the same second: the set of its events decides
-	placeAmbiguous              // of the time at which Stripe was asked, before its answer or after
+	orderOlder ordering = iota
+	orderNewer
+	orderSameSecond // the set of the second's events decides
+	orderAmbiguous  // the event is of the time at which the stored object was fetched, before it or after
 )
 
-// compare places an event by what both sides say of themselves. A terminal status is later than any
+// compare orders an event by what both sides say of themselves. A terminal status is later than any
 // other, whatever the clocks say: nothing brings a canceled subscription back. Otherwise the seconds
 // decide. An answer of Stripe's is as of the second of its Date; an event of that second or, since the
 // answer may have been on its way, the one before can be on either side of it.
-func compare(incoming *Subscription, stored *storedRow) place {
+func compare(incoming *Subscription, stored *storedRow) ordering {
 	if incoming.Status.Terminal() != stored.Status.Terminal() {
 		if incoming.Status.Terminal() {
-			return placeNewer
+			return orderNewer
 		}
-		return placeStale
+		return orderOlder
 	}
 	if stored.asOf != nil {
 		return compareAsOf(incoming.LastEventCreatedAt, *stored.asOf)
 	}
 	switch at := stored.LastEventCreatedAt; {
 	case at == nil && incoming.LastEventCreatedAt == nil:
-		return placeBurst
+		return orderSameSecond
 	case at == nil:
-		return placeNewer
+		return orderNewer
 	case incoming.LastEventCreatedAt == nil || incoming.LastEventCreatedAt.Before(*at):
-		return placeStale
+		return orderOlder
 	case incoming.LastEventCreatedAt.After(*at):
-		return placeNewer
+		return orderNewer
 	}
-	return placeBurst
+	return orderSameSecond
 }
 
-func compareAsOf(created *time.Time, asOf time.Time) place {
+func compareAsOf(created *time.Time, asOf time.Time) ordering {
 	switch {
 	case created == nil || created.Before(asOf.Add(-time.Second)):
-		return placeStale
+		return orderOlder
 	case created.After(asOf):
-		return placeNewer
+		return orderNewer
 	default:
-		return placeAmbiguous
+		return orderAmbiguous
 	}
 }
 

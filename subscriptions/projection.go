@@ -12,19 +12,21 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Refetch says when the projection asks Stripe for a subscription's current object. It needs
+// Refetch says when the projection fetches a subscription's current object from Stripe. It needs
 // webhooks.Config.APIKey.
 type Refetch string
 
 const (
-	// RefetchAmbiguous asks only where the events cannot tell their order. The default.
+	// RefetchAmbiguous fetches only where the events cannot tell their order. The default.
 	RefetchAmbiguous Refetch = "ambiguous"
 	// RefetchAlways takes every event as a hint only and stores what Stripe answers.
 	RefetchAlways Refetch = "always"
-	// RefetchNever never asks.
+	// RefetchNever never fetches.
 	RefetchNever Refetch = "never"
 )
 
@@ -36,9 +38,9 @@ type Config struct {
 	// subscription, Before has those that After had in the last call. An error undoes the whole event,
 	// which Stripe then sends again. Nil: none.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
-	// Refetch says when Stripe is asked for the current object. "": RefetchAmbiguous.
+	// Refetch says when the current object is fetched from Stripe. Defaults to RefetchAmbiguous.
 	Refetch Refetch
-	// Logger is told where a rule had to settle an order. Nil: slog.Default().
+	// Logger receives a warning where a tie-break had to settle an order. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -66,22 +68,22 @@ type Projection struct {
 	queries *db.Queries
 	config  Config
 
-	chain, asked, rule, incomplete atomic.Uint64
+	chain, refetched, tieBreak, incomplete atomic.Uint64
 }
 
-// Stats counts how events were put in order where their second alone did not tell, and what was stored in part.
+// Stats counts how events of one second were put in order, and what was stored in part.
 type Stats struct {
-	Chain uint64 // by the chain of their previous attributes
-	Asked uint64 // by asking Stripe
-	Rule  uint64 // by a rule that gives the same in every order, and may be wrong
+	Chain     uint64 // by the chain of their previous attributes
+	Refetched uint64 // by fetching the subscription from Stripe
+	TieBreak  uint64 // by a tie-break, which gives the same in every order of arrival, and may be wrong
 	// Incomplete counts the events, and the answers of an import, that were stored although their list of
 	// items goes on (has_more): the row's items_complete is false.
 	Incomplete uint64
 }
 
-// Stats returns the counts since Register. A delivery that is tried again counts again.
+// Stats returns the counts since Register. A delivery that is retried counts again.
 func (p *Projection) Stats() Stats {
-	return Stats{Chain: p.chain.Load(), Asked: p.asked.Load(), Rule: p.rule.Load(), Incomplete: p.incomplete.Load()}
+	return Stats{Chain: p.chain.Load(), Refetched: p.refetched.Load(), TieBreak: p.tieBreak.Load(), Incomplete: p.incomplete.Load()}
 }
 
 // Register adds the projection of every customer.subscription.* event to h. A nil config is the zero
@@ -101,10 +103,16 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	if p.config.Logger == nil {
 		p.config.Logger = slog.Default()
 	}
-	webhooks.Needs(h, "subscriptions", "SELECT", "INSERT", "UPDATE")
-	webhooks.Needs(h, "subscription_items", "SELECT", "INSERT", "UPDATE", "DELETE")
-	webhooks.Trial(h, p.try, "subscriptions", "subscription_items")
-	webhooks.ProjectInTrips(h, "customer.subscription.*", p.config.OnChange == nil, p.begin)
+	projection.Register(h, projection.Projection{
+		Events:        "customer.subscription.*",
+		HonorsContext: p.config.OnChange == nil,
+		Plan:          func(ev any) projection.Plan { return p.plan(ev.(*webhooks.Event)) },
+		Tables: []projection.Table{
+			{Name: "subscriptions", Privileges: []string{"SELECT", "INSERT", "UPDATE"}},
+			{Name: "subscription_items", Privileges: []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		},
+		Trial: p.try,
+	})
 	return p
 }
 
@@ -119,25 +127,25 @@ type application struct {
 	err      error
 }
 
-// begin has the subscription's lock and its row asked for together with the ledger.
-func (p *Projection) begin(ev *webhooks.Event) webhooks.Trips {
+// plan has the subscription's lock taken and its row read together with the ledger.
+func (p *Projection) plan(ev *webhooks.Event) projection.Plan {
 	a := &application{Projection: p, ev: ev, id: ev.ObjectID()}
 	if ev.Thin() && ev.Object == nil {
-		return webhooks.Trips{Apply: a.askAboutThin}
+		return projection.Plan{Apply: a.fetchThin}
 	}
 	if a.id == "" { // it has none that the ledger's column holds
-		return webhooks.Trips{Apply: a.apply}
+		return projection.Plan{Apply: a.apply}
 	}
-	return webhooks.Trips{Lock: a.id, Shareable: a.config.OnChange == nil, Prepare: a.prepare, Read: []webhooks.Statement{a.read}, Apply: a.apply}
+	return projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
 }
 
-// read reads of the row what is needed: all of it for OnChange, and where Stripe has been asked.
-func (a *application) read(ctx context.Context, dbtx db.DBTX) (err error) {
+// read reads of the row what is needed: all of it for OnChange, and where the object was fetched from Stripe.
+func (a *application) read(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	if a.config.OnChange != nil || a.ev.Current != nil {
 		a.stored, err = a.load(ctx, dbtx, a.id, a.ev.ID)
 		return err
 	}
-	row, err := a.queries.SubscriptionPlace(ctx, dbtx, db.SubscriptionPlaceParams{EventCreatedAt: createdAt(a.ev), ID: a.id, UnlessApplied: a.ev.ID})
+	row, err := a.queries.SubscriptionOrdering(ctx, dbtx, db.SubscriptionOrderingParams{EventCreatedAt: createdAt(a.ev), ID: a.id, UnlessApplied: a.ev.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		a.stored = nil
 		return nil
@@ -145,7 +153,7 @@ func (a *application) read(ctx context.Context, dbtx db.DBTX) (err error) {
 	if err != nil {
 		return wrap(err, "get subscription %s", a.id)
 	}
-	a.stored = storedPlace(a.id, &row)
+	a.stored = storedOrdering(a.id, &row)
 	return nil
 }
 
@@ -165,7 +173,7 @@ func (a *application) prepare() {
 }
 
 // apply makes the stored subscription that of the event, unless it is newer already.
-func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (changed bool, err error) {
+func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (changed bool, err error) {
 	a.prepare()
 	incoming := a.incoming
 	if a.err != nil {
@@ -180,35 +188,35 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, later *webhooks.Late
 	if err != nil || next == nil {
 		return false, err
 	}
-	statements, err := a.store(a.stored, next)
+	queries, err := a.store(a.stored, next)
 	if err != nil {
 		return false, err
 	}
-	later.Add(statements...)
+	writes.Add(queries...)
 	defer func() {
 		if err == nil {
 			a.warnOfMoreItems(ctx, next.sub, "event_id", a.ev.ID)
 		}
 	}()
 	// An event that says nothing new has moved the row's place in the order, which later ones need.
-	if a.stored != nil && a.stored.says(next) {
+	if a.stored != nil && a.stored.hasState(next) {
 		return false, nil
 	}
 	if a.config.OnChange == nil {
 		return true, nil
 	}
-	if err := later.Flush(ctx); err != nil {
+	if err := writes.Flush(ctx); err != nil {
 		return false, err
 	}
-	return true, a.tell(ctx, tx, a.stored, next, a.ev)
+	return true, a.notify(ctx, tx, a.stored, next, a.ev)
 }
 
-func (a *application) askAboutThin(ctx context.Context, tx pgx.Tx, _ *webhooks.Later) (bool, error) {
+func (a *application) fetchThin(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes) (bool, error) {
 	stored, err := a.load(ctx, tx, a.ev.ObjectID(), anyEvent)
 	if err != nil {
 		return false, err
 	}
-	return false, askAgain(a.ev, stored)
+	return false, refetch(a.ev, stored)
 }
 
 // lockAndLoad returns the row of a subscription, nil if there is none, when its other writers are done.
@@ -234,15 +242,15 @@ func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied str
 	return storedFrom(&row)
 }
 
-// store returns the statements that make a row the next version.
-func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Statement, error) {
+// store returns the queries that make a row the next version.
+func (p *Projection) store(stored *storedRow, next *version) ([]pgpipe.Query, error) {
 	next.digest, next.revision = digestOf(next.sub), revisionOf(stored)+1
 	next.keepItems(stored)
 	params, err := next.upsertParams()
 	if err != nil {
 		return nil, err
 	}
-	upsert := func(ctx context.Context, db db.DBTX) error {
+	upsert := func(ctx context.Context, db pgpipe.DBTX) error {
 		times, err := p.queries.SubscriptionUpsert(ctx, db, params)
 		if err != nil {
 			return wrap(err, "store subscription %s", next.sub.ID)
@@ -251,11 +259,11 @@ func (p *Projection) store(stored *storedRow, next *version) ([]webhooks.Stateme
 		return nil
 	}
 	items, err := p.storeItems(stored, next)
-	return append([]webhooks.Statement{upsert}, items...), err
+	return append([]pgpipe.Query{upsert}, items...), err
 }
 
-// storeItems returns the statements for the items that differ from the stored ones, or may.
-func (p *Projection) storeItems(stored *storedRow, next *version) (statements []webhooks.Statement, err error) {
+// storeItems returns the queries for the items that differ from the stored ones, or may.
+func (p *Projection) storeItems(stored *storedRow, next *version) (queries []pgpipe.Query, err error) {
 	sub := next.sub
 	before, keepsAll := stored.itemsBefore(next)
 	for i := range sub.Items {
@@ -266,15 +274,15 @@ func (p *Projection) storeItems(stored *storedRow, next *version) (statements []
 		if err != nil {
 			return nil, err
 		}
-		statements = append(statements, func(ctx context.Context, db db.DBTX) error {
+		queries = append(queries, func(ctx context.Context, db pgpipe.DBTX) error {
 			return wrap(p.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
 		})
 	}
 	if keepsAll {
-		return statements, nil
+		return queries, nil
 	}
 	ids := itemIDs(sub.Items)
-	return append(statements, func(ctx context.Context, db db.DBTX) error {
+	return append(queries, func(ctx context.Context, db pgpipe.DBTX) error {
 		return wrap(p.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
 	}), nil
 }
@@ -291,13 +299,13 @@ func (p *Projection) warnOfMoreItems(ctx context.Context, sub *Subscription, att
 
 // wrap says what a statement was about.
 func wrap(err error, doing string, args ...any) error {
-	if err == nil || errors.Is(err, webhooks.ErrNoted) {
+	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
 		return err
 	}
 	return fmt.Errorf(doing+": %w", append(args, err)...)
 }
 
-func (p *Projection) tell(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {
+func (p *Projection) notify(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, ev *webhooks.Event) error {
 	if p.config.OnChange == nil {
 		return nil
 	}

@@ -17,7 +17,7 @@ type storedRow struct {
 	apiVersion string
 	events     json.RawMessage // what newest reads
 	digest     digest
-	whole      bool // false: of the Subscription only what SubscriptionPlace reads is there
+	whole      bool // false: of the Subscription only what SubscriptionOrdering reads is there
 }
 
 // revisionOf is the revision of a row, 0 for none.
@@ -40,7 +40,7 @@ func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
 	}, nil
 }
 
-func storedPlace(id string, row *db.SubscriptionPlaceRow) *storedRow {
+func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	sub := &Subscription{
 		ID: id, Status: Status(row.Status), Livemode: row.Livemode, Object: row.Object,
 		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
@@ -70,7 +70,7 @@ func (s *storedRow) newest() (set []occurrence, err error) {
 }
 
 // says is true if a version's state is the stored one.
-func (s *storedRow) says(next *version) bool {
+func (s *storedRow) hasState(next *version) bool {
 	if s.whole {
 		return sameState(s.Subscription, next.sub)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -52,12 +53,12 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 		return nil, err
 	}
 	next := alone(ev, incoming)
-	statements, err := p.store(stored, next)
+	queries, err := p.store(stored, next)
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range statements {
-		if err := statement(ctx, tx); err != nil {
+	for _, query := range queries {
+		if err := query(ctx, tx); err != nil {
 			return nil, err
 		}
 	}
@@ -67,7 +68,7 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 	}
 	// A trigger of the host's may change a row: then the digest tells that bytes are read as they were written.
 	if found == nil || len(found.Items) == 0 || sameState(found.Subscription, next.sub) && !next.digest.equal(found.digest) {
-		return nil, webhooks.ErrNotReadBack
+		return nil, fault.ErrNotReadBack
 	}
 	return found, nil
 }

@@ -1,6 +1,8 @@
 package subscriptions
 
-import "maps"
+import (
+	"maps"
+)
 
 // maxReadings bounds how many readings of a set with repeated steps are tried.
 const maxReadings = 256

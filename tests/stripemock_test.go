@@ -50,7 +50,7 @@ func TestAskingStripeMock(t *testing.T) {
 	if want := "sub_1 true subscription, sub_2 true subscription, sub_3 true subscription"; got != want {
 		t.Errorf("stored is %s, want %s", got, want)
 	}
-	if _, body := s.get(t, "/metrics"); !strings.Contains(body, `stripeonce_order_settled_total{by="asked"} 3`) {
+	if _, body := s.get(t, "/metrics"); !strings.Contains(body, `stripeonce_order_settled_total{by="refetch"} 3`) {
 		t.Error("/metrics does not show the three answers")
 	}
 }

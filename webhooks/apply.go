@@ -4,27 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 )
 
-const (
-	rollbackTimeout = 5 * time.Second
-	// timeoutGrace is how long work that ran out of time has to say so itself. A handler that does not
-	// honor its context is then left behind: its event is answered 500, and undone when it returns.
-	timeoutGrace = time.Second
-	// lockMargin is how long before its deadline work stops waiting for a lock.
-	lockMargin = 200 * time.Millisecond
-	// retryPause is the mean pause before the second try; it doubles from try to try.
-	retryPause = 10 * time.Millisecond
-)
+// timeoutGrace is how long a delivery that ran out of time has to return by itself. A handler that does not honor its
+// context is then left behind: its event is answered 500, and undone when it returns.
+const timeoutGrace = time.Second
 
 // Outcome is the result of an event.
 type Outcome string
@@ -53,328 +45,210 @@ type Result struct {
 // Apply makes an event from a trusted source, such as Stripe's Events API, take effect exactly as a
 // delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone.
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
-	return r.applyEvent(ctx, ev, false)
+	return r.apply(ctx, ev, false)
 }
 
 // Replay is Apply on behalf of a person: it also applies an event that is parked. See Park.
 func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
-	return r.applyEvent(ctx, ev, true)
+	return r.apply(ctx, ev, true)
 }
 
-func (r *Receiver) applyEvent(ctx context.Context, ev *Event, replaysParked bool) (Result, error) {
+// apply is the way of every event: admission, the single flight with its duplicates, its attempts, and the record of its
+// failure. Its place in flight is given back last.
+func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
 	}
-	place, err := r.gate.enter()
-	if err != nil {
+	if err := r.admit(); err != nil {
 		return Result{}, err
 	}
-	defer place.leave() // when a failure is recorded
-	work := r.newWork(ev)
-	work.replaysParked = replaysParked
+	d := r.newDelivery(ev, replay)
+	defer func() { d.end(r.inFlight.Release) }()
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	leads := false
-	done := r.once(limited, work, func() result {
-		leads = true
-		applied, err := r.await(limited, work, place)
-		return result{applied, err, err != nil && ctx.Err() != nil}
-	})
-	if leads && done.err != nil && !done.abandoned { // to be interrupted is no failure of the event
-		r.recordFailure(ctx, work, done.err)
+	key := d.id()
+	call, duplicate, err := r.joinFlight(limited, key, d)
+	if call == nil {
+		return duplicate, err
 	}
-	return done.Result, done.err
+	f := flight{abandoned: true, replay: replay, eventType: ev.Type} // abandoned, unless it returns
+	defer func() { r.flights.Finish(key, call, f) }()
+	f.Result, f.err = r.await(limited, d)
+	f.abandoned = f.err != nil && ctx.Err() != nil
+	if f.err != nil && !f.abandoned { // to be interrupted is no failure of the event
+		r.recordFailure(ctx, d, f.err)
+	}
+	return f.Result, f.err
 }
 
-// InTx runs fn in a transaction as an event's handlers run: under the same limits, tried again after a
-// serialization failure or a deadlock, and committed in the same way. It is for work that no event brings,
-// such as an import; name stands for the event's type in errors.
+// InTx runs fn in a transaction as an event's handlers run: under the same limits, retried after a serialization failure
+// or a deadlock, and committed in the same way. It is for work that no event brings, such as an import; name stands for
+// the event's type in errors.
 func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	place, err := r.gate.enter()
-	if err != nil {
+	if err := r.admit(); err != nil {
 		return err
 	}
-	defer place.leave()
-	w := &work{delivered: &Event{Type: name}, plain: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) {
-		return true, fn(ctx, tx)
-	}}
+	ev := &Event{Type: name}
+	d := &delivery{received: ev, effective: ev, inTx: true}
+	d.handlers = []handler{{run: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) { return true, fn(ctx, tx) }}}
+	defer func() { d.end(r.inFlight.Release) }()
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	_, err = r.await(limited, w, place)
+	_, err := r.await(limited, d)
 	return err
 }
 
-// applied is the result of the work.
-type applied struct {
-	outcome Outcome
-	err     error
-}
-
-// await runs the work, which holds its place in flight until all of it is done. Work that may outlast its context runs
-// in another goroutine, so that a handler that never returns holds back neither the reply nor anything else but its own
-// connection and its place.
-func (r *Receiver) await(ctx context.Context, w *work, place *place) (Result, error) {
-	place.hold()
-	if !w.runsHost() {
-		defer func() { // also when a hook of the pool ends the goroutine
-			if w.rollBack == nil {
-				w.finish(place)
-			} else {
-				r.workers.do(func() { w.finish(place) })
-			}
-		}()
-		a := r.apply(ctx, w)
-		return w.result(a.outcome), a.err
-	}
-	done := make(chan applied, 1)
-	r.workers.do(func() {
-		a := applied{err: fault.InHandler(w.delivered.Type, errHandlerGoexits)}
-		defer func() {
-			done <- a
-			w.finish(place)
-		}()
-		a = r.apply(ctx, w)
-	})
-	select {
-	case a := <-done:
-		return w.result(a.outcome), a.err
-	case <-ctx.Done():
-	}
-	select {
-	case a := <-done:
-		return w.result(a.outcome), a.err
-	case <-time.After(timeoutGrace):
-	}
-	if !w.committing.Load() {
-		return Result{}, fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, w.delivered.Type)
-	}
-	a := <-done // COMMIT has a deadline of its own
-	return w.result(a.outcome), a.err
-}
-
-// apply does the work. The handlers' own panics are caught where they are called. Here are caught those of what they
-// leave behind: an error whose Unwrap panics, a hook of the pool.
-func (r *Receiver) apply(ctx context.Context, w *work) (a applied) {
-	defer func() {
-		if value := recover(); value != nil {
-			a = applied{err: &PanicError{Value: value, Stack: debug.Stack()}}
-		}
-	}()
-	a.outcome, a.err = r.applyInTurn(ctx, w)
-	return a
-}
-
-// finish does what is left when the reply is out: the rollback of a duplicate's transaction, which holds the lock of its
-// object, and only then the next event of that object.
-func (w *work) finish(place *place) {
-	defer place.leave()
-	if w.endTurn != nil {
-		defer w.endTurn()
-	}
-	if w.rollBack != nil {
-		w.rollBack()
-	}
-}
-
-func (r *Receiver) applyWithRetries(ctx context.Context, w *work) (Outcome, error) {
-	if err := r.ensureReady(ctx); err != nil {
-		return "", err
-	}
-	attempt, so := r.firstAttempt, attempts{tries: 1}
-	for {
-		outcome, err := attempt(ctx, w)
-		if err == nil {
-			if outcome == OutcomeParked {
-				r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
-					"event_id", w.recordedID, "event_type", w.snapshotType(), "error", errorText(w.parked))
-			}
-			return outcome, nil
-		}
-		again, failure := r.again(ctx, w, &so, err)
-		switch {
-		case again:
-		case w.parked != nil: // it neither takes effect nor waits for a person: that is a failure, whatever kept it from it
-			return "", fmt.Errorf("%w; it could not be parked: %w", w.parked, failure)
-		default:
-			return "", failure
-		}
-		attempt = r.attempt
-	}
-}
-
-// attempts counts the attempts of one delivery by what each ended with.
-type attempts struct {
-	tries     int // bounded by Config.MaxAttempts
-	lostRaces int // to a concurrent duplicate
-	deadConns int // before anything was sent that matters
-	doubts    int // whether the tables are there and may be written
-}
-
-// maxLostRaces bounds the attempts that end with the ledger's unique index. After a lost race the other duplicate's row
-// is there to be seen, so that a second one is rare, and more say that the row is hidden from the receiver's role.
-const maxLostRaces = 4
-
-var errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
-
-// again says whether an attempt that failed is followed by another, else with what the delivery fails. Its transaction
-// is rolled back and its connection released. Only what PostgreSQL wants tried again counts against MaxAttempts.
-func (r *Receiver) again(ctx context.Context, w *work, so *attempts, err error) (again bool, failure error) {
-	var question *askError
+func (r *Receiver) admit() error {
+	err := r.inFlight.Acquire()
 	switch {
-	case errors.As(err, &question):
-		failure := r.ask(ctx, w, question)
-		return failure == nil, failure
-	case w.park(err):
-		return true, nil
-	case errors.Is(err, errLostRace):
-		so.lostRaces++
-		if so.lostRaces > maxLostRaces {
-			return false, fmt.Errorf("%w: %w", ErrUnavailable, errHiddenRow)
+	case errors.Is(err, admission.ErrClosed):
+		return fault.Unavailable(ErrShutdown)
+	case err != nil:
+		return fault.Unavailable(err)
+	}
+	return nil
+}
+
+// flight is the result that concurrent duplicates of an event share.
+type flight struct {
+	Result
+	err       error
+	abandoned bool   // by its caller: it says nothing about the event
+	replay    bool   // it applied the event although it is parked
+	eventType string // of the event that led
+}
+
+// duplicateError is the failure of the concurrent duplicate that a delivery waited for.
+type duplicateError struct{ err error }
+
+func (e *duplicateError) Error() string { return "the duplicate that it waited for: " + e.err.Error() }
+func (e *duplicateError) Unwrap() error { return e.err }
+
+// joinFlight returns the call that the delivery leads. While a duplicate is in progress in this process, it waits for
+// its result instead, without a connection: otherwise all duplicates would wait on the ledger's unique index.
+func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*admission.Call[flight], Result, error) {
+	for {
+		call, leads := r.flights.Join(key)
+		if leads {
+			return call, Result{}, nil
 		}
-		return true, nil
-	case errors.Is(err, errDeadConn):
-		so.deadConns++
-		return so.deadConns <= r.maxDeadConns(), err
-	case fault.IsDoubtful(err):
-		return r.doubt(ctx, w, so, err)
-	case errors.Is(err, fault.ErrSession) && fault.LacksMigration(err) && so.doubts == 0:
-		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
-		so.doubts++
-		return true, nil
-	case fault.IsRetryable(err) && so.tries < r.config.MaxAttempts && pause(ctx, so.tries):
-		so.tries++
-		return true, nil
-	case fault.IsInfrastructure(err) && fault.Code(err) == fault.DiskFull, fault.IsUnreadable(err) && !fault.IsHandler(err):
-		r.unready() // a trial, before any handler runs, finds out when there is room again, or what cannot be read
+		select {
+		case <-call.Done():
+		case <-ctx.Done():
+			return nil, Result{}, fault.Unavailable(errors.New("a duplicate of the event is still in progress"))
+		}
+		switch f := call.Result(); {
+		case f.abandoned, f.replay, d.replay: // the outcome of a replay says nothing to a delivery, nor the other way round
+		case f.err != nil:
+			return nil, Result{}, &duplicateError{f.err}
+		case f.EventID == key:
+			r.warnOfOtherType(ctx, d, f.eventType)
+			return nil, Result{key, OutcomeDuplicate}, nil
+		}
+		// Given up, or recorded under another id, since a thin event's object was not found.
 	}
-	return false, err
 }
 
-// doubt looks whether the tables are there and may be written. If so, it was the session that a handler of an earlier
-// event, or other code of the host's, has spoilt (a temporary table of the same name, SET ROLE): its connection is closed,
-// and the event has another attempt on the next one, down to a new one.
-func (r *Receiver) doubt(ctx context.Context, w *work, so *attempts, err error) (again bool, failure error) {
-	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
-		r.unready()
+// await performs the delivery. Where a handler may outlast its context, that happens in another goroutine, so that a
+// handler that never returns holds back nothing but its own connection and its place in flight.
+func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
+	if !d.runsHost() {
+		r.perform(ctx, d)
+		return d.result()
 	}
-	if lacks := r.ensureReady(ctx); lacks != nil {
-		return false, errors.Join(lacks, err)
-	}
-	so.doubts++
-	return !w.newConn && so.doubts <= r.maxDeadConns(), err
-}
-
-// pause waits before the next try; false if ctx ends first.
-func pause(ctx context.Context, try int) bool {
+	d.running = make(chan struct{})
+	go func() {
+		defer close(d.running)
+		returned := false
+		defer func() {
+			if !returned {
+				d.err = fault.InHandler(d.effective.Type, errGoexit)
+			}
+		}()
+		r.perform(ctx, d)
+		returned = true
+	}()
 	select {
-	case <-time.After(rand.N(2 * retryPause << (try - 1))):
-		return true
+	case <-d.running:
+		return d.result()
 	case <-ctx.Done():
-		return false
 	}
+	grace := time.NewTimer(timeoutGrace)
+	defer grace.Stop()
+	select {
+	case <-d.running:
+		return d.result()
+	case <-grace.C:
+	}
+	if !d.committing.Load() {
+		return Result{}, fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, d.received.Type)
+	}
+	<-d.running // COMMIT has a deadline of its own
+	return d.result()
 }
 
-// firstAttempt is in a transaction that the event shares, if it can.
-func (r *Receiver) firstAttempt(ctx context.Context, w *work) (Outcome, error) {
-	if v := r.share(ctx, w); !v.alone {
-		return v.outcome, v.err
+var errGoexit = errors.New("it ended its goroutine with runtime.Goexit")
+
+func (d *delivery) result() (Result, error) {
+	if d.err != nil {
+		return Result{}, d.err
 	}
-	return r.attempt(ctx, w)
+	return Result{d.id(), d.outcome}, nil
 }
 
-// attempt is one transaction of the event's own. READ COMMITTED: the ledger's unique index is what makes events take
-// effect once, and needs no more.
-func (r *Receiver) attempt(ctx context.Context, w *work) (Outcome, error) {
-	conn, opened, err := r.acquireBy(ctx, r.acquire)
-	if err != nil {
-		return "", err
-	}
-	w.newConn = opened
-	w.committing.Store(false)
-	held := true
-	defer func() { // also when a handler's panic or Goexit passes
-		if held {
-			conn.Release()
+// perform sets the delivery's outcome or error. Events of one object have their attempts one after the other; an event
+// that is a duplicate already does not wait for its turn.
+func (r *Receiver) perform(ctx context.Context, d *delivery) {
+	defer func() { // handlers' panics are caught where they are called; this is of an error's Unwrap, or a hook of the pool
+		if value := recover(); value != nil {
+			d.err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
-	t := r.newTransaction(w, conn.Conn())
-	outcome, err := t.run(ctx)
-	if t.known {
-		held = false
-		w.rollBack = rollBackLater(ctx, conn, t.tx)
-		return OutcomeDuplicate, nil
+	if !d.inTx && !d.replay && r.seen.Has(d.received.ID) {
+		if found, err := r.lookup(ctx, d); found || errors.Is(err, ErrUnavailable) {
+			d.outcome, d.err = OutcomeDuplicate, err
+			return
+		}
 	}
-	if err == nil {
-		r.lastCommit.Store(time.Now().UnixNano())
-		return outcome, nil
+	if object := d.object(); object != "" {
+		ticket := r.objects.Join(object)
+		defer func() { d.afterwards(ticket.Release) }()
+		if !ticket.TryAcquire() {
+			if found, err := r.lookup(ctx, d); found || err != nil {
+				d.outcome, d.err = OutcomeDuplicate, err
+				return
+			}
+			if err := ticket.Acquire(ctx, r.config.LockTimeout); err != nil {
+				d.err = fault.Unavailable(err)
+				return
+			}
+		}
 	}
-	closed := conn.Conn().IsClosed()
-	err = fault.Classify(err, fault.Circumstances{
-		HandlerRan: t.handlerRan, HandlersTookMost: t.handlersTook > r.config.Timeout/2, TimeUp: ctx.Err() != nil, ConnClosed: closed,
+	d.outcome, d.err = r.attemptUntilDone(ctx, d)
+}
+
+// lookup reports whether the event is a duplicate, with one query outside of a transaction.
+func (r *Receiver) lookup(ctx context.Context, d *delivery) (found bool, err error) {
+	if err := r.readiness.Ensure(ctx); err != nil {
+		return false, err
+	}
+	err = r.pool.Do(ctx, r.pool.Acquire, true, func(conn *pgxpool.Conn) error {
+		d.ledger = ledgerState{}
+		return r.lookupQuery(d)(ctx, conn)
 	})
-	if closed && !t.handling && !w.committing.Load() && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", errDeadConn, err)
+	if d.ledger.final {
+		r.warnOfOtherType(ctx, d, d.ledger.eventType)
 	}
-	undo(ctx, conn.Conn(), t.tx, err)
-	return "", err
+	return d.ledger.final, err
 }
 
-// rollBackLater has the rollback of a transaction in which nothing was written wait for the reply, not the other way
-// round.
-func rollBackLater(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx) func() {
-	return func() {
-		defer conn.Release()
-		rollback(ctx, tx)
+// warnOfOtherType warns where a duplicate has another type than the event that its id was recorded for, which then has
+// no effect. Stripe's ids are unique but for the dashboard's test events, which all have the same one.
+func (r *Receiver) warnOfOtherType(ctx context.Context, d *delivery, recorded string) {
+	if recorded == "" || sameType(recorded, d.received.Type) {
+		return
 	}
-}
-
-// undo rolls back what has failed. It closes a connection that is no good for the next event: to a server that has become
-// read-only, so that the pool looks for the new primary; with statements that it prepared before the tables were changed;
-// with a session that a handler has spoilt.
-func undo(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, err error) {
-	if tx != nil {
-		rollback(ctx, tx)
-	}
-	if fault.SpoilsConnection(err) || errors.Is(err, errRawCommit) || errors.Is(err, errChained) {
-		_ = conn.Close(ctx)
-	}
-}
-
-// lockTimeout is the limit on waiting for locks: LockTimeout, or less if the work's deadline comes first, so
-// that a wait ends with a 503 and not as a failure of the event.
-func (r *Receiver) lockTimeout(ctx context.Context) time.Duration {
-	limit := r.config.LockTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(deadline)-lockMargin)
-	}
-	return max(limit, time.Millisecond)
-}
-
-// milliseconds is a setting of PostgreSQL's.
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
-// rollback runs on a deadline of its own: the work's has often ended. It is no later than the reply may wait. If it
-// fails, pgx closes the connection, and PostgreSQL rolls back by itself.
-func rollback(ctx context.Context, tx pgx.Tx) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit(ctx))
-	defer cancel()
-	defer func() { _ = recover() }() // of a hook of the pool's: the pool closes a connection whose transaction is open
-	_ = tx.Rollback(ctx)
-}
-
-// rollbackLimit is how long a rollback may take after the work that ctx is of.
-func rollbackLimit(ctx context.Context) time.Duration {
-	deadline, limited := ctx.Deadline()
-	if !limited {
-		return rollbackTimeout
-	}
-	return min(rollbackTimeout, max(time.Until(deadline), 0)+timeoutGrace)
-}
-
-func nilIfZero[T comparable](value T) *T {
-	var zero T
-	if value == zero {
-		return nil
-	}
-	return &value
+	r.config.Logger.WarnContext(ctx, "an event id came back with another type and is taken for a duplicate: of Stripe's test events from "+
+		"the dashboard, which all have one id, only the first takes effect; send others with 'stripe trigger'",
+		"event_id", d.effective.ID, "event_type", d.received.Type, "recorded_type", recorded)
 }

@@ -62,10 +62,10 @@ func TestBatchEndsWithItsShortestTime(t *testing.T) {
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
 	c.Host = hooktest.On(t, c.Pool, h, func(c *webhooks.Config) {
-		c.SharedTransactions = 1
+		c.ConcurrentBatches = 1
 		c.Timeout, c.AcquireTimeout = 2*pgtest.Patience, pgtest.Patience // longer than the test waits for an answer
 	})
-	c.Receiver.WaitToShare(pgtest.Patience)
+	c.Receiver.WaitForBatch(pgtest.Patience)
 	isReady(t, c.Host)
 	goOn := c.hold(t, func() {
 		hang := func() { proxy.BlackHole(true) }

@@ -12,10 +12,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -149,9 +150,9 @@ func TestArgumentsAreKept(t *testing.T) {
 	name := "x"
 	arguments := []any{&name, json.RawMessage(`{"a": 1}`)}
 	h := webhooks.NewHandlers()
-	webhooks.ProjectInTrips(h, "test.event", true, func(*webhooks.Event) webhooks.Trips {
-		return webhooks.Trips{Apply: func(_ context.Context, _ pgx.Tx, later *webhooks.Later) (bool, error) {
-			later.Add(func(ctx context.Context, db db.DBTX) error {
+	project(h, "test.event", true, func(*webhooks.Event) projection.Plan {
+		return projection.Plan{Apply: func(_ context.Context, _ pgx.Tx, writes *pgpipe.Writes) (bool, error) {
+			writes.Add(func(ctx context.Context, db pgpipe.DBTX) error {
 				_, err := db.Exec(ctx, `INSERT INTO kept VALUES ($1, $2)`, arguments...)
 				return err
 			})

@@ -24,86 +24,82 @@ const (
 
 // The defaults of Config.
 const (
-	DefaultMaxBodyBytes       = 1 << 20
-	DefaultMaxInFlight        = 1000
-	DefaultMaxBufferBytes     = 64 << 20
-	DefaultTimeout            = 8 * time.Second
-	DefaultAcquireTimeout     = 5 * time.Second
-	DefaultLockTimeout        = 5 * time.Second
-	DefaultCommitTimeout      = 5 * time.Second
-	DefaultMaxAttempts        = 4
-	DefaultMaxShared          = 16
-	DefaultSharedTransactions = 2
-	DefaultAskTimeout         = 3 * time.Second
-	DefaultRetryAfter         = 5 * time.Second
+	DefaultMaxBodyBytes      = 1 << 20
+	DefaultMaxInFlight       = 1000
+	DefaultMaxBufferBytes    = 64 << 20
+	DefaultTimeout           = 8 * time.Second
+	DefaultAcquireTimeout    = 5 * time.Second
+	DefaultLockTimeout       = 5 * time.Second
+	DefaultCommitTimeout     = 5 * time.Second
+	DefaultMaxAttempts       = 4
+	DefaultMaxBatchSize      = 16
+	DefaultConcurrentBatches = 2
+	DefaultFetchTimeout      = 3 * time.Second
+	DefaultRetryAfter        = 5 * time.Second
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
 
-// greatestMaxShared bounds Config.MaxShared: each event in a shared transaction holds a lock in PostgreSQL, which has room
-// for max_locks_per_transaction of them for each connection.
-const greatestMaxShared = 256
+// batchSizeLimit bounds Config.MaxBatchSize: each event of a batch holds a lock in PostgreSQL, which has room for
+// max_locks_per_transaction of them for each connection.
+const batchSizeLimit = 256
 
-// Config configures a Receiver. Every zero field but Secrets has a sane default.
+// Config configures a Receiver. Every field but Secrets may be zero.
 type Config struct {
-	// Secrets are the signing secrets (whsec_…) of which any may have signed a delivery: several while
-	// one is rolled, the newest first, or for several endpoints. An entry may have a label,
-	// "label=whsec_…", by which Stats tell what it last verified. Required; empty ones are refused, since a
-	// signature made with the empty secret is anybody's, and so are placeholders.
+	// Secrets are the signing secrets (whsec_…) of which any may have signed a delivery: several while one is rolled, the
+	// newest first, or for several endpoints. An entry may have a label, "label=whsec_…", by which Stats tell what it last
+	// verified. Required. Empty secrets are refused, since anybody could sign with the empty secret, and so are
+	// placeholders.
 	Secrets []string
-	// Tolerance is how old a signature's timestamp may be. 0: stripe-go's 5 minutes.
+	// Tolerance is how old a signature's timestamp may be. Defaults to stripe-go's 5 minutes.
 	Tolerance time.Duration
-	// MaxBodyBytes bounds a delivery's body; a larger one is answered 413. 0: DefaultMaxBodyBytes, 1 MiB.
+	// MaxBodyBytes bounds a delivery's body; the response to a larger one is 413. Defaults to 1 MiB.
 	MaxBodyBytes int64
-	// MaxInFlight bounds the deliveries that are worked on or wait: for a connection, for a copy of theirs,
-	// for another event of the same object. Further ones are answered 503 at once. 0: DefaultMaxInFlight.
+	// MaxInFlight bounds the deliveries that are processed or wait: for a connection, for a concurrent duplicate, for
+	// another event of the same object. The response to further ones is 503 at once. Defaults to 1000.
 	MaxInFlight int
-	// MaxBufferBytes bounds the bytes of all bodies together that are being received or worked on; what
-	// goes beyond is answered 503. 0: DefaultMaxBufferBytes, 64 MiB.
+	// MaxBufferBytes bounds the bytes of all bodies together that are being received or processed; beyond it the
+	// response is 503. Defaults to 64 MiB.
 	MaxBufferBytes int64
-	// Timeout bounds the work on one delivery, from the signature to COMMIT. Then the reply is 500.
-	// 0: DefaultTimeout.
+	// Timeout bounds the work on one delivery, from the signature to COMMIT. Then the response is 500. Defaults to 8s.
 	Timeout time.Duration
-	// AcquireTimeout bounds the wait for a connection of the pool; then the reply is 503. 0: DefaultAcquireTimeout.
+	// AcquireTimeout bounds the wait for a connection of the pool; then the response is 503. Defaults to 5s.
 	AcquireTimeout time.Duration
-	// LockTimeout bounds the wait for other events of the same Stripe object in this process, and each wait for a
-	// lock in PostgreSQL (lock_timeout), such as one that another process holds; then the reply is 503.
-	// 0: DefaultLockTimeout.
+	// LockTimeout bounds the wait for other events of the same Stripe object in this process, and each wait for a lock
+	// in PostgreSQL (lock_timeout), such as a lock that another process holds; then the response is 503. Defaults to 5s.
 	LockTimeout time.Duration
-	// CommitTimeout bounds the wait for the answer to COMMIT and what travels with it, besides what a lock may
-	// take; Timeout does not interrupt it. Then the
-	// socket is closed, without a cancel request, and the reply is 503: PostgreSQL may have committed,
-	// and Stripe's retry finds out. 0: DefaultCommitTimeout.
+	// CommitTimeout bounds the wait for the answer to COMMIT and the queries that are sent with it, beside their waits for
+	// locks. Timeout does not interrupt it. After it the socket is closed without a cancel request, and the response is
+	// 503: PostgreSQL may have committed, and Stripe's retry finds out. Defaults to 5s.
 	CommitTimeout time.Duration
-	// MaxAttempts bounds how often one delivery is tried when PostgreSQL reports a serialization failure
-	// (40001) or a deadlock (40P01). 0: DefaultMaxAttempts.
+	// MaxAttempts bounds the attempts of one delivery when PostgreSQL reports a serialization failure (40001) or a
+	// deadlock (40P01). Defaults to 4.
 	MaxAttempts int
-	// MaxShared bounds how many events share a transaction: of those that run no function of the host's, and come
-	// while SharedTransactions are under way. Each takes effect with its record or not at all; if PostgreSQL refuses
-	// one, each has a transaction of its own. 1: none do. At most 256. 0: DefaultMaxShared.
-	MaxShared int
-	// SharedTransactions bounds how many such transactions are under way at once, each with a connection of the pool.
-	// 0: DefaultSharedTransactions.
-	SharedTransactions int
-	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other
-	// senders may heed it. 0: DefaultRetryAfter.
+	// MaxBatchSize bounds how many events a batch carries in one transaction: events that run no handler of the host's and
+	// arrive while ConcurrentBatches are in progress. Each takes effect with its ledger row or not at all; if PostgreSQL
+	// refuses one, each is retried in its own transaction. 1 turns batches off. At most 256. Defaults to 16.
+	MaxBatchSize int
+	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Defaults to 2.
+	ConcurrentBatches int
+	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other senders may honor it.
+	// Defaults to 5s.
 	RetryAfter time.Duration
-	// APIKey is the secret or restricted key with which Stripe is asked for current objects (Ask, thin
-	// events). Events of the other mode count as if there were none. Empty: Stripe is never asked.
+	// APIKey is the secret or restricted key with which current objects are fetched from Stripe (Fetch, thin events).
+	// Events of the other mode are treated as if there were none. Empty: nothing is fetched.
 	APIKey string
-	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// AskTimeout bounds one question to Stripe, within Timeout. 0: DefaultAskTimeout.
-	AskTimeout time.Duration
-	// Mode says whether live events, test events or both take effect. "": ModeAny.
+	// FetchTimeout bounds one request to Stripe, within Timeout. Defaults to 3s.
+	FetchTimeout time.Duration
+	// Mode says whether live events, test events or both take effect. Defaults to ModeAny.
 	Mode Mode
 	// DropPayloads leaves the payload out of a failure's record (stripe_webhook_failures), which then says
 	// only what failed and why. Payloads may hold personal data.
 	DropPayloads bool
-	// AssumeMigrated skips the look into the table stripeonce_migrations before the first delivery. For
+	// AssumeMigrated skips the lookup in the table stripeonce_migrations before the first delivery. It is for
 	// hosts that apply the migrations with another tool than dbmate.
 	AssumeMigrated bool
-	// Logger gets one line for each delivery, without payloads or secrets. Nil: slog.Default().
+	// Logger receives one line for each delivery, without payloads or secrets. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -121,9 +117,9 @@ func (c *Config) withDefaults() *Config {
 	config.AcquireTimeout = or(config.AcquireTimeout, DefaultAcquireTimeout)
 	config.CommitTimeout = or(config.CommitTimeout, DefaultCommitTimeout)
 	config.MaxAttempts = or(config.MaxAttempts, DefaultMaxAttempts)
-	config.AskTimeout = or(config.AskTimeout, DefaultAskTimeout)
-	config.MaxShared = or(config.MaxShared, DefaultMaxShared)
-	config.SharedTransactions = or(config.SharedTransactions, DefaultSharedTransactions)
+	config.FetchTimeout = or(config.FetchTimeout, DefaultFetchTimeout)
+	config.MaxBatchSize = or(config.MaxBatchSize, DefaultMaxBatchSize)
+	config.ConcurrentBatches = or(config.ConcurrentBatches, DefaultConcurrentBatches)
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
@@ -152,7 +148,7 @@ func (c *Config) validate() error {
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
 		"MaxBufferBytes": c.MaxBufferBytes < 0, "LockTimeout": c.LockTimeout < 0, "MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
-		"AskTimeout": c.AskTimeout < 0, "MaxShared": c.MaxShared < 0, "SharedTransactions": c.SharedTransactions < 0,
+		"FetchTimeout": c.FetchTimeout < 0, "MaxBatchSize": c.MaxBatchSize < 0, "ConcurrentBatches": c.ConcurrentBatches < 0,
 	} {
 		if negative {
 			wrong("%s is negative", name)
@@ -161,8 +157,8 @@ func (c *Config) validate() error {
 	if err := signing.CheckAPIKey(c.APIKey); err != nil {
 		wrong("APIKey: %w", err)
 	}
-	if c.MaxShared > greatestMaxShared {
-		wrong("MaxShared is %d: use at most %d, since each event that shares a transaction holds a lock in PostgreSQL", c.MaxShared, greatestMaxShared)
+	if c.MaxBatchSize > batchSizeLimit {
+		wrong("MaxBatchSize is %d: use at most %d, since each event of a batch holds a lock in PostgreSQL", c.MaxBatchSize, batchSizeLimit)
 	}
 	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
 		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)

@@ -14,9 +14,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -69,7 +70,7 @@ func (c *clock) pass() (set int) {
 }
 
 // COMMIT has a deadline on its connection. None is left when the connection goes back to the pool: the next to use
-// it, however much later, gets an answer.
+// it, however much writes, gets an answer.
 func TestConnectionKeepsNoDeadline(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]string{"prepared": "", "simple protocol": "&default_query_exec_mode=simple_protocol"} {
@@ -168,10 +169,10 @@ func TestWriteOfCommitFails(t *testing.T) {
 // applied, over a new connection. That is so for statements before COMMIT and for those that are sent with it.
 func TestConnectionWithStalePlans(t *testing.T) {
 	t.Parallel()
-	projection := webhooks.NewHandlers()
-	webhooks.ProjectInTrips(projection, "test.event", true, func(*webhooks.Event) webhooks.Trips {
-		return webhooks.Trips{Apply: func(_ context.Context, _ pgx.Tx, later *webhooks.Later) (bool, error) {
-			later.Add(func(ctx context.Context, db db.DBTX) error {
+	projecting := webhooks.NewHandlers()
+	project(projecting, "test.event", true, func(*webhooks.Event) projection.Plan {
+		return projection.Plan{Apply: func(_ context.Context, _ pgx.Tx, writes *pgpipe.Writes) (bool, error) {
+			writes.Add(func(ctx context.Context, db pgpipe.DBTX) error {
 				return db.QueryRow(ctx, addOne+` RETURNING n`).Scan(new(int))
 			})
 			return true, nil
@@ -182,7 +183,7 @@ func TestConnectionWithStalePlans(t *testing.T) {
 		change   string
 	}{
 		"before COMMIT": {counting(succeed), `ALTER TABLE stripe_webhook_events ALTER outcome TYPE text`},
-		"with COMMIT":   {projection, `ALTER TABLE counter ALTER n TYPE bigint`},
+		"with COMMIT":   {projecting, `ALTER TABLE counter ALTER n TYPE bigint`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

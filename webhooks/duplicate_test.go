@@ -35,7 +35,7 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 	})
 	host := newCounter(t, h, func(c *webhooks.Config) {
 		c.APIKey, c.APIBase = "sk_test_1", api.URL
-		c.Timeout, c.AskTimeout = pgtest.Patience, pgtest.Patience
+		c.Timeout, c.FetchTimeout = pgtest.Patience, pgtest.Patience
 	})
 	isReady(t, host)
 	thin := send(t, host, []byte(`{"id":"evt_thin","object":"v2.core.event","type":"v1.customer.subscription.updated","created":"2024-10-01T10:00:00Z",

@@ -46,7 +46,6 @@ var (
 
 	errBodyTooLarge = errors.New("the body is too large")
 	errMethod       = errors.New("only POST is allowed")
-	errLostRace     = errors.New("a concurrent duplicate of the event was recorded first")
 )
 
 // HandlerError reports that a handler failed: one registered with On, or a projection or its hook. EventType is the
@@ -56,7 +55,3 @@ type HandlerError = fault.HandlerError
 
 // PanicError reports a panic in a handler: its Value, to which it unwraps if that is an error, and the Stack.
 type PanicError = fault.PanicError
-
-func isLedgerViolation(err error) bool {
-	return fault.IsUniqueViolation(err, "stripe_webhook_events", "stripe_webhook_events_event_id_key")
-}

@@ -44,21 +44,21 @@ type Event struct {
 	// Previous is data.previous_attributes, cleaned like Object. Nil if there is none.
 	Previous json.RawMessage
 
-	// Current is Stripe's answer, for a function that has asked for it with Ask. Nil otherwise.
+	// Current is Stripe's current object, for a handler that requested it with Fetch. Nil otherwise.
 	Current *Current
 
 	thin       bool   // a v2.core.event, which carries no object
 	related    string // a thin event's related_object.id
 	relatedURL string // and .url
 	snapshot   string // the id of the event that tells the same with the object in it
-	canAsk     bool
+	canFetch   bool
 	objectID   string // Object's id,
 	identified *byte  // if this is where Object begins
 	raw        []byte // the whole body, nil for an event that was not parsed
 }
 
-// CanAsk is true if a function may return Ask: there is an API key of the event's mode.
-func (ev *Event) CanAsk() bool { return ev.canAsk }
+// CanFetch reports whether a handler may return Fetch: there is an API key of the event's mode.
+func (ev *Event) CanFetch() bool { return ev.canFetch }
 
 // Payload is the whole event as it was given to ParseEvent. Nil for one that was made otherwise.
 func (ev *Event) Payload() []byte { return ev.raw }
@@ -66,9 +66,9 @@ func (ev *Event) Payload() []byte { return ev.raw }
 // SnapshotEventID is the id of the snapshot event that tells what a thin event tells. Empty if it names none.
 func (ev *Event) SnapshotEventID() string { return ev.snapshot }
 
-// Thin is true for a thin event (https://docs.stripe.com/event-destinations#thin-events). Functions get
-// it with Stripe's current object in Object, and without Previous. Projections also get it before, with
-// a nil Object, and should then return Ask.
+// Thin reports whether it is a thin event (https://docs.stripe.com/event-destinations#thin-events). Handlers receive
+// it with Stripe's current object in Object, and without Previous. Projections also receive it before, with
+// a nil Object, and should then return Fetch.
 func (ev *Event) Thin() bool { return ev.thin }
 
 // ParseEvent reads an event from the body of a delivery or from an answer of Stripe's Events API.
@@ -99,8 +99,8 @@ func invalid(format string, args ...any) error {
 type envelope struct {
 	id, kind, object, account, created, apiVersion, livemode, related, snapshot []byte
 
-	data, dataUnderWay       data
-	inObject, objectUnderWay members
+	data, dataInProgress       data
+	inObject, objectInProgress members
 }
 
 // data has the members of data, and members has those of data.object that are asked of every object.
@@ -112,7 +112,7 @@ type (
 // envelopeDepth is how deep lies what is read of every event: data.object.id.
 const envelopeDepth = 3
 
-// note is told of what is in an object before it is told of the object.
+// note receives the members of an object before the object itself.
 func (e *envelope) note(path [][]byte, value []byte) {
 	key := string(path[len(path)-1])
 	switch {
@@ -120,14 +120,14 @@ func (e *envelope) note(path [][]byte, value []byte) {
 		e.noteTop(key, value)
 	case string(path[0]) != "data":
 	case len(path) == 2 && key == "object":
-		e.dataUnderWay.object = value
-		e.inObject, e.objectUnderWay = e.objectUnderWay, members{}
+		e.dataInProgress.object = value
+		e.inObject, e.objectInProgress = e.objectInProgress, members{}
 	case len(path) == 2 && key == "previous_attributes":
-		e.dataUnderWay.previous = value
+		e.dataInProgress.previous = value
 	case len(path) == 3 && string(path[1]) == "object" && key == "id":
-		e.objectUnderWay.id = value
+		e.objectInProgress.id = value
 	case len(path) == 3 && string(path[1]) == "object" && key == "livemode":
-		e.objectUnderWay.livemode = value
+		e.objectInProgress.livemode = value
 	}
 }
 
@@ -148,7 +148,7 @@ func (e *envelope) noteTop(key string, value []byte) {
 	case "livemode":
 		e.livemode = value
 	case "data":
-		e.data, e.dataUnderWay = e.dataUnderWay, data{}
+		e.data, e.dataInProgress = e.dataInProgress, data{}
 	case "related_object":
 		e.related = value
 	case "snapshot_event":
@@ -221,7 +221,7 @@ func (ev *Event) readRelated(e *envelope) error {
 }
 
 // readObject returns raw such that jsonb takes it, which a plain text is already. What is no object, or nests too deep for jsonb, is
-// nil: an event is refused for it only where a function needs the object.
+// nil: an event is refused for it only where a handler needs the object.
 func readObject(raw json.RawMessage, plain bool) json.RawMessage {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil

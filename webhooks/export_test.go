@@ -1,13 +1,15 @@
 package webhooks
 
-import "time"
+import (
+	"time"
 
-// Waiting is how many events wait to share a transaction.
-func (r *Receiver) Waiting() int {
-	r.shared.mu.Lock()
-	defer r.shared.mu.Unlock()
-	return len(r.shared.waiting)
+	"github.com/pook/stripeonce/internal/admission"
+)
+
+// Waiting is how many events wait to join a batch.
+func (r *Receiver) Waiting() int { return r.batches.Waiting() }
+
+// WaitForBatch has events wait so long for a batch to begin.
+func (r *Receiver) WaitForBatch(limit time.Duration) {
+	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 }
-
-// WaitToShare has events wait so long for others before them.
-func (r *Receiver) WaitToShare(limit time.Duration) { r.shared.wait = limit }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/storable"
 )
 
@@ -28,23 +29,23 @@ const (
 // recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no
 // record. If it cannot be written with the payload, it is written without; if it cannot be written at all,
 // Stats.UnrecordedFailures counts it and the log has it.
-func (r *Receiver) recordFailure(ctx context.Context, w *work, failure error) {
+func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error) {
 	if fault.IsInfrastructure(failure) {
 		return
 	}
-	err := r.writeFailure(ctx, r.failureParams(w, failure, stateFailing))
+	err := r.writeFailure(ctx, r.failureParams(d, failure, stateFailing))
 	if err == nil {
 		return
 	}
-	params := r.failureParams(w, failure, stateFailing)
+	params := r.failureParams(d, failure, stateFailing)
 	params.Payload = nil
 	if without := r.writeFailure(ctx, params); without == nil {
-		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", w.recordedID, "error", err)
+		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", d.effective.ID, "error", err)
 		return
 	}
 	r.stats.unrecorded.Add(1)
 	r.config.Logger.ErrorContext(ctx, "a failed event's record could not be written: no listing of failures has it",
-		"event_id", w.recordedID, "event_type", w.snapshotType(), "failure", errorText(failure), "error", err)
+		"event_id", d.effective.ID, "event_type", d.effective.Type, "failure", errorText(failure), "error", err)
 }
 
 func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) (err error) {
@@ -55,16 +56,16 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
-	return r.onLiveConn(ctx, func(conn *pgxpool.Conn) error {
+	return r.pool.Do(ctx, r.pool.Acquire, true, func(conn *pgxpool.Conn) error {
 		return r.upsertFailure(ctx, conn, params)
 	})
 }
 
-// failureRecord is the record as a statement of the event's own transaction.
-func (r *Receiver) failureRecord(w *work, failure error, state string) Statement {
-	params := r.failureParams(w, failure, state)
-	return func(ctx context.Context, db db.DBTX) error {
-		return ledgerError("record the parked event", r.upsertFailure(ctx, db, params))
+// parkedQuery records a parked event, in the event's own transaction.
+func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
+	params := r.failureParams(d, d.parked, stateParked)
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		return pgpipe.Wrap("record the parked event", r.upsertFailure(ctx, db, params))
 	}
 }
 
@@ -79,9 +80,9 @@ func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.St
 	return err
 }
 
-func (r *Receiver) failureParams(w *work, failure error, state string) db.StripeWebhookFailureUpsertParams {
-	params := db.StripeWebhookFailureUpsertParams{EventID: w.recordedID, EventType: w.snapshotType(), State: state}
-	if raw := w.delivered.raw; raw != nil && !r.config.DropPayloads {
+func (r *Receiver) failureParams(d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {
+	params := db.StripeWebhookFailureUpsertParams{EventID: d.effective.ID, EventType: d.effective.Type, State: state}
+	if raw := d.received.raw; raw != nil && !r.config.DropPayloads {
 		// A payload that jsonb cannot hold is left out; Stripe has it.
 		if payload, err := storable.JSON(raw); err == nil {
 			params.Payload = payload
@@ -89,7 +90,7 @@ func (r *Receiver) failureParams(w *work, failure error, state string) db.Stripe
 	}
 	params.LastError = errorText(failure)
 	if state == stateParked {
-		params.LastError = parkedText(w, params.LastError, params.Payload != nil)
+		params.LastError = parkedText(d, params.LastError, params.Payload != nil)
 	}
 	return params
 }

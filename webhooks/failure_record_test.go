@@ -11,9 +11,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -68,7 +69,7 @@ func TestFailureWithoutRecordIsLogged(t *testing.T) {
 func TestFailureOfDeferredWriteNamesItsCause(t *testing.T) {
 	t.Parallel()
 	h := webhooks.NewHandlers()
-	webhooks.ProjectInTrips(h, "test.event", false, func(*webhooks.Event) webhooks.Trips { return writing(`SELECT 1 / 0`, false) })
+	project(h, "test.event", false, func(*webhooks.Event) projection.Plan { return writing(`SELECT 1 / 0`, false) })
 	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
 		return exec(addOne)(ctx, tx)
 	})
@@ -82,9 +83,9 @@ func TestFailureOfDeferredWriteNamesItsCause(t *testing.T) {
 
 // writing is a projection that gives one statement to be written later. If it swallows, the statement does not return its
 // error.
-func writing(statement string, swallows bool) webhooks.Trips {
-	return webhooks.Trips{Apply: func(_ context.Context, _ pgx.Tx, later *webhooks.Later) (bool, error) {
-		later.Add(func(ctx context.Context, db db.DBTX) error {
+func writing(statement string, swallows bool) projection.Plan {
+	return projection.Plan{Apply: func(_ context.Context, _ pgx.Tx, writes *pgpipe.Writes) (bool, error) {
+		writes.Add(func(ctx context.Context, db pgpipe.DBTX) error {
 			_, err := db.Exec(ctx, statement)
 			if swallows {
 				return nil
@@ -106,8 +107,8 @@ func TestSwallowedErrorOfDeferredWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := webhooks.NewHandlers()
-			webhooks.ProjectInTrips(h, "test.event", false, func(*webhooks.Event) webhooks.Trips { return writing(addOne, false) })
-			webhooks.ProjectInTrips(h, "test.event", false, func(*webhooks.Event) webhooks.Trips { return writing(`SELECT 1 / 0`, true) })
+			project(h, "test.event", false, func(*webhooks.Event) projection.Plan { return writing(addOne, false) })
+			project(h, "test.event", false, func(*webhooks.Event) projection.Plan { return writing(`SELECT 1 / 0`, true) })
 			if c.handler {
 				webhooks.On(h, "test.event", func(context.Context, pgx.Tx, *webhooks.Event, *anyObject) error { return nil })
 			}

@@ -94,12 +94,12 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
 	_, err := webhooks.New(pool, webhooks.NewHandlers(), &webhooks.Config{
-		Secrets: []string{"", "whsec_private\n"}, Timeout: -1, MaxShared: 257, Mode: "sandbox", APIKey: "pk_test_private",
+		Secrets: []string{"", "whsec_private\n"}, Timeout: -1, MaxBatchSize: 257, Mode: "sandbox", APIKey: "pk_test_private",
 	})
 	if err == nil {
 		t.Fatal("New took it")
 	}
-	for _, want := range []string{"Secrets: secret 1 is empty", "secret 2 begins or ends with white space", "Timeout is negative", "MaxShared is 257: use at most 256", `Mode is "sandbox"`, "APIKey: it is a publishable key"} {
+	for _, want := range []string{"Secrets: secret 1 is empty", "secret 2 begins or ends with white space", "Timeout is negative", "MaxBatchSize is 257: use at most 256", `Mode is "sandbox"`, "APIKey: it is a publishable key"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

@@ -9,9 +9,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -51,8 +52,8 @@ func TestLockTimeoutOfTransactions(t *testing.T) {
 		h := webhooks.NewHandlers()
 		webhooks.On(h, "a.handler", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error { return look(ctx, tx) })
 		webhooks.Project(h, "a.projection", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event) (bool, error) { return true, look(ctx, tx) })
-		webhooks.ProjectInTrips(h, "a.lock", false, func(ev *webhooks.Event) webhooks.Trips {
-			return webhooks.Trips{Lock: ev.ObjectID(), Apply: func(ctx context.Context, tx pgx.Tx, _ *webhooks.Later) (bool, error) { return true, look(ctx, tx) }}
+		project(h, "a.lock", false, func(ev *webhooks.Event) projection.Plan {
+			return projection.Plan{Lock: ev.ObjectID(), Apply: func(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes) (bool, error) { return true, look(ctx, tx) }}
 		})
 		return h
 	}
@@ -96,8 +97,8 @@ func TestObjectLockedElsewhere(t *testing.T) {
 			t.Parallel()
 			log := &lockedBuffer{}
 			h := webhooks.NewHandlers()
-			webhooks.ProjectInTrips(h, "test.event", false, func(ev *webhooks.Event) webhooks.Trips {
-				return webhooks.Trips{Lock: ev.ObjectID(), Apply: func(ctx context.Context, tx pgx.Tx, _ *webhooks.Later) (bool, error) {
+			project(h, "test.event", false, func(ev *webhooks.Event) projection.Plan {
+				return projection.Plan{Lock: ev.ObjectID(), Apply: func(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes) (bool, error) {
 					return true, exec(addOne)(ctx, tx)
 				}}
 			})
@@ -133,7 +134,7 @@ func TestLocksOfSeveralProjections(t *testing.T) {
 			t.Parallel()
 			h, ran := webhooks.NewHandlers(), make(chan string, 10)
 			for _, id := range locks {
-				webhooks.ProjectInTrips(h, "test.event", false, func(*webhooks.Event) webhooks.Trips { return addOneUnder(id, ran) })
+				project(h, "test.event", false, func(*webhooks.Event) projection.Plan { return addOneUnder(id, ran) })
 			}
 			host := hooktest.New(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.Patience, pgtest.Patience })
 			pgtest.Exec(t, host.Pool, `CREATE TABLE kept AS SELECT unnest($1::text[]) AS id, 0 AS n`, locks)
@@ -164,14 +165,14 @@ func TestLocksOfSeveralProjections(t *testing.T) {
 }
 
 // addOneUnder is a projection that adds one to what it has read under a lock.
-func addOneUnder(lock string, ran chan<- string) webhooks.Trips {
+func addOneUnder(lock string, ran chan<- string) projection.Plan {
 	var n int
-	read := func(ctx context.Context, db db.DBTX) error {
+	read := func(ctx context.Context, db pgpipe.DBTX) error {
 		return db.QueryRow(ctx, `SELECT n FROM kept WHERE id = $1`, lock).Scan(&n)
 	}
-	return webhooks.Trips{Lock: lock, Read: []webhooks.Statement{read}, Apply: func(_ context.Context, _ pgx.Tx, later *webhooks.Later) (bool, error) {
+	return projection.Plan{Lock: lock, Read: []pgpipe.Query{read}, Apply: func(_ context.Context, _ pgx.Tx, writes *pgpipe.Writes) (bool, error) {
 		ran <- lock
-		later.Add(func(ctx context.Context, db db.DBTX) error {
+		writes.Add(func(ctx context.Context, db pgpipe.DBTX) error {
 			_, err := db.Exec(ctx, `UPDATE kept SET n = $2 WHERE id = $1`, lock, n+1)
 			return err
 		})

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
 // eventsKept is how long Stripe has an event: https://docs.stripe.com/api/events.
@@ -31,34 +33,34 @@ func Park(err error) error {
 	return &parkError{err}
 }
 
-// park notes what a handler parked, for the next attempt to record. It is false where the error is another, and where the
+// park notes what a handler parked, for the next attempt to record. It is false for any other error, and where the
 // handler has ended the transaction: that is a failure, since what it committed cannot be undone.
-func (w *work) park(err error) bool {
-	var handler *ranError
+func (d *delivery) park(err error) bool {
+	var by *parkedByError
 	var parked *parkError
-	endedByItself := errors.Is(err, errRawCommit) || errors.Is(err, errChained) || errors.Is(err, ErrTxControl)
-	if endedByItself || !errors.As(err, &parked) || !errors.As(err, &handler) || w.projectionParked {
+	ended := errors.Is(err, pgpipe.ErrRawCommit) || errors.Is(err, pgpipe.ErrChained) || errors.Is(err, ErrTxControl)
+	if ended || !errors.As(err, &parked) || !errors.As(err, &by) || d.projectionParked {
 		return false
 	}
-	w.parked, w.projectionParked = err, handler.projection
+	d.parked, d.projectionParked = err, by.projection
 	return true
 }
 
-// ranError says which kind of handler an error is of.
-type ranError struct {
+// parkedByError says which kind of handler parked the event.
+type parkedByError struct {
 	error
 	projection bool
 }
 
-func (e *ranError) Unwrap() error { return e.error }
+func (e *parkedByError) Unwrap() error { return e.error }
 
 // parkedText is the error's text in the record of a parked event: also until when Stripe has the event, where its
 // payload is not kept.
-func parkedText(w *work, text string, kept bool) string {
+func parkedText(d *delivery, text string, kept bool) string {
 	if kept {
 		return text
 	}
-	from := w.delivered.Created
+	from := d.received.Created
 	if from.IsZero() {
 		from = time.Now()
 	}

@@ -16,7 +16,7 @@ func TestReply(t *testing.T) {
 		{errMethod, 405, 500}, {errBodyTooLarge, 413, 500}, {ErrInvalidSignature, 400, 500}, {ErrInvalidEvent, 400, 500},
 		{fmt.Errorf("%w: %w", ErrUnavailable, ErrInvalidEvent), 400, 503}, {ErrTimeout, 500, 500}, {errors.New("no"), 500, 500},
 		{fmt.Errorf("%w: %w", ErrUnavailable, ErrNotMigrated), 503, 503}, {fmt.Errorf("%w: %w", ErrUnavailable, ErrShutdown), 503, 503},
-		{&HandlerError{EventType: "test.event", Err: ErrUnavailable}, 500, 500}, {&copyError{&HandlerError{EventType: "test.event", Err: ErrInvalidSignature}}, 400, 500},
+		{&HandlerError{EventType: "test.event", Err: ErrUnavailable}, 500, 500}, {&duplicateError{&HandlerError{EventType: "test.event", Err: ErrInvalidSignature}}, 400, 500},
 	} {
 		refused, _ := reply(c.err, false)
 		accepted, _ := reply(c.err, true)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -157,11 +157,11 @@ func TestSharedProjection(t *testing.T) {
 			c := newCompany(t)
 			pgtest.Exec(t, c.Pool, "CREATE TABLE probes (object text, transaction text)")
 			pgtest.Exec(t, c.Pool, "CREATE TABLE probes_asked AS SELECT 0 AS n")
-			c.probe = func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error) {
+			c.probe = func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error) {
 				if object == "obj_2" {
 					probe.odd(ctx, tx, object)
 				}
-				later.Add(func(ctx context.Context, db db.DBTX) error {
+				writes.Add(func(ctx context.Context, db pgpipe.DBTX) error {
 					_, err := db.Exec(ctx, keep, object)
 					return err
 				})
@@ -282,7 +282,7 @@ func TestSharedGivenUp(t *testing.T) {
 func TestSharedHangs(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t)
-	c.Receiver.WaitToShare(time.Millisecond)
+	c.Receiver.WaitForBatch(time.Millisecond)
 	goOn := c.hold(t, func() {})
 	wantReplies(t, send(t, c.Host, several(3)...)(), webhooks.OutcomeProcessed)
 	goOn()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/timeline"
 )
 
 // The labels of Stats.Deliveries beside the outcomes: why a delivery was refused.
@@ -34,14 +36,14 @@ type Durations struct {
 	Buckets [len(DurationBuckets)]uint64 // Buckets[i] took at most DurationBuckets[i]: cumulative
 }
 
-// Stats are a receiver's figures since New. The package metrics offers them to Prometheus.
+// Stats are a receiver's numbers since New. Package metrics exports them to Prometheus.
 type Stats struct {
 	// Deliveries has an entry for each outcome, and for "invalid" (4xx), "failed" (500) and
 	// "unavailable" (503).
 	Deliveries map[string]Durations
 	// UnrecordedFailures counts the failed events whose record could not be written: they are in no listing.
 	UnrecordedFailures uint64
-	// InFlight is how many deliveries and calls of Apply are under way.
+	// InFlight is how many deliveries and calls of Apply are in progress.
 	InFlight int
 	// Secrets has an entry for each signing secret, in the order of Config.Secrets.
 	Secrets []SecretStats
@@ -59,11 +61,11 @@ type SecretStats struct {
 	LastMatch time.Time
 }
 
-// Stats returns the receiver's figures.
+// Stats returns the receiver's numbers.
 func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
-		InFlight: r.gate.count(), Pool: r.pool.Stat(),
+		InFlight: r.inFlight.InFlight(), Pool: r.pool.Stat(),
 	}
 	for _, s := range r.verifier.Stats() {
 		stats.Secrets = append(stats.Secrets, SecretStats(s))
@@ -78,18 +80,18 @@ func (r *Receiver) Stats() Stats {
 // time.Time.Truncate has it, without those in which there were none. They leave nothing in PostgreSQL, so these are
 // this receiver's own, since New and of the last 30 days, to the minute.
 func (r *Receiver) Duplicates(since time.Time, width time.Duration) map[time.Time]uint64 {
-	return r.stats.duplicates.read(since, width)
+	return r.stats.duplicates.Read(since, width)
 }
 
 // recorder's map is never written after newRecorder.
 type recorder struct {
 	byLabel    map[string]*histogram
-	duplicates *timeline
+	duplicates *timeline.Timeline
 	unrecorded atomic.Uint64 // failures
 }
 
 func newRecorder() *recorder {
-	r := &recorder{byLabel: map[string]*histogram{}, duplicates: &timeline{}}
+	r := &recorder{byLabel: map[string]*histogram{}, duplicates: &timeline.Timeline{}}
 	for _, label := range labels {
 		r.byLabel[label] = &histogram{}
 	}
@@ -99,7 +101,7 @@ func newRecorder() *recorder {
 func (r *recorder) observe(label string, start time.Time, took time.Duration) {
 	r.byLabel[label].observe(took)
 	if label == string(OutcomeDuplicate) {
-		r.duplicates.add(start)
+		r.duplicates.Add(start)
 	}
 }
 

@@ -4,273 +4,164 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
-// transaction is one transaction of an event's work. Its statements are batched into as few round trips as their data
-// dependencies allow: BEGIN with the lookup in the ledger and what the projections read, the record with
-// what is left to be written and COMMIT.
+const (
+	rollbackTimeout = 5 * time.Second
+	// lockMargin is how long before its deadline a delivery stops waiting for a lock.
+	lockMargin = 200 * time.Millisecond
+)
+
+// transaction carries deliveries from BEGIN to COMMIT. A batch has one or more, which run no handler of the host's; any
+// other transaction has one.
 type transaction struct {
-	receiver *Receiver
-	work     *work
-	conn     *pgx.Conn
-	tx       pgx.Tx
-	trips    []Trips // of each of the work's handlers
-	later    Later
-	patience time.Duration // bounds each wait for a lock beside the receiver's own limit; 0: it alone does
-	lock     string        // the object whose lock the transaction holds when handlers run; "": none
-	locked   bool          // the lock was free
-	known    bool          // the event was in the ledger: nothing has been done
-	session  session
-
-	handling   bool // a handler has been called: what fails from here on is not simply tried again
-	handlerRan bool // and one of them was the host's
-
-	handlersTook time.Duration // all of the host's together
+	receiver   *Receiver
+	deliveries []*delivery
+	batch      bool
+	pipe       *pgpipe.Tx
+	session    session
+	committing bool
+	ended      chan struct{} // of a batch: closed when the transaction has ended
 }
 
-var isolation = pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED"}
-
-func (r *Receiver) newTransaction(w *work, conn *pgx.Conn) *transaction {
-	t := &transaction{receiver: r, work: w, conn: conn}
-	t.later.send = t.sendOwn
-	return t
-}
-
-func (t *transaction) run(ctx context.Context) (Outcome, error) {
-	if t.work.plain != nil {
-		return t.runPlain(ctx)
+// run takes the deliveries from BEGIN to COMMIT in two round trips, unless a lock is contended or a handler needs more.
+func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
+	if err := t.check(ctx, conn); err != nil { // BEGIN, locks, ledger, rows of projections
+		return err
 	}
-	ev := t.work.subject()
-	k, err := t.check(ctx, ev)
-	if err != nil {
-		return "", err
-	}
-	if t.known = t.isKnown(k); !t.known {
-		if err := t.waitForLocks(ctx, &k); err != nil {
-			return "", err
-		}
-		t.known = t.isKnown(k)
-	}
-	if t.known {
-		t.receiver.warnOfOtherType(ctx, t.work, k.eventType)
-		return OutcomeDuplicate, nil
-	}
-	outcome, err := t.process(ctx, ev)
-	if err != nil {
-		return "", err
-	}
-	if err := t.record(ctx, ev, k, outcome); err != nil {
-		return "", err
-	}
-	t.remember(outcome != OutcomeIgnored)
-	return outcome, nil
-}
-
-// isKnown says whether the ledger's outcome of the event stays as it is, and remembers the event if it is final.
-func (t *transaction) isKnown(k known) bool {
-	t.remember(k.final)
-	return k.final || k.here && len(t.work.handlers) == 0
-}
-
-// remember notes an event whose outcome in the ledger is final. One that was ignored may be applied next time.
-func (t *transaction) remember(final bool) {
-	if final {
-		t.receiver.recent.note(t.work.delivered.ID)
-	}
-}
-
-// runPlain is the work that no event brings.
-func (t *transaction) runPlain(ctx context.Context) (Outcome, error) {
-	var err error
-	if t.tx, err = t.receiver.beginWith(ctx, t.conn, []Statement{t.openSession}); err != nil {
-		return "", err
-	}
-	if err := t.session.writable(); err != nil {
-		return "", err
-	}
-	if _, err := t.callHost(ctx, t.work.plain, t.work.delivered); err != nil {
-		return "", err
-	}
-	if !t.receiver.prepares {
-		if err := t.sendOwn(ctx, nil); err != nil {
-			return "", err
-		}
-		return OutcomeProcessed, t.commit()
-	}
-	return OutcomeProcessed, t.lastTrip(ctx)
-}
-
-// known is what the ledger says of an event before it is processed.
-type known struct {
-	final       bool   // it has been applied, under its own id or its twin's, or waits for a person
-	here        bool   // there is a row under the id that it is recorded under
-	underThinID bool   // there is a provisional row under its thin id, which is another
-	eventType   string // that of the row
-}
-
-// note takes a row of the ledger. What is parked is final but for a person's replay.
-func (k *known) note(w *work, outcome, eventType string) {
-	provisional := Outcome(outcome) == OutcomeIgnored || Outcome(outcome) == OutcomeParked && w.replaysParked
-	k.final = k.final || !provisional
-	k.eventType = eventType
-}
-
-// check begins the transaction and looks the event up in the ledger, with what its projections read.
-func (t *transaction) check(ctx context.Context, ev *Event) (k known, err error) {
-	t.prepare(ev)
-	if t.tx, err = t.receiver.beginWith(ctx, t.conn, t.firstTrip(&k)); err != nil {
-		return k, err
-	}
-	return k, t.session.writable()
-}
-
-// beginWith begins a transaction, with what can be asked at once. The transaction is there with an error, too.
-func (r *Receiver) beginWith(ctx context.Context, conn *pgx.Conn, statements []Statement) (pgx.Tx, error) {
-	batch := &pgx.Batch{}
-	batch.BeginTx(isolation)
-	note(ctx, (*noted)(batch), statements)
-	results := conn.SendBatch(ctx, batch)
-	tx := results.Tx()
-	if _, err := results.Exec(); err != nil { // BEGIN
-		_ = results.Close()
-		return tx, ledgerError("begin", err)
-	}
-	return tx, read(ctx, results, statements)
-}
-
-// prepare asks the projections what they will need.
-func (t *transaction) prepare(ev *Event) {
-	t.trips = make([]Trips, len(t.work.handlers))
-	for i, h := range t.work.handlers {
-		if h.trips != nil {
-			t.trips[i] = h.trips(t.eventFor(ev, i))
-		}
-	}
-	if len(t.work.handlers) > 0 {
-		t.lock = t.work.delivered.ObjectID()
-	}
-}
-
-// firstTrip is what travels with BEGIN.
-func (t *transaction) firstTrip(k *known) []Statement {
-	statements := []Statement{t.begin, t.receiver.lookup(t.work, k)}
-	for _, trips := range t.trips {
-		statements = append(statements, trips.Read...)
-	}
-	return statements
-}
-
-func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
-	limit := t.receiver.lockTimeout(ctx)
-	if t.patience > 0 {
-		limit = min(limit, t.patience)
-	}
-	return limit
-}
-
-// limitLocks bounds each wait for a lock.
-func (t *transaction) limitLocks(ctx context.Context, db db.DBTX) error {
-	return t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.lockTimeout(ctx)))
-}
-
-// begin is what comes first: it bounds each wait for a lock, and takes the lock of the event's object if it is free.
-func (t *transaction) begin(ctx context.Context, db db.DBTX) error {
-	if t.work.runsHost() {
-		return t.openSession(ctx, db)
-	}
-	if t.lock == "" {
-		return t.limitLocks(ctx, db)
-	}
-	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), t.lock)
-	t.locked = row.Locked
-	return lockError(t.lock, err)
-}
-
-// waitForLocks waits for the locks that the first trip has not brought, and looks again at what was read without
-// them. Who had one may have applied a duplicate of the event.
-func (t *transaction) waitForLocks(ctx context.Context, k *known) error {
-	if t.lock != "" && !t.locked {
-		var reads []Statement
-		for _, trips := range t.trips {
-			if trips.Lock == t.lock {
-				reads = append(reads, trips.Read...)
-			}
-		}
-		if err := t.waitForLock(ctx, t.lock, k, reads); err != nil {
+	for _, d := range t.deliveries {
+		if err := t.process(ctx, d); err != nil { // handlers
 			return err
 		}
 	}
-	for _, trips := range t.trips {
-		if trips.Lock == "" || trips.Lock == t.lock {
+	return t.record(ctx) // rows, ledger, COMMIT
+}
+
+// check begins the transaction, looks the events up in the ledger, and reads what their projections need. Locks that are
+// free are taken; a contended lock is waited for, but not in a batch.
+func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
+	queries := t.openingQueries(ctx)
+	for _, d := range t.deliveries {
+		for _, plan := range d.plans {
+			queries = append(queries, plan.Read...)
+		}
+	}
+	if t.pipe, err = pgpipe.Begin(ctx, conn, queries); err != nil {
+		return err
+	}
+	for _, d := range t.deliveries {
+		if t.batch {
+			d.refusing = t.pipe.Refuse(errBatch)
+			d.writes = pgpipe.Defer(d.refusing.Send)
+		} else {
+			d.writes = pgpipe.Defer(t.pipe.Send)
+		}
+	}
+	if err := t.session.writable(); err != nil || t.batch {
+		return err
+	}
+	return t.waitForLocks(ctx, t.deliveries[0])
+}
+
+// waitForLocks waits for the locks that check has not taken, and repeats what was read without them: whoever had a lock
+// may have applied a duplicate of the event.
+func (t *transaction) waitForLocks(ctx context.Context, d *delivery) error {
+	if d.isDuplicate() {
+		return nil
+	}
+	if d.lock != "" && !d.locked {
+		var reads []pgpipe.Query
+		for _, plan := range d.plans {
+			if plan.Lock == d.lock {
+				reads = append(reads, plan.Read...)
+			}
+		}
+		if err := t.waitForLock(ctx, d, d.lock, reads); err != nil {
+			return err
+		}
+	}
+	for _, plan := range d.plans {
+		if plan.Lock == "" || plan.Lock == d.lock {
 			continue
 		}
-		if err := t.waitForLock(ctx, trips.Lock, k, trips.Read); err != nil {
+		if err := t.waitForLock(ctx, d, plan.Lock, plan.Read); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *transaction) waitForLock(ctx context.Context, object string, k *known, reads []Statement) error {
-	wait := func(ctx context.Context, db db.DBTX) error { return LockObject(ctx, db, object) }
-	statements := append([]Statement{wait, t.receiver.lookup(t.work, k)}, reads...)
-	batch := &pgx.Batch{}
-	note(ctx, (*noted)(batch), statements)
-	return read(ctx, t.tx.SendBatch(ctx, batch), statements)
+func (t *transaction) waitForLock(ctx context.Context, d *delivery, object string, reads []pgpipe.Query) error {
+	wait := func(ctx context.Context, db pgpipe.DBTX) error { return LockObject(ctx, db, object) }
+	return t.pipe.Send(ctx, append([]pgpipe.Query{wait, t.receiver.lookupQuery(d)}, reads...))
 }
 
-// lookup looks an event up: a thin one under its own id and under its snapshot event's.
-func (r *Receiver) lookup(w *work, k *known) Statement {
-	id, delivered := w.subject().ID, w.delivered.ID
-	if id == delivered {
-		return func(ctx context.Context, db db.DBTX) error {
-			row, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
-			switch {
-			case err == nil:
-				k.here = true
-				k.note(w, row.Outcome, row.EventType)
-			case errors.Is(err, pgx.ErrNoRows):
-				return nil
-			}
-			return ledgerError("look up the event", err)
-		}
+// process runs the handlers of an event that is new. Its error ends the transaction. In a batch a delivery that cannot go
+// on, or that must have something fetched, has no outcome instead, and leaves.
+func (t *transaction) process(ctx context.Context, d *delivery) error {
+	r := t.receiver
+	r.sawFinal(d, d.ledger.final)
+	switch {
+	case d.isDuplicate():
+		r.warnOfOtherType(ctx, d, d.ledger.eventType)
+		d.outcome = OutcomeDuplicate
+		t.answerEarly(d)
+		return nil
+	case !t.batch:
+		outcome, err := t.runHandlers(ctx, d)
+		d.processed = outcome
+		return err
+	case d.gaveUp():
+		t.giveUp(d)
+		return nil
+	case d.ledger.recorded, d.takesEffect() && !d.locked:
+		return nil
 	}
-	return func(ctx context.Context, db db.DBTX) error {
-		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, delivered})
-		for _, row := range rows {
-			k.note(w, row.Outcome, row.EventType)
-			k.here = k.here || row.EventID == id
-			k.underThinID = k.underThinID || row.EventID == delivered
-		}
-		return ledgerError("look up the event and its twin", err)
+	outcome, err := t.runHandlers(d.ctx, d)
+	switch {
+	case errors.As(err, new(*fetchError)):
+		d.err = err
+	case err == nil && !d.refusing.Used():
+		d.processed = outcome
+	}
+	return nil
+}
+
+// answerEarly answers a duplicate before the batch ends. The next event of its object waits for that, since the
+// transaction holds the object's lock.
+func (t *transaction) answerEarly(d *delivery) {
+	if t.batch {
+		ended := t.ended
+		d.after = func() { <-ended }
+		d.member.Finish()
 	}
 }
 
-// eventFor is the event as one of its handlers sees it.
-func (t *transaction) eventFor(ev *Event, handler int) *Event {
-	one := *ev
-	one.Current = t.work.asked.current(handler)
-	return &one
+func (t *transaction) giveUp(d *delivery) {
+	d.err = fault.Classify(d.ctx.Err(), fault.Circumstances{TimeUp: true})
+	d.member.Finish()
 }
 
-func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
-	w := t.work
-	if len(w.handlers) == 0 {
+// runHandlers returns the outcome that is to be recorded.
+func (t *transaction) runHandlers(ctx context.Context, d *delivery) (Outcome, error) {
+	if !d.takesEffect() {
 		return OutcomeIgnored, nil
 	}
 	outcome := OutcomeStale
-	for i, h := range w.handlers {
-		if !w.runs(h) || w.lacksObject() && !h.projection {
+	for i, h := range d.handlers {
+		if !d.runs(h) || d.lacksObject() && !h.projection {
 			continue
 		}
-		t.handling = true
-		changed, err := t.call(ctx, i, h, t.eventFor(ev, i))
+		d.handling = true
+		changed, err := t.call(ctx, d, i)
 		if err != nil {
 			return "", ofHandler(i, h, err)
 		}
@@ -278,109 +169,201 @@ func (t *transaction) process(ctx context.Context, ev *Event) (Outcome, error) {
 			outcome = OutcomeProcessed
 		}
 	}
-	if w.parked != nil {
+	if d.parked != nil {
 		return OutcomeParked, ctx.Err()
 	}
-	if w.lacksObject() {
-		return "", &askError{handler: nobody}
+	if d.lacksObject() {
+		return "", &fetchError{handler: noHandler}
 	}
 	return outcome, ctx.Err()
 }
 
-// record writes the event's row and commits.
-func (t *transaction) record(ctx context.Context, ev *Event, known known, outcome Outcome) error {
-	if t.work.parked != nil { // whose record must be there: its answer is read
-		t.later.Add(t.receiver.failureRecord(t.work, t.work.parked, stateParked))
+// record writes what the handlers and the ledger have to write, and commits.
+func (t *transaction) record(ctx context.Context) error {
+	writers, ctx, cancel := t.writers(ctx)
+	defer cancel()
+	if len(writers) == 0 {
+		return nil
 	}
-	if t.work.parked != nil || known.here || known.underThinID || !t.receiver.prepares {
-		return t.recordFirst(ctx, ev, known, outcome)
+	var writes []pgpipe.Query
+	for _, d := range writers {
+		if d.parked != nil {
+			d.writes.Add(t.receiver.parkedQuery(d))
+		}
+		writes = append(writes, d.writes.Queries()...)
 	}
-	t.later.Add(t.insert(ev, outcome))
-	return t.lastTrip(ctx)
-}
-
-// lastTrip writes what is left and commits.
-func (t *transaction) lastTrip(ctx context.Context) error {
-	statements, err := t.restored(ctx, t.later.list, parsedOn(t.conn).byText)
-	if err != nil {
-		return err
-	}
-	limit := t.receiver.lockTimeout(ctx) + t.receiver.config.CommitTimeout
-	t.work.committing.Store(true)
-	return lastTrip(ctx, t.conn, statements, limit)
-}
-
-func (t *transaction) commit() error {
-	t.work.committing.Store(true)
-	return commit(t.conn, t.receiver.config.CommitTimeout)
-}
-
-// recordFirst is for what needs an answer before COMMIT, and for connections without prepared statements.
-func (t *transaction) recordFirst(ctx context.Context, ev *Event, known known, outcome Outcome) error {
-	if known.underThinID {
-		t.later.Add(t.removeIgnored())
-	}
-	if known.here {
-		t.later.Add(t.settleProvisional(ev, outcome))
+	ledger, needsResult := t.ledgerQueries(writers)
+	writes = append(writes, ledger...)
+	timeout := t.receiver.config.CommitTimeout
+	if needsResult || !t.pipe.PipelinesCommit() {
+		if err := t.pipe.Send(ctx, writes); err != nil {
+			return err
+		}
+		writes = nil
 	} else {
-		t.later.Add(t.insert(ev, outcome))
+		timeout += t.lockTimeouts(ctx, len(writes))
 	}
-	if err := t.later.Flush(ctx); err != nil {
+	t.committing = true
+	for _, d := range writers {
+		d.committing.Store(true)
+	}
+	if err := t.pipe.Commit(ctx, writes, timeout); err != nil {
 		return err
 	}
-	return t.commit()
+	for _, d := range writers {
+		d.outcome = d.processed
+		t.receiver.sawFinal(d, d.outcome != OutcomeIgnored)
+	}
+	return nil
 }
 
-func (t *transaction) insert(ev *Event, outcome Outcome) Statement {
-	params := db.StripeWebhookEventInsertParams{
-		EventID:        ev.ID,
-		EventType:      ev.Type,
-		Outcome:        string(outcome),
-		EventCreatedAt: nilIfZero(ev.Created),
-		Livemode:       ev.Livemode,
-		AccountID:      nilIfZero(ev.Account),
-		ApiVersion:     nilIfZero(ev.APIVersion),
-		ObjectID:       nilIfZero(ev.ObjectID()),
-	}
-	return func(ctx context.Context, db db.DBTX) error {
-		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
-		if !errors.Is(err, ErrNoted) && isLedgerViolation(err) {
-			return errLostRace
+// writers returns the deliveries that have something to be recorded, and the context of what is left to do.
+func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context, context.CancelFunc) {
+	if !t.batch {
+		if t.deliveries[0].processed == "" {
+			return nil, ctx, func() {}
 		}
-		return ledgerError("record the event", err)
+		return t.deliveries, ctx, func() {}
 	}
-}
-
-func (t *transaction) settleProvisional(ev *Event, outcome Outcome) Statement {
-	params := db.StripeWebhookEventUpdateProvisionalParams{
-		Outcome: string(outcome), EventType: ev.Type, EventID: ev.ID, ReplaysParked: t.work.replaysParked,
-	}
-	return func(ctx context.Context, db db.DBTX) error {
-		rows, err := t.receiver.queries.StripeWebhookEventUpdateProvisional(ctx, db, params)
-		if err == nil && rows == 0 {
-			return errLostRace
+	var writers []*delivery
+	for _, d := range t.deliveries {
+		switch {
+		case d.answered(), d.processed == "":
+		case d.gaveUp():
+			t.giveUp(d)
+		default:
+			writers = append(writers, d)
 		}
-		return ledgerError("record the event", err)
+	}
+	if len(writers) == 0 {
+		return nil, ctx, func() {}
+	}
+	ctx, cancel := batchContext(writers) // theirs alone: a delivery that has been answered ends its own
+	return writers, ctx, cancel
+}
+
+// lockTimeouts bounds the waits for locks of the writes that are sent with COMMIT.
+func (t *transaction) lockTimeouts(ctx context.Context, writes int) time.Duration {
+	if t.batch {
+		return min(time.Duration(writes)*batchLockTimeout, t.receiver.config.LockTimeout)
+	}
+	return t.lockTimeout(ctx)
+}
+
+// lockTimeout caps each wait for a lock: at LockTimeout, or less if the deadline comes first, so that a wait ends with a
+// 503 and not as a failure of the event.
+func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
+	limit := t.receiver.config.LockTimeout
+	if t.batch {
+		limit = min(limit, batchLockTimeout)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)-lockMargin)
+	}
+	return max(limit, time.Millisecond)
+}
+
+// carry takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome or an
+// error, but for those that leave a batch.
+func (r *Receiver) carry(ctx context.Context, t *transaction) {
+	conn, opened, err := r.pool.Open(ctx, r.pool.Acquire)
+	if err != nil {
+		t.fail(err, false, !t.batch || ctx.Err() == nil)
+		t.end()
+		return
+	}
+	held := true
+	defer func() { // also when a Goexit passes
+		if held {
+			conn.Release()
+			t.end()
+		}
+	}()
+	for _, d := range t.deliveries {
+		d.newConn = opened
+	}
+	switch err := t.run(ctx, conn.Conn()); {
+	case err != nil:
+		t.fail(err, conn.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
+		t.undo(ctx, conn.Conn(), err)
+	case t.committing:
+		r.readiness.EventCommitted()
+	case t.allAnswered():
+		held = false
+		t.deliveries[0].after = t.rollbackLater(ctx, conn)
+	default:
+		t.pipe.Rollback(ctx, rollbackLimit(ctx))
 	}
 }
 
-// removeIgnored removes a thin event's provisional row.
-func (t *transaction) removeIgnored() Statement {
-	return func(ctx context.Context, db db.DBTX) error {
-		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, t.work.delivered.ID)
-		return ledgerError("remove the thin event's provisional row", err)
+// allAnswered reports whether no delivery goes on to want the locks that the transaction holds.
+func (t *transaction) allAnswered() bool {
+	for _, d := range t.deliveries {
+		if !d.answered() && (t.batch || d.outcome != OutcomeDuplicate) {
+			return false
+		}
+	}
+	return true
+}
+
+// rollbackLater has the rollback of a transaction in which nothing was written wait for the reply, instead of the reply
+// for the rollback.
+func (t *transaction) rollbackLater(ctx context.Context, conn *pgxpool.Conn) func() {
+	return func() {
+		defer t.end()
+		defer conn.Release()
+		t.pipe.Rollback(ctx, rollbackLimit(ctx))
 	}
 }
 
-// ledgerError wraps an error of one of our own statements.
-func ledgerError(doing string, err error) error {
-	if err == nil || errors.Is(err, ErrNoted) {
-		return err
+func (t *transaction) end() {
+	if t.ended != nil {
+		close(t.ended)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// sameType is true if a row of the ledger can be of an event's type: a thin event's has "v1." before it.
-func sameType(a, b string) bool {
-	return strings.TrimPrefix(a, thinPrefix) == strings.TrimPrefix(b, thinPrefix)
+// fail gives the error to the deliveries that have none and no outcome. In a batch whose error is not final, those whose
+// time is not up are left without, and go on by themselves: nothing of theirs has been kept.
+func (t *transaction) fail(err error, closed, final bool) {
+	r := t.receiver
+	if !final {
+		r.config.Logger.Debug("events leave a batch that failed", "events", len(t.deliveries), "error", safeError(err))
+	}
+	for _, d := range t.deliveries {
+		gaveUp := d.gaveUp()
+		if d.answered() || d.err != nil || t.committing && d.processed == "" || !final && !gaveUp {
+			continue
+		}
+		d.err = fault.Classify(err, fault.Circumstances{
+			HandlerRan: d.hostRan, HandlersTookMost: d.handlersTook > r.config.Timeout/2, TimeUp: gaveUp, ConnClosed: closed,
+		})
+		if closed && !t.batch && !d.handling && !t.committing && !gaveUp {
+			d.err = fmt.Errorf("%w: %w", errDeadConn, d.err)
+		}
+	}
 }
+
+// undo rolls back what has failed. It closes a connection that is unfit for the next event.
+func (t *transaction) undo(ctx context.Context, conn *pgx.Conn, err error) {
+	if t.pipe != nil {
+		t.pipe.Rollback(ctx, rollbackLimit(ctx))
+	}
+	if !t.batch {
+		err = t.deliveries[0].err
+	}
+	if fault.SpoilsConnection(err) || errors.Is(err, pgpipe.ErrRawCommit) || errors.Is(err, pgpipe.ErrChained) {
+		_ = conn.Close(ctx)
+	}
+}
+
+// rollbackLimit is how long a rollback may take after the work that ctx is of: no longer than the reply may wait.
+func rollbackLimit(ctx context.Context) time.Duration {
+	deadline, limited := ctx.Deadline()
+	if !limited {
+		return rollbackTimeout
+	}
+	return min(rollbackTimeout, max(time.Until(deadline), 0)+timeoutGrace)
+}
+
+// milliseconds is a duration as PostgreSQL's settings have it.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

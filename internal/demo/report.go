@@ -115,7 +115,7 @@ func (d *demo) printTally(t stripesim.Tally) {
 	if p := d.host.projection; p != nil {
 		s := p.Stats()
 		d.printf("  order within one second: told by the chain of changes %s times, by asking Stripe %s, by rule %s\n",
-			number(int(s.Chain)), number(int(s.Asked)), number(int(s.Rule)))
+			number(int(s.Chain)), number(int(s.Refetched)), number(int(s.TieBreak)))
 	}
 }
 

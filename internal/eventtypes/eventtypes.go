@@ -52,6 +52,15 @@ func Matches(pattern string) bool {
 	return unchecked(prefix) || slices.ContainsFunc(list(), begins) || slices.ContainsFunc(thinOnly, begins)
 }
 
+// PatternMatches reports whether a registered pattern matches an event's type: the same, "*", or one that ends in ".*" and
+// has the type's beginning. A pattern also matches a narrower pattern.
+func PatternMatches(pattern, eventType string) bool {
+	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
+		return strings.HasPrefix(eventType, prefix)
+	}
+	return pattern == eventType
+}
+
 // Nearest returns the known type or pattern that was probably meant by one that matches none, "" if none is near.
 func Nearest(pattern string) string {
 	word := strings.ToLower(strings.TrimPrefix(pattern, "v1."))

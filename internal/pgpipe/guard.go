@@ -105,11 +105,11 @@ type guardedTx struct {
 // use returns what a statement runs on.
 func (tx *guardedTx) use(ctx context.Context) pgx.Tx {
 	if tx.closed.Load() {
-		return &RefusingTx{err: pgx.ErrTxClosed}
+		return &refusingTx{err: pgx.ErrTxClosed}
 	}
 	if tx.before != nil {
 		if err := tx.before(ctx); err != nil {
-			return &RefusingTx{err: err, conn: tx.tx.Conn()}
+			return &refusingTx{err: err, conn: tx.tx.Conn()}
 		}
 	}
 	return tx.tx

@@ -8,14 +8,12 @@ import (
 )
 
 // RefusingTx is a pgx.Tx on which everything fails with one error.
-type RefusingTx struct {
-	err  error
-	conn *pgx.Conn
-	used bool
-}
+type RefusingTx struct{ refusingTx }
 
 // Refuse returns a RefusingTx for a projection that runs in a batch.
-func (t *Tx) Refuse(err error) *RefusingTx { return &RefusingTx{err: err, conn: t.conn} }
+func (t *Tx) Refuse(err error) *RefusingTx {
+	return &RefusingTx{refusingTx{err: err, conn: t.conn}}
+}
 
 // Used reports whether something was tried.
 func (tx *RefusingTx) Used() bool { return tx.used }
@@ -28,45 +26,52 @@ func (tx *RefusingTx) Run(ctx context.Context, fn func(ctx context.Context, tx p
 // Send refuses queries.
 func (tx *RefusingTx) Send(context.Context, []Query) error { return tx.refuse() }
 
-func (tx *RefusingTx) refuse() error {
+// refusingTx has the methods of pgx.Tx.
+type refusingTx struct {
+	err  error
+	conn *pgx.Conn
+	used bool
+}
+
+func (tx *refusingTx) refuse() error {
 	tx.used = true
 	return tx.err
 }
 
-func (tx *RefusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.refuse() }
+func (tx *refusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.refuse() }
 
-func (tx *RefusingTx) Commit(context.Context) error { return tx.refuse() }
+func (tx *refusingTx) Commit(context.Context) error { return tx.refuse() }
 
-func (tx *RefusingTx) Rollback(context.Context) error { return tx.refuse() }
+func (tx *refusingTx) Rollback(context.Context) error { return tx.refuse() }
 
-func (tx *RefusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
+func (tx *refusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
 	return 0, tx.refuse()
 }
 
-func (tx *RefusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
+func (tx *refusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
 	return refusedResults{tx.refuse()}
 }
 
-func (tx *RefusingTx) LargeObjects() pgx.LargeObjects {
+func (tx *refusingTx) LargeObjects() pgx.LargeObjects {
 	_ = tx.refuse()
 	return pgx.LargeObjects{}
 }
 
-func (tx *RefusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
+func (tx *refusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
 	return nil, tx.refuse()
 }
 
-func (tx *RefusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+func (tx *refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return pgconn.CommandTag{}, tx.refuse()
 }
 
-func (tx *RefusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
+func (tx *refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
 	return nil, tx.refuse()
 }
 
-func (tx *RefusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failing{tx.refuse()} }
+func (tx *refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failing{tx.refuse()} }
 
-func (tx *RefusingTx) Conn() *pgx.Conn { return tx.conn }
+func (tx *refusingTx) Conn() *pgx.Conn { return tx.conn }
 
 type refusedResults struct{ err error }
 

@@ -29,7 +29,7 @@ const (
 var benchValues = map[string][]string{
 	"ObjectLockTry":             {"'5000'", "'sub_'||:sub::text"},
 	"StripeWebhookEventOutcome": {"'evt_'||:event::text"},
-	"SubscriptionPlace":         {"now()", "'sub_'||:sub::text", "'evt_'||:event::text"},
+	"SubscriptionOrdering":      {"now()", "'sub_'||:sub::text", "'evt_'||:event::text"},
 	"SubscriptionUpsert": {
 		"'sub_'||:sub::text", "'cus_NffrFeUfNV2Hib'", "'active'", "'price_1MowQVLkdIwHu7ix'", ":item % 10", "'usd'", "false", "NULL::timestamptz", "NULL::timestamptz",
 		"NULL::timestamptz", "now()", "now()", "NULL::timestamptz", "NULL::timestamptz", "'charge_automatically'", "'in_1MowQWLkdIwHu7ix'", "'{}'", "false", "NULL",
@@ -161,7 +161,7 @@ func benchScript(statements map[string]string) (string, error) {
 		}
 		return text + ";"
 	}
-	add(`\startpipeline`, "BEGIN ISOLATION LEVEL READ COMMITTED;", statement("ObjectLockTry"), statement("StripeWebhookEventOutcome"), statement("SubscriptionPlace"), `\endpipeline`, `\startpipeline`)
+	add(`\startpipeline`, "BEGIN ISOLATION LEVEL READ COMMITTED;", statement("ObjectLockTry"), statement("StripeWebhookEventOutcome"), statement("SubscriptionOrdering"), `\endpipeline`, `\startpipeline`)
 	add(statement("SubscriptionUpsert"), fmt.Sprintf(`\if :item <= %d`, withItem), statement("SubscriptionItemUpsert"), `\endif`)
 	add(statement("StripeWebhookEventInsert"), "COMMIT;", `\endpipeline`)
 	return script.String(), broken

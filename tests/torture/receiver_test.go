@@ -45,8 +45,8 @@ var kinds = map[string]struct {
 	noHandler:         {register: func(*webhooks.Handlers, *slog.Logger) {}},
 	otherMode:         {register: registerRight, configure: func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }},
 	slowHandler:       {register: registerSlow},
-	projectionAlone:   {register: registerProjection, configure: func(c *webhooks.Config) { c.MaxShared = 1 }},
-	projectionInBatch: {register: registerProjection, configure: func(c *webhooks.Config) { c.SharedTransactions = 1 }},
+	projectionAlone:   {register: registerProjection, configure: func(c *webhooks.Config) { c.MaxBatchSize = 1 }},
+	projectionInBatch: {register: registerProjection, configure: func(c *webhooks.Config) { c.ConcurrentBatches = 1 }},
 }
 
 // registerRight registers the projection, and for each event an effect that is not idempotent.

@@ -28,8 +28,8 @@ func TestFunctionAsks(t *testing.T) {
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "customer.subscription.created", func(_ context.Context, _ pgx.Tx, ev *webhooks.Event, sub *object) error {
 		asking = append(asking, sub.Status)
-		if ev.CanAsk() && ev.Current == nil {
-			return webhooks.Ask(webhooks.AskOptions{Token: "a question"})
+		if ev.CanFetch() && ev.Current == nil {
+			return webhooks.Fetch(webhooks.FetchOptions{Token: "a question"})
 		}
 		if ev.Current != nil && (ev.Current.Token != "a question" || ev.Current.AsOf.Unix() != account.Now || ev.Current.APIVersion != stripesim.VersionBasil) {
 			t.Errorf("the answer is %+v", ev.Current)
@@ -66,7 +66,7 @@ func TestAskingInVain(t *testing.T) {
 	t.Cleanup(api.Close)
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "*", func(context.Context, pgx.Tx, *webhooks.Event, *anyObject) error {
-		return webhooks.Ask(webhooks.AskOptions{})
+		return webhooks.Fetch(webhooks.FetchOptions{})
 	})
 	hooktest.New(t, h, nil).Expect(t, account.Events[0].Body, 500, "")
 	withKey := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", api.URL })

@@ -15,7 +15,9 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -28,7 +30,7 @@ type company struct {
 	first atomic.Pointer[func()] // what the next to take a connection does before
 	held  int                    // how often that was
 	leaks bool                   // a connection is not given back: the pool cannot be closed
-	probe func(ctx context.Context, tx pgx.Tx, later *webhooks.Later, object string) (bool, error)
+	probe func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error)
 }
 
 func newCompany(t *testing.T) *company {
@@ -65,13 +67,13 @@ func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
 	})
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
-	webhooks.ProjectInTrips(h, "probe.sent", true, func(ev *webhooks.Event) webhooks.Trips {
-		return webhooks.Trips{Lock: ev.ObjectID(), Shareable: true, Apply: func(ctx context.Context, tx pgx.Tx, later *webhooks.Later) (bool, error) {
-			return c.probe(ctx, tx, later, ev.ObjectID())
+	project(h, "probe.sent", true, func(ev *webhooks.Event) projection.Plan {
+		return projection.Plan{Lock: ev.ObjectID(), Batchable: true, Apply: func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (bool, error) {
+			return c.probe(ctx, tx, writes, ev.ObjectID())
 		}}
 	})
-	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.SharedTransactions, c.LockTimeout = 1, time.Hour })
-	c.Receiver.WaitToShare(time.Minute)
+	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.ConcurrentBatches, c.LockTimeout = 1, time.Hour })
+	c.Receiver.WaitForBatch(time.Minute)
 	return c
 }
 

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/signing"
 )
 
@@ -26,8 +28,8 @@ const SignatureHeader = signing.Header
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	start := time.Now()
 	var ev *Event
-	source := &metered{from: http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes), into: r.buffer}
-	defer source.giveBack()
+	source := r.bodies.Reader(http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes))
+	defer source.Release()
 	body, err := r.read(w, req, source)
 	if err == nil {
 		err = r.verifier.Verify(body, req.Header.Get(SignatureHeader))
@@ -43,7 +45,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	accepted := err == nil
 	if accepted {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
-		result, err = r.applyEvent(context.WithoutCancel(req.Context()), ev, replay)
+		result, err = r.apply(context.WithoutCancel(req.Context()), ev, replay)
 	}
 	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)
@@ -67,9 +69,9 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 		return nil, r.tooLarge()
 	case errors.As(err, &maxBytes):
 		return nil, errOuterLimit(maxBytes.Limit)
-	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, admission.ErrBudget):
 		w.Header().Set("Connection", "close") // the rest of it is not read
-		return nil, err
+		return nil, fault.Unavailable(err)
 	case err != nil:
 		return nil, invalid("the body could not be read")
 	}
@@ -125,8 +127,8 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	_, _ = w.Write(append(text, '\n'))
 }
 
-// log writes the delivery's line: an error that Stripe's retry may mend as an error, one of the
-// sender's as a warning.
+// log writes the delivery's line: an error that Stripe's retry may resolve at level ERROR, a mistake of the sender's at
+// WARN.
 func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result, took time.Duration, err error) {
 	level := slog.LevelInfo
 	switch {
@@ -151,8 +153,8 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 		line.AddAttrs(slog.String("error", safeError(err)))
 	}
 	var panicked *PanicError
-	var copied *copyError
-	if errors.As(err, &panicked) && !errors.As(err, &copied) {
+	var duplicate *duplicateError
+	if errors.As(err, &panicked) && !errors.As(err, &duplicate) {
 		line.AddAttrs(slog.String("stack", string(panicked.Stack)))
 	}
 	_ = handler.Handle(ctx, line)

@@ -1,4 +1,4 @@
-package webhooks
+package readiness
 
 import (
 	"context"
@@ -6,55 +6,58 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
 // checkPooler finds a pooler that gives each transaction another of its connections, as PgBouncer does with
 // pool_mode=transaction. A statement that pgx has prepared on one is then not there on the next, unless the
 // pooler keeps track of them (PgBouncer from 1.21 on, with max_prepared_statements). It looks once.
 // See https://www.pgbouncer.org/features.html.
-func (r *Receiver) checkPooler(ctx context.Context, conn *pgxpool.Conn) error {
-	config := r.pool.Config()
+func (c *Checker) checkPooler(ctx context.Context, conn *pgxpool.Conn) error {
+	config := c.Pool.Config()
 	mode := config.ConnConfig.DefaultQueryExecMode
 	prepares := mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeDescribeExec
-	if r.pooled.Load() || !prepares {
+	if c.pooled.Load() || !prepares {
 		return nil
 	}
-	wrong, err := r.findPooler(ctx, conn, config.MaxConns)
+	wrong, err := c.findPooler(ctx, conn, config.MaxConns)
 	if err == nil && wrong {
-		return ErrPooler
+		return fault.ErrPooler
 	}
-	r.pooled.Store(err == nil)
+	c.pooled.Store(err == nil)
 	return err
 }
 
-func (r *Receiver) findPooler(ctx context.Context, first *pgxpool.Conn, connections int32) (wrong bool, err error) {
-	serves, err := r.queries.ServerBackend(ctx, unprepared{first})
+func (c *Checker) findPooler(ctx context.Context, first *pgxpool.Conn, connections int32) (wrong bool, err error) {
+	serves, err := c.queries.ServerBackend(ctx, unprepared{first})
 	if err != nil || uint32(serves) == first.Conn().PgConn().PID() {
 		return false, err
 	}
 	if connections < 2 {
 		return false, nil // the first statement that fails will tell
 	}
-	second, err := r.pool.Acquire(ctx)
+	second, err := c.Pool.Pool.Acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer second.Release()
-	shared, err := r.shareBackends(ctx, first, second)
+	shared, err := c.shareBackends(ctx, first, second)
 	if err != nil || !shared {
 		return false, err
 	}
-	return r.namesStay(ctx, first)
+	return c.namesStay(ctx, first)
 }
 
 // shareBackends is true if two connections that are open at once are served by one process, or one of them
 // by two.
-func (r *Receiver) shareBackends(ctx context.Context, first, second *pgxpool.Conn) (bool, error) {
+func (c *Checker) shareBackends(ctx context.Context, first, second *pgxpool.Conn) (bool, error) {
 	const looks = 4
 	var seen [2]int32
 	for i := range 2 * looks {
 		conn := []*pgxpool.Conn{first, second}[i%2]
-		backend, err := r.queries.ServerBackend(ctx, unprepared{conn})
+		backend, err := c.queries.ServerBackend(ctx, unprepared{conn})
 		if err != nil {
 			return false, err
 		}
@@ -69,17 +72,17 @@ func (r *Receiver) shareBackends(ctx context.Context, first, second *pgxpool.Con
 const probe = "stripeonce_probe"
 
 // namesStay is true if a prepared statement keeps its name, so that nobody keeps track of it.
-func (r *Receiver) namesStay(ctx context.Context, conn *pgxpool.Conn) (stay bool, err error) {
+func (c *Checker) namesStay(ctx context.Context, conn *pgxpool.Conn) (stay bool, err error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return false, err
 	}
-	defer rollback(ctx, tx)
+	defer pgpipe.Rollback(ctx, tx, rollbackTimeout)
 	// Not pgx's Prepare, which would remember it.
 	if _, err := conn.Conn().PgConn().Prepare(ctx, probe, "SELECT 1", nil); err != nil {
 		return false, err
 	}
-	stay, err = r.queries.ServerHasPrepared(ctx, unprepared{conn}, probe)
+	stay, err = c.queries.ServerHasPrepared(ctx, unprepared{conn}, probe)
 	if stay {
 		_, err = tx.Exec(ctx, "DEALLOCATE "+probe)
 	}

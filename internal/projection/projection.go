@@ -1,0 +1,63 @@
+// Package projection is how stripeonce's own packages, such as subscriptions, register projections whose queries join
+// the receiver's round trips. A projection keeps rows of its own equal to Stripe's state.
+//
+// A host registers simpler projections with webhooks.Project. These types stay out of the public API, so that they can
+// change with the receiver.
+package projection
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/pgpipe"
+)
+
+// Projection is one registered projection.
+type Projection struct {
+	// Events is the pattern of the event types that it projects, such as "customer.subscription.*".
+	Events string
+	// HonorsContext reports whether everything in it returns promptly when its context is canceled, which a handler that
+	// somebody else wrote may not. Where this holds for everything that an event runs, the receiver needs no goroutine
+	// that it could leave behind. If it is not true, the reply hangs as long as the handler.
+	HonorsContext bool
+	// Plan returns the work on an event, a *webhooks.Event. It is called for each attempt, outside the transaction.
+	Plan func(event any) Plan
+	// Tables are the tables that it uses, beside the receiver's own. Ready names the privileges that are missing.
+	Tables []Table
+	// Trial writes rows with random ids to Tables, in a transaction that is rolled back, and reads them back. It returns
+	// fault.ErrNotReadBack where they are not as it wrote them. Ready calls it.
+	Trial func(ctx context.Context, tx pgx.Tx) error
+}
+
+// Table is a table and the privileges that serving needs on it, such as "SELECT" and "INSERT".
+type Table struct {
+	Name       string
+	Privileges []string
+}
+
+// Plan is a projection's work on one event, cut where it needs results from PostgreSQL.
+type Plan struct {
+	// Lock is the id of the Stripe object whose writers must come one after the other. The lock of the event's own object
+	// is taken in the first round trip if it is free. Any other lock, and one that is not free, is waited for where the
+	// event is new, before any handler runs, and Read is sent again. All processes take their locks in the same order.
+	// "": none.
+	Lock string
+	// Batchable reports whether the event may share a transaction with events of other objects: Lock alone guards what
+	// Read reads, not locks that Read takes itself; the Reads of all events come before anything is written; and Apply
+	// does not use its tx, but adds its queries to writes. If Apply uses tx all the same, it is called again in a
+	// transaction of its event's own.
+	Batchable bool
+	// Prepare does what needs no result, before the event waits to join a batch. It is not called where the event has a
+	// transaction of its own. Nil: there is nothing to prepare.
+	Prepare func()
+	// Read is sent in the first round trip, after the lookup of the event.
+	Read []pgpipe.Query
+	// Apply does the work, with what Read has read. What it adds to writes is sent when a handler needs the transaction,
+	// else together with the event's row and COMMIT.
+	Apply func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (changed bool, err error)
+}
+
+// Register adds a projection to handlers, a *webhooks.Handlers. Package webhooks sets it: it imports this package, so
+// that its types cannot be named here.
+var Register func(handlers any, p Projection)

@@ -1,0 +1,135 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pook/stripeonce/internal/fault"
+)
+
+// retryPause is the mean pause before the second attempt; it doubles from attempt to attempt.
+const retryPause = 10 * time.Millisecond
+
+// maxLostRaces bounds the attempts that end with the ledger's unique index. After a lost race the other duplicate's row
+// is there to be seen, so that a second one is rare, and more say that the row is hidden from the receiver's role.
+const maxLostRaces = 4
+
+var (
+	errLostRace  = errors.New("a concurrent duplicate of the event was recorded first")
+	errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
+	// errDeadConn is wrapped where a connection of the pool turned out to have died before anything that matters was sent.
+	errDeadConn = errors.New("the pool's connection had died")
+)
+
+// attempts counts the attempts of one delivery by how each ended.
+type attempts struct {
+	tries     int // bounded by Config.MaxAttempts
+	lostRaces int // to a concurrent duplicate
+	deadConns int
+	doubts    int // whether the tables are there and may be written
+}
+
+// attemptUntilDone attempts the delivery until it has an outcome or fails.
+func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, error) {
+	if err := r.readiness.Ensure(ctx); err != nil {
+		return "", err
+	}
+	counts := attempts{tries: 1}
+	for first := true; ; first = false {
+		err := r.attemptOnce(ctx, d, first)
+		if err == nil {
+			if d.outcome == OutcomeParked {
+				r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
+					"event_id", d.effective.ID, "event_type", d.effective.Type, "error", errorText(d.parked))
+			}
+			return d.outcome, nil
+		}
+		again, failure := r.again(ctx, d, &counts, err)
+		switch {
+		case again:
+		case d.parked != nil: // it neither takes effect nor waits for a person: that is a failure, whatever kept it from it
+			return "", fmt.Errorf("%w; it could not be parked: %w", d.parked, failure)
+		default:
+			return "", failure
+		}
+	}
+}
+
+// attemptOnce takes the delivery through one transaction: the first time in a batch, if it may be in one and the batch
+// keeps it, else in a transaction of its own.
+func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
+	d.begin(ctx)
+	if first && r.batchable(d) {
+		carried := r.batches.Carry(ctx, d, r.carryBatch)
+		switch {
+		case d.outcome != "" || d.err != nil:
+			return d.err
+		case !carried && d.gaveUp():
+			return fault.Classify(ctx.Err(), fault.Circumstances{TimeUp: true})
+		}
+		d.begin(ctx)
+	}
+	r.carry(ctx, &transaction{receiver: r, deliveries: []*delivery{d}})
+	return d.err
+}
+
+// again says whether an attempt that failed is followed by another, else with what the delivery fails. Its transaction
+// is rolled back and its connection released. Only what PostgreSQL wants retried counts against MaxAttempts.
+func (r *Receiver) again(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
+	var request *fetchError
+	switch {
+	case errors.As(err, &request):
+		failure := r.fetch(ctx, d, request)
+		return failure == nil, failure
+	case d.park(err):
+		return true, nil
+	case errors.Is(err, errLostRace):
+		counts.lostRaces++
+		if counts.lostRaces > maxLostRaces {
+			return false, fault.Unavailable(errHiddenRow)
+		}
+		return true, nil
+	case errors.Is(err, errDeadConn):
+		counts.deadConns++
+		return counts.deadConns <= r.pool.MaxUnfit(), err
+	case fault.IsDoubtful(err):
+		return r.doubt(ctx, d, counts, err)
+	case errors.Is(err, fault.ErrSession) && fault.LacksMigration(err) && counts.doubts == 0:
+		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
+		counts.doubts++
+		return true, nil
+	case fault.IsRetryable(err) && counts.tries < r.config.MaxAttempts && pause(ctx, counts.tries):
+		counts.tries++
+		return true, nil
+	case fault.IsInfrastructure(err) && fault.Code(err) == fault.DiskFull, fault.IsUnreadable(err) && !fault.IsHandler(err):
+		r.readiness.Doubt() // a trial, before any handler runs, finds out when there is room again, or what cannot be read
+	}
+	return false, err
+}
+
+// doubt looks whether the tables are there and may be written. If so, the session of the connection was changed by a
+// handler of an earlier event, or by other code of the host's (a temporary table of the same name, SET ROLE): the
+// connection is closed, and the event has another attempt on the next one, down to a new one.
+func (r *Receiver) doubt(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
+	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
+		r.readiness.Doubt()
+	}
+	if lacks := r.readiness.Ensure(ctx); lacks != nil {
+		return false, errors.Join(lacks, err)
+	}
+	counts.doubts++
+	return !d.newConn && counts.doubts <= r.pool.MaxUnfit(), err
+}
+
+// pause waits before the next attempt; false if ctx ends first.
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-time.After(rand.N(2 * retryPause << (try - 1))):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,89 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/projection"
+)
+
+// An event that runs no handler of the host's may be carried by a batch: one transaction, two round trips for all of its
+// events. An event whose object's lock is contended, or that needs something fetched, leaves the batch. If any query of
+// the batch fails, the batch rolls back and each event is retried in its own transaction.
+
+const (
+	// batchLockTimeout caps each wait for a lock in a batch. It is short, so that one event's wait does not delay all; and
+	// less than PostgreSQL's deadlock_timeout, so that a transaction which waits for a lock of one of the events, and holds
+	// a lock that another one wants, does not become a deadlock's victim.
+	batchLockTimeout = 50 * time.Millisecond
+	// batchWait bounds the wait for a batch to begin. An event then has a transaction of its own: where the batches in
+	// progress hang, as over a dead connection, not everything does.
+	batchWait = 500 * time.Millisecond
+	// batchMargin is how much time an event must have to join a batch, which ends when the time of one of its events does.
+	batchMargin = time.Second
+)
+
+// errBatch is what a projection gets that uses its transaction in a batch.
+var errBatch = errors.New("the transaction is a batch's")
+
+// batchable reports whether the delivery may be in a batch. Its locks must be of the object that its ticket is for, so
+// that no two deliveries of a batch want the same.
+func (r *Receiver) batchable(d *delivery) bool {
+	if r.config.MaxBatchSize == 1 || d.replay || !r.pipelines || d.received.thin || d.runsHost() {
+		return false
+	}
+	if deadline, limited := d.ctx.Deadline(); !limited || time.Until(deadline) < batchMargin {
+		return false
+	}
+	for _, plan := range d.plans {
+		if !plan.Batchable || plan.Lock == "" || plan.Lock != d.lock || !prepared(plan) {
+			return false
+		}
+	}
+	return true
+}
+
+// prepared is false if Prepare panics, as Apply then will where the panic is the event's failure.
+func prepared(plan projection.Plan) (ok bool) {
+	defer func() { _ = recover() }()
+	if plan.Prepare != nil {
+		plan.Prepare()
+	}
+	return true
+}
+
+// carryBatch takes a batch through its transaction. It runs in the goroutine of the first delivery's caller, whose panic
+// another delivery's is not: each panics once more by itself.
+func (r *Receiver) carryBatch(batch []*admission.Member[*delivery]) {
+	t := &transaction{receiver: r, batch: true, ended: make(chan struct{})}
+	for _, m := range batch {
+		m.Item.member = m
+		t.deliveries = append(t.deliveries, m.Item)
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			r.config.Logger.Warn("a panic in a batch, whose events are retried alone", "panic", value, "stack", string(debug.Stack()))
+		}
+	}()
+	ctx, cancel := batchContext(t.deliveries)
+	defer cancel()
+	r.carry(ctx, t)
+}
+
+// batchContext has the earliest deadline of the deliveries. One whose caller gives up leaves the batch alone.
+func batchContext(deliveries []*delivery) (context.Context, context.CancelFunc) {
+	first := deliveries[0].ctx
+	if len(deliveries) == 1 {
+		return first, func() {}
+	}
+	earliest, _ := first.Deadline()
+	for _, d := range deliveries {
+		if deadline, _ := d.ctx.Deadline(); deadline.Before(earliest) {
+			earliest = deadline
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(first), earliest)
+}

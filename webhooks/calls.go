@@ -1,0 +1,77 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/projection"
+)
+
+// call runs one of the delivery's handlers.
+func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed bool, err error) {
+	h, ev := d.handlers[i], d.eventFor(i)
+	if h.plan != nil {
+		return t.callProjection(ctx, d, d.plans[i], h, ev)
+	}
+	if err := d.writes.Flush(ctx); err != nil { // a handler may look at what those before it have written
+		return false, err
+	}
+	return t.callHost(ctx, d, h, ev)
+}
+
+// callHost runs a handler of the host's, after which the session must be restored.
+func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *Event) (changed bool, err error) {
+	d.handling, d.hostRan = true, true
+	t.pipe.Prepend(t.restoreSession)
+	defer d.clock(time.Now())
+	err = t.pipe.Run(ctx, false, func(ctx context.Context, tx pgx.Tx) (err error) {
+		changed, err = h.run(ctx, tx, ev)
+		return err
+	})
+	if err != nil {
+		return false, fault.InHandler(ev.Type, err)
+	}
+	return changed, nil
+}
+
+// callProjection runs a projection, whose queries are the receiver's own. It may call a handler of the host's.
+func (t *transaction) callProjection(ctx context.Context, d *delivery, plan projection.Plan, h handler, ev *Event) (changed bool, err error) {
+	if !h.honorsContext {
+		defer d.clock(time.Now())
+	}
+	apply := func(ctx context.Context, tx pgx.Tx) (err error) {
+		changed, err = plan.Apply(ctx, tx, &d.writes)
+		return err
+	}
+	if t.batch {
+		err = d.refusing.Run(ctx, apply)
+	} else {
+		err = t.pipe.Run(ctx, true, apply)
+	}
+	if err != nil {
+		return false, t.projectionError(ctx, ev, err)
+	}
+	if !h.honorsContext {
+		d.hostRan = true
+		t.pipe.Prepend(t.restoreSession)
+	}
+	return changed, nil
+}
+
+// clock adds up how long handlers of the host's take.
+func (d *delivery) clock(began time.Time) { d.handlersTook += time.Since(began) }
+
+// projectionError tells an error of the projection itself, which is the event's failure (it cannot read the object, it
+// panics, the host's handler in it failed), from an error of a query, which fault.Classify looks at.
+func (t *transaction) projectionError(ctx context.Context, ev *Event, err error) error {
+	own := fault.IsHandler(err) || errors.As(err, new(*PanicError)) || pgpipe.IsViolation(err)
+	if !own && (errors.Is(err, ErrUnavailable) || fault.Code(err) != "" || ctx.Err() != nil || t.pipe.Conn().IsClosed()) {
+		return err
+	}
+	return fault.InHandler(ev.Type, err)
+}

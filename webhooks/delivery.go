@@ -1,0 +1,194 @@
+package webhooks
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/projection"
+)
+
+// delivery is one event in progress, from its admission to its outcome.
+type delivery struct {
+	received *Event // as it came
+	// effective is the event as handlers see it before anything is fetched, and as it is recorded if it takes effect. A
+	// thin event has the id and the type of its snapshot event there, so that only one of the two takes effect.
+	effective *Event
+	handlers  []handler // none: the event is ignored
+	inTx      bool      // there is no event, but a function of InTx, which is the one handler
+	replay    bool      // on behalf of a person: the event is applied although it is parked
+	fetched   fetched
+
+	// parked is what a handler returned with Park. The event is then recorded, and of its handlers only the projections
+	// run; none, if a projection parked it.
+	parked           error
+	projectionParked bool
+
+	attempt
+	outcome Outcome // once it is committed, or found in the ledger
+	err     error   // of the last attempt
+
+	committing atomic.Bool   // COMMIT has been sent, whose answer has a deadline of its own
+	running    chan struct{} // closed when the handlers have returned; nil: they run in the caller's goroutine
+	after      func()        // what the reply does not wait for; nil: nothing
+}
+
+// attempt is the state of a delivery in one transaction.
+type attempt struct {
+	ctx       context.Context
+	plans     []projection.Plan // of each handler that is one
+	lock      string            // the id of the event's object, whose lock handlers hold; "": none
+	locked    bool              // it is held
+	member    *admission.Member[*delivery]
+	ledger    ledgerState
+	writes    pgpipe.Writes
+	refusing  *pgpipe.RefusingTx // what projections get in a batch
+	processed Outcome            // to be recorded; "": nothing is
+
+	newConn      bool // the connection was opened for this attempt, as far as is known
+	handling     bool // a handler has been called: an error from here on is not simply retried
+	hostRan      bool // and one of them was the host's
+	handlersTook time.Duration
+}
+
+// thinPrefix is what the type of a thin event about a v1 resource begins with.
+const thinPrefix = "v1."
+
+// newDelivery finds the handlers of an event. A thin event runs those of its snapshot type, if its object can be fetched.
+func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
+	received := *ev // not the caller's
+	received.canFetch = keyFits(r.config.APIKey, ev.Livemode)
+	d := &delivery{received: &received, effective: &received, replay: replay}
+	if ev.thin {
+		snapshot := received
+		snapshot.ID, snapshot.Type = either(ev.snapshot, ev.ID), strings.TrimPrefix(ev.Type, thinPrefix)
+		d.effective = &snapshot
+	}
+	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
+	if otherMode || ev.thin && (!received.canFetch || !strings.HasPrefix(ev.Type, thinPrefix)) {
+		return d
+	}
+	d.handlers = r.handlers.match(d.effective.Type)
+	return d
+}
+
+// takesEffect reports whether a handler runs. If not, the event is recorded as it came.
+func (d *delivery) takesEffect() bool { return len(d.handlers) > 0 }
+
+// id is the id that the event is recorded under.
+func (d *delivery) id() string {
+	if d.takesEffect() {
+		return d.effective.ID
+	}
+	return d.received.ID
+}
+
+// event returns the event as it is recorded, with what was fetched.
+func (d *delivery) event() *Event {
+	if !d.takesEffect() {
+		return d.received
+	}
+	if d.fetched.answer == nil || !d.received.thin {
+		return d.effective
+	}
+	ev := *d.effective
+	ev.Object, ev.APIVersion = d.fetched.answer.Object, d.fetched.answer.APIVersion
+	return &ev
+}
+
+// begin begins an attempt.
+func (d *delivery) begin(ctx context.Context) {
+	d.attempt = attempt{ctx: ctx, lock: d.object()}
+	d.err = nil
+	d.committing.Store(false)
+	d.plans = make([]projection.Plan, len(d.handlers))
+	for i, h := range d.handlers {
+		if h.plan != nil {
+			d.plans[i] = h.plan(d.eventFor(i))
+		}
+	}
+}
+
+// eventFor returns the event as one of its handlers sees it.
+func (d *delivery) eventFor(handler int) *Event {
+	ev := *d.event()
+	ev.Current = d.fetched.current(handler)
+	return &ev
+}
+
+// object is the id of the Stripe object that the event is about, whose lock handlers hold; "": none.
+func (d *delivery) object() string {
+	if d.inTx || !d.takesEffect() {
+		return ""
+	}
+	return d.received.ObjectID()
+}
+
+// runsHost reports whether the event runs a handler of the host's, which may outlast its context and change the session.
+func (d *delivery) runsHost() bool {
+	return slices.ContainsFunc(d.handlers, func(h handler) bool { return !h.honorsContext })
+}
+
+// runs reports whether the event runs a handler: where one has parked it, only the projections.
+func (d *delivery) runs(h handler) bool {
+	return d.parked == nil || h.projection && !d.projectionParked
+}
+
+// lacksObject reports whether the object of a thin event must still be fetched.
+func (d *delivery) lacksObject() bool { return d.received.thin && d.fetched.answer == nil }
+
+// isDuplicate reports whether the ledger's outcome of the event stays as it is.
+func (d *delivery) isDuplicate() bool {
+	return d.ledger.final || d.ledger.recorded && !d.takesEffect()
+}
+
+// gaveUp reports whether the attempt's context has ended.
+func (d *delivery) gaveUp() bool { return d.ctx.Err() != nil }
+
+// answered reports whether the delivery's caller goes on although its batch has not ended. The batch must not touch the
+// delivery any more.
+func (d *delivery) answered() bool { return d.member != nil && d.member.Finished() }
+
+// afterwards calls fn when nothing is left to be done after the attempt, which is now, unless the reply does not wait
+// for it.
+func (d *delivery) afterwards(fn func()) {
+	first := d.after
+	if first == nil {
+		fn()
+		return
+	}
+	d.after = func() {
+		defer fn() // also if first panics
+		first()
+	}
+}
+
+// end calls release when the handlers have returned and what the reply did not wait for is done.
+func (d *delivery) end(release func()) {
+	if d.running != nil {
+		select {
+		case <-d.running:
+		default:
+			go func() {
+				<-d.running
+				d.afterwards(release)
+				d.runAfter()
+			}()
+			return
+		}
+	}
+	d.afterwards(release)
+	if d.after != nil {
+		go d.runAfter()
+	}
+}
+
+func (d *delivery) runAfter() {
+	if d.after != nil {
+		d.after()
+	}
+}

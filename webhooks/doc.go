@@ -1,0 +1,40 @@
+// Package webhooks receives Stripe's webhook deliveries and makes each event take effect in PostgreSQL exactly once.
+//
+//	h := webhooks.NewHandlers()
+//	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+//		_, err := tx.Exec(ctx, "UPDATE …")
+//		return err
+//	})
+//	receiver, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}})
+//	http.Handle("POST /webhooks/stripe", receiver)
+//
+// Packages echov4 and echov5 mount a Receiver on Echo.
+//
+// # The way of a delivery
+//
+// Verify: the Receiver checks the signature and parses the event. Check: it begins a transaction and looks the event's id
+// up in the ledger, stripe_webhook_events. A known event is answered 200 at once, and nothing is written. Process: it runs
+// the handlers that are registered for the event's type, with the transaction. Record: it inserts the event into the
+// ledger and commits. When duplicates race, the ledger's unique index lets one of them commit; the others are rolled back
+// and answered 200.
+//
+// # What a handler may rely on
+//
+// A handler runs inside the delivery's transaction. If it returns an error or panics, nothing of it is kept, the response
+// is 500, the failure is recorded in stripe_webhook_failures, and Stripe retries. Commit and Rollback on its transaction
+// are refused. Events of one Stripe object run one after the other, across processes too. A handler may run more than once
+// (after a serialization failure, a deadlock, a lost race): only what it does through its transaction is exactly once.
+//
+// # Responses
+//
+//	200  the event took effect, is ignored, is parked or is a duplicate
+//	400  the signature is wrong, or the body is not a Stripe event
+//	413  the body is too large
+//	500  the event failed: its handler's error, data that a table refuses; recorded, and retried by Stripe
+//	503  the infrastructure failed: no connection, no lock in time, not migrated; retried by Stripe
+//
+// # Reading the code
+//
+// serve.go verifies. apply.go takes an event from admission to its result; attempts.go retries. transaction.go checks,
+// processes and records; batch.go decides which events share a transaction. ledger.go has the ledger's queries.
+package webhooks

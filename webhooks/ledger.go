@@ -1,0 +1,229 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
+)
+
+// ledgerState is what the ledger has of an event before it is processed.
+type ledgerState struct {
+	final     bool   // it has been applied, under its own id or its twin's, or waits for a person
+	recorded  bool   // there is a row under the id that it is recorded under
+	aliased   bool   // there is a provisional row under the thin event's id, which is another
+	eventType string // of the row
+}
+
+// found notes a row of the ledger. A parked event is final but for a person's replay.
+func (d *delivery) found(outcome, eventType string) {
+	provisional := Outcome(outcome) == OutcomeIgnored || Outcome(outcome) == OutcomeParked && d.replay
+	d.ledger.final = d.ledger.final || !provisional
+	d.ledger.eventType = eventType
+}
+
+// sameType reports whether a row of the ledger can be of an event's type: a thin event's begins with "v1.".
+func sameType(a, b string) bool {
+	return strings.TrimPrefix(a, thinPrefix) == strings.TrimPrefix(b, thinPrefix)
+}
+
+// sawFinal notes an event whose outcome in the ledger is final. One that was ignored may be applied next time.
+func (r *Receiver) sawFinal(d *delivery, final bool) {
+	if final && !d.inTx {
+		r.seen.Add(d.received.ID)
+	}
+}
+
+// openingQueries cap the waits for locks, take the locks that are free, and look the events up.
+func (t *transaction) openingQueries(_ context.Context) []pgpipe.Query {
+	d := t.deliveries[0]
+	switch {
+	case len(t.deliveries) > 1:
+		return []pgpipe.Query{t.capLocks, t.lockAll, t.lookupAll}
+	case d.inTx:
+		return []pgpipe.Query{t.openSession}
+	case d.runsHost():
+		return []pgpipe.Query{t.openSession, t.receiver.lookupQuery(d)}
+	case d.lock == "":
+		return []pgpipe.Query{t.capLocks, t.receiver.lookupQuery(d)}
+	default:
+		return []pgpipe.Query{t.lockOne, t.receiver.lookupQuery(d)}
+	}
+}
+
+func (t *transaction) capLocks(ctx context.Context, db pgpipe.DBTX) error {
+	err := t.receiver.queries.ServerLockTimeout(ctx, db, milliseconds(t.lockTimeout(ctx)))
+	return pgpipe.Wrap("set lock_timeout", err)
+}
+
+func (t *transaction) lockOne(ctx context.Context, db pgpipe.DBTX) error {
+	d := t.deliveries[0]
+	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), d.lock)
+	d.locked = row.Locked
+	return lockError(d.lock, err)
+}
+
+func (t *transaction) lockAll(ctx context.Context, db pgpipe.DBTX) error {
+	var objects []string
+	for _, d := range t.deliveries {
+		if d.lock != "" {
+			objects = append(objects, d.lock)
+		}
+	}
+	taken, err := t.receiver.queries.ObjectLockTryAll(ctx, db, objects)
+	for _, d := range t.deliveries {
+		d.locked = d.lock != "" && slices.Contains(taken, d.lock)
+	}
+	return pgpipe.Wrap("lock the objects of events", err)
+}
+
+func (t *transaction) lookupAll(ctx context.Context, db pgpipe.DBTX) error {
+	ids := make([]string, len(t.deliveries))
+	for i, d := range t.deliveries {
+		ids[i] = d.received.ID
+	}
+	rows, err := t.receiver.queries.StripeWebhookEventOutcomes(ctx, db, ids)
+	for _, row := range rows {
+		d := t.deliveries[slices.Index(ids, row.EventID)]
+		d.ledger.recorded = true
+		d.found(row.Outcome, row.EventType)
+	}
+	return pgpipe.Wrap("look up events", err)
+}
+
+// lookupQuery looks an event up: a thin event under its own id and under its snapshot event's.
+func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
+	id, alias := d.id(), d.received.ID
+	if id == alias {
+		return func(ctx context.Context, db pgpipe.DBTX) error {
+			row, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
+			switch {
+			case err == nil:
+				d.ledger.recorded = true
+				d.found(row.Outcome, row.EventType)
+			case errors.Is(err, pgx.ErrNoRows):
+				return nil
+			}
+			return pgpipe.Wrap("look up the event", err)
+		}
+	}
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, alias})
+		for _, row := range rows {
+			d.found(row.Outcome, row.EventType)
+			d.ledger.recorded = d.ledger.recorded || row.EventID == id
+			d.ledger.aliased = d.ledger.aliased || row.EventID == alias
+		}
+		return pgpipe.Wrap("look up the event and its twin", err)
+	}
+}
+
+// ledgerQueries record the events. A row that is updated, or whose failure record must be there, needs its result before
+// COMMIT.
+func (t *transaction) ledgerQueries(writers []*delivery) (queries []pgpipe.Query, needsResult bool) {
+	d := writers[0]
+	if len(writers) > 1 {
+		return []pgpipe.Query{t.insertAll(writers)}, false
+	}
+	if d.inTx {
+		return nil, false
+	}
+	if d.ledger.aliased {
+		queries = append(queries, t.deleteAlias(d))
+	}
+	if d.ledger.recorded {
+		queries = append(queries, t.updateProvisional(d))
+	} else {
+		queries = append(queries, t.insert(d))
+	}
+	return queries, d.parked != nil || d.ledger.aliased || d.ledger.recorded
+}
+
+func (t *transaction) insert(d *delivery) pgpipe.Query {
+	ev := d.event()
+	params := db.StripeWebhookEventInsertParams{
+		EventID:        ev.ID,
+		EventType:      ev.Type,
+		Outcome:        string(d.processed),
+		EventCreatedAt: nilIfZero(ev.Created),
+		Livemode:       ev.Livemode,
+		AccountID:      nilIfZero(ev.Account),
+		ApiVersion:     nilIfZero(ev.APIVersion),
+		ObjectID:       nilIfZero(ev.ObjectID()),
+	}
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
+		if !errors.Is(err, pgpipe.ErrRecording) && isLedgerViolation(err) {
+			return errLostRace
+		}
+		return pgpipe.Wrap("record the event", err)
+	}
+}
+
+func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
+	var p db.StripeWebhookEventInsertAllParams
+	for _, d := range writers {
+		ev := d.received
+		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.processed))
+		p.EventCreatedAts, p.Livemodes = append(p.EventCreatedAts, ev.Created), append(p.Livemodes, ev.Livemode)
+		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.ObjectID())
+	}
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		return pgpipe.Wrap("record events", t.receiver.queries.StripeWebhookEventInsertAll(ctx, db, p))
+	}
+}
+
+// updateProvisional settles an event that was ignored when it came first, or that was parked and is replayed.
+func (t *transaction) updateProvisional(d *delivery) pgpipe.Query {
+	params := db.StripeWebhookEventUpdateProvisionalParams{
+		Outcome: string(d.processed), EventType: d.event().Type, EventID: d.id(), ReplaysParked: d.replay,
+	}
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		rows, err := t.receiver.queries.StripeWebhookEventUpdateProvisional(ctx, db, params)
+		if err == nil && rows == 0 {
+			return errLostRace
+		}
+		return pgpipe.Wrap("record the event", err)
+	}
+}
+
+// deleteAlias removes the provisional row of a thin event that takes effect under its snapshot event's id.
+func (t *transaction) deleteAlias(d *delivery) pgpipe.Query {
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, d.received.ID)
+		return pgpipe.Wrap("remove the thin event's provisional row", err)
+	}
+}
+
+func isLedgerViolation(err error) bool {
+	return fault.IsUniqueViolation(err, "stripe_webhook_events", "stripe_webhook_events_event_id_key")
+}
+
+// LockObject waits until no other transaction holds the lock of a Stripe object, and takes it until the transaction
+// ends. The receiver holds that of the event's own object for every handler. The error wraps ErrUnavailable: if the lock
+// is not acquired within Config.LockTimeout, that is no failure of the event, unless a handler called LockObject.
+func LockObject(ctx context.Context, tx db.DBTX, id string) error {
+	return lockError(id, db.New().ObjectLock(ctx, tx, id))
+}
+
+func lockError(id string, err error) error {
+	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
+		return err
+	}
+	return fault.Unavailable(fmt.Errorf("lock %s: %w", id, err))
+}
+
+func nilIfZero[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}
