@@ -224,7 +224,7 @@ func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []s
 const serverTransactionOpen = `-- name: ServerTransactionOpen :one
 SELECT
     set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
-    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), 7306096)), TRUE)::boolean AS locked,
+    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), $3::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
     (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
     current_setting('session_authorization')::text AS session_authorization,
@@ -236,6 +236,12 @@ SELECT
     current_setting('statement_timeout')::text AS statement_timeout,
     current_setting('synchronous_commit')::text AS synchronous_commit
 `
+
+type ServerTransactionOpenParams struct {
+	LockTimeout string
+	ObjectID    string
+	LockSeed    int64
+}
 
 type ServerTransactionOpenRow struct {
 	LockTimeout          string
@@ -256,8 +262,8 @@ type ServerTransactionOpenRow struct {
 // the lock of the event's object (empty: none) if nobody has it: it waits for nobody. It reads no table, so the
 // statements after it in the same round trip see what the lock's last holder has committed. It returns which
 // transaction this is, and the settings on which the receiver's own statements depend.
-func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, lockTimeout string, objectID string) (ServerTransactionOpenRow, error) {
-	row := db.QueryRow(ctx, serverTransactionOpen, lockTimeout, objectID)
+func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, arg ServerTransactionOpenParams) (ServerTransactionOpenRow, error) {
+	row := db.QueryRow(ctx, serverTransactionOpen, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ServerTransactionOpenRow
 	err := row.Scan(
 		&i.LockTimeout,

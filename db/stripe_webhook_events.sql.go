@@ -11,21 +11,27 @@ import (
 )
 
 const objectLock = `-- name: ObjectLock :exec
-SELECT pg_advisory_xact_lock(hashtextextended($1::text, 7306096))
+SELECT pg_advisory_xact_lock(hashtextextended($1::text, $2::bigint))
 `
 
 // Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
 // no transaction id. A collision of hashes costs a wait, never a result.
-func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string) error {
-	_, err := db.Exec(ctx, objectLock, objectID)
+func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string, lockSeed int64) error {
+	_, err := db.Exec(ctx, objectLock, objectID, lockSeed)
 	return err
 }
 
 const objectLockTry = `-- name: ObjectLockTry :one
 SELECT
     set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
-    pg_try_advisory_xact_lock(hashtextextended($2::text, 7306096)) AS locked
+    pg_try_advisory_xact_lock(hashtextextended($2::text, $3::bigint)) AS locked
 `
+
+type ObjectLockTryParams struct {
+	LockTimeout string
+	ObjectID    string
+	LockSeed    int64
+}
 
 type ObjectLockTryRow struct {
 	LockTimeout string
@@ -34,8 +40,8 @@ type ObjectLockTryRow struct {
 
 // The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
 // milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
-func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, lockTimeout string, objectID string) (ObjectLockTryRow, error) {
-	row := db.QueryRow(ctx, objectLockTry, lockTimeout, objectID)
+func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, arg ObjectLockTryParams) (ObjectLockTryRow, error) {
+	row := db.QueryRow(ctx, objectLockTry, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ObjectLockTryRow
 	err := row.Scan(&i.LockTimeout, &i.Locked)
 	return i, err
@@ -44,12 +50,12 @@ func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, lockTimeout string
 const objectLockTryAll = `-- name: ObjectLockTryAll :many
 SELECT object.id::text AS id
 FROM unnest((SELECT $1::text [])) AS object (id)
-WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, 7306096))
+WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, $2::bigint))
 `
 
 // ObjectLockTry for several objects, without the limit: those whose lock it has taken.
-func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, objectIds []string) ([]string, error) {
-	rows, err := db.Query(ctx, objectLockTryAll, objectIds)
+func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, objectIds []string, lockSeed int64) ([]string, error) {
+	rows, err := db.Query(ctx, objectLockTryAll, objectIds, lockSeed)
 	if err != nil {
 		return nil, err
 	}

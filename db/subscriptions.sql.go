@@ -47,78 +47,6 @@ func (q *Queries) SubscriptionAccountList(ctx context.Context, db DBTX) ([]strin
 	return items, nil
 }
 
-const subscriptionGet = `-- name: SubscriptionGet :one
-SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.id = $1
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $2::text AND outcome NOT IN ('ignored', 'parked'))
-`
-
-type SubscriptionGetRow struct {
-	Subscription Subscription
-	Items        json.RawMessage
-}
-
-// A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
-// UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
-// No row for an event that has been applied, ” for none: a duplicate does not so much as have PostgreSQL
-// prune the row's page, which it logs.
-func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, iD string, unlessApplied string) (SubscriptionGetRow, error) {
-	row := db.QueryRow(ctx, subscriptionGet, iD, unlessApplied)
-	var i SubscriptionGetRow
-	err := row.Scan(
-		&i.Subscription.ID,
-		&i.Subscription.CustomerID,
-		&i.Subscription.CustomerAccountID,
-		&i.Subscription.Status,
-		&i.Subscription.PriceID,
-		&i.Subscription.Quantity,
-		&i.Subscription.Currency,
-		&i.Subscription.CancelAtPeriodEnd,
-		&i.Subscription.CancelAt,
-		&i.Subscription.CanceledAt,
-		&i.Subscription.EndedAt,
-		&i.Subscription.CurrentPeriodStart,
-		&i.Subscription.CurrentPeriodEnd,
-		&i.Subscription.TrialStart,
-		&i.Subscription.TrialEnd,
-		&i.Subscription.CollectionMethod,
-		&i.Subscription.PauseCollection,
-		&i.Subscription.LatestInvoiceID,
-		&i.Subscription.ScheduleID,
-		&i.Subscription.DefaultPaymentMethodID,
-		&i.Subscription.BillingMode,
-		&i.Subscription.DiscountIds,
-		&i.Subscription.ItemsComplete,
-		&i.Subscription.Metadata,
-		&i.Subscription.Livemode,
-		&i.Subscription.AccountID,
-		&i.Subscription.StripeCreatedAt,
-		&i.Subscription.Object,
-		&i.Subscription.LastEventID,
-		&i.Subscription.LastEventCreatedAt,
-		&i.Subscription.CreatedAt,
-		&i.Subscription.UpdatedAt,
-		&i.Subscription.Revision,
-		&i.Subscription.AsOf,
-		&i.Subscription.NewestEvents,
-		&i.Subscription.ApiVersion,
-		&i.Subscription.Digest,
-		&i.Items,
-	)
-	return i, err
-}
-
 const subscriptionKeyList = `-- name: SubscriptionKeyList :many
 SELECT id, stripe_created_at FROM subscriptions
 WHERE COALESCE(account_id, '') = $1::text
@@ -217,7 +145,7 @@ func (q *Queries) SubscriptionKeyListUndated(ctx context.Context, db DBTX, arg S
 
 const subscriptionList = `-- name: SubscriptionList :many
 SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
+    subscription.id, subscription.customer_id, subscription.customer_account_id, subscription.status, subscription.price_id, subscription.quantity, subscription.currency, subscription.cancel_at_period_end, subscription.cancel_at, subscription.canceled_at, subscription.ended_at, subscription.current_period_start, subscription.current_period_end, subscription.trial_start, subscription.trial_end, subscription.collection_method, subscription.pause_collection, subscription.latest_invoice_id, subscription.schedule_id, subscription.default_payment_method_id, subscription.billing_mode, subscription.discount_ids, subscription.items_complete, subscription.metadata, subscription.livemode, subscription.account_id, subscription.stripe_created_at, subscription.object, subscription.last_event_id, subscription.last_event_created_at, subscription.created_at, subscription.updated_at, subscription.revision, subscription.as_of, subscription.newest_events, subscription.api_version, subscription.digest,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -225,19 +153,72 @@ SELECT
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+        FROM subscription_items AS item WHERE item.subscription_id = subscription.id
     )::jsonb AS items
-FROM subscriptions WHERE subscriptions.id = ANY($1::text [])
+FROM (
+    SELECT DISTINCT unnest($1::text []) AS id
+    UNION ALL
+    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = $2::text
+) AS wanted
+CROSS JOIN LATERAL (SELECT s.id, s.customer_id, s.customer_account_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end, s.collection_method, s.pause_collection, s.latest_invoice_id, s.schedule_id, s.default_payment_method_id, s.billing_mode, s.discount_ids, s.items_complete, s.metadata, s.livemode, s.account_id, s.stripe_created_at, s.object, s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of, s.newest_events, s.api_version, s.digest FROM subscriptions AS s WHERE s.id = wanted.id LIMIT 1) AS subscription
+WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome NOT IN ('ignored', 'parked'))
+ORDER BY subscription.stripe_created_at DESC NULLS LAST, subscription.id DESC
 `
 
-type SubscriptionListRow struct {
-	Subscription Subscription
-	Items        json.RawMessage
+type SubscriptionListParams struct {
+	Ids           []string
+	CustomerID    *string
+	UnlessApplied string
 }
 
-// Several subscriptions with their items, as SubscriptionGet has them.
-func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) ([]SubscriptionListRow, error) {
-	rows, err := db.Query(ctx, subscriptionList, ids)
+type SubscriptionListRow struct {
+	ID                     string
+	CustomerID             *string
+	CustomerAccountID      *string
+	Status                 string
+	PriceID                *string
+	Quantity               *int64
+	Currency               *string
+	CancelAtPeriodEnd      bool
+	CancelAt               *time.Time
+	CanceledAt             *time.Time
+	EndedAt                *time.Time
+	CurrentPeriodStart     *time.Time
+	CurrentPeriodEnd       *time.Time
+	TrialStart             *time.Time
+	TrialEnd               *time.Time
+	CollectionMethod       *string
+	PauseCollection        json.RawMessage
+	LatestInvoiceID        *string
+	ScheduleID             *string
+	DefaultPaymentMethodID *string
+	BillingMode            *string
+	DiscountIds            []string
+	ItemsComplete          bool
+	Metadata               json.RawMessage
+	Livemode               bool
+	AccountID              *string
+	StripeCreatedAt        *time.Time
+	Object                 json.RawMessage
+	LastEventID            *string
+	LastEventCreatedAt     *time.Time
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	Revision               int64
+	AsOf                   *time.Time
+	NewestEvents           json.RawMessage
+	ApiVersion             *string
+	Digest                 []byte
+	Items                  json.RawMessage
+}
+
+// Subscriptions by id, and those of a customer (null: none), the newest first, with their items as a JSON array of their
+// rows in Stripe's order. Their times are in UTC: those of to_jsonb would be in the session's time zone, whose years and
+// offsets Go may not read. No row for an event that has been applied, ” for none: a duplicate does not so much as have
+// PostgreSQL prune the row's page, which it logs. LATERAL has it look for each id in the index, however few rows there
+// were when it was planned.
+func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg SubscriptionListParams) ([]SubscriptionListRow, error) {
+	rows, err := db.Query(ctx, subscriptionList, arg.Ids, arg.CustomerID, arg.UnlessApplied)
 	if err != nil {
 		return nil, err
 	}
@@ -246,125 +227,43 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, ids []string) (
 	for rows.Next() {
 		var i SubscriptionListRow
 		if err := rows.Scan(
-			&i.Subscription.ID,
-			&i.Subscription.CustomerID,
-			&i.Subscription.CustomerAccountID,
-			&i.Subscription.Status,
-			&i.Subscription.PriceID,
-			&i.Subscription.Quantity,
-			&i.Subscription.Currency,
-			&i.Subscription.CancelAtPeriodEnd,
-			&i.Subscription.CancelAt,
-			&i.Subscription.CanceledAt,
-			&i.Subscription.EndedAt,
-			&i.Subscription.CurrentPeriodStart,
-			&i.Subscription.CurrentPeriodEnd,
-			&i.Subscription.TrialStart,
-			&i.Subscription.TrialEnd,
-			&i.Subscription.CollectionMethod,
-			&i.Subscription.PauseCollection,
-			&i.Subscription.LatestInvoiceID,
-			&i.Subscription.ScheduleID,
-			&i.Subscription.DefaultPaymentMethodID,
-			&i.Subscription.BillingMode,
-			&i.Subscription.DiscountIds,
-			&i.Subscription.ItemsComplete,
-			&i.Subscription.Metadata,
-			&i.Subscription.Livemode,
-			&i.Subscription.AccountID,
-			&i.Subscription.StripeCreatedAt,
-			&i.Subscription.Object,
-			&i.Subscription.LastEventID,
-			&i.Subscription.LastEventCreatedAt,
-			&i.Subscription.CreatedAt,
-			&i.Subscription.UpdatedAt,
-			&i.Subscription.Revision,
-			&i.Subscription.AsOf,
-			&i.Subscription.NewestEvents,
-			&i.Subscription.ApiVersion,
-			&i.Subscription.Digest,
-			&i.Items,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const subscriptionListByCustomer = `-- name: SubscriptionListByCustomer :many
-SELECT
-    subscriptions.id, subscriptions.customer_id, subscriptions.customer_account_id, subscriptions.status, subscriptions.price_id, subscriptions.quantity, subscriptions.currency, subscriptions.cancel_at_period_end, subscriptions.cancel_at, subscriptions.canceled_at, subscriptions.ended_at, subscriptions.current_period_start, subscriptions.current_period_end, subscriptions.trial_start, subscriptions.trial_end, subscriptions.collection_method, subscriptions.pause_collection, subscriptions.latest_invoice_id, subscriptions.schedule_id, subscriptions.default_payment_method_id, subscriptions.billing_mode, subscriptions.discount_ids, subscriptions.items_complete, subscriptions.metadata, subscriptions.livemode, subscriptions.account_id, subscriptions.stripe_created_at, subscriptions.object, subscriptions.last_event_id, subscriptions.last_event_created_at, subscriptions.created_at, subscriptions.updated_at, subscriptions.revision, subscriptions.as_of, subscriptions.newest_events, subscriptions.api_version, subscriptions.digest,
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.customer_id = $1::text
-ORDER BY subscriptions.stripe_created_at DESC NULLS LAST, subscriptions.id DESC
-`
-
-type SubscriptionListByCustomerRow struct {
-	Subscription Subscription
-	Items        json.RawMessage
-}
-
-// A customer's subscriptions, the newest first.
-func (q *Queries) SubscriptionListByCustomer(ctx context.Context, db DBTX, customerID string) ([]SubscriptionListByCustomerRow, error) {
-	rows, err := db.Query(ctx, subscriptionListByCustomer, customerID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []SubscriptionListByCustomerRow
-	for rows.Next() {
-		var i SubscriptionListByCustomerRow
-		if err := rows.Scan(
-			&i.Subscription.ID,
-			&i.Subscription.CustomerID,
-			&i.Subscription.CustomerAccountID,
-			&i.Subscription.Status,
-			&i.Subscription.PriceID,
-			&i.Subscription.Quantity,
-			&i.Subscription.Currency,
-			&i.Subscription.CancelAtPeriodEnd,
-			&i.Subscription.CancelAt,
-			&i.Subscription.CanceledAt,
-			&i.Subscription.EndedAt,
-			&i.Subscription.CurrentPeriodStart,
-			&i.Subscription.CurrentPeriodEnd,
-			&i.Subscription.TrialStart,
-			&i.Subscription.TrialEnd,
-			&i.Subscription.CollectionMethod,
-			&i.Subscription.PauseCollection,
-			&i.Subscription.LatestInvoiceID,
-			&i.Subscription.ScheduleID,
-			&i.Subscription.DefaultPaymentMethodID,
-			&i.Subscription.BillingMode,
-			&i.Subscription.DiscountIds,
-			&i.Subscription.ItemsComplete,
-			&i.Subscription.Metadata,
-			&i.Subscription.Livemode,
-			&i.Subscription.AccountID,
-			&i.Subscription.StripeCreatedAt,
-			&i.Subscription.Object,
-			&i.Subscription.LastEventID,
-			&i.Subscription.LastEventCreatedAt,
-			&i.Subscription.CreatedAt,
-			&i.Subscription.UpdatedAt,
-			&i.Subscription.Revision,
-			&i.Subscription.AsOf,
-			&i.Subscription.NewestEvents,
-			&i.Subscription.ApiVersion,
-			&i.Subscription.Digest,
+			&i.ID,
+			&i.CustomerID,
+			&i.CustomerAccountID,
+			&i.Status,
+			&i.PriceID,
+			&i.Quantity,
+			&i.Currency,
+			&i.CancelAtPeriodEnd,
+			&i.CancelAt,
+			&i.CanceledAt,
+			&i.EndedAt,
+			&i.CurrentPeriodStart,
+			&i.CurrentPeriodEnd,
+			&i.TrialStart,
+			&i.TrialEnd,
+			&i.CollectionMethod,
+			&i.PauseCollection,
+			&i.LatestInvoiceID,
+			&i.ScheduleID,
+			&i.DefaultPaymentMethodID,
+			&i.BillingMode,
+			&i.DiscountIds,
+			&i.ItemsComplete,
+			&i.Metadata,
+			&i.Livemode,
+			&i.AccountID,
+			&i.StripeCreatedAt,
+			&i.Object,
+			&i.LastEventID,
+			&i.LastEventCreatedAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Revision,
+			&i.AsOf,
+			&i.NewestEvents,
+			&i.ApiVersion,
+			&i.Digest,
 			&i.Items,
 		); err != nil {
 			return nil, err

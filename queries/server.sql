@@ -28,7 +28,7 @@ SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);
 -- transaction this is, and the settings on which the receiver's own statements depend.
 SELECT
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
-    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), 7306096)), TRUE)::boolean AS locked,
+    COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), @lock_seed::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
     (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
     current_setting('session_authorization')::text AS session_authorization,

@@ -121,20 +121,20 @@ SELECT
 -- name: ObjectLock :exec
 -- Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
 -- no transaction id. A collision of hashes costs a wait, never a result.
-SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, 7306096));
+SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, @lock_seed::bigint));
 
 -- name: ObjectLockTry :one
 -- The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
 -- milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
 SELECT
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
-    pg_try_advisory_xact_lock(hashtextextended(@object_id::text, 7306096)) AS locked;
+    pg_try_advisory_xact_lock(hashtextextended(@object_id::text, @lock_seed::bigint)) AS locked;
 
 -- name: ObjectLockTryAll :many
 -- ObjectLockTry for several objects, without the limit: those whose lock it has taken.
 SELECT object.id::text AS id
 FROM unnest((SELECT @object_ids::text [])) AS object (id)
-WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, 7306096));
+WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint));
 
 -- name: ReconcileLockTry :one
 -- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's

@@ -1,10 +1,11 @@
--- name: SubscriptionGet :one
--- A subscription with its items, as a JSON array of their rows in Stripe's order. Their times are in
--- UTC: those of to_jsonb would be in the session's time zone, whose years and offsets Go may not read.
--- No row for an event that has been applied, '' for none: a duplicate does not so much as have PostgreSQL
--- prune the row's page, which it logs.
+-- name: SubscriptionList :many
+-- Subscriptions by id, and those of a customer (null: none), the newest first, with their items as a JSON array of their
+-- rows in Stripe's order. Their times are in UTC: those of to_jsonb would be in the session's time zone, whose years and
+-- offsets Go may not read. No row for an event that has been applied, '' for none: a duplicate does not so much as have
+-- PostgreSQL prune the row's page, which it logs. LATERAL has it look for each id in the index, however few rows there
+-- were when it was planned.
 SELECT
-    sqlc.embed(subscriptions),
+    subscription.*,
     (
         SELECT COALESCE(jsonb_agg(jsonb_build_object(
             'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
@@ -12,11 +13,16 @@ SELECT
             'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
+        FROM subscription_items AS item WHERE item.subscription_id = subscription.id
     )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.id = @id
-    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
+FROM (
+    SELECT DISTINCT unnest(@ids::text []) AS id
+    UNION ALL
+    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = sqlc.narg('customer_id')::text
+) AS wanted
+CROSS JOIN LATERAL (SELECT s.* FROM subscriptions AS s WHERE s.id = wanted.id LIMIT 1) AS subscription
+WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'))
+ORDER BY subscription.stripe_created_at DESC NULLS LAST, subscription.id DESC;
 
 -- name: SubscriptionOrdering :one
 -- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
@@ -28,23 +34,6 @@ SELECT
 FROM subscriptions
 WHERE id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
-
--- name: SubscriptionListByCustomer :many
--- A customer's subscriptions, the newest first.
-SELECT
-    sqlc.embed(subscriptions),
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions
-WHERE subscriptions.customer_id = @customer_id::text
-ORDER BY subscriptions.stripe_created_at DESC NULLS LAST, subscriptions.id DESC;
 
 -- name: SubscriptionUpsert :one
 INSERT INTO subscriptions (
@@ -97,21 +86,6 @@ ON CONFLICT (id) DO UPDATE SET
     revision = subscriptions.revision + 1,
     updated_at = clock_timestamp()
 RETURNING created_at, updated_at;
-
--- name: SubscriptionList :many
--- Several subscriptions with their items, as SubscriptionGet has them.
-SELECT
-    sqlc.embed(subscriptions),
-    (
-        SELECT COALESCE(jsonb_agg(jsonb_build_object(
-            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
-            'quantity', item.quantity, 'metadata', item.metadata,
-            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) ORDER BY item.position, item.id), '[]')
-        FROM subscription_items AS item WHERE item.subscription_id = subscriptions.id
-    )::jsonb AS items
-FROM subscriptions WHERE subscriptions.id = ANY(@ids::text []);
 
 -- name: SubscriptionKeyList :many
 -- The subscriptions of one account ('' is the platform's own) and mode that Stripe created within a time,

@@ -232,14 +232,14 @@ const anyEvent = ""
 
 // load returns the row of a subscription, nil if there is none, or if an event has been applied.
 func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied string) (*storedRow, error) {
-	row, err := p.queries.SubscriptionGet(ctx, tx, id, unlessApplied)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
+	rows, err := p.queries.SubscriptionList(ctx, tx, db.SubscriptionListParams{Ids: []string{id}, UnlessApplied: unlessApplied})
 	if err != nil {
 		return nil, wrap(err, "get subscription %s", id)
 	}
-	return storedFrom(&row)
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	return storedFrom(&rows[0])
 }
 
 // store returns the queries that make a row the next version.

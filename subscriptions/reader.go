@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pook/stripeonce/db"
 )
 
@@ -26,45 +24,47 @@ func New(conn db.DBTX) *Reader { return &Reader{conn, db.New()} }
 
 // Get returns a subscription by Stripe's id. The error wraps ErrNotFound if there is none.
 func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
-	row, err := r.queries.SubscriptionGet(ctx, r.db, id, anyEvent)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
-	}
+	list, err := r.list(ctx, db.SubscriptionListParams{Ids: []string{id}})
 	if err != nil {
 		return nil, fmt.Errorf("get subscription %s: %w", id, err)
 	}
-	return fromRow(&row.Subscription, row.Items)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	return list[0], nil
 }
 
 // List returns subscriptions by Stripe's ids, in their order. Those that are not stored are left out.
 func (r *Reader) List(ctx context.Context, ids []string) ([]*Subscription, error) {
-	rows, err := r.queries.SubscriptionList(ctx, r.db, ids)
+	list, err := r.list(ctx, db.SubscriptionListParams{Ids: ids})
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
-	list := make([]*Subscription, len(rows))
-	for i := range rows {
-		if list[i], err = fromRow(&rows[i].Subscription, rows[i].Items); err != nil {
-			return nil, err
-		}
-	}
-	place := make(map[string]int, len(ids))
+	position := make(map[string]int, len(ids))
 	for i, id := range ids {
-		place[id] = i
+		position[id] = i
 	}
-	slices.SortFunc(list, func(a, b *Subscription) int { return place[a.ID] - place[b.ID] })
+	slices.SortFunc(list, func(a, b *Subscription) int { return position[a.ID] - position[b.ID] })
 	return list, nil
 }
 
 // ListByCustomer returns a customer's subscriptions, the newest first by Stripe's creation time.
 func (r *Reader) ListByCustomer(ctx context.Context, customerID string) ([]*Subscription, error) {
-	rows, err := r.queries.SubscriptionListByCustomer(ctx, r.db, customerID)
+	list, err := r.list(ctx, db.SubscriptionListParams{CustomerID: &customerID})
 	if err != nil {
 		return nil, fmt.Errorf("list the subscriptions of %s: %w", customerID, err)
 	}
+	return list, nil
+}
+
+func (r *Reader) list(ctx context.Context, params db.SubscriptionListParams) ([]*Subscription, error) {
+	rows, err := r.queries.SubscriptionList(ctx, r.db, params)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]*Subscription, len(rows))
 	for i := range rows {
-		if list[i], err = fromRow(&rows[i].Subscription, rows[i].Items); err != nil {
+		if list[i], err = fromRow(&rows[i]); err != nil {
 			return nil, err
 		}
 	}

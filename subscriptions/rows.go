@@ -28,15 +28,14 @@ func revisionOf(row *storedRow) int64 {
 	return row.revision
 }
 
-func storedFrom(row *db.SubscriptionGetRow) (*storedRow, error) {
-	sub, err := fromRow(&row.Subscription, row.Items)
+func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
+	sub, err := fromRow(row)
 	if err != nil {
 		return nil, err
 	}
-	s := &row.Subscription
 	return &storedRow{
-		Subscription: sub, revision: s.Revision, asOf: utc(s.AsOf), apiVersion: orZero(s.ApiVersion),
-		events: s.NewestEvents, digest: storedDigest(s.Digest, s.Revision), whole: true,
+		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
+		events: row.NewestEvents, digest: storedDigest(row.Digest, row.Revision), whole: true,
 	}, nil
 }
 
@@ -69,7 +68,7 @@ func (s *storedRow) newest() (set []occurrence, err error) {
 	return set, nil
 }
 
-// says is true if a version's state is the stored one.
+// hasState reports whether a version has the stored state.
 func (s *storedRow) hasState(next *version) bool {
 	if s.whole {
 		return sameState(s.Subscription, next.sub)
@@ -152,8 +151,8 @@ func (v *version) newestRows() json.RawMessage {
 	return append(rows, ']')
 }
 
-// fromRow makes a Subscription of a row and the JSON array of its items' rows.
-func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error) {
+// fromRow makes a Subscription of a row with the JSON array of its items' rows.
+func fromRow(row *db.SubscriptionListRow) (*Subscription, error) {
 	sub := &Subscription{
 		ID:                     row.ID,
 		CustomerID:             orZero(row.CustomerID),
@@ -192,7 +191,7 @@ func fromRow(row *db.Subscription, items json.RawMessage) (*Subscription, error)
 	if err := json.Unmarshal(row.Metadata, &sub.Metadata); err != nil {
 		return nil, fmt.Errorf("metadata of subscription %s: %w", row.ID, err)
 	}
-	if err := json.Unmarshal(items, &sub.Items); err != nil {
+	if err := json.Unmarshal(row.Items, &sub.Items); err != nil {
 		return nil, fmt.Errorf("items of subscription %s: %w", row.ID, err)
 	}
 	if len(sub.Items) == 0 {

@@ -210,13 +210,12 @@ func (v *verification) locals(ctx context.Context, readings []*reading) error {
 		ids[i], byID[r.id] = r.id, r
 		r.local = nil
 	}
-	rows, err := v.queries.SubscriptionList(ctx, v.pool, ids)
+	rows, err := v.queries.SubscriptionList(ctx, v.pool, db.SubscriptionListParams{Ids: ids})
 	if err != nil {
 		return fmt.Errorf("list subscriptions: %w", err)
 	}
 	for i := range rows {
-		row := db.SubscriptionGetRow(rows[i])
-		stored, err := storedFrom(&row)
+		stored, err := storedFrom(&rows[i])
 		if err != nil {
 			return err
 		}

@@ -63,9 +63,11 @@ func (t *transaction) capLocks(ctx context.Context, db pgpipe.DBTX) error {
 	return pgpipe.Wrap("set lock_timeout", err)
 }
 
-func (t *transaction) lockOne(ctx context.Context, db pgpipe.DBTX) error {
+func (t *transaction) lockOne(ctx context.Context, dbtx pgpipe.DBTX) error {
 	d := t.deliveries[0]
-	row, err := t.receiver.queries.ObjectLockTry(ctx, db, milliseconds(t.lockTimeout(ctx)), d.lock)
+	row, err := t.receiver.queries.ObjectLockTry(ctx, dbtx, db.ObjectLockTryParams{
+		LockTimeout: milliseconds(t.lockTimeout(ctx)), ObjectID: d.lock, LockSeed: objectLockSeed,
+	})
 	d.locked = row.Locked
 	return lockError(d.lock, err)
 }
@@ -77,7 +79,7 @@ func (t *transaction) lockAll(ctx context.Context, db pgpipe.DBTX) error {
 			objects = append(objects, d.lock)
 		}
 	}
-	taken, err := t.receiver.queries.ObjectLockTryAll(ctx, db, objects)
+	taken, err := t.receiver.queries.ObjectLockTryAll(ctx, db, objects, objectLockSeed)
 	for _, d := range t.deliveries {
 		d.locked = d.lock != "" && slices.Contains(taken, d.lock)
 	}
@@ -206,11 +208,16 @@ func isLedgerViolation(err error) bool {
 	return fault.IsUniqueViolation(err, "stripe_webhook_events", "stripe_webhook_events_event_id_key")
 }
 
+// objectLockSeed keeps the advisory locks of Stripe objects apart from those of other programs on the database: the lock of
+// an object is pg_advisory_xact_lock(hashtextextended(id, objectLockSeed)). All replicas must agree on it, so it never
+// changes.
+const objectLockSeed = 7306096
+
 // LockObject waits until no other transaction holds the lock of a Stripe object, and takes it until the transaction
 // ends. The receiver holds that of the event's own object for every handler. The error wraps ErrUnavailable: if the lock
 // is not acquired within Config.LockTimeout, that is no failure of the event, unless a handler called LockObject.
 func LockObject(ctx context.Context, tx db.DBTX, id string) error {
-	return lockError(id, db.New().ObjectLock(ctx, tx, id))
+	return lockError(id, db.New().ObjectLock(ctx, tx, id, objectLockSeed))
 }
 
 func lockError(id string, err error) error {

@@ -29,9 +29,11 @@ func (s *session) writable() error {
 
 // openSession is the first query of a transaction in which handlers run. It takes the lock of the event's object if that
 // is free.
-func (t *transaction) openSession(ctx context.Context, db pgpipe.DBTX) (err error) {
+func (t *transaction) openSession(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	d := t.deliveries[0]
-	t.session.began, err = t.receiver.queries.ServerTransactionOpen(ctx, db, milliseconds(t.lockTimeout(ctx)), d.lock)
+	t.session.began, err = t.receiver.queries.ServerTransactionOpen(ctx, dbtx, db.ServerTransactionOpenParams{
+		LockTimeout: milliseconds(t.lockTimeout(ctx)), ObjectID: d.lock, LockSeed: objectLockSeed,
+	})
 	t.session.opened, d.locked = err == nil, t.session.began.Locked
 	return pgpipe.Wrap("open the transaction", err)
 }

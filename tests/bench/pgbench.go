@@ -27,7 +27,7 @@ const (
 
 // benchValues are the arguments of stripeonce's statements, in their order, as pgbench's expressions.
 var benchValues = map[string][]string{
-	"ObjectLockTry":             {"'5000'", "'sub_'||:sub::text"},
+	"ObjectLockTry":             {"'5000'", "'sub_'||:sub::text", "7306096"},
 	"StripeWebhookEventOutcome": {"'evt_'||:event::text"},
 	"SubscriptionOrdering":      {"now()", "'sub_'||:sub::text", "'evt_'||:event::text"},
 	"SubscriptionUpsert": {
