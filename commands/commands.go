@@ -47,15 +47,15 @@ type Config struct {
 	// Open connects to what the commands work with, when one runs. database is false for the one that needs
 	// no database, endpoint; most hosts have no use for it. Required.
 	Open func(ctx context.Context, database bool) (*Host, error)
-	// Elsewhere is for a program whose receiver may lack functions that deliveries run, as stripeonce's own
+	// Remote is for a program whose receiver may lack functions that deliveries run, as stripeonce's own
 	// does: what writes must then be told where to apply events, --to URL or --here. Nil for a host.
-	Elsewhere *Elsewhere
+	Remote *RemoteReceiver
 	// Logger gets warnings, such as of waiting for Stripe. Nil: slog.Default().
 	Logger *slog.Logger
 }
 
-// Elsewhere says how a program without all functions reaches the receiver that has them.
-type Elsewhere struct {
+// RemoteReceiver says how a program without all functions reaches the receiver that has them.
+type RemoteReceiver struct {
 	// Secret returns a signing secret of that receiver. For --to.
 	Secret func() (string, error)
 }
@@ -85,7 +85,7 @@ func List(config *Config) []*cobra.Command {
 	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.endpoint(), t.prune()}
 	for _, cmd := range list {
 		cmd.SilenceUsage = true
-		if t.Elsewhere == nil {
+		if t.Remote == nil {
 			cmd.Example = hostExamples.Replace(cmd.Example)
 		}
 	}
@@ -116,7 +116,7 @@ func (s *settings) addAPI(cmd *cobra.Command) {
 
 // addWhere adds the flags that say where events are applied, if the program does not have every function.
 func (t *tree) addWhere(cmd *cobra.Command, s *settings, remote bool) {
-	if t.Elsewhere == nil {
+	if t.Remote == nil {
 		return
 	}
 	if remote {
@@ -180,10 +180,10 @@ func explain(err error) error {
 func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Operator, error) {
 	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, Logger: t.Logger}
 	switch {
-	case t.Elsewhere == nil || s.here:
+	case t.Remote == nil || s.here:
 		config.Applier = host.Receiver
 	case applies:
-		secret, err := t.Elsewhere.Secret()
+		secret, err := t.Remote.Secret()
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +200,7 @@ func (t *tree) checkWhere(s *settings, applies bool) error {
 		return cli.Usage("--to and --here exclude one another")
 	case s.to != "":
 		return cli.HTTPURL("--to", s.to)
-	case t.Elsewhere != nil && applies && !s.here:
+	case t.Remote != nil && applies && !s.here:
 		return errWhere(true)
 	}
 	return nil

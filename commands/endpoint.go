@@ -60,7 +60,7 @@ this one time. --update enables an endpoint and adds the types that are missing.
 }
 
 func (t *tree) aboutSuperfluous() string {
-	if t.Elsewhere == nil {
+	if t.Remote == nil {
 		return " It takes\naway those that have no handler."
 	}
 	return `
@@ -113,7 +113,7 @@ func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types
 		}
 		return cli.Usage("which one? Say --url with one of %s", strings.Join(urls, ", "))
 	}
-	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Elsewhere == nil || f.here, f.dryRun)
+	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.dryRun)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types
 func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string) error {
 	wrong := 0
 	for i := range endpoints {
-		if !endpoints[i].Right() {
+		if !endpoints[i].Complete() {
 			wrong++
 		}
 		if err := printEndpoint(out, &endpoints[i], endpoints[i].Status); err != nil {
@@ -153,7 +153,7 @@ func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error 
 	out.Printf("  %-12s %s\n  %-12s %s\n", "mode", mode(e.Livemode), "api version", version)
 	printTypes(out, "delivers", e.EnabledEvents)
 	printTypes(out, "missing", e.Missing)
-	printTypes(out, "superfluous", e.Superfluous)
+	printTypes(out, "superfluous", e.Unhandled)
 	if e.Secret != "" {
 		out.Printf("  %-12s %s\n  It is not shown again: give it to the receiver as STRIPE_WEBHOOK_SECRET.\n", "secret", e.Secret)
 	}

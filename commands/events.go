@@ -59,7 +59,7 @@ took effect and what came of it, and each attempt that failed.`,
 }
 
 func showStory(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
-	story, err := o.Story(cmd.Context(), id)
+	story, err := o.EventDetail(cmd.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func outcomeCell(outcome webhooks.Outcome) cli.Cell {
 		webhooks.OutcomeProcessed: cli.Green, webhooks.OutcomeStale: cli.Yellow, webhooks.OutcomeIgnored: cli.Faint,
 		webhooks.OutcomeDuplicate: cli.Faint, webhooks.OutcomeParked: cli.Red,
 	}
-	return cli.Cell{Text: string(outcome), Colour: colours[outcome]}
+	return cli.Cell{Text: string(outcome), Color: colours[outcome]}
 }
 
 func text(s *string) string {
@@ -131,7 +131,7 @@ type storyLine struct {
 	Failure *operations.Failure `json:"failure"`
 }
 
-func printStory(out *cli.Output, id string, story *operations.Story) error {
+func printStory(out *cli.Output, id string, story *operations.EventDetail) error {
 	e, f := story.Event, story.Failure
 	eventType := ""
 	if f != nil {
@@ -182,7 +182,7 @@ func printStory(out *cli.Output, id string, story *operations.Story) error {
 	return nil
 }
 
-func printAttempts(out *cli.Output, story *operations.Story) {
+func printAttempts(out *cli.Output, story *operations.EventDetail) {
 	f := story.Failure
 	since := ""
 	if !story.Failing() && !story.Parked() {

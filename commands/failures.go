@@ -78,7 +78,7 @@ func printFailures(out *cli.Output, failures []operations.Failure, state operati
 		rows[i] = []cli.Cell{
 			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: string(f.State)}, {Text: strconv.Itoa(int(f.Attempts))},
 			{Text: cli.Ago(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt)},
-			{Text: cli.OneLine(strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")), Colour: cli.Red},
+			{Text: cli.OneLine(strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")), Color: cli.Red},
 		}
 	}
 	out.Table([]cli.Column{

@@ -125,7 +125,7 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 func notApplied(ctx context.Context, o *operations.Operator, failed []string) error {
 	recorded := 0
 	for _, id := range failed {
-		if story, err := o.Story(ctx, id); err == nil && story.Failure != nil {
+		if story, err := o.EventDetail(ctx, id); err == nil && story.Failure != nil {
 			recorded++
 		}
 	}
@@ -140,7 +140,7 @@ func notApplied(ctx context.Context, o *operations.Operator, failed []string) er
 }
 
 func (t *tree) aboutTypes() string {
-	if t.Elsewhere == nil {
+	if t.Remote == nil {
 		return ""
 	}
 	return `With --to the handlers are not known

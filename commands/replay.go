@@ -82,11 +82,11 @@ event still fails, and names each.`,
 // refuseParked refuses to apply here what was parked by a handler that this program does not contain: it would be taken
 // for applied, without that handler.
 func (t *tree) refuseParked(ctx context.Context, s *settings, o *operations.Operator, ids []string) error {
-	if t.Elsewhere == nil || !s.here {
+	if t.Remote == nil || !s.here {
 		return nil
 	}
 	for _, id := range ids {
-		if story, err := o.Story(ctx, id); err == nil && story.Parked() {
+		if story, err := o.EventDetail(ctx, id); err == nil && story.Parked() {
 			return cli.Usage("%s is parked by a handler of the application's, which this program does not contain: "+
 				"replay it with --to URL, or with the application's own command", cli.OneLine(id))
 		}

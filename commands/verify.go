@@ -42,7 +42,7 @@ left as it is.`,
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if fix && t.Elsewhere != nil && !s.here {
+		if fix && t.Remote != nil && !s.here {
 			return errWhere(false)
 		}
 		if config.NoHooks && !fix {

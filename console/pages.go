@@ -151,7 +151,7 @@ func (c *Console) events(r *request) (*page, error) {
 
 // one is the event of an id, if it is in the ledger.
 func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error) {
-	story, err := c.operator.Story(ctx, id)
+	story, err := c.operator.EventDetail(ctx, id)
 	if errors.Is(err, operations.ErrNotFound) || err == nil && story.Event == nil {
 		return nil, nil
 	}
@@ -163,7 +163,7 @@ func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error
 
 type eventData struct {
 	ID        string
-	Story     *operations.Story
+	Story     *operations.EventDetail
 	Delivered *webhooks.Event // what the payload says of one that is not in the ledger; nil if it is, or none is kept
 	Payload   string
 	Hidden    bool
@@ -172,7 +172,7 @@ type eventData struct {
 
 func (c *Console) event(r *request) (*page, error) {
 	id := r.PathValue("id")
-	story, err := c.operator.Story(r.ctx, id)
+	story, err := c.operator.EventDetail(r.ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -29,14 +29,14 @@ type Endpoint struct {
 	EnabledEvents []string `json:"enabled_events"`
 	// Secret is the signing secret, which Stripe tells once, when the endpoint is created.
 	Secret string `json:"secret,omitempty"`
-	// Missing are types that have handlers and are not delivered, Superfluous those that are delivered and
+	// Missing are types that have handlers and are not delivered, Unhandled those that are delivered and
 	// have none.
-	Missing     []string `json:"missing"`
-	Superfluous []string `json:"superfluous"`
+	Missing   []string `json:"missing"`
+	Unhandled []string `json:"superfluous"`
 }
 
-// Right is true if the endpoint delivers all that has handlers here.
-func (e *Endpoint) Right() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
+// Complete is true if the endpoint delivers all that has handlers here.
+func (e *Endpoint) Complete() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
 
 // Endpoints lists Stripe's webhook endpoints against types, which may be patterns. A URL, or an id (we_…),
 // narrows it to those with it.
@@ -70,7 +70,7 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 	if err := json.Unmarshal(raw, e); err != nil {
 		return nil, fmt.Errorf("a webhook endpoint: %w", err)
 	}
-	e.Missing, e.Superfluous = compareTypes(types, e.EnabledEvents)
+	e.Missing, e.Unhandled = compareTypes(types, e.EnabledEvents)
 	return e, nil
 }
 
@@ -127,7 +127,7 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	}
 	if dryRun {
 		e := &Endpoint{URL: endpointURL, Status: "enabled", EnabledEvents: Expand(types)}
-		e.Missing, e.Superfluous = compareTypes(types, e.EnabledEvents)
+		e.Missing, e.Unhandled = compareTypes(types, e.EnabledEvents)
 		return e, nil
 	}
 	return o.writeEndpoint(ctx, "/v1/webhook_endpoints", types, url.Values{
@@ -145,7 +145,7 @@ func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoi
 	if dryRun {
 		updated := *e
 		updated.Status, updated.EnabledEvents = "enabled", enabled
-		updated.Missing, updated.Superfluous = compareTypes(types, enabled)
+		updated.Missing, updated.Unhandled = compareTypes(types, enabled)
 		return &updated, nil
 	}
 	return o.writeEndpoint(ctx, "/v1/webhook_endpoints/"+url.PathEscape(e.ID), types, url.Values{

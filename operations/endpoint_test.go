@@ -36,7 +36,7 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("a dry run leaves %v, %v", b.api.Endpoints(), err)
 	}
 	created, err := b.CreateEndpoint(ctx, types, url, false)
-	if err != nil || !strings.HasPrefix(created.Secret, "whsec_") || !created.Right() || len(created.Superfluous) != 0 {
+	if err != nil || !strings.HasPrefix(created.Secret, "whsec_") || !created.Complete() || len(created.Unhandled) != 0 {
 		t.Fatalf("created is %+v, %v", created, err)
 	}
 	if _, err := b.CreateEndpoint(ctx, types, url, false); !errors.Is(err, operations.ErrExists) {
@@ -51,18 +51,18 @@ func TestEndpoints(t *testing.T) {
 		t.Fatalf("the endpoints are %+v, %v", all, err)
 	}
 	other := all[0]
-	if other.Right() || !slices.Equal(other.Missing, []string{"billing.alert.triggered"}) || !slices.Equal(other.Superfluous, []string{"charge.refunded"}) || other.Secret != "" {
+	if other.Complete() || !slices.Equal(other.Missing, []string{"billing.alert.triggered"}) || !slices.Equal(other.Unhandled, []string{"charge.refunded"}) || other.Secret != "" {
 		t.Errorf("the other one is %+v", other)
 	}
 	dry, err := b.UpdateEndpoint(ctx, types, &other, true, true)
-	if err != nil || !dry.Right() || len(dry.Superfluous) != 0 || !b.api.Endpoints()[1].Disabled {
+	if err != nil || !dry.Complete() || len(dry.Unhandled) != 0 || !b.api.Endpoints()[1].Disabled {
 		t.Errorf("a dry run says %+v, %v, and leaves %+v", dry, err, b.api.Endpoints()[1])
 	}
 	updated, err := b.UpdateEndpoint(ctx, types, &other, false, false)
-	if err != nil || !updated.Right() || !slices.Equal(updated.Superfluous, []string{"charge.refunded"}) {
+	if err != nil || !updated.Complete() || !slices.Equal(updated.Unhandled, []string{"charge.refunded"}) {
 		t.Errorf("updated it is %+v, %v", updated, err)
 	}
-	if updated, err = b.UpdateEndpoint(ctx, types, updated, true, false); err != nil || len(updated.Superfluous) != 0 {
+	if updated, err = b.UpdateEndpoint(ctx, types, updated, true, false); err != nil || len(updated.Unhandled) != 0 {
 		t.Errorf("updated exactly it is %+v, %v", updated, err)
 	}
 	if mine, err := b.Endpoints(ctx, types, url); err != nil || len(mine) != 1 || mine[0].ID != created.ID {

@@ -189,14 +189,14 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	return f, nil
 }
 
-// Story is all that is known of one event.
-type Story struct {
+// EventDetail is all that is known of one event.
+type EventDetail struct {
 	Event   *Event   // nil: it is not in the ledger
 	Failure *Failure // nil: it has never failed
 }
 
 // CreatedAt is when Stripe made the event, nil if that is not known.
-func (s *Story) CreatedAt() *time.Time {
+func (s *EventDetail) CreatedAt() *time.Time {
 	if s.Event != nil {
 		return s.Event.EventCreatedAt
 	}
@@ -207,15 +207,17 @@ func (s *Story) CreatedAt() *time.Time {
 }
 
 // Failing is true if the event's last attempt failed and it has not been applied since.
-func (s *Story) Failing() bool {
+func (s *EventDetail) Failing() bool {
 	return s.Failure != nil && (s.Event == nil || s.Event.Outcome == webhooks.OutcomeIgnored)
 }
 
 // Parked is true if the event waits for a person: see webhooks.Park.
-func (s *Story) Parked() bool { return s.Event != nil && s.Event.Outcome == webhooks.OutcomeParked }
+func (s *EventDetail) Parked() bool {
+	return s.Event != nil && s.Event.Outcome == webhooks.OutcomeParked
+}
 
-// Story tells what came of an event. The error wraps ErrNotFound if it has neither taken effect nor failed.
-func (o *Operator) Story(ctx context.Context, id string) (*Story, error) {
+// EventDetail tells what came of an event. The error wraps ErrNotFound if it has neither taken effect nor failed.
+func (o *Operator) EventDetail(ctx context.Context, id string) (*EventDetail, error) {
 	event, err := o.event(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
@@ -227,7 +229,7 @@ func (o *Operator) Story(ctx context.Context, id string) (*Story, error) {
 	if event == nil && failure == nil {
 		return nil, fmt.Errorf("%s is neither in the ledger nor among the failures: %w", id, ErrNotFound)
 	}
-	return &Story{event, failure}, nil
+	return &EventDetail{event, failure}, nil
 }
 
 // FailureFilter says which failures are listed. The zero value: the newest 50.

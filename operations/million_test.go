@@ -159,7 +159,7 @@ func TestAMillionEvents(t *testing.T) {
 	}
 	_, err = queries.LedgerNewest(ctx, pool)
 	expect("the console's last event", 1, err, byTime)
-	_, err = o.Story(ctx, events[0].EventID)
+	_, err = o.EventDetail(ctx, events[0].EventID)
 	expect("a story", 1, err)
 	// Of failures it reads those that were resolved, each with one look into the ledger.
 	failures, err := o.Failures(ctx, operations.FailureFilter{Before: "evt_failing", MaxLookedAt: 5})
@@ -250,7 +250,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	for range 25 {
 		b.Expect(t, b.account.Events[0].Body, 500, "")
 	}
-	story, err := b.Story(t.Context(), b.account.Events[0].ID)
+	story, err := b.EventDetail(t.Context(), b.account.Events[0].ID)
 	if err != nil || story.Failure.Attempts != 25 || len(story.Failure.History) != 20 {
 		t.Fatalf("it is %+v, %v", story, err)
 	}

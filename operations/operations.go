@@ -31,10 +31,10 @@ var (
 
 const (
 	// DefaultAPITimeout bounds one request to Stripe's API.
-	DefaultAPITimeout = stripeapi.PatientTimeout
+	DefaultAPITimeout = stripeapi.BackgroundTimeout
 	// DefaultAPIAttempts is how often one request is tried while Stripe answers 429 or 5xx, or not at all.
 	// The waiting between doubles from half a second to half a minute, unless Stripe says how long.
-	DefaultAPIAttempts = stripeapi.PatientAttempts
+	DefaultAPIAttempts = stripeapi.BackgroundAttempts
 )
 
 // Config configures an Operator. The zero value can look at the ledger and prune it.

@@ -47,7 +47,7 @@ func TestParked(t *testing.T) {
 	if err := here.ReplayFailed(ctx, func(a operations.Applied) { t.Errorf("replay of what fails touches %+v", a) }); err != nil {
 		t.Error(err)
 	}
-	story, err := here.Story(ctx, "evt_here")
+	story, err := here.EventDetail(ctx, "evt_here")
 	if err != nil || !story.Parked() || story.Failing() || !strings.Contains(story.Failure.LastError, "nobody knows the customer") {
 		t.Errorf("its story is %+v, %v", story, err)
 	}

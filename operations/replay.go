@@ -38,10 +38,10 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 	if o.config.Applier == nil {
 		return webhooks.Result{}, ErrNoApplier
 	}
-	story, err := o.Story(ctx, id)
+	story, err := o.EventDetail(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		story = &Story{}
+		story = &EventDetail{}
 	case err != nil:
 		return webhooks.Result{}, err
 	}
@@ -66,7 +66,7 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 		return o.parked(ctx, ev, result.EventID)
 	}
 	if wasFailing {
-		story, err := o.Story(ctx, ev.ID)
+		story, err := o.EventDetail(ctx, ev.ID)
 		if err == nil && story.Failing() {
 			err = fmt.Errorf("%w: it still fails", o.notHandled(ev))
 		}
@@ -120,7 +120,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 }
 
 // replayEvent applies an event on behalf of a person.
-func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, story *Story) (webhooks.Result, error) {
+func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, story *EventDetail) (webhooks.Result, error) {
 	if !story.Parked() {
 		return o.apply(ctx, ev)
 	}
@@ -132,7 +132,7 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, story *S
 }
 
 // again gets an event that is to be applied again.
-func (o *Operator) again(ctx context.Context, id, account string, story *Story) (*webhooks.Event, error) {
+func (o *Operator) again(ctx context.Context, id, account string, story *EventDetail) (*webhooks.Event, error) {
 	if story.Failure != nil && story.Failure.Payload != nil {
 		return webhooks.ParseEvent(story.Failure.Payload)
 	}

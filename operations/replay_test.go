@@ -24,7 +24,7 @@ func TestReplay(t *testing.T) {
 	if a := b.Replay(ctx, failing.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "broken by a deploy") {
 		t.Errorf("while it is broken the replay is %+v", a)
 	}
-	story, err := b.Story(ctx, failing.ID)
+	story, err := b.EventDetail(ctx, failing.ID)
 	if err != nil || story.Event != nil || !story.Failing() || story.Failure.Attempts != 2 || len(story.Failure.History) != 2 ||
 		!strings.Contains(story.Failure.History[1].Error, "broken by a deploy") || story.CreatedAt().Unix() != failing.Created {
 		t.Errorf("its story is %+v, %v", story, err)
@@ -47,7 +47,7 @@ func TestReplay(t *testing.T) {
 	if a := b.Replay(ctx, "evt_unknown", ""); a.Err == nil || !strings.Contains(a.Err.Error(), "No such event") {
 		t.Errorf("the replay of an unknown event is %+v", a)
 	}
-	if story, err := b.Story(ctx, failing.ID); err != nil || story.Failing() || story.Failure == nil || story.Event == nil {
+	if story, err := b.EventDetail(ctx, failing.ID); err != nil || story.Failing() || story.Failure == nil || story.Event == nil {
 		t.Errorf("its story is %+v, %v", story, err)
 	}
 	if failures, err := b.Failures(ctx, operations.FailureFilter{}); err != nil || len(failures) != 0 {
@@ -140,7 +140,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := powerless.Reconcile(ctx, operations.ReconcileOptions{Since: time.Hour}); !errors.Is(err, operations.ErrNoApplier) {
 		t.Errorf("without an applier: %v", err)
 	}
-	if _, err := b.Story(ctx, "evt_0"); !errors.Is(err, operations.ErrNotFound) {
+	if _, err := b.EventDetail(ctx, "evt_0"); !errors.Is(err, operations.ErrNotFound) {
 		t.Errorf("of an unknown event: %v", err)
 	}
 }

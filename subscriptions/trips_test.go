@@ -31,7 +31,7 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			count, url := &pglocal.Trips{}, pgtest.NewURL(t)+"&pool_max_conns=1"
+			count, url := &pglocal.RoundTrips{}, pgtest.NewURL(t)+"&pool_max_conns=1"
 			handlers := func() *webhooks.Handlers {
 				h := webhooks.NewHandlers()
 				subscriptions.Register(h, c.config)

@@ -22,8 +22,8 @@ import (
 
 // The defaults of VerifyConfig.
 const (
-	DefaultVerifyTimeout  = stripeapi.PatientTimeout
-	DefaultVerifyAttempts = stripeapi.PatientAttempts
+	DefaultVerifyTimeout  = stripeapi.BackgroundTimeout
+	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
 )
 
 // verifyVersion is the API version that Verify asks in: the first that gives each item its own period and has

@@ -20,7 +20,7 @@ func TestMaxInFlight(t *testing.T) {
 	const limit = 3
 	g, log := newGated(), &lockedBuffer{}
 	host := newCounter(t, g.handlers(), func(c *webhooks.Config) {
-		c.MaxInFlight, c.Timeout = limit, pgtest.Patience
+		c.MaxInFlight, c.Timeout = limit, pgtest.WaitLimit
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
 	})
 	isReady(t, host)

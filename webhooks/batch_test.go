@@ -20,7 +20,7 @@ import (
 // share their transaction. By itself it is applied, too.
 func TestIgnoredEventInBatch(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	before := hooktest.On(t, c.Pool, webhooks.NewHandlers(), nil)
 	bodies := several(5)
 	for _, body := range [][]byte{bodies[2], about("evt_alone", "sub_alone", "active")} {
@@ -58,14 +58,14 @@ func TestBatchEndsWithItsShortestTime(t *testing.T) {
 	if config, err = pgxpool.ParseConfig(url); err != nil {
 		t.Fatal(err)
 	}
-	c := newCompanyOn(t, config)
+	c := newBatchHostOn(t, config)
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
 	c.Host = hooktest.On(t, c.Pool, h, func(c *webhooks.Config) {
 		c.ConcurrentBatches = 1
-		c.Timeout, c.AcquireTimeout = 2*pgtest.Patience, pgtest.Patience // longer than the test waits for an answer
+		c.Timeout, c.AcquireTimeout = 2*pgtest.WaitLimit, pgtest.WaitLimit // longer than the test waits for an answer
 	})
-	c.Receiver.WaitForBatch(pgtest.Patience)
+	c.Receiver.WaitForBatch(pgtest.WaitLimit)
 	isReady(t, c.Host)
 	goOn := c.hold(t, func() {
 		hang := func() { proxy.BlackHole(true) }

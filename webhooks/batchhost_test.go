@@ -22,34 +22,34 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// company is a receiver with the projection, one shared transaction at a time, and a pool whose next connection can
+// batchHost is a receiver with the projection, one shared transaction at a time, and a pool whose next connection can
 // be held back, so that the events that come meanwhile wait and then go together.
-type company struct {
+type batchHost struct {
 	*hooktest.Host
-	trips *pglocal.Trips
+	trips *pglocal.RoundTrips
 	first atomic.Pointer[func()] // what the next to take a connection does before
 	held  int                    // how often that was
 	leaks bool                   // a connection is not given back: the pool cannot be closed
 	probe func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error)
 }
 
-func newCompany(t *testing.T) *company {
+func newBatchHost(t *testing.T) *batchHost {
 	t.Helper()
-	trips := &pglocal.Trips{}
+	trips := &pglocal.RoundTrips{}
 	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.ConnConfig.DialFunc = trips.Dial
-	c := newCompanyOn(t, config)
+	c := newBatchHostOn(t, config)
 	c.trips = trips
 	c.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeProcessed)
 	return c
 }
 
-func newCompanyOn(t *testing.T, config *pgxpool.Config) *company {
+func newBatchHostOn(t *testing.T, config *pgxpool.Config) *batchHost {
 	t.Helper()
-	c := &company{}
+	c := &batchHost{}
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
 		if do := c.first.Swap(nil); do != nil {
 			(*do)()
@@ -84,7 +84,7 @@ func about(id, sub, status string) []byte {
 }
 
 // together delivers events so that they share a transaction, after one that goes first, and returns their replies.
-func (c *company) together(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
+func (c *batchHost) together(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
 	t.Helper()
 	goOn := c.hold(t, func() {})
 	replies := send(t, c.Host, bodies...)
@@ -94,7 +94,7 @@ func (c *company) together(t *testing.T, bodies ...[]byte) func() []delivery.Rep
 }
 
 // hold has one event begin, and keep others waiting until goOn: when it has its connection, it does something more.
-func (c *company) hold(t *testing.T, do func()) (goOn func()) {
+func (c *batchHost) hold(t *testing.T, do func()) (goOn func()) {
 	t.Helper()
 	begun, letGo := make(chan struct{}), make(chan struct{})
 	hold := func() {
@@ -119,7 +119,7 @@ func (c *company) hold(t *testing.T, do func()) (goOn func()) {
 }
 
 // apply has the receiver apply an event.
-func (c *company) apply(ctx context.Context, body []byte) error {
+func (c *batchHost) apply(ctx context.Context, body []byte) error {
 	ev, err := webhooks.ParseEvent(body)
 	if err == nil {
 		_, err = c.Receiver.Apply(ctx, ev)
@@ -127,13 +127,13 @@ func (c *company) apply(ctx context.Context, body []byte) error {
 	return err
 }
 
-func (c *company) awaitWaiting(t *testing.T, n int) {
+func (c *batchHost) awaitWaiting(t *testing.T, n int) {
 	t.Helper()
 	await(t, "waiting to share a transaction", n, c.Receiver.Waiting)
 }
 
 // transactions is how many have written some events.
-func (c *company) transactions(t *testing.T, like string) int {
+func (c *batchHost) transactions(t *testing.T, like string) int {
 	t.Helper()
 	return pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE $1", like)
 }

@@ -51,8 +51,8 @@ func TestCommitIsNotCancelled(t *testing.T) {
 	}
 	reload("a_standby_that_is_not_there")
 	for i, began := 0, time.Now(); !waiting(); i++ {
-		if time.Since(began) > pgtest.Patience {
-			t.Fatalf("after %d deliveries in %v no COMMIT waits for its standby", i, pgtest.Patience)
+		if time.Since(began) > pgtest.WaitLimit {
+			t.Fatalf("after %d deliveries in %v no COMMIT waits for its standby", i, pgtest.WaitLimit)
 		}
 		body := hooktest.Event(fmt.Sprintf("evt_%d", i), "test.event", 1, `{}`)
 		reply, err := host.Sender.Send(ctx, body)

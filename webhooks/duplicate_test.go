@@ -35,7 +35,7 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 	})
 	host := newCounter(t, h, func(c *webhooks.Config) {
 		c.APIKey, c.APIBase = "sk_test_1", api.URL
-		c.Timeout, c.FetchTimeout = pgtest.Patience, pgtest.Patience
+		c.Timeout, c.FetchTimeout = pgtest.WaitLimit, pgtest.WaitLimit
 	})
 	isReady(t, host)
 	thin := send(t, host, []byte(`{"id":"evt_thin","object":"v2.core.event","type":"v1.customer.subscription.updated","created":"2024-10-01T10:00:00Z",
@@ -66,7 +66,7 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 func TestIgnoredEventWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	g := newGated()
-	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.Patience, pgtest.Patience })
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
 	ignored := hooktest.Event("evt_ignored", "test.event", 1, `{"id":"obj_1"}`)
 	hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil).Expect(t, ignored, 200, webhooks.OutcomeIgnored)
 	first := send(t, host, testEvent)
@@ -97,7 +97,7 @@ func TestDuplicatesLeave(t *testing.T) {
 	t.Parallel()
 	const limit = 5
 	g := newGated()
-	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.MaxInFlight, c.Timeout = limit, pgtest.Patience })
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.MaxInFlight, c.Timeout = limit, pgtest.WaitLimit })
 	isReady(t, host)
 	for _, failure := range []error{errOfATest, nil} {
 		replies := send(t, host, testEvent, testEvent, testEvent, testEvent, testEvent)

@@ -40,7 +40,7 @@ func TestIDComesBackWithAnotherType(t *testing.T) {
 	elsewhere.want(t, warning)
 
 	batch := &logged{}
-	c := newCompany(t)
+	c := newBatchHost(t)
 	c.Host = hooktest.On(t, pgtest.Connect(t, host.DatabaseURL), h(), batch.config)
 	wantReplies(t, send(t, c.Host, append(several(4), bodies[0])...)()[4:], webhooks.OutcomeDuplicate)
 	batch.want(t, warning)

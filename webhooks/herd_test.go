@@ -38,7 +38,7 @@ func (g *gated) handlersThat(do func(context.Context, pgx.Tx) error) *webhooks.H
 			if err != nil {
 				return err
 			}
-		case <-time.After(pgtest.Patience): // the test has failed
+		case <-time.After(pgtest.WaitLimit): // the test has failed
 			return errors.New("nobody lets the handler go on")
 		}
 		return do(ctx, tx)

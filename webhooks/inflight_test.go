@@ -133,7 +133,7 @@ func TestOneCallerGivesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	config.ConnConfig.DialFunc = way.dial
-	c := newCompanyOn(t, config)
+	c := newBatchHostOn(t, config)
 	c.Expect(t, about("evt_warm", "sub_warm", "active"), 200, webhooks.OutcomeProcessed)
 	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
 	bodies := several(4)

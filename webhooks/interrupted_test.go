@@ -68,7 +68,7 @@ func TestInterruptedApplyHasHeirs(t *testing.T) {
 	t.Parallel()
 	const heirs = 3
 	g := newGated()
-	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout = pgtest.Patience })
+	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout = pgtest.WaitLimit })
 	isReady(t, host)
 	ev, err := webhooks.ParseEvent(testEvent)
 	if err != nil {

@@ -136,7 +136,7 @@ func TestLocksOfSeveralProjections(t *testing.T) {
 			for _, id := range locks {
 				project(h, "test.event", false, func(*webhooks.Event) projection.Plan { return addOneUnder(id, ran) })
 			}
-			host := hooktest.New(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.Patience, pgtest.Patience })
+			host := hooktest.New(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
 			pgtest.Exec(t, host.Pool, `CREATE TABLE kept AS SELECT unnest($1::text[]) AS id, 0 AS n`, locks)
 			others, want := map[string]pgx.Tx{}, map[string]int{"lock_a": 1, "lock_b": 1, "lock_c": 1}
 			for _, id := range held {

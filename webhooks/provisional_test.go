@@ -63,7 +63,7 @@ func TestProjectionLosesRaceToIgnored(t *testing.T) {
 	for name, together := range map[string]int{"alone": 1, "in a batch": 5} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCompany(t)
+			c := newBatchHost(t)
 			old := hooktest.On(t, pgtest.Connect(t, c.DatabaseURL), webhooks.NewHandlers(), nil)
 			bodies := several(together)
 			// A replica without the handler holds its row, not yet committed, when the batch looks the events up.

@@ -16,7 +16,7 @@ func TestRoundTripsWithAHandler(t *testing.T) {
 	for mode, want := range map[string][2]int64{"cache_statement": {3, 1}, "exec": {4, 1}} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			trips := &pglocal.Trips{}
+			trips := &pglocal.RoundTrips{}
 			host := hooktest.On(t, pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1&default_query_exec_mode="+mode, trips.Dial), counting(succeed), nil)
 			pgtest.Exec(t, host.Pool, `CREATE TABLE counter (n int)`)
 			count := func(id string, outcome webhooks.Outcome) int64 {

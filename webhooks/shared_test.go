@@ -21,7 +21,7 @@ import (
 
 func TestShared(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
 	before := c.trips.Count()
 	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
@@ -41,12 +41,12 @@ func TestShared(t *testing.T) {
 // does not know their statements yet.
 func TestSharedWithDuplicate(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	c.Expect(t, about("evt_dup", "sub_dup", "active"), http.StatusOK, webhooks.OutcomeProcessed)
 	config := c.Pool.Config()
 	config.MaxConns = 1
 	for i := range 5 {
-		elsewhere := newCompanyOn(t, config.Copy())
+		elsewhere := newBatchHostOn(t, config.Copy())
 		elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
 		bodies := append([][]byte{about("evt_dup", "sub_dup", "active")}, numbered(fmt.Sprintf("%d_", i), 4)...)
 		wantReplies(t, elsewhere.together(t, bodies...)(), webhooks.OutcomeDuplicate, webhooks.OutcomeProcessed)
@@ -65,7 +65,7 @@ func TestSharedRecord(t *testing.T) {
 		[]byte(`{"id":"evt_02","type":"customer.subscription.created","account":"acct_1","api_version":"2025-03-31.basil","livemode":true,"created":1700000002,"data":{"object":{"id":"sub_02","status":"trialing"}}}`),
 		[]byte(`{"id":"evt_03","type":"customer.subscription.updated","data":{"object":{"id":"sub_03","status":"active"}}}`),
 	}
-	together, alone := newCompany(t), newCompany(t)
+	together, alone := newBatchHost(t), newBatchHost(t)
 	want := []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeIgnored, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed}
 	wantReplies(t, together.together(t, bodies...)(), want...)
 	for i, body := range bodies {
@@ -83,11 +83,11 @@ func TestSharedRecord(t *testing.T) {
 // Duplicates that come together are found in one trip.
 func TestSharedDuplicates(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
 	config := c.Pool.Config()
 	config.MaxConns = 1
-	elsewhere := newCompanyOn(t, config) // which has not seen them
+	elsewhere := newBatchHostOn(t, config) // which has not seen them
 	elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
 	elsewhere.together(t, warm...)()
 	before := c.trips.Count()
@@ -102,7 +102,7 @@ func TestSharedDuplicates(t *testing.T) {
 // What goes wrong for one of them is not the others' trouble, and nothing is there twice.
 func TestSharedFailure(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	pgtest.Exec(t, c.Pool, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.id = 'sub_02' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$`)
 	pgtest.Exec(t, c.Pool, "CREATE TRIGGER refuse BEFORE INSERT ON subscriptions FOR EACH ROW EXECUTE FUNCTION refuse()")
@@ -119,7 +119,7 @@ func TestSharedFailure(t *testing.T) {
 // One whose object is no subscription fails before anything of it is sent: the others still share.
 func TestSharedRefusal(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	bodies := several(5)
 	bodies[2] = hooktest.Event("evt_02", "customer.subscription.updated", 1_700_000_000, `{"id":"sub_02","object":"subscription","status":7}`)
 	replies := c.together(t, bodies...)()
@@ -154,7 +154,7 @@ func TestSharedProjection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCompany(t)
+			c := newBatchHost(t)
 			pgtest.Exec(t, c.Pool, "CREATE TABLE probes (object text, transaction text)")
 			pgtest.Exec(t, c.Pool, "CREATE TABLE probes_asked AS SELECT 0 AS n")
 			c.probe = func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error) {
@@ -193,7 +193,7 @@ func TestSharedProjection(t *testing.T) {
 // A connection that has died fails nobody who can have another.
 func TestSharedDeadConnection(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	control := pgtest.Connect(t, c.DatabaseURL)
 	kill := func() {
 		pgtest.EndOthers(t, control)
@@ -217,7 +217,7 @@ func TestSharedLocks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCompany(t)
+			c := newBatchHost(t)
 			for i := range 5 {
 				c.Expect(t, about(fmt.Sprintf("evt_before_%d", i), fmt.Sprintf("sub_%02d", i), "past_due"), http.StatusOK, webhooks.OutcomeProcessed)
 			}
@@ -257,7 +257,7 @@ func TestSharedLocks(t *testing.T) {
 // Who gives up while it waits is not applied, and the others are.
 func TestSharedGivenUp(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	goOn := c.hold(t, func() {})
 	ctx, giveUp := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -281,7 +281,7 @@ func TestSharedGivenUp(t *testing.T) {
 // Where a shared transaction hangs, the events that wait for it are applied all the same.
 func TestSharedHangs(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newBatchHost(t)
 	c.Receiver.WaitForBatch(time.Millisecond)
 	goOn := c.hold(t, func() {})
 	wantReplies(t, send(t, c.Host, several(3)...)(), webhooks.OutcomeProcessed)
@@ -303,7 +303,7 @@ func TestSharedHook(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCompany(t)
+			c := newBatchHost(t)
 			c.leaks = true
 			goOn := c.hold(t, func() { c.first.Store(&hook.do) }) // for who leads the others
 			var applied atomic.Int64

@@ -26,7 +26,7 @@ const nowhere = "postgres:///nowhere"
 // operatorCommands are the commands of package commands. What asks Stripe has the settings as flags, too.
 func operatorCommands() []*cobra.Command {
 	s := &stripeSettings{mode: string(webhooks.ModeAny), refetch: string(subscriptions.RefetchAmbiguous)}
-	list := commands.List(&commands.Config{Open: s.open, Elsewhere: &commands.Elsewhere{Secret: senderSecret}, Logger: warnings()})
+	list := commands.List(&commands.Config{Open: s.open, Remote: &commands.RemoteReceiver{Secret: senderSecret}, Logger: warnings()})
 	for _, cmd := range list {
 		if asksStripe := cmd.Flags().Lookup("api-timeout") != nil; asksStripe {
 			s.add(cmd)

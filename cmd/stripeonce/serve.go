@@ -152,7 +152,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		return "", nil, cli.Usage("--postgres: %w", err)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
-		Dir: f.dataDir, Version: f.postgres, Tell: func(doing string) { logger.Info(doing) },
+		Dir: f.dataDir, Version: f.postgres, Notify: func(doing string) { logger.Info(doing) },
 	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):

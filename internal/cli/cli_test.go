@@ -62,7 +62,7 @@ func TestTable(t *testing.T) {
 	cmd := &cobra.Command{}
 	cmd.SetOut(&out)
 	o := NewOutput(cmd).Of(cmd)
-	o.Table(columns, [][]Cell{{{Text: "evt_1"}, {Text: "a.b"}, {Text: strings.Repeat("x", 300), Colour: Red}}})
+	o.Table(columns, [][]Cell{{{Text: "evt_1"}, {Text: "a.b"}, {Text: strings.Repeat("x", 300), Color: Red}}})
 	if want := "ID     TYPE  ERROR\nevt_1  a.b   " + strings.Repeat("x", 300) + "\n"; out.String() != want {
 		t.Errorf("piped it is\n%s", out.String())
 	}

@@ -68,8 +68,8 @@ const (
 
 // Cell is one field of a table.
 type Cell struct {
-	Text   string
-	Colour string // empty: none
+	Text  string
+	Color string // empty: none
 }
 
 // Column is one column of a table.
@@ -109,8 +109,8 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 				text = cutTail(cell.Text, widths[i])
 			}
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
-			if colours && cell.Colour != "" {
-				text = "\x1b[" + cell.Colour + "m" + text + "\x1b[0m"
+			if colours && cell.Color != "" {
+				text = "\x1b[" + cell.Color + "m" + text + "\x1b[0m"
 			}
 			line.WriteString(text + padding)
 		}

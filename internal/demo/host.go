@@ -90,7 +90,7 @@ func (h *host) startDatabase(ctx context.Context, config *Config) error {
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
 		Settings: pglocal.Quiet(), // what a duplicate writes is counted
 		Version:  config.Postgres,
-		Tell:     func(doing string) { fmt.Fprintln(config.Out, doing+" …") },
+		Notify:   func(doing string) { fmt.Fprintln(config.Out, doing+" …") },
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDatabase, err)

@@ -73,9 +73,9 @@ func (h *Host) Expect(tb testing.TB, body []byte, status int, outcome webhooks.O
 	}
 }
 
-// Shutdown has the receiver shut down, and waits for pgtest.Patience at most.
+// Shutdown has the receiver shut down, and waits for pgtest.WaitLimit at most.
 func (h *Host) Shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), pgtest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), pgtest.WaitLimit)
 	defer cancel()
 	return h.Receiver.Shutdown(ctx)
 }

@@ -32,8 +32,8 @@ type Config struct {
 	// Version is the major version, such as "18", of a PostgreSQL that is downloaded once (see Download). Empty: that of
 	// the environment variable STRIPEONCE_POSTGRES, and if that is empty, too, the one that is installed here.
 	Version string
-	// Tell is called before a download. Nil: it is silent.
-	Tell func(doing string)
+	// Notify is called before a download. Nil: it is silent.
+	Notify func(doing string)
 	// Disposable gives up durability for speed: no fsync. For a cluster whose data nobody will miss.
 	Disposable bool
 	// Settings are further settings of the server, such as {"max_connections": "200"}.
@@ -108,7 +108,7 @@ func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error)
 	case version == "":
 		return FindBinaries(made)
 	}
-	return Download(ctx, version, c.config.Tell)
+	return Download(ctx, version, c.config.Notify)
 }
 
 // downloaded is a file that is there where a downloaded PostgreSQL has made the data.

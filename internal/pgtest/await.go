@@ -9,66 +9,66 @@ import (
 )
 
 const (
-	// Patience is how long a test waits for a condition, whatever else the machine has to do.
-	Patience = time.Minute
+	// WaitLimit is how long a test waits for a condition, whatever else the machine has to do.
+	WaitLimit = time.Minute
 	// pollInterval is the pause between two looks. It leaves the processor to the process that the test waits for.
 	pollInterval = 2 * time.Millisecond
 )
 
-// Await waits until holds returns true. After Patience it fails the test with the name of the condition.
+// Await waits until holds returns true. After WaitLimit it fails the test with the name of the condition.
 func Await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	if !await(holds) {
-		tb.Fatalf("waited %v in vain for this: %s", Patience, what)
+		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
 	}
 }
 
-// AwaitEqual waits until look returns want. After Patience it fails the test with the last value.
+// AwaitEqual waits until look returns want. After WaitLimit it fails the test with the last value.
 func AwaitEqual[T comparable](tb testing.TB, what string, want T, look func() T) {
 	tb.Helper()
 	var last T
 	if !await(func() bool { last = look(); return last == want }) {
-		tb.Fatalf("waited %v in vain for this: %s is %v; it is %v", Patience, what, want, last)
+		tb.Fatalf("waited %v in vain for this: %s is %v; it is %v", WaitLimit, what, want, last)
 	}
 }
 
-// AwaitSQL waits until a query returns true. After Patience it fails the test with the server's sessions.
+// AwaitSQL waits until a query returns true. After WaitLimit it fails the test with the server's sessions.
 func AwaitSQL(tb testing.TB, pool *pgxpool.Pool, what, query string, args ...any) {
 	tb.Helper()
 	if !await(func() bool { return Scan[bool](tb, pool, query, args...) }) {
-		tb.Fatalf("waited %v in vain for this: %s; PostgreSQL's sessions are\n%s", Patience, what, sessions(tb, pool))
+		tb.Fatalf("waited %v in vain for this: %s; PostgreSQL's sessions are\n%s", WaitLimit, what, sessions(tb, pool))
 	}
 }
 
-// Receive returns the next value of a channel, or the zero value of a closed one. After Patience it fails the test.
+// Receive returns the next value of a channel, or the zero value of a closed one. After WaitLimit it fails the test.
 func Receive[T any](tb testing.TB, what string, from <-chan T) T {
 	tb.Helper()
-	timeout := time.NewTimer(Patience)
+	timeout := time.NewTimer(WaitLimit)
 	defer timeout.Stop()
 	var value T
 	select {
 	case value = <-from:
 	case <-timeout.C:
-		tb.Fatalf("waited %v in vain for this: %s", Patience, what)
+		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
 	}
 	return value
 }
 
-// Send gives a value to the receiver of a channel. After Patience it fails the test.
+// Send gives a value to the receiver of a channel. After WaitLimit it fails the test.
 func Send[T any](tb testing.TB, what string, to chan<- T, value T) {
 	tb.Helper()
-	timeout := time.NewTimer(Patience)
+	timeout := time.NewTimer(WaitLimit)
 	defer timeout.Stop()
 	select {
 	case to <- value:
 	case <-timeout.C:
-		tb.Fatalf("waited %v in vain for this: %s", Patience, what)
+		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
 	}
 }
 
-// await looks until holds returns true or Patience has passed. It looks at least once more after that.
+// await looks until holds returns true or WaitLimit has passed. It looks at least once more after that.
 func await(holds func() bool) bool {
-	for deadline := time.Now().Add(Patience); ; time.Sleep(pollInterval) {
+	for deadline := time.Now().Add(WaitLimit); ; time.Sleep(pollInterval) {
 		late := time.Now().After(deadline)
 		if holds() {
 			return true
@@ -87,7 +87,7 @@ func sessions(tb testing.TB, pool *pgxpool.Pool) string {
 	return Scan[string](tb, pool, query)
 }
 
-// Close closes a pool, which waits until no connection is in use. After Patience it fails the test.
+// Close closes a pool, which waits until no connection is in use. After WaitLimit it fails the test.
 func Close(tb testing.TB, pool *pgxpool.Pool) {
 	tb.Helper()
 	closed := make(chan struct{})

@@ -29,8 +29,8 @@ const (
 
 // What is asked neither on the path of a delivery nor for one may take its time.
 const (
-	PatientTimeout  = 30 * time.Second
-	PatientAttempts = 8
+	BackgroundTimeout  = 30 * time.Second
+	BackgroundAttempts = 8
 )
 
 // Config configures a Client.

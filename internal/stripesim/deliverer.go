@@ -23,8 +23,8 @@ type Deliverer struct {
 	Sender *delivery.Sender
 	// Concurrency is how many entries of the plan are under way at once.
 	Concurrency int
-	// MaxTries bounds the tries of one delivery. 0: 15, which takes about ten seconds.
-	MaxTries int
+	// MaxAttempts bounds the tries of one delivery. 0: 15, which takes about ten seconds.
+	MaxAttempts int
 	// Observe, if set, is told of each answer, from several goroutines.
 	Observe func(ev *Event, reply delivery.Reply)
 	// Unanswered, if set, is called for each try that got no answer, from several goroutines.
@@ -111,7 +111,7 @@ func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
 			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })
 			return
 		}
-		if try == cmp.Or(d.MaxTries, maxTries) {
+		if try == cmp.Or(d.MaxAttempts, maxTries) {
 			d.count(func(t *Tally) { t.GivenUp++ })
 			return
 		}

@@ -21,7 +21,7 @@ func (b *stand) roundTrips() error {
 	if err != nil {
 		return err
 	}
-	trips := &pglocal.Trips{}
+	trips := &pglocal.RoundTrips{}
 	config.MaxConns, config.ConnConfig.DialFunc = 1, trips.Dial
 	pool, err := pgxpool.NewWithConfig(b.ctx, config)
 	if err != nil {

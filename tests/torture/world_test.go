@@ -154,7 +154,7 @@ func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) 
 	w.t.Helper()
 	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
 	defer sender.Close()
-	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxTries: 1000, Observe: w.note, Unanswered: w.unanswered}
+	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxAttempts: 1000, Observe: w.note, Unanswered: w.unanswered}
 	if err := d.Deliver(w.ctx, plan); err != nil {
 		w.t.Fatal(err)
 	}

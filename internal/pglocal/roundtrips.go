@@ -6,21 +6,21 @@ import (
 	"sync/atomic"
 )
 
-// Trips counts what a client sends to PostgreSQL: messages that travel together are one write.
-type Trips struct{ n atomic.Int64 }
+// RoundTrips counts what a client sends to PostgreSQL: messages that travel together are one write.
+type RoundTrips struct{ n atomic.Int64 }
 
 // Count is how many there have been.
-func (t *Trips) Count() int64 { return t.n.Load() }
+func (t *RoundTrips) Count() int64 { return t.n.Load() }
 
 // Dial is a pgconn.DialFunc whose connections are counted.
-func (t *Trips) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (t *RoundTrips) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	return &counted{conn, t}, err
 }
 
 type counted struct {
 	net.Conn
-	by *Trips
+	by *RoundTrips
 }
 
 func (c *counted) Write(p []byte) (int, error) {
