@@ -1,5 +1,4 @@
-// Package cli is what the commands share: exit codes, wrong use, durations, and output for people and
-// machines.
+// Package cli has what the commands share: exit codes, errors of wrong use, duration flags, and output as text and JSON.
 package cli
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/pook/stripeonce/internal/nearest"
 )
 
-// The exit codes beside 0: what failed, and wrong use or a refusal.
+// The exit codes besides 0: a failure, and wrong use or a refusal.
 const (
 	ExitFailed = 1
 	ExitUsage  = 2
@@ -28,17 +27,16 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// Usage is an error of wrong use: exit code 2.
+// Usage returns an error of wrong use, which has exit code 2.
 func Usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// errReported is for a command that has said itself what failed.
+// errReported is the error of a command that has already printed what failed.
 var errReported = errors.New("reported")
 
-// Reported ends a command with exit code 1 and without a further word.
+// Reported returns an error that ends a command with exit code 1 and is not printed.
 func Reported() error { return errReported }
 
-// Execute runs a command with its own arguments, writes what is amiss to its standard error, and returns
-// the exit code.
+// Execute runs a command with its own arguments, writes its error to standard error, and returns the exit code.
 func Execute(ctx context.Context, root *cobra.Command) int {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	err := root.ExecuteContext(ctx)
@@ -55,17 +53,17 @@ func Execute(ctx context.Context, root *cobra.Command) int {
 	return ExitFailed
 }
 
-// IgnoreBrokenPipe lets a command that writes to a database go on when nobody reads its output any more.
+// IgnoreBrokenPipe lets a command that writes to a database continue when the reader of its output has exited.
 func IgnoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
 
-// Strict makes wrong flags of a command, and of those below it, wrong use, and names the flag that was meant.
+// Strict turns flag errors of a command and its subcommands into errors of wrong use, with the most similar flag.
 func Strict(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return Usage("%w%s\nsee '%s --help'", err, meant(cmd, err), cmd.CommandPath())
 	})
 }
 
-// Args makes wrong arguments wrong use.
+// Args turns argument errors into errors of wrong use.
 func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		if err := check(cmd, given); err != nil {
@@ -75,7 +73,7 @@ func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// meant is the flag nearest to an unknown one.
+// meant suggests the flag most similar to an unknown one.
 func meant(cmd *cobra.Command, err error) string {
 	_, unknown, found := strings.Cut(err.Error(), "unknown flag: --")
 	if !found {
@@ -90,7 +88,7 @@ func meant(cmd *cobra.Command, err error) string {
 	return ": did you mean --" + name + "?"
 }
 
-// HTTPURL refuses what is no URL of a route.
+// HTTPURL returns an error of wrong use if the value of a flag is not an HTTP URL.
 func HTTPURL(flag, value string) error {
 	if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return Usage("%s %q is not a URL such as http://127.0.0.1:4242/webhooks/stripe", flag, value)

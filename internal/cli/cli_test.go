@@ -39,7 +39,7 @@ func TestShort(t *testing.T) {
 	}
 }
 
-// A narrow terminal cuts the columns that may be cut, the last first; elsewhere nothing is cut.
+// On a narrow terminal, columns with a minimum width are shortened, the last one first. Elsewhere nothing is shortened.
 func TestTable(t *testing.T) {
 	t.Parallel()
 	columns := []Column{{Title: "ID"}, {Title: "TYPE", Least: 6}, {Title: "ERROR", Least: 8}}
@@ -68,7 +68,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// What Stripe or an error's text brings cannot steer a terminal.
+// Text from Stripe or an error cannot contain control sequences.
 func TestOneLine(t *testing.T) {
 	t.Parallel()
 	if got := OneLine("a\nb\x1b[31mc\u009b2Jd\x00ü"); got != "a b�[31mc�2Jd�ü" {

@@ -33,16 +33,16 @@ func (d *Duration) Set(text string) error {
 		value += more
 	}
 	if err != nil || text == "" || strings.Contains(text, "-") {
-		return fmt.Errorf("%q is no duration: use one such as 72h, 30d or 90m", text)
+		return fmt.Errorf("%q is not a duration: use one such as 72h, 30d or 90m", text)
 	}
 	*d = Duration(value)
 	return nil
 }
 
-// Type is what help shows for the value.
+// Type returns the type's name for the help text.
 func (d *Duration) Type() string { return "duration" }
 
-// Short is a duration as people say it: 45s, 12m, 3h, 8d.
+// Short formats a duration in one unit: 45s, 12m, 3h, 8d.
 func Short(d time.Duration) string {
 	switch {
 	case d < 0:

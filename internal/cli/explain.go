@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// explained is an error with a text for people.
+// explained is an error with another text.
 type explained struct {
 	error
 	text string
@@ -18,7 +18,7 @@ type explained struct {
 func (e explained) Error() string { return e.text }
 func (e explained) Unwrap() error { return e.error }
 
-// Explain puts a failure to connect to PostgreSQL into one line, and says what helps. Other errors stay as they are.
+// Explain returns a connection error of PostgreSQL as one line with a hint. It returns other errors unchanged.
 func Explain(err error) error {
 	var connect *pgconn.ConnectError
 	if !errors.As(err, &connect) || errors.As(err, &explained{}) {
@@ -28,16 +28,16 @@ func Explain(err error) error {
 	return explained{err, text + ": " + helps(connect)}
 }
 
-// oneLine is pgx's text without its line ends, where each attempt has a line, and without attempts that say the same.
+// oneLine joins the lines of pgx's text, one for each attempt, without repeated ones.
 func oneLine(err error) string {
-	var told []string
+	var lines []string
 	for line := range strings.Lines(err.Error()) {
 		line = strings.TrimSpace(line)
-		if !slices.ContainsFunc(told, func(before string) bool { return strings.HasSuffix(before, line) }) {
-			told = append(told, line)
+		if !slices.ContainsFunc(lines, func(before string) bool { return strings.HasSuffix(before, line) }) {
+			lines = append(lines, line)
 		}
 	}
-	return strings.Replace(strings.Join(told, "; "), ":; ", ": ", 1)
+	return strings.Replace(strings.Join(lines, "; "), ":; ", ": ", 1)
 }
 
 func helps(err error) string {
@@ -47,9 +47,9 @@ func helps(err error) string {
 	case errors.As(err, &lookup):
 		return "check the host in DATABASE_URL"
 	case strings.Contains(err.Error(), "read only connection"):
-		return "the server is read-only, such as a standby: DATABASE_URL must lead to the primary"
+		return "the server is read-only, such as a standby: DATABASE_URL must connect to the primary"
 	case !errors.As(err, &refusal):
-		return "is PostgreSQL running there? DATABASE_URL says where it is"
+		return "is PostgreSQL running there? Check DATABASE_URL"
 	case strings.HasPrefix(refusal.Code, "28"):
 		return "check the user and the password in DATABASE_URL"
 	case refusal.Code == "3D000" && strings.Contains(refusal.Message, "&"):
@@ -57,5 +57,5 @@ func helps(err error) string {
 	case refusal.Code == "3D000":
 		return "create the database, or correct its name in DATABASE_URL"
 	}
-	return "PostgreSQL refuses the connection that DATABASE_URL asks for"
+	return "PostgreSQL refuses the connection of DATABASE_URL"
 }

@@ -13,21 +13,21 @@ import (
 	"golang.org/x/term"
 )
 
-// Output writes what a command has found out: for people, or with JSON one object a line.
+// Output writes a command's results, as text or as one JSON object a line.
 type Output struct {
 	JSON bool
 
 	out, err io.Writer
 }
 
-// NewOutput is the output of a command, and adds --json to its flags.
+// NewOutput returns a command's output and adds the flag --json.
 func NewOutput(cmd *cobra.Command) *Output {
 	o := &Output{}
 	cmd.Flags().BoolVar(&o.JSON, "json", false, "print one JSON object a line")
 	return o
 }
 
-// Of takes the command's streams. Call it when the command runs.
+// Of sets the command's streams. Call it when the command runs.
 func (o *Output) Of(cmd *cobra.Command) *Output {
 	o.out, o.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 	return o
@@ -43,14 +43,14 @@ func (o *Output) Line(value any) error {
 	return err
 }
 
-// Printf writes for people, and nothing with JSON.
+// Printf writes text. It writes nothing if the output is JSON.
 func (o *Output) Printf(format string, args ...any) {
 	if !o.JSON {
 		fmt.Fprintf(o.out, format, args...)
 	}
 }
 
-// Hintf writes to standard error what is no part of the output.
+// Hintf writes a hint to standard error.
 func (o *Output) Hintf(format string, args ...any) { fmt.Fprintf(o.err, format, args...) }
 
 func isTerminal(w io.Writer) bool {
@@ -58,7 +58,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// The colours of a terminal.
+// The colors of a terminal.
 const (
 	Green  = "32"
 	Yellow = "33"
@@ -75,15 +75,14 @@ type Cell struct {
 // Column is one column of a table.
 type Column struct {
 	Title string
-	// Least is how narrow the column may become where the terminal is: it is cut, with an ellipsis. 0: it
-	// is never cut.
+	// Least is the minimum width to which the column may be shortened on a narrow terminal. 0: it is not shortened.
 	Least int
-	// Tail keeps the end of a text that is cut, and not its beginning.
+	// Tail keeps the end of a shortened text instead of its beginning.
 	Tail bool
 }
 
-// Table writes aligned rows. On a terminal it keeps to the width and uses colours, unless NO_COLOR is set
-// (https://no-color.org); elsewhere it cuts nothing.
+// Table writes aligned rows. On a terminal it fits them to the width and uses colors, unless NO_COLOR is set
+// (https://no-color.org).
 func (o *Output) Table(columns []Column, rows [][]Cell) {
 	widths := make([]int, len(columns))
 	for i, c := range columns {
@@ -96,7 +95,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 	if width > 0 {
 		narrow(columns, widths, width)
 	}
-	colours := isTerminal(o.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	colors := isTerminal(o.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	title := make([]Cell, len(columns))
 	for i, c := range columns {
 		title[i] = Cell{c.Title, Faint}
@@ -109,7 +108,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 				text = cutTail(cell.Text, widths[i])
 			}
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
-			if colours && cell.Color != "" {
+			if colors && cell.Color != "" {
 				text = "\x1b[" + cell.Color + "m" + text + "\x1b[0m"
 			}
 			line.WriteString(text + padding)
@@ -118,7 +117,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 	}
 }
 
-// width is the terminal's, 0 if it is none.
+// width returns the terminal's width, or 0 if w is not a terminal.
 func width(w io.Writer) int {
 	file, ok := w.(*os.File)
 	if !ok {
@@ -131,7 +130,7 @@ func width(w io.Writer) int {
 	return width
 }
 
-// narrow takes from the columns that may be cut, the last one first.
+// narrow reduces the widths of columns that may be shortened, the last one first.
 func narrow(columns []Column, widths []int, width int) {
 	over := -width
 	for _, w := range widths {
@@ -161,13 +160,13 @@ func cutTail(text string, width int) string {
 	return "…" + string(runes[len(runes)-width+1:])
 }
 
-// Time is a time as people read it, in the local zone.
+// Time formats a time in the local zone.
 func Time(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05") }
 
-// Ago is how long ago a time is, in whole seconds at least.
+// Ago formats the duration since a time, of at least one second.
 func Ago(at time.Time) string { return Short(max(time.Since(at).Truncate(time.Second), time.Second)) }
 
-// OneLine puts a text into one line, and shows what would steer a terminal.
+// OneLine returns a text as one line, with control characters replaced.
 func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -9,19 +9,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// redraw is how often a progress line is drawn anew at most.
+// redraw is the minimum interval between updates of a progress line.
 const redraw = 100 * time.Millisecond
 
 const barWidth = 24
 
-// Progress is a line on standard error that says how far long work is, if standard error is a terminal.
+// Progress is a progress line on standard error, if that is a terminal.
 type Progress struct {
 	out   io.Writer // nil: no terminal
 	drawn time.Time
 	shown bool
 }
 
-// NewProgress is the progress of a command.
+// NewProgress returns the progress line of a command.
 func NewProgress(cmd *cobra.Command) *Progress {
 	if out := cmd.ErrOrStderr(); isTerminal(out) {
 		return &Progress{out: out}
@@ -29,7 +29,7 @@ func NewProgress(cmd *cobra.Command) *Progress {
 	return &Progress{}
 }
 
-// Show draws the line: a bar, if share (0 to 1) is known and not negative, and a text.
+// Show draws the line: a bar, unless share (0 to 1) is negative, and a text.
 func (p *Progress) Show(share float64, format string, args ...any) {
 	if p.out == nil || time.Since(p.drawn) < redraw {
 		return
@@ -47,7 +47,7 @@ func (p *Progress) Show(share float64, format string, args ...any) {
 	fmt.Fprintf(p.out, "\r\x1b[K%s", line)
 }
 
-// Clear takes the line away, before anything else is written.
+// Clear removes the line. Call it before writing anything else.
 func (p *Progress) Clear() {
 	if p.shown {
 		fmt.Fprintf(p.out, "\r\x1b[K")

@@ -1,10 +1,10 @@
-// Package dburl reads DATABASE_URL as users write it.
+// Package dburl normalizes DATABASE_URL.
 package dburl
 
 import "strings"
 
-// Normalize escapes the second "=" of a parameter, as in "?options=-c search_path=billing", which libpq and pgx refuse
-// and other clients take. A value that is no URL is returned as it is.
+// Normalize escapes the second "=" of a parameter, as in "?options=-c search_path=billing", which libpq and pgx refuse but
+// other clients accept. It returns a value that is not a URL unchanged.
 func Normalize(databaseURL string) string {
 	before, query, found := strings.Cut(databaseURL, "?")
 	if !found || !strings.Contains(before, "://") {

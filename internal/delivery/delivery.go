@@ -1,4 +1,4 @@
-// Package delivery delivers events as Stripe does: signed, over HTTP, not following redirects.
+// Package delivery delivers events as Stripe does: signed, over HTTP, without following redirects.
 package delivery
 
 import (
@@ -26,14 +26,14 @@ type Sender struct {
 	client *http.Client
 }
 
-// Reply is what the endpoint answered.
+// Reply is the endpoint's response.
 type Reply struct {
 	Status int
 	Header http.Header
 	Body   []byte // trimmed, and cut to 4 KiB
 }
 
-// NewSender makes a sender that keeps up to connections connections open.
+// NewSender returns a Sender that keeps up to connections connections open.
 func NewSender(url, secret string, connections int) *Sender {
 	transport := &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections}
 	return &Sender{url: url, secret: secret, client: &http.Client{
@@ -47,12 +47,12 @@ func NewSender(url, secret string, connections int) *Sender {
 // Close closes the idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
-// Send signs a body with the time of now and posts it.
+// Send signs a body with the current time and posts it.
 func (s *Sender) Send(ctx context.Context, body []byte) (Reply, error) {
 	return s.Post(ctx, body, signing.Sign(body, s.secret))
 }
 
-// Replay is Send on behalf of a person, who wants the event applied although it is parked.
+// Replay is Send for an operator: the event is applied even if it is parked.
 func (s *Sender) Replay(ctx context.Context, body []byte) (Reply, error) {
 	return s.post(ctx, body, signing.Sign(body, s.secret), signing.SignReplay(body, s.secret))
 }
@@ -86,10 +86,10 @@ func (s *Sender) post(ctx context.Context, body []byte, signature, replay string
 	return Reply{resp.StatusCode, resp.Header, bytes.TrimSpace(text)}, nil
 }
 
-// OK is true for a 2xx: the only answer that Stripe does not retry.
+// OK reports whether the status is a 2xx, the only response that Stripe does not retry.
 func (r Reply) OK() bool { return r.Status/100 == 2 }
 
-// Outcome is the outcome in a 200's body, "" in any other.
+// Outcome returns the outcome in the body of a 200, or "" for another response.
 func (r Reply) Outcome() webhooks.Outcome {
 	var result webhooks.Result
 	if r.Status != http.StatusOK || json.Unmarshal(r.Body, &result) != nil {

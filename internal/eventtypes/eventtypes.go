@@ -1,6 +1,6 @@
-// Package eventtypes knows the types of Stripe's events, for what needs a list of them: an endpoint, which takes no
-// patterns, and the warning of a misspelled type. Stripe adds types all the time, so one that is not in the list may be
-// real: see https://docs.stripe.com/api/events/types.
+// Package eventtypes has the known types of Stripe's events. They are used for endpoints, which take no patterns, and to
+// warn of a misspelled type. Stripe keeps adding types, so a type that is not in the list may exist:
+// see https://docs.stripe.com/api/events/types.
 package eventtypes
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/internal/nearest"
 )
 
-// maxDistance is how many letters apart a type may be from the one that was meant: "payment_success" is 4 from
+// maxDistance is the largest edit distance of a suggested type: "payment_success" is 4 from
 // "payment_succeeded".
 const maxDistance = 4
 
@@ -21,8 +21,8 @@ const maxDistance = 4
 //go:embed event_types.txt
 var text string
 
-// thinOnly are types about v1 resources that are delivered in thin events alone, so that no endpoint for snapshots takes
-// them.
+// thinOnly has types about v1 resources that are delivered only as thin events, so endpoints for snapshot events do not
+// accept them.
 var thinOnly = []string{"billing.meter.error_report_triggered", "billing.meter.no_meter_found"}
 
 var list = sync.OnceValue(func() []string { return strings.Fields(text) })
@@ -30,9 +30,8 @@ var list = sync.OnceValue(func() []string { return strings.Fields(text) })
 // List returns the known types of snapshot events, sorted.
 func List() []string { return slices.Clone(list()) }
 
-// Known is true for a type in the list, for one that is delivered in thin events alone, and for every type that is not
-// checked: one about a v2 resource ("v2.…"), of which there is no list, and one that a test made up ("test.…"), which
-// Stripe sends none of.
+// Known reports whether a type is in the list or delivered only as thin events. It is also true for types that are not
+// checked: types of v2 resources ("v2.…"), for which there is no list, and made-up types of tests ("test.…").
 func Known(eventType string) bool {
 	_, found := slices.BinarySearch(list(), eventType)
 	return found || slices.Contains(thinOnly, eventType) || unchecked(eventType)
@@ -42,7 +41,7 @@ func unchecked(pattern string) bool {
 	return strings.HasPrefix(pattern, "v2.") || strings.HasPrefix(pattern, "test.")
 }
 
-// Matches is true if a registered type, or a pattern that ends in "*", matches a known type.
+// Matches reports whether a registered type, or a pattern that ends in "*", matches a known type.
 func Matches(pattern string) bool {
 	prefix, wild := strings.CutSuffix(pattern, "*")
 	if !wild {
@@ -52,8 +51,8 @@ func Matches(pattern string) bool {
 	return unchecked(prefix) || slices.ContainsFunc(list(), begins) || slices.ContainsFunc(thinOnly, begins)
 }
 
-// PatternMatches reports whether a registered pattern matches an event's type: the same, "*", or one that ends in ".*" and
-// has the type's beginning. A pattern also matches a narrower pattern.
+// PatternMatches reports whether a registered pattern matches an event's type: an equal type, "*", or a prefix that ends in
+// ".*". A pattern also matches a narrower pattern.
 func PatternMatches(pattern, eventType string) bool {
 	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
 		return strings.HasPrefix(eventType, prefix)
@@ -61,7 +60,7 @@ func PatternMatches(pattern, eventType string) bool {
 	return pattern == eventType
 }
 
-// Nearest returns the known type or pattern that was probably meant by one that matches none, "" if none is near.
+// Nearest returns the known type or pattern that is most similar to an unknown one, or "" if none is similar.
 func Nearest(pattern string) string {
 	word := strings.ToLower(strings.TrimPrefix(pattern, "v1."))
 	candidates := list()
@@ -75,7 +74,7 @@ func Nearest(pattern string) string {
 	return nearest.Of(word, candidates, min(len(word)/3, maxDistance)+1)
 }
 
-// patterns are those that match known types, such as "invoice.*".
+// patterns returns the patterns that match known types, such as "invoice.*".
 func patterns() []string {
 	var all []string
 	for _, known := range list() {

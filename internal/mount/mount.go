@@ -1,4 +1,4 @@
-// Package mount is what the packages for Echo's major versions share: a receiver and a console below a path of another router.
+// Package mount has what the packages for Echo's major versions share.
 package mount
 
 import (
@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Below returns the request as a handler sees it that is mounted at a route, such as "/admin/:tenant/stripe/*": with the part of
-// the path that is below it.
+// Below returns the request for a handler mounted at a route, such as "/admin/:tenant/stripe/*". Its URL has only the part
+// of the path below the route.
 func Below(r *http.Request, route string) *http.Request {
 	escaped := r.URL.EscapedPath()
 	segments := strings.Split(escaped, "/")
@@ -25,7 +25,8 @@ func Below(r *http.Request, route string) *http.Request {
 	return below
 }
 
-// Body is a body that a limit of the router's may cut, which it says in its own way: tooLarge tells.
+// Body wraps a body that the router may limit. tooLarge reports whether an error is the router's error for a body that is
+// too large.
 func Body(body io.ReadCloser, tooLarge func(error) bool) io.ReadCloser {
 	return &limited{body, tooLarge}
 }

@@ -1,10 +1,10 @@
-// Package nearest finds the word that was probably meant.
+// Package nearest finds the most similar word.
 package nearest
 
 import "slices"
 
-// Of returns the candidate with the smallest distance to a word, if that is less than limit, else "". Of several the
-// first counts.
+// Of returns the candidate with the smallest distance to a word, or "" if no distance is less than limit. Among equal
+// distances, the first candidate wins.
 func Of(word string, candidates []string, limit int) string {
 	nearest := ""
 	for _, candidate := range candidates {
@@ -15,7 +15,7 @@ func Of(word string, candidates []string, limit int) string {
 	return nearest
 }
 
-// distance is Levenshtein's: how many letters to change, add or take away.
+// distance is the Levenshtein distance.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

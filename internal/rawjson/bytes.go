@@ -2,14 +2,14 @@ package rawjson
 
 import "unicode/utf8"
 
-// What bytes mean, looked up: a text is gone through byte by byte.
+// Tables of byte classes, for scanning a text byte by byte.
 var (
 	isSpace = [256]bool{' ': true, '\n': true, '\t': true, '\r': true}
-	// isPlain is true for the ASCII of a string that stands for itself.
+	// isPlain has the ASCII characters that stand for themselves in a string.
 	isPlain = except(func(b byte) bool { return b < ' ' || b >= utf8.RuneSelf || b == '"' || b == '\\' })
-	// isText is true for what neither ends a string nor escapes.
+	// isText has the bytes that neither end a string nor begin an escape.
 	isText = except(func(b byte) bool { return b == '"' || b == '\\' })
-	// isInside is true for what neither opens nor closes anything.
+	// isInside has the bytes that neither open nor close a string, an array or an object.
 	isInside = except(func(b byte) bool { return b == '"' || b == '{' || b == '}' || b == '[' || b == ']' })
 )
 

@@ -1,5 +1,5 @@
-// Package rawjson takes JSON apart without decoding it: the values of an object's members stay the bytes that
-// they are. What it is given must be valid JSON, as Valid says, and nothing else here looks again.
+// Package rawjson reads the members of JSON objects without decoding their values. Its arguments must be valid JSON. Only
+// Valid and Walk check that.
 package rawjson
 
 import (
@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// IsObject is true for the text of an object, without white space before it.
+// IsObject reports whether a value is an object. It must not begin with white space.
 func IsObject(value []byte) bool { return len(value) > 0 && value[0] == '{' }
 
-// IsNull is true for null, and where there is no value.
+// IsNull reports whether a value is null or empty.
 func IsNull(value []byte) bool { return len(value) == 0 || value[0] == 'n' }
 
-// Members calls visit with the key and the value of each member of an object, in their order. A key that is
-// there twice is visited twice.
+// Members calls visit with the key and the value of each member of an object, in their order. A repeated key is visited
+// each time.
 func Members(object []byte, visit func(key, value []byte)) {
 	for i := space(object, 1); object[i] != '}'; i = next(object, i) {
 		end := text(object, i)
@@ -28,7 +28,7 @@ func Members(object []byte, visit func(key, value []byte)) {
 	}
 }
 
-// Get is the value of an object's member, the last one if the key is repeated. Nil if there is none.
+// Get returns the value of an object's member, or nil if there is none. If the key is repeated, it returns the last value.
 func Get(object []byte, name string) (value []byte) {
 	Members(object, func(key, v []byte) {
 		if string(key) == name {
@@ -47,8 +47,7 @@ func Elements(array []byte, visit func(value []byte)) {
 	}
 }
 
-// String decodes a string; false if the value is none. Bytes that are not UTF-8 become U+FFFD, as
-// encoding/json has it.
+// String decodes a string. It returns false if the value is not a string. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
 func String(value []byte) (string, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", false
@@ -62,7 +61,7 @@ func String(value []byte) (string, bool) {
 	return decoded, err == nil
 }
 
-// space returns where the white space that begins at i ends.
+// space returns the end of the white space that begins at i.
 func space(doc []byte, i int) int {
 	for isSpace[doc[i]] {
 		i++
@@ -70,7 +69,7 @@ func space(doc []byte, i int) int {
 	return i
 }
 
-// next passes the comma after a value, if there is one.
+// next skips the comma after a value, if there is one.
 func next(doc []byte, i int) int {
 	i = space(doc, i)
 	if doc[i] == ',' {
@@ -133,7 +132,7 @@ func nestedEnd(doc []byte, i int) int {
 func AppendString(to []byte, s string) []byte {
 	for i := range len(s) {
 		if !isPlain[s[i]] {
-			quoted, _ := json.Marshal(s) // which does not fail for a string
+			quoted, _ := json.Marshal(s) // never fails for a string
 			return append(to, quoted...)
 		}
 	}

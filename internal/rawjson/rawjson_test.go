@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/storable"
 )
 
-// Each of these breaks off or goes wrong somewhere.
+// broken has malformed texts.
 var broken = []string{
 	``, ` `, `{`, `[`, `"`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `[1,]`, `[,]`, `{,}`, `{1:2}`, `{"a" 1}`, `{"a":}`, `[1 2]`,
 	`01`, `-`, `1.`, `.5`, `1e`, `1e+`, `+1`, `0x1`, `1.5e-`, `-a`, `tru`, `nul`, `falsee`, `truefalse`, `"\x"`, `"\u12"`, `"\u12g4"`, `"\`, "\"\n\"", "\"\x00\"", `{}{}`,
@@ -26,7 +26,7 @@ var docs = []string{
 	`{"\u0061":"\ud83d\ude00","":"","k\\":"\\"}`, "{\"a\":\"\xff\"}", "[\n1,\r\n2\t]", `{"a":{"b":{"c":[[["]"]]]}},"d":0}`,
 }
 
-// It finds what encoding/json finds.
+// FuzzRawJSON compares the results with those of encoding/json.
 func FuzzRawJSON(f *testing.F) {
 	for _, doc := range docs {
 		f.Add([]byte(doc))
@@ -86,7 +86,7 @@ func FuzzRawJSON(f *testing.F) {
 	})
 }
 
-// It gives up on depth where encoding/json does.
+// Valid has the same limit of depth as encoding/json.
 func TestValidDepth(t *testing.T) {
 	for _, depth := range []int{9999, 10000, 10001} {
 		for _, doc := range []string{
@@ -100,7 +100,7 @@ func TestValidDepth(t *testing.T) {
 	}
 }
 
-// A member is visited after what is in it, with the keys that lead to it.
+// A member is visited after its own members, with the path of keys.
 func TestWalk(t *testing.T) {
 	var got []string
 	valid, plain := rawjson.Walk([]byte(` {"a":{"b":{"c":{"d":1}},"e":[{"f":2}]},"g":[{"h":3}],"j":[[{"k":4}]],"\u0069":{}} `), 3, func(path [][]byte, value []byte) {

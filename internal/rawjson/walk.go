@@ -6,29 +6,29 @@ import (
 )
 
 const (
-	// maxDepth is how deep encoding/json lets arrays and objects nest.
+	// maxDepth is the maximum depth of arrays and objects in encoding/json.
 	maxDepth = 10000
-	// plainDepth and plainDigits bound what Walk calls plain: far below what jsonb takes.
+	// plainDepth and plainDigits bound a plain text. They are far below the limits of jsonb.
 	plainDepth  = 100
 	plainDigits = 100
 )
 
-// invalid is where no value ends.
+// invalid is the end of an invalid value.
 const invalid = -1
 
-// Valid says what json.Valid says (FuzzRawJSON holds them together) in a quarter of the time, which is of
-// weight: a delivery's body is checked whole, and otherwise only looked through.
+// Valid returns the same as json.Valid (FuzzRawJSON compares them), in a quarter of the time. The time matters, since every
+// delivery's body is validated.
 func Valid(doc []byte) bool {
 	valid, _ := Walk(doc, 0, nil)
 	return valid
 }
 
-// Walk checks a text as Valid does, and in the same pass calls visit with each member that lies at most depth
-// objects deep, when its value has been passed: the members of an object come before it. Path has the keys
-// that lead to it, nil where an array is passed. A text that turns out to be invalid has had visits too.
+// Walk validates a text as Valid does. In the same pass it calls visit with each member at most depth objects deep, after
+// its value: the members of an object are visited before the object. path has the keys that lead to the member, with nil
+// for an array. visit is also called for an invalid text, up to the error.
 //
-// Plain is true for a text of nothing but ASCII with no \u escape, no exponent and no long number, that
-// nests moderately: jsonb takes it as it is.
+// plain reports whether jsonb accepts the text unchanged: it is ASCII, has no \u escape, no exponent and no long number, and
+// does not nest deeply.
 func Walk(doc []byte, depth int, visit func(path [][]byte, value []byte)) (valid, plain bool) {
 	w := walker{doc: doc, path: make([][]byte, depth), visit: visit}
 	end := w.value(w.space(0), 0)
@@ -38,12 +38,12 @@ func Walk(doc []byte, depth int, visit func(path [][]byte, value []byte)) (valid
 
 type walker struct {
 	doc   []byte
-	path  [][]byte // as long as it is visited deep
+	path  [][]byte // its length is the maximum depth of visits
 	visit func(path [][]byte, value []byte)
 	odd   bool // not plain
 }
 
-// at is the byte at i, 0 at the end: JSON has none of those.
+// at returns the byte at i, or 0 at the end. JSON contains no zero byte.
 func (w *walker) at(i int) byte {
 	if i < len(w.doc) {
 		return w.doc[i]
@@ -58,7 +58,7 @@ func (w *walker) space(i int) int {
 	return i
 }
 
-// value returns where the value that begins at i ends, or invalid, as those below do for theirs.
+// value returns the end of the value that begins at i, or invalid. The methods below do the same for their parts.
 func (w *walker) value(i, depth int) int {
 	switch w.at(i) {
 	case '"':
@@ -116,7 +116,7 @@ func (w *walker) nested(i, depth int) int {
 	}
 }
 
-// key passes a key, notes it if it is visited, and goes on to where its value begins.
+// key skips a key and its colon, and records the key if its member is visited.
 func (w *walker) key(i, depth int) int {
 	start := i
 	if w.at(i) != '"' {
@@ -134,7 +134,7 @@ func (w *walker) key(i, depth int) int {
 	return w.space(i + 1)
 }
 
-// keyOf is a key of what stands for it in the text.
+// keyOf decodes a quoted key.
 func keyOf(quoted []byte) []byte {
 	key := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(key, '\\') < 0 {
@@ -221,7 +221,7 @@ func (w *walker) number(i int) int {
 	return i
 }
 
-// digits passes digits, of which there must be one.
+// digits skips digits. There must be at least one.
 func (w *walker) digits(i int) int {
 	if !isDigit(w.at(i)) {
 		return invalid

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// ConsolePath is where the console is.
+	// ConsolePath is the path of the console.
 	ConsolePath = "/console"
-	// ConsoleUser is the user name that goes with its password.
+	// ConsoleUser is the user name of the console.
 	ConsoleUser = "stripeonce"
 )
 
-// MountConsole adds the console behind a password, for HTTP's basic authentication. Without one there is none.
+// MountConsole adds the console with HTTP basic authentication. Without a password, it adds nothing.
 func (s *Server) MountConsole(c *console.Console, password string) {
 	if password == "" {
 		return
@@ -28,7 +28,7 @@ func (s *Server) MountConsole(c *console.Console, password string) {
 
 func requirePassword(password string) echo.MiddlewareFunc {
 	same := func(a, b string) int {
-		x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b)) // so that the time says nothing of the length
+		x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b)) // so that the time does not depend on the length
 		return subtle.ConstantTimeCompare(x[:], y[:])
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -38,7 +38,7 @@ func requirePassword(password string) echo.MiddlewareFunc {
 				return next(c)
 			}
 			c.Response().Header().Set("WWW-Authenticate", `Basic realm="stripeonce", charset="UTF-8"`)
-			return c.String(http.StatusUnauthorized, "The user is "+ConsoleUser+", the password is the one that it was started with: CONSOLE_PASSWORD, or what `demo --keep` prints.\n")
+			return c.String(http.StatusUnauthorized, "The user is "+ConsoleUser+". The password is CONSOLE_PASSWORD, or the one that `demo --keep` prints.\n")
 		}
 	}
 }

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// gcPercent lets the heap of a receiver, which is a few MiB, grow to some 20 between collections. By Go's
-	// default it is collected some hundred times a second under load, for a tenth of the processor's time.
+	// gcPercent lets a receiver's heap of a few MiB grow to about 20 MiB between collections. With Go's default, there are
+	// about a hundred collections a second under load, which take a tenth of the processor's time.
 	gcPercent = 400
-	// memoryLimit is where that ends: the process stays below 64 MiB with a thousand deliveries in flight
-	// (make bench measures both).
+	// memoryLimit bounds that growth: the process stays below 64 MiB with a thousand deliveries in flight (make bench
+	// measures both).
 	memoryLimit = 48 << 20
-	// limitRoom is what the heap may grow by, beside an eighth of what lives, before the limit has it collected.
+	// limitRoom is how much the heap may grow, in addition to an eighth of the live heap, before the limit causes a
+	// collection.
 	limitRoom = 2 << 20
-	// limitPause is how often it is looked at what lives.
+	// limitPause is the interval between adjustments of the limit.
 	limitPause = time.Second
 )
 
-// TuneGC sets the collector for a process that is a receiver and nothing else. It respects GOGC and GOMEMLIMIT:
-// what is set stays.
+// TuneGC tunes the garbage collector for a process that only runs a receiver. It does not override GOGC and GOMEMLIMIT.
 func TuneGC() {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -33,15 +33,15 @@ func TuneGC() {
 	}
 }
 
-// keepLimitAboveHeap raises the limit where there is more than it has room for, such as a thousand large bodies, or
-// the stacks of as many idle connections: Go would collect without end.
+// keepLimitAboveHeap raises the limit if the process needs more memory, such as for a thousand large bodies or the stacks of
+// idle connections. Otherwise Go would collect continuously.
 func keepLimitAboveHeap() {
 	for range time.Tick(limitPause) {
 		debug.SetMemoryLimit(limitFor(readMemory()))
 	}
 }
 
-// memory is what the process has, in bytes: the heap that lives, and all that is no heap, such as stacks.
+// memory is the process's memory in bytes: the live heap, and all memory outside of the heap, such as stacks.
 type memory struct{ live, other uint64 }
 
 func readMemory() memory {

@@ -22,7 +22,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
-// WebhookPath is where the route is mounted.
+// WebhookPath is the path of the webhook route.
 const WebhookPath = "/webhooks/stripe"
 
 // The limits on a client's connection. Stripe sends small requests at once.
@@ -35,13 +35,13 @@ const (
 	readyTimeout      = 3 * time.Second
 )
 
-// StopTimeout bounds the wait for deliveries under way when the server stops.
+// StopTimeout bounds the wait for deliveries in flight when the server stops.
 const StopTimeout = 20 * time.Second
 
 // Server serves one receiver. Create it with New.
 type Server struct {
-	// Drain is how long, once told to stop, it goes on taking deliveries while /readyz says that it stops:
-	// the time that whatever is in front needs to notice. 0: none.
+	// Drain is how long the server still accepts deliveries after it is stopped, while /readyz reports that it is shutting
+	// down: a load balancer needs that time to notice. 0: none.
 	Drain time.Duration
 
 	receiver *webhooks.Receiver
@@ -51,7 +51,7 @@ type Server struct {
 	http     *http.Server
 }
 
-// New makes the server; Serve starts it. /metrics shows the receiver's figures and those of collectors.
+// New returns a server. Serve starts it. /metrics has the receiver's metrics and those of collectors.
 func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Collector) *Server {
 	s := &Server{receiver: r, logger: logger, echo: echo.New()}
 	s.routes(collectors)
@@ -83,8 +83,8 @@ func (s *Server) routes(more []prometheus.Collector) {
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 }
 
-// closeWhileDraining has clients come back by another connection, which then leads elsewhere. To close idle
-// connections instead would cut those on which a request is just on its way.
+// closeWhileDraining makes clients open a new connection, which a load balancer directs to another server. Closing idle
+// connections instead could cut a request in flight.
 func (s *Server) closeWhileDraining(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if s.draining.Load() {
@@ -108,7 +108,7 @@ func (s *Server) ready(c echo.Context) error {
 	return c.JSON(http.StatusServiceUnavailable, map[string]string{"error": reason(err)})
 }
 
-// reason says why the receiver is not ready. What the driver says of hosts and users is for the log.
+// reason returns why the receiver is not ready, without the driver's text, which names hosts and users.
 func reason(err error) string {
 	for _, plain := range []error{webhooks.ErrNotMigrated, webhooks.ErrShutdown, webhooks.ErrReadOnly, webhooks.ErrNotPermitted, webhooks.ErrRowSecurity,
 		webhooks.ErrUnsuitable, webhooks.ErrNotReadBack, webhooks.ErrPooler} {
@@ -123,7 +123,7 @@ func reason(err error) string {
 	return "PostgreSQL does not answer"
 }
 
-// answerError answers what no route took, in the form that all replies have.
+// answerError responds to requests that match no route, as JSON like all replies.
 func answerError(err error, c echo.Context) {
 	status := http.StatusInternalServerError
 	var httpErr *echo.HTTPError
@@ -135,8 +135,8 @@ func answerError(err error, c echo.Context) {
 	}
 }
 
-// Serve answers on the listener until ctx ends, and for Drain after that; then it accepts nothing more,
-// finishes what is under way within StopTimeout, and returns nil.
+// Serve serves on the listener until ctx ends, and for Drain after that. It then accepts no more requests, finishes those
+// in flight within StopTimeout, and returns nil.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
@@ -146,11 +146,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	if s.Drain > 0 {
-		s.logger.Info("draining: not ready any more, but still taking deliveries", "for", s.Drain)
+		s.logger.Info("draining: not ready, but still accepting deliveries", "for", s.Drain)
 		s.draining.Store(true)
 		time.Sleep(s.Drain)
 	}
-	s.logger.Info("stopping: finishing the deliveries under way")
+	s.logger.Info("stopping: finishing deliveries in flight")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout)
 	defer cancel()
 	if err := errors.Join(s.http.Shutdown(stop), s.receiver.Shutdown(stop)); err != nil {

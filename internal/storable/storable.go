@@ -1,5 +1,5 @@
-// Package storable makes any valid JSON text one that PostgreSQL's jsonb takes.
-// See https://www.postgresql.org/docs/current/datatype-json.html for what it refuses.
+// Package storable changes valid JSON texts so that PostgreSQL's jsonb accepts them.
+// See https://www.postgresql.org/docs/current/datatype-json.html for the limits of jsonb.
 package storable
 
 import (
@@ -9,19 +9,18 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may nest. PostgreSQL's parser recurses within
-// max_stack_depth; Stripe's objects nest about ten deep.
+// MaxDepth is the maximum depth of arrays and objects. PostgreSQL's parser is limited by max_stack_depth. Stripe's objects
+// are about ten levels deep.
 const MaxDepth = 512
 
 // maxNumber bounds a number's digits and its exponent. jsonb's numeric overflows at 131,072 digits.
 const maxNumber = 1000
 
-// ErrTooDeep is returned for a text that nests deeper than MaxDepth.
+// ErrTooDeep reports that a text nests deeper than MaxDepth.
 var ErrTooDeep = errors.New("JSON nests deeper than " + strconv.Itoa(MaxDepth) + " levels")
 
-// JSON returns doc, which must be valid JSON, such that jsonb takes it. What text cannot hold (NUL,
-// half of a surrogate pair, a byte that is not UTF-8) becomes U+FFFD; a number beyond numeric's range
-// becomes a string of its digits. A doc that needs no change is returned as it is.
+// JSON returns doc, which must be valid JSON, in a form that jsonb accepts. NUL, half a surrogate pair and invalid UTF-8
+// become U+FFFD. A number beyond the range of numeric becomes a string. A doc that needs no change is returned unchanged.
 func JSON(doc []byte) ([]byte, error) {
 	c := cleaner{doc: doc}
 	for c.pos < len(doc) {
@@ -45,7 +44,7 @@ func JSON(doc []byte) ([]byte, error) {
 	return c.result(), nil
 }
 
-// cleaner copies doc to out only from the first change on.
+// cleaner copies doc to out, beginning with the first change.
 type cleaner struct {
 	doc    []byte
 	pos    int
@@ -61,7 +60,7 @@ func (c *cleaner) result() []byte {
 	return append(c.out, c.doc[c.copied:]...)
 }
 
-// replace puts with in place of the next n bytes.
+// replace replaces the next n bytes.
 func (c *cleaner) replace(n int, with string) {
 	c.out = append(c.out, c.doc[c.copied:c.pos]...)
 	c.out = append(c.out, with...)
@@ -69,7 +68,7 @@ func (c *cleaner) replace(n int, with string) {
 	c.copied = c.pos
 }
 
-// text passes a string, from quote to quote.
+// text cleans a string, from quote to quote.
 func (c *cleaner) text() {
 	c.pos++
 	for {
@@ -111,7 +110,7 @@ func (c *cleaner) escape() {
 	}
 }
 
-// codeUnit reads the \uXXXX at pos; U+FFFD if there is none.
+// codeUnit reads the \uXXXX at pos. It returns U+FFFD if there is none.
 func (c *cleaner) codeUnit(pos int) rune {
 	if pos+unicodeEscape > len(c.doc) || c.doc[pos] != '\\' || c.doc[pos+1] != 'u' {
 		return utf8.RuneError

@@ -45,7 +45,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// PostgreSQL itself is the judge of what jsonb takes.
+// FuzzJSON checks with PostgreSQL that jsonb accepts the result.
 func FuzzJSON(f *testing.F) {
 	pool := pgtest.NewPool(f)
 	for _, c := range cases {

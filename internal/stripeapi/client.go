@@ -1,5 +1,5 @@
-// Package stripeapi asks Stripe's API through stripe-go's HTTP client and keeps the answers as they came:
-// stripe-go's structs drop what is newer than they are.
+// Package stripeapi makes requests to Stripe's API with stripe-go's HTTP client. It keeps the raw responses, since
+// stripe-go's structs drop members that they do not know.
 package stripeapi
 
 import (
@@ -18,16 +18,16 @@ import (
 	"github.com/stripe/stripe-go/v79/form"
 )
 
-// The waiting between tries where the answer does not say how long: the mean of the first, doubled from
-// try to try up to the longest.
+// The bounds of the pauses between attempts without a Retry-After. A pause is between a half and the whole of its bound,
+// which is firstWait at first and doubles after each attempt, up to longestWait.
 const (
 	firstWait   = 500 * time.Millisecond
 	longestWait = 30 * time.Second
-	// longestRetryAfter bounds what Stripe may ask for.
+	// longestRetryAfter bounds Retry-After.
 	longestRetryAfter = 10 * time.Minute
 )
 
-// What is asked neither on the path of a delivery nor for one may take its time.
+// The defaults of requests outside of deliveries, which may take longer.
 const (
 	BackgroundTimeout  = 30 * time.Second
 	BackgroundAttempts = 8
@@ -38,22 +38,22 @@ type Config struct {
 	// Key is a secret or restricted key. White space around it is trimmed.
 	Key  string
 	Base string // another address of the API; empty: Stripe's
-	// Timeout bounds one try, its body included.
+	// Timeout bounds one attempt, including the response body.
 	Timeout time.Duration
-	// Attempts is how often a request is tried that is answered 429 or 5xx or not at all. stripe-go does
-	// not try again after a 429, and sleeps without heeding the context. 0 and 1: once.
+	// Attempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not response. stripe-go itself does
+	// not retry a 429, and does not honor the context while it sleeps. 0 and 1: no retry.
 	Attempts int
-	// Logger is told before each pause why and for how long. Nil: nobody is.
+	// Logger receives a warning before each retry. Optional.
 	Logger *slog.Logger
 }
 
-// Client is one key's way to the API. Create it with New.
+// Client makes requests with one key. Create it with New.
 type Client struct {
 	config  Config
 	backend stripe.Backend
 }
 
-// New makes a client. It does not connect.
+// New returns a Client. It does not connect.
 func New(config Config) *Client {
 	config.Key = strings.TrimSpace(config.Key)
 	settings := &stripe.BackendConfig{
@@ -73,34 +73,33 @@ type Request struct {
 	Method  string
 	Path    string // such as /v1/events
 	Values  url.Values
-	Account string // the connected account that is asked about, if any
-	Version string // the API version to ask in; empty: stripe-go's
+	Account string // the connected account, if any
+	Version string // the API version; empty: stripe-go's
 }
 
-// Answer is a 2xx.
-type Answer struct {
+// Response is a 2xx response.
+type Response struct {
 	Body    []byte
-	Date    time.Time // of the header, in whole seconds
-	Version string    // that Body is rendered in
+	Date    time.Time // from the header, in whole seconds
+	Version string    // the API version of Body
 }
 
-// raw keeps of an answer only its bytes and headers.
+// raw keeps only the bytes and headers of a response.
 type raw struct{ stripe.APIResource }
 
 func (*raw) UnmarshalJSON([]byte) error { return nil }
 
-// Do asks, and asks again while the answer is one that a later try may change. The error is a
-// *stripe.Error if Stripe refused.
-func (c *Client) Do(ctx context.Context, req Request) (*Answer, error) {
-	key := stripe.NewIdempotencyKey() // one for all tries
-	for try := 1; ; try++ {
-		answer, err := c.once(ctx, req, key)
-		if err == nil || try >= c.config.Attempts || ctx.Err() != nil || !mayPass(err) {
-			return answer, err
+// Do makes a request, and retries it if another attempt may succeed. The error is a *stripe.Error if Stripe refused.
+func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
+	key := stripe.NewIdempotencyKey() // one for all attempts
+	for attempt := 1; ; attempt++ {
+		response, err := c.once(ctx, req, key)
+		if err == nil || attempt >= c.config.Attempts || ctx.Err() != nil || !retryable(err) {
+			return response, err
 		}
-		pause := pauseAfter(err, try)
+		pause := pauseAfter(err, attempt)
 		if c.config.Logger != nil {
-			c.config.Logger.WarnContext(ctx, "Stripe's API is asked again", "in", pause, "reason", Explain(err))
+			c.config.Logger.WarnContext(ctx, "retrying a request to Stripe", "in", pause, "reason", Explain(err))
 		}
 		select {
 		case <-time.After(pause):
@@ -110,7 +109,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Answer, error) {
 	}
 }
 
-func (c *Client) once(ctx context.Context, req Request, key string) (*Answer, error) {
+func (c *Client) once(ctx context.Context, req Request, key string) (*Response, error) {
 	params := &stripe.Params{Context: ctx, Headers: http.Header{}}
 	if req.Version != "" {
 		params.Headers.Set("Stripe-Version", req.Version)
@@ -130,11 +129,11 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Answer, er
 			values.Add(name, value)
 		}
 	}
-	answer := &raw{}
-	if err := c.backend.CallRaw(method, req.Path, c.config.Key, values, params, answer); err != nil {
+	response := &raw{}
+	if err := c.backend.CallRaw(method, req.Path, c.config.Key, values, params, response); err != nil {
 		return nil, err
 	}
-	date, err := http.ParseTime(answer.LastResponse.Header.Get("Date"))
+	date, err := http.ParseTime(response.LastResponse.Header.Get("Date"))
 	if err != nil {
 		date = time.Now().Truncate(time.Second)
 	}
@@ -142,17 +141,17 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Answer, er
 	if version == "" {
 		version = stripe.APIVersion
 	}
-	return &Answer{answer.LastResponse.RawJSON, date.UTC(), version}, nil
+	return &Response{response.LastResponse.RawJSON, date.UTC(), version}, nil
 }
 
-// mayPass is true for what Stripe asks to try again: https://docs.stripe.com/error-low-level.
-func mayPass(err error) bool {
+// retryable reports whether another attempt may succeed: see https://docs.stripe.com/error-low-level.
+func retryable(err error) bool {
 	status := Status(err)
 	return status == 0 || status == http.StatusConflict || status == http.StatusTooManyRequests || status >= 500
 }
 
-// pauseAfter is what the answer's Retry-After says, in seconds, else its own.
-func pauseAfter(err error, try int) time.Duration {
+// pauseAfter returns the response's Retry-After, or else a random pause.
+func pauseAfter(err error, attempt int) time.Duration {
 	var refusal *stripe.Error
 	if errors.As(err, &refusal) && refusal.LastResponse != nil {
 		seconds, err := strconv.Atoi(refusal.LastResponse.Header.Get("Retry-After"))
@@ -160,11 +159,11 @@ func pauseAfter(err error, try int) time.Duration {
 			return min(time.Duration(seconds)*time.Second, longestRetryAfter)
 		}
 	}
-	pause := min(firstWait<<min(try-1, 10), longestWait)
+	pause := min(firstWait<<min(attempt-1, 10), longestWait)
 	return pause/2 + rand.N(pause)/2
 }
 
-// Status is the status of Stripe's refusal, 0 if there was no answer.
+// Status returns the status of Stripe's error response, or 0 if there was no response.
 func Status(err error) int {
 	var refusal *stripe.Error
 	if errors.As(err, &refusal) {
@@ -173,10 +172,10 @@ func Status(err error) int {
 	return 0
 }
 
-// IsMissing is true if Stripe does not have what was asked for.
+// IsMissing reports whether Stripe does not have the requested object.
 func IsMissing(err error) bool { return Status(err) == http.StatusNotFound }
 
-// Explain is an error in words for a person, without the JSON that stripe-go makes of a refusal.
+// Explain returns an error with a readable text instead of stripe-go's JSON.
 func Explain(err error) error {
 	var refusal *stripe.Error
 	if !errors.As(err, &refusal) {
@@ -185,7 +184,7 @@ func Explain(err error) error {
 	return fmt.Errorf("Stripe answers %d: %s", refusal.HTTPStatusCode, refusal.Msg) //nolint:staticcheck // a name
 }
 
-// Mode is the mode of a key, and whether it says so. See https://docs.stripe.com/keys.
+// Mode returns the mode of a key, and whether the key shows it. See https://docs.stripe.com/keys.
 func Mode(key string) (livemode, known bool) {
 	key = strings.TrimSpace(key)
 	for _, prefix := range []string{"sk_", "rk_"} {

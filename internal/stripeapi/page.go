@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// PageSize is how many objects a page is asked for, the most that Stripe gives.
+// PageSize is the number of objects of a page, the maximum that Stripe permits.
 const PageSize = 100
 
 // Page is one page of a list, newest first.
 type Page struct {
 	Data    []json.RawMessage
-	Date    time.Time // of the answer
+	Date    time.Time // of the response
 	Version string
-	// Next asks for the page after this one. Nil: there is none.
+	// Next is the request for the next page, or nil if there is none.
 	Next *Request
 }
 
-// Page gets one page of a list of /v1 (https://docs.stripe.com/api/pagination) or /v2
+// Page fetches one page of a list of /v1 (https://docs.stripe.com/api/pagination) or /v2
 // (https://docs.stripe.com/api-v2-overview#list-pagination).
 func (c *Client) Page(ctx context.Context, req Request) (*Page, error) {
-	answer, err := c.Do(ctx, req)
+	response, err := c.Do(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -33,10 +33,10 @@ func (c *Client) Page(ctx context.Context, req Request) (*Page, error) {
 		HasMore bool              `json:"has_more"`
 		NextURL string            `json:"next_page_url"`
 	}
-	if err := json.Unmarshal(answer.Body, &list); err != nil {
+	if err := json.Unmarshal(response.Body, &list); err != nil {
 		return nil, fmt.Errorf("the list %s: %w", req.Path, err)
 	}
-	page := &Page{Data: list.Data, Date: answer.Date, Version: answer.Version}
+	page := &Page{Data: list.Data, Date: response.Date, Version: response.Version}
 	switch {
 	case list.NextURL != "":
 		page.Next, err = req.at(list.NextURL)
@@ -46,7 +46,7 @@ func (c *Client) Page(ctx context.Context, req Request) (*Page, error) {
 	return page, err
 }
 
-// at is the request for a page that Stripe names by its URL.
+// at returns the request for a page with the URL from Stripe's response.
 func (req Request) at(next string) (*Request, error) {
 	u, err := url.Parse(next)
 	if err != nil {
@@ -56,7 +56,7 @@ func (req Request) at(next string) (*Request, error) {
 	return &req, nil
 }
 
-// after is the request for what comes after an object of a list.
+// after returns the request for the objects after an object of a list.
 func (req Request) after(last json.RawMessage) (*Request, error) {
 	var object struct {
 		ID string `json:"id"`
@@ -67,7 +67,7 @@ func (req Request) after(last json.RawMessage) (*Request, error) {
 	return req.After(object.ID), nil
 }
 
-// After is the request for what a list has after an object.
+// After returns the request for the objects after the object with an id.
 func (req Request) After(id string) *Request {
 	req.Values = maps.Clone(req.Values)
 	if req.Values == nil {

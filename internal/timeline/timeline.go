@@ -1,4 +1,4 @@
-// Package timeline counts events by the minute, for a chart.
+// Package timeline counts events by minute, for a chart.
 package timeline
 
 import (
@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// length is how far back a Timeline reaches, in minutes: 30 days, in 173 kB.
+// length is how far back a Timeline reaches, in minutes: 30 days, which take 173 kB.
 const length = 30 * 24 * 60
 
-// Timeline counts by the minute. Its zero value is ready to use, and it is safe for concurrent use.
+// Timeline counts events by minute. Its zero value is ready to use. It is safe for concurrent use.
 type Timeline struct {
 	mu     sync.Mutex
 	counts [length]uint32 // a ring
-	newest int64          // the last minute that has been counted in, in Unix time
+	newest int64          // the newest minute with an event, in Unix time
 }
 
 func minuteOf(at time.Time) int64 { return at.Unix() / 60 }
@@ -26,7 +26,7 @@ func (t *Timeline) Add(at time.Time) {
 	if minute < 0 {
 		return
 	}
-	if minute <= t.newest-length { // the clock had been far ahead
+	if minute <= t.newest-length { // the clock had been ahead
 		t.counts, t.newest = [length]uint32{}, minute
 	}
 	for m := max(t.newest, minute-length) + 1; m <= minute; m++ {
@@ -36,8 +36,8 @@ func (t *Timeline) Add(at time.Time) {
 	t.counts[minute%length]++
 }
 
-// Read returns the counts since a time by spans of a width, by the begin of each, as time.Time.Truncate has it.
-// Spans in which nothing was counted are left out.
+// Read returns the counts since a time in spans of a width, by the start of each span (see time.Time.Truncate). Empty spans
+// are left out.
 func (t *Timeline) Read(since time.Time, width time.Duration) map[time.Time]uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -27,7 +27,7 @@ func TestTimeline(t *testing.T) {
 			t.Errorf("since %s: %s", c.since, diff)
 		}
 	}
-	// What is older than the ring is long gone, also where nothing came meanwhile.
+	// Counts older than the ring are dropped, also if no event came meanwhile.
 	counted.Add(hour(1).AddDate(0, 0, 30))
 	if diff := cmp.Diff(map[time.Time]uint64{hour(1): 1, hour(3): 1, hour(1).AddDate(0, 0, 30): 1}, counted.Read(day, time.Hour)); diff != "" {
 		t.Error(diff)
@@ -37,7 +37,7 @@ func TestTimeline(t *testing.T) {
 	if diff := cmp.Diff(map[time.Time]uint64{day.AddDate(1, 0, 0): 1}, counted.Read(day, time.Hour)); diff != "" {
 		t.Error(diff)
 	}
-	// A clock that was far ahead does not stop the count.
+	// A clock that was ahead does not stop the count.
 	counted.Add(day)
 	if diff := cmp.Diff(map[time.Time]uint64{day: 1}, counted.Read(day, time.Hour)); diff != "" {
 		t.Error(diff)
