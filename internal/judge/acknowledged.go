@@ -15,7 +15,7 @@ const (
 	CheckOneToOne     = "every ledger row has its effect and every effect its ledger row"
 )
 
-// acknowledgedQueries find what is wrong: an event, and how often it took effect.
+// acknowledgedQueries select events that fail a check, with the number of their effects.
 var acknowledgedQueries = []struct{ check, what, query string }{
 	{CheckAcknowledged, "effects of the acknowledged event ", `
 SELECT id, count(e.event_id)::int FROM unnest(@acknowledged::text[]) AS id LEFT JOIN effects AS e ON e.event_id = id
@@ -30,8 +30,8 @@ SELECT COALESCE(l.event_id, e.event_id), 0 FROM
 WHERE l.event_id IS NULL OR e.event_id IS NULL ORDER BY 1`},
 }
 
-// Acknowledged judges a receiver that was disturbed: acknowledged are the ids of the events that it answered
-// with a 2xx, each once. What was not answered may have taken effect or not.
+// Acknowledged checks a receiver under faults. acknowledged has the id of each event that was answered with a 2xx, once.
+// An event without a response may have taken effect or not.
 func Acknowledged(ctx context.Context, pool *pgxpool.Pool, acknowledged []string) ([]Finding, error) {
 	var findings []Finding
 	for _, q := range acknowledgedQueries {

@@ -24,12 +24,11 @@ type Failed struct {
 	EventID string
 	AtLeast int
 	AtMost  int
-	// Payload is what the record must have kept: the body that was delivered. Nil: anything, or nothing.
+	// Payload is the payload that the record must have: the delivered body. Nil: any payload, or none.
 	Payload []byte
 }
 
-// failuresQuery gives the events that failed, the records, and which belong together. Both payloads are compared as
-// PostgreSQL understands them.
+// failuresQuery joins the failed events with the failure records. It compares the payloads as jsonb.
 const failuresQuery = `
 SELECT COALESCE(failed.event_id, f.event_id), failed.event_id IS NOT NULL, COALESCE(f.attempts, 0),
 	COALESCE(failed.least, 0), COALESCE(failed.most, 0),
@@ -38,8 +37,8 @@ FROM unnest(@ids::text[], @least::int[], @most::int[], @payloads::text[]) AS fai
 	FULL JOIN stripe_webhook_failures AS f ON f.event_id = failed.event_id
 ORDER BY 1`
 
-// Failures judges the failure records: failed are all events of which a delivery was answered 500, or got no answer, each
-// once. An event that was only answered otherwise must have no record.
+// Failures checks the failure records. failed has each event of which a delivery was answered 500 or got no response, once.
+// Any other event must have no record.
 func Failures(ctx context.Context, pool *pgxpool.Pool, failed []Failed) ([]Finding, error) {
 	var ids []string
 	var least, most []int
@@ -88,8 +87,8 @@ func text(payload []byte) *string {
 	return &s
 }
 
-// StillIgnored judges events that only replicas without a handler have seen: each is recorded as ignored, which is
-// provisional, and has had no effect.
+// StillIgnored checks events that were delivered only to replicas without a handler: each is recorded as ignored and has no
+// effect.
 func StillIgnored(ctx context.Context, pool *pgxpool.Pool, ids []string) ([]Finding, error) {
 	rows, err := pool.Query(ctx, `
 SELECT id, COALESCE(l.outcome, 'no row'), (SELECT count(*)::int FROM effects WHERE event_id = id)

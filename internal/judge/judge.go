@@ -1,5 +1,5 @@
-// Package judge compares what a receiver left in PostgreSQL with what a simulated Stripe account knows
-// to be true. It reads the tables with SQL of its own and none of the receiver's code.
+// Package judge compares a receiver's tables with the truth of a simulated Stripe account. It reads the tables with its own
+// SQL and uses none of the receiver's code.
 package judge
 
 import (
@@ -17,9 +17,9 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// Finding is one thing that is not as it must be.
+// Finding is one violation of a check.
 type Finding struct {
-	Check string // the check that did not hold
+	Check string // the violated check
 	What  string // the event or the subscription, and the field
 	Want  any
 	Got   any
@@ -41,17 +41,17 @@ func show(value any) string {
 const (
 	CheckLedger        = "each event is in the ledger once"
 	CheckEffects       = "each event took effect once"
-	CheckSubscriptions = "each subscription is stored once and equals the truth"
+	CheckSubscriptions = "each subscription is stored once and matches the truth"
 )
 
-// EffectsTable is where a receiver under judgement notes each effect: one row (event_id) for each time
-// that an event took effect. Nothing is unique in it, so an effect that happens twice shows.
+// EffectsTable creates the table in which a receiver under test records its effects: a row (event_id) each time that an
+// event takes effect. It has no unique constraint, so a repeated effect is found.
 const EffectsTable = "CREATE TABLE effects (event_id TEXT NOT NULL)"
 
-// Effect is the statement that notes an effect; $1 is the event's id.
+// Effect is the statement that records an effect. $1 is the event's id.
 const Effect = "INSERT INTO effects (event_id) VALUES ($1)"
 
-// Judge looks at everything and returns what is wrong, in a stable order.
+// Judge runs all checks and returns their findings in a stable order.
 func Judge(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) ([]Finding, error) {
 	var findings []Finding
 	for _, check := range []func(context.Context, *pgxpool.Pool, *stripesim.Account) ([]Finding, error){
@@ -76,7 +76,7 @@ func judgeEffects(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Ac
 		`SELECT event_id, count(*)::int FROM effects GROUP BY event_id`)
 }
 
-// counts wants exactly one of each of the account's events and none of any other.
+// counts checks that there is exactly one of each of the account's events and none of any other.
 func counts(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account, check, what, query string) ([]Finding, error) {
 	rows, err := pool.Query(ctx, query)
 	if err != nil {
@@ -108,7 +108,7 @@ func counts(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account,
 	return findings, nil
 }
 
-// rowsQuery gives each subscription as JSON with the names and kinds of stripesim.Truth.
+// rowsQuery selects each subscription as JSON with the names and types of stripesim.Truth.
 const rowsQuery = `
 SELECT id, jsonb_build_object(
 	'id', id, 'customer_id', customer_id, 'status', status, 'price_id', price_id, 'quantity', quantity, 'currency', currency,
@@ -160,7 +160,7 @@ func Subscriptions(ctx context.Context, pool *pgxpool.Pool, account *stripesim.A
 	return findings, nil
 }
 
-// differences names each field in which a row is not the truth.
+// differences returns a finding for each field of a row that differs from the truth.
 func differences(sub *stripesim.Subscription, row map[string]any) []Finding {
 	if row == nil {
 		return []Finding{{CheckSubscriptions, "rows of subscription " + sub.ID(), 1, 0}}
@@ -180,7 +180,7 @@ func differences(sub *stripesim.Subscription, row map[string]any) []Finding {
 	return findings
 }
 
-// compare goes down into objects and arrays of equal length, so that a finding is about one value.
+// compare descends into objects and arrays of equal length, so that each finding is about one value.
 func compare(what, path string, want, got any) []Finding {
 	if reflect.DeepEqual(want, got) {
 		return nil

@@ -24,7 +24,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// storm lets subscriptions live, delivers their events to url, and returns what the judge finds.
+// storm simulates subscriptions, delivers their events to url in a storm, and returns the judge's findings.
 func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	t.Helper()
 	account := stripesim.New(42, stripesim.Epoch)
@@ -54,7 +54,7 @@ func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	return append(findings, hidden...)
 }
 
-// answered500 remembers the deliveries that were answered 500.
+// answered500 records the deliveries that were answered 500.
 type answered500 struct {
 	mu     sync.Mutex
 	events []judge.Failed
@@ -79,8 +79,8 @@ func (a *answered500) list() []judge.Failed {
 	return a.events
 }
 
-// Each receiver that is wrong on purpose is caught, by the checks that its faults are about.
-func TestCatchesTheWrong(t *testing.T) {
+// The judge finds the mistake of each receiver of package wrong, by the matching check.
+func TestFindsWrongReceivers(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
 		"check-then-act":    {judge.CheckEffects, judge.CheckRecorded},
@@ -111,10 +111,10 @@ func TestCatchesTheWrong(t *testing.T) {
 					t.Errorf("the judge finds nothing against %q", check)
 				}
 			}
-			// Wrong in one way, and not in others that would hide it.
+			// The receiver has no other mistakes, which could hide this one.
 			for _, column := range []string{"billing_mode", "currency", "livemode", "items_complete"} {
 				if i := slices.IndexFunc(found, func(f judge.Finding) bool { return strings.HasSuffix(f.What, ", "+column) }); i >= 0 {
-					t.Errorf("it is wrong in another way, too: %s", found[i])
+					t.Errorf("it has another mistake: %s", found[i])
 				}
 			}
 		})
@@ -123,11 +123,11 @@ func TestCatchesTheWrong(t *testing.T) {
 		t.Errorf("not every wrong receiver is judged here: %v", wrong.Names())
 	}
 	if _, err := wrong.Handler("right", nil); err == nil {
-		t.Error("there is a wrong receiver called right")
+		t.Error("there is a wrong receiver called correct")
 	}
 }
 
-// An effect is anything but idempotent: a row without a unique key.
+// effect is not idempotent: it inserts a row without a unique key.
 func effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *map[string]any) error {
 	_, err := tx.Exec(ctx, judge.Effect, ev.ID)
 	return err
@@ -147,8 +147,8 @@ func flaky() func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) err
 	}
 }
 
-// newRight is stripeonce under judgement.
-func newRight(t *testing.T, handler func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error) *hooktest.Host {
+// newStripeonce starts stripeonce as the receiver under test.
+func newStripeonce(t *testing.T, handler func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error) *hooktest.Host {
 	t.Helper()
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
@@ -158,10 +158,10 @@ func newRight(t *testing.T, handler func(context.Context, pgx.Tx, *webhooks.Even
 	return host
 }
 
-// And stripeonce is let pass, with handlers that fail.
-func TestPassesTheRight(t *testing.T) {
+// The judge finds nothing wrong with stripeonce, although its handlers fail.
+func TestPassesStripeonce(t *testing.T) {
 	t.Parallel()
-	host := newRight(t, flaky())
+	host := newStripeonce(t, flaky())
 	for _, f := range storm(t, host.URL, host.Pool) {
 		t.Error(f)
 	}
@@ -170,10 +170,10 @@ func TestPassesTheRight(t *testing.T) {
 	}
 }
 
-// One value that is off in one row, and one row too many, are found and named.
+// A wrong value and an extra row are found, and the finding names the field.
 func TestNamesTheField(t *testing.T) {
 	t.Parallel()
-	host := newRight(t, effect)
+	host := newStripeonce(t, effect)
 	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	for _, ev := range account.Events {
@@ -205,8 +205,8 @@ func TestNamesTheField(t *testing.T) {
 	}
 }
 
-// An event that was acknowledged without effect, an effect that happened twice, a row without an effect and
-// an effect without a row are each found, by their own check.
+// An acknowledged event without effect, a repeated effect, a row without an effect and an effect without a row are each
+// found by their own check.
 func TestAcknowledged(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
@@ -233,8 +233,8 @@ func TestAcknowledged(t *testing.T) {
 	}
 }
 
-// A record that is missing, one that counts too few or too many attempts, one without its payload or with another, and
-// one of an event that was never answered 500 are each found. Right records are let pass.
+// Failures finds a missing record, a record with too few or too many attempts, with another payload or without one, and a
+// record of an event that was never answered 500. It accepts correct records.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
@@ -272,7 +272,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// An event that only replicas without a handler have seen must be ignored, and have had no effect.
+// StillIgnored finds events that are not recorded as ignored, or have an effect.
 func TestStillIgnored(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)

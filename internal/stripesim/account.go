@@ -1,5 +1,5 @@
-// Package stripesim is a simulated Stripe account: subscriptions that live as Stripe's do, and the
-// events that Stripe would make of it, in the shapes of its API. Everything follows from a seed.
+// Package stripesim simulates a Stripe account: its subscriptions, and the events that Stripe would create, in the shapes
+// of its API. Everything is determined by a seed.
 package stripesim
 
 import (
@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// The two generations of shapes: before 2025-03-31.basil a subscription has its period at the top, since
-// then on each item. See https://docs.stripe.com/changelog/basil.
+// The API versions of the two shapes of subscriptions. Before 2025-03-31.basil a subscription has its period at the top
+// level, since then on each item. See https://docs.stripe.com/changelog/basil.
 const (
 	VersionBeforeBasil = "2024-06-20"
 	VersionBasil       = "2025-03-31.basil"
 )
 
-// Epoch is where the clock of a simulated account usually begins: Monday, 5 January 2026.
+// Epoch is the usual start of a simulated account's clock: Monday, 5 January 2026.
 var Epoch = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
 
 // Account is the simulated account. It is not safe for concurrent use.
@@ -35,27 +35,27 @@ type Event struct {
 	Type     string
 	Created  int64
 	ObjectID string
-	// SubscriptionID is the subscription that the event is about, directly or through its invoice.
+	// SubscriptionID is the id of the event's subscription, or of the subscription of the event's invoice.
 	SubscriptionID string
-	// Body is the event in the API version of the endpoint, which in this account goes by subscription.
+	// Body is the event in the API version of the endpoint. In this account, the version depends on the subscription.
 	Body []byte
 
 	request string
 	render  rendering
 }
 
-// New returns an account without subscriptions, whose clock stands at start. Two accounts of one seed
-// and start to which the same is done make the same events, byte for byte.
+// New returns an account without subscriptions, whose clock begins at start. Accounts with the same seed, start and
+// sequence of calls create the same events, byte for byte.
 func New(seed uint64, start time.Time) *Account {
 	return &Account{Seed: seed, Now: start.Unix(), random: rand.New(rand.NewPCG(seed, 0x57f1be))}
 }
 
-// Wait lets the account's clock run on. Events within one Wait are of one second, in the order made.
+// Wait advances the account's clock. Events without a Wait in between are of the same second.
 func (a *Account) Wait(d time.Duration) { a.Now += int64(d / time.Second) }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// id makes an id as Stripe's look: a prefix and random letters, such as sub_1NvKoKIGBnsLynRrcLIAUWGf.
+// id returns an id in Stripe's form: a prefix and random letters, such as sub_1NvKoKIGBnsLynRrcLIAUWGf.
 func (a *Account) id(prefix string, letters int) string {
 	text := make([]byte, letters)
 	for i := range text {
@@ -67,10 +67,10 @@ func (a *Account) id(prefix string, letters int) string {
 // object is a Stripe object as JSON decodes it.
 type object = map[string]any
 
-// rendering gives an event's object and its previous attributes (nil but for updates) in an API version.
+// rendering returns an event's object and its previous attributes (nil except for updates) in an API version.
 type rendering func(version string) (about, previous object)
 
-// emit makes an event of a subscription.
+// emit creates an event of a subscription.
 func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	ev := &Event{
 		ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
@@ -82,7 +82,7 @@ func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	a.Events = append(a.Events, ev)
 }
 
-// In is the event as an endpoint, or the Events API, of an API version gives it.
+// In returns the event as rendered in an API version, by an endpoint or the Events API.
 func (ev *Event) In(version string) []byte { return marshal(ev.object(version)) }
 
 func (ev *Event) object(version string) object {
@@ -108,7 +108,7 @@ func (ev *Event) object(version string) object {
 func marshal(value any) []byte {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
-		panic(fmt.Sprintf("stripesim: %v", err)) // only values that are no JSON
+		panic(fmt.Sprintf("stripesim: %v", err)) // only for values that are not JSON
 	}
 	return text
 }

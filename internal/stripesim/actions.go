@@ -7,20 +7,20 @@ import (
 
 const month = 30 * 24 * time.Hour
 
-// The prices that subscriptions of the account have.
-var catalogue = []item{
+// catalog has the account's prices.
+var catalog = []item{
 	{Price: "price_1PBasicMonthlyStripeonce", Product: "prod_QBasicStripeonce", Amount: 900},
 	{Price: "price_1PTeamMonthlyStripeonce0", Product: "prod_QTeamStripeonce0", Amount: 2900},
 	{Price: "price_1PAuditAddOnStripeonce00", Product: "prod_QAuditStripeonce", Amount: 500},
 	{Price: "price_1PSeatsAddOnStripeonce00", Product: "prod_QSeatsStripeonce", Amount: 700},
 }
 
-// Subscribe makes a subscription that waits for its first payment: created, incomplete.
+// Subscribe creates a subscription that waits for its first payment: status incomplete.
 func (a *Account) Subscribe(version string) *Subscription {
 	return a.subscribe(version, "incomplete", 0)
 }
 
-// SubscribeTrial makes a subscription that begins with a trial.
+// SubscribeTrial creates a subscription that begins with a trial.
 func (a *Account) SubscribeTrial(version string, trial time.Duration) *Subscription {
 	return a.subscribe(version, "trialing", int64(trial/time.Second))
 }
@@ -41,8 +41,8 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	return s
 }
 
-// update changes the state and makes the event of it, with previous_attributes if it is an update. Each event
-// lists the items in an order of its own, of which previous_attributes say nothing.
+// update changes the state and creates an event, with previous_attributes if it is an update. Each event lists the items in
+// another order, which previous_attributes do not show.
 func (s *Subscription) update(eventType string, change func(*state)) {
 	before := s.state.clone()
 	s.state = s.state.clone()
@@ -60,13 +60,13 @@ func (s *Subscription) update(eventType string, change func(*state)) {
 
 const updated = "customer.subscription.updated"
 
-// Activate is the first payment's success, or the end of a trial.
+// Activate completes the first payment or ends the trial.
 func (s *Subscription) Activate() {
 	s.invoice("invoice.paid")
 	s.update(updated, func(st *state) { st.Status = "active" })
 }
 
-// Renew begins the next period, with its invoice.
+// Renew begins the next period with an invoice.
 func (s *Subscription) Renew() {
 	s.update(updated, func(st *state) {
 		st.PeriodStart = st.PeriodEnd
@@ -77,39 +77,39 @@ func (s *Subscription) Renew() {
 	s.invoice("invoice.paid")
 }
 
-// FailPayment makes it past_due.
+// FailPayment fails a payment: status past_due.
 func (s *Subscription) FailPayment() {
 	s.invoice("invoice.payment_failed")
 	s.update(updated, func(st *state) { st.Status = "past_due" })
 }
 
-// Upgrade puts another price in place of the first item's and adds an item.
+// Upgrade changes the first item's price and adds an item.
 func (s *Subscription) Upgrade(quantity int64) {
 	s.update(updated, func(st *state) {
 		first := &st.Items[0]
-		first.Price, first.Product, first.Amount = catalogue[1].Price, catalogue[1].Product, catalogue[1].Amount
+		first.Price, first.Product, first.Amount = catalog[1].Price, catalog[1].Product, catalog[1].Amount
 		first.Quantity = quantity
 		s.addItem(2, 1)
 	})
 }
 
 func (s *Subscription) addItem(price int, quantity int64) {
-	it := catalogue[price]
+	it := catalog[price]
 	it.ID, it.Quantity, it.Created = s.account.id("si_", 14), quantity, s.account.Now
 	s.state.Items = append(s.state.Items, it)
 }
 
-// SetQuantity sets the first item's quantity, which may be 0.
+// SetQuantity sets the quantity of the first item. It may be 0.
 func (s *Subscription) SetQuantity(quantity int64) {
 	s.update(updated, func(st *state) { st.Items[0].Quantity = quantity })
 }
 
-// AddItem adds one more item, of the last price.
+// AddItem adds an item with the last price.
 func (s *Subscription) AddItem() {
 	s.update(updated, func(*state) { s.addItem(3, 2) })
 }
 
-// RemoveItem takes away the last item, unless it is the only one.
+// RemoveItem removes the last item, unless it is the only one.
 func (s *Subscription) RemoveItem() {
 	if len(s.state.Items) == 1 {
 		return
@@ -117,34 +117,34 @@ func (s *Subscription) RemoveItem() {
 	s.update(updated, func(st *state) { st.Items = st.Items[:len(st.Items)-1] })
 }
 
-// Expire is the end of one whose first payment never came: status incomplete_expired.
+// Expire ends a subscription without its first payment: status incomplete_expired.
 func (s *Subscription) Expire() {
 	s.update(updated, func(st *state) { st.Status, st.EndedAt = "incomplete_expired", s.account.Now })
 }
 
-// MarkUnpaid gives up on the payment without ending the subscription.
+// MarkUnpaid gives up on a payment without ending the subscription: status unpaid.
 func (s *Subscription) MarkUnpaid() {
 	s.update(updated, func(st *state) { st.Status = "unpaid" })
 }
 
-// Pause is the end of a trial without a payment method. Stripe tells of it twice.
+// Pause ends a trial without a payment method: status paused. Stripe sends two events.
 func (s *Subscription) Pause() {
 	s.update(updated, func(st *state) { st.Status = "paused" })
 	s.update("customer.subscription.paused", func(*state) {})
 }
 
-// Resume takes it up again. Stripe tells of it twice.
+// Resume resumes a paused subscription. Stripe sends two events.
 func (s *Subscription) Resume() {
 	s.update(updated, func(st *state) { st.Status = "active" })
 	s.update("customer.subscription.resumed", func(*state) {})
 }
 
-// RemindOfTrialEnd tells of the trial's end three days ahead; nothing changes.
+// RemindOfTrialEnd creates the reminder three days before the trial's end. Nothing changes.
 func (s *Subscription) RemindOfTrialEnd() {
 	s.update("customer.subscription.trial_will_end", func(*state) {})
 }
 
-// SetMetadata sets one key; an empty value removes it.
+// SetMetadata sets a key. An empty value removes it.
 func (s *Subscription) SetMetadata(key, value string) {
 	s.update(updated, func(st *state) {
 		st.Metadata[key] = value
@@ -154,7 +154,7 @@ func (s *Subscription) SetMetadata(key, value string) {
 	})
 }
 
-// CancelAtPeriodEnd schedules the end, or takes it back.
+// CancelAtPeriodEnd schedules the cancellation at the period's end, or revokes it.
 func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
 	s.update(updated, func(st *state) {
 		st.CancelAtPeriodEnd, st.CancelAt, st.CanceledAt, st.CancelReason = cancel, 0, 0, ""
@@ -164,13 +164,13 @@ func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
 	})
 }
 
-// PauseCollection keeps its invoices from being paid, as the customer portal does, or lets them be paid again if
-// the behavior is empty. The status stays as it is.
+// PauseCollection pauses payment collection, as the customer portal does, or resumes it if the behavior is empty. The
+// status does not change.
 func (s *Subscription) PauseCollection(behavior string, resumesAt int64) {
 	s.update(updated, func(st *state) { st.PauseBehavior, st.ResumesAt = behavior, resumesAt })
 }
 
-// SetPaymentMethod gives it a new default payment method.
+// SetPaymentMethod sets a new default payment method.
 func (s *Subscription) SetPaymentMethod() {
 	s.update(updated, func(st *state) { st.PaymentMethod = s.account.id("pm_1", 23) })
 }
@@ -180,12 +180,12 @@ func (s *Subscription) AddDiscount() {
 	s.update(updated, func(st *state) { st.Discounts = slices.Insert(st.Discounts, 0, s.account.id("di_1", 23)) })
 }
 
-// RemoveDiscounts takes the discounts away.
+// RemoveDiscounts removes the discounts.
 func (s *Subscription) RemoveDiscounts() {
 	s.update(updated, func(st *state) { st.Discounts = nil })
 }
 
-// Schedule attaches a schedule, or releases the one that there is.
+// Schedule attaches a schedule, or releases the attached one.
 func (s *Subscription) Schedule() {
 	s.update(updated, func(st *state) {
 		if st.Schedule != "" {
@@ -196,7 +196,7 @@ func (s *Subscription) Schedule() {
 	})
 }
 
-// Delete ends it at once: status canceled.
+// Delete ends the subscription immediately: status canceled.
 func (s *Subscription) Delete() {
 	s.update("customer.subscription.deleted", func(st *state) {
 		st.Status, st.EndedAt = "canceled", s.account.Now
@@ -206,7 +206,7 @@ func (s *Subscription) Delete() {
 	})
 }
 
-// invoice makes an event about the latest invoice.
+// invoice creates an event of the latest invoice.
 func (s *Subscription) invoice(eventType string) {
 	st, now := s.state.clone(), s.account.Now
 	s.account.emit(s, eventType, func(version string) (about, previous object) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// eventsKept is how long the Events API remembers: https://docs.stripe.com/api/events.
+// eventsKept is how long the Events API keeps events: https://docs.stripe.com/api/events.
 const eventsKept = 30 * 24 * time.Hour
 
 const (
@@ -20,18 +20,16 @@ const (
 	maxTypes     = 20 // of types[]
 )
 
-// API is the part of Stripe's API that speaks of events and subscriptions, over an account. It answers
-// by the account's clock, also in the header Date. It is an http.Handler; point a Stripe client's base
-// URL at a server of it.
+// API is a part of Stripe's API (events, subscriptions, webhook endpoints, event destinations) for an account. Its time,
+// also in the header Date, is the account's clock. It is an http.Handler for a Stripe client's base URL.
 type API struct {
-	// Key is the secret key that requests must bear. Empty: any.
+	// Key is the secret key that requests must have. Empty: any.
 	Key string
-	// Version is the API version of the account, in which the Events API answers, and others without a
-	// Stripe-Version header.
+	// Version is the account's API version. The Events API uses it, and so do requests without a Stripe-Version header.
 	Version string
-	// Unnamed lets thin events not name their snapshot events.
+	// Unnamed leaves snapshot_event out of thin events.
 	Unnamed bool
-	// OnRequest, if set, is told of each request before it is answered.
+	// OnRequest is called with each request before it is answered. Optional.
 	OnRequest func(req *http.Request)
 
 	mu           sync.Mutex
@@ -45,14 +43,14 @@ type API struct {
 	mux          *http.ServeMux
 }
 
-// Fault is an answer that takes the place of the right one.
+// Fault is a response in place of the correct one.
 type Fault struct {
 	Status     int           // such as 429 or 500
 	RetryAfter time.Duration // the header Retry-After, if not 0
-	// Hang sends the beginning of the right answer and then nothing more, until the client gives up.
+	// Hang sends the beginning of the correct response and then nothing more, until the client gives up.
 	Hang bool
-	// Path is the path of the requests that the fault is for, and Pass how many of these are answered
-	// rightly before. An empty path is any.
+	// Path is the path of the affected requests, and Pass how many of these are answered correctly before. An empty path
+	// matches any.
 	Path string
 	Pass int
 }
@@ -74,19 +72,19 @@ func NewAPI(account *Account) *API {
 	return api
 }
 
-// Do runs fn while no request is answered: for changing the account while the API serves.
+// Do runs fn while no request is answered, so that fn may change the account.
 func (api *API) Do(fn func(account *Account)) {
 	api.mu.Lock()
 	defer api.mu.Unlock()
 	fn(api.account)
 }
 
-// Connect adds a connected account, which requests ask about with the header Stripe-Account.
+// Connect adds a connected account, which requests select with the header Stripe-Account.
 func (api *API) Connect(id string, account *Account) {
 	api.Do(func(*Account) { api.connected[id] = account })
 }
 
-// of is the account that a request asks about.
+// of returns the account of a request.
 func (api *API) of(req *http.Request) *Account {
 	if id := req.Header.Get("Stripe-Account"); id != "" {
 		return api.connected[id]
@@ -94,17 +92,17 @@ func (api *API) of(req *http.Request) *Account {
 	return api.account
 }
 
-// Fail answers the next requests with faults, one each.
+// Fail answers the next requests with faults, one for each request.
 func (api *API) Fail(faults ...Fault) {
 	api.Do(func(*Account) { api.faults = append(api.faults, faults...) })
 }
 
-// MarkDelivered makes delivery_success=false pass over an event.
+// MarkDelivered marks an event as delivered, so that delivery_success=false does not list it.
 func (api *API) MarkDelivered(eventID string) {
 	api.Do(func(*Account) { api.delivered[eventID] = true })
 }
 
-// Requests returns the requests that have been made, without their bodies.
+// Requests returns the requests so far, without their bodies.
 func (api *API) Requests() []*http.Request {
 	api.mu.Lock()
 	defer api.mu.Unlock()
@@ -135,7 +133,7 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// fault takes the fault that is for a request, nil if there is none.
+// fault removes and returns the fault for a request, or nil if there is none.
 func (api *API) fault(req *http.Request) *Fault {
 	for i := range api.faults {
 		fault := api.faults[i]
@@ -161,7 +159,7 @@ func (api *API) answer(w http.ResponseWriter, req *http.Request, fault *Fault) {
 		api.mux.ServeHTTP(whole, req)
 		_, _ = w.Write(whole.body[:len(whole.body)/2])
 		_ = http.NewResponseController(w).Flush()
-		api.mu.Unlock() // others are answered meanwhile
+		api.mu.Unlock() // answers other requests meanwhile
 		<-req.Context().Done()
 		api.mu.Lock()
 	default:
@@ -169,7 +167,7 @@ func (api *API) answer(w http.ResponseWriter, req *http.Request, fault *Fault) {
 	}
 }
 
-// held keeps an answer's body back.
+// held holds back a response's body.
 type held struct {
 	http.ResponseWriter
 	body []byte
@@ -180,7 +178,7 @@ func (h *held) Write(body []byte) (int, error) {
 	return len(body), nil
 }
 
-// version is the version that an answer about an object is given in.
+// version returns the API version of a response with an object.
 func (api *API) version(req *http.Request) string {
 	if version := req.Header.Get("Stripe-Version"); version != "" {
 		return version
@@ -188,7 +186,7 @@ func (api *API) version(req *http.Request) string {
 	return api.Version
 }
 
-// shape is the generation of shapes that a version belongs to. Versions begin with a date.
+// shape returns VersionBeforeBasil or VersionBasil, according to the date that a version begins with.
 func shape(version string) string {
 	if version < VersionBasil[:len("2025-03-31")] {
 		return VersionBeforeBasil
@@ -266,7 +264,7 @@ func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
 	})
 }
 
-// indexed reads a list that is written name[0]=…&name[1]=…, as stripe-go does.
+// indexed reads a list in stripe-go's form, name[0]=…&name[1]=….
 func indexed(query url.Values, name string) []string {
 	var values []string
 	for i := 0; query.Has(fmt.Sprintf("%s[%d]", name, i)); i++ {
@@ -306,8 +304,8 @@ func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	})
 }
 
-// statusFits is the filter of https://docs.stripe.com/api/subscriptions/list: without one the canceled
-// are left out.
+// statusFits is the filter of https://docs.stripe.com/api/subscriptions/list. Without a filter, canceled subscriptions are
+// left out.
 func statusFits(filter, status string) bool {
 	switch filter {
 	case "all":
@@ -338,7 +336,7 @@ type entry struct {
 	object  func() object
 }
 
-// page answers with the part of a list, newest first, that the request's filters and cursors ask for.
+// page responds with a page of a list, newest first, according to the request's filters and cursors.
 func page[T any](w http.ResponseWriter, req *http.Request, path, kind string, all []T, of func(T) entry, fits func(T) bool) {
 	query := req.URL.Query()
 	limit := defaultLimit

@@ -17,7 +17,7 @@ import (
 
 const key = "sk_test_of_a_simulated_account"
 
-// newClient is Stripe's own Go client on a simulated API.
+// newClient returns Stripe's own Go client for a simulated API.
 func newClient(t *testing.T, account *stripesim.Account) (*client.API, *stripesim.API) {
 	t.Helper()
 	api := stripesim.NewAPI(account)
@@ -30,7 +30,7 @@ func newClient(t *testing.T, account *stripesim.Account) (*client.API, *stripesi
 	return client.New(key, &stripe.Backends{API: backend}), api
 }
 
-// Stripe's client pages through all events, newest first, and reads what it expects.
+// Stripe's client reads all events page by page, newest first.
 func TestListEvents(t *testing.T) {
 	t.Parallel()
 	account := grown(1, stripesim.Life{Subscriptions: 80})
@@ -92,7 +92,7 @@ func TestListEvents(t *testing.T) {
 	}
 }
 
-// Both cursors walk the list.
+// Both cursors work.
 func TestCursors(t *testing.T) {
 	t.Parallel()
 	account := grown(1, stripesim.Life{Subscriptions: 12})
@@ -122,7 +122,7 @@ func TestCursors(t *testing.T) {
 		for iter.Next() {
 			got = append(got, iter.Subscription().ID)
 		}
-		// Going back, stripe-go hands a page out from its end.
+		// Backward, stripe-go returns a page in reverse order.
 		if x.before != "" {
 			slices.Reverse(got)
 		}
@@ -132,7 +132,7 @@ func TestCursors(t *testing.T) {
 	}
 }
 
-// A subscription comes in the version that is asked for, with the account's time as Date.
+// A subscription is rendered in the requested version, and Date is the account's time.
 func TestGetSubscription(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(1, start)
@@ -163,7 +163,7 @@ func TestGetSubscription(t *testing.T) {
 	}
 }
 
-// The filters of lists, and single events.
+// The filters of lists work, and single events are returned.
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(1, start)
@@ -198,11 +198,11 @@ func TestFilters(t *testing.T) {
 	}
 	api.Do(func(a *stripesim.Account) { a.Wait(31 * 24 * time.Hour) })
 	if _, err := c.Events.Get(first.ID, nil); err == nil {
-		t.Error("an event is remembered for more than 30 days")
+		t.Error("an event is kept for more than 30 days")
 	}
 }
 
-// Errors have Stripe's form, so that Stripe's client understands them.
+// Errors have Stripe's form, so that Stripe's client parses them.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	c, api := newClient(t, stripesim.New(1, start))

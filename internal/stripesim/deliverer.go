@@ -10,34 +10,33 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 )
 
-// The back-off after anything but a 2xx, doubling from try to try. Stripe's own goes on for three days.
+// The back-off after a response other than 2xx. It doubles after each attempt. Stripe's own lasts for three days.
 const (
-	firstRetry = 10 * time.Millisecond
-	lastRetry  = time.Second
-	maxTries   = 15
+	firstRetry  = 10 * time.Millisecond
+	lastRetry   = time.Second
+	maxAttempts = 15
 )
 
-// Deliverer delivers a plan as Stripe does: several deliveries at once, each tried again until it is
-// answered with a 2xx.
+// Deliverer delivers a plan as Stripe does: several deliveries concurrently, each retried until it is answered with a 2xx.
 type Deliverer struct {
 	Sender *delivery.Sender
-	// Concurrency is how many entries of the plan are under way at once.
+	// Concurrency is the number of plan entries in flight.
 	Concurrency int
-	// MaxAttempts bounds the tries of one delivery. 0: 15, which takes about ten seconds.
+	// MaxAttempts bounds the attempts of one delivery. Defaults to 15, which take about ten seconds.
 	MaxAttempts int
-	// Observe, if set, is told of each answer, from several goroutines.
+	// Observe is called with each response, from several goroutines. Optional.
 	Observe func(ev *Event, reply delivery.Reply)
-	// Unanswered, if set, is called for each try that got no answer, from several goroutines.
+	// Unanswered is called for each attempt without a response, from several goroutines. Optional.
 	Unanswered func(ev *Event, err error)
 
 	tally tally
 }
 
-// Tally counts what came of deliveries.
+// Tally counts the results of deliveries.
 type Tally struct {
-	Answered map[string]int // by outcome
-	Retried  int            // tries after one that was not answered 2xx
-	GivenUp  int            // deliveries that were never answered 2xx
+	Answered map[string]int // deliveries answered with a 2xx, by outcome
+	Retried  int            // retries
+	GivenUp  int            // deliveries that were never answered with a 2xx
 }
 
 type tally struct {
@@ -46,10 +45,10 @@ type tally struct {
 	done atomic.Int64
 }
 
-// Done is how many deliveries are done with so far.
+// Done returns the number of completed deliveries.
 func (d *Deliverer) Done() int { return int(d.tally.done.Load()) }
 
-// Tally returns the count so far.
+// Tally returns the counts so far.
 func (d *Deliverer) Tally() Tally {
 	d.tally.mu.Lock()
 	defer d.tally.mu.Unlock()
@@ -61,7 +60,7 @@ func (d *Deliverer) Tally() Tally {
 	return copied
 }
 
-// Deliver delivers the plan and returns when everything was answered 2xx, given up, or ctx has ended.
+// Deliver delivers the plan. It returns when every delivery was answered with a 2xx or given up, or ctx has ended.
 func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
 	queue := make(chan Delivery)
 	var wg sync.WaitGroup
@@ -83,7 +82,7 @@ func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
 	return ctx.Err()
 }
 
-// deliver sends the copies of one entry at the same instant.
+// deliver sends the duplicates of one entry at the same instant.
 func (d *Deliverer) deliver(ctx context.Context, entry Delivery) {
 	if entry.Times == 1 {
 		d.untilOK(ctx, entry.Event)
@@ -99,7 +98,7 @@ func (d *Deliverer) deliver(ctx context.Context, entry Delivery) {
 func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
 	defer d.tally.done.Add(1)
 	pause := firstRetry
-	for try := 1; ctx.Err() == nil; try++ {
+	for attempt := 1; ctx.Err() == nil; attempt++ {
 		reply, err := d.Sender.Send(ctx, ev.Body)
 		switch {
 		case err == nil && d.Observe != nil:
@@ -111,7 +110,7 @@ func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
 			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })
 			return
 		}
-		if try == cmp.Or(d.MaxAttempts, maxTries) {
+		if attempt == cmp.Or(d.MaxAttempts, maxAttempts) {
 			d.count(func(t *Tally) { t.GivenUp++ })
 			return
 		}

@@ -2,8 +2,8 @@ package stripesim
 
 import "reflect"
 
-// difference is what Stripe puts into previous_attributes: the old value of every field that changed,
-// null for one that was not set, of nested hashes only what changed, and arrays whole.
+// difference returns Stripe's previous_attributes: the old value of every changed field, null for a field that was not set,
+// only the changed keys of nested hashes, and complete arrays.
 // See https://docs.stripe.com/api/events/object#event_object-data-previous_attributes.
 func difference(before, after object) object {
 	previous := object{}

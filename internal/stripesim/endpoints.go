@@ -28,7 +28,7 @@ func (e *Endpoint) object() object {
 	}
 }
 
-// AddEndpoint adds a webhook endpoint, and gives it an id.
+// AddEndpoint adds a webhook endpoint with a new id.
 func (api *API) AddEndpoint(e Endpoint) {
 	api.Do(func(account *Account) { api.add(account, e) })
 }
@@ -39,7 +39,7 @@ func (api *API) add(account *Account, e Endpoint) *Endpoint {
 	return &e
 }
 
-// Endpoints are the webhook endpoints as they are now.
+// Endpoints returns the current webhook endpoints.
 func (api *API) Endpoints() []Endpoint {
 	api.mu.Lock()
 	defer api.mu.Unlock()
@@ -70,7 +70,7 @@ func (api *API) routeEndpoints() {
 	})
 }
 
-// writeEndpoint creates an endpoint, whose answer has the secret, or changes one.
+// writeEndpoint creates an endpoint and responds with its secret, or changes an endpoint.
 func (api *API) writeEndpoint(w http.ResponseWriter, req *http.Request, e *Endpoint) {
 	if err := req.ParseForm(); err != nil {
 		fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Message: err.Error()})

@@ -5,31 +5,30 @@ import (
 	"time"
 )
 
-// Life says what lives subscriptions lead.
+// Life configures simulated life cycles of subscriptions.
 type Life struct {
-	// Subscriptions is how many there are.
+	// Subscriptions is the number of subscriptions.
 	Subscriptions int
-	// Bursts lets several changes of one subscription fall into one second, as Stripe's do.
+	// Bursts puts several changes of one subscription into one second, as happens at Stripe.
 	Bursts bool
 }
 
 const (
 	minSteps, maxSteps = 3, 12
-	// beginning is the span within which the subscriptions begin.
+	// beginning is the time span in which subscriptions are created.
 	beginning = 30 * 24 * time.Hour
 	longest   = 20 * 24 * time.Hour // between two steps
 )
 
-// step is a moment in the life of one subscription.
+// step is the time of a change of one subscription.
 type step struct {
 	at     int64
 	sub    int
 	begins bool
 }
 
-// Live lets subscriptions begin and change, interleaved with one another, until each has had its steps.
-// Half of them are of the API before basil. It returns the events of it, in the order that they came
-// about.
+// Live simulates interleaved life cycles of subscriptions. Half of them have the API version before basil. It returns the
+// events in the order in which they were created.
 func (a *Account) Live(l Life) []*Event {
 	from := len(a.Events)
 	subs := make([]*Subscription, l.Subscriptions)
@@ -44,7 +43,7 @@ func (a *Account) Live(l Life) []*Event {
 	return a.Events[from:]
 }
 
-// plan draws when each subscription's steps happen.
+// plan draws the time of each subscription's steps.
 func (a *Account) plan(l Life) []step {
 	var steps []step
 	for sub := range l.Subscriptions {
@@ -59,7 +58,7 @@ func (a *Account) plan(l Life) []step {
 	return steps
 }
 
-// pause is the time to a subscription's next step, in seconds.
+// pause draws the time until a subscription's next step, in seconds.
 func (a *Account) pause(bursts bool) int64 {
 	switch n := a.random.IntN(10); {
 	case n < 3 && bursts:
@@ -82,7 +81,7 @@ func (a *Account) begin() *Subscription {
 	return a.Subscribe(version)
 }
 
-// Step takes one step that fits the status; n, from 0 to 99, says which.
+// Step makes a change that fits the status. n, from 0 to 99, selects it.
 func (s *Subscription) Step(n int) {
 	switch s.state.Status {
 	case "incomplete":
@@ -101,12 +100,12 @@ func (s *Subscription) Step(n int) {
 		s.choose(n, choice{60, s.Activate}, choice{40, s.Delete})
 	case "paused":
 		s.choose(n, choice{70, s.Resume}, choice{30, s.Delete})
-	default: // it has ended, and only its metadata can change
+	default: // after its end, only the metadata can change
 		s.choose(n, choice{30, s.label}, choice{70, func() {}})
 	}
 }
 
-// pauseOrResume pauses the collection of payments, or takes it up again.
+// pauseOrResume pauses or resumes payment collection.
 func (s *Subscription) pauseOrResume(n int) {
 	switch {
 	case s.state.PauseBehavior != "":
@@ -118,7 +117,7 @@ func (s *Subscription) pauseOrResume(n int) {
 	}
 }
 
-// discount adds a discount, up to two, and then takes them away.
+// discount adds a discount, or removes them if there are two.
 func (s *Subscription) discount() {
 	if len(s.state.Discounts) < 2 {
 		s.AddDiscount()
@@ -127,7 +126,7 @@ func (s *Subscription) discount() {
 	}
 }
 
-// choice is an action and how often of a hundred times it is taken.
+// choice is an action and its probability in percent.
 type choice struct {
 	share  int
 	action func()

@@ -7,29 +7,29 @@ import (
 	"slices"
 )
 
-// Storm says how a simulated Stripe delivers: in what disorder and with how many copies. The zero value
-// is a Stripe that delivers everything once and in order, which the real one does not promise.
+// Storm configures how a simulated Stripe delivers: how far out of order, and with how many duplicates. The zero value
+// delivers everything once and in order, which the real Stripe does not promise.
 type Storm struct {
-	// Disorder is the share of deliveries that come early or late, from 0 to 1.
+	// Disorder is the share of deliveries that are early or late, from 0 to 1.
 	Disorder float64
-	// Window is by how many of its subscription's events a delivery may be early or late.
+	// Window is how many of its subscription's events a delivery may be early or late.
 	Window int
-	// Copies is the share of events that are delivered more than once, from 0 to 1, and MaxCopies how
-	// often at most.
-	Copies    float64
-	MaxCopies int
-	// Concurrent is the share of copies that come at the same instant as the first, from 0 to 1.
+	// Duplicates is the share of events that are delivered more than once, from 0 to 1, and MaxDuplicates the maximum number
+	// of deliveries of one event.
+	Duplicates    float64
+	MaxDuplicates int
+	// Concurrent is the share of duplicates that arrive at the same instant as the first delivery, from 0 to 1.
 	Concurrent float64
 }
 
-// The storms that the demo offers.
+// storms are the storms of the demo.
 var storms = map[string]Storm{
-	"mild":    {Disorder: 0.1, Window: 2, Copies: 0.15, MaxCopies: 2, Concurrent: 0.3},
-	"default": {Disorder: 0.6, Window: 6, Copies: 0.4, MaxCopies: 4, Concurrent: 0.5},
-	"wild":    {Disorder: 0.95, Window: 30, Copies: 0.8, MaxCopies: 8, Concurrent: 0.5},
+	"mild":    {Disorder: 0.1, Window: 2, Duplicates: 0.15, MaxDuplicates: 2, Concurrent: 0.3},
+	"default": {Disorder: 0.6, Window: 6, Duplicates: 0.4, MaxDuplicates: 4, Concurrent: 0.5},
+	"wild":    {Disorder: 0.95, Window: 30, Duplicates: 0.8, MaxDuplicates: 8, Concurrent: 0.5},
 }
 
-// NamedStorm returns the storm called mild, default or wild.
+// NamedStorm returns the storm named mild, default or wild.
 func NamedStorm(name string) (Storm, error) {
 	storm, ok := storms[name]
 	if !ok {
@@ -44,8 +44,7 @@ type Delivery struct {
 	Times int // at the same instant
 }
 
-// Plan puts events into the order in which they are delivered, with their copies. The same seed and
-// events give the same plan.
+// Plan returns the deliveries of events, with duplicates, in their order. The same seed and events give the same plan.
 func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 	random := rand.New(rand.NewPCG(seed, 0x5702a))
 	type placed struct {
@@ -65,7 +64,7 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 		if random.Float64() < s.Disorder {
 			first.place = at(own, n+random.IntN(2*s.Window+1)-s.Window) + random.Float64() - 0.5
 		}
-		for range s.copies(random) {
+		for range s.duplicates(random) {
 			if random.Float64() < s.Concurrent {
 				first.Times++
 				continue
@@ -82,26 +81,26 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 	return plan
 }
 
-// at is the nth of places, or the first or last.
+// at returns the nth of places, or the first or last if n is out of range.
 func at(places []int, n int) float64 { return float64(places[min(max(n, 0), len(places)-1)]) }
 
-func (s Storm) copies(random *rand.Rand) int {
-	if s.MaxCopies < 2 || random.Float64() >= s.Copies {
+func (s Storm) duplicates(random *rand.Rand) int {
+	if s.MaxDuplicates < 2 || random.Float64() >= s.Duplicates {
 		return 0
 	}
-	return 1 + random.IntN(s.MaxCopies-1)
+	return 1 + random.IntN(s.MaxDuplicates-1)
 }
 
-// Shape counts what a plan asks of a receiver.
+// Shape counts the deliveries of a plan.
 type Shape struct {
 	Events     int
 	Deliveries int
 	Duplicates int // deliveries of an event that was delivered before
-	AtOnce     int // of these, at the same instant as another copy
-	Disordered int // deliveries that come after a later event of the same subscription
+	AtOnce     int // duplicates at the same instant as another delivery of the event
+	Disordered int // deliveries after a newer event of the same subscription
 }
 
-// Add is the shape of both together.
+// Add returns the sum of two shapes.
 func (s Shape) Add(other Shape) Shape {
 	return Shape{
 		s.Events + other.Events, s.Deliveries + other.Deliveries, s.Duplicates + other.Duplicates,
@@ -109,7 +108,7 @@ func (s Shape) Add(other Shape) Shape {
 	}
 }
 
-// Measure counts a plan.
+// Measure returns the shape of a plan.
 func Measure(plan []Delivery) Shape {
 	var shape Shape
 	seen := map[string]bool{}

@@ -19,7 +19,7 @@ func grown(seed uint64, life stripesim.Life) *stripesim.Account {
 	return account
 }
 
-// One seed gives the same events, byte for byte, and the same deliveries of them.
+// The same seed gives the same events, byte for byte, and the same deliveries.
 func TestDeterministic(t *testing.T) {
 	t.Parallel()
 	life := stripesim.Life{Subscriptions: 50, Bursts: true}
@@ -67,8 +67,8 @@ func decode(t *testing.T, body []byte) event {
 	return ev
 }
 
-// comparison drops what is null, which to Stripe is the same as not set, and sorts the items, whose order says
-// nothing.
+// comparison drops null members, which to Stripe are the same as missing ones, and sorts the items, whose order has no
+// meaning.
 func comparison(o object) object {
 	kept := object{}
 	for key, value := range o {
@@ -115,8 +115,7 @@ func firstItem(subscription object) string {
 	return idOf(items[0])
 }
 
-// Each update, with its previous attributes put back, is the object of the event before it; the last
-// object is the truth.
+// Each update with its previous attributes put back is the object of the event before it. The last object is the truth.
 func TestPreviousAttributes(t *testing.T) {
 	t.Parallel()
 	account := grown(3, stripesim.Life{Subscriptions: 100, Bursts: true})
@@ -159,7 +158,7 @@ func TestPreviousAttributes(t *testing.T) {
 	}
 }
 
-// The lives lead everywhere that Stripe's do, in both generations of shapes.
+// The simulated life cycles reach every status and event type, in both shapes.
 func TestLivesAreVaried(t *testing.T) {
 	t.Parallel()
 	account := grown(5, stripesim.Life{Subscriptions: 400})
@@ -193,7 +192,7 @@ func TestLivesAreVaried(t *testing.T) {
 	}
 }
 
-// The storms do what they say, each more than the one before.
+// The storms deliver as configured, each more out of order than the previous one.
 func TestStorms(t *testing.T) {
 	t.Parallel()
 	account := grown(1, stripesim.Life{Subscriptions: 200})

@@ -5,15 +5,14 @@ import (
 	"slices"
 )
 
-// Subscription is a subscription of the account as Stripe knows it. Its methods change it and make the
-// events of that change.
+// Subscription is a subscription of the account. Its methods change it and create the events of the change.
 type Subscription struct {
 	account *Account
 	version string
 	state   state
 }
 
-// state is a subscription, whatever the API version. Times are Unix seconds, 0 for null.
+// state is a subscription, independent of the API version. Times are Unix seconds, 0 for null.
 type state struct {
 	ID, Customer, Status string
 	Created              int64
@@ -25,20 +24,20 @@ type state struct {
 	EndedAt              int64
 	CancelReason         string
 	LatestInvoice        string
-	PauseBehavior        string // of pause_collection; empty: it is not paused
+	PauseBehavior        string // of pause_collection; empty: not paused
 	ResumesAt            int64
 	Schedule             string
 	PaymentMethod        string
 	Discounts            []string
 	Metadata             map[string]string
 	Items                []item
-	// Turn is by how many places the list of items is turned: Stripe does not promise its order.
+	// Turn is how many places the list of items is rotated: Stripe does not promise its order.
 	Turn int
 }
 
 type item struct {
 	ID, Price, Product string
-	Amount             int64 // cents a month
+	Amount             int64 // in cents a month
 	Quantity           int64
 	Created            int64
 }
@@ -51,19 +50,19 @@ func (st *state) clone() state {
 	return copied
 }
 
-// ID is the subscription's id, sub_….
+// ID returns the subscription's id, sub_….
 func (s *Subscription) ID() string { return s.state.ID }
 
-// Customer is the id of the customer whose subscription it is, cus_….
+// Customer returns the customer's id, cus_….
 func (s *Subscription) Customer() string { return s.state.Customer }
 
-// Status is the subscription's status now.
+// Status returns the current status.
 func (s *Subscription) Status() string { return s.state.Status }
 
-// Object is the subscription as Stripe's API gives it now, in the version of its events.
+// Object returns the current subscription as Stripe's API renders it, in the version of its events.
 func (s *Subscription) Object() []byte { return marshal(s.state.render(s.version)) }
 
-// itemsListed is how many items the list within a subscription holds; has_more says that there are more.
+// itemsListed is the maximum number of items in a subscription's list. has_more is true if there are more.
 const itemsListed = 20
 
 func (st *state) render(version string) object {
@@ -138,7 +137,7 @@ func (st *state) pauseCollection() any {
 	return object{"behavior": st.PauseBehavior, "resumes_at": null(st.ResumesAt)}
 }
 
-// renderOld adds what basil took away.
+// renderOld adds the members that basil removed.
 func (st *state) renderOld(o object) {
 	o["current_period_start"] = st.PeriodStart
 	o["current_period_end"] = st.PeriodEnd

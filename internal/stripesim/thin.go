@@ -22,10 +22,10 @@ func (api *API) AddDestination(d Destination) {
 	api.Do(func(*Account) { api.destinations = append(api.destinations, &d) })
 }
 
-// ThinID is the id of the thin event that tells what a snapshot event tells.
+// ThinID returns the id of the thin event that corresponds to a snapshot event.
 func (ev *Event) ThinID() string { return "evt_thin_" + strings.TrimPrefix(ev.ID, "evt_") }
 
-// Thin is the event as a destination for thin events gets it. Named says whether it names its snapshot.
+// Thin returns the corresponding thin event. named sets its snapshot_event.
 func (ev *Event) Thin(named bool) []byte { return marshal(ev.thin(named)) }
 
 func (ev *Event) thin(named bool) object {
@@ -67,7 +67,7 @@ func (api *API) routeThin() {
 	})
 }
 
-// listThin is a list of /v2: the next page has a URL, and times are texts.
+// listThin lists thin events in the form of /v2: the next page has a URL, and times are texts.
 func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	limit, offset := v2DefaultLimit, 0

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Truth is what a receiver's row of a subscription must hold in the end, named as the columns of the
-// tables. It is made from the account's own state and not from any event. Times are Unix seconds.
+// Truth is the state to which a receiver's row of a subscription must converge, with the names of the tables' columns. It
+// comes from the account's own state, not from events. Times are Unix seconds.
 type Truth struct {
 	ID                 string            `json:"id"`
 	CustomerID         string            `json:"customer_id"`
@@ -24,7 +24,7 @@ type Truth struct {
 	TrialEnd           *int64            `json:"trial_end"`
 	CollectionMethod   string            `json:"collection_method"`
 	LatestInvoiceID    string            `json:"latest_invoice_id"`
-	PauseCollection    any               `json:"pause_collection"` // an object or null, as Stripe has it
+	PauseCollection    any               `json:"pause_collection"` // an object or null, as at Stripe
 	CustomerAccountID  *string           `json:"customer_account_id"`
 	ScheduleID         *string           `json:"schedule_id"`
 	PaymentMethodID    *string           `json:"default_payment_method_id"`
@@ -36,7 +36,7 @@ type Truth struct {
 	Items              []TruthItem       `json:"items"`
 }
 
-// TruthItem is one item of a Truth. Their order says nothing.
+// TruthItem is one item of a Truth. Their order has no meaning.
 type TruthItem struct {
 	ID                 string `json:"id"`
 	PriceID            string `json:"price_id"`
@@ -46,7 +46,7 @@ type TruthItem struct {
 	CurrentPeriodEnd   int64  `json:"current_period_end"`
 }
 
-// Truth is the subscription as it is now.
+// Truth returns the current state of the subscription.
 func (s *Subscription) Truth() Truth {
 	st := &s.state
 	oldest := slices.MinFunc(st.Items, func(a, b item) int {

@@ -1,5 +1,5 @@
-// Package wrong holds receivers as they are often written by hand, each wrong in one way. The judge must
-// catch every one of them: a judge that lets them pass would let stripeonce pass for nothing.
+// Package wrong has incorrect receivers, each with one typical mistake of handwritten receivers. The judge must find each
+// mistake: otherwise it would prove nothing about stripeonce.
 package wrong
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 )
 
-// receivers are what each does with an event.
+// receivers has the function of each receiver that applies an event.
 var receivers = map[string]func(context.Context, *pgxpool.Pool, *event) error{
 	"check-then-act":    checkThenAct,
 	"last-writer-wins":  lastWriterWins,
@@ -33,12 +33,12 @@ func Names() []string {
 	return []string{"check-then-act", "last-writer-wins", "record-first", "forgets-the-items"}
 }
 
-// Handler returns the receiver of a name. It verifies no signature and fails the first delivery of every
-// twentieth event, as handlers do in life.
+// Handler returns the receiver with a name. It verifies no signature, and fails the first delivery of about every twentieth
+// event, as real handlers fail now and then.
 func Handler(name string, pool *pgxpool.Pool) (http.Handler, error) {
 	act, ok := receivers[name]
 	if !ok {
-		return nil, fmt.Errorf("no receiver is wrong in the way %q: use one of %v", name, Names())
+		return nil, fmt.Errorf("there is no incorrect receiver %q: use one of %v", name, Names())
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(req.Body, 1<<20))
@@ -70,13 +70,13 @@ type event struct {
 }
 
 const (
-	known = `SELECT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $1)`
-	note  = `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ($1, $2, 'processed', false)`
+	known  = `SELECT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $1)`
+	record = `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ($1, $2, 'processed', false)`
 )
 
 var errFlaky = errors.New("a handler's failure")
 
-// flaky fails about every twentieth event until one of its deliveries has been seen to fail.
+// flaky fails the first attempt of about every twentieth event.
 func flaky(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	if len(ev.ID) == 0 || ev.ID[len(ev.ID)-1] > '3' {
 		return nil
@@ -88,7 +88,7 @@ func flaky(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	return err
 }
 
-// Tables are what the receivers need besides stripeonce's own.
+// Tables creates the tables that the receivers need in addition to stripeonce's.
 const Tables = judge.EffectsTable + `; CREATE TABLE seen_to_fail (event_id TEXT PRIMARY KEY)`
 
 func isDuplicate(err error) bool {
@@ -96,7 +96,7 @@ func isDuplicate(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.Code == "23505"
 }
 
-// checkThenAct has a ledger with a unique index, and every step in a transaction of its own.
+// checkThenAct has a ledger with a unique index, but runs each step in its own transaction.
 func checkThenAct(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	var seen bool
 	if err := pool.QueryRow(ctx, known, ev.ID).Scan(&seen); err != nil || seen {
@@ -111,25 +111,25 @@ func checkThenAct(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	if err := store(ctx, pool, ev, true, true); err != nil {
 		return err
 	}
-	if _, err := pool.Exec(ctx, note, ev.ID, ev.Type); err != nil && !isDuplicate(err) {
+	if _, err := pool.Exec(ctx, record, ev.ID, ev.Type); err != nil && !isDuplicate(err) {
 		return err
 	}
 	return nil
 }
 
-// lastWriterWins does everything in one transaction, and lets any event overwrite any row.
+// lastWriterWins does everything in one transaction, but lets an older event overwrite a newer row.
 func lastWriterWins(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	return inTransaction(ctx, pool, ev, func(tx pgx.Tx) error { return store(ctx, tx, ev, false, true) })
 }
 
-// forgetsTheItems keeps the rows right and their items as they first were.
+// forgetsTheItems keeps the rows correct, but never updates their items.
 func forgetsTheItems(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 	return inTransaction(ctx, pool, ev, func(tx pgx.Tx) error { return store(ctx, tx, ev, true, false) })
 }
 
-// recordFirst commits the record, then acts: what fails is never done.
+// recordFirst commits the record before it acts, so a failed event is never applied.
 func recordFirst(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
-	if _, err := pool.Exec(ctx, note, ev.ID, ev.Type); err != nil {
+	if _, err := pool.Exec(ctx, record, ev.ID, ev.Type); err != nil {
 		if isDuplicate(err) {
 			return nil
 		}
@@ -146,7 +146,7 @@ func recordFirst(ctx context.Context, pool *pgxpool.Pool, ev *event) error {
 
 func inTransaction(ctx context.Context, pool *pgxpool.Pool, ev *event, act func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, note, ev.ID, ev.Type); err != nil {
+		if _, err := tx.Exec(ctx, record, ev.ID, ev.Type); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, judge.Effect, ev.ID); err != nil {
@@ -214,7 +214,7 @@ const upsert = `INSERT INTO subscriptions (id, customer_id, status, price_id, qu
 
 const newer = ` WHERE subscriptions.last_event_created_at <= excluded.last_event_created_at`
 
-// store writes the subscription: in order looks at the clock, items keeps the items up to date.
+// store writes the subscription. order refuses an older event, and items also updates the items.
 func store(ctx context.Context, conn execer, ev *event, order, items bool) error {
 	var s subscription
 	if err := json.Unmarshal(ev.Data.Object, &s); err != nil {
