@@ -15,29 +15,29 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Secret signs what a Host is sent.
+// Secret is the signing secret of a Host.
 const Secret = "whsec_of_a_test"
 
-// NoLog is a logger that keeps nothing.
+// NoLog returns a logger that discards everything.
 func NoLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Host is a receiver behind an HTTP server.
 type Host struct {
 	Pool *pgxpool.Pool
-	// DatabaseURL is where Pool leads to.
+	// DatabaseURL is the URL of Pool's database.
 	DatabaseURL string
 	Receiver    *webhooks.Receiver
 	Sender      *delivery.Sender
 	URL         string
 }
 
-// New starts a receiver on a database of its own. configure may change the defaults, and be nil.
+// New starts a receiver on a new database. configure may change the defaults; it may be nil.
 func New(tb testing.TB, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
 	tb.Helper()
 	return On(tb, pgtest.NewPool(tb), h, configure)
 }
 
-// On is New on a given pool.
+// On is New with a given pool.
 func On(tb testing.TB, pool *pgxpool.Pool, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
 	tb.Helper()
 	config := &webhooks.Config{Secrets: []string{Secret}, Logger: NoLog()}
@@ -65,7 +65,7 @@ func (h *Host) Send(tb testing.TB, body []byte) delivery.Reply {
 	return reply
 }
 
-// Expect delivers a body and wants a status and, with a 200, an outcome.
+// Expect delivers a body and checks the status and, for a 200, the outcome.
 func (h *Host) Expect(tb testing.TB, body []byte, status int, outcome webhooks.Outcome) {
 	tb.Helper()
 	if reply := h.Send(tb, body); reply.Status != status || reply.Outcome() != outcome {
@@ -73,20 +73,20 @@ func (h *Host) Expect(tb testing.TB, body []byte, status int, outcome webhooks.O
 	}
 }
 
-// Shutdown has the receiver shut down, and waits for pgtest.WaitLimit at most.
+// Shutdown shuts the receiver down. It waits at most pgtest.WaitLimit.
 func (h *Host) Shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), pgtest.WaitLimit)
 	defer cancel()
 	return h.Receiver.Shutdown(ctx)
 }
 
-// Event is an event's body around an object.
+// Event returns the body of an event with an object.
 func Event(id, eventType string, created int64, object string) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2024-06-20","created":%d,"livemode":false,`+
 		`"data":{"object":%s},"type":%q}`, id, created, object, eventType)
 }
 
-// Count is how many rows of a table there are.
+// Count returns the number of rows of a table.
 func (h *Host) Count(tb testing.TB, table string) int {
 	tb.Helper()
 	return pgtest.Scan[int](tb, h.Pool, "SELECT count(*)::int FROM "+table)

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// backup copies the data of a running cluster into dir, as the data of a standby that streams from it. It does what
-// pg_basebackup does, which not every build of PostgreSQL brings.
+// backup copies the data of a running cluster into dir, as the data of a streaming standby. It replaces pg_basebackup,
+// which not every build of PostgreSQL includes.
 // See https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP.
 func (c *Cluster) backup(ctx context.Context, dir string) error {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
@@ -30,7 +30,7 @@ func (c *Cluster) backup(ctx context.Context, dir string) error {
 	if version < 150000 {
 		start, stop = "SELECT pg_start_backup('standby', true, false)", "SELECT labelfile FROM pg_stop_backup(false, false)"
 	}
-	// What the copy needs of the log is there until the standby streams.
+	// The slot keeps the write-ahead log that the copy needs until the standby streams.
 	if _, err := conn.Exec(ctx, "SELECT pg_create_physical_replication_slot('standby', true)"); err != nil {
 		return err
 	}
@@ -52,11 +52,11 @@ func (c *Cluster) backup(ctx context.Context, dir string) error {
 	)
 }
 
-// notCopied are the parts of a server's data that are not a backup's: of the folders, what they hold.
+// notCopied are the files of a server's data that a backup leaves out. Of the folders, only the content is left out.
 var notCopied = []string{"postmaster.pid", "postmaster.opts", "pg_wal/", "pg_replslot/", "pg_dynshmem/", "pg_notify/",
 	"pg_serial/", "pg_snapshots/", "pg_stat_tmp/", "pg_subtrans/"}
 
-// copyData copies a folder whose files may change or vanish meanwhile: the log has what the copy misses.
+// copyData copies a folder whose files may change or vanish meanwhile. The write-ahead log repairs such files.
 func copyData(from, to string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path != from {

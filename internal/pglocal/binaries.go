@@ -13,10 +13,11 @@ import (
 	"strings"
 )
 
-// ErrNoBinaries is wrapped by the error that says how to install PostgreSQL's programs.
+// ErrNoBinaries reports that PostgreSQL's programs are not installed. The error that wraps it has the command to install
+// them.
 var ErrNoBinaries = errors.New("PostgreSQL's programs (initdb, postgres) are not installed")
 
-// folders are where packages put PostgreSQL's programs when they keep them off the PATH.
+// folders are the folders in which packages install PostgreSQL's programs outside of $PATH.
 var folders = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                   // PostgreSQL's own RPMs
@@ -26,9 +27,8 @@ var folders = []string{
 	"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
 }
 
-// FindBinaries returns the folder that holds initdb and postgres: $PATH's, else the one that pg_config
-// names, else the newest of those in which Linux distributions and Homebrew keep them.
-// A non-empty major restricts it to that major version, such as "15".
+// FindBinaries returns the folder that holds initdb and postgres: from $PATH, else from pg_config, else the newest of the
+// folders of Linux distributions and Homebrew. A non-empty major selects a major version, such as "15".
 func FindBinaries(major string) (string, error) {
 	for _, dir := range candidates() {
 		if found, err := MajorVersion(dir); err == nil && (major == "" || found == major) {
@@ -60,7 +60,7 @@ func candidates() []string {
 	return dirs
 }
 
-// versionIn is the first number in a path, such as 15 in /usr/lib/postgresql/15/bin.
+// versionIn returns the first number in a path, such as 15 in /usr/lib/postgresql/15/bin.
 func versionIn(path string) int {
 	digits := strings.FieldsFunc(path, func(r rune) bool { return r < '0' || r > '9' })
 	if len(digits) == 0 {
@@ -70,7 +70,7 @@ func versionIn(path string) int {
 	return n
 }
 
-// MajorVersion asks the postgres program in a folder for its major version, such as "18"; initdb must be there, too.
+// MajorVersion returns the major version of the postgres program in a folder, such as "18". It also requires initdb.
 func MajorVersion(dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return "", err
@@ -82,7 +82,7 @@ func MajorVersion(dir string) (string, error) {
 	return strconv.Itoa(versionIn(string(out))), nil
 }
 
-// orDownload names the other way to a version that Download knows.
+// orDownload returns the hint to download a version, if Download has it.
 func orDownload(major string) string {
 	if !slices.Contains(Versions(), major) {
 		return ""

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Where PostgreSQL's programs are nowhere, the error names the command that installs them.
+// If PostgreSQL's programs are not installed, the error has the command that installs them.
 func TestNoBinaries(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
@@ -35,7 +35,7 @@ func TestNoBinaries(t *testing.T) {
 
 func TestReason(t *testing.T) {
 	for output, want := range map[string]string{
-		"": "it says nothing",
+		"": "no output",
 		"The files belonging to this database system\ninitdb: error: could not create directory \"x\": No space left on device\n":      `could not create directory "x": No space left on device`,
 		"2026-11-26 04:47:04 UTC [12] LOG:  starting\n2026-11-26 04:47:04 UTC [12] FATAL:  no\n2026-11-26 04:47:04 UTC [12] HINT:  do": "no; do",
 		"one\ntwo": "two",

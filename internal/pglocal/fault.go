@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Kill ends the server and all its processes as a power cut would, with SIGKILL, and leaves the data as it
-// is. Restart runs it again.
+// Kill ends the server and all its processes with SIGKILL, like a power failure, and does not change the data. Restart
+// starts it again.
 func (c *Cluster) Kill() error {
 	c.watcher.dismiss()
 	pid := c.server.Process.Pid
@@ -30,10 +30,10 @@ func (c *Cluster) Kill() error {
 	return err
 }
 
-// Exited is closed when the server's process has ended.
+// Exited returns a channel that is closed when the server's process has ended.
 func (c *Cluster) Exited() <-chan struct{} { return c.exited }
 
-// Promote makes a standby a primary, and returns when it is one.
+// Promote promotes a standby, and returns when it is a primary.
 func (c *Cluster) Promote(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
@@ -44,11 +44,11 @@ func (c *Cluster) Promote(ctx context.Context) error {
 	return err
 }
 
-// Socket is the folder of the server's socket, which is the host in libpq's words.
+// Socket returns the folder of the server's socket, which is the host in a libpq URL.
 func (c *Cluster) Socket() string { return c.socket }
 
-// Data is the folder of the server's data.
+// Data returns the folder of the server's data.
 func (c *Cluster) Data() string { return c.data() }
 
-// AsServer makes another program run as the user that the server runs as.
+// AsServer sets the user of another program to that of the server.
 func (c *Cluster) AsServer(cmd *exec.Cmd) { c.owner.apply(cmd) }

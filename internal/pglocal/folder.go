@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// ErrFolder is wrapped by the refusal of a folder that is not the cluster's: its owner would be changed.
+// ErrFolder reports that a folder is not a cluster's. It is not used, since its owner would be changed.
 var ErrFolder = errors.New("it is not a folder that a private PostgreSQL made")
 
-// checkFolder refuses a folder that holds anything but a cluster of this package. One that is empty, or is not there
-// yet, is fine.
+// checkFolder returns an error if a folder holds anything but a cluster of this package. A missing or empty folder is valid.
 func checkFolder(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -44,12 +43,13 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// ours are the names that a start which was cut short leaves, and what a file system has by itself.
+// ours reports whether a file comes from an interrupted start of a cluster, or from the file system.
 func ours(name string) bool {
 	return name == "data.unfinished" || name == "downloaded" || name == "postgresql.log" || name == "lost+found" || strings.HasPrefix(name, ".s.PGSQL.")
 }
 
-// reason is what PostgreSQL's programs say of a failure, in one line: its errors with their details and hints, else the last line.
+// reason extracts the errors, details and hints from the output of PostgreSQL's programs, as one line. Without any, it
+// returns the last line.
 func reason(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	var told []string
@@ -66,7 +66,7 @@ func reason(output string) string {
 	}
 	text := strings.Join(told, "; ")
 	if text == "" {
-		return "it says nothing"
+		return "no output"
 	}
 	return fmt.Sprintf("%.500s", text)
 }

@@ -18,7 +18,7 @@ type owner struct {
 	name       string
 }
 
-// serverUser is this process's own user, or for root the first that exists of postgres and nobody.
+// serverUser returns this process's user. For root it returns the user postgres, or else nobody.
 func serverUser() (*owner, error) {
 	if os.Geteuid() != 0 {
 		return &owner{}, nil
@@ -38,7 +38,7 @@ func serverUser() (*owner, error) {
 	return nil, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
 }
 
-// take makes the owner the owner of a folder.
+// take changes the owner of a folder.
 func (o *owner) take(dir string) error {
 	if o.credential == nil {
 		return nil
@@ -46,7 +46,7 @@ func (o *owner) take(dir string) error {
 	return os.Chown(dir, int(o.credential.Uid), int(o.credential.Gid))
 }
 
-// takeAll is take for a folder with all that is in it.
+// takeAll changes the owner of a folder and everything in it.
 func (o *owner) takeAll(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -56,7 +56,7 @@ func (o *owner) takeAll(dir string) error {
 	})
 }
 
-// canReach reports a folder that the owner cannot enter because one above it is closed.
+// canReach returns an error if the owner cannot enter a folder because a folder above it is closed.
 func (o *owner) canReach(dir string) error {
 	if o.credential == nil {
 		return nil
@@ -71,8 +71,8 @@ func (o *owner) canReach(dir string) error {
 	return nil
 }
 
-// apply makes a program run as the owner, in a process group of its own so that the terminal's
-// Ctrl-C does not reach it.
+// apply makes a program run as the owner. It runs in its own process group, so that Ctrl-C in the terminal does not reach
+// it.
 func (o *owner) apply(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: o.credential}
 }

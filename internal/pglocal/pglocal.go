@@ -1,5 +1,5 @@
-// Package pglocal runs a private PostgreSQL: for the demo, for `serve --local` and for the tests. It is
-// reached over a unix socket in a folder that only its user can enter, so it needs no password.
+// Package pglocal runs a private PostgreSQL for the demo, for `serve --local` and for tests. It listens on a Unix socket in
+// a folder that only its user can enter, so it needs no password.
 package pglocal
 
 import (
@@ -25,20 +25,20 @@ const (
 	pollInterval = 20 * time.Millisecond
 )
 
-// Config says where a cluster lives and how it runs.
+// Config configures a cluster.
 type Config struct {
-	// Dir holds the cluster, which outlives Stop. Empty: a temporary folder, removed by Stop.
+	// Dir is the cluster's folder, which is kept by Stop. Empty: a temporary folder, which Stop removes.
 	Dir string
-	// Version is the major version, such as "18", of a PostgreSQL that is downloaded once (see Download). Empty: that of
-	// the environment variable STRIPEONCE_POSTGRES, and if that is empty, too, the one that is installed here.
+	// Version is the major version, such as "18", of a PostgreSQL that is downloaded once (see Download). Defaults to the
+	// environment variable STRIPEONCE_POSTGRES. If that is empty, the installed PostgreSQL is used.
 	Version string
-	// Notify is called before a download. Nil: it is silent.
-	Notify func(doing string)
-	// Disposable gives up durability for speed: no fsync. For a cluster whose data nobody will miss.
+	// Notify is called with a message before a download. Optional.
+	Notify func(message string)
+	// Disposable turns off durability (fsync) for speed, for data that is not needed later.
 	Disposable bool
-	// Settings are further settings of the server, such as {"max_connections": "200"}.
+	// Settings are more settings of the server, such as {"max_connections": "200"}.
 	Settings map[string]string
-	// StandbyOf makes a fresh cluster a streaming standby of a running one, under the application_name "standby".
+	// StandbyOf makes a new cluster a streaming standby of a running one, with the application_name "standby".
 	StandbyOf *Cluster
 }
 
@@ -55,10 +55,9 @@ type Cluster struct {
 	watcher   *watcher
 }
 
-// Start makes the cluster if need be and runs its server, as an unprivileged user where this process is
-// root. The server stops with Stop, and also when this process dies. It returns ErrNoBinaries, wrapped
-// in a text with the command that installs them, where PostgreSQL is missing, and ErrDownload where Config.Version
-// cannot be downloaded.
+// Start creates the cluster if necessary and starts its server, as an unprivileged user if this process runs as root. The
+// server stops with Stop, and also when this process dies. The error wraps ErrNoBinaries if PostgreSQL is not installed,
+// and ErrDownload if Config.Version cannot be downloaded.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
 	owner, err := serverUser()
 	if err != nil {
@@ -92,7 +91,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.Restart(ctx)
 }
 
-// findPrograms returns the folder of PostgreSQL's programs, for a data directory that a major version made, or "".
+// findPrograms returns the folder of PostgreSQL's programs. made is the major version of the data directory, or "".
 func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error) {
 	version := c.config.Version
 	if version == "" {
@@ -104,17 +103,17 @@ func (c *Cluster) findPrograms(ctx context.Context, made string) (string, error)
 	case made != "" && version == "" && byDownload:
 		return "", fmt.Errorf("%s holds data of a downloaded PostgreSQL: run it with --postgres %s", c.dir, made)
 	case made != "" && version != "" && (made != version || !byDownload): // builds of one version differ, in lz4 for one
-		return "", fmt.Errorf("%s holds data of PostgreSQL %s, which the downloaded version %s may not be able to read: leave out --postgres", c.dir, made, version)
+		return "", fmt.Errorf("%s holds data of PostgreSQL %s, which the downloaded version %s may not be able to read: remove --postgres", c.dir, made, version)
 	case version == "":
 		return FindBinaries(made)
 	}
 	return Download(ctx, version, c.config.Notify)
 }
 
-// downloaded is a file that is there where a downloaded PostgreSQL has made the data.
+// downloaded returns the path of a file that exists if a downloaded PostgreSQL created the data.
 func (c *Cluster) downloaded() string { return filepath.Join(c.dir, "downloaded") }
 
-// Restart runs the server of a cluster that was ended with Kill, or has ended by itself.
+// Restart starts the server of a cluster again after Kill, or after the server has exited.
 func (c *Cluster) Restart(ctx context.Context) error {
 	for began := time.Now(); ; {
 		if err := c.run(); err != nil {
@@ -124,7 +123,7 @@ func (c *Cluster) Restart(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		// Processes of a server that has died may take a moment to go.
+		// Processes of a killed server may take a moment to exit.
 		if !strings.Contains(c.logTail(), "pre-existing shared memory block") || ctx.Err() != nil || time.Since(began) > startTimeout {
 			return errors.Join(err, c.Stop())
 		}
@@ -135,7 +134,7 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	}
 }
 
-// pause waits before the next look at something that is polled.
+// pause waits for one polling interval.
 func pause(ctx context.Context) error {
 	select {
 	case <-time.After(pollInterval):
@@ -145,14 +144,14 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// PID is the server's process, the postmaster.
+// PID returns the id of the server's process, the postmaster.
 func (c *Cluster) PID() int { return c.server.Process.Pid }
 
 func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }
 func (c *Cluster) logFile() string { return filepath.Join(c.dir, "postgresql.log") }
 
-// makeFolders makes the cluster's root, owned by the server's user. The socket goes there too, unless
-// its path would be longer than the 107 bytes that a unix socket's may have.
+// makeFolders creates the cluster's folder, owned by the server's user. It also holds the socket, unless the socket's path
+// would be longer than the limit of 107 bytes.
 func (c *Cluster) makeFolders() error {
 	var err error
 	if c.temporary {
@@ -166,7 +165,7 @@ func (c *Cluster) makeFolders() error {
 	if err := checkFolder(c.dir); err != nil {
 		return err
 	}
-	// Those above are nothing secret, and the server's user must get through them.
+	// The folders above are not secret, and the server's user must be able to pass through them.
 	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return err
 	}
@@ -189,7 +188,7 @@ func (c *Cluster) makeFolders() error {
 	return nil
 }
 
-// make makes the cluster under another name first, so that one cut short is not taken for whole.
+// make creates the cluster's data under another name first, so that incomplete data is never used.
 func (c *Cluster) make(ctx context.Context) error {
 	unfinished := c.data() + ".unfinished"
 	if err := os.RemoveAll(unfinished); err != nil {
@@ -288,7 +287,7 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	}
 }
 
-// runningServer tells of a server that has the folder already. A lock file that a crash left is none.
+// runningServer reports whether a server is using the folder. A lock file of a crashed server does not count.
 func (c *Cluster) runningServer() (pid string, running bool) {
 	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
@@ -299,13 +298,13 @@ func (c *Cluster) runningServer() (pid string, running bool) {
 	if err != nil {
 		return "", false
 	}
-	// The socket's lock file names the process, too, unless that id is another program's by now.
+	// The socket's lock file has the same process id, unless the id belongs to another program by now.
 	lock, err := os.ReadFile(filepath.Join(c.socket, ".s.PGSQL.5432.lock"))
 	return pid, err == nil && strings.HasPrefix(string(lock), pid+"\n") && syscall.Kill(number, 0) == nil
 }
 
-// ping succeeds once the server that was started here answers: another one on the same folder, which
-// makes ours give up, would answer on the same socket.
+// ping succeeds once the server that was started here answers. Another server on the same folder would answer on the same
+// socket, and makes ours exit.
 func (c *Cluster) ping(ctx context.Context) error {
 	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
@@ -313,7 +312,7 @@ func (c *Cluster) ping(ctx context.Context) error {
 	}
 	pid, _, _ := strings.Cut(string(text), "\n")
 	if pid != strconv.Itoa(c.server.Process.Pid) {
-		return fmt.Errorf("process %s has the folder", pid)
+		return fmt.Errorf("process %s uses the folder", pid)
 	}
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
@@ -328,14 +327,14 @@ func (c *Cluster) logTail() string {
 	return strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
 
-// URL is the libpq URL of one of the cluster's databases. pgx, dbmate and psql all read it.
+// URL returns the libpq URL of one of the cluster's databases, for pgx, dbmate and psql.
 func (c *Cluster) URL(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
 	u.RawQuery = "host=" + url.QueryEscape(c.socket)
 	return u.String()
 }
 
-// CreateDatabase makes a database if it is not there.
+// CreateDatabase creates a database unless it exists.
 func (c *Cluster) CreateDatabase(ctx context.Context, name string) error {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
@@ -366,7 +365,7 @@ func (c *Cluster) Stop() error {
 	case <-time.After(stopTimeout):
 		_ = c.server.Process.Signal(syscall.SIGQUIT)
 		<-c.exited
-		return errors.New("postgres did not stop in time and was ended at once")
+		return errors.New("postgres did not stop in time and was killed")
 	}
 }
 

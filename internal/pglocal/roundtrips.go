@@ -6,13 +6,13 @@ import (
 	"sync/atomic"
 )
 
-// RoundTrips counts what a client sends to PostgreSQL: messages that travel together are one write.
+// RoundTrips counts a client's writes to PostgreSQL. Pipelined messages are one write.
 type RoundTrips struct{ n atomic.Int64 }
 
-// Count is how many there have been.
+// Count returns the number of writes.
 func (t *RoundTrips) Count() int64 { return t.n.Load() }
 
-// Dial is a pgconn.DialFunc whose connections are counted.
+// Dial is a pgconn.DialFunc that counts the connection's writes.
 func (t *RoundTrips) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	return &counted{conn, t}, err

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// watcher is a shell that waits for the end of a pipe which only this process holds open. When this
-// process dies, however it dies, the pipe ends, and the shell stops the server and clears up.
+// watcher is a shell that waits for the end of a pipe that only this process holds open. The pipe ends when this process
+// dies in any way. The shell then stops the server and cleans up.
 type watcher struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
@@ -43,7 +43,8 @@ func watch(c *Cluster, owner *owner) (*watcher, error) {
 	return &watcher{cmd, pipe}, nil
 }
 
-// dismiss ends the watcher without its acting: a line tells it apart from this process's death.
+// dismiss ends the watcher without stopping the server. It writes a line to the pipe first, which the end of this process
+// does not do.
 func (w *watcher) dismiss() {
 	_, _ = io.WriteString(w.pipe, "dismissed\n")
 	_ = w.pipe.Close()

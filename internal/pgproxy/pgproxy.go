@@ -1,5 +1,5 @@
-// Package pgproxy stands between a client and PostgreSQL and disturbs what passes: delays it, swallows it,
-// cuts it at any message of the protocol. A proxy of bytes, such as toxiproxy, knows no messages.
+// Package pgproxy is a proxy between a client and PostgreSQL that delays or swallows messages, and cuts connections at any
+// message of the protocol. A proxy of bytes, such as toxiproxy, does not know messages.
 // See https://www.postgresql.org/docs/current/protocol-message-formats.html.
 package pgproxy
 
@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// Message is one message of the protocol. Its type is 0 for a client's first, which has none.
+// Message is one message of the protocol. Its type is 0 for a client's first message, which has none.
 type Message struct {
 	ToServer bool
 	Type     byte
 	Body     []byte // valid until the hook returns
 }
 
-// Action is what becomes of a message, and of its connection.
+// Action is what the proxy does with a message and its connection.
 type Action int
 
 // The actions.
@@ -45,10 +45,10 @@ type Proxy struct {
 	conns map[*pair]bool
 }
 
-// pair is a client's connection and the server's that belongs to it.
+// pair is a client's connection and the matching connection to the server.
 type pair struct{ client, server net.Conn }
 
-// reset closes both, the client's with a TCP reset.
+// reset closes both connections, the client's with a TCP reset.
 func (p *pair) reset() {
 	if tcp, ok := p.client.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -57,7 +57,7 @@ func (p *pair) reset() {
 	_ = p.server.Close()
 }
 
-// Start listens on a port of 127.0.0.1 for connections to the server whose socket is in a folder.
+// Start starts a proxy on a port of 127.0.0.1 to the server whose socket is in a folder.
 func Start(socketFolder string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,14 +70,14 @@ func Start(socketFolder string) (*Proxy, error) {
 	return p, nil
 }
 
-// Close stops listening and cuts every connection.
+// Close stops listening and resets every connection.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.BlackHole(false)
 	p.Cut()
 }
 
-// URL is that of a database of the server, by way of the proxy.
+// URL returns the URL of a database through the proxy.
 func (p *Proxy) URL(databaseURL string) (string, error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil {
@@ -90,11 +90,11 @@ func (p *Proxy) URL(databaseURL string) (string, error) {
 	return u.String(), nil
 }
 
-// Delay makes every message take so long each way.
+// Delay sets the latency of every message, in each direction.
 func (p *Proxy) Delay(latency time.Duration) { p.latency.Store(int64(latency)) }
 
-// Watch has fn asked about every message from now on, one at a time for each direction of a connection.
-// Nil: everything passes.
+// Watch sets the function that decides about every message. It is called for one message at a time in each direction of a
+// connection. If fn is nil, every message passes.
 func (p *Proxy) Watch(fn func(Message) Action) {
 	if fn == nil {
 		p.hook.Store(nil)
@@ -112,7 +112,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// BlackHole holds everything back while it is on, without a word; also what new connections send.
+// BlackHole holds back all messages while it is on, also of new connections. No connection is closed.
 func (p *Proxy) BlackHole(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,12 +173,12 @@ func (p *Proxy) pump(conn *pair, from io.Reader, to io.Writer, toServer bool) {
 	for first := toServer; ; first = false {
 		message, kind, err := read(reader, first)
 		if err != nil {
-			// The one end has closed: so does the other, after what is still on its way.
+			// One end has closed, so the other is closed after the messages in flight.
 			_ = conn.client.Close()
 			_ = conn.server.Close()
 			return
 		}
-		// What comes together travels together.
+		// Messages that arrive together are forwarded together.
 		if reader.Buffered() == 0 || p.latency.Load() == 0 {
 			p.pause()
 		}
@@ -205,7 +205,7 @@ func bodyLength(message []byte, kind byte) int {
 	return len(message) - 1 - lengthBytes
 }
 
-// read returns one whole message. A client's first has no byte for its type.
+// read returns one complete message. A client's first message has no type byte.
 func read(r *bufio.Reader, first bool) (message []byte, kind byte, err error) {
 	head := make([]byte, 1+lengthBytes)
 	if first {

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// WaitLimit is how long a test waits for a condition, whatever else the machine has to do.
+	// WaitLimit is how long a test waits for a condition. It allows for a busy machine.
 	WaitLimit = time.Minute
-	// pollInterval is the pause between two looks. It leaves the processor to the process that the test waits for.
+	// pollInterval is the pause between two checks. It leaves the processor to the process that the test waits for.
 	pollInterval = 2 * time.Millisecond
 )
 
@@ -19,16 +19,16 @@ const (
 func Await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	if !await(holds) {
-		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
+		tb.Fatalf("timed out after %v: %s", WaitLimit, what)
 	}
 }
 
-// AwaitEqual waits until look returns want. After WaitLimit it fails the test with the last value.
-func AwaitEqual[T comparable](tb testing.TB, what string, want T, look func() T) {
+// AwaitEqual waits until get returns want. After WaitLimit it fails the test with the last value.
+func AwaitEqual[T comparable](tb testing.TB, what string, want T, get func() T) {
 	tb.Helper()
 	var last T
-	if !await(func() bool { last = look(); return last == want }) {
-		tb.Fatalf("waited %v in vain for this: %s is %v; it is %v", WaitLimit, what, want, last)
+	if !await(func() bool { last = get(); return last == want }) {
+		tb.Fatalf("timed out after %v: %s is %v; it is %v", WaitLimit, what, want, last)
 	}
 }
 
@@ -36,11 +36,11 @@ func AwaitEqual[T comparable](tb testing.TB, what string, want T, look func() T)
 func AwaitSQL(tb testing.TB, pool *pgxpool.Pool, what, query string, args ...any) {
 	tb.Helper()
 	if !await(func() bool { return Scan[bool](tb, pool, query, args...) }) {
-		tb.Fatalf("waited %v in vain for this: %s; PostgreSQL's sessions are\n%s", WaitLimit, what, sessions(tb, pool))
+		tb.Fatalf("timed out after %v: %s; PostgreSQL's sessions are\n%s", WaitLimit, what, sessions(tb, pool))
 	}
 }
 
-// Receive returns the next value of a channel, or the zero value of a closed one. After WaitLimit it fails the test.
+// Receive returns the next value of a channel, or the zero value if it is closed. After WaitLimit it fails the test.
 func Receive[T any](tb testing.TB, what string, from <-chan T) T {
 	tb.Helper()
 	timeout := time.NewTimer(WaitLimit)
@@ -49,12 +49,12 @@ func Receive[T any](tb testing.TB, what string, from <-chan T) T {
 	select {
 	case value = <-from:
 	case <-timeout.C:
-		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
+		tb.Fatalf("timed out after %v: %s", WaitLimit, what)
 	}
 	return value
 }
 
-// Send gives a value to the receiver of a channel. After WaitLimit it fails the test.
+// Send sends a value on a channel. After WaitLimit it fails the test.
 func Send[T any](tb testing.TB, what string, to chan<- T, value T) {
 	tb.Helper()
 	timeout := time.NewTimer(WaitLimit)
@@ -62,11 +62,11 @@ func Send[T any](tb testing.TB, what string, to chan<- T, value T) {
 	select {
 	case to <- value:
 	case <-timeout.C:
-		tb.Fatalf("waited %v in vain for this: %s", WaitLimit, what)
+		tb.Fatalf("timed out after %v: %s", WaitLimit, what)
 	}
 }
 
-// await looks until holds returns true or WaitLimit has passed. It looks at least once more after that.
+// await polls until holds returns true or WaitLimit has passed. It polls at least once after that.
 func await(holds func() bool) bool {
 	for deadline := time.Now().Add(WaitLimit); ; time.Sleep(pollInterval) {
 		late := time.Now().After(deadline)
@@ -79,7 +79,7 @@ func await(holds func() bool) bool {
 	}
 }
 
-// sessions lists the sessions of clients: what each does or waits for.
+// sessions lists the sessions of clients, with their state, wait event and query.
 func sessions(tb testing.TB, pool *pgxpool.Pool) string {
 	tb.Helper()
 	const query = `SELECT coalesce(string_agg(concat_ws(' | ', pid, datname, state, wait_event_type, wait_event, left(query, 200)), E'\n' ORDER BY pid), 'none')
@@ -87,7 +87,7 @@ func sessions(tb testing.TB, pool *pgxpool.Pool) string {
 	return Scan[string](tb, pool, query)
 }
 
-// Close closes a pool, which waits until no connection is in use. After WaitLimit it fails the test.
+// Close closes a pool, which waits until no connection is in use. After WaitLimit the test fails.
 func Close(tb testing.TB, pool *pgxpool.Pool) {
 	tb.Helper()
 	closed := make(chan struct{})

@@ -1,5 +1,5 @@
-// Package pgtest gives each test a PostgreSQL database of its own: a clone of a template in which the
-// migrations are applied, in a private cluster that lives as long as the test's process.
+// Package pgtest gives each test its own PostgreSQL database: a clone of a migrated template, in a private cluster that
+// runs as long as the test's process.
 package pgtest
 
 import (
@@ -22,14 +22,13 @@ import (
 
 const template = "stripeonce_template"
 
-// cluster is started by the first test that needs it. Nobody stops it: pglocal's watcher does, when the
-// test's process ends.
+// cluster is started by the first test that needs it. pglocal's watcher stops it when the test's process ends.
 var cluster = sync.OnceValues(func() (*pglocal.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c, err := pglocal.Start(ctx, pglocal.Config{Disposable: true, Settings: map[string]string{
 		"max_connections": "400",
-		// Nothing may write of itself while a test counts what a delivery writes.
+		// No background writes while a test counts the writes of a delivery.
 		"autovacuum":      "off",
 		"wal_level":       "minimal",
 		"max_wal_senders": "0",
@@ -45,8 +44,8 @@ var cluster = sync.OnceValues(func() (*pglocal.Cluster, error) {
 
 var clones atomic.Int64
 
-// NewURL clones the template and returns the URL of the clone. A failed test leaves its database, and
-// says so; the cluster goes with the process all the same, unless it is held (a debugger, -timeout 0).
+// NewURL clones the template and returns the URL of the clone. A failed test keeps its database and logs the URL, but the
+// cluster ends with the process: hold that with a debugger to look into the database.
 func NewURL(tb testing.TB) string {
 	tb.Helper()
 	return create(tb, " TEMPLATE "+template)
@@ -58,7 +57,7 @@ func NewEmptyURL(tb testing.TB) string {
 	return create(tb, "")
 }
 
-// NewDatabaseURL is NewEmptyURL for a database with further words of CREATE DATABASE, such as ENCODING.
+// NewDatabaseURL is NewEmptyURL with options of CREATE DATABASE, such as ENCODING.
 func NewDatabaseURL(tb testing.TB, clause string) string {
 	tb.Helper()
 	return create(tb, " TEMPLATE template0 "+clause)
@@ -95,7 +94,7 @@ func admin(tb testing.TB, c *pglocal.Cluster, statement string) {
 	}
 }
 
-// NewCluster starts a cluster that no other test disturbs, and stops it with the test.
+// NewCluster starts a cluster for this test alone, and stops it when the test ends.
 func NewCluster(tb testing.TB, config pglocal.Config) *pglocal.Cluster {
 	tb.Helper()
 	c, err := pglocal.Start(tb.Context(), config)
@@ -118,7 +117,7 @@ func Connect(tb testing.TB, databaseURL string) *pgxpool.Pool {
 	return ConnectBy(tb, databaseURL, nil)
 }
 
-// ConnectBy is Connect by a way of the test's own; nil is the usual one.
+// ConnectBy is Connect with a dial function; nil is the default.
 func ConnectBy(tb testing.TB, databaseURL string, dial pgconn.DialFunc) *pgxpool.Pool {
 	tb.Helper()
 	separator := "?"
@@ -143,7 +142,7 @@ func ConnectBy(tb testing.TB, databaseURL string, dial pgconn.DialFunc) *pgxpool
 	return pool
 }
 
-// Scan runs a query of one row with one column.
+// Scan runs a query and returns the value of its one row and column.
 func Scan[T any](tb testing.TB, pool *pgxpool.Pool, query string, args ...any) T {
 	tb.Helper()
 	var value T

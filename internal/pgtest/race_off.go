@@ -2,5 +2,5 @@
 
 package pgtest
 
-// Race is true under the race detector, which makes everything some ten times slower and larger.
+// Race reports whether the race detector is on, which makes everything about ten times slower and larger.
 const Race = false

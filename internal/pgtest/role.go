@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// NewRole makes a role that may log in and nothing else, and drops it with what it was granted when the test ends.
+// NewRole creates a role that may only log in. It drops the role and its privileges when the test ends.
 func NewRole(tb testing.TB, pool *pgxpool.Pool) string {
 	tb.Helper()
 	name := fmt.Sprintf("role_%d", clones.Add(1))
