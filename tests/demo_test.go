@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The demo ends by itself, with 0, and piped it prints plain lines.
+// The demo exits with 0, and prints plain lines if its output is piped.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	r := run(t, environ(), "", "demo", "--subscriptions", "60", "--seed", "5")
@@ -18,25 +18,25 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// The same seed makes the same deliveries and applies the same number of events.
+// The same seed gives the same deliveries and the same number of effects.
 func TestDemoIsDeterministic(t *testing.T) {
 	t.Parallel()
-	plan := regexp.MustCompile(`(?m)^  (\d+ subscriptions live.*|delivered .*)$`)
+	plan := regexp.MustCompile(`(?m)^  (\d+ subscriptions, .*|delivered .*)$`)
 	applied := regexp.MustCompile(`each event took effect once \([0-9,]+ events\)`)
-	told := func() string {
+	summary := func() string {
 		r := run(t, environ(), "", "demo", "--subscriptions", "20", "--storm", "wild", "--seed", "11")
 		if r.code != 0 {
 			t.Error(r)
 		}
 		return strings.Join(plan.FindAllString(r.stdout, -1), "\n") + applied.FindString(r.stdout)
 	}
-	first, second := told(), told()
+	first, second := summary(), summary()
 	if first != second || strings.Count(first, "\n") != 1 || !strings.Contains(first, "took effect once") {
-		t.Errorf("one seed told\n%s\nand\n%s", first, second)
+		t.Errorf("the same seed printed\n%s\nand\n%s", first, second)
 	}
 }
 
-// A receiver that is broken makes it end with 1, name what is wrong and how to see it again.
+// With an incorrect receiver, the demo exits with 1, names the mistakes and prints how to repeat them.
 func TestDemoCatchesABrokenReceiver(t *testing.T) {
 	t.Parallel()
 	r := run(t, environ(), "", "demo", "--subscriptions", "40", "--receiver", "last-writer-wins")
@@ -51,7 +51,7 @@ func TestDemoCatchesABrokenReceiver(t *testing.T) {
 	}
 }
 
-// --for goes on with further waves, which the checks take in.
+// --for delivers more waves, which are checked as well.
 func TestDemoFor(t *testing.T) {
 	t.Parallel()
 	r := run(t, environ(), "", "demo", "--subscriptions", "5", "--for", "1s", "--storm", "mild")

@@ -1,5 +1,5 @@
-// Package demo shows stripeonce at work on this machine: a private PostgreSQL, the receiver, and a
-// simulated Stripe that delivers in disorder, with copies, and again whatever fails.
+// Package demo demonstrates stripeonce on this machine: a private PostgreSQL, the receiver, and a simulated Stripe that
+// delivers out of order, with duplicates, and retries.
 package demo
 
 import (
@@ -23,14 +23,14 @@ const (
 )
 
 const (
-	concurrency = 24  // entries of the plan under way at once
-	resent      = 300 // events that are delivered once more while PostgreSQL counts what is written
+	concurrency = 24  // entries of the plan in flight
+	resent      = 300 // events that are redelivered while PostgreSQL's writes are counted
 )
 
-// ErrCheck is returned when a check did not hold.
-var ErrCheck = errors.New("a check did not hold")
+// ErrCheck reports that a check failed.
+var ErrCheck = errors.New("a check failed")
 
-// ErrDatabase is wrapped where the private PostgreSQL does not start.
+// ErrDatabase reports that the private PostgreSQL did not start.
 var ErrDatabase = errors.New("a private PostgreSQL could not be started")
 
 // Config configures the demo.
@@ -38,23 +38,23 @@ type Config struct {
 	Out io.Writer
 	// Live shows progress by rewriting a line: for terminals.
 	Live bool
-	// Keep leaves the receiver up until the context ends.
+	// Keep keeps the receiver running until the context ends.
 	Keep bool
-	// Seed decides everything that the simulated Stripe does.
+	// Seed is the random seed of the simulated Stripe.
 	Seed uint64
-	// Subscriptions is how many live in one wave of the storm.
+	// Subscriptions is the number of subscriptions in one wave.
 	Subscriptions int
-	// For goes on with wave after wave for so long, two at least. 0: one wave.
+	// For is how long wave after wave is delivered, at least two. 0: one wave.
 	For time.Duration
 	// Storm is mild, default or wild.
 	Storm string
-	// Postgres is the major version of a PostgreSQL that is downloaded, see pglocal.Config. "": the installed one.
+	// Postgres is the major version of a PostgreSQL to download, see pglocal.Config. Empty: the installed one.
 	Postgres string
-	// Receiver is stripeonce's if empty, else one of package wrong.
+	// Receiver is the name of a receiver of package wrong. Empty: stripeonce.
 	Receiver string
 }
 
-// Run runs the demo and returns ErrCheck if anything did not hold.
+// Run runs the demo and returns ErrCheck if a check failed.
 func Run(ctx context.Context, config Config) error {
 	storm, err := stripesim.NamedStorm(config.Storm)
 	if err != nil {
@@ -85,7 +85,7 @@ type demo struct {
 	host    *host
 	shape   stripesim.Shape
 	took    time.Duration
-	story   story
+	history history
 }
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
@@ -93,11 +93,11 @@ func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, a
 func (d *demo) run(ctx context.Context) error {
 	sender := delivery.NewSender(d.host.url, secret, 4*concurrency)
 	defer sender.Close()
-	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, Observe: d.story.note}
+	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, Observe: d.history.record}
 	if err := d.deliver(ctx, deliverer); err != nil {
 		return err
 	}
-	d.printStory()
+	d.printHistory()
 	d.printTally(deliverer.Tally())
 	wrote, err := d.resend(ctx, sender)
 	if err != nil {
@@ -113,7 +113,7 @@ func (d *demo) run(ctx context.Context) error {
 	return d.report(append(findings, wrote...))
 }
 
-// deliver lets waves of subscriptions live and delivers their events, until the time is over.
+// deliver simulates waves of subscriptions and delivers their events until the time is over.
 func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) error {
 	start := time.Now()
 	atLeast := uint64(1)
@@ -125,7 +125,7 @@ func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) erro
 		plan := d.storm.Plan(d.Seed+wave, events)
 		d.shape = d.shape.Add(stripesim.Measure(plan))
 		if wave == 0 {
-			d.story.choose(d.account)
+			d.history.choose(d.account)
 			d.printPlan()
 		}
 		if err := d.watch(ctx, deliverer, plan); err != nil {
@@ -136,7 +136,7 @@ func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) erro
 	return nil
 }
 
-// resend delivers events once more, while nothing else happens, and finds what PostgreSQL wrote.
+// resend redelivers events while nothing else happens, and checks that PostgreSQL writes nothing.
 func (d *demo) resend(ctx context.Context, sender *delivery.Sender) ([]judge.Finding, error) {
 	before, err := pglocal.ReadWritten(ctx, d.host.pool)
 	if err != nil {

@@ -31,7 +31,7 @@ const (
 	database = "stripeonce"
 	secret   = "whsec_demo_of_stripeonce"
 	apiKey   = "sk_test_of_the_demo"
-	// failOneIn is how many events there are to one whose first delivery fails.
+	// failOneIn is the number of events per event whose first delivery fails.
 	failOneIn = 20
 )
 
@@ -39,10 +39,10 @@ const (
 type host struct {
 	databaseURL string
 	url         string
-	console     string // its URL; empty for a receiver that is wrong
-	password    string // the console's
+	console     string // its URL; empty for a receiver of package wrong
+	password    string // of the console
 	pool        *pgxpool.Pool
-	projection  *subscriptions.Projection // nil for a receiver that is wrong
+	projection  *subscriptions.Projection // nil for a receiver of package wrong
 	stops       []func()
 }
 
@@ -52,7 +52,7 @@ func (h *host) stop() {
 	}
 }
 
-// startHost starts both. Where one of them does not start, nothing is left running.
+// startHost starts both. If one of them does not start, it stops the other.
 func startHost(ctx context.Context, config *Config, account *stripesim.Account) (*host, error) {
 	h := &host{}
 	if err := h.start(ctx, config, account); err != nil {
@@ -88,9 +88,9 @@ func (h *host) start(ctx context.Context, config *Config, account *stripesim.Acc
 
 func (h *host) startDatabase(ctx context.Context, config *Config) error {
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
-		Settings: pglocal.Quiet(), // what a duplicate writes is counted
+		Settings: pglocal.Quiet(), // the writes of duplicates are counted
 		Version:  config.Postgres,
-		Notify:   func(doing string) { fmt.Fprintln(config.Out, doing+" …") },
+		Notify:   func(message string) { fmt.Fprintln(config.Out, message+" …") },
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDatabase, err)
@@ -116,7 +116,7 @@ func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) 
 	if _, err := h.pool.Exec(ctx, judge.EffectsTable); err != nil {
 		return err
 	}
-	// What fails here is on purpose, and shown in the report.
+	// Handlers fail on purpose, and the report shows it.
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	receiver, err := webhooks.New(h.pool, h.handlers(logger), &webhooks.Config{
 		Secrets: []string{secret}, Logger: logger, APIKey: apiKey, APIBase: api.URL,
@@ -134,12 +134,12 @@ func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) 
 	return nil
 }
 
-// handlers are the projection of subscriptions, and for each event an effect that is not idempotent.
+// handlers returns the projection of subscriptions, and a handler with an effect that is not idempotent.
 func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	set := webhooks.NewHandlers()
 	h.projection = subscriptions.Register(set, &subscriptions.Config{Logger: logger})
 	flaky := &flaky{failed: map[string]bool{}}
-	// As a projection that changes nothing, so that the outcome tells of the subscription's own.
+	// Registered as a projection that changes nothing, so that the outcome is that of the subscriptions' projection.
 	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 		return false, flaky.effect(ctx, tx, ev)
 	})
@@ -149,7 +149,7 @@ func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	return set
 }
 
-// flaky fails the first time for some events.
+// flaky is a handler that fails on the first attempt of some events.
 type flaky struct {
 	mu     sync.Mutex
 	failed map[string]bool

@@ -9,24 +9,24 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// leftFailing is how many events are left failing for the console, since their first delivery fails and no other
-// comes. Replay mends them.
+// leftFailing is how many events are left failing for the console: their first delivery fails and is not retried. Replay
+// applies them.
 const leftFailing = 3
 
-// keptWeeks is how many weeks earlier an account lives that is to be looked at: its years are to be over.
+// keptWeeks is how many weeks in the past the simulated account begins, so that its events are not in the future.
 const keptWeeks = 104
 
-// keep leaves the receiver up, with something to look at and to mend in the console.
+// keep keeps the receiver running, with events to look at and failures to replay in the console.
 func (d *demo) keep(ctx context.Context) error {
 	if d.host.console != "" {
 		if err := d.leaveFailing(ctx); err != nil {
 			return err
 		}
 		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n"+
-			"  The events are of two simulated years, so the times from Stripe to effect are, too.\n",
+			"  The events span two simulated years, so the times from Stripe to effect are long.\n",
 			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
 	}
-	d.printf("\nThe receiver stays up at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s %s send --to %s FILE…\nCtrl-C ends both.\n",
+	d.printf("\nThe receiver is running at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s %s send --to %s FILE…\nCtrl-C ends both.\n",
 		d.host.url, d.host.databaseURL, secret, os.Args[0], d.host.url)
 	<-ctx.Done()
 	return nil

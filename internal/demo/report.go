@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	checkAnswered = "everything was answered with a 2xx in the end"
+	checkAnswered = "every delivery was eventually answered with a 2xx"
 	checkWrites   = "duplicates wrote nothing"
 
 	progressInterval = 100 * time.Millisecond
@@ -28,13 +28,13 @@ const (
 func (d *demo) printPlan() {
 	s := d.shape
 	d.printf("\nA simulated Stripe (seed %d, storm %s)\n", d.Seed, d.Storm)
-	d.printf("  %s subscriptions live, which makes %s events\n", number(d.Subscriptions), number(s.Events))
-	d.printf("  delivered %s times: %d%% duplicates, %d%% out of order, %s at the same instant as a copy\n",
+	d.printf("  %s subscriptions, %s events\n", number(d.Subscriptions), number(s.Events))
+	d.printf("  delivered %s times: %d%% duplicates, %d%% out of order, %s at the same instant as a duplicate\n",
 		number(s.Deliveries), percent(s.Duplicates, s.Deliveries), percent(s.Disordered, s.Deliveries), number(s.AtOnce))
-	d.printf("  the handler fails the first time for one event in %d, on purpose; Stripe tries again\n\n", failOneIn)
+	d.printf("  the handler fails on purpose on the first attempt of one event in %d; Stripe retries\n\n", failOneIn)
 }
 
-// watch delivers a plan and shows how far it is.
+// watch delivers a plan and shows its progress.
 func (d *demo) watch(ctx context.Context, deliverer *stripesim.Deliverer, plan []stripesim.Delivery) error {
 	done := make(chan error, 1)
 	go func() { done <- deliverer.Deliver(ctx, plan) }()
@@ -60,15 +60,15 @@ func bar(done, of int) string {
 	return fmt.Sprintf("[%s%s] %s of %s deliveries", strings.Repeat("█", full), strings.Repeat("·", barWidth-full), number(done), number(of))
 }
 
-// story is what one subscription's deliveries were answered, in the order of the answers.
-type story struct {
+// history has the responses to one subscription's deliveries, in their order.
+type history struct {
 	mu    sync.Mutex
 	sub   *stripesim.Subscription
 	lines []string
 }
 
-// choose takes the subscription with the most events of its own.
-func (s *story) choose(account *stripesim.Account) {
+// choose selects the subscription with the most events.
+func (s *history) choose(account *stripesim.Account) {
 	count := map[string]int{}
 	for _, ev := range account.Events {
 		if ev.ObjectID == ev.SubscriptionID {
@@ -78,13 +78,13 @@ func (s *story) choose(account *stripesim.Account) {
 	s.sub = slices.MaxFunc(account.Subscriptions, func(a, b *stripesim.Subscription) int { return count[a.ID()] - count[b.ID()] })
 }
 
-func (s *story) note(ev *stripesim.Event, reply delivery.Reply) {
+func (s *history) record(ev *stripesim.Event, reply delivery.Reply) {
 	if ev.ObjectID != s.sub.ID() {
 		return
 	}
 	outcome := string(reply.Outcome())
 	if outcome == "" {
-		outcome = fmt.Sprintf("%d, to be tried again", reply.Status)
+		outcome = fmt.Sprintf("%d, to be retried", reply.Status)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,34 +92,34 @@ func (s *story) note(ev *stripesim.Event, reply delivery.Reply) {
 		strings.TrimPrefix(ev.Type, "customer."), outcome))
 }
 
-func (d *demo) printStory() {
-	d.story.mu.Lock()
-	defer d.story.mu.Unlock()
-	d.printf("One of them, %s, in the order of arrival (with Stripe's time of each event)\n", d.story.sub.ID())
-	for _, line := range d.story.lines[:min(shownDeliveries, len(d.story.lines))] {
+func (d *demo) printHistory() {
+	d.history.mu.Lock()
+	defer d.history.mu.Unlock()
+	d.printf("One of them, %s, in the order of arrival (with Stripe's time of each event)\n", d.history.sub.ID())
+	for _, line := range d.history.lines[:min(shownDeliveries, len(d.history.lines))] {
 		d.printf("%s\n", line)
 	}
-	if more := len(d.story.lines) - shownDeliveries; more > 0 {
+	if more := len(d.history.lines) - shownDeliveries; more > 0 {
 		d.printf("    … and %d more\n", more)
 	}
 }
 
 func (d *demo) printTally(t stripesim.Tally) {
-	d.printf("\nWhat came of it, in %.1f s: %s deliveries and %s events a second\n", d.took.Seconds(),
+	d.printf("\nResult: %.1f s, %s deliveries/s, %s events/s\n", d.took.Seconds(),
 		number(int(float64(d.shape.Deliveries)/d.took.Seconds())), number(int(float64(d.shape.Events)/d.took.Seconds())))
 	var parts []string
 	for _, outcome := range []string{"processed", "stale", "ignored", "duplicate"} {
 		parts = append(parts, fmt.Sprintf("%s %s", outcome, number(t.Answered[outcome])))
 	}
-	d.printf("  %s, tried again %s\n", strings.Join(parts, ", "), number(t.Retried))
+	d.printf("  %s, retried %s\n", strings.Join(parts, ", "), number(t.Retried))
 	if p := d.host.projection; p != nil {
 		s := p.Stats()
-		d.printf("  order within one second: told by the chain of changes %s times, by asking Stripe %s, by rule %s\n",
+		d.printf("  order within one second: by the chain of changes %s times, by refetching from Stripe %s, by tie-break %s\n",
 			number(int(s.Chain)), number(int(s.Refetched)), number(int(s.TieBreak)))
 	}
 }
 
-// report prints the checks, each with what was found against it.
+// report prints the checks with their findings.
 func (d *demo) report(findings []judge.Finding) error {
 	d.printf("\nChecks\n")
 	for _, check := range []struct{ name, scope string }{
@@ -129,31 +129,31 @@ func (d *demo) report(findings []judge.Finding) error {
 		{judge.CheckSubscriptions, number(len(d.account.Subscriptions)) + " subscriptions, every column and item"},
 		{checkWrites, "no transaction id, no byte of write-ahead log"},
 	} {
-		var against []judge.Finding
+		var failed []judge.Finding
 		for _, f := range findings {
 			if f.Check == check.name {
-				against = append(against, f)
+				failed = append(failed, f)
 			}
 		}
-		if len(against) == 0 {
+		if len(failed) == 0 {
 			d.printf("  ok    %s (%s)\n", check.name, check.scope)
 			continue
 		}
-		d.printf("  FAIL  %s: %s differences\n", check.name, number(len(against)))
-		for _, f := range against[:min(shownFindings, len(against))] {
+		d.printf("  FAIL  %s: %s differences\n", check.name, number(len(failed)))
+		for _, f := range failed[:min(shownFindings, len(failed))] {
 			d.printf("          %s\n", f)
 		}
-		if more := len(against) - shownFindings; more > 0 {
+		if more := len(failed) - shownFindings; more > 0 {
 			d.printf("          … and %s more\n", number(more))
 		}
 	}
 	if len(findings) > 0 {
-		d.printf("\nThe same deliveries again: stripeonce demo --seed %d --subscriptions %d --storm %s%s\n",
+		d.printf("\nTo repeat these deliveries: stripeonce demo --seed %d --subscriptions %d --storm %s%s\n",
 			d.Seed, d.Subscriptions, d.Storm, d.otherFlags())
 		return ErrCheck
 	}
 	if !d.Keep {
-		d.printf("\nNext: %s demo --keep leaves it up, with the console; docs/quickstart.md puts it into your application.\n", os.Args[0])
+		d.printf("\nNext: %s demo --keep keeps it running, with the console; docs/quickstart.md adds it to your application.\n", os.Args[0])
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (d *demo) otherFlags() string {
 
 func percent(n, of int) int { return 100 * n / max(of, 1) }
 
-// number groups the digits of n by thousands.
+// number formats n with separated thousands.
 func number(n int) string {
 	digits := strconv.Itoa(n)
 	for i := len(digits) - 3; i > 0; i -= 3 {
