@@ -20,17 +20,17 @@ import (
 	"github.com/pook/stripeonce/schema"
 )
 
-// scheme names our driver to dbmate. Its URLs carry the caller's own in the parameter "dsn".
+// scheme is the URL scheme of our dbmate driver. Its URLs have the caller's URL in the parameter "dsn".
 const scheme = "stripeonce"
 
 func init() { dbmate.RegisterDriver(newDriver, scheme) }
 
-// driver is dbmate's PostgreSQL driver on pgx connections instead of lib/pq's, so that migrating and
-// serving read DATABASE_URL alike: pgxpool's parameters, several hosts, sslmode=prefer, a password file.
+// driver is dbmate's PostgreSQL driver with pgx in place of lib/pq, so that migrate and serve read DATABASE_URL alike:
+// pgxpool's parameters, several hosts, sslmode=prefer, a password file.
 type driver struct {
 	*postgres.Driver
 	dsn    string
-	schema string // in which it works, whatever search_path says
+	schema string // the schema of the tables, whatever search_path is
 }
 
 func newDriver(config dbmate.DriverConfig) dbmate.Driver {
@@ -41,7 +41,7 @@ func newDriver(config dbmate.DriverConfig) dbmate.Driver {
 	}
 }
 
-// connConfig reads a DATABASE_URL for a connection that migrates: to the writable host of several.
+// connConfig reads a DATABASE_URL for a migration's connection. Among several hosts, it selects the writable one.
 func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	pool, err := pgxpool.ParseConfig(dburl.Normalize(databaseURL))
 	if err != nil {
@@ -49,7 +49,7 @@ func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	}
 	config := pool.ConnConfig
 	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	// A migration is a text of several statements, which only the simple protocol takes; pgx wants UTF-8 for it.
+	// A migration has several statements in one text, which only the simple protocol accepts. pgx requires UTF-8 for it.
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.RuntimeParams["client_encoding"] = "UTF8"
 	return config, nil
@@ -97,8 +97,8 @@ func newDBMate(databaseURL, inSchema string) *dbmate.DB {
 	return d
 }
 
-// progress passes on what dbmate tells of its progress, except "Applied", which it also writes of a migration that
-// failed: that is held back until the next line, or done.
+// progress forwards dbmate's progress lines. It holds back "Applied" until the next line or done, since dbmate also writes
+// it for a migration that failed.
 type progress struct {
 	to   io.Writer
 	held []byte

@@ -15,12 +15,12 @@ import (
 	"github.com/pook/stripeonce/schema"
 )
 
-// existing is a migration that is not recorded, and of whose objects some exist already.
+// existing is a migration that is not recorded although some of its objects exist.
 type existing struct {
 	schema.Migration
-	tables []string // that the migration makes
+	tables []string // created by the migration
 	found  []db.MigrationObjectListRow
-	lacks  int // how many of the migration's objects do not exist
+	lacks  int // the number of the migration's objects that do not exist
 }
 
 var (
@@ -28,7 +28,8 @@ var (
 	makesObject = regexp.MustCompile(`(?im)^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (?:IF NOT EXISTS )?(\w+)|^\s*CONSTRAINT (\w+) (?:PRIMARY KEY|UNIQUE)`)
 )
 
-// objects are the names of the tables and views that a migration makes, and of all that it makes, indexes among them.
+// objects returns the names of the tables and views that a migration creates, and the names of all its objects, including
+// indexes.
 func objects(up string) (tables, all []string) {
 	for _, match := range makesTable.FindAllStringSubmatch(up, -1) {
 		tables = append(tables, match[1])
@@ -66,10 +67,10 @@ func (s *session) existing(ctx context.Context) ([]existing, error) {
 	return inTheWay, nil
 }
 
-// ownSchema is the advice where somebody else's table has the name.
+// ownSchema is the advice if another application's table has the name.
 const ownSchema = "Give stripeonce's tables a schema of their own: add search_path=stripeonce to DATABASE_URL, here and where the receiver runs"
 
-// refuse says what stands in the way, and what to do about it.
+// refuse returns an error that names the existing objects and what to do about them.
 func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
 	if err := s.comparable(ctx, inTheWay); err != nil {
 		return err
@@ -82,7 +83,7 @@ func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
 		"Nothing was changed. 'stripeonce migrate --adopt' records them", ErrNotRecorded, s.schema, strings.Join(tables, ", "), schema.MigrationsTable)
 }
 
-// adopt records the migrations whose tables exist.
+// adopt records the migrations whose tables exist already.
 func (s *session) adopt(ctx context.Context, inTheWay []existing, log io.Writer) error {
 	if len(inTheWay) == 0 {
 		return nil
@@ -99,13 +100,13 @@ func (s *session) adopt(ctx context.Context, inTheWay []existing, log io.Writer)
 	return nil
 }
 
-// difference is what existing tables lack of what the migrations make.
+// difference names what existing tables lack in comparison with the migrations.
 type difference struct{ text string }
 
 func (d *difference) Error() string { return d.text }
 
-// comparable returns nil where the tables are as the migrations make them. Otherwise it tells tables of stripeonce's that
-// differ, in which case another schema would be a second, empty ledger, from those of somebody else's.
+// comparable returns nil if the tables are as the migrations create them. Its error distinguishes stripeonce's tables that
+// differ from another application's tables: for the former, another schema would be a second, empty ledger.
 func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
 	err := s.compare(ctx, inTheWay)
 	var differs *difference
@@ -121,7 +122,7 @@ func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
 		})
 	})
 	if ours {
-		return fmt.Errorf("%w: the schema %s has tables of stripeonce's that %s does not record, and they are not as the migrations make them: %w. "+
+		return fmt.Errorf("%w: the schema %s has tables of stripeonce's that %s does not record, and they are not as the migrations create them: %w. "+
 			"Nothing was changed. Change them accordingly, then run 'stripeonce migrate --adopt'", ErrNotRecorded, s.schema, schema.MigrationsTable, differs)
 	}
 	var names []string
@@ -139,9 +140,8 @@ func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
 // errCompared ends the transaction in which tables are compared.
 var errCompared = errors.New("compared")
 
-// compare returns a difference that names what the existing tables lack of what the migrations make. It lets the migrations
-// make temporary tables, and compares the catalog's entries: more than the migrations make, such as a column or an index of the
-// host's, is no difference.
+// compare returns a difference that names what the existing tables lack. It runs the migrations on temporary tables and
+// compares the catalog's entries. Additional objects, such as a column or an index of the host's, are no difference.
 func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 	if len(inTheWay) == 0 {
 		return nil
@@ -149,7 +149,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 	var tables []string
 	for _, e := range inTheWay {
 		if e.lacks > 0 {
-			return &difference{fmt.Sprintf("%d of the objects that %s makes are missing", e.lacks, e.Name)}
+			return &difference{fmt.Sprintf("%d of the objects that %s creates are missing", e.lacks, e.Name)}
 		}
 		tables = append(tables, e.tables...)
 	}
@@ -159,7 +159,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 			return err
 		}
 		if want, err = makeTemporary(ctx, tx, tables); err != nil {
-			return fmt.Errorf("make temporary tables, which takes the right TEMPORARY on the database: %w", err)
+			return fmt.Errorf("create temporary tables, which requires the privilege TEMPORARY on the database: %w", err)
 		}
 		return errCompared
 	})

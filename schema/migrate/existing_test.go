@@ -17,7 +17,7 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
-// relations are the names of all that the schema public has.
+// relations selects the names of all relations in the schema public.
 const relations = `SELECT coalesce(string_agg(relname, ' ' ORDER BY relname), '') FROM pg_class WHERE relnamespace = 'public'::regnamespace`
 
 func wantApplied(t *testing.T, databaseURL string) {
@@ -33,7 +33,7 @@ func wantApplied(t *testing.T, databaseURL string) {
 	}
 }
 
-// Whatever has a name of ours already stops Up before its first statement.
+// Any existing object with the name of one of stripeonce's stops Up before its first statement.
 func TestUpWhereANameIsTaken(t *testing.T) {
 	t.Parallel()
 	for statement, says := range map[string]string{
@@ -72,7 +72,7 @@ func TestUpWhereANameIsTaken(t *testing.T) {
 	}
 }
 
-// Tables that are ours, without a record of it, are adopted: all of them, or those that there are.
+// stripeonce's tables without a record of their migrations are adopted, all or some of them.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{
@@ -119,7 +119,7 @@ func TestAdoptNothing(t *testing.T) {
 	wantApplied(t, databaseURL)
 }
 
-// Where a schema of the path has the tables, no second ledger is made, whatever comes before it in the path.
+// If a schema of search_path has the tables, no second ledger is created, whatever precedes it in search_path.
 func TestUpFindsTheLedger(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]string{"the first does not exist": "", "the first is empty": "CREATE SCHEMA app"} {
@@ -141,14 +141,14 @@ func TestUpFindsTheLedger(t *testing.T) {
 	}
 }
 
-// What keeps Up from finding out is told as it is, and never that another schema would help.
+// If Up cannot examine the tables, it returns the reason and never advises another schema.
 func TestUpCannotFindOut(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		statement, says string
 		is              error
 	}{
-		"without TEMPORARY":    {`DELETE FROM stripeonce_migrations; DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$`, "takes the right TEMPORARY on the database", nil},
+		"without TEMPORARY":    {`DELETE FROM stripeonce_migrations; DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$`, "requires the privilege TEMPORARY on the database", nil},
 		"without the record":   {`REVOKE SELECT ON stripeonce_migrations FROM ROLE`, "may not read stripeonce_migrations of the schema public: use the role that owns it, stripeonce", nil},
 		"with row security":    {`ALTER TABLE stripeonce_migrations ENABLE ROW LEVEL SECURITY`, "may not read stripeonce_migrations of the schema public", nil},
 		"without the schema":   {`REVOKE USAGE ON SCHEMA public FROM PUBLIC, ROLE`, "may not use the schema public: GRANT USAGE", nil},
@@ -180,7 +180,7 @@ func TestUpCannotFindOut(t *testing.T) {
 	}
 }
 
-// Adopted tables lose what Supabase has granted on them, and so does the record.
+// Adopting revokes Supabase's grants on the tables and on stripeonce_migrations.
 func TestAdoptRevokes(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
@@ -196,18 +196,18 @@ func TestAdoptRevokes(t *testing.T) {
 	left := pgtest.Scan[string](t, pool, `SELECT coalesce(string_agg(DISTINCT grantee || ' on ' || table_name, ', '), '')
 		FROM information_schema.role_table_grants WHERE grantee IN ('anon', 'authenticated')`)
 	if left != "" {
-		t.Errorf("rights are left: %s", left)
+		t.Errorf("privileges are left: %s", left)
 	}
 }
 
-// A table that is not as the migration makes it is not adopted, and the error has the difference.
+// A table that is not as the migration creates it is not adopted, and the error names the difference.
 func TestAdoptRefusesADifference(t *testing.T) {
 	t.Parallel()
 	for statement, says := range map[string]string{
 		`ALTER TABLE stripe_webhook_events DROP COLUMN api_version`:                                                      "column stripe_webhook_events.api_version character varying",
 		`ALTER TABLE stripe_webhook_events ALTER COLUMN outcome TYPE text`:                                               "column stripe_webhook_events.outcome character varying(16)",
 		`ALTER TABLE stripe_webhook_events DROP CONSTRAINT stripe_webhook_events_outcome_check`:                          "constraint stripe_webhook_events stripe_webhook_events_outcome_check CHECK",
-		`ALTER TABLE stripe_webhook_events DROP CONSTRAINT stripe_webhook_events_event_id_key`:                           "1 of the objects that 20261126000001_create_stripe_webhook_events.sql makes are missing",
+		`ALTER TABLE stripe_webhook_events DROP CONSTRAINT stripe_webhook_events_event_id_key`:                           "1 of the objects that 20261126000001_create_stripe_webhook_events.sql creates are missing",
 		`ALTER TABLE stripe_webhook_failures ALTER COLUMN attempts DROP DEFAULT`:                                         "column stripe_webhook_failures.attempts integer not null default 1",
 		`ALTER TABLE subscription_items DROP CONSTRAINT subscription_items_subscription_id_fkey`:                         "FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)",
 		`DROP INDEX subscriptions_customer_id_idx; CREATE INDEX subscriptions_customer_id_idx ON subscriptions (status)`: "INDEX subscriptions_customer_id_idx ON subscriptions USING btree (customer_id)",
@@ -229,7 +229,7 @@ func TestAdoptRefusesADifference(t *testing.T) {
 	}
 }
 
-// The tables are made where search_path leads, wherever it is set.
+// The tables are created in the schema of search_path, wherever that is set.
 func TestUpFollowsSearchPath(t *testing.T) {
 	t.Parallel()
 	database := func(set string) string {
@@ -277,7 +277,7 @@ func TestUpFollowsSearchPath(t *testing.T) {
 	}
 }
 
-// Of a migration that fails nothing says that it was applied.
+// The log does not report a failed migration as applied.
 func TestUpFails(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewEmptyURL(t)
@@ -297,7 +297,7 @@ func TestUpFails(t *testing.T) {
 	wantApplied(t, databaseURL)
 }
 
-// A database that cannot hold Stripe's text is not migrated.
+// A database whose encoding cannot hold Stripe's text is not migrated.
 func TestUpRefusesAnEncoding(t *testing.T) {
 	t.Parallel()
 	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
@@ -308,7 +308,7 @@ func TestUpRefusesAnEncoding(t *testing.T) {
 	}
 }
 
-// The names that Up looks for are those of all that the migrations make.
+// Up looks for the names of all objects that the migrations create.
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Connect(t, pgtest.NewURL(t))
@@ -324,10 +324,10 @@ func checkNames(t *testing.T, pool *pgxpool.Pool, names []string) {
 	made := pgtest.Scan[[]string](t, pool, `SELECT array_agg(relname::text) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'stripeonce_migrations%'`)
 	for _, name := range made {
 		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+name+" ") {
-			t.Errorf("%s is made, and not looked for", name)
+			t.Errorf("%s is created, but Up does not look for it", name)
 		}
 	}
 	if len(made) != len(names) {
-		t.Errorf("looked for: %v; made: %v", names, made)
+		t.Errorf("looked for: %v; created: %v", names, made)
 	}
 }

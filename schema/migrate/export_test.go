@@ -1,6 +1,6 @@
 package migrate
 
-// Objects are the names of all that a migration makes.
+// Objects returns the names of all objects that a migration creates.
 func Objects(name string) []string {
 	up, _, err := parts(name)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package migrate applies the migrations of package schema with dbmate, as `dbmate up` at the
-// repository's root does. It is apart from schema so that a receiver does not import dbmate.
+// Package migrate applies the migrations of package schema with dbmate, like `dbmate up` at the repository's root. It is a
+// separate package so that a receiver does not import dbmate.
 package migrate
 
 import (
@@ -17,22 +17,21 @@ import (
 	"github.com/pook/stripeonce/schema"
 )
 
-// ErrHasRows is wrapped by what Rollback returns when it would drop a table that has rows.
+// ErrHasRows reports that Rollback would drop a table that has rows.
 var ErrHasRows = errors.New("the table has rows")
 
-// ErrNothingApplied is returned by Rollback when no migration is applied.
+// ErrNothingApplied is returned by Rollback if no migration is applied.
 var ErrNothingApplied = errors.New("no migration is applied")
 
-// ErrNameTaken is wrapped by what Up and Adopt return where the schema has a table, view, index or type that has the name of
-// one of stripeonce's and is another.
+// ErrNameTaken reports that the schema has another table, view, index or type with the name of one of stripeonce's. Up and
+// Adopt return it.
 var ErrNameTaken = errors.New("the name is taken")
 
-// ErrNotRecorded is wrapped by what Up returns where the schema has stripeonce's tables, and stripeonce_migrations does not
-// record their migrations.
+// ErrNotRecorded reports that the schema has stripeonce's tables, but stripeonce_migrations does not record their
+// migrations. Up returns it.
 var ErrNotRecorded = errors.New("the migrations are not recorded")
 
-// ErrDatabase is wrapped where the database cannot hold the tables: its encoding is not UTF8, or PostgreSQL is older than
-// version 13.
+// ErrDatabase reports that the database cannot hold the tables: its encoding is not UTF8, or PostgreSQL is older than 13.
 var ErrDatabase = errors.New("the database does not suit")
 
 // Status is one migration and whether it is applied.
@@ -41,16 +40,16 @@ type Status struct {
 	Applied bool
 }
 
-// Up applies every migration that is missing, oldest first, each in its own transaction. It holds an
-// advisory lock meanwhile, so that any number of processes may call it at once; ctx bounds the wait for
-// it. databaseURL is a libpq URL with pgxpool's parameters; of several hosts the writable one is used.
-// It must lead to PostgreSQL itself: the lock does not survive a pooler in transaction mode.
-// Progress goes to log, a line for each file.
+// Up applies every missing migration, oldest first, each in its own transaction. It holds an advisory lock, so any number
+// of processes may call it concurrently. ctx bounds the wait for the lock. Up writes a line to log for each file.
 //
-// Of the schemas that search_path names, the tables are made in the one that has some of them already, else in the first,
-// which is made if it does not exist. Before the first statement, Up looks for tables, views, indexes and types of the same names there: it returns ErrNameTaken where they are
-// somebody else's, and ErrNotRecorded where they are stripeonce's and stripeonce_migrations does not say so. Then nothing
-// has been changed.
+// databaseURL is a libpq URL with pgxpool's parameters. Among several hosts, the writable one is used. It must connect to
+// PostgreSQL itself, since the lock does not work through a pooler in transaction mode.
+//
+// The tables are created in the schema of search_path that has some of them already, or else in the first one, which is
+// created if necessary. Before its first statement, Up looks there for tables, views, indexes and types of the same names.
+// It returns ErrNameTaken if they are another application's, and ErrNotRecorded if they are stripeonce's but
+// stripeonce_migrations does not record them. In both cases nothing has been changed.
 func Up(ctx context.Context, databaseURL string, log io.Writer) error {
 	return onSession(ctx, databaseURL, func(s *session) error {
 		existing, err := s.existing(ctx)
@@ -64,10 +63,10 @@ func Up(ctx context.Context, databaseURL string, log io.Writer) error {
 	})
 }
 
-// Adopt is Up for a database that has tables of stripeonce's without a record of their migrations, as one has that was
-// loaded from a dump of another (dbmate load, pg_dump without the data of stripeonce_migrations). It records the
-// migrations whose tables exist exactly as the migrations make them, and applies the others. It returns
-// ErrNameTaken, with the differences, where a table is another: then nothing has been changed.
+// Adopt is Up for a database that has stripeonce's tables without a record of their migrations, such as after dbmate load,
+// or after pg_dump without the data of stripeonce_migrations. It records the migrations whose tables exist exactly as the
+// migrations create them, and applies the others. If a table differs, it returns ErrNameTaken or ErrNotRecorded with the
+// differences, and nothing has been changed.
 func Adopt(ctx context.Context, databaseURL string, log io.Writer) error {
 	return onSession(ctx, databaseURL, func(s *session) error {
 		existing, err := s.existing(ctx)
@@ -81,7 +80,7 @@ func Adopt(ctx context.Context, databaseURL string, log io.Writer) error {
 	})
 }
 
-// List tells of every migration whether it is applied, oldest first. It writes nothing.
+// List returns every migration and whether it is applied, oldest first. It writes nothing.
 func List(ctx context.Context, databaseURL string) ([]Status, error) {
 	conn, err := connect(ctx, databaseURL)
 	if err != nil {
@@ -95,8 +94,8 @@ func List(ctx context.Context, databaseURL string) ([]Status, error) {
 	return s.list()
 }
 
-// Rollback undoes the newest migration that is applied. Unless force is set, it refuses with ErrHasRows
-// to drop a table that has rows: those of the ledger are what keeps events from being applied twice.
+// Rollback undoes the newest applied migration. Unless force is set, it returns ErrHasRows instead of dropping a table that
+// has rows: without the ledger's rows, events take effect twice.
 func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer) error {
 	return onSession(ctx, databaseURL, func(s *session) error {
 		if !force {
@@ -115,7 +114,7 @@ func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer
 
 var dropTable = regexp.MustCompile(`(?im)^\s*DROP TABLE (?:IF EXISTS )?(\w+)`)
 
-// refuseRows reads the newest applied migration's down part for the tables that it would drop.
+// refuseRows returns ErrHasRows if the newest applied migration's down part would drop a table that has rows.
 func (s *session) refuseRows(ctx context.Context) error {
 	list, err := s.list()
 	if err != nil {
@@ -138,7 +137,7 @@ func (s *session) refuseRows(ctx context.Context) error {
 		var rows bool
 		query := "SELECT EXISTS (SELECT FROM " + pgx.Identifier{s.schema, match[1]}.Sanitize() + ")"
 		if err := s.conn.QueryRow(ctx, query).Scan(&rows); err != nil {
-			return fmt.Errorf("look into %s: %w", match[1], err)
+			return fmt.Errorf("look for rows in %s: %w", match[1], err)
 		}
 		if rows {
 			return fmt.Errorf("rolling back %s would drop %s: %w", newest, match[1], ErrHasRows)
@@ -147,7 +146,7 @@ func (s *session) refuseRows(ctx context.Context) error {
 	return nil
 }
 
-// parts are what a migration does and what undoes it.
+// parts returns the up and the down part of a migration.
 func parts(name string) (up, down string, err error) {
 	text, err := fs.ReadFile(schema.FS, name)
 	up, down, _ = strings.Cut(string(text), "-- migrate:down")

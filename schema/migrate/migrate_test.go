@@ -15,8 +15,8 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
-// catalogue describes every column, constraint and index of the current schema.
-const catalogue = `
+// catalog describes every column, constraint and index of the current schema.
+const catalog = `
 SELECT coalesce(string_agg(line, E'\n' ORDER BY line), '') FROM (
 	SELECT format('%s.%s %s %s %s %s', table_name, column_name, data_type, character_maximum_length,
 		collation_name, is_nullable || coalesce(column_default, '')) AS line
@@ -40,7 +40,7 @@ func TestUpDownUp(t *testing.T) {
 	databaseURL := pgtest.NewEmptyURL(t)
 	pool := pgtest.Connect(t, databaseURL)
 	up(t, databaseURL)
-	first := pgtest.Scan[string](t, pool, catalogue)
+	first := pgtest.Scan[string](t, pool, catalog)
 	for range schema.Migrations() {
 		if err := migrate.Rollback(t.Context(), databaseURL, false, io.Discard); err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestUpDownUp(t *testing.T) {
 		t.Errorf("%d tables are left besides stripeonce_migrations", left-1)
 	}
 	up(t, databaseURL)
-	if again := pgtest.Scan[string](t, pool, catalogue); again != first {
+	if again := pgtest.Scan[string](t, pool, catalog); again != first {
 		t.Errorf("up, down and up again differs from up:\n%s\nfirst it was:\n%s", again, first)
 	}
 }
@@ -126,7 +126,7 @@ func TestRollbackRefusesRows(t *testing.T) {
 	}
 }
 
-// A host that has a table subscriptions of its own puts ours elsewhere by search_path.
+// A host that has its own table subscriptions can put stripeonce's tables into another schema with search_path.
 func TestUpInAnotherSchema(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewEmptyURL(t)
@@ -143,7 +143,7 @@ func TestUpInAnotherSchema(t *testing.T) {
 	}
 }
 
-// The URL that serves also migrates: pgxpool's parameters, and several hosts of which one is dead.
+// Up accepts the URL of a pool: pgxpool's parameters, and several hosts, one of which is down.
 func TestUpReadsPoolURL(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewEmptyURL(t)
@@ -163,7 +163,7 @@ func TestUpReadsPoolURL(t *testing.T) {
 	up(t, u.String())
 }
 
-// Stripe's objects are compressed with lz4 wherever the server can: from PostgreSQL 14 on, if it was built with it.
+// Stripe's objects are compressed with lz4 if the server supports it: from PostgreSQL 14 on, if it was built with lz4.
 func TestCompression(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Connect(t, pgtest.NewURL(t))

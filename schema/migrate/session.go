@@ -16,18 +16,18 @@ import (
 	"github.com/pook/stripeonce/schema"
 )
 
-// lockInterval is the pause between two tries for the lock under which migrations run.
+// lockInterval is the pause between two attempts to acquire the lock of migrations.
 const lockInterval = 50 * time.Millisecond
 
 // oldest is the oldest major version of PostgreSQL that the tables and queries work on.
 const oldest = 13
 
-// session is a connection to a database that is migrated, and the schema that has the tables.
+// session is a connection to the database to migrate, with the schema of the tables.
 type session struct {
 	conn   *pgx.Conn
 	dbmate *dbmate.DB
 	schema string
-	exists bool // the schema does
+	exists bool // the schema exists
 }
 
 func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
@@ -42,8 +42,8 @@ func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// onSession runs fn under the advisory lock. It polls: a blocked lock statement would hold a snapshot that
-// a migration with CREATE INDEX CONCURRENTLY waits for. Closing the connection gives the lock back.
+// onSession runs fn under the advisory lock. It polls for the lock, since a blocked statement would hold a snapshot, for
+// which a migration with CREATE INDEX CONCURRENTLY waits. Closing the connection releases the lock.
 func onSession(ctx context.Context, databaseURL string, fn func(*session) error) error {
 	conn, err := connect(ctx, databaseURL)
 	if err != nil {
@@ -87,8 +87,8 @@ func newSession(ctx context.Context, conn *pgx.Conn, databaseURL string) (*sessi
 	return s, s.checkRecord(ctx, where.Role)
 }
 
-// resolve finds the schema of the tables: of those that search_path names the one that has them, since that is where a
-// receiver finds them, and if none has, the first. "$user" counts only if it exists.
+// resolve finds the schema of the tables: the schema of search_path that has them, since a receiver finds them there, or
+// else the first one. "$user" counts only if that schema exists.
 func (s *session) resolve(ctx context.Context, where db.MigrationSessionRow) error {
 	names := identifiers(where.SearchPath)
 	for i, name := range names {
@@ -126,7 +126,8 @@ func (s *session) resolve(ctx context.Context, where db.MigrationSessionRow) err
 	return nil
 }
 
-// checkRecord refuses a record of migrations that is another table, or that the role may not read: it would look empty.
+// checkRecord returns an error if stripeonce_migrations is another table, or if the role may not read it: it would look
+// empty.
 func (s *session) checkRecord(ctx context.Context, role string) error {
 	state, err := db.New().MigrationTableState(ctx, s.conn, s.schema)
 	switch {
@@ -142,7 +143,7 @@ func (s *session) checkRecord(ctx context.Context, role string) error {
 	return nil
 }
 
-// suits refuses a database that cannot hold the tables, by what the server reports at a connection's start.
+// suits returns an error if the database cannot hold the tables, according to the parameters that the server reports.
 func suits(conn *pgx.Conn) error {
 	if encoding := conn.PgConn().ParameterStatus("server_encoding"); encoding != "UTF8" && encoding != "" {
 		return fmt.Errorf("%w: it cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'",
@@ -156,8 +157,8 @@ func suits(conn *pgx.Conn) error {
 	return nil
 }
 
-// identifiers are the names in a list such as search_path, as PostgreSQL reads it: separated by commas, in lower case
-// unless they are quoted.
+// identifiers parses a list of names such as search_path as PostgreSQL does: separated by commas, in lower case unless
+// quoted.
 func identifiers(list string) (names []string) {
 	for rest := strings.TrimSpace(list); rest != ""; {
 		var name string
@@ -182,7 +183,7 @@ func identifiers(list string) (names []string) {
 	return names
 }
 
-// list tells of every migration whether it is applied, the oldest first.
+// list returns every migration and whether it is applied, oldest first.
 func (s *session) list() (list []Status, err error) {
 	if !s.exists {
 		for _, m := range schema.Migrations() {
@@ -204,7 +205,7 @@ func (s *session) list() (list []Status, err error) {
 func (s *session) migrate(ctx context.Context, log io.Writer) error {
 	if !s.exists {
 		if _, err := s.conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{s.schema}.Sanitize()); err != nil {
-			return fmt.Errorf("create the schema %s, which search_path names (who owns the database may do so): %w", s.schema, err)
+			return fmt.Errorf("create the schema %s of search_path (which requires CREATE on the database): %w", s.schema, err)
 		}
 		fmt.Fprintf(log, "Created schema: %s\n", s.schema)
 		s.exists = true
@@ -218,7 +219,7 @@ func (s *session) migrate(ctx context.Context, log io.Writer) error {
 	return nil
 }
 
-// record says, in one transaction, that migrations are applied, and revokes what they would have revoked.
+// record records migrations as applied and revokes the privileges that they would have revoked, in one transaction.
 func (s *session) record(ctx context.Context, adopted []existing) error {
 	roles, err := db.New().MigrationRoleList(ctx, s.conn)
 	if err != nil {
