@@ -9,7 +9,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// All of an application's metrics of stripeonce, but for those of reconciliation.
+// All of an application's stripeonce metrics, except those of reconciliation.
 func Example() {
 	var (
 		pool       *pgxpool.Pool

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// ledgerTimeout bounds what one scrape asks of PostgreSQL.
+	// ledgerTimeout bounds the queries of one scrape.
 	ledgerTimeout = 2 * time.Second
-	// ledgerAge is how long the answers are good for, whoever scrapes.
+	// ledgerAge is how long the results are cached, for all scrapers.
 	ledgerAge = 5 * time.Second
-	// lagSpan and lagEvents are the events that the lag is taken over: the newest, as each scrape finds them.
+	// lagSpan and lagEvents bound the events that the lag is computed from: the newest at each scrape.
 	lagSpan   = 15 * time.Minute
 	lagEvents = 1000
 )
 
-// LedgerCollector is a prometheus.Collector of what PostgreSQL says of all receivers' work. It asks three short
-// queries through the pool, one scrape at a time and not more often than every five seconds.
+// LedgerCollector is a prometheus.Collector of the ledger, which all receivers on the database share. It runs three short
+// queries on the pool, for one scrape at a time and at most every five seconds.
 type LedgerCollector struct {
 	pool *pgxpool.Pool
 	mu   sync.Mutex
@@ -37,7 +37,7 @@ type LedgerCollector struct {
 func NewLedger(pool *pgxpool.Pool) *LedgerCollector { return &LedgerCollector{pool: pool} }
 
 var (
-	ledgerUp      = desc("ledger_up", "1 if PostgreSQL answered this scrape's questions, else 0, and the other figures of the ledger are missing.")
+	ledgerUp      = desc("ledger_up", "1 if PostgreSQL answered the queries of this scrape, else 0; the ledger's other metrics are then missing.")
 	ledgerFails   = desc("failing_events", "Events whose last attempt failed and that have not been applied since, counted up to 1000 among the newest 100000 that ever failed.")
 	ledgerLast    = desc("last_event_timestamp_seconds", "When an event was last recorded, in Unix seconds; 0: never.")
 	ledgerLagDesc = desc("lag_seconds", "From Stripe's creation of an event to its effect, over at most 1000 events of the last 15 minutes; none if there were none.", "quantile")
@@ -50,19 +50,19 @@ func (c *LedgerCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends PostgreSQL's answers.
+// Collect sends the results of the queries.
 func (c *LedgerCollector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.at) > ledgerAge {
-		c.last, c.at = c.ask(), time.Now()
+		c.last, c.at = c.query(), time.Now()
 	}
 	for _, metric := range c.last {
 		ch <- metric
 	}
 }
 
-func (c *LedgerCollector) ask() (list []prometheus.Metric) {
+func (c *LedgerCollector) query() (list []prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		list = append(list, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 	}

@@ -20,18 +20,18 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	deliveries = desc("deliveries_total", "Deliveries answered, by outcome.", "outcome")
-	seconds    = desc("delivery_duration_seconds", "From reading a delivery to its answer, by outcome.", "outcome")
+	seconds    = desc("delivery_duration_seconds", "Time from reading a delivery to its response, by outcome.", "outcome")
 	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
-	unrecorded = desc("unrecorded_failures_total", "Failed events whose record could not be written: no listing of failures has them, the log has.")
+	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
 
-	secretMatches   = desc("secret_matches_total", "Deliveries that a signing secret verified and none before it, by the secret's label.", "secret")
+	secretMatches   = desc("secret_matches_total", "Deliveries by the label of the first signing secret that verified them.", "secret")
 	secretLastMatch = desc("secret_last_match_timestamp_seconds", "When a signing secret last verified a delivery; 0: never since the start.", "secret")
 
-	poolMax      = desc("pool_max_connections", "The most connections that the pool opens.")
+	poolMax      = desc("pool_max_connections", "The maximum size of the pool.")
 	poolAcquired = desc("pool_acquired_connections", "The pool's connections in use.")
 	poolIdle     = desc("pool_idle_connections", "The pool's connections that are idle.")
 	poolAcquires = desc("pool_acquires_total", "Connections taken from the pool.")
-	poolWaits    = desc("pool_waits_total", "Times that a connection was waited for because none was idle.")
+	poolWaits    = desc("pool_waits_total", "Acquires that waited for a connection because none was idle.")
 	poolWaited   = desc("pool_wait_seconds_total", "Time spent waiting for connections.")
 	poolCanceled = desc("pool_canceled_acquires_total", "Waits for a connection that were given up.")
 )
@@ -45,7 +45,7 @@ func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the receiver's figures of now.
+// Collect sends the receiver's current metrics.
 func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.receiver.Stats()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {

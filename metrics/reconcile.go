@@ -13,10 +13,10 @@ type ReconcileCollector struct{ operator *operations.Operator }
 func NewReconcile(o *operations.Operator) *ReconcileCollector { return &ReconcileCollector{o} }
 
 var (
-	reconcileRuns    = desc("reconcile_runs_total", "Reconciliations, by result: completed, failed, or skipped since another process was at it.", "result")
+	reconcileRuns    = desc("reconcile_runs_total", "Reconciliations, by result: completed, failed, or skipped because another process was reconciling.", "result")
 	reconcileMissing = desc("reconcile_missing_events_total", "Events that Stripe has and that were found missing in the ledger.")
-	reconcileEvents  = desc("reconcile_events_total", "What came of missing events: applied or failed.", "result")
-	reconcileLast    = desc("reconcile_last_completed_timestamp_seconds", "When a reconciliation last came to its end, in Unix seconds; 0 before the first.")
+	reconcileEvents  = desc("reconcile_events_total", "Missing events, by result: applied or failed.", "result")
+	reconcileLast    = desc("reconcile_last_completed_timestamp_seconds", "When a reconciliation last completed, in Unix seconds; 0 before the first.")
 )
 
 // Describe sends every metric's description.
@@ -26,7 +26,7 @@ func (c *ReconcileCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the operator's figures of now.
+// Collect sends the operator's current metrics.
 func (c *ReconcileCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.operator.Stats()
 	counter := func(d *prometheus.Desc, value uint64, labels ...string) {

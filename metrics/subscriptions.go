@@ -15,11 +15,11 @@ func NewSubscriptions(p *subscriptions.Projection) *SubscriptionsCollector {
 }
 
 var settled = prometheus.NewDesc("stripeonce_order_settled_total",
-	"Times that events of one second were put in order, by what told: chain (their previous attributes), asked (Stripe), "+
-		"rule (the same in every order, and possibly wrong).", []string{"by"}, nil)
+	"Times that events of one second were put in order, by method: chain (their previous attributes), refetch (from Stripe), "+
+		"tie_break (the same for every order of arrival, but possibly wrong).", []string{"by"}, nil)
 
 var incomplete = prometheus.NewDesc("stripeonce_incomplete_items_total",
-	"Events, and answers of an import, that were stored with a part of the subscription's items: Stripe's list goes on (has_more).", nil, nil)
+	"Events and imports that were stored with a truncated list of the subscription's items (has_more).", nil, nil)
 
 // Describe sends the metrics' descriptions.
 func (c *SubscriptionsCollector) Describe(ch chan<- *prometheus.Desc) {
@@ -27,7 +27,7 @@ func (c *SubscriptionsCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- incomplete
 }
 
-// Collect sends the figures of now.
+// Collect sends the current metrics.
 func (c *SubscriptionsCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.projection.Stats()
 	for by, n := range map[string]uint64{"chain": stats.Chain, "refetch": stats.Refetched, "tie_break": stats.TieBreak} {

@@ -11,7 +11,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// What is stored with a part of its items is counted.
+// A subscription that is stored with truncated items is counted.
 func TestIncompleteItems(t *testing.T) {
 	t.Parallel()
 	h := webhooks.NewHandlers()
