@@ -14,41 +14,41 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// What is unavailable is tried again: a deploy, a database that is switching over.
+// An unavailable receiver is retried: it may be in the middle of a deploy, or its database of a failover.
 const (
 	applyAttempts = 5
-	applyPause    = 250 * time.Millisecond // after the first try; it doubles
+	applyPause    = 250 * time.Millisecond // after the first attempt; doubles after each further one
 )
 
-// Applier makes an event take effect as a delivery of it would. A *webhooks.Receiver is one. If it has the
-// methods Types and Handles of a Receiver, Reconcile asks Stripe only for what it handles.
+// Applier applies an event as a delivery would. A *webhooks.Receiver is an Applier. If it has the methods Types and Handles
+// of a Receiver, Reconcile lists only the events that it handles.
 type Applier interface {
 	Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
 }
 
-// replaying is what a Receiver and a Remote can do for a person beside Apply: apply an event that is parked.
-type replaying interface {
+// replayer applies events that may be parked. A Receiver and a Remote are replayers.
+type replayer interface {
 	Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
 }
 
-// handling is what a Receiver can say of its functions.
-type handling interface {
+// typed is an Applier that knows its handlers, as a Receiver does.
+type typed interface {
 	Types() []string
 	Handles(ev *webhooks.Event) bool
 }
 
-// Remote applies events by delivering them, signed, to a receiver that runs elsewhere.
+// Remote applies events by delivering them, signed, to a remote receiver.
 type Remote struct {
 	url    string // for errors
 	sender *delivery.Sender
 }
 
-// NewRemote makes a Remote that posts to a URL and signs with a secret of that receiver's.
+// NewRemote returns a Remote that posts to the receiver's URL and signs with one of its secrets.
 func NewRemote(url, secret string) *Remote {
 	return &Remote{url: redacted(url), sender: delivery.NewSender(url, secret, 1)}
 }
 
-// redacted is a URL without the password that may be in it.
+// redacted returns a URL without its password.
 func redacted(address string) string {
 	if u, err := url.Parse(address); err == nil {
 		return u.Redacted()
@@ -56,8 +56,8 @@ func redacted(address string) string {
 	return address
 }
 
-// Apply delivers the event, which must have been made by ParseEvent. The error wraps
-// webhooks.ErrUnavailable if there was no answer, or a 503.
+// Apply delivers the event, which must come from webhooks.ParseEvent. The error wraps webhooks.ErrUnavailable if the
+// receiver did not respond or responded with 503.
 func (r *Remote) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
 	return r.result(r.sender.Send(ctx, ev.Payload()))
 }
@@ -69,7 +69,7 @@ func (r *Remote) Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Resul
 
 func (r *Remote) result(reply delivery.Reply, err error) (webhooks.Result, error) {
 	if err != nil {
-		return webhooks.Result{}, fmt.Errorf("%w: no answer: %w: is a receiver running there?", webhooks.ErrUnavailable, err)
+		return webhooks.Result{}, fmt.Errorf("%w: no response: %w: is a receiver running there?", webhooks.ErrUnavailable, err)
 	}
 	var result webhooks.Result
 	switch err := json.Unmarshal(reply.Body, &result); {
@@ -82,7 +82,7 @@ func (r *Remote) result(reply delivery.Reply, err error) (webhooks.Result, error
 	case !reply.OK():
 		return webhooks.Result{}, fmt.Errorf("the receiver answers %s", reply)
 	case err != nil || result.Outcome == "":
-		return webhooks.Result{}, fmt.Errorf("the answer is not a receiver's: %s: is it the URL of the route?", reply)
+		return webhooks.Result{}, fmt.Errorf("the response does not come from a receiver: %s: is it the URL of the route?", reply)
 	}
 	return result, nil
 }
@@ -93,13 +93,13 @@ func (o *Operator) apply(ctx context.Context, ev *webhooks.Event) (webhooks.Resu
 }
 
 func retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(context.Context, *webhooks.Event) (webhooks.Result, error)) (webhooks.Result, error) {
-	for try := 1; ; try++ {
+	for attempt := 1; ; attempt++ {
 		result, err := apply(ctx, ev)
-		if !errors.Is(err, webhooks.ErrUnavailable) || try == applyAttempts {
+		if !errors.Is(err, webhooks.ErrUnavailable) || attempt == applyAttempts {
 			return result, err
 		}
 		select {
-		case <-time.After(applyPause << (try - 1)):
+		case <-time.After(applyPause << (attempt - 1)):
 		case <-ctx.Done():
 			return webhooks.Result{}, ctx.Err()
 		}

@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	// overlap is how far each run of ReconcileEvery goes back into the time of the last one, since Stripe's
-	// lists may show an event later than others of its second.
+	// overlap is how far each run of ReconcileEvery reaches back before the start of the previous one, since an event may
+	// appear in Stripe's lists late.
 	overlap = time.Hour
-	// firstSince is how far back the first run goes at least: as long as Stripe tries to deliver.
+	// firstSince is how far back the first run goes at least: as long as Stripe retries a delivery.
 	firstSince = 3 * 24 * time.Hour
-	// againSoon is when a run that failed is made again, if that is before its time.
-	againSoon = time.Minute
-	// grace is how old an event must be for its absence to count as missing: younger ones may be on their way.
+	// retryInterval is the pause after a failed run, unless the interval of ReconcileEvery is shorter.
+	retryInterval = time.Minute
+	// grace is how old a missing event must be to be counted in Stats: Stripe may still be delivering a newer one.
 	grace = time.Minute
 )
 
-// Stats are the figures of ReconcileEvery. The package metrics offers them to Prometheus.
+// Stats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
 type Stats struct {
-	Runs    uint64 // that came to their end
-	Failed  uint64 // that did not
-	Skipped uint64 // since another process was at it
-	// Missing counts the events that were found missing, but for those that were created within a minute
-	// (or within the interval, if that is shorter): Stripe may have been delivering them.
+	Runs    uint64 // completed runs
+	Failed  uint64 // failed runs
+	Skipped uint64 // runs skipped because another process was reconciling
+	// Missing counts missing events that were more than a minute old (or older than the interval, if that is shorter).
+	// Stripe may still have been delivering newer ones.
 	Missing       uint64
 	Applied       uint64
 	FailedEvents  uint64
@@ -40,7 +40,7 @@ type stats struct {
 	lastCompleted                                         atomic.Int64 // Unix seconds
 }
 
-// Stats returns the figures since New.
+// Stats returns the counts since New.
 func (o *Operator) Stats() Stats {
 	s := Stats{
 		Runs: o.stats.runs.Load(), Failed: o.stats.failed.Load(), Skipped: o.stats.skipped.Load(),
@@ -52,16 +52,16 @@ func (o *Operator) Stats() Stats {
 	return s
 }
 
-// ReconcileEvery reconciles at once and then at each interval, until ctx ends. Of the processes on one
-// database, one does it at a time. The first run goes back to the last event in the ledger, and three days
-// at least; each later one to the start of the last that came to its end, and an hour more.
+// ReconcileEvery reconciles immediately and then at each interval, until ctx ends. Only one process per database reconciles
+// at a time. The first run goes back to the last event in the ledger, and at least three days. Each later run goes back to
+// one hour before the start of the last completed run.
 //
-// accounts are connected accounts whose events are looked for beside the platform's own, which do not have
-// them. It holds one of the pool's connections while it runs, and refuses a pool of one.
+// accounts are connected accounts to reconcile in addition to the platform's own. A run holds one connection of the pool,
+// so the pool must have at least two.
 func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, accounts ...string) error {
 	switch {
 	case o.pool.Config().MaxConns < 2:
-		return fmt.Errorf("%w: the pool must have 2 connections at least, since one is held while it runs", ErrRefused)
+		return fmt.Errorf("%w: the pool must have at least 2 connections, since reconciliation holds one", ErrRefused)
 	case every <= 0:
 		return fmt.Errorf("%w: the interval must be more than 0", ErrRefused)
 	case o.config.APIKey == "":
@@ -74,11 +74,11 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, acco
 		start := time.Now()
 		wait := every
 		switch ran, err := b.run(ctx); {
-		case err != nil && ctx.Err() != nil: // it was told to stop
+		case err != nil && ctx.Err() != nil: // stopped by the caller
 		case err != nil:
 			o.stats.failed.Add(1)
 			o.config.Logger.ErrorContext(ctx, "reconcile failed", "error", err)
-			wait = min(every, againSoon)
+			wait = min(every, retryInterval)
 		case ran:
 			b.from = start.Add(-overlap)
 			o.stats.runs.Add(1)
@@ -94,24 +94,24 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, acco
 	}
 }
 
-// background is what ReconcileEvery knows from run to run.
+// background is the state of ReconcileEvery between runs.
 type background struct {
 	*Operator
 	every    time.Duration
 	accounts []string
-	// from is how far back the next run goes: it moves on when a run has come to its end. Zero: not known yet.
+	// from is how far back the next run goes. It advances when a run completes. Zero: not known yet.
 	from time.Time
 }
 
-// run reconciles, unless another process does. The lock is that of a transaction in which nothing
-// else happens; if its connection is lost, the run goes on, and at worst another one does the same.
+// run reconciles unless another process does. The lock belongs to a transaction that does nothing else. If its connection
+// is lost, the run continues, and another process may reconcile at the same time, which is harmless.
 func (b *background) run(ctx context.Context) (ran bool, err error) {
 	tx, err := b.pool.Begin(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it held nothing but the lock
-	if b.from.IsZero() {                          // before the lock: deliveries that arrive meanwhile must not hide what was before them
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
+	if b.from.IsZero() {                          // before the lock: deliveries that arrive meanwhile must not hide a gap before them
 		newest, err := b.queries.StripeWebhookEventNewest(ctx, tx)
 		if err != nil {
 			return false, err
@@ -129,8 +129,8 @@ func (b *background) run(ctx context.Context) (ran bool, err error) {
 	return true, nil
 }
 
-// reconcile reconciles one account. What could not be applied since something was unavailable leaves no
-// record, so the run counts as not come to its end.
+// reconcile reconciles one account. It fails if an event could not be applied because the receiver was unavailable: such
+// an event has no failure record, so the next run must find it again.
 func (b *background) reconcile(ctx context.Context, account string) error {
 	young := time.Now().Add(-min(b.every, grace))
 	since := min(time.Since(b.from), MaxSince)
@@ -144,7 +144,7 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 		}
 		if m.Err != nil {
 			b.stats.failedEvents.Add(1)
-			b.config.Logger.ErrorContext(ctx, "a missing event fails", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
+			b.config.Logger.ErrorContext(ctx, "a missing event failed", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
 			return
 		}
 		b.stats.applied.Add(1)

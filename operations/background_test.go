@@ -18,7 +18,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// run runs ReconcileEvery until the test's end, or stop.
+// run runs ReconcileEvery until stop is called or the test ends.
 func run(t *testing.T, o *operations.Operator, every time.Duration) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -34,21 +34,21 @@ func run(t *testing.T, o *operations.Operator, every time.Duration) (stop func()
 	return stop
 }
 
-// In the background, what is missing is applied at once and then at each interval, and counted.
+// Missing events are applied immediately, then at each interval, and counted.
 func TestReconcileEvery(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 5)
 	run(t, b.Operator, 50*time.Millisecond)
 	first := uint64(len(b.account.Events))
-	pgtest.Await(t, "everything that was missing is applied", func() bool { return b.Stats().Applied == first })
+	pgtest.Await(t, "every missing event is applied", func() bool { return b.Stats().Applied == first })
 	b.api.Do(func(*stripesim.Account) {
 		b.account.Now = time.Now().Add(-time.Hour).Unix()
 		b.account.Subscriptions[0].SetQuantity(9)
 	})
-	pgtest.Await(t, "what came later is applied", func() bool { return b.Stats().Applied == first+1 })
-	pgtest.Await(t, "a run comes to its end", func() bool { return b.Stats().Runs >= 2 })
+	pgtest.Await(t, "a later event is applied", func() bool { return b.Stats().Applied == first+1 })
+	pgtest.Await(t, "another run completes", func() bool { return b.Stats().Runs >= 2 })
 	if s := b.Stats(); s.Missing != first+1 || s.FailedEvents != 0 || s.LastCompleted.IsZero() {
-		t.Errorf("the figures are %+v", s)
+		t.Errorf("the counts are %+v", s)
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(metrics.NewReconcile(b.Operator))
@@ -58,7 +58,7 @@ func TestReconcileEvery(t *testing.T) {
 	b.expectTruth(t)
 }
 
-// Of several processes one reconciles at a time: while it waits for Stripe, others pass.
+// Only one process reconciles at a time: while it waits for Stripe, others skip their runs.
 func TestReconcileOneAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
@@ -73,20 +73,20 @@ func TestReconcileOneAtATime(t *testing.T) {
 		}
 	}
 	run(t, b.Operator, time.Hour)
-	pgtest.Receive(t, "Stripe is asked for events", asked)
+	pgtest.Receive(t, "Stripe's events are listed", asked)
 	other := b.operator(b.Receiver, time.Minute)
 	run(t, other, 20*time.Millisecond)
-	pgtest.Await(t, "the other one passes", func() bool { return other.Stats().Skipped >= 2 })
+	pgtest.Await(t, "the other process skips its runs", func() bool { return other.Stats().Skipped >= 2 })
 	close(goOn)
-	pgtest.Await(t, "the first comes to its end", func() bool { return b.Stats().Runs == 1 })
-	pgtest.Await(t, "then it is the other's turn", func() bool { return other.Stats().Runs >= 1 })
+	pgtest.Await(t, "the first process completes its run", func() bool { return b.Stats().Runs == 1 })
+	pgtest.Await(t, "the other process then completes a run", func() bool { return other.Stats().Runs >= 1 })
 	if n := b.Stats().Applied + other.Stats().Applied; int(n) != len(b.account.Events) {
 		t.Errorf("%d applied", n)
 	}
 	b.expectTruth(t)
 }
 
-// A run that fails is made again, and says so.
+// A failed run is counted and repeated.
 func TestReconcileEveryFails(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
@@ -98,7 +98,7 @@ func TestReconcileEveryFails(t *testing.T) {
 	b.expectTruth(t)
 }
 
-// unavailable applies nothing until it is told to.
+// unavailable is an applier that fails until it is made available.
 type unavailable struct {
 	operations.Applier
 	tried atomic.Int32
@@ -113,7 +113,7 @@ func (u *unavailable) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.R
 	return webhooks.Result{}, webhooks.ErrUnavailable
 }
 
-// What could not be applied since something was unavailable is looked for again, from as far back.
+// The next run goes back as far again if an event could not be applied because the receiver was unavailable.
 func TestReconcileEveryWhileUnavailable(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 0)

@@ -6,10 +6,10 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// BenchmarkLedgerIndexes is what each index of the ledger costs an insert, in time and in bytes of
-// write-ahead log, where the ledger has 200,000 rows.
+// BenchmarkLedgerIndexes measures the cost of each index of the ledger for an insert, in time and in bytes of write-ahead
+// log, with 200,000 rows in the ledger.
 func BenchmarkLedgerIndexes(b *testing.B) {
-	const rows = 1000 // in one statement, so that it is PostgreSQL's work that is measured
+	const rows = 1000 // in one statement, so that PostgreSQL's work is measured
 	for _, c := range []struct{ name, without string }{
 		{"all", ""},
 		{"without_processed_at", "DROP INDEX stripe_webhook_events_processed_at_idx"},

@@ -15,31 +15,31 @@ import (
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
-// ErrExists is wrapped where there is an endpoint for the URL already.
+// ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL.
 var ErrExists = errors.New("there is an endpoint for this URL already")
 
-// Endpoint is one of Stripe's webhook endpoints, beside the types that have handlers here.
+// Endpoint is one of Stripe's webhook endpoints, compared with the event types that have handlers.
 // See https://docs.stripe.com/api/webhook_endpoints/object.
 type Endpoint struct {
-	ID            string   `json:"id"` // empty: it does not exist yet
+	ID            string   `json:"id"` // empty: not created (a dry run)
 	URL           string   `json:"url"`
 	Status        string   `json:"status"` // enabled or disabled
 	APIVersion    string   `json:"api_version"`
 	Livemode      bool     `json:"livemode"`
 	EnabledEvents []string `json:"enabled_events"`
-	// Secret is the signing secret, which Stripe tells once, when the endpoint is created.
+	// Secret is the signing secret, which Stripe returns only when the endpoint is created.
 	Secret string `json:"secret,omitempty"`
-	// Missing are types that have handlers and are not delivered, Unhandled those that are delivered and
-	// have none.
+	// Missing are event types that have handlers but are not delivered. Unhandled are types that are delivered but have no
+	// handler.
 	Missing   []string `json:"missing"`
 	Unhandled []string `json:"superfluous"`
 }
 
-// Complete is true if the endpoint delivers all that has handlers here.
+// Complete reports whether the endpoint is enabled and delivers every event type that has a handler.
 func (e *Endpoint) Complete() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
 
-// Endpoints lists Stripe's webhook endpoints against types, which may be patterns. A URL, or an id (we_…),
-// narrows it to those with it.
+// Endpoints lists Stripe's webhook endpoints, compared with types, which may be patterns. A non-empty endpointURL, or an
+// endpoint's id (we_…), selects the endpoints with that URL or id.
 func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL string) ([]Endpoint, error) {
 	if o.config.APIKey == "" {
 		return nil, ErrNoAPIKey
@@ -75,8 +75,8 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 }
 
 // compareTypes compares the types that have handlers with those that an endpoint delivers.
-func compareTypes(handled, enabled []string) (missing, superfluous []string) {
-	missing, superfluous = []string{}, []string{} // for JSON: never null
+func compareTypes(handled, enabled []string) (missing, unhandled []string) {
+	missing, unhandled = []string{}, []string{} // for JSON: never null
 	for _, one := range Expand(handled) {
 		if !slices.Contains(enabled, one) && !slices.Contains(enabled, "*") {
 			missing = append(missing, one)
@@ -84,14 +84,14 @@ func compareTypes(handled, enabled []string) (missing, superfluous []string) {
 	}
 	for _, one := range enabled {
 		if !slices.ContainsFunc(handled, func(pattern string) bool { return eventtypes.PatternMatches(pattern, one) }) {
-			superfluous = append(superfluous, one)
+			unhandled = append(unhandled, one)
 		}
 	}
-	return missing, superfluous
+	return missing, unhandled
 }
 
-// Expand makes of types and patterns the list that an endpoint takes, since it takes no patterns but "*": every known type
-// that fits, and the exact ones, whether known or not. "*" stays as it is.
+// Expand returns types with each pattern replaced by the known types that match it, since an endpoint takes no patterns but
+// "*". Exact types are kept whether they are known or not, and so is "*".
 func Expand(types []string) []string {
 	if slices.Contains(types, "*") {
 		return []string{"*"}
@@ -111,8 +111,8 @@ func Expand(types []string) []string {
 	return slices.Compact(list)
 }
 
-// CreateEndpoint makes Stripe deliver types to a URL. The result has the new signing secret, which Stripe
-// does not tell again. The error wraps ErrExists if there is an endpoint for the URL.
+// CreateEndpoint creates an endpoint for a URL that delivers types. The result has the new signing secret, which Stripe
+// does not return again. The error wraps ErrExists if there is already an endpoint for the URL.
 func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointURL string, dryRun bool) (*Endpoint, error) {
 	u, err := url.Parse(endpointURL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
@@ -135,8 +135,8 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	})
 }
 
-// UpdateEndpoint enables an endpoint and has it deliver what is missing, too. With exact it no longer
-// delivers what is superfluous: only where the handlers are all there are for this URL.
+// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes the unhandled types: use it
+// only if types are those of every handler behind the URL.
 func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoint, exact, dryRun bool) (*Endpoint, error) {
 	enabled := Expand(types)
 	if !exact {

@@ -40,10 +40,10 @@ func TestEndpoints(t *testing.T) {
 		t.Fatalf("created is %+v, %v", created, err)
 	}
 	if _, err := b.CreateEndpoint(ctx, types, url, false); !errors.Is(err, operations.ErrExists) {
-		t.Errorf("a second one for the URL: %v", err)
+		t.Errorf("a second endpoint for the URL: %v", err)
 	}
 	if _, err := b.CreateEndpoint(ctx, types, "example.com", false); !errors.Is(err, operations.ErrRefused) {
-		t.Errorf("one for no URL: %v", err)
+		t.Errorf("an endpoint without a URL: %v", err)
 	}
 	b.api.AddEndpoint(stripesim.Endpoint{URL: "https://other.example.com/", EnabledEvents: []string{"invoice.paid", "charge.refunded"}, Disabled: true})
 	all, err := b.Endpoints(ctx, types, "")

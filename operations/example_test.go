@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// What Stripe has and the ledger lacks is found and applied, with the receiver's own functions.
+// Find and apply events that the ledger lacks, with the receiver's own handlers.
 func ExampleOperator_Reconcile() {
 	var (
 		pool *pgxpool.Pool
@@ -23,7 +23,7 @@ func ExampleOperator_Reconcile() {
 	log.Println(found.Missing, "were missing", err)
 }
 
-// What fails is listed, and applied again.
+// Replay every failing event.
 func ExampleOperator_ReplayFailed() {
 	var (
 		pool *pgxpool.Pool

@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// DefaultLimit is how many rows a listing has.
+// DefaultLimit is the default number of rows of a listing.
 const DefaultLimit = 50
 
 // Event is one row of the ledger, stripe_webhook_events. The JSON names are the columns'.
@@ -41,7 +41,7 @@ type Failure struct {
 	History       []Attempt       `json:"history"` // the last 20 attempts, the newest last
 	Payload       json.RawMessage `json:"payload"` // nil if it is not kept
 	State         FailureState    `json:"state"`
-	Reason        *string         `json:"reason"` // what the person said who dismissed it
+	Reason        *string         `json:"reason"` // of the dismissal
 }
 
 // FailureState is the state of a failure's record.
@@ -49,9 +49,9 @@ type FailureState string
 
 // The states of a failure's record.
 const (
-	StateFailing   FailureState = "failing"   // Stripe, or a person, tries again
-	StateParked    FailureState = "parked"    // a handler returned webhooks.Park: it waits for Replay
-	StateDismissed FailureState = "dismissed" // a person decided that it need not be applied
+	StateFailing   FailureState = "failing"   // retried by Stripe or an operator
+	StateParked    FailureState = "parked"    // a handler returned webhooks.Park: the event waits for Replay
+	StateDismissed FailureState = "dismissed" // an operator decided that the event need not be applied
 )
 
 // Attempt is one failed attempt.
@@ -60,23 +60,23 @@ type Attempt struct {
 	Error string    `json:"error"` // its first 200 characters
 }
 
-// EventFilter says which events are listed. The zero value: the newest 50.
+// EventFilter selects the events to list. The zero value selects the newest 50.
 type EventFilter struct {
-	// Type is an event type, or one that ends in ".*". Empty: every type. It is no index's key: a rare one
-	// is looked for all the way back to Since.
+	// Type is an event type, or a pattern that ends in ".*". Empty: every type. There is no index on it, so a rare type is
+	// searched for all the way back to Since.
 	Type     string
 	Outcome  webhooks.Outcome // empty: every outcome
-	ObjectID string           // the Stripe object that they are about; empty: any
-	Since    time.Time        // when they took effect at the earliest; zero: ever
-	Until    time.Time        // before when they took effect; zero: up to now
-	// Before is an event's id: what took effect before it is listed, so that the last id of a listing gives
-	// the next one. Empty: from the newest on.
+	ObjectID string           // the id of a Stripe object; empty: any
+	Since    time.Time        // the earliest time at which an event took effect; zero: any
+	Until    time.Time        // events took effect before this time; zero: any
+	// Before is an event's id: only events that took effect before it are listed. Pass the last id of a listing to get
+	// the next one. Empty: start with the newest.
 	Before string
 	Limit  int // 0: DefaultLimit
 }
 
-// Events lists the ledger, the newest first. However long the ledger is, it reads only what it returns and
-// what the filters pass over.
+// Events lists the ledger, newest first. It reads only the rows that it returns and those that the filter skips, however
+// long the ledger is.
 func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 	params := db.StripeWebhookEventListParams{
 		Since: f.Since, Outcome: string(f.Outcome), MaxRows: limit(f.Limit),
@@ -119,7 +119,7 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 	return events, nil
 }
 
-// checkSeesRows returns an error where row level security hides the tables from the role, which then look empty.
+// checkSeesRows returns an error if row level security hides the tables from the role. They would look empty otherwise.
 func (o *Operator) checkSeesRows(ctx context.Context) error {
 	missing, err := o.queries.ServerMissingPrivileges(ctx, o.pool,
 		[]string{"stripe_webhook_events", "stripe_webhook_failures"}, []string{"SELECT", "SELECT"})
@@ -189,34 +189,34 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	return f, nil
 }
 
-// EventDetail is all that is known of one event.
+// EventDetail is one event's ledger row and failure record.
 type EventDetail struct {
-	Event   *Event   // nil: it is not in the ledger
-	Failure *Failure // nil: it has never failed
+	Event   *Event   // nil: not in the ledger
+	Failure *Failure // nil: it never failed
 }
 
-// CreatedAt is when Stripe made the event, nil if that is not known.
-func (s *EventDetail) CreatedAt() *time.Time {
-	if s.Event != nil {
-		return s.Event.EventCreatedAt
+// CreatedAt returns when Stripe created the event, or nil if that is not known.
+func (d *EventDetail) CreatedAt() *time.Time {
+	if d.Event != nil {
+		return d.Event.EventCreatedAt
 	}
-	if ev, err := webhooks.ParseEvent(s.Failure.Payload); err == nil && !ev.Created.IsZero() {
+	if ev, err := webhooks.ParseEvent(d.Failure.Payload); err == nil && !ev.Created.IsZero() {
 		return &ev.Created
 	}
 	return nil
 }
 
-// Failing is true if the event's last attempt failed and it has not been applied since.
-func (s *EventDetail) Failing() bool {
-	return s.Failure != nil && (s.Event == nil || s.Event.Outcome == webhooks.OutcomeIgnored)
+// Failing reports whether the event's last attempt failed and it has not been applied since.
+func (d *EventDetail) Failing() bool {
+	return d.Failure != nil && (d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored)
 }
 
-// Parked is true if the event waits for a person: see webhooks.Park.
-func (s *EventDetail) Parked() bool {
-	return s.Event != nil && s.Event.Outcome == webhooks.OutcomeParked
+// Parked reports whether the event is parked: see webhooks.Park.
+func (d *EventDetail) Parked() bool {
+	return d.Event != nil && d.Event.Outcome == webhooks.OutcomeParked
 }
 
-// EventDetail tells what came of an event. The error wraps ErrNotFound if it has neither taken effect nor failed.
+// EventDetail returns an event's ledger row and failure record. The error wraps ErrNotFound if it has neither.
 func (o *Operator) EventDetail(ctx context.Context, id string) (*EventDetail, error) {
 	event, err := o.event(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -232,31 +232,31 @@ func (o *Operator) EventDetail(ctx context.Context, id string) (*EventDetail, er
 	return &EventDetail{event, failure}, nil
 }
 
-// FailureFilter says which failures are listed. The zero value: the newest 50.
+// FailureFilter selects the failures to list. The zero value selects the newest 50.
 type FailureFilter struct {
-	// Before is an event's id: what failed first before it is listed. Empty: from the newest on.
+	// Before is an event's id: only events whose first failure was before its are listed. Empty: start with the newest.
 	Before string
 	Limit  int          // 0: DefaultLimit
 	State  FailureState // empty: StateFailing and StateParked
-	// MaxLookedAt is how many of the newest events that ever failed are looked at. Those that were applied since stay
-	// until they are pruned, and are passed over one by one. 0: all.
+	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
+	// until they are pruned, and are read and skipped. 0: no bound.
 	MaxLookedAt int
 }
 
 const (
-	// MaxCounted is how far CountFailing counts.
+	// MaxCounted is the largest count of CountFailing.
 	MaxCounted = 1000
-	// MaxLookedAt is how many of the newest events that ever failed CountFailing looks at.
+	// MaxLookedAt is how many failure records CountFailing reads, newest first.
 	MaxLookedAt = 100_000
 )
 
-// CountFailing counts the events in StateFailing that Failures lists, up to MaxCounted, among the newest MaxLookedAt that ever failed.
+// CountFailing counts the failing events, up to MaxCounted, among the newest MaxLookedAt failure records.
 func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
 	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
 }
 
-// Failures lists the events whose last attempt failed and that have not been applied since, and those that are
-// parked, the newest failure first.
+// Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
+// newest failure is first.
 func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
 	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State)}
 	if f.Before != "" {

@@ -18,7 +18,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// statements remembers what is asked of PostgreSQL.
+// statements is a tracer that keeps the last query.
 type statements struct {
 	mu   sync.Mutex
 	last pgx.TraceQueryStartData
@@ -35,7 +35,7 @@ func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.
 
 func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// plan is how PostgreSQL goes about the last statement, one node a line, and the rows that it read for it.
+// plan returns the nodes of the last query's plan, and how many rows it read.
 func (s *statements) plan(t *testing.T, pool *pgxpool.Pool) (nodes []string, read float64) {
 	t.Helper()
 	s.mu.Lock()
@@ -76,8 +76,8 @@ func (s *statements) plan(t *testing.T, pool *pgxpool.Pool) (nodes []string, rea
 	return nodes, read
 }
 
-// newMillion is a ledger of a million events over the last 100 days, of which 1 in 10 has failed before,
-// and one that still fails.
+// newMillion returns a ledger of a million events over the last 100 days. About one event in ten has a failure record, and
+// one event still fails.
 func newMillion(t *testing.T) (*pgxpool.Pool, *statements) {
 	t.Helper()
 	trace := &statements{}
@@ -102,7 +102,7 @@ func newMillion(t *testing.T) (*pgxpool.Pool, *statements) {
 	return pool, trace
 }
 
-// Listings, reconciliation and pruning read what they return or delete, and not the ledger.
+// Listings, reconciliation and pruning read only the rows that they return or delete, and not the whole ledger.
 func TestAMillionEvents(t *testing.T) {
 	t.Parallel()
 	pool, trace := newMillion(t)
@@ -127,7 +127,7 @@ func TestAMillionEvents(t *testing.T) {
 	const byTime, byObject, byID = "stripe_webhook_events_processed_at_idx", "stripe_webhook_events_object_id_idx", "stripe_webhook_events_event_id_key"
 	events, err := o.Events(ctx, operations.EventFilter{})
 	expect("the newest events", 100, err, "Index Scan "+byTime)
-	for page := range 3 { // the pages follow one another without a gap, at the begin as in the middle
+	for page := range 3 { // the pages follow each other without a gap, at the beginning and in the middle
 		next, err := o.Events(ctx, operations.EventFilter{Before: events[len(events)-1].EventID, Limit: 500})
 		expect(fmt.Sprint("page ", page), 1000, err, "Index Scan "+byTime)
 		last, first := events[len(events)-1].ProcessedAt, next[0].ProcessedAt
@@ -160,10 +160,10 @@ func TestAMillionEvents(t *testing.T) {
 	_, err = queries.LedgerNewest(ctx, pool)
 	expect("the console's last event", 1, err, byTime)
 	_, err = o.EventDetail(ctx, events[0].EventID)
-	expect("a story", 1, err)
-	// Of failures it reads those that were resolved, each with one look into the ledger.
+	expect("an event's detail", 1, err)
+	// The listing of failures also reads resolved records, each with one look-up in the ledger.
 	failures, err := o.Failures(ctx, operations.FailureFilter{Before: "evt_failing", MaxLookedAt: 5})
-	expect("failures, of few that are looked at", 20, err, "stripe_webhook_failures_first_failed_at_idx", byID)
+	expect("failures, among few records", 20, err, "stripe_webhook_failures_first_failed_at_idx", byID)
 	if len(failures) != 0 {
 		t.Errorf("the failures are %+v", failures)
 	}
@@ -190,7 +190,7 @@ func TestAMillionEvents(t *testing.T) {
 	})
 }
 
-// expectPrune deletes what is older than 90 days: the oldest tenth.
+// expectPrune deletes events older than 90 days, which are a tenth.
 func expectPrune(t *testing.T, pool *pgxpool.Pool, o *operations.Operator, plan func(error)) {
 	t.Helper()
 	batches := 0
@@ -210,7 +210,7 @@ func expectPrune(t *testing.T, pool *pgxpool.Pool, o *operations.Operator, plan 
 	}
 }
 
-// What is needed is kept: an ignored event whose failure is not resolved, and what a delivery holds.
+// Prune keeps an ignored event whose failure is not resolved, and a row that a delivery has locked.
 func TestPruneKeeps(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
@@ -238,11 +238,11 @@ func TestPruneKeeps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := o.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinAge}); err == nil {
-		t.Error("it goes on when it is interrupted")
+		t.Error("Prune continues after it is interrupted")
 	}
 }
 
-// The attempts of one event are kept one by one, but no more than 20.
+// The history has each attempt of an event, but at most 20.
 func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
@@ -250,16 +250,16 @@ func TestHistoryIsBounded(t *testing.T) {
 	for range 25 {
 		b.Expect(t, b.account.Events[0].Body, 500, "")
 	}
-	story, err := b.EventDetail(t.Context(), b.account.Events[0].ID)
-	if err != nil || story.Failure.Attempts != 25 || len(story.Failure.History) != 20 {
-		t.Fatalf("it is %+v, %v", story, err)
+	detail, err := b.EventDetail(t.Context(), b.account.Events[0].ID)
+	if err != nil || detail.Failure.Attempts != 25 || len(detail.Failure.History) != 20 {
+		t.Fatalf("it is %+v, %v", detail, err)
 	}
-	if last := story.Failure.History[19]; !last.At.Equal(story.Failure.LastFailedAt) {
-		t.Errorf("the last attempt is of %s, not %s", last.At, story.Failure.LastFailedAt)
+	if last := detail.Failure.History[19]; !last.At.Equal(detail.Failure.LastFailedAt) {
+		t.Errorf("the last attempt is of %s, not %s", last.At, detail.Failure.LastFailedAt)
 	}
 }
 
-// Comparing the table of subscriptions with Stripe's list goes along its index, account by account.
+// Comparing the table of subscriptions with Stripe's list uses its index, account by account.
 func TestManySubscriptions(t *testing.T) {
 	t.Parallel()
 	trace := &statements{}

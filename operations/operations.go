@@ -1,9 +1,8 @@
-// Package operations is what an operator does with a receiver's ledger: look at events and failures, apply
-// events again, find and apply those that never arrived, delete old rows, and compare Stripe's endpoint
-// with the functions that are registered. Nothing here has a way of its own to make an event take effect:
-// that is always the receiver's, so that an event which has taken effect is a duplicate.
+// Package operations has the operator's functions: list events and failures, replay events, find and apply events that
+// never arrived, delete old rows, and compare Stripe's endpoints with the registered handlers. Events are always applied
+// through a receiver, so an event that has taken effect is a duplicate.
 //
-// The package commands offers all of it on the command line.
+// Package commands offers these functions on the command line.
 package operations
 
 import (
@@ -19,41 +18,41 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped where there is no such event or failure.
+	// ErrNotFound reports that there is no such event or failure.
 	ErrNotFound = errors.New("no such event")
-	// ErrRefused is wrapped by refusals: nothing was done.
+	// ErrRefused reports that a request was refused and nothing was done.
 	ErrRefused = errors.New("refused")
-	// ErrNoAPIKey is wrapped where Stripe would have to be asked.
+	// ErrNoAPIKey reports that a request to Stripe needs Config.APIKey.
 	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
-	// ErrNoApplier is wrapped where an event would have to be applied.
+	// ErrNoApplier reports that applying an event needs Config.Applier.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )
 
 const (
-	// DefaultAPITimeout bounds one request to Stripe's API.
+	// DefaultAPITimeout bounds one attempt of a request to Stripe's API.
 	DefaultAPITimeout = stripeapi.BackgroundTimeout
-	// DefaultAPIAttempts is how often one request is tried while Stripe answers 429 or 5xx, or not at all.
-	// The waiting between doubles from half a second to half a minute, unless Stripe says how long.
+	// DefaultAPIAttempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not answer. The pause
+	// between attempts doubles from half a second to half a minute, unless Stripe sends Retry-After.
 	DefaultAPIAttempts = stripeapi.BackgroundAttempts
 )
 
-// Config configures an Operator. The zero value can look at the ledger and prune it.
+// Config configures an Operator. The zero value suffices to read the ledger and prune it.
 type Config struct {
-	// Applier makes events take effect: the *webhooks.Receiver that has all the functions that deliveries
-	// have, or a Remote one. Nil: Replay and Reconcile refuse, but for a dry run.
+	// Applier applies events: a *webhooks.Receiver with all handlers that deliveries run, or a Remote. If nil, Replay and
+	// Reconcile return ErrNoApplier, except for a dry run.
 	Applier Applier
-	// APIKey is the secret or restricted key for what asks Stripe. A restricted one needs to read events
-	// (Reconcile, Replay) and to read and write webhook endpoints (Endpoints). Empty: ErrNoAPIKey.
+	// APIKey is the secret or restricted key for requests to Stripe. A restricted key needs read access to events
+	// (Reconcile, Replay), and read and write access to webhook endpoints (Endpoints). If empty, these return ErrNoAPIKey.
 	APIKey string
-	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// APITimeout bounds one request to it. 0: DefaultAPITimeout.
+	// APITimeout bounds one attempt of a request. Defaults to DefaultAPITimeout.
 	APITimeout time.Duration
-	// Logger is told of waiting for Stripe, and of what ReconcileEvery does. Nil: slog.Default().
+	// Logger receives warnings of retried requests, and the results of ReconcileEvery. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Operator does an operator's work on one database. It is safe for concurrent use. Create it with New.
+// Operator has the operator's functions for one database. It is safe for concurrent use. Create it with New.
 type Operator struct {
 	pool    *pgxpool.Pool
 	queries *db.Queries
@@ -62,7 +61,7 @@ type Operator struct {
 	stats   stats
 }
 
-// New makes an Operator. It does not connect.
+// New returns an Operator. It does not connect.
 func New(pool *pgxpool.Pool, config *Config) *Operator {
 	o := &Operator{pool: pool, queries: db.New()}
 	if config != nil {

@@ -31,7 +31,7 @@ type bench struct {
 	broken  atomic.Bool // the handler fails
 }
 
-// newBench lets an account live for the last two days and delivers nothing of it.
+// newBench simulates an account's last two days and delivers none of its events.
 func newBench(t *testing.T, subscribers int) *bench {
 	t.Helper()
 	b := &bench{account: stripesim.New(1, time.Now().Add(-48*time.Hour))}
@@ -62,7 +62,7 @@ func (b *bench) operator(applier operations.Applier, timeout time.Duration) *ope
 	})
 }
 
-// handle notes each effect, so that one that happens twice shows.
+// handle records each effect, so that a repeated effect is found.
 func (b *bench) handle(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *map[string]any) error {
 	if b.broken.Load() {
 		return errors.New("broken by a deploy")
@@ -78,7 +78,7 @@ func (b *bench) deliver(t *testing.T, events ...*stripesim.Event) {
 	}
 }
 
-// expectTruth wants every event in effect once and every row as Stripe has it.
+// expectTruth checks that every event took effect once and that every row matches Stripe's.
 func (b *bench) expectTruth(t *testing.T) {
 	t.Helper()
 	findings, err := judge.Judge(t.Context(), b.Pool, b.account)
@@ -95,22 +95,22 @@ func (b *bench) reconcile(t *testing.T, options operations.ReconcileOptions) (op
 	if options.Since == 0 {
 		options.Since = 72 * time.Hour
 	}
-	var told []string
+	var reported []string
 	options.Each = func(m operations.Missing) {
 		line := m.EventID + " " + string(m.Outcome)
 		if m.Err != nil {
 			line += m.Err.Error()
 		}
-		told = append(told, line)
+		reported = append(reported, line)
 	}
 	sum, err := b.Reconcile(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sum, told
+	return sum, reported
 }
 
-// What the ledger lacks is found and applied, the oldest first; a second run finds nothing.
+// Missing events are found and applied, oldest first. A second run finds nothing.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 60) // 4 events each: three pages
@@ -121,14 +121,14 @@ func TestReconcile(t *testing.T) {
 		}
 	}
 	missing := all - (all+2)/3
-	dry, told := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
-	if want := (operations.Reconciled{Listed: all, Missing: missing}); dry != want || len(told) != missing {
-		t.Errorf("the dry run is %+v and tells of %d, want %+v", dry, len(told), want)
+	dry, reported := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
+	if want := (operations.Reconciled{Listed: all, Missing: missing}); dry != want || len(reported) != missing {
+		t.Errorf("the dry run is %+v and reports %d, want %+v", dry, len(reported), want)
 	}
 	if n := b.Count(t, "stripe_webhook_events"); n != all-missing {
 		t.Errorf("the dry run wrote: %d rows", n)
 	}
-	sum, told := b.reconcile(t, operations.ReconcileOptions{})
+	sum, reported := b.reconcile(t, operations.ReconcileOptions{})
 	if want := (operations.Reconciled{Listed: all, Missing: missing, Applied: missing}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
@@ -138,9 +138,9 @@ func TestReconcile(t *testing.T) {
 			order = append(order, ev.ID)
 		}
 	}
-	for i := range told {
-		if !strings.HasPrefix(told[i], order[i]+" ") {
-			t.Fatalf("the %dth that is applied is %s, want %s: the oldest first", i, told[i], order[i])
+	for i := range reported {
+		if !strings.HasPrefix(reported[i], order[i]+" ") {
+			t.Fatalf("the %dth that is applied is %s, want %s: the oldest first", i, reported[i], order[i])
 		}
 	}
 	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.Reconciled{Listed: all}) {
@@ -149,12 +149,12 @@ func TestReconcile(t *testing.T) {
 	b.expectTruth(t)
 }
 
-// Where more is missing than the buffer holds, the parts are listed again and still applied in order.
+// If more events are missing than the buffer holds, parts of the window are listed again and still applied in order.
 func TestReconcileInParts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 120)
 	all := len(b.account.Events)
-	sum, told := b.reconcile(t, operations.ReconcileOptions{Buffer: 100_000})
+	sum, reported := b.reconcile(t, operations.ReconcileOptions{Buffer: 100_000})
 	if n := len(b.api.Requests()); n > 120 {
 		t.Errorf("it takes %d requests", n)
 	} else {
@@ -164,15 +164,15 @@ func TestReconcileInParts(t *testing.T) {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
 	for i, ev := range b.account.Events {
-		if !strings.HasPrefix(told[i], ev.ID+" ") {
-			t.Fatalf("the %dth that is applied is %s, want %s", i, told[i], ev.ID)
+		if !strings.HasPrefix(reported[i], ev.ID+" ") {
+			t.Fatalf("the %dth that is applied is %s, want %s", i, reported[i], ev.ID)
 		}
 	}
 	b.expectTruth(t)
 }
 
-// Refusals, errors and silence of the API are waited out, each in mid-list, and nothing is lost.
-func TestReconcileWaitsOutTheAPI(t *testing.T) {
+// Requests that are refused, fail or hang in the middle of a list are retried, and no event is lost.
+func TestReconcileRetriesRequests(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 60)
 	b.Operator = b.operator(b.Receiver, 500*time.Millisecond)
@@ -187,18 +187,18 @@ func TestReconcileWaitsOutTheAPI(t *testing.T) {
 	b.expectTruth(t)
 }
 
-// One event that fails for good does not keep the others; replay names it until it is mended.
-func TestReconcileGoesOn(t *testing.T) {
+// Reconcile continues after an event that fails permanently. Replay reports the event until its cause is fixed.
+func TestReconcileContinues(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 5)
 	pgtest.Exec(t, b.Pool, `ALTER TABLE effects ADD CHECK (event_id <> '`+b.account.Events[7].ID+`')`)
-	sum, told := b.reconcile(t, operations.ReconcileOptions{})
+	sum, reported := b.reconcile(t, operations.ReconcileOptions{})
 	all := len(b.account.Events)
 	if want := (operations.Reconciled{Listed: all, Missing: all, Applied: all - 1, Failed: 1}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
-	if !strings.Contains(told[7], "check constraint") {
-		t.Errorf("the one that fails is told as %s", told[7])
+	if !strings.Contains(reported[7], "check constraint") {
+		t.Errorf("the failing event is reported as %s", reported[7])
 	}
 	failures, err := b.Failures(t.Context(), operations.FailureFilter{})
 	if err != nil || len(failures) != 1 || failures[0].EventID != b.account.Events[7].ID {
@@ -212,7 +212,7 @@ func TestReconcileGoesOn(t *testing.T) {
 	b.expectTruth(t)
 }
 
-// Events that nothing handled when they came are applied when something does; others are left.
+// Ignored events are applied once they have a handler. Others are left.
 func TestReconcileIgnored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 3)
@@ -226,7 +226,7 @@ func TestReconcileIgnored(t *testing.T) {
 	if want := (operations.Reconciled{Listed: all - 1, Missing: all - 1, Applied: all - 1}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
-	// A remote receiver's handlers are not known: everything is listed, and what is still ignored is not missing.
+	// A remote receiver's handlers are not known: every event is listed, and an event that is still ignored is not missing.
 	b.Operator = b.operator(operations.NewRemote(b.URL, hooktest.Secret), time.Minute)
 	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.Reconciled{Listed: all}) {
 		t.Errorf("with a remote receiver it is %+v", sum)
@@ -236,8 +236,8 @@ func TestReconcileIgnored(t *testing.T) {
 	}
 }
 
-// An account that delivers thin events only is listed by /v2, so that a twin is never applied beside its
-// snapshot event, whether they name one another or not.
+// The events of an account that delivers only thin events are listed from /v2. A thin event is then never applied in
+// addition to its snapshot event, whether it names that or not.
 func TestReconcileThin(t *testing.T) {
 	t.Parallel()
 	for _, unnamed := range []bool{false, true} {
@@ -264,12 +264,12 @@ func TestReconcileThin(t *testing.T) {
 			}
 			asked := b.objectsAsked()
 			if sum, _ := b.reconcile(t, options); sum.Missing != 0 || b.objectsAsked() != asked {
-				t.Errorf("again it is %+v, and asks for %d objects", sum, b.objectsAsked()-asked)
+				t.Errorf("again it is %+v, and fetches %d objects", sum, b.objectsAsked()-asked)
 			}
 			if n := b.Count(t, "effects"); n != len(about) {
 				t.Errorf("%d effects of %d events", n, len(about))
 			}
-			// The thin one is found by its own id, too.
+			// The thin event is also found by its own id.
 			if a := b.Replay(t.Context(), about[0].ThinID(), ""); a.Outcome != webhooks.OutcomeDuplicate {
 				t.Errorf("the replay of a thin event is %+v", a)
 			}
@@ -277,7 +277,7 @@ func TestReconcileThin(t *testing.T) {
 	}
 }
 
-// To interrupt an event is no failure of it.
+// An interrupted event does not count as failed.
 func TestInterruptedIsNotFailed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
@@ -298,7 +298,7 @@ func TestInterruptedIsNotFailed(t *testing.T) {
 	}
 }
 
-// An endpoint that Stripe has disabled is why one reconciles: the account delivers snapshots all the same.
+// An account with a disabled endpoint for snapshot events counts as one that delivers snapshot events.
 func TestReconcileWithADisabledEndpoint(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2)

@@ -15,8 +15,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// A parked event waits for a person: it is listed, it is not pruned, nothing that works through the failures touches it,
-// and a replay by its id applies it, in this process and over HTTP.
+// A parked event is listed and not pruned. ReplayFailed skips it, and Replay applies it, in this process and over HTTP.
 func TestParked(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -44,12 +43,12 @@ func TestParked(t *testing.T) {
 	if n, err := here.CountFailing(ctx); err != nil || n != 0 {
 		t.Errorf("%d events count as failing, %v", n, err)
 	}
-	if err := here.ReplayFailed(ctx, func(a operations.Applied) { t.Errorf("replay of what fails touches %+v", a) }); err != nil {
+	if err := here.ReplayFailed(ctx, func(a operations.Applied) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
 		t.Error(err)
 	}
-	story, err := here.EventDetail(ctx, "evt_here")
-	if err != nil || !story.Parked() || story.Failing() || !strings.Contains(story.Failure.LastError, "nobody knows the customer") {
-		t.Errorf("its story is %+v, %v", story, err)
+	detail, err := here.EventDetail(ctx, "evt_here")
+	if err != nil || !detail.Parked() || detail.Failing() || !strings.Contains(detail.Failure.LastError, "nobody knows the customer") {
+		t.Errorf("its detail is %+v, %v", detail, err)
 	}
 	parks.Store(true)
 	for name, o := range map[string]*operations.Operator{"here": here, "there": there} {
@@ -67,7 +66,7 @@ func TestParked(t *testing.T) {
 	}
 	pgtest.Exec(t, host.Pool, `UPDATE stripe_webhook_events SET processed_at = processed_at - interval '100 days'`)
 	if pruned, err := here.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinAge}); err != nil || pruned.Deleted != 2 || pruned.Failures != 2 {
-		t.Errorf("prune deletes %+v, %v, want what was applied", pruned, err)
+		t.Errorf("prune deletes %+v, %v, want the applied events", pruned, err)
 	}
 	if a := here.Replay(ctx, "evt_kept", ""); a.Err != nil || a.Outcome != webhooks.OutcomeProcessed {
 		t.Errorf("after prune the replay is %+v", a)

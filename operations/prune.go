@@ -8,35 +8,35 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// MinAge is the least age of what Prune deletes. Stripe's command line can send an event again for 30 days;
-// one that the ledger has forgotten by then would take effect twice.
+// MinAge is the minimum age of rows that Prune deletes. Stripe's CLI can resend an event for 30 days. If its row has been
+// deleted by then, it takes effect twice.
 const MinAge = 35 * 24 * time.Hour
 
 // DefaultBatch is how many rows Prune deletes in one transaction.
 const DefaultBatch = 1000
 
-// PruneOptions say what to delete.
+// PruneOptions configures Prune.
 type PruneOptions struct {
-	OlderThan time.Duration // by when it took effect; less than MinAge is refused
-	Force     bool          // do it all the same
-	Batch     int           // 0: DefaultBatch
-	// Progress, if set, is told after each batch.
+	OlderThan time.Duration // the time since an event took effect; less than MinAge is refused
+	Force     bool          // allow less than MinAge
+	Batch     int           // rows per transaction; 0: DefaultBatch
+	// Progress is called with the numbers so far after each batch. Optional.
 	Progress func(Pruned)
 }
 
-// Pruned is what was deleted.
+// Pruned counts the deleted rows.
 type Pruned struct {
 	Deleted  int64 `json:"deleted"` // rows of the ledger
-	Failures int64 `json:"-"`       // rows of failures that these had resolved
+	Failures int64 `json:"-"`       // failure records that these had resolved
 }
 
-// Prune deletes old rows of the ledger, the oldest first, and with each the failure that it resolved. Each
-// batch is a transaction of its own, so that no lock is held for long and that it may be interrupted: the
-// result says how far it came. Of an event that failed and has not been applied since, nothing is deleted.
+// Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved. Each batch is
+// its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted rows. Rows
+// of an event that failed and has not been applied since are kept.
 func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, error) {
 	var pruned Pruned
 	if options.OlderThan < MinAge && !options.Force {
-		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can send an event again for 30, which would then take effect twice",
+		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can resend an event for 30 days, and it would then take effect twice",
 			ErrRefused, int(MinAge.Hours()/24))
 	}
 	if err := o.checkSeesRows(ctx); err != nil {

@@ -11,39 +11,39 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// MaxSince is how far back Stripe's lists of events go: https://docs.stripe.com/api/events.
+// MaxSince is how far Stripe's lists of events go back: https://docs.stripe.com/api/events.
 const MaxSince = 30 * 24 * time.Hour
 
 // DefaultBuffer is how many bytes of missing events Reconcile holds before it applies them.
 const DefaultBuffer = 32 << 20
 
-// Kind says which of Stripe's lists of events is read.
+// Kind selects which of Stripe's lists of events is read.
 type Kind string
 
 // The kinds of events that an account delivers.
 const (
-	// KindAuto is KindThin where the account has destinations for thin events and no endpoint for snapshot
-	// events, else KindSnapshot. Where both are delivered, the snapshot's id is the one key of both.
+	// KindAuto is KindThin if the account has destinations for thin events and none for snapshot events, else
+	// KindSnapshot. If both are delivered, the snapshot event's id is the key of both.
 	KindAuto     Kind = "auto"
 	KindSnapshot Kind = "snapshot" // /v1/events
 	KindThin     Kind = "thin"     // /v2/core/events
 )
 
-// ReconcileOptions say what to look for.
+// ReconcileOptions configures Reconcile.
 type ReconcileOptions struct {
 	Since  time.Duration // how far back; at most MaxSince
-	DryRun bool          // apply nothing, only tell what is missing, the newest first
-	// Types narrows what is looked for to these types and patterns ("invoice.*"). Empty: those that the
-	// Applier handles, if it can say, else all.
+	DryRun bool          // apply nothing, only report missing events, newest first
+	// Types limits reconciliation to these types and patterns ("invoice.*"). Defaults to the types that the Applier
+	// handles, or to all types if it does not know its handlers.
 	Types []string
 	// Account is the connected account whose events are listed. Empty: the platform's own.
 	Account string
 	Kind    Kind // "": KindAuto
 	Buffer  int  // bytes; 0: DefaultBuffer
-	// Each, if set, is told of each missing event and what came of it, in a dry run with an empty Outcome.
+	// Each is called with each missing event and its result. In a dry run the Outcome is empty. Optional.
 	Each func(Missing)
-	// Progress, if set, is told of the figures now and then, with the time of the event that it is at: first
-	// back from now, then, while it applies, forward.
+	// Progress is called now and then with the numbers so far and the time of the current event, which goes backward while
+	// events are listed and forward while they are applied. Optional.
 	Progress func(Reconciled, time.Time)
 }
 
@@ -54,18 +54,17 @@ type Missing struct {
 	CreatedAt time.Time `json:"event_created_at"`
 }
 
-// Reconciled is the sum of a reconciliation.
+// Reconciled is the result of a reconciliation.
 type Reconciled struct {
-	Listed  int `json:"listed"`  // events that Stripe has
-	Missing int `json:"missing"` // of these, not in the ledger, or there as ignored and handled by now
-	Applied int `json:"applied"` // of these, applied now, which for a type without handlers is to be ignored
-	Failed  int `json:"failed"`  // and those that failed
+	Listed  int `json:"listed"`  // events in Stripe's lists
+	Missing int `json:"missing"` // listed events that are not in the ledger, or that are ignored there and handled by now
+	Applied int `json:"applied"` // missing events that were applied; without a handler the outcome is ignored
+	Failed  int `json:"failed"`  // missing events that failed
 }
 
-// Reconcile goes through Stripe's events of the last time, finds those that the ledger lacks, and applies
-// them, the oldest first. It goes on after one that fails. It may be interrupted and run again at any time,
-// also twice at once: what has taken effect is a duplicate. When Stripe's API fails for longer than its
-// patience, the error says so and the figures how far it came.
+// Reconcile lists Stripe's recent events and applies those that the ledger lacks, oldest first. It continues after an event
+// that fails. It may be interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If
+// requests to Stripe's API fail after all retries, Reconcile returns the error together with the numbers so far.
 func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Reconciled, error) {
 	switch {
 	case options.Since <= 0:
@@ -78,7 +77,7 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 		return Reconciled{}, ErrNoApplier
 	}
 	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Kind == KindThin}
-	if here, ok := o.config.Applier.(handling); ok {
+	if here, ok := o.config.Applier.(typed); ok {
 		run.handles = here.Handles
 		if len(run.types) == 0 {
 			run.types = here.Types()
@@ -104,7 +103,7 @@ type reconciliation struct {
 	sum     Reconciled
 }
 
-// all goes through a window, which may fall into parts where more is missing than the buffer holds.
+// all reconciles a window. It is divided into parts if more is missing than the buffer holds.
 func (run *reconciliation) all(ctx context.Context, whole window) error {
 	for rest := []window{whole}; len(rest) > 0; {
 		oldest := rest[len(rest)-1]
@@ -125,18 +124,18 @@ func (run *reconciliation) all(ctx context.Context, whole window) error {
 // lacked is an event that the ledger lacks.
 type lacked struct {
 	*webhooks.Event
-	provisional bool // it is there as ignored, and whether it is handled by now is not known
+	provisional bool // it is recorded as ignored, and whether it has a handler by now is not known
 }
 
-// collect lists a window, newest first, and returns what is missing in its oldest part: as much as the
-// buffer holds. The parts that come after are to be listed again, and returned with the oldest last.
+// collect lists a window, newest first, and returns the missing events of its oldest part, as many as the buffer holds. It
+// also returns the newer parts, oldest last, which must be listed again.
 func (run *reconciliation) collect(ctx context.Context, w window) (missing []lacked, later []window, err error) {
 	events := run.open(run.types, run.thin, run.options.Account, w)
 	buffer := run.options.Buffer
 	if buffer == 0 {
 		buffer = DefaultBuffer
 	}
-	if w.again { // it was cut to one buffer and a batch; a second cut would be a small one
+	if w.again { // it was already cut to one buffer and a batch, so it is not cut again
 		buffer *= 2
 	}
 	size, to := 0, w.to
@@ -150,7 +149,7 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 			return nil, nil, err
 		}
 		if run.options.DryRun {
-			run.tell(lacking)
+			run.report(lacking)
 			lacking = nil
 		}
 		missing = append(missing, lacking...)
@@ -190,7 +189,7 @@ func (run *reconciliation) batch(ctx context.Context, events sources, count bool
 	return batch, true, nil
 }
 
-// unreadable counts what Stripe lists as an event and is none.
+// unreadable counts an element of Stripe's list that cannot be parsed as an event.
 func (run *reconciliation) unreadable(one *listed) {
 	run.sum.Missing++
 	run.sum.Failed++
@@ -199,7 +198,8 @@ func (run *reconciliation) unreadable(one *listed) {
 	}
 }
 
-// wants is true for the events that are looked for, where Stripe could not be asked for these alone.
+// wants reports whether an event has one of the requested types. Stripe's list may contain others, since it cannot be
+// filtered by every type.
 func (run *reconciliation) wants(ev *webhooks.Event) bool {
 	eventType := ev.Type
 	if ev.Thin() {
@@ -212,8 +212,8 @@ func (run *reconciliation) wants(ev *webhooks.Event) bool {
 	return len(run.types) == 0 || slices.ContainsFunc(run.types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, eventType) })
 }
 
-// lacking finds, with one question, which events of a batch the ledger lacks. An event that is thin is
-// there under its own id or under its snapshot's.
+// lacking returns the events of a batch that the ledger lacks, with one query. A thin event is recorded under its own id or
+// under its snapshot event's.
 func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event) ([]lacked, error) {
 	var ids []string
 	for _, ev := range batch {
@@ -244,8 +244,8 @@ func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event)
 	return lacking, nil
 }
 
-// tell is what a dry run does with what is missing.
-func (run *reconciliation) tell(lacking []lacked) {
+// report counts and reports missing events in a dry run.
+func (run *reconciliation) report(lacking []lacked) {
 	for _, ev := range lacking {
 		run.sum.Missing++
 		run.each(ev.Event, Applied{EventID: ev.ID})
@@ -258,7 +258,7 @@ func (run *reconciliation) each(ev *webhooks.Event, what Applied) {
 	}
 }
 
-// progress returns the second that the listing has come back to.
+// progress reports the progress, and returns the second of the last event of a batch.
 func (run *reconciliation) progress(batch []*webhooks.Event) time.Time {
 	if len(batch) == 0 {
 		return time.Time{}
@@ -283,7 +283,7 @@ func (run *reconciliation) applyOne(ctx context.Context, ev lacked) error {
 		run.sum.Failed++
 		run.each(ev.Event, Applied{EventID: ev.ID, Err: err})
 	case result.Outcome == webhooks.OutcomeDuplicate, ev.provisional && !effective:
-		// It has arrived since, or is still not handled.
+		// It has arrived meanwhile, or still has no handler.
 	default:
 		run.sum.Missing++
 		run.sum.Applied++

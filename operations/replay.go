@@ -13,19 +13,19 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// thinVersion is the version that /v2 is asked in. That of stripe-go v79 has no events about v1 resources.
+// thinVersion is the API version of requests to /v2. The version of stripe-go v79 has no events about v1 resources.
 const thinVersion = "2026-09-30.endive"
 
-// Applied is what came of one event that was applied again.
+// Applied is the result of applying one event again.
 type Applied struct {
 	EventID string           `json:"event_id"`
 	Outcome webhooks.Outcome `json:"outcome,omitempty"`
 	Err     error            `json:"-"`
 }
 
-// Replay applies an event again: from the payload of its failure, else as Stripe has it. One that has taken
-// effect is a duplicate. account is the connected account that Stripe is asked for it in; empty is the one
-// that the ledger names, else the platform's own. An error is in the result as well.
+// Replay applies an event again, from the payload of its failure record or else fetched from Stripe. An event that has
+// taken effect is a duplicate. The event is fetched as the connected account; if account is empty, as the account in the
+// ledger or else the platform's own. An error is returned in the result.
 func (o *Operator) Replay(ctx context.Context, id, account string) Applied {
 	result, err := o.replay(ctx, id, account)
 	if err != nil {
@@ -38,36 +38,36 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 	if o.config.Applier == nil {
 		return webhooks.Result{}, ErrNoApplier
 	}
-	story, err := o.EventDetail(ctx, id)
+	detail, err := o.EventDetail(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		story = &EventDetail{}
+		detail = &EventDetail{}
 	case err != nil:
 		return webhooks.Result{}, err
 	}
-	if story.Event != nil && story.Event.Outcome != webhooks.OutcomeIgnored && !story.Parked() {
+	if detail.Event != nil && detail.Event.Outcome != webhooks.OutcomeIgnored && !detail.Parked() {
 		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
 	}
-	ev, err := o.again(ctx, id, account, story)
+	ev, err := o.fetchEvent(ctx, id, account, detail)
 	if err != nil {
 		return webhooks.Result{}, err
 	}
-	result, err := o.replayEvent(ctx, ev, story)
+	result, err := o.replayEvent(ctx, ev, detail)
 	if err != nil {
 		return result, err
 	}
-	return result, o.tookEffect(ctx, ev, result, story.Failing())
+	return result, o.tookEffect(ctx, ev, result, detail.Failing())
 }
 
-// tookEffect returns an error if an event that was applied again has no effect even so: the ledger still says that it is
-// ignored, which a receiver without a handler for it answers as a duplicate, or that it fails, or is parked.
+// tookEffect returns an error if an event was applied again without effect: according to the ledger it is still ignored,
+// failing or parked. A receiver without a handler answers a repeated ignored event as a duplicate.
 func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result webhooks.Result, wasFailing bool) error {
 	if result.Outcome == webhooks.OutcomeParked {
 		return o.parked(ctx, ev, result.EventID)
 	}
 	if wasFailing {
-		story, err := o.EventDetail(ctx, ev.ID)
-		if err == nil && story.Failing() {
+		detail, err := o.EventDetail(ctx, ev.ID)
+		if err == nil && detail.Failing() {
 			err = fmt.Errorf("%w: it still fails", o.notHandled(ev))
 		}
 		return err
@@ -92,7 +92,7 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 	}
 }
 
-// parked says why an event waits for a person, a thin one under the id that it is recorded under.
+// parked returns an error with the reason why an event is parked. A thin event may be recorded under another id.
 func (o *Operator) parked(ctx context.Context, ev *webhooks.Event, id string) error {
 	if id != ev.ID {
 		return fmt.Errorf("it is parked under the id of its snapshot event: replay %s", id)
@@ -104,12 +104,12 @@ func (o *Operator) parked(ctx context.Context, ev *webhooks.Event, id string) er
 	return fmt.Errorf("it is parked: %s", failure.LastError)
 }
 
-// notHandled says that nothing handles an event where it was applied, and why.
+// notHandled returns an error with the reason why the applier does not handle an event.
 func (o *Operator) notHandled(ev *webhooks.Event) error {
 	switch applier := o.config.Applier.(type) {
 	case *Remote:
 		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode", ev.Type, applier.url)
-	case handling:
+	case typed:
 		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, ev.Type) }
 		if slices.ContainsFunc(applier.Types(), fits) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
@@ -119,35 +119,35 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", ev.Type)
 }
 
-// replayEvent applies an event on behalf of a person.
-func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, story *EventDetail) (webhooks.Result, error) {
-	if !story.Parked() {
+// replayEvent applies an event for an operator, even if it is parked.
+func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *EventDetail) (webhooks.Result, error) {
+	if !detail.Parked() {
 		return o.apply(ctx, ev)
 	}
-	applier, ok := o.config.Applier.(replaying)
+	applier, ok := o.config.Applier.(replayer)
 	if !ok {
 		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
 	}
 	return retryUnavailable(ctx, ev, applier.Replay)
 }
 
-// again gets an event that is to be applied again.
-func (o *Operator) again(ctx context.Context, id, account string, story *EventDetail) (*webhooks.Event, error) {
-	if story.Failure != nil && story.Failure.Payload != nil {
-		return webhooks.ParseEvent(story.Failure.Payload)
+// fetchEvent returns an event from the payload of its failure record, or else from Stripe.
+func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *EventDetail) (*webhooks.Event, error) {
+	if detail.Failure != nil && detail.Failure.Payload != nil {
+		return webhooks.ParseEvent(detail.Failure.Payload)
 	}
-	if account == "" && story.Event != nil && story.Event.AccountID != nil {
-		account = *story.Event.AccountID
+	if account == "" && detail.Event != nil && detail.Event.AccountID != nil {
+		account = *detail.Event.AccountID
 	}
 	where := "no payload of it is stored"
-	if story.Event == nil && story.Failure == nil {
+	if detail.Event == nil && detail.Failure == nil {
 		where = "it is neither in the ledger nor among the failures"
 	}
 	if o.config.APIKey == "" {
 		return nil, fmt.Errorf("%s, and %w to fetch it from Stripe with", where, ErrNoAPIKey)
 	}
 	request := stripeapi.Request{Path: "/v1/events/" + url.PathEscape(id), Account: account}
-	answer, err := o.api.Do(ctx, request)
+	response, err := o.api.Do(ctx, request)
 	if stripeapi.IsMissing(err) {
 		request.Path, request.Version = "/v2/core/events/"+url.PathEscape(id), thinVersion
 		if thin, err := o.api.Do(ctx, request); err == nil {
@@ -155,17 +155,17 @@ func (o *Operator) again(ctx context.Context, id, account string, story *EventDe
 		}
 	}
 	if stripeapi.IsMissing(err) {
-		return nil, fmt.Errorf("%s, and %w: Stripe has events for 30 days, and those of a connected account under that account alone (--account)",
+		return nil, fmt.Errorf("%s, and %w: Stripe keeps events for 30 days, and lists a connected account's events only under that account (--account)",
 			where, stripeapi.Explain(err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s, and %w", where, stripeapi.Explain(err))
 	}
-	return parseOf(answer.Body, account)
+	return parseOf(response.Body, account)
 }
 
-// ReplayFailed applies every event of Failures again, the oldest failure first, and hands each result to
-// each. It goes on after one that fails again.
+// ReplayFailed replays every failing event, oldest failure first, and calls each with each result. It continues after an
+// event that fails again.
 func (o *Operator) ReplayFailed(ctx context.Context, each func(Applied)) error {
 	if o.config.Applier == nil {
 		return ErrNoApplier

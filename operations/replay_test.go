@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Replay takes the stored payload, else Stripe's; what has taken effect is a duplicate.
+// Replay uses the stored payload, or else fetches the event from Stripe. An event that has taken effect is a duplicate.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2)
@@ -24,13 +24,13 @@ func TestReplay(t *testing.T) {
 	if a := b.Replay(ctx, failing.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "broken by a deploy") {
 		t.Errorf("while it is broken the replay is %+v", a)
 	}
-	story, err := b.EventDetail(ctx, failing.ID)
-	if err != nil || story.Event != nil || !story.Failing() || story.Failure.Attempts != 2 || len(story.Failure.History) != 2 ||
-		!strings.Contains(story.Failure.History[1].Error, "broken by a deploy") || story.CreatedAt().Unix() != failing.Created {
-		t.Errorf("its story is %+v, %v", story, err)
+	detail, err := b.EventDetail(ctx, failing.ID)
+	if err != nil || detail.Event != nil || !detail.Failing() || detail.Failure.Attempts != 2 || len(detail.Failure.History) != 2 ||
+		!strings.Contains(detail.Failure.History[1].Error, "broken by a deploy") || detail.CreatedAt().Unix() != failing.Created {
+		t.Errorf("its detail is %+v, %v", detail, err)
 	}
 	b.broken.Store(false)
-	b.api.Fail(stripesim.Fault{Status: 400}) // it need not be asked
+	b.api.Fail(stripesim.Fault{Status: 400}) // there is no request
 	for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {
 		if a := b.Replay(ctx, failing.ID, ""); a.Outcome != want {
 			t.Errorf("the replay is %+v, want %s", a, want)
@@ -47,16 +47,16 @@ func TestReplay(t *testing.T) {
 	if a := b.Replay(ctx, "evt_unknown", ""); a.Err == nil || !strings.Contains(a.Err.Error(), "No such event") {
 		t.Errorf("the replay of an unknown event is %+v", a)
 	}
-	if story, err := b.EventDetail(ctx, failing.ID); err != nil || story.Failing() || story.Failure == nil || story.Event == nil {
-		t.Errorf("its story is %+v, %v", story, err)
+	if detail, err := b.EventDetail(ctx, failing.ID); err != nil || detail.Failing() || detail.Failure == nil || detail.Event == nil {
+		t.Errorf("its detail is %+v, %v", detail, err)
 	}
 	if failures, err := b.Failures(ctx, operations.FailureFilter{}); err != nil || len(failures) != 0 {
 		t.Errorf("the failures are %+v, %v", failures, err)
 	}
 }
 
-// A replay of an ignored event that still nothing handles is an error that says so, whatever applies it; where a handler
-// has come, it takes effect.
+// Replay of an ignored event returns an error while the event has no handler, with every applier. With a handler, the event
+// takes effect.
 func TestReplayOfIgnored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)

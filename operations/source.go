@@ -16,14 +16,14 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// maxTypes is how many types one list can be asked for: https://docs.stripe.com/api/events/list.
+// maxTypes is how many types one list can be filtered by: https://docs.stripe.com/api/events/list.
 const maxTypes = 20
 
 // listed is an event of one of Stripe's lists.
 type listed struct {
 	*webhooks.Event
-	err error  // why it is no event
-	id  string // then
+	err error  // of parsing it
+	id  string // if err is set
 }
 
 // source is one of Stripe's lists of events, newest first.
@@ -33,7 +33,7 @@ type source struct {
 	waiting []listed
 }
 
-// head is the next event; nil at the end.
+// head returns the next event without removing it, or nil at the end.
 func (s *source) head(ctx context.Context) (*listed, error) {
 	for len(s.waiting) == 0 {
 		if s.next == nil {
@@ -56,8 +56,8 @@ func (s *source) head(ctx context.Context) (*listed, error) {
 	return &s.waiting[0], nil
 }
 
-// parseOf parses an event that Stripe was asked for. One of a connected account says so in a delivery, but
-// not where it was asked for as that account.
+// parseOf parses an event from Stripe's API. It adds the connected account, which a delivery has, but which the API leaves
+// out if the request was made as that account.
 func parseOf(raw json.RawMessage, account string) (*webhooks.Event, error) {
 	ev, err := webhooks.ParseEvent(raw)
 	if err != nil || account == "" || ev.Account != "" {
@@ -84,10 +84,10 @@ func idOf(raw json.RawMessage) string {
 	return object.ID
 }
 
-// sources are several lists, read as one.
+// sources is a merge of several lists.
 type sources []*source
 
-// next takes the newest of what the lists have next; nil at the end.
+// next removes and returns the newest event of all lists, or nil at the end.
 func (all sources) next(ctx context.Context) (*listed, error) {
 	var newest *listed
 	var from *source
@@ -106,13 +106,13 @@ func (all sources) next(ctx context.Context) (*listed, error) {
 	return newest, nil
 }
 
-// window is a span of time, both ends within it. A zero to is no end.
+// window is a span of time, with both ends included. A zero to means no end.
 type window struct {
 	from, to time.Time
-	again    bool // it was listed before
+	again    bool // it has been listed before
 }
 
-// open makes the lists of a window that have the events of the types, which may be patterns; none: all.
+// open returns the lists of a window with the events of the types, which may be patterns. Without types, they have all.
 func (o *Operator) open(types []string, thin bool, account string, w window) sources {
 	var all sources
 	add := func(request stripeapi.Request) {
@@ -120,7 +120,7 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 		request.Values.Set("limit", strconv.Itoa(stripeapi.PageSize))
 		all = append(all, &source{api: o.api, next: &request})
 	}
-	if thin { // which knows no patterns
+	if thin { // this list cannot be filtered by pattern
 		values := url.Values{"created[gte]": {w.from.UTC().Format(time.RFC3339)}}
 		if !w.to.IsZero() {
 			values.Set("created[lte]", w.to.UTC().Add(time.Second-time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00"))
@@ -152,8 +152,8 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 	return all
 }
 
-// widest splits types into exact ones and patterns, without those that a pattern has anyway. Where "*" is
-// among them it returns none: everything is listed.
+// widest splits types into exact types and patterns, without those that another pattern covers. It returns none if "*" is
+// among them: then everything is listed.
 func widest(types []string) (exact, wild []string) {
 	covered := func(one string) bool {
 		return slices.ContainsFunc(types, func(other string) bool { return other != one && eventtypes.PatternMatches(other, one) })
@@ -172,8 +172,8 @@ func widest(types []string) (exact, wild []string) {
 	return exact, wild
 }
 
-// sendsThinOnly is true if the account delivers thin events and no snapshot events. An endpoint that is
-// disabled counts: it will be mended. Where the key may not see what there is, it is false.
+// sendsThinOnly reports whether the account delivers thin events and no snapshot events. A disabled endpoint counts, since
+// it may be enabled again. The result is false if the key may not list endpoints.
 func (o *Operator) sendsThinOnly(ctx context.Context) (bool, error) {
 	endpoints, err := o.all(ctx, stripeapi.Request{Path: "/v1/webhook_endpoints", Values: url.Values{"limit": {"1"}}})
 	if len(endpoints) > 0 || err != nil && !stripeapi.IsMissing(err) {
@@ -196,7 +196,7 @@ func (o *Operator) sendsThinOnly(ctx context.Context) (bool, error) {
 	return thin && err == nil, unlessRefused(err)
 }
 
-// unlessRefused drops the error of what the key may not see, or the API does not know.
+// unlessRefused drops an error if the key has no access, or the API version does not have the list.
 func unlessRefused(err error) error {
 	switch stripeapi.Status(err) {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusBadRequest:
@@ -208,7 +208,7 @@ func unlessRefused(err error) error {
 	return nil
 }
 
-// all reads a list whole, but for one that is asked for a single object.
+// all reads all pages of a list, or one page if the request's limit is 1.
 func (o *Operator) all(ctx context.Context, request stripeapi.Request) (list []json.RawMessage, err error) {
 	for next := &request; next != nil; {
 		page, err := o.api.Page(ctx, *next)

@@ -9,8 +9,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Reconcile applies no event that the receiver would only ignore, whether it is asked for the event's type or lists it
-// for another reason, and does not count it as missing.
+// Reconcile neither applies an event that the receiver would ignore nor counts it as missing, whether its type is requested
+// or not.
 func TestReconcileLeavesUnhandledEvents(t *testing.T) {
 	t.Parallel()
 	handlers := func() *webhooks.Handlers {
@@ -23,10 +23,10 @@ func TestReconcileLeavesUnhandledEvents(t *testing.T) {
 		configure func(*webhooks.Config)
 		handled   string // the type of the events that are applied; empty: none
 	}{
-		"of the types that are asked for one has a handler": {[]string{"invoice.*", "customer.subscription.*"}, nil, "invoice.paid"},
-		"no type that is asked for has a handler":           {[]string{"customer.subscription.*"}, nil, ""},
-		"all types are asked for":                           {[]string{"*"}, nil, "invoice.paid"},
-		"the events are of the other mode":                  {nil, func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }, ""},
+		"one of the requested types has a handler": {[]string{"invoice.*", "customer.subscription.*"}, nil, "invoice.paid"},
+		"no requested type has a handler":          {[]string{"customer.subscription.*"}, nil, ""},
+		"all types are requested":                  {[]string{"*"}, nil, "invoice.paid"},
+		"the events are of the other mode":         {nil, func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -44,9 +44,9 @@ func TestReconcileLeavesUnhandledEvents(t *testing.T) {
 			if dry.Listed <= want || dry.Missing != want {
 				t.Errorf("the dry run is %+v, want %d missing, and more that are listed", dry, want)
 			}
-			sum, told := b.reconcile(t, operations.ReconcileOptions{Types: c.types})
-			if sum.Missing != want || sum.Applied != want || sum.Failed != 0 || len(told) != want {
-				t.Errorf("it is %+v and tells of %v, want %d applied", sum, told, want)
+			sum, reported := b.reconcile(t, operations.ReconcileOptions{Types: c.types})
+			if sum.Missing != want || sum.Applied != want || sum.Failed != 0 || len(reported) != want {
+				t.Errorf("it is %+v and reports %v, want %d applied", sum, reported, want)
 			}
 			if n := b.Count(t, "stripe_webhook_events"); n != want {
 				t.Errorf("the ledger has %d rows, want %d", n, want)
@@ -58,8 +58,8 @@ func TestReconcileLeavesUnhandledEvents(t *testing.T) {
 	}
 }
 
-// A remote receiver's handlers are not known. A dry run does not count what that receiver has ignored as missing, since
-// it may have no handler for it still; what the ledger lacks it does count.
+// A remote receiver's handlers are not known. A dry run counts events that the ledger lacks as missing, but not ignored
+// events, since the receiver may still have no handler for them.
 func TestDryRunOfRemoteReceiver(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 3)
@@ -69,10 +69,10 @@ func TestDryRunOfRemoteReceiver(t *testing.T) {
 		before.Expect(t, ev.Body, 200, webhooks.OutcomeIgnored)
 	}
 	b.Operator = b.operator(operations.NewRemote(b.URL, hooktest.Secret), time.Minute)
-	dry, told := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
+	dry, reported := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
 	all := len(b.account.Events)
-	if want := (operations.Reconciled{Listed: all, Missing: all - len(ignored)}); dry != want || len(told) != want.Missing {
-		t.Errorf("the dry run is %+v and tells of %d, want %+v", dry, len(told), want)
+	if want := (operations.Reconciled{Listed: all, Missing: all - len(ignored)}); dry != want || len(reported) != want.Missing {
+		t.Errorf("the dry run is %+v and reports %d, want %+v", dry, len(reported), want)
 	}
 	if n := b.Count(t, "stripe_webhook_events"); n != len(ignored) {
 		t.Errorf("the dry run wrote: %d rows", n)
