@@ -1,6 +1,6 @@
-// Package commands is the operator's commands (events, failures, replay, reconcile, verify, endpoint,
-// prune) as a tree of cobra commands. The program stripeonce has them; a host hangs them into its own
-// program with New, and they work with all the functions that its deliveries run:
+// Package commands has the operator's commands (events, failures, replay, reconcile, verify, endpoint, prune) as a tree of
+// cobra commands. The stripeonce binary contains them. A host adds them to its own program with New, where they run the
+// host's handlers:
 //
 //	root.AddCommand(commands.New(&commands.Config{Open: openHost}))
 //	os.Exit(commands.Execute(ctx, root))
@@ -25,38 +25,37 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Host is what the commands work with.
+// Host has the database and the receiver that the commands work with.
 type Host struct {
-	// Pool leads to the database of the ledger. It is closed by nobody but Close.
+	// Pool connects to the database of the ledger. The commands do not close it: Close should.
 	Pool *pgxpool.Pool
-	// Receiver has the functions that deliveries run. It need not be the one that is mounted.
+	// Receiver has the handlers that deliveries run. It need not be the receiver that is mounted.
 	Receiver *webhooks.Receiver
-	// Projection is what subscriptions.Register returned for the receiver's handlers. Nil: none, and verify
-	// cannot fix.
+	// Projection is the result of subscriptions.Register for the receiver's handlers. If nil, verify --fix is refused.
 	Projection *subscriptions.Projection
-	// APIKey is the secret or restricted key for what asks Stripe. Empty: those commands refuse.
+	// APIKey is the secret or restricted key for requests to Stripe. If empty, commands that need it are refused.
 	APIKey string
-	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// Close is called when a command is done. Nil: nothing is.
+	// Close is called at the end of a command. Optional.
 	Close func()
 }
 
-// Config configures the tree.
+// Config configures the commands.
 type Config struct {
-	// Open connects to what the commands work with, when one runs. database is false for the one that needs
-	// no database, endpoint; most hosts have no use for it. Required.
+	// Open returns the Host of a command that runs. database is false for endpoint, the only command that needs no
+	// database. Required.
 	Open func(ctx context.Context, database bool) (*Host, error)
-	// Remote is for a program whose receiver may lack functions that deliveries run, as stripeonce's own
-	// does: what writes must then be told where to apply events, --to URL or --here. Nil for a host.
+	// Remote is for a program whose receiver may lack handlers that deliveries run, such as the stripeonce binary. Every
+	// command that applies events then requires --to or --here. Nil for a host.
 	Remote *RemoteReceiver
-	// Logger gets warnings, such as of waiting for Stripe. Nil: slog.Default().
+	// Logger receives warnings, such as of retried requests to Stripe. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// RemoteReceiver says how a program without all functions reaches the receiver that has them.
+// RemoteReceiver configures --to, which delivers events to the receiver that has all handlers.
 type RemoteReceiver struct {
-	// Secret returns a signing secret of that receiver. For --to.
+	// Secret returns a signing secret of that receiver.
 	Secret func() (string, error)
 }
 
@@ -73,7 +72,7 @@ func New(config *Config) *cobra.Command {
 	return parent
 }
 
-// List returns the operator's commands by themselves.
+// List returns the operator's commands without a parent.
 func List(config *Config) []*cobra.Command {
 	if config == nil || config.Open == nil {
 		panic("commands: Config.Open is nil")
@@ -92,51 +91,50 @@ func List(config *Config) []*cobra.Command {
 	return list
 }
 
-// hostExamples takes out of examples what a host's commands have no need of.
+// hostExamples removes --to and --here from examples, since a host's commands do not have them.
 var hostExamples = strings.NewReplacer(" --to http://127.0.0.1:4242/webhooks/stripe", "", " --here", "", "  stripeonce ", "  … stripe ")
 
-// Execute runs a command with the arguments of the process, writes what is amiss to standard error, and
-// returns the exit code: 0; 1 if something failed, drift is left, or an event still fails; 2 for wrong use
-// and refusals.
+// Execute runs a command with the arguments of the process and writes its error to standard error. It returns the exit
+// code: 0; 1 if the command failed, drift is left, or an event still fails; 2 for wrong use and refusals.
 func Execute(ctx context.Context, root *cobra.Command) int { return cli.Execute(ctx, root) }
 
 type tree struct{ Config }
 
-// settings are the flags that several commands have.
+// settings has the flags that several commands share.
 type settings struct {
 	to         string
 	here       bool
 	apiTimeout time.Duration
 }
 
-// addAPI adds the flag of commands that ask Stripe.
+// addAPI adds the flag of commands that make requests to Stripe.
 func (s *settings) addAPI(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&s.apiTimeout, "api-timeout", operations.DefaultAPITimeout, "how `long` one request to Stripe's API may take")
+	cmd.Flags().DurationVar(&s.apiTimeout, "api-timeout", operations.DefaultAPITimeout, "the timeout of one request to Stripe's API")
 }
 
-// addWhere adds the flags that say where events are applied, if the program does not have every function.
+// addWhere adds --here, and --to if the command supports it, unless the program has all handlers.
 func (t *tree) addWhere(cmd *cobra.Command, s *settings, remote bool) {
 	if t.Remote == nil {
 		return
 	}
 	if remote {
-		cmd.Flags().StringVar(&s.to, "to", "", "apply events by delivering them, signed, to the receiver at this `URL`")
+		cmd.Flags().StringVar(&s.to, "to", "", "deliver events, signed, to the receiver at this `URL`")
 	}
-	cmd.Flags().BoolVar(&s.here, "here", false, "apply in this process, with the built-in tables of subscriptions alone")
+	cmd.Flags().BoolVar(&s.here, "here", false, "apply events in this process, which updates only the built-in tables of subscriptions")
 }
 
-// errWhere explains the choice that is not guessed.
+// errWhere is the error for a missing --to or --here.
 func errWhere(remote bool) error {
 	if !remote {
-		return cli.Usage("whose handlers are to run? --here stores with the built-in tables of subscriptions alone, and runs " +
-			"no function of an application's. If an application mounts the route, run the command from that application (see docs/operations.md)")
+		return cli.Usage("whose handlers should run? --here updates only the built-in tables of subscriptions and runs " +
+			"no handler of an application. If an application mounts the route, use that application's own command (see docs/operations.md)")
 	}
-	return cli.Usage(`whose handlers are to run? This program does not know those of an application that mounts the route. Say
-  --to URL   to deliver the events, signed, to the running receiver, whose handlers then run
-  --here     to apply them in this process, with the built-in tables of subscriptions alone`)
+	return cli.Usage(`whose handlers should run? This program does not contain the handlers of an application that mounts the route. Choose
+  --to URL   to deliver the events, signed, to the running receiver, which runs its handlers
+  --here     to apply them in this process, which updates only the built-in tables of subscriptions`)
 }
 
-// work opens the host with its database, does the work and closes it again.
+// work opens the host with its database, calls do, and closes the host.
 func (t *tree) work(ctx context.Context, do func(host *Host) error) error {
 	return t.workWith(ctx, true, do)
 }
@@ -162,7 +160,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	return explain(err)
 }
 
-// explain makes refusals and missing settings wrong use.
+// explain turns refusals and missing settings into errors of wrong use.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
@@ -170,13 +168,13 @@ func explain(err error) error {
 	case errors.Is(err, operations.ErrRefused):
 		return cli.Usage("%w", err)
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted; what is done stays done, and to run it again goes on from there")
+		return errors.New("interrupted: completed work is kept; run the command again to continue")
 	}
 	return err
 }
 
-// operator makes the Operator of a command. applies says that it makes events take effect, where checkWhere
-// has found that it may.
+// operator returns the Operator of a command. applies reports whether the command applies events, which checkWhere has
+// permitted.
 func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Operator, error) {
 	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, Logger: t.Logger}
 	switch {
@@ -192,12 +190,12 @@ func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Oper
 	return operations.New(host.Pool, config), nil
 }
 
-// checkWhere refuses neither where something is applied, both at once, and what is no URL, before anything
-// is opened.
+// checkWhere refuses a command that applies events without --to or --here, both flags together, and a malformed URL. It
+// runs before the host is opened.
 func (t *tree) checkWhere(s *settings, applies bool) error {
 	switch {
 	case s.to != "" && s.here:
-		return cli.Usage("--to and --here exclude one another")
+		return cli.Usage("--to and --here are mutually exclusive")
 	case s.to != "":
 		return cli.HTTPURL("--to", s.to)
 	case t.Remote != nil && applies && !s.here:

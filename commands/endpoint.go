@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/operations"
 )
 
-// endpointFlags are those of the command endpoint.
+// endpointFlags has the flags of the command endpoint.
 type endpointFlags struct {
 	settings
 	url    string
@@ -26,31 +26,31 @@ func (t *tree) endpoint() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "endpoint",
 		Short: "Compare Stripe's webhook endpoints with the types that have handlers",
-		Long: `Shows Stripe's webhook endpoints: whether each is enabled, its API version, and its event
-types against those that have handlers here. It exits with 1 if an endpoint is disabled
-or lacks a type. It needs STRIPE_API_KEY.
+		Long: `Shows Stripe's webhook endpoints: status, API version, and their event types compared with
+the types that have handlers here. The exit code is 1 if an endpoint is disabled or lacks
+a type. Requires STRIPE_API_KEY.
 
---create makes an endpoint for a URL and prints its signing secret, which Stripe tells
-this one time. --update enables an endpoint and adds the types that are missing.` + t.aboutSuperfluous(),
+--create creates an endpoint for a URL and prints its signing secret, which Stripe returns
+only once. --update enables an endpoint and adds the missing types.` + t.aboutUnhandled(),
 		Example: `  stripeonce endpoint --url https://example.com/webhooks/stripe
   stripeonce endpoint --create https://example.com/webhooks/stripe
   stripeonce endpoint --url https://example.com/webhooks/stripe --update --dry-run`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.url, "url", "", "only the endpoints of this `URL`, or the one with this id (we_…)")
+	flags.StringVar(&f.url, "url", "", "only the endpoints with this `URL`, or the endpoint with this id (we_…)")
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
-	flags.BoolVar(&f.update, "update", false, "enable the endpoint and have it deliver what has handlers")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "with --create or --update: only say what would be")
+	flags.BoolVar(&f.update, "update", false, "enable the endpoint and add the types that have handlers")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "with --create or --update: only show the result")
 	t.addWhere(cmd, &f.settings, false)
 	f.addAPI(cmd)
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.create != "" && (f.update || f.url != "") {
-			return cli.Usage("--create excludes --update and --url")
+			return cli.Usage("--create cannot be combined with --update or --url")
 		}
 		if f.dryRun && f.create == "" && !f.update {
-			return cli.Usage("--dry-run needs --create or --update: without them nothing is changed anyway")
+			return cli.Usage("--dry-run requires --create or --update: without them nothing is changed")
 		}
 		return t.workWith(cmd.Context(), false, func(host *Host) error {
 			return t.endpoints(cmd.Context(), host, f, out.Of(cmd))
@@ -59,13 +59,13 @@ this one time. --update enables an endpoint and adds the types that are missing.
 	return cmd
 }
 
-func (t *tree) aboutSuperfluous() string {
+func (t *tree) aboutUnhandled() string {
 	if t.Remote == nil {
-		return " It takes\naway those that have no handler."
+		return " It\nremoves the types that have no handler."
 	}
 	return `
-Types without a handler here may have one in an application that this program does not
-know: --update takes them away only with --here, which says that there is none.`
+An application may have handlers for types without a handler here. So --update removes such
+types only with --here, which declares that there is no such application.`
 }
 
 func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out *cli.Output) error {
@@ -76,7 +76,7 @@ func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out 
 	if f.create != "" {
 		created, err := o.CreateEndpoint(ctx, types, f.create, f.dryRun)
 		if errors.Is(err, operations.ErrExists) {
-			return cli.Usage("%w: to make it right: --url %s --update", err, f.create)
+			return cli.Usage("%w: update it with --url %s --update", err, f.create)
 		}
 		if err != nil {
 			return err
@@ -103,15 +103,15 @@ func (f *endpointFlags) verb(done string) string {
 func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types []string, endpoints []operations.Endpoint, f *endpointFlags, out *cli.Output) error {
 	switch {
 	case len(endpoints) == 0 && f.url != "":
-		return fmt.Errorf("there is no endpoint for %s: --create %s makes one", f.url, f.url)
+		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", f.url, f.url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: --create URL makes one")
+		return errors.New("there is no endpoint: create one with --create URL")
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
 			urls = append(urls, endpoints[i].ID+" ("+endpoints[i].URL+")")
 		}
-		return cli.Usage("which one? Say --url with one of %s", strings.Join(urls, ", "))
+		return cli.Usage("there are several endpoints: choose one with --url: %s", strings.Join(urls, ", "))
 	}
 	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.dryRun)
 	if err != nil {
@@ -121,10 +121,10 @@ func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types
 }
 
 func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string) error {
-	wrong := 0
+	incomplete := 0
 	for i := range endpoints {
 		if !endpoints[i].Complete() {
-			wrong++
+			incomplete++
 		}
 		if err := printEndpoint(out, &endpoints[i], endpoints[i].Status); err != nil {
 			return err
@@ -132,11 +132,11 @@ func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string)
 	}
 	switch {
 	case len(endpoints) == 0 && url != "":
-		return fmt.Errorf("there is no endpoint for %s: --create %s makes one", url, url)
+		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", url, url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: --create URL makes one")
-	case wrong > 0:
-		return fmt.Errorf("%s disabled or without a type that has handlers: --update mends it", plural(wrong, "endpoint"))
+		return errors.New("there is no endpoint: create one with --create URL")
+	case incomplete > 0:
+		return fmt.Errorf("%s disabled, or without a type that has handlers: use --update", plural(incomplete, "endpoint"))
 	}
 	return nil
 }
@@ -153,9 +153,9 @@ func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error 
 	out.Printf("  %-12s %s\n  %-12s %s\n", "mode", mode(e.Livemode), "api version", version)
 	printTypes(out, "delivers", e.EnabledEvents)
 	printTypes(out, "missing", e.Missing)
-	printTypes(out, "superfluous", e.Unhandled)
+	printTypes(out, "unhandled", e.Unhandled)
 	if e.Secret != "" {
-		out.Printf("  %-12s %s\n  It is not shown again: give it to the receiver as STRIPE_WEBHOOK_SECRET.\n", "secret", e.Secret)
+		out.Printf("  %-12s %s\n  It is not shown again: set STRIPE_WEBHOOK_SECRET of the receiver to it.\n", "secret", e.Secret)
 	}
 	return nil
 }

@@ -17,10 +17,10 @@ func (t *tree) events() *cobra.Command {
 	var out *cli.Output
 	cmd := &cobra.Command{
 		Use:   "events [EVENT]",
-		Short: "List the ledger, newest first, or tell one event's story",
-		Long: `Lists the events that have taken effect, were stale, are ignored, or are parked, the newest first.
-With an event's id it tells all that is known of that one: when it was created, when it
-took effect and what came of it, and each attempt that failed.`,
+		Short: "List the ledger, newest first, or show one event's history",
+		Long: `Lists processed, stale, ignored and parked events, newest first. With an event's id it
+shows that event's history: when it was created, when it took effect, its outcome, and
+each failed attempt.`,
 		Example: `  stripeonce events --since 24h --outcome ignored
   stripeonce events --object sub_1NvKoKIGBnsLynRr
   stripeonce events evt_1NvKoKIGBnsLynRr
@@ -28,12 +28,12 @@ took effect and what came of it, and each attempt that failed.`,
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* is every type that begins so")
+	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
 	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
 	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
-	flags.Var(&since, "since", "only what took effect in the last `duration`, such as 72h or 30d")
-	flags.StringVar(&filter.Before, "before", "", "only what took effect before this `event`, to go on with a listing")
-	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "how `many`")
+	flags.Var(&since, "since", "only events that took effect in the last `duration`, such as 72h or 30d")
+	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event`, to continue a listing")
+	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
 	out = cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch filter.Outcome = webhooks.Outcome(outcome); filter.Outcome {
@@ -50,7 +50,7 @@ took effect and what came of it, and each attempt that failed.`,
 		return t.work(cmd.Context(), func(host *Host) error {
 			o := operations.New(host.Pool, nil)
 			if len(args) == 1 {
-				return showStory(cmd, o, out.Of(cmd), args[0])
+				return showDetail(cmd, o, out.Of(cmd), args[0])
 			}
 			return listEvents(cmd, o, out.Of(cmd), filter)
 		})
@@ -58,12 +58,12 @@ took effect and what came of it, and each attempt that failed.`,
 	return cmd
 }
 
-func showStory(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
-	story, err := o.EventDetail(cmd.Context(), id)
+func showDetail(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
+	detail, err := o.EventDetail(cmd.Context(), id)
 	if err != nil {
 		return err
 	}
-	return printStory(out, id, story)
+	return printDetail(out, id, detail)
 }
 
 func listEvents(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.EventFilter) error {
@@ -108,11 +108,11 @@ func printEvents(out *cli.Output, events []operations.Event) error {
 }
 
 func outcomeCell(outcome webhooks.Outcome) cli.Cell {
-	colours := map[webhooks.Outcome]string{
+	colors := map[webhooks.Outcome]string{
 		webhooks.OutcomeProcessed: cli.Green, webhooks.OutcomeStale: cli.Yellow, webhooks.OutcomeIgnored: cli.Faint,
 		webhooks.OutcomeDuplicate: cli.Faint, webhooks.OutcomeParked: cli.Red,
 	}
-	return cli.Cell{Text: string(outcome), Color: colours[outcome]}
+	return cli.Cell{Text: string(outcome), Color: colors[outcome]}
 }
 
 func text(s *string) string {
@@ -122,8 +122,8 @@ func text(s *string) string {
 	return *s
 }
 
-// storyLine is an event's row in the ledger, if there is one, with its failure.
-type storyLine struct {
+// detailLine is the JSON of an event's ledger row, if there is one, with its failure record.
+type detailLine struct {
 	EventID   string     `json:"event_id"`
 	EventType string     `json:"event_type"`
 	CreatedAt *time.Time `json:"event_created_at"`
@@ -131,8 +131,8 @@ type storyLine struct {
 	Failure *operations.Failure `json:"failure"`
 }
 
-func printStory(out *cli.Output, id string, story *operations.EventDetail) error {
-	e, f := story.Event, story.Failure
+func printDetail(out *cli.Output, id string, detail *operations.EventDetail) error {
+	e, f := detail.Event, detail.Failure
 	eventType := ""
 	if f != nil {
 		eventType = f.EventType
@@ -141,27 +141,27 @@ func printStory(out *cli.Output, id string, story *operations.EventDetail) error
 		eventType = e.EventType
 	}
 	if out.JSON {
-		return out.Line(storyLine{id, eventType, story.CreatedAt(), e, f})
+		return out.Line(detailLine{id, eventType, detail.CreatedAt(), e, f})
 	}
 	line := func(name, value string) { out.Printf("  %-12s %s\n", name, value) }
 	out.Printf("%s  %s\n", cli.OneLine(id), cli.OneLine(eventType))
-	created := story.CreatedAt()
+	created := detail.CreatedAt()
 	if created != nil {
 		line("created", when(*created))
 	}
 	switch {
 	case e == nil:
-		line("outcome", "failed; it has not taken effect")
+		line("outcome", "failing: the event has not taken effect")
 	case e.Outcome == webhooks.OutcomeIgnored:
 		line("seen", when(e.ProcessedAt))
-		if story.Failing() {
-			line("outcome", "ignored, and failing: it has not taken effect")
+		if detail.Failing() {
+			line("outcome", "ignored, then failing: the event has not taken effect")
 		} else {
-			line("outcome", "ignored; it takes effect if it comes again and is handled by then")
+			line("outcome", "ignored: it takes effect if it is redelivered once it has a handler")
 		}
 	case e.Outcome == webhooks.OutcomeParked:
 		line("parked", when(e.ProcessedAt))
-		line("outcome", "parked: a handler asks for a person; 'replay EVENT' applies it")
+		line("outcome", "parked by a handler: 'replay EVENT' applies it")
 	default:
 		took := when(e.ProcessedAt)
 		if created != nil {
@@ -177,20 +177,20 @@ func printStory(out *cli.Output, id string, story *operations.EventDetail) error
 		line("api version", cli.OneLine(text(e.APIVersion)))
 	}
 	if f != nil {
-		printAttempts(out, story)
+		printAttempts(out, detail)
 	}
 	return nil
 }
 
-func printAttempts(out *cli.Output, story *operations.EventDetail) {
-	f := story.Failure
+func printAttempts(out *cli.Output, detail *operations.EventDetail) {
+	f := detail.Failure
 	since := ""
-	if !story.Failing() && !story.Parked() {
+	if !detail.Failing() && !detail.Parked() {
 		since = "; it has been applied since"
 	}
 	out.Printf("  %-12s %s, the first %s%s\n", "failed", plural(int(f.Attempts), "time"), when(f.FirstFailedAt), since)
 	if dropped := int(f.Attempts) - len(f.History); dropped > 0 {
-		out.Printf("    … %s before these\n", plural(dropped, "attempt"))
+		out.Printf("    … %s earlier\n", plural(dropped, "attempt"))
 	}
 	for _, attempt := range f.History {
 		out.Printf("    %s  %s\n", cli.Time(attempt.At), cli.OneLine(attempt.Error))

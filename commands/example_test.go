@@ -12,8 +12,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// An application's own program, with the operator's commands below "stripe": they run the functions that its
-// deliveries run.
+// An application's own program, with the operator's commands below "stripe". They run the same handlers as its deliveries.
 func Example() {
 	openHost := func(ctx context.Context, _ bool) (*commands.Host, error) {
 		pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
@@ -21,7 +20,7 @@ func Example() {
 			return nil, err
 		}
 		h := webhooks.NewHandlers()
-		projection := subscriptions.Register(h, nil) // and what else the application registers
+		projection := subscriptions.Register(h, nil) // and the application's other handlers
 		key := os.Getenv("STRIPE_API_KEY")
 		r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")), APIKey: key})
 		return &commands.Host{Pool: pool, Receiver: r, Projection: projection, APIKey: key, Close: pool.Close}, err

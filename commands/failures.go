@@ -15,18 +15,18 @@ func (t *tree) failures() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use:   "failures",
-		Short: "List the events that fail, or are parked, and have not been applied since",
-		Long: `Lists the events whose last attempt failed and that have not been applied since, the
-newest failure first. An event that is applied later, by Stripe's own retry or by replay, is
-no longer listed; 'events EVENT' still tells of its failed attempts. A parked event
-(a handler returned webhooks.Park) waits for a person: 'replay EVENT' applies it.`,
+		Short: "List failing and parked events",
+		Long: `Lists the events whose last attempt failed and that have not been applied since, newest
+failure first. An event that is applied later, by Stripe's retry or by replay, is no longer
+listed; 'events EVENT' still shows its failed attempts. A parked event (a handler returned
+webhooks.Park) is not retried: 'replay EVENT' applies it.`,
 		Example: `  stripeonce failures
   stripeonce failures --state parked
   stripeonce failures --json | jq -r '[.event_id, .last_error] | @tsv'`,
 		Args: cli.Args(cobra.NoArgs),
 	}
-	cmd.Flags().StringVar(&filter.Before, "before", "", "only what failed first before this `event`, to go on with a listing")
-	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "how `many`")
+	cmd.Flags().StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
+	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
 	cmd.Flags().StringVar(&state, "state", "", "only this `state`: failing or parked")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -65,11 +65,11 @@ func printFailures(out *cli.Output, failures []operations.Failure, state operati
 		return nil
 	}
 	if len(failures) == 0 && state == operations.StateParked {
-		out.Printf("Nothing is parked.\n")
+		out.Printf("No parked events.\n")
 		return nil
 	}
 	if len(failures) == 0 {
-		out.Printf("Nothing fails.\n")
+		out.Printf("No failing events.\n")
 		return nil
 	}
 	rows := make([][]cli.Cell, len(failures))

@@ -17,22 +17,22 @@ func (t *tree) prune() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune --older-than DURATION",
 		Short: "Delete old rows of the ledger",
-		Long: `Deletes rows of the ledger that took effect before, the oldest first, and the failures
-that they resolved. It works in small transactions of its own, holds no lock for long,
-and may be interrupted. Events that still fail are kept.
+		Long: `Deletes ledger rows of events that took effect earlier, oldest first, and the failure
+records that they resolved. It uses small transactions, holds no lock for long, and may
+be interrupted. Events that still fail are kept.
 
-It refuses less than 35 days: Stripe can send an event again for 30, and one that the
-ledger has forgotten would take effect twice.`,
+Less than 35 days is refused: Stripe can resend an event for 30 days, and without its
+ledger row it would take effect twice.`,
 		Example: "  stripeonce prune --older-than 90d",
 		Args:    cli.Args(cobra.NoArgs),
 	}
-	cmd.Flags().Var(&age, "older-than", "how old, such as 90d")
-	cmd.Flags().BoolVar(&options.Force, "force", false, "less than 35 days, too")
-	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "how `many` rows in one transaction")
+	cmd.Flags().Var(&age, "older-than", "the minimum age, such as 90d")
+	cmd.Flags().BoolVar(&options.Force, "force", false, "allow less than 35 days")
+	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "the `number` of rows in one transaction")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if age == 0 {
-			return cli.Usage("--older-than is missing: how old, such as --older-than 90d?")
+			return cli.Usage("--older-than is missing: set the minimum age, such as --older-than 90d")
 		}
 		if options.Batch < 1 {
 			return cli.Usage("--batch must be at least 1")
@@ -46,7 +46,7 @@ ledger has forgotten would take effect twice.`,
 			pruned, err := operations.New(host.Pool, nil).Prune(cmd.Context(), options)
 			progress.Clear()
 			if errors.Is(err, operations.ErrRefused) {
-				return fmt.Errorf("%w (--force does it all the same)", err)
+				return fmt.Errorf("%w (--force overrides this)", err)
 			}
 			if err != nil && pruned.Deleted == 0 {
 				return err

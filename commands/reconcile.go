@@ -27,13 +27,13 @@ func (t *tree) reconcile() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reconcile --since DURATION",
 		Short: "Find Stripe's events that never arrived, and apply them",
-		Long: `Goes through Stripe's events of the last time (30 days at most), finds those that the
-ledger lacks, and applies them through the path of a delivery, the oldest first. It goes
-on after one that fails, and exits with 1 then. It may be interrupted and run again at
-any time: what has taken effect is not applied twice. It needs STRIPE_API_KEY.
+		Long: `Lists Stripe's recent events (30 days at most) and applies those that the ledger lacks,
+oldest first, as a delivery would. It continues after an event that fails; the exit code
+is then 1. It may be interrupted and repeated at any time: no event takes effect twice.
+Requires STRIPE_API_KEY.
 
-Only the types that have handlers are looked for. ` + t.aboutTypes() + `Events of connected accounts are
-in no list but their own: --account.`,
+It reconciles the types that have handlers. ` + t.aboutTypes() + `The events of a connected account
+are listed only with --account.`,
 		Example: `  stripeonce reconcile --since 72h --dry-run
   stripeonce reconcile --since 72h --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce reconcile --since 30d --here --type 'customer.subscription.*'`,
@@ -41,8 +41,8 @@ in no list but their own: --account.`,
 	}
 	flags := cmd.Flags()
 	flags.Var(&since, "since", "how far back, such as 72h or 30d")
-	flags.BoolVar(&options.DryRun, "dry-run", false, "only say what is missing")
-	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* is every type that begins so")
+	flags.BoolVar(&options.DryRun, "dry-run", false, "only list the missing events")
+	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* matches every type with that prefix")
 	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
 	flags.StringVar(&kind, "kind", kind, "which of Stripe's lists: snapshot (/v1/events), thin (/v2/core/events), or `auto`: thin if the account delivers nothing else")
 	t.addWhere(cmd, &s, true)
@@ -50,7 +50,7 @@ in no list but their own: --account.`,
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if since == 0 {
-			return cli.Usage("--since is missing: how far back, such as --since 72h?")
+			return cli.Usage("--since is missing: set how far to go back, such as --since 72h")
 		}
 		options.Since = time.Duration(since)
 		switch options.Kind = operations.Kind(kind); options.Kind {
@@ -90,7 +90,7 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 		}
 		what := "missing"
 		if !options.DryRun {
-			what = whatCame(m.Applied)
+			what = resultText(m.Applied)
 		}
 		out.Printf("%s  %s  %s  %s\n", cli.Time(m.CreatedAt), cli.OneLine(m.EventID), cli.OneLine(m.EventType), what)
 	}
@@ -120,21 +120,21 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 	return written
 }
 
-// notApplied says where to look for what failed: an event that the receiver could not work on (no connection, no answer,
-// a wrong secret) has no record.
+// notApplied returns an error that explains where the reasons are. An event that did not reach its handlers (no connection,
+// no response, a wrong secret) has no failure record.
 func notApplied(ctx context.Context, o *operations.Operator, failed []string) error {
 	recorded := 0
 	for _, id := range failed {
-		if story, err := o.EventDetail(ctx, id); err == nil && story.Failure != nil {
+		if detail, err := o.EventDetail(ctx, id); err == nil && detail.Failure != nil {
 			recorded++
 		}
 	}
 	text := fmt.Sprintf("%d of the missing events failed", len(failed))
 	if recorded > 0 {
-		text += fmt.Sprintf("; %d of them have a record: 'failures' says why", recorded)
+		text += fmt.Sprintf("; %d of them have a failure record: see 'failures'", recorded)
 	}
 	if without := len(failed) - recorded; without > 0 {
-		text += fmt.Sprintf("; %d have none, since the receiver did not get to their handlers: resolve the errors above and run this again", without)
+		text += fmt.Sprintf("; %d did not reach their handlers and have no failure record: fix the errors above and run this command again", without)
 	}
 	return errors.New(text)
 }
@@ -143,6 +143,6 @@ func (t *tree) aboutTypes() string {
 	if t.Remote == nil {
 		return ""
 	}
-	return `With --to the handlers are not known
-here, so every type is, unless --type says which. `
+	return `With --to the handlers are not
+known here, so it reconciles every type, unless --type is set. `
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/operations"
 )
 
-// appliedLine is the JSON of one event that was applied again.
+// appliedLine is the JSON of one replayed event.
 type appliedLine struct {
 	operations.Applied
 	Error string `json:"error,omitempty"`
@@ -32,22 +32,22 @@ func (t *tree) replay() *cobra.Command {
 	var account string
 	cmd := &cobra.Command{
 		Use:   "replay EVENT…",
-		Short: "Apply events again, as a delivery of them would be",
-		Long: `Applies events again through the path of a delivery: from the payload that their failure
-has left, else as Stripe has them (for 30 days; needs STRIPE_API_KEY). An event that has
-taken effect is a duplicate, so replaying twice does nothing. It exits with 1 if any
-event still fails, and names each.`,
+		Short: "Apply events again, as a delivery would",
+		Long: `Applies events again, as a delivery would: from the payload of their failure record, or
+else fetched from Stripe (for 30 days; requires STRIPE_API_KEY). An event that has taken
+effect is a duplicate, so replaying twice does nothing. The exit code is 1 if any event
+still fails, and each such event is named.`,
 		Example: `  stripeonce replay evt_1NvKoKIGBnsLynRr --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce replay --all-failed --to http://127.0.0.1:4242/webhooks/stripe`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
-				return cli.Usage("name events, or say --all-failed\nsee '%s --help'", cmd.CommandPath())
+				return cli.Usage("name events, or use --all-failed\nsee '%s --help'", cmd.CommandPath())
 			}
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all-failed", false, "every event of 'failures' that is not parked, the oldest failure first")
-	cmd.Flags().StringVar(&account, "account", "", "the connected `account` to ask Stripe for the events in, if the ledger does not tell")
+	cmd.Flags().BoolVar(&all, "all-failed", false, "every failing event that is not parked, oldest failure first")
+	cmd.Flags().StringVar(&account, "account", "", "the connected `account` of the events, if the ledger does not have it")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -79,15 +79,15 @@ event still fails, and names each.`,
 	return cmd
 }
 
-// refuseParked refuses to apply here what was parked by a handler that this program does not contain: it would be taken
-// for applied, without that handler.
+// refuseParked refuses to apply events here that were parked by a handler that this program does not contain. They would
+// count as applied although that handler did not run.
 func (t *tree) refuseParked(ctx context.Context, s *settings, o *operations.Operator, ids []string) error {
 	if t.Remote == nil || !s.here {
 		return nil
 	}
 	for _, id := range ids {
-		if story, err := o.EventDetail(ctx, id); err == nil && story.Parked() {
-			return cli.Usage("%s is parked by a handler of the application's, which this program does not contain: "+
+		if detail, err := o.EventDetail(ctx, id); err == nil && detail.Parked() {
+			return cli.Usage("%s was parked by a handler of the application, which this program does not contain: "+
 				"replay it with --to URL, or with the application's own command", cli.OneLine(id))
 		}
 	}
@@ -99,7 +99,7 @@ type replayed struct {
 	out    *cli.Output
 	count  int
 	failed []string
-	first  error // why the first of them failed
+	first  error // of the first failed event
 	err    error // of writing
 }
 
@@ -126,10 +126,10 @@ func (r *replayed) add(a operations.Applied) {
 		}
 		return
 	}
-	r.out.Printf("%s  %s\n", cli.OneLine(a.EventID), whatCame(a))
+	r.out.Printf("%s  %s\n", cli.OneLine(a.EventID), resultText(a))
 }
 
-func whatCame(a operations.Applied) string {
+func resultText(a operations.Applied) string {
 	if a.Err != nil {
 		return "failed: " + cli.OneLine(a.Err.Error())
 	}
@@ -138,7 +138,7 @@ func whatCame(a operations.Applied) string {
 
 func (r *replayed) end() error {
 	if r.count == 0 {
-		r.out.Printf("Nothing fails.\n")
+		r.out.Printf("No failing events.\n")
 	}
 	if len(r.failed) > 0 {
 		of := ""

@@ -18,26 +18,25 @@ func (t *tree) verify() *cobra.Command {
 	config := subscriptions.VerifyConfig{}
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Compare every subscription with Stripe's, and mend what differs",
-		Long: `Compares every row of the tables of subscriptions with Stripe's current object, both
-ways, and names each field that differs with both values. It exits with 1 if anything
-differs. It needs STRIPE_API_KEY, and compares only the rows of the key's mode; connected
-accounts that have rows are asked, too.
+		Short: "Compare every subscription with Stripe's, and fix differences",
+		Long: `Compares every stored subscription with Stripe's current object, in both directions, and
+shows each field that differs with both values. The exit code is 1 if anything differs.
+Requires STRIPE_API_KEY, and compares only rows of the key's mode. Connected accounts that
+have rows are included.
 
---fix stores Stripe's object where a row differs or is missing, with OnChange, whose
-Event is nil then. That is also how the subscriptions that exist already get in on the
-first day; --no-hooks leaves OnChange out. A subscription that Stripe does not know is
-left as it is.`,
+--fix stores Stripe's object if a row differs or is missing, and calls OnChange with a nil
+Event. Use it also to import existing subscriptions; --no-hooks turns off OnChange. A row
+of a subscription that Stripe does not know is not changed.`,
 		Example: `  stripeonce verify
   stripeonce verify --json | jq 'select(.field == "status")'
   stripeonce verify --fix --no-hooks --here    # the first import`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&fix, "fix", false, "store Stripe's object where a row differs or is missing")
+	flags.BoolVar(&fix, "fix", false, "store Stripe's object if a row differs or is missing")
 	flags.BoolVar(&config.NoHooks, "no-hooks", false, "with --fix: do not call OnChange")
-	flags.StringSliceVar(&config.Accounts, "account", nil, "ask these connected `accounts`, too; those that have rows are asked anyway")
-	flags.StringVar(&config.After, "after", "", "go on at the `position` at which an earlier run was interrupted")
+	flags.StringSliceVar(&config.Accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included")
+	flags.StringVar(&config.After, "after", "", "resume an interrupted run at its `position`")
 	t.addWhere(cmd, &s, false)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -46,7 +45,7 @@ left as it is.`,
 			return errWhere(false)
 		}
 		if config.NoHooks && !fix {
-			return cli.Usage("--no-hooks needs --fix: without it nothing is stored anyway")
+			return cli.Usage("--no-hooks requires --fix: without it nothing is stored")
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
@@ -86,7 +85,7 @@ func verify(cmd *cobra.Command, host *Host, config subscriptions.VerifyConfig, o
 	sum, err := subscriptions.Verify(cmd.Context(), host.Pool, &config)
 	progress.Clear()
 	if err != nil && sum.Position != "" {
-		err = errors.Join(explain(err), fmt.Errorf("to go on from here: --after %s", sum.Position))
+		err = errors.Join(explain(err), fmt.Errorf("resume with --after %s", sum.Position))
 	}
 	if err != nil && sum.Checked == 0 {
 		return err
@@ -101,7 +100,7 @@ func verify(cmd *cobra.Command, host *Host, config subscriptions.VerifyConfig, o
 	case err != nil:
 		return err
 	case sum.Drifted > sum.Fixed:
-		return fmt.Errorf("%s not as Stripe has them", plural(sum.Drifted-sum.Fixed, "subscription"))
+		return fmt.Errorf("%s not matching Stripe's", plural(sum.Drifted-sum.Fixed, "subscription"))
 	}
 	return written
 }

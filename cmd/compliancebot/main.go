@@ -1,6 +1,5 @@
-// Command compliancebot is a host as its owner would write it: an Echo application with tables of its
-// own, among them one called subscriptions, that mounts stripeonce's route. stripeonce's tables are in
-// the PostgreSQL schema stripe of the same database.
+// Command compliancebot is an example host: an Echo application that mounts stripeonce's route. It has tables of its own,
+// one of which is called subscriptions. stripeonce's tables are in the PostgreSQL schema stripe of the same database.
 package main
 
 import (
@@ -59,14 +58,14 @@ func serve(ctx context.Context) error {
 	return host.Receiver.Shutdown(context.WithoutCancel(ctx))
 }
 
-// openHost connects, and registers what Stripe's events do here.
+// openHost connects to the database and registers the handlers.
 func openHost(ctx context.Context, _ bool) (*commands.Host, error) {
 	pool, err := openPool(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return nil, err
 	}
 	secrets := webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET"))
-	key, base := os.Getenv("STRIPE_API_KEY"), os.Getenv("STRIPE_API_BASE") // optional, for what asks Stripe
+	key, base := os.Getenv("STRIPE_API_KEY"), os.Getenv("STRIPE_API_BASE") // optional, for requests to Stripe
 	h := webhooks.NewHandlers()
 	projection := subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
 	webhooks.On(h, "invoice.paid", addPayment)
@@ -74,7 +73,7 @@ func openHost(ctx context.Context, _ bool) (*commands.Host, error) {
 	return &commands.Host{Pool: pool, Receiver: r, Projection: projection, APIKey: key, APIBase: base, Close: pool.Close}, err
 }
 
-// openPool makes "subscriptions" mean stripeonce's on this pool, and finds compliancebot's other tables.
+// openPool returns a pool on which "subscriptions" is stripeonce's table. compliancebot's other tables are visible, too.
 func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -84,9 +83,9 @@ func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// setPlan gives the organization the plan of the customer's current subscription, which need not be the
-// one that changed, and writes down the change. The organization's row is locked first, so that of two
-// subscriptions that change at once the second sees the first.
+// setPlan sets the organization's plan to that of the customer's current subscription, which need not be the changed one,
+// and records the change. It locks the organization's row first, so that concurrent changes of two subscriptions see each
+// other.
 func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 	var before string
 	err := tx.QueryRow(ctx, `SELECT plan FROM organizations WHERE stripe_customer_id = $1 FOR UPDATE`, c.After.CustomerID).Scan(&before)
@@ -116,7 +115,7 @@ func setPlan(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 	return err
 }
 
-// planOf is the price while the subscription is worth something, else "free".
+// planOf returns the price while the subscription entitles the customer, else "free".
 func planOf(sub *subscriptions.Subscription) string {
 	if sub.Status.Entitled() {
 		return sub.PriceID
@@ -124,7 +123,7 @@ func planOf(sub *subscriptions.Subscription) string {
 	return "free"
 }
 
-// addPayment adds up what the organization has paid: nothing that may happen twice.
+// addPayment adds a payment to the organization's total, which must happen exactly once.
 func addPayment(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
 	if inv.Customer == nil {
 		return nil
@@ -133,7 +132,7 @@ func addPayment(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.I
 	return err
 }
 
-// currentSubscription answers from the typed accessors.
+// currentSubscription responds with the customer's current subscription.
 func currentSubscription(pool *pgxpool.Pool) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		sub, err := subscriptions.New(pool).Current(c.Request().Context(), c.Param("id"))

@@ -20,14 +20,14 @@ func newDemo() *cobra.Command {
 	config := demo.Config{}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show it at work on this machine: no account, no network",
-		Long: `Starts a private PostgreSQL and the receiver. A simulated Stripe delivers the events
-of hundreds of subscriptions out of order, with duplicates, with copies at the same
-instant, and again whatever fails. Then every row is compared with Stripe's truth.
-It ends by itself, with 0 only if everything held.
+		Short: "Run a demonstration on this machine, without an account or network",
+		Long: `Starts a private PostgreSQL and the receiver. A simulated Stripe delivers the events of
+hundreds of subscriptions out of order and with duplicates, some at the same instant,
+and retries failed deliveries. Then every row is compared with Stripe's truth. The exit
+code is 0 only if every check holds.
 
---receiver delivers to a receiver that is wrong on purpose instead, as they are often
-written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(), ", ") + `.`,
+--receiver delivers to an incorrect receiver instead, with a typical mistake of handwritten
+receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ") + `.`,
 		Example: `  stripeonce demo
   stripeonce demo --storm wild --seed 7 --for 30s
   stripeonce demo --receiver last-writer-wins`,
@@ -58,12 +58,12 @@ written by hand, to show what becomes of its rows: ` + strings.Join(wrong.Names(
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&config.Keep, "keep", false, "leave the receiver up until Ctrl-C")
-	flags.Uint64Var(&config.Seed, "seed", demo.DefaultSeed, "the `number` that decides everything the simulated Stripe does")
-	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "how `many` subscriptions live in one wave")
-	flags.DurationVar(&config.For, "for", 0, "go on with wave after wave for so `long`, such as 30s")
+	flags.BoolVar(&config.Keep, "keep", false, "keep the receiver running until Ctrl-C")
+	flags.Uint64Var(&config.Seed, "seed", demo.DefaultSeed, "the random `seed` of the simulated Stripe")
+	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "the `number` of subscriptions in one wave")
+	flags.DurationVar(&config.For, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
 	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "mild, `default` or wild")
 	addPostgres(flags, &config.Postgres)
-	flags.StringVar(&config.Receiver, "receiver", "", "deliver to a receiver that is wrong in this `way`")
+	flags.StringVar(&config.Receiver, "receiver", "", "deliver to an incorrect receiver of this `kind`")
 	return cmd
 }

@@ -24,7 +24,7 @@ const (
 	envConsolePassword = "CONSOLE_PASSWORD"
 )
 
-// envOr is a flag's default: the environment's value, else the documented one.
+// envOr returns the default of a flag: the environment's value, or else the documented default.
 func envOr(name, byDefault string) string {
 	if value := os.Getenv(name); value != "" {
 		return value
@@ -32,11 +32,11 @@ func envOr(name, byDefault string) string {
 	return byDefault
 }
 
-// databaseURL reads DATABASE_URL, which is no flag since it may hold a password.
+// databaseURL reads DATABASE_URL. It is not a flag, since it may contain a password.
 func databaseURL() (string, error) {
 	value := dburl.Normalize(os.Getenv(envDatabaseURL))
 	if value == "" {
-		return "", cli.Usage("%s is not set: give it PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
+		return "", cli.Usage("%s is not set: set it to PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}
 	if _, err := pgxpool.ParseConfig(value); err != nil {
 		return "", cli.Usage("%s: %w: use one such as postgres://user:password@host:5432/database", envDatabaseURL, err)
@@ -44,8 +44,8 @@ func databaseURL() (string, error) {
 	return value, nil
 }
 
-// fromFile is a secret setting: the value of the variable name, or the text of the file that the variable fileName
-// names. source is the variable that was set, for errors.
+// fromFile reads a secret setting from the variable name, or from the file named by the variable fileName. source is the
+// variable that was set, for errors.
 func fromFile(name, fileName string) (value, source string, err error) {
 	value, source = os.Getenv(name), name
 	file := os.Getenv(fileName)
@@ -60,20 +60,20 @@ func fromFile(name, fileName string) (value, source string, err error) {
 		return "", "", cli.Usage("%s: %w: name a file that this user can read", fileName, err)
 	}
 	if strings.TrimSpace(string(text)) == "" {
-		return "", "", cli.Usage("%s is not set or empty: the file %s has no text, put the secret into it", fileName, file)
+		return "", "", cli.Usage("%s is not set or empty: the file %s is empty, put the secret into it", fileName, file)
 	}
 	return string(text), fileName, nil
 }
 
-// secrets reads the signing secrets, from the environment or from the file that it names.
+// secrets reads the signing secrets, from the environment or a file.
 func secrets() ([]string, error) {
 	value, source, err := fromFile(envSecret, envSecretFile)
 	if err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(value) == "" {
-		return nil, cli.Usage("%s is not set or empty: give it the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
-			"'stripe listen'; several, separated by commas, while one is rolled", source)
+		return nil, cli.Usage("%s is not set or empty: set it to the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
+			"'stripe listen'; while a secret is rolled, to several, separated by commas", source)
 	}
 	list := signing.Split(value)
 	if err := signing.CheckSecrets(list); err != nil {
@@ -82,7 +82,7 @@ func secrets() ([]string, error) {
 	return list, nil
 }
 
-// stripeKey reads the API key, from the environment or from the file that it names. Empty: there is none.
+// stripeKey reads the API key, from the environment or a file. It returns "" if there is none.
 func stripeKey() (string, error) {
 	key, source, err := fromFile(envAPIKey, envAPIKeyFile)
 	if err != nil {
@@ -94,7 +94,7 @@ func stripeKey() (string, error) {
 	return strings.TrimSpace(key), nil
 }
 
-// senderSecret is the secret that this program signs with.
+// senderSecret returns the secret that this program signs deliveries with.
 func senderSecret() (string, error) {
 	list, err := secrets()
 	if err != nil {
@@ -104,7 +104,7 @@ func senderSecret() (string, error) {
 	return secret, nil
 }
 
-// logFlags are the flags of commands that log.
+// logFlags has the flags of commands that log.
 type logFlags struct{ format, level string }
 
 func (f *logFlags) add(cmd *cobra.Command) {
@@ -128,7 +128,7 @@ func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	}
 }
 
-// logWriter makes a line of log of each line that dbmate writes.
+// logWriter logs each line that dbmate writes.
 type logWriter struct{ logger *slog.Logger }
 
 func (w logWriter) Write(text []byte) (int, error) {

@@ -27,9 +27,8 @@ func newRoot() *cobra.Command {
 		Long: `stripeonce receives Stripe's webhook deliveries and makes each event take effect
 in PostgreSQL exactly once, however often and in whatever order it arrives.
 
-Secrets come from the environment alone: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
-STRIPE_API_KEY (or the files that STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_KEY_FILE
-name).`,
+Secrets are read from the environment only: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
+STRIPE_API_KEY, or the files named by STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_KEY_FILE.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)

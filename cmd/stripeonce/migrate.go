@@ -16,15 +16,15 @@ func newMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Apply the migrations that the database lacks",
-		Long: `Applies the migrations that the database at DATABASE_URL lacks, with the dbmate that
-is built in, and records them in the table stripeonce_migrations. Any number of
-processes may do so at once. DATABASE_URL must lead to PostgreSQL itself, not to a
-pooler in transaction mode.
+		Long: `Applies the migrations that the database at DATABASE_URL lacks, with an embedded dbmate,
+and records them in the table stripeonce_migrations. Any number of processes may run it
+concurrently. DATABASE_URL must connect to PostgreSQL itself, not to a pooler in
+transaction mode.
 
-The tables are made in the first schema that search_path names. Where that has a table,
-view, index, sequence or type of the same name, nothing is changed and the exit code
-is 2. --adopt records the migrations whose tables exist as the migrations make them, as
-after 'dbmate load' of a dump that holds them, and applies the others.`,
+The tables are created in the first schema of search_path. If that has a table, view,
+index, sequence or type of the same name, nothing is changed and the exit code is 2.
+--adopt records the migrations whose tables exist exactly as the migrations create them,
+such as after 'dbmate load', and applies the others.`,
 		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n" +
 			"  DATABASE_URL='postgres://owner@db/app?search_path=stripeonce' stripeonce migrate\n  stripeonce migrate --adopt\n  stripeonce migrate status",
 		Args: cli.Args(cobra.NoArgs),
@@ -38,7 +38,7 @@ after 'dbmate load' of a dump that holds them, and applies the others.`,
 				apply = migrate.Adopt
 			}
 			if list, err := migrate.List(cmd.Context(), url); err == nil && missing(list) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "There is nothing to apply.")
+				fmt.Fprintln(cmd.ErrOrStderr(), "No migrations to apply.")
 			} else if err := apply(cmd.Context(), url, cmd.ErrOrStderr()); err != nil {
 				return refusal(err)
 			}
@@ -50,7 +50,7 @@ after 'dbmate load' of a dump that holds them, and applies the others.`,
 	return cmd
 }
 
-// refusal makes an error that changed nothing one of wrong use.
+// refusal turns an error that changed nothing into one of wrong use.
 func refusal(err error) error {
 	if errors.Is(err, migrate.ErrNameTaken) || errors.Is(err, migrate.ErrNotRecorded) || errors.Is(err, migrate.ErrDatabase) {
 		return cli.Usage("%w", err)
@@ -83,8 +83,8 @@ func newMigrateRollback() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Undo the newest migration",
-		Long: `Undoes the newest migration that is applied. It refuses to drop a table that has
-rows: without the ledger's, events that Stripe sends again take effect again.`,
+		Long: `Undoes the newest applied migration. It refuses to drop a table that has rows: without the
+ledger's rows, events that Stripe redelivers take effect again.`,
 		Example: "  stripeonce migrate rollback",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -94,7 +94,7 @@ rows: without the ledger's, events that Stripe sends again take effect again.`,
 			}
 			err = migrate.Rollback(cmd.Context(), url, force, cmd.ErrOrStderr())
 			if errors.Is(err, migrate.ErrHasRows) {
-				return cli.Usage("%w: --force drops it all the same", err)
+				return cli.Usage("%w: --force overrides this", err)
 			}
 			return refusal(err)
 		},

@@ -15,15 +15,15 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// warnings is the logger of commands whose output is something else.
+// warnings returns the logger of commands whose output goes to standard output.
 func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// nowhere is the database of a command that needs none: a pool that is never asked for a connection.
+// nowhere is the URL of a pool that is never used, for a command without a database.
 const nowhere = "postgres:///nowhere"
 
-// operatorCommands are the commands of package commands. What asks Stripe has the settings as flags, too.
+// operatorCommands returns the commands of package commands. Those that make requests to Stripe also have flags for it.
 func operatorCommands() []*cobra.Command {
 	s := &stripeSettings{mode: string(webhooks.ModeAny), refetch: string(subscriptions.RefetchAmbiguous)}
 	list := commands.List(&commands.Config{Open: s.open, Remote: &commands.RemoteReceiver{Secret: senderSecret}, Logger: warnings()})
@@ -35,7 +35,7 @@ func operatorCommands() []*cobra.Command {
 	return list
 }
 
-// open makes what the operator's commands work with: the database and the built-in projection.
+// open connects to the database and returns the operator commands' host, with the built-in projection.
 func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Host, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 	if err != nil {
 		return nil, cli.Usage("%s: %w", envDatabaseURL, err)
 	}
-	// Nobody can deliver to it: its secret is nobody's.
+	// A random secret, so that no delivery can be signed for this receiver.
 	receiver, projection, err := s.receiver(pool, []string{rand.Text()}, warnings())
 	if err != nil {
 		return nil, err
@@ -61,12 +61,12 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 	}, nil
 }
 
-// stripeSettings are the settings that say which events take effect and how Stripe is asked.
+// stripeSettings has the settings of which events take effect, and of requests to Stripe.
 type stripeSettings struct {
 	mode         string
 	refetch      string
 	apiBase      string
-	apiKey       string // no flag, since it is secret: check reads it
+	apiKey       string // not a flag, since it is secret; set by check
 	dropPayloads bool
 }
 
@@ -75,13 +75,13 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 	flags.StringVar(&s.mode, "mode", envOr("STRIPE_MODE", "any"),
 		"live, test or `any`: events of the other mode are acknowledged as ignored (STRIPE_MODE)")
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
-		"when Stripe is asked for the current object: `ambiguous`, always or never (STRIPE_REFETCH); needs STRIPE_API_KEY")
+		"when the current object is fetched from Stripe: `ambiguous`, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
 	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
 	flags.BoolVar(&s.dropPayloads, "drop-payloads", os.Getenv("DROP_PAYLOADS") == "true",
-		"do not keep the payloads of events that fail (DROP_PAYLOADS)")
+		"do not keep the payloads of failed events (DROP_PAYLOADS)")
 }
 
-// check refuses what is wrong, and reads the API key.
+// check validates the settings and reads the API key.
 func (s *stripeSettings) check() error {
 	if mode := webhooks.Mode(s.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
 		return cli.Usage("mode %q: use live, test or any", s.mode)
@@ -101,7 +101,7 @@ func (s *stripeSettings) check() error {
 	return nil
 }
 
-// receiver makes the program's own receiver, with the projection alone.
+// receiver returns the program's receiver, whose only handler is the projection of subscriptions.
 func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *slog.Logger) (*webhooks.Receiver, *subscriptions.Projection, error) {
 	h := webhooks.NewHandlers()
 	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})

@@ -29,11 +29,11 @@ func newSend() *cobra.Command {
 	f := &sendFlags{}
 	cmd := &cobra.Command{
 		Use:   "send FILE…",
-		Short: "Sign event files as Stripe would and deliver them",
+		Short: "Sign event files as Stripe does and deliver them",
 		Long: `Signs each event file (- is standard input) with the first secret in
-STRIPE_WEBHOOK_SECRET, as Stripe would, posts it, and prints each reply. It exits
-with 1 if any reply is not a 2xx.`,
-		Example: `  # the same event fifty times, ten at once: one takes effect
+STRIPE_WEBHOOK_SECRET, posts it, and prints each reply. The exit code is 1 if any reply
+is not a 2xx.`,
+		Example: `  # the same event fifty times, ten concurrently: it takes effect once
   stripeonce send event.json --times 50 --concurrency 10`,
 		Args: func(cmd *cobra.Command, files []string) error {
 			if len(files) == 0 {
@@ -46,8 +46,8 @@ with 1 if any reply is not a 2xx.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` to post to")
-	cmd.Flags().IntVar(&f.times, "times", 1, "how often to send each file")
-	cmd.Flags().IntVar(&f.concurrency, "concurrency", 1, "how many deliveries at once")
+	cmd.Flags().IntVar(&f.times, "times", 1, "how many times to send each file")
+	cmd.Flags().IntVar(&f.concurrency, "concurrency", 1, "the number of concurrent deliveries")
 	return cmd
 }
 
@@ -73,7 +73,7 @@ func (f *sendFlags) run(ctx context.Context, files []string, stdin io.Reader, st
 	return f.sendAll(ctx, bodies, signing, stdout)
 }
 
-// readEvent reads a file, and refuses one that no sender of events would send.
+// readEvent reads a file. It returns an error if the file is not a JSON object.
 func readEvent(file string, stdin io.Reader) (body []byte, err error) {
 	if file == "-" {
 		file = "standard input"
@@ -98,7 +98,7 @@ func readEvent(file string, stdin io.Reader) (body []byte, err error) {
 	return body, nil
 }
 
-// sendAll sends each body --times times, in order, --concurrency at once.
+// sendAll sends each body --times times, in order, with --concurrency deliveries in flight.
 func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string, stdout io.Writer) error {
 	sender := delivery.NewSender(f.to, secret, f.concurrency)
 	defer sender.Close()
@@ -115,7 +115,7 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 		wg     sync.WaitGroup
 		mu     sync.Mutex
 		failed int
-		first  string // why the first of them failed
+		first  string // the reason of the first failure
 	)
 	for range f.concurrency {
 		wg.Go(func() {
@@ -142,11 +142,11 @@ func (f *sendFlags) sendAll(ctx context.Context, bodies [][]byte, secret string,
 	return nil
 }
 
-// reason says why a delivery failed, and what helps.
+// reason returns why a delivery failed and how to fix it.
 func (f *sendFlags) reason(reply delivery.Reply, err error) string {
 	switch {
 	case err != nil:
-		return fmt.Sprintf("no answer: %v: is a receiver running there? Start one with 'stripeonce serve', or say with --to where it is", err)
+		return fmt.Sprintf("no response: %v: is a receiver running there? Start one with 'stripeonce serve', or set its URL with --to", err)
 	case reply.Status == http.StatusBadRequest && bytes.Contains(reply.Body, []byte("signature")):
 		return "the receiver answers " + cli.OneLine(reply.String()) + ": is " + envSecret + " one of that receiver's secrets?"
 	case reply.Status == http.StatusBadRequest, reply.Status == http.StatusRequestEntityTooLarge:
@@ -156,5 +156,5 @@ func (f *sendFlags) reason(reply delivery.Reply, err error) string {
 	case reply.Status == http.StatusServiceUnavailable:
 		return "the receiver answers " + cli.OneLine(reply.String()) + ": the reason is in its log and at /readyz"
 	}
-	return fmt.Sprintf("%s answers %d: is it the URL of the route, such as http://127.0.0.1:4242%s? --to says another", f.to, reply.Status, server.WebhookPath)
+	return fmt.Sprintf("%s answers %d: is it the URL of the route, such as http://127.0.0.1:4242%s? Set another with --to", f.to, reply.Status, server.WebhookPath)
 }

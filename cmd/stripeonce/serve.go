@@ -49,18 +49,19 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Receive deliveries at /webhooks/stripe",
-		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions.
-Also answers GET /healthz, /readyz and /metrics (Prometheus). With CONSOLE_PASSWORD there is
-a console at /console, for the user stripeonce and that password: put TLS before it.
+		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions up to date.
+Also serves GET /healthz, /readyz and /metrics (Prometheus). CONSOLE_PASSWORD turns on the
+console at /console, with the user stripeonce and that password; use TLS in front of it.
 
-It needs STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or --local. With STRIPE_API_KEY
-(or STRIPE_API_KEY_FILE) it fetches from Stripe where events cannot settle their order, and takes thin events. It applies no
-migration unless told to: on a database that lacks one it starts, is not ready,
-and answers deliveries 503, which Stripe retries.`,
-		Example: `  # with a private PostgreSQL, for a first try
+Requires STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or
+--local. With STRIPE_API_KEY (or STRIPE_API_KEY_FILE) it fetches from Stripe if events do
+not settle their order, and accepts thin events. It applies migrations only with
+--migrate. On a database that lacks one it starts, is not ready, and answers deliveries
+503, which Stripe retries.`,
+		Example: `  # with a private PostgreSQL, to try it out
   STRIPE_WEBHOOK_SECRET=whsec_… stripeonce serve --local
 
-  # for real
+  # in production
   DATABASE_URL=postgres://app@db/app STRIPE_WEBHOOK_SECRET=whsec_… \
       stripeonce serve --addr 0.0.0.0:4242 --log-format json`,
 		Args: cli.Args(cobra.NoArgs),
@@ -73,20 +74,20 @@ and answers deliveries 503, which Stripe retries.`,
 	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
 	addPostgres(cmd.Flags(), &f.postgres)
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
-	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, be not ready but take deliveries for this `time`, such as 5s, before stopping")
-	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; needs STRIPE_API_KEY")
-	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: these connected `accounts`, too")
+	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
+	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
+	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
 }
 
-// addPostgres adds the flag that chooses a private PostgreSQL's version.
+// addPostgres adds the flag for the version of the private PostgreSQL.
 func addPostgres(flags *pflag.FlagSet, version *string) {
 	flags.StringVar(version, "postgres", os.Getenv(pglocal.EnvVersion),
-		"run PostgreSQL of this `version`, 13 to 18, downloaded once with npm (environment: "+pglocal.EnvVersion+"), instead of the one that is installed")
+		"run PostgreSQL of this `version`, 13 to 18, downloaded once with npm (environment: "+pglocal.EnvVersion+"), instead of the installed one")
 }
 
-// defaultDataDir is in the user's own folder. Root's is closed to the user that PostgreSQL runs as.
+// defaultDataDir returns a folder in the user's home, or for root one that PostgreSQL's user can enter.
 func defaultDataDir() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/stripeonce"
@@ -119,7 +120,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
-			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: what Stripe signs may not fit", "secret", i+1)
+			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "secret", i+1)
 		}
 	}
 	url, stop, err := f.database(ctx, logger)
@@ -130,14 +131,14 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	return errors.Join(err, stop())
 }
 
-// database returns the URL to use and what to call at the end.
+// database returns the database's URL, and a function that stops a private PostgreSQL.
 func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url string, stop func() error, err error) {
 	if !f.local {
 		if f.postgres != os.Getenv(pglocal.EnvVersion) {
-			return "", nil, cli.Usage("--postgres chooses the version of --local's PostgreSQL: add --local, or leave it out")
+			return "", nil, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
 		}
 		if os.Getenv(envDatabaseURL) == "" {
-			return "", nil, cli.Usage("no database: set %s, or try --local for a private PostgreSQL", envDatabaseURL)
+			return "", nil, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
 		}
 		url, err = databaseURL()
 		return url, func() error { return nil }, err
@@ -152,12 +153,12 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		return "", nil, cli.Usage("--postgres: %w", err)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
-		Dir: f.dataDir, Version: f.postgres, Notify: func(doing string) { logger.Info(doing) },
+		Dir: f.dataDir, Version: f.postgres, Notify: func(message string) { logger.Info(message) },
 	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):
 		return "", nil, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
-	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // which say what to do
+	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // their texts say what to do
 		return "", nil, fmt.Errorf("--local: %w", err)
 	case err != nil:
 		return "", nil, fmt.Errorf("--local: %w: choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
@@ -220,21 +221,21 @@ func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 	listener, err := config.Listen(ctx, "tcp", f.addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: %w: another program has the port, choose another with --addr (ADDR)", f.addr, err)
+		return nil, fmt.Errorf("listen on %s: %w: another program uses the port, choose another with --addr (ADDR)", f.addr, err)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w: choose another address with --addr (ADDR)", f.addr, err)
 	}
 	return listener, nil
 }
 
-// inBackground runs fn until ctx ends or stop is called, which waits for it.
+// inBackground runs fn until ctx ends or stop is called. stop waits for fn to return.
 func inBackground(ctx context.Context, fn func(context.Context) error, logger *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := fn(ctx); err != nil {
-			logger.ErrorContext(ctx, "in the background", "error", err)
+			logger.ErrorContext(ctx, "background work failed", "error", err)
 		}
 	}()
 	return func() {
