@@ -9,30 +9,30 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// The chart's measures, in the units of its view box.
+// The chart's dimensions, in the units of its view box.
 const (
 	chartWidth, chartHeight = 720.0, 180.0
 	chartLeft, chartBottom  = 44.0, 24.0
 	chartTop                = 10.0
-	chartGap                = 0.15 // of a bar's place
+	chartGap                = 0.15 // of a bar's width
 	chartLines              = 3
 	chartLabels             = 6
 )
 
-// outcomes are those of the ledger. A bar is piled up of them, of what failed for the first time, and of duplicates.
+// outcomes are those of the ledger. Each bar stacks them with first failures and duplicates.
 var (
 	outcomes = []string{"processed", "stale", "ignored", "parked"}
-	piles    = append(slices.Clone(outcomes), "failed", "duplicate")
+	stacks   = append(slices.Clone(outcomes), "failed", "duplicate")
 )
 
-// chart is a bar for each span of time, piled up by outcome.
+// chart has a bar for each span of time, stacked by outcome.
 type chart struct {
 	Width, Height float64
 	Left          float64
 	Bars          []bar
 	Lines         []line
 	Labels        []label
-	Summary       string // for those who do not see it
+	Summary       string // for screen readers
 }
 
 type bar struct {
@@ -50,7 +50,7 @@ type label struct {
 	Text string
 }
 
-// withDuplicates adds what PostgreSQL does not know of.
+// withDuplicates adds the duplicates, which are not in PostgreSQL.
 func withDuplicates(activity []db.LedgerActivityRow, duplicates map[time.Time]uint64) []db.LedgerActivityRow {
 	for at, n := range duplicates {
 		activity = append(activity, db.LedgerActivityRow{Span: at, Outcome: string(webhooks.OutcomeDuplicate), Events: int64(n)})
@@ -60,7 +60,7 @@ func withDuplicates(activity []db.LedgerActivityRow, duplicates map[time.Time]ui
 
 func newChart(activity []db.LedgerActivityRow, since, until time.Time, width time.Duration) *chart {
 	c := &chart{Width: chartWidth, Height: chartHeight, Left: chartLeft}
-	counts := map[int64]map[string]int64{} // by the span's begin, in seconds
+	counts := map[int64]map[string]int64{} // by the span's start, in seconds
 	var most, total int64
 	for _, row := range activity {
 		at := row.Span.Unix()
@@ -83,7 +83,7 @@ func newChart(activity []db.LedgerActivityRow, since, until time.Time, width tim
 	for i := range places {
 		at := first.Add(time.Duration(i) * width)
 		x, y := chartLeft+place*float64(i), chartHeight-chartBottom
-		for _, outcome := range piles {
+		for _, outcome := range stacks {
 			n := counts[at.Unix()][outcome]
 			if n == 0 {
 				continue
@@ -112,7 +112,7 @@ func axisTime(at time.Time, width time.Duration) string {
 	return at.Format("15:04")
 }
 
-// ceiling is a round number that is no less, and that chartLines divide.
+// ceiling rounds up to a number that chartLines divides.
 func ceiling(n int64) int64 {
 	for step := int64(1); ; step *= 10 {
 		for _, factor := range []int64{1, 2, 5} {

@@ -1,8 +1,7 @@
-// Package console is a page to look at a receiver with: what arrives and what comes of it, the ledger, what fails,
-// with a button that applies it again, and the subscriptions. It is drawn on the server, needs no JavaScript, and
-// loads nothing from elsewhere.
+// Package console serves web pages that show a receiver's deliveries, ledger, failures and subscriptions, and that replay
+// failed events. Pages are rendered on the server, need no JavaScript, and load nothing from other sites.
 //
-// Mount it behind your own authentication: it shows customers' data and makes events take effect. It is an http.Handler:
+// Mount it behind your own authentication: it shows customers' data and applies events. It is an http.Handler:
 //
 //	http.Handle("/admin/stripe/", requireAdmin(http.StripPrefix("/admin/stripe", console.New(pool, receiver, nil))))
 //
@@ -31,32 +30,32 @@ import (
 )
 
 const (
-	// DefaultTimeout bounds what one page asks PostgreSQL and Stripe.
+	// DefaultTimeout bounds the requests of one page to PostgreSQL and Stripe.
 	DefaultTimeout = 5 * time.Second
-	// patientTimeout is for what no page waits for, or a whole event: its functions have the receiver's Timeout.
-	patientTimeout = 30 * time.Second
-	// maxAtOnce is how many pages are made at once: they share the receiver's connections.
-	maxAtOnce = 2
-	pageRows  = 50
+	// backgroundTimeout bounds a replay and requests that no page waits for. A replay's handlers have the receiver's Timeout.
+	backgroundTimeout = 30 * time.Second
+	// maxConcurrent is how many pages are built concurrently. They share the receiver's connections.
+	maxConcurrent = 2
+	pageRows      = 50
 )
 
 // Config configures a Console. The zero value is fine.
 type Config struct {
-	// APIKey has the overview compare Stripe's endpoints with the types that have handlers, and Replay ask Stripe
-	// for an event whose payload is not kept. Empty: neither.
+	// APIKey is used to compare Stripe's endpoints with the types that have handlers, and to fetch an event whose payload
+	// was not kept, for Replay. Optional.
 	APIKey string
-	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// HidePayloads leaves out the events' payloads, and the subscriptions' objects and metadata, which have
-	// customers' data. The texts of errors are shown: they are your functions' own.
+	// HidePayloads hides events' payloads and subscriptions' objects and metadata, which have customers' data. Error texts
+	// are shown, including those of your handlers.
 	HidePayloads bool
-	// Timeout bounds what one page asks. 0: DefaultTimeout.
+	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.
 	Timeout time.Duration
-	// Logger is told what goes wrong. Nil: slog.Default().
+	// Logger receives errors and replays. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Console is the page. Create it with New.
+// Console serves the pages. Create it with New.
 type Console struct {
 	receiver  *webhooks.Receiver
 	operator  *operations.Operator
@@ -70,12 +69,12 @@ type Console struct {
 	mux       *http.ServeMux
 }
 
-// New makes a Console that looks at pool's database and applies events again through the receiver. A nil config is
-// the zero one.
+// New returns a Console that reads the pool's database and replays events through the receiver. A nil config is the zero
+// Config.
 func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Console {
 	c := &Console{
 		receiver: receiver, pool: pool, queries: db.New(), reader: subscriptions.New(pool),
-		sameSite: http.NewCrossOriginProtection(), slots: make(chan struct{}, maxAtOnce),
+		sameSite: http.NewCrossOriginProtection(), slots: make(chan struct{}, maxConcurrent),
 	}
 	if config != nil {
 		c.config = *config
@@ -110,12 +109,12 @@ func (c *Console) routes() *http.ServeMux {
 	return mux
 }
 
-// ServeHTTP serves the pages. The request's URL has the path below the one that the console is mounted at, as
-// http.StripPrefix leaves it; the rest is found in RequestURI. It checks nobody's identity.
+// ServeHTTP serves the pages. The request's URL has the path below the mount point, as http.StripPrefix leaves it. The
+// mount point is found in RequestURI. ServeHTTP does not authenticate.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	base := baseOf(r)
 	if r.URL.Path == "/" && base != "" {
-		http.Redirect(w, r, base, http.StatusSeeOther) //nolint:gosec // a path of this host's
+		http.Redirect(w, r, base, http.StatusSeeOther) //nolint:gosec // a path on this host
 		return
 	}
 	r = r.Clone(context.WithValue(r.Context(), baseKey{}, base))
@@ -125,10 +124,10 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// baseKey is where a request's context has the path that the console is mounted at.
+// baseKey is the context key of the path that the console is mounted at.
 type baseKey struct{}
 
-// baseOf is the path that the console is mounted at, escaped: what precedes the URL's path in the one that was asked for.
+// baseOf returns the escaped path that the console is mounted at: the part of the requested path before the URL's path.
 func baseOf(r *http.Request) string {
 	asked, err := url.ParseRequestURI(r.RequestURI)
 	if err != nil {
@@ -138,10 +137,10 @@ func baseOf(r *http.Request) string {
 	if !found || base == "" {
 		return ""
 	}
-	return "/" + strings.TrimLeft(base, "/") // never another host's
+	return "/" + strings.TrimLeft(base, "/") // never another host
 }
 
-// request is what a page is made for.
+// request is the request of a page.
 type request struct {
 	*http.Request
 	ctx  context.Context
@@ -153,10 +152,10 @@ func newRequest(ctx context.Context, r *http.Request) *request {
 	return &request{r, ctx, base}
 }
 
-// param is a parameter of the query.
+// param returns a query parameter.
 func (r *request) param(name string) string { return r.URL.Query().Get(name) }
 
-// page is what a template shows.
+// page is the data of a template.
 type page struct {
 	Title    string
 	Template string // its name
@@ -166,7 +165,7 @@ type page struct {
 	Data     any
 }
 
-// errNotFound is a page that there is none of.
+// errNotFound reports that there is no such page.
 var errNotFound = errors.New("there is no such page")
 
 func (c *Console) handler(path string, build func(*request) (*page, error)) http.HandlerFunc {
@@ -188,7 +187,7 @@ func (c *Console) handler(path string, build func(*request) (*page, error)) http
 	}
 }
 
-// inSlot does what asks PostgreSQL, when few others do. The error is its own, or that ctx ended before.
+// inSlot calls do when fewer than maxConcurrent pages are being built. It returns do's error, or ctx's if that ends first.
 func (c *Console) inSlot(ctx context.Context, do func() error) error {
 	select {
 	case c.slots <- struct{}{}:
@@ -199,21 +198,21 @@ func (c *Console) inSlot(ctx context.Context, do func() error) error {
 	}
 }
 
-// problem is what the page of an error shows.
-type problem struct{ What, Mend string }
+// problem is the content of an error page.
+type problem struct{ What, Fix string }
 
 func (c *Console) failed(r *request, err error) (status int, p *page) {
-	what := problem{"PostgreSQL could not be asked.", "The log has the reason."}
+	what := problem{"The query to PostgreSQL failed.", "See the receiver's log for the reason."}
 	status = http.StatusServiceUnavailable
 	switch {
 	case fault.LacksMigration(err):
-		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or what applies your migrations, on it."}
+		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or your own migration tool."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
-		status, what = http.StatusNotFound, problem{"There is nothing by that name.", "What never arrived is not known here, nor an event whose row has been pruned."}
+		status, what = http.StatusNotFound, problem{"Not found.", "The event or subscription never arrived, or its row has been pruned."}
 	case errors.Is(err, errTime):
-		status, what = http.StatusBadRequest, problem{"That is no time.", "Write it as 2026-11-24T10:00, in UTC."}
+		status, what = http.StatusBadRequest, problem{"This is not a valid time.", "Use the form 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:
-		what = problem{"That took too long.", "Narrow the time, or look for an id: a type or an outcome that is rare is looked for event by event."}
+		what = problem{"The query took too long.", "Narrow the time, or search for an id. There is no index for a rare type or outcome."}
 	default:
 		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
 	}
@@ -233,14 +232,14 @@ func parseTemplates(names ...string) map[string]*template.Template {
 	return all
 }
 
-// policy lets a page load its style and send its own forms, and nothing else.
+// policy permits only the page's own style sheet and forms.
 const policy = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page) {
 	var text bytes.Buffer
 	if err := templates[p.Template].Execute(&text, p); err != nil {
 		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
-		http.Error(w, "The page could not be made. The log has the reason.", http.StatusInternalServerError)
+		http.Error(w, "The page could not be rendered. See the receiver's log for the reason.", http.StatusInternalServerError)
 		return
 	}
 	header := w.Header()
@@ -250,7 +249,7 @@ func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page)
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Type", "text/html; charset=UTF-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes()) // who asked may have gone
+	_, _ = w.Write(text.Bytes()) // the client may have disconnected
 }
 
 func serveStyle(w http.ResponseWriter, r *http.Request) {

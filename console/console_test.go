@@ -26,8 +26,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/echov4"
 )
 
-// stage is a receiver whose handler of test.flaky fails while it is broken, and its console, mounted in a group of
-// a host's.
+// stage is a receiver whose handler of test.flaky fails while it is broken, and its console, mounted in a host's group.
 type stage struct {
 	*hooktest.Host
 	server *httptest.Server
@@ -56,7 +55,7 @@ func newStage(t *testing.T, config *console.Config) *stage {
 	return s
 }
 
-// get returns a page, whose path is below the mount.
+// get returns a page. The path is below the mount point.
 func (s *stage) get(t *testing.T, path string, want int) string {
 	t.Helper()
 	resp, err := http.Get(s.server.URL + mountedAt + path)
@@ -84,7 +83,7 @@ func (s *stage) shows(t *testing.T, path string, want ...string) {
 	}
 }
 
-// replay presses the button as a browser does, and returns where it leads.
+// replay posts the form as a browser does, and returns the redirect's location.
 func (s *stage) replay(t *testing.T, id, site string) (status int, location string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+mountedAt+"/events/"+url.PathEscape(id)+"/replay", nil)
@@ -100,14 +99,14 @@ func (s *stage) replay(t *testing.T, id, site string) (status int, location stri
 	return resp.StatusCode, strings.TrimPrefix(resp.Header.Get("Location"), mountedAt)
 }
 
-// An empty console says what it is for.
+// An empty console explains how it is filled.
 func TestEmpty(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	s.shows(t, "", "none yet", "STRIPE_API_KEY", "customer.subscription.*", `href="`+mountedAt+`/events"`)
 	s.shows(t, "/events", "The ledger is empty")
-	s.shows(t, "/failures", "Nothing fails")
-	s.shows(t, "/subscriptions", "No subscriptions to list")
+	s.shows(t, "/failures", "No failing events")
+	s.shows(t, "/subscriptions", "No subscriptions")
 	s.get(t, "/events/evt_unknown", 404)
 	e := echo.New() // at the root
 	echov4.MountConsole(e, console.New(s.Pool, s.Receiver, nil))
@@ -121,7 +120,7 @@ func TestEmpty(t *testing.T) {
 	s.get(t, "/subscriptions/sub_unknown", 404)
 }
 
-// An event that fails is seen, applied again, and seen to have taken effect.
+// A failing event is shown, replayed, and then shown as processed.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
@@ -131,10 +130,10 @@ func TestReplay(t *testing.T) {
 	escaped := `no &lt;b&gt;credit&lt;/b&gt; &#34;left&#34;`
 	s.shows(t, "", ">1</a>", "failed")
 	s.shows(t, "/failures", escaped, mountedAt+path+"/replay")
-	s.shows(t, path, mountedAt+"/events?object=obj_1", "<dt>Mode</dt>", escaped, "It fails, and nothing of it has taken effect", "&lt;i&gt;", `method="post"`)
+	s.shows(t, path, mountedAt+"/events?object=obj_1", "<dt>Mode</dt>", escaped, "This event is failing and has not taken effect", "&lt;i&gt;", `method="post"`)
 	for _, page := range []string{"", "/failures", path} {
 		if text := s.get(t, page, 200); strings.Contains(text, "<script") || strings.Contains(text, "<b>") {
-			t.Errorf("%s shows what an event says as it came", page)
+			t.Errorf("%s shows an event's text without escaping it", page)
 		}
 	}
 	if status, _ := s.replay(t, id, "cross-site"); status != http.StatusForbidden {
@@ -144,26 +143,26 @@ func TestReplay(t *testing.T) {
 	if status != http.StatusSeeOther || to != path+"?replayed=failed" {
 		t.Fatalf("while it fails, replay leads to %d %s", status, to)
 	}
-	s.shows(t, to, "Replayed, it failed again: ", "<dd>2</dd>", escaped)
+	s.shows(t, to, "The replay failed: ", "<dd>2</dd>", escaped)
 	s.broken.Store(false)
 	status, to = s.replay(t, id, "same-origin")
 	if status != http.StatusSeeOther || to != path+"?replayed=processed" {
 		t.Fatalf("replay leads to %d %s", status, to)
 	}
-	s.shows(t, to, "Replayed: processed. It has taken effect.", "It took effect")
-	s.shows(t, "/failures", "Nothing fails")
+	s.shows(t, to, "Replayed: processed. It has taken effect.", "Took effect")
+	s.shows(t, "/failures", "No failing events")
 	if page := s.get(t, path, 200); strings.Contains(page, "<form method=\"post\"") {
-		t.Error("what has taken effect can be replayed")
+		t.Error("a processed event can be replayed")
 	}
 	if page := s.get(t, path+"?replayed=%3Cb%3E", 200); strings.Contains(page, "eplayed") {
-		t.Error("a link can claim what it likes")
+		t.Error("a link can set any text")
 	}
 	if page := s.get(t, path+"?replayed=failed", 200); strings.Contains(page, "eplayed") {
-		t.Error("a link can claim a failure where there is none")
+		t.Error("a link can claim a failure of an event that did not fail")
 	}
 }
 
-// What lacks is said.
+// The page names a missing migration.
 func TestNotMigrated(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
@@ -173,7 +172,7 @@ func TestNotMigrated(t *testing.T) {
 	}
 }
 
-// The ledger is searched and paged through.
+// The ledger is searched page by page.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
@@ -202,9 +201,9 @@ func TestLedger(t *testing.T) {
 	}
 	s.shows(t, "/events?id=evt_007", "evt_007")
 	s.shows(t, "/events?object=obj_1", "obj_1")
-	s.shows(t, "/events?outcome=processed", "No event fits")
+	s.shows(t, "/events?outcome=processed", "No matching events")
 	s.shows(t, "/events?type=test.*", "evt_119")
-	s.shows(t, "/events/evt_007", "It was ignored", "test.kind1", mountedAt+"/events?object=obj_1")
+	s.shows(t, "/events/evt_007", "Ignored: no handler", "test.kind1", mountedAt+"/events?object=obj_1")
 	s.shows(t, "", "120 deliveries from", `class="bar ignored"`)
 	s.Expect(t, hooktest.Event("evt_007", "test.kind1", 1, `{"id":"obj_1"}`), 200, webhooks.OutcomeDuplicate)
 	s.shows(t, "?span=1h", "121 deliveries from", `class="bar duplicate"`)
@@ -214,12 +213,12 @@ func TestLedger(t *testing.T) {
 		t.Errorf("the day until a time shows\n%s", page)
 	}
 	s.shows(t, "/events?until=2026-03-03T12:00", "evt_006")
-	if page := s.get(t, "/events?until=yesterday", 400); !strings.Contains(page, "That is no time.") {
+	if page := s.get(t, "/events?until=yesterday", 400); !strings.Contains(page, "This is not a valid time.") {
 		t.Errorf("no time: %s", page)
 	}
 }
 
-// Subscriptions are listed and found, and a row tells its story.
+// Subscriptions are listed and found, and a subscription's page shows its row and events.
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
@@ -238,25 +237,25 @@ func TestSubscriptions(t *testing.T) {
 	s.shows(t, "/events/evt_schedule", mountedAt+"/events?object=sub_sched_1")
 	s.shows(t, "/subscriptions?q=cus_3", "sub_6<", "sub_7<")
 	s.shows(t, "/subscriptions?q=sub_6", "cus_3")
-	s.shows(t, "/subscriptions?q=nothing", "No subscription fits")
+	s.shows(t, "/subscriptions?q=nothing", "No matching subscriptions")
 	s.shows(t, "/subscriptions/sub_6", "si_6", "prod_1", "gold", "evt_6", "&#34;customer&#34;: &#34;cus_3&#34;")
-	if page := s.get(t, "/subscriptions/sub_6", 200); strings.Contains(page, "Collection") || strings.Contains(page, "There are more") {
+	if page := s.get(t, "/subscriptions/sub_6", 200); strings.Contains(page, "Collection") || strings.Contains(page, "Stripe has more items") {
 		t.Errorf("without a pause and with all items:\n%s", page)
 	}
 	s.Expect(t, hooktest.Event("evt_paused", "customer.subscription.updated", 2, `{"id":"sub_6","object":"subscription","customer":"cus_3","status":"active",
 		"pause_collection":{"behavior":"keep_as_draft","resumes_at":1893456000},"schedule":"sub_sched_6","default_payment_method":"pm_6",
 		"billing_mode":{"type":"flexible"},"customer_account":"acct_6","discounts":["di_6","di_7"],
 		"items":{"has_more":true,"data":[{"id":"si_6","quantity":7,"price":{"id":"price_1","product":"prod_1"}}]}}`), 200, webhooks.OutcomeProcessed)
-	s.shows(t, "/subscriptions/sub_6", "paused: keep_as_draft", "Collection resumes", "2030-01-01", "sub_sched_6", "pm_6", "flexible", "acct_6", "di_6 di_7", "There are more")
+	s.shows(t, "/subscriptions/sub_6", "paused: keep_as_draft", "Collection resumes", "2030-01-01", "sub_sched_6", "pm_6", "flexible", "acct_6", "di_6 di_7", "Stripe has more items")
 	s.get(t, "/subscriptions?before=yesterday+x", 404)
 	s.Expect(t, hooktest.Event("evt_flaky", "test.flaky", 1, `{"id":"sub_6"}`), 500, "")
-	s.shows(t, "/subscriptions/sub_6", "evt_flaky</a>, test.flaky, fails: ")
+	s.shows(t, "/subscriptions/sub_6", "evt_flaky</a> (test.flaky) is failing: ")
 	if page := s.get(t, "/subscriptions/sub_7", 200); strings.Contains(page, "evt_flaky") {
-		t.Error("another subscription shows what fails")
+		t.Error("another subscription's page shows the failing event")
 	}
 }
 
-// Payloads and objects stay out of sight where they are to.
+// HidePayloads hides payloads and objects.
 func TestHiddenPayloads(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, &console.Config{HidePayloads: true})
@@ -270,7 +269,7 @@ func TestHiddenPayloads(t *testing.T) {
 	s.shows(t, "/events/evt_1", "not shown here")
 }
 
-// Where PostgreSQL does not answer in time, the page says so.
+// The page says that PostgreSQL did not respond in time.
 func TestSlowDatabase(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, &console.Config{Timeout: 100 * time.Millisecond})
@@ -282,7 +281,7 @@ func TestSlowDatabase(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE stripe_webhook_events`); err != nil {
 		t.Fatal(err)
 	}
-	if page := s.get(t, "/events", 503); !strings.Contains(page, "That took too long") {
+	if page := s.get(t, "/events", 503); !strings.Contains(page, "The query took too long") {
 		t.Error(page)
 	}
 }

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// endpointsAge is how long Stripe's answer is good for.
+	// endpointsAge is how long Stripe's response is cached.
 	endpointsAge = 5 * time.Minute
-	// endpointsPatience is how long a page waits for it. The next page has it.
-	endpointsPatience = time.Second
+	// endpointsWait is how long a page waits for the response. If it arrives later, the next page shows it.
+	endpointsWait = time.Second
 )
 
-// endpoints is what Stripe delivers against what has handlers.
+// endpoints compares the types that Stripe delivers with those that have handlers.
 type endpoints struct {
 	Types   []string // that have handlers
 	List    []operations.Endpoint
@@ -26,11 +26,11 @@ type endpoints struct {
 	asOf    time.Time
 }
 
-// endpointCache has Stripe's last answer, and asks again beside the pages.
+// endpointCache has Stripe's last response, and refreshes it in the background.
 type endpointCache struct {
-	mu     sync.Mutex
-	last   endpoints
-	asking chan struct{} // closed when the answer is there; nil: nobody asks
+	mu       sync.Mutex
+	last     endpoints
+	fetching chan struct{} // closed when the response has arrived; nil: no request is in flight
 }
 
 func (e *endpointCache) look(ctx context.Context, c *Console) endpoints {
@@ -39,16 +39,16 @@ func (e *endpointCache) look(ctx context.Context, c *Console) endpoints {
 		defer e.mu.Unlock()
 		return e.last
 	}
-	if e.asking == nil {
-		e.asking = make(chan struct{})
-		go e.ask(context.WithoutCancel(ctx), c)
+	if e.fetching == nil {
+		e.fetching = make(chan struct{})
+		go e.fetch(context.WithoutCancel(ctx), c)
 	}
-	asking := e.asking
+	fetching := e.fetching
 	e.mu.Unlock()
 	select {
-	case <-asking:
+	case <-fetching:
 	case <-ctx.Done():
-	case <-time.After(endpointsPatience):
+	case <-time.After(endpointsWait):
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -58,8 +58,8 @@ func (e *endpointCache) look(ctx context.Context, c *Console) endpoints {
 	return e.last
 }
 
-func (e *endpointCache) ask(ctx context.Context, c *Console) {
-	ctx, cancel := context.WithTimeout(ctx, patientTimeout)
+func (e *endpointCache) fetch(ctx context.Context, c *Console) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	now := endpoints{Types: c.receiver.Types()}
 	list, err := c.operator.Endpoints(ctx, now.Types, "")
@@ -76,6 +76,6 @@ func (e *endpointCache) ask(ctx context.Context, c *Console) {
 	defer e.mu.Unlock()
 	now.asOf = time.Now()
 	e.last = now
-	close(e.asking)
-	e.asking = nil
+	close(e.fetching)
+	e.fetching = nil
 }

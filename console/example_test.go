@@ -9,7 +9,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// The console in an application, behind the login that the application has.
+// The console in an application, behind the application's own login.
 func Example() {
 	var (
 		pool         *pgxpool.Pool

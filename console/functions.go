@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// functions are what the templates call.
+// functions are the functions of the templates.
 var functions = template.FuncMap{
 	"ago":     ago,
 	"exact":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
@@ -45,7 +45,7 @@ var functions = template.FuncMap{
 	},
 }
 
-// isSubscription is true for a subscription's id. A schedule's begins with sub_, too.
+// isSubscription reports whether an id is a subscription's. A schedule's id also begins with sub_.
 func isSubscription(id *string) bool {
 	return strings.HasPrefix(valueOr(id, ""), "sub_") && !strings.HasPrefix(*id, "sub_sched_")
 }
@@ -57,21 +57,21 @@ func valueOr(s *string, otherwise string) string {
 	return *s
 }
 
-// replayed explains what came of a replay.
+// replayed explains the outcome of a replay.
 func replayed(outcome string) string {
 	switch webhooks.Outcome(outcome) {
 	case webhooks.OutcomeStale:
-		return "What is stored is newer, or says the same: nothing was left to do."
+		return "The stored row is newer or has the same state, so nothing changed."
 	case webhooks.OutcomeIgnored:
-		return "Nothing is registered for it."
+		return "It has no handler."
 	case webhooks.OutcomeDuplicate:
-		return "It had taken effect before: nothing was done again."
+		return "It had already taken effect, so nothing was done."
 	default:
 		return "It has taken effect."
 	}
 }
 
-// tone is the class of a subscription's status.
+// tone returns the CSS class of a subscription's status.
 func tone(status subscriptions.Status) string {
 	switch {
 	case status.Entitled():
@@ -83,7 +83,7 @@ func tone(status subscriptions.Status) string {
 	}
 }
 
-// ago is a time in the past or the future in words.
+// ago describes a past or future time relative to now.
 func ago(at, now time.Time) string {
 	if d := at.Sub(now); d > time.Second {
 		return "in " + inWords(d)
@@ -94,7 +94,7 @@ func ago(at, now time.Time) string {
 	return "now"
 }
 
-// inWords is a duration in its greatest unit.
+// inWords describes a duration in its largest unit.
 func inWords(d time.Duration) string {
 	const day = 24 * time.Hour
 	for _, unit := range []struct {
@@ -110,7 +110,7 @@ func inWords(d time.Duration) string {
 	return "a moment"
 }
 
-// seconds is a number of seconds that reads well.
+// seconds formats a number of seconds.
 func seconds(s float64) string {
 	switch d := time.Duration(s * float64(time.Second)); {
 	case d < 0:
@@ -124,7 +124,7 @@ func seconds(s float64) string {
 	}
 }
 
-// count is a number with its thousands set apart.
+// count formats a number with separated thousands.
 func count(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -19,7 +19,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// span is how far back something is looked at.
+// span is a time span that a page covers.
 type span struct {
 	Name, Label string
 	length      time.Duration
@@ -42,10 +42,10 @@ func spanNamed(name, byDefault string) span {
 	return spanNamed(byDefault, spans[0].Name)
 }
 
-// maxCounted is how many of the newest events are counted for the overview. They are read along an index.
+// maxCounted is how many of the newest events the overview counts. They are read by an index.
 const maxCounted = 20_000
 
-// tally is how many deliveries were answered in one way.
+// tally counts the deliveries with one outcome.
 type tally struct {
 	Outcome string
 	Count   int64
@@ -56,7 +56,7 @@ type overviewData struct {
 	Spans      []span
 	Chart      *chart
 	Counted    int64
-	CutAt      *time.Time // where more than maxCounted fell into the span
+	CutAt      *time.Time // if the span has more than maxCounted events
 	Lag        db.LedgerLagRow
 	Failing    int64
 	MaxFailing int64
@@ -97,7 +97,7 @@ func (c *Console) overview(r *request) (*page, error) {
 	return &page{Title: "Overview", Template: "overview", Data: d}, nil
 }
 
-// deliveries are the receiver's own counts since it was started.
+// deliveries returns the receiver's counts since the start.
 func deliveries(stats webhooks.Stats) (list []tally) {
 	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
 		list = append(list, tally{label, int64(stats.Deliveries[label].Count)})
@@ -113,10 +113,10 @@ type eventsData struct {
 	Next     template.URL // of the next page, empty if there is none
 }
 
-// untilLayout is what a browser makes of an input of type datetime-local; here it is UTC.
+// untilLayout is the format of an input of type datetime-local. The time is in UTC.
 const untilLayout = "2006-01-02T15:04"
 
-var errTime = errors.New("no time")
+var errTime = errors.New("not a time")
 
 func (c *Console) events(r *request) (*page, error) {
 	d := &eventsData{Spans: spans, Outcomes: outcomes}
@@ -149,45 +149,45 @@ func (c *Console) events(r *request) (*page, error) {
 	return &page{Title: "Ledger", Template: "events", Data: d}, nil
 }
 
-// one is the event of an id, if it is in the ledger.
+// one returns the event with an id, if it is in the ledger.
 func (c *Console) one(ctx context.Context, id string) ([]operations.Event, error) {
-	story, err := c.operator.EventDetail(ctx, id)
-	if errors.Is(err, operations.ErrNotFound) || err == nil && story.Event == nil {
+	detail, err := c.operator.EventDetail(ctx, id)
+	if errors.Is(err, operations.ErrNotFound) || err == nil && detail.Event == nil {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return []operations.Event{*story.Event}, nil
+	return []operations.Event{*detail.Event}, nil
 }
 
 type eventData struct {
 	ID        string
-	Story     *operations.EventDetail
-	Delivered *webhooks.Event // what the payload says of one that is not in the ledger; nil if it is, or none is kept
+	Detail    *operations.EventDetail
+	Delivered *webhooks.Event // from the payload, if the event is not in the ledger and the payload was kept
 	Payload   string
 	Hidden    bool
-	Replayed  string // what came of it, where a replay leads here
+	Replayed  string // the outcome, after a replay
 }
 
 func (c *Console) event(r *request) (*page, error) {
 	id := r.PathValue("id")
-	story, err := c.operator.EventDetail(r.ctx, id)
+	detail, err := c.operator.EventDetail(r.ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	d := &eventData{ID: id, Story: story, Hidden: c.config.HidePayloads}
+	d := &eventData{ID: id, Detail: detail, Hidden: c.config.HidePayloads}
 	switch replayed := r.param("replayed"); replayed {
 	case "processed", "stale", "ignored", "duplicate", replayFailed:
-		if (story.Failing() || story.Parked()) == (replayed == replayFailed) { // else something else has come of it since
+		if (detail.Failing() || detail.Parked()) == (replayed == replayFailed) { // otherwise the event's state has changed since
 			d.Replayed = replayed
 		}
 	}
-	if story.Event == nil && story.Failure != nil && len(story.Failure.Payload) > 0 {
-		d.Delivered, _ = webhooks.ParseEvent(story.Failure.Payload)
+	if detail.Event == nil && detail.Failure != nil && len(detail.Failure.Payload) > 0 {
+		d.Delivered, _ = webhooks.ParseEvent(detail.Failure.Payload)
 	}
-	if story.Failure != nil && !d.Hidden {
-		d.Payload = pretty(story.Failure.Payload)
+	if detail.Failure != nil && !d.Hidden {
+		d.Payload = pretty(detail.Failure.Payload)
 	}
 	return &page{Title: id, Template: "event", Data: d}, nil
 }
@@ -214,15 +214,15 @@ func (c *Console) failures(r *request) (*page, error) {
 
 const replayFailed = "failed"
 
-// replay applies an event again and leads to its page, which shows what came of it.
+// replay replays an event and redirects to its page, which shows the outcome.
 func (c *Console) replay(w http.ResponseWriter, asked *http.Request) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(asked.Context()), patientTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(asked.Context()), backgroundTimeout)
 	defer cancel()
 	r := newRequest(ctx, asked)
 	if err := c.sameSite.Check(asked); err != nil {
 		c.render(w, r, http.StatusForbidden, &page{
 			Title: "Refused", Template: "problem", Base: r.base, Now: time.Now(),
-			Data: problem{"That came from another site.", "Use a Replay button of the console's own pages."},
+			Data: problem{"The request came from another site.", "Use a Replay button on the console's own pages."},
 		})
 		return
 	}
@@ -263,7 +263,7 @@ func (c *Console) subscriptions(r *request) (*page, error) {
 	return &page{Title: "Subscriptions", Template: "subscriptions", Data: d}, err
 }
 
-// newest lists the subscriptions that Stripe created last, along their index.
+// newest lists subscriptions by creation, newest first.
 func (c *Console) newest(r *request, d *subscriptionsData) error {
 	var ever time.Time
 	list := db.SubscriptionKeyListParams{CreatedAfter: &ever, MaxRows: pageRows + 1}
@@ -327,15 +327,14 @@ func (c *Console) subscription(r *request) (*page, error) {
 
 func trimmed(r *request, name string) string { return strings.TrimSpace(r.param(name)) }
 
-// following is the URL of the page after the one that is asked for. It is encoded whole here, so that the template
-// must not do it once more.
+// following returns the URL of the next page. It is fully encoded, so the template must not encode it again.
 func following(r *request, section, before string) template.URL {
 	query := r.URL.Query()
 	query.Set("before", before)
-	return template.URL(r.base + section + "?" + query.Encode()) //nolint:gosec // encoded just here
+	return template.URL(r.base + section + "?" + query.Encode()) //nolint:gosec // encoded here
 }
 
-// maxShown bounds what is shown of a JSON text.
+// maxShown bounds the length of a JSON text on a page.
 const maxShown = 64 << 10
 
 func pretty(text json.RawMessage) string {
@@ -344,7 +343,7 @@ func pretty(text json.RawMessage) string {
 	}
 	var buffer bytes.Buffer
 	indented := []byte(text)
-	if len(text) <= maxShown && json.Indent(&buffer, text, "", "  ") == nil { // what nests deep grows much
+	if len(text) <= maxShown && json.Indent(&buffer, text, "", "  ") == nil { // indentation of deep nesting grows the text
 		indented = buffer.Bytes()
 	}
 	if len(indented) > maxShown {

@@ -1,5 +1,5 @@
-// Package browser looks at the console with a real Chromium. It is a module of its own, so that nobody who imports
-// stripeonce meets what drives the browser.
+// Package browser tests the console with a real Chromium. It is a module of its own, so that importing stripeonce does not
+// add its dependencies.
 package browser
 
 import (
@@ -16,17 +16,17 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience bounds each step. It is no assertion on speed.
+// stepTimeout bounds each step. It does not assert speed.
 const (
-	patience     = time.Minute
-	demoPatience = 4 * time.Minute
-	askTime      = 5 * time.Second // for what a failure asks the browser
+	stepTimeout  = time.Minute
+	demoTimeout  = 4 * time.Minute
+	askTime      = 5 * time.Second // for requests to the browser after a failure
 	pollInterval = 10 * time.Millisecond
 )
 
 var screenshots = flag.String("screenshots", "", "the `folder` that screenshots are written to")
 
-// Look, search, page, and mend what fails, with a mouse and with a keyboard's Enter, on the demo's own data.
+// Show, search and page through the demo's data, and replay failures, with the mouse and with the Enter key.
 func TestConsole(t *testing.T) {
 	d := startDemo(t)
 	s := browse(t)
@@ -88,12 +88,12 @@ func TestConsole(t *testing.T) {
 		}
 		s.follow(`header nav a[href$="/failures"]`, "Failures")
 	}
-	if text := s.text(".empty"); !strings.Contains(text, "Nothing fails") {
+	if text := s.text(".empty"); !strings.Contains(text, "No failing events") {
 		t.Errorf("in the end the failures are %q", text)
 	}
 
-	// A phone shows each page without scrolling it sideways. A query of chromedp's that names no ByQuery waits without
-	// end on a page that shows such an id, since it looks for the text "h1", too.
+	// A phone shows each page without horizontal scrolling. Without ByQuery, chromedp would wait forever on a page that
+	// contains the text "h1" in an id.
 	d.send(t, "evt_1uIvH1gg0uoTCbj2LgHEyvB5")
 	s.do("phone", chromedp.EmulateViewport(390, 844))
 	for _, p := range [][2]string{{"", "Overview"}, {"/events", "Ledger"}, {"/failures", "Failures"}, {"/subscriptions", "Subscriptions"},
@@ -112,7 +112,7 @@ func TestConsole(t *testing.T) {
 	}
 }
 
-// A page that never comes to its end fails the step within its time, and the failure says what it waits for.
+// A page that never finishes loading fails the step within its timeout, and the failure names the pending request.
 func TestHang(t *testing.T) {
 	release := make(chan struct{})
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -123,13 +123,13 @@ func TestHang(t *testing.T) {
 		_, _ = io.WriteString(w, `<!DOCTYPE html><link rel="stylesheet" href="/hang.css"><script>console.warn('so far')</script><h1>Hang</h1>`)
 	}))
 	t.Cleanup(site.Close)
-	t.Cleanup(func() { close(release) }) // before the site is closed, which waits for it
+	t.Cleanup(func() { close(release) }) // before the site is closed, which waits for the request
 	s := browse(t)
-	s.patience = askTime
+	s.timeout = askTime
 	if err := s.leave("Hang", visit(site.URL)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the page that hangs gives %v", err)
 	}
 	if report := s.report(); !strings.Contains(report, `"GET `+site.URL+`/hang.css"`) || !strings.Contains(report, "at "+site.URL) {
-		t.Errorf("the report does not name what is awaited:\n%s", report)
+		t.Errorf("the report does not name the pending request:\n%s", report)
 	}
 }

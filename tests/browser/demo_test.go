@@ -22,7 +22,7 @@ type demo struct {
 	secret  string   // the signing secret
 }
 
-// startDemo starts the demo, waits until its console is there, and ends it with the test.
+// startDemo starts the demo, waits until its console is available, and stops it when the test ends.
 func startDemo(t *testing.T) *demo {
 	t.Helper()
 	d := &demo{program: filepath.Join(t.TempDir(), "stripeonce")}
@@ -34,7 +34,7 @@ func startDemo(t *testing.T) *demo {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, d.program, "demo", "--keep", "--subscriptions", "60")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = stepTimeout
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -48,12 +48,12 @@ func startDemo(t *testing.T) *demo {
 		cancel()
 		_ = cmd.Wait()
 	})
-	late := time.AfterFunc(demoPatience, cancel)
+	late := time.AfterFunc(demoTimeout, cancel)
 	said := d.read(bufio.NewScanner(stdout))
 	if !late.Stop() || d.route == "" {
 		cancel()
 		_ = cmd.Wait()
-		t.Fatalf("the demo shows no console within %s. It says:\n%s%s", demoPatience, said, &stderr)
+		t.Fatalf("the demo shows no console within %s. It says:\n%s%s", demoTimeout, said, &stderr)
 	}
 	return d
 }
@@ -64,7 +64,7 @@ var (
 	sendLine   = regexp.MustCompile(`STRIPE_WEBHOOK_SECRET=(\S+) .* send --to (\S+)`)
 )
 
-// read reads what the demo prints up to the command that delivers to it.
+// read reads the demo's output up to the command that delivers to it.
 func (d *demo) read(lines *bufio.Scanner) (said string) {
 	for d.route == "" && lines.Scan() {
 		said += lines.Text() + "\n"
@@ -81,7 +81,7 @@ func (d *demo) read(lines *bufio.Scanner) (said string) {
 	return said
 }
 
-// send delivers an event of a type that nothing handles, which the ledger lists first.
+// send delivers an event of a type without a handler, which the ledger lists first.
 func (d *demo) send(t *testing.T, id string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), d.program, "send", "--to", d.route, "-")

@@ -19,12 +19,13 @@ import (
 // session is a browser with one page.
 type session struct {
 	*testing.T
-	ctx      context.Context
-	patience time.Duration // bounds each step
+	ctx     context.Context
+	timeout time.Duration // bounds each step
 	*witness
 }
 
-// browse starts a browser with a profile of its own, which is closed at the end. A first start reads hundreds of megabytes.
+// browse starts a browser with a new profile, which is closed when the test ends. The first start reads hundreds of
+// megabytes.
 func browse(t *testing.T) session {
 	t.Helper()
 	path := ""
@@ -37,25 +38,25 @@ func browse(t *testing.T) session {
 	if path == "" {
 		t.Skip("there is no Chromium: tools/ensure-chromium installs it")
 	}
-	s := session{t, nil, patience, newWitness()}
+	s := session{t, nil, stepTimeout, newWitness()}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience), chromedp.CombinedOutput(s.witness))
+		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(stepTimeout), chromedp.CombinedOutput(s.witness))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
-	s.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(s.errorf), chromedp.WithBrowserOption(chromedp.WithDialTimeout(patience)))
+	s.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(s.errorf), chromedp.WithBrowserOption(chromedp.WithDialTimeout(stepTimeout)))
 	t.Cleanup(cancel)
 	chromedp.ListenTarget(s.ctx, s.note)
 	// Not a context with a deadline: the browser would end with it.
-	late := time.AfterFunc(patience, cancel)
+	late := time.AfterFunc(stepTimeout, cancel)
 	if err := chromedp.Run(s.ctx); err != nil || !late.Stop() {
-		t.Fatalf("the browser has not started within %s: %v\n%s", patience, err, s.report())
+		t.Fatalf("the browser has not started within %s: %v\n%s", stepTimeout, err, s.report())
 	}
 	return s
 }
 
-// try does actions within the session's patience. It returns even where chromedp does not.
+// try runs actions within the session's timeout. It returns even if chromedp does not.
 func (s session) try(actions ...chromedp.Action) error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.patience)
+	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- chromedp.Run(ctx, actions...) }()
@@ -63,7 +64,7 @@ func (s session) try(actions ...chromedp.Action) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("not within %s: %w", s.patience, ctx.Err())
+		return fmt.Errorf("not within %s: %w", s.timeout, ctx.Err())
 	}
 }
 
@@ -74,13 +75,13 @@ func (s session) do(what string, actions ...chromedp.Action) {
 	}
 }
 
-// fail ends the test and shows what the browser was doing, and the page if it still answers.
+// fail ends the test and prints the browser's recent events, and the page if it still responds.
 func (s session) fail(what string, err error) {
 	s.Helper()
 	var text string
-	s.patience = askTime
+	s.timeout = askTime
 	if pageErr := s.try(chromedp.Evaluate(`document.URL + ' (' + document.readyState + ')\n' + document.documentElement.outerHTML`, &text)); pageErr != nil {
-		text = "there is none to show: " + pageErr.Error()
+		text = "not available: " + pageErr.Error()
 	}
 	s.Fatalf("%s: %v\n%s\nthe page: %.3000s", what, err, s.report(), text)
 }
@@ -104,7 +105,7 @@ func visit(url string) chromedp.Action {
 	})
 }
 
-// follow clicks what leads to another page, and waits for that page's heading.
+// follow clicks an element that leads to another page, and waits for that page's heading.
 func (s session) follow(selector, heading string) {
 	s.Helper()
 	if err := s.leave(heading, chromedp.Click(selector, chromedp.NodeVisible, chromedp.ByQuery)); err != nil {
@@ -112,7 +113,7 @@ func (s session) follow(selector, heading string) {
 	}
 }
 
-// enter presses Enter in a field, and waits for the heading of the page that comes.
+// enter presses Enter in a field, and waits for the next page's heading.
 func (s session) enter(selector, heading string) {
 	s.Helper()
 	if err := s.leave(heading, chromedp.SendKeys(selector, "\r", chromedp.ByQuery)); err != nil {
@@ -120,8 +121,8 @@ func (s session) enter(selector, heading string) {
 	}
 }
 
-// leave does what leads to another page and waits until it is loaded. The page that is left is marked, since the next
-// one may look the same.
+// leave runs an action that leads to another page, and waits until that is loaded. It marks the old page, since the next one
+// may look the same.
 func (s session) leave(heading string, action chromedp.Action) error {
 	if err := s.try(chromedp.Evaluate(`window.left = true`, nil), action); err != nil {
 		return err
@@ -130,14 +131,14 @@ func (s session) leave(heading string, action chromedp.Action) error {
 	return s.try(chromedp.ActionFunc(func(ctx context.Context) error {
 		for {
 			var arrived bool
-			err := chromedp.Evaluate(there, &arrived).Do(ctx) // while it changes there is no page to ask
+			err := chromedp.Evaluate(there, &arrived).Do(ctx) // fails while the page changes
 			if arrived && err == nil {
 				return nil
 			}
 			select {
 			case <-time.After(pollInterval):
 			case <-ctx.Done():
-				return fmt.Errorf("there is no page %q within %s: %w", heading, s.patience, errors.Join(ctx.Err(), err))
+				return fmt.Errorf("there is no page %q within %s: %w", heading, s.timeout, errors.Join(ctx.Err(), err))
 			}
 		}
 	}))
@@ -157,7 +158,7 @@ func (s session) count(selector string) (n int) {
 	return n
 }
 
-// picture writes a screenshot, if they are wanted, in light and dark.
+// picture writes a screenshot in the light and dark color scheme, if -screenshots is set.
 func (s session) picture(name string) {
 	s.Helper()
 	if *screenshots == "" {

@@ -19,21 +19,21 @@ const (
 	maxOutput = 32 << 10 // how many bytes of its output
 )
 
-// witness remembers what the browser does, for the failure that wants to know.
+// witness records the browser's events, for the report of a failure.
 type witness struct {
 	mu       sync.Mutex
 	start    time.Time
 	pending  map[network.RequestID]string
 	recent   []string
-	output   []byte   // the end of what Chromium writes to its standard error
-	problems []string // what the policy refuses, errors of scripts
+	output   []byte   // the end of Chromium's standard error
+	problems []string // violations of the policy, and script errors
 }
 
 func newWitness() *witness {
 	return &witness{start: time.Now(), pending: map[network.RequestID]string{}}
 }
 
-// note takes an event of the browser.
+// note records an event of the browser.
 func (w *witness) note(event any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,14 +79,14 @@ func (w *witness) remember(format string, args ...any) {
 
 func (w *witness) problem(text string) { w.problems = append(w.problems, text) }
 
-// errorf takes what chromedp itself complains of.
+// errorf records an error of chromedp.
 func (w *witness) errorf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.remember("chromedp: "+format, args...)
 }
 
-// Write takes Chromium's output.
+// Write records Chromium's output.
 func (w *witness) Write(text []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -95,14 +95,14 @@ func (w *witness) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// complaints are the problems so far.
+// complaints returns the problems so far.
 func (w *witness) complaints() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.problems)
 }
 
-// report tells what the browser was doing.
+// report describes the browser's recent events and pending requests.
 func (w *witness) report() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,10 +113,10 @@ func (w *witness) report() string {
 	slices.Sort(pending)
 	var output []string
 	for line := range strings.Lines(string(w.output)) {
-		if !strings.Contains(line, "dbus/") { // most machines for tests have no D-Bus, and nothing here needs one
+		if !strings.Contains(line, "dbus/") { // most test machines have no D-Bus, which is not needed
 			output = append(output, line)
 		}
 	}
-	return fmt.Sprintf("requests without an end: %q\nproblems: %q\nthe browser's last events, now at %.2fs:\n%s\nChromium's output:\n%s",
+	return fmt.Sprintf("pending requests: %q\nproblems: %q\nthe browser's last events, now at %.2fs:\n%s\nChromium's output:\n%s",
 		pending, w.problems, time.Since(w.start).Seconds(), strings.Join(w.recent, "\n"), strings.Join(output, ""))
 }
