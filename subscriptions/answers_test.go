@@ -15,9 +15,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Deliveries and answers in the midst of a life: Stripe is asked at times when more is yet to happen,
-// within the same second too, and the row ends equal to the truth all the same.
-func TestAnswersInTheMidstOfLife(t *testing.T) {
+// Deliveries and refetches alternate with further changes, also within one second. The row converges to the truth.
+func TestRefetchWhileSubscriptionsChange(t *testing.T) {
 	t.Parallel()
 	for _, refetch := range []subscriptions.Refetch{subscriptions.RefetchAmbiguous, subscriptions.RefetchAlways} {
 		t.Run(string(refetch), func(t *testing.T) {
@@ -52,7 +51,7 @@ func TestAnswersInTheMidstOfLife(t *testing.T) {
 					rt.Fatal(err)
 				}
 				if len(faults) > 0 {
-					rt.Errorf("%s\narriving in the order%s\nends with\n%v", told(account.Events), told(arrived), faults)
+					rt.Errorf("%s\narriving in the order%s\nends with\n%v", describe(account.Events), describe(arrived), faults)
 				}
 				w.reset(t)
 			})
@@ -60,8 +59,8 @@ func TestAnswersInTheMidstOfLife(t *testing.T) {
 	}
 }
 
-// Stripe may refuse the event's version: it is then asked in stripe-go's own, and what it refuses for
-// good falls to the rule.
+// If Stripe refuses the event's API version, the request is retried with stripe-go's own. If that is refused too, the
+// tie-break decides.
 func TestStripeRefusesTheVersion(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
@@ -73,7 +72,7 @@ func TestStripeRefusesTheVersion(t *testing.T) {
 	w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
 	requests := w.api.Requests()
 	if len(requests) != 2 || requests[0].Header.Get("Stripe-Version") != stripesim.VersionBasil || requests[1].Header.Get("Stripe-Version") == stripesim.VersionBasil {
-		t.Errorf("Stripe was asked %d times", len(requests))
+		t.Errorf("there were %d requests to Stripe", len(requests))
 	}
 	account.Wait(time.Hour)
 	sub.Activate()
@@ -86,8 +85,8 @@ func TestStripeRefusesTheVersion(t *testing.T) {
 	}
 }
 
-// A subscription that does not say what it is, or whose id is odd, is asked about like any other.
-func TestAskingAboutOddSubscriptions(t *testing.T) {
+// A subscription without an object member, or with an odd id, is refetched like any other.
+func TestRefetchOddSubscriptions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, newAccount(), true, subscriptions.RefetchAlways)
 	for _, id := range []string{"sub_1", "sub/../x?y#z%"} {
@@ -98,12 +97,12 @@ func TestAskingAboutOddSubscriptions(t *testing.T) {
 		paths = append(paths, req.URL.EscapedPath())
 	}
 	if got, want := strings.Join(paths, " "), "/v1/subscriptions/sub_1 /v1/subscriptions/sub%2F..%2Fx%3Fy%23z%25"; got != want {
-		t.Errorf("Stripe was asked for %s, want %s", got, want)
+		t.Errorf("requests to Stripe are for %s, want %s", got, want)
 	}
 }
 
-// An answer from a part of Stripe that lags behind does not bring back what has ended.
-func TestLaggingAnswer(t *testing.T) {
+// A response from a part of Stripe that lags behind does not bring back an ended subscription.
+func TestLaggingResponse(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -117,7 +116,7 @@ func TestLaggingAnswer(t *testing.T) {
 	}
 }
 
-// A row that was written before the set of newest events was kept counts as a state of its second.
+// A row that an earlier version wrote without the set of newest events counts as a state of its second.
 func TestRowWithoutItsSet(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)

@@ -22,7 +22,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// The order rule over a burst of four changes.
+// BenchmarkLast orders a burst of four changes.
 func BenchmarkLast(b *testing.B) {
 	events, _ := burst(b, 3, []int{10, 30, 45, 55}, true)
 	set := grow(events)
@@ -32,7 +32,7 @@ func BenchmarkLast(b *testing.B) {
 	}
 }
 
-// The order of eight events of one second, told by the chain of their previous attributes.
+// BenchmarkOrder orders eight events of one second by the chain of their previous attributes.
 func BenchmarkOrder(b *testing.B) {
 	account := stripesim.New(1, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -52,7 +52,7 @@ func BenchmarkOrder(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, settled := last(set); !settled {
-			b.Fatal("the chain does not tell")
+			b.Fatal("the chain does not settle the order")
 		}
 	}
 }

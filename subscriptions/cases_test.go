@@ -15,12 +15,12 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// rowSQL is a row as one line of text.
+// rowSQL selects a row as one line of text.
 const rowSQL = `SELECT concat_ws(' ', id, status, price_id, quantity, extract(epoch FROM current_period_start)::bigint,
 	extract(epoch FROM current_period_end)::bigint, default_payment_method_id, pause_collection::text, metadata::text) FROM subscriptions`
 
-// Events as bug reports have them, in testdata/cases: what each is answered, which of them OnChange is
-// called for, and the row that they leave.
+// cases are events from bug reports, in testdata/cases, with their outcomes, the events that OnChange is called for, and
+// the final row.
 var cases = []struct{ file, outcomes, changes, row string }{
 	{"pause-collection", "processed processed", "evt_p1 evt_p2",
 		`sub_p active price_1 1 1760000000 1762592000 {"behavior": "void", "resumes_at": null} {}`},
@@ -38,7 +38,7 @@ func TestCases(t *testing.T) {
 				changes = append(changes, c.Event.ID)
 				return nil
 			}})
-			bare := newHost(t, nil) // which compares by the digest
+			bare := newHost(t, nil) // compares by the digest
 			for i, body := range caseEvents(t, c.file) {
 				want := webhooks.Outcome(strings.Fields(c.outcomes)[i])
 				host.Expect(t, body, 200, want)
@@ -56,7 +56,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// caseEvents are the events of a file: one, or an array of them.
+// caseEvents returns the events of a file, which holds one event or an array.
 func caseEvents(t *testing.T, file string) []json.RawMessage {
 	t.Helper()
 	text, err := os.ReadFile("testdata/cases/" + file + ".json")

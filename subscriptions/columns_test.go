@@ -15,7 +15,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// optional are the columns of the members that a subscription need not have.
+// optional has the columns of a subscription's optional members.
 type optional struct {
 	Pause, Account, Schedule, PaymentMethod, BillingMode, Discounts string
 }
@@ -23,7 +23,7 @@ type optional struct {
 const optionalSQL = `SELECT coalesce(pause_collection::text, ''), coalesce(customer_account_id, ''), coalesce(schedule_id, ''),
 	coalesce(default_payment_method_id, ''), coalesce(billing_mode, ''), discount_ids::text FROM subscriptions`
 
-// Each value of an optional member, and the columns that it becomes. None fails the event: the object is stored whole.
+// Values of optional members and the resulting columns. No value fails the event: the object is stored unchanged.
 func TestOptionalColumns(t *testing.T) {
 	t.Parallel()
 	none := optional{Discounts: "{}"}
@@ -37,14 +37,14 @@ func TestOptionalColumns(t *testing.T) {
 	for members, want := range map[string]optional{
 		`"x":1`: none,
 		`"pause_collection":null,"customer_account":null,"schedule":null,"default_payment_method":null,"billing_mode":null,"discounts":null,"discount":null`: none,
-		// As PHP encodes empty objects, and empty ones.
+		// PHP's encodings of empty objects, and empty objects.
 		`"pause_collection":[],"customer_account":[],"schedule":[],"default_payment_method":[],"billing_mode":[],"discounts":[],"discount":[]`:  none,
 		`"pause_collection":{ },"customer_account":{},"schedule":{},"default_payment_method":{},"billing_mode":{},"discounts":{},"discount":{}`: none,
-		// What Stripe never had.
+		// Shapes that Stripe never had.
 		`"pause_collection":"void","customer_account":7,"schedule":true,"default_payment_method":[1],"billing_mode":3.5,"discounts":"x","discount":false`: none,
 		`"pause_collection":7,"schedule":{"id":7},"default_payment_method":{"id":null},"billing_mode":{"type":{}},"discounts":[7,null,{},{"id":8},[]]`:    none,
 		`"pause_collection":{"resumes_at":"tomorrow","behavior":5}`:                                                                                       pause(`{"behavior": 5, "resumes_at": "tomorrow"}`),
-		// What it has.
+		// Stripe's shapes.
 		`"pause_collection":{"behavior":"void","resumes_at":1800000000}`: pause(`{"behavior": "void", "resumes_at": 1800000000}`),
 		`"customer_account":"acct_1","schedule":"sub_sched_1","default_payment_method":"pm_1","billing_mode":{"flexible":null,"type":"classic"}`: {
 			"", "acct_1", "sub_sched_1", "pm_1", "classic", "{}"},
@@ -53,7 +53,7 @@ func TestOptionalColumns(t *testing.T) {
 		`"discounts":["di_2",{"id":"di_1"},"di_3"],"discount":{"id":"di_3"}`: discounts("{di_2,di_1,di_3}"),
 		`"discounts":[],"discount":{"id":"di_1","coupon":{"id":"half"}}`:     discounts("{di_1}"),
 		`"discount":{"id":"di_1"}`:                  discounts("{di_1}"),
-		`"discount":{"coupon":{"id":"half"}}`:       none, // from when discounts had no ids
+		`"discount":{"coupon":{"id":"half"}}`:       none, // in old versions, discounts have no ids
 		`"discounts":["di_1"],"discounts":["di_2"]`: discounts("{di_2}"),
 	} {
 		t.Run(members, func(t *testing.T) {
@@ -80,15 +80,15 @@ func TestOptionalColumns(t *testing.T) {
 				return fmt.Sprint(value)
 			})
 			if diff := cmp.Diff(after, get(t, host, "sub_1"), pauseText); diff != "" {
-				t.Errorf("what OnChange was told and what is stored (-told +stored):\n%s", diff)
+				t.Errorf("OnChange and the stored row differ (-OnChange +stored):\n%s", diff)
 			}
-			// The same state again, under another event: nothing new.
+			// Another event with the same state changes nothing.
 			host.Expect(t, hooktest.Event("evt_2", updatedType, 2, object("active", ","+members)), 200, webhooks.OutcomeStale)
 		})
 	}
 }
 
-// Each of these, alone, is a change to OnChange and to the digest; the same in another dress is none.
+// Each of these changes alone calls OnChange and changes the digest. An equal value in another form does neither.
 func TestOptionalChanges(t *testing.T) {
 	t.Parallel()
 	var changes []string
@@ -140,7 +140,7 @@ func TestOptionalChanges(t *testing.T) {
 	}
 }
 
-// A row whose digest is of other fields, as an earlier version's, counts as changed once.
+// A row whose digest covers other fields, written by an earlier version, counts as changed once.
 func TestDigestOfOtherFields(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)

@@ -21,7 +21,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// world is an account, a receiver that may ask its API, and a log of the changes that OnChange is told.
+// world is a simulated account, a receiver that may fetch from its API, and a log of the changes that OnChange receives.
 type world struct {
 	host       *hooktest.Host
 	projection *subscriptions.Projection
@@ -32,8 +32,7 @@ type world struct {
 
 var errOnPurpose = errors.New("this handler fails on purpose")
 
-// effect notes that an event takes effect, after the projection has done its part, and fails the first
-// time for one event in four.
+// effect records that an event takes effect, after the projection. It fails on the first attempt of one event in four.
 func (w *world) effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 	if _, err := tx.Exec(ctx, judge.Effect, ev.ID); err != nil {
 		return false, err
@@ -49,12 +48,12 @@ func (w *world) effect(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool
 
 const changesTable = `CREATE TABLE changes (n BIGSERIAL, subscription TEXT, before TEXT, after TEXT)`
 
-// newWorld starts a receiver. With an API it asks where the order is ambiguous, or as refetch says.
+// newWorld starts a receiver. With an API it refetches as configured, by default if the order is ambiguous.
 func newWorld(tb testing.TB, account *stripesim.Account, withAPI bool, refetch subscriptions.Refetch) *world {
 	tb.Helper()
 	w := &world{failed: map[string]bool{}}
 	h := webhooks.NewHandlers()
-	w.projection = subscriptions.Register(h, &subscriptions.Config{OnChange: noteChange, Refetch: refetch, Logger: hooktest.NoLog()})
+	w.projection = subscriptions.Register(h, &subscriptions.Config{OnChange: recordChange, Refetch: refetch, Logger: hooktest.NoLog()})
 	webhooks.Project(h, "*", w.effect)
 	w.host = hooktest.New(tb, h, func(c *webhooks.Config) {
 		if withAPI {
@@ -69,8 +68,8 @@ func newWorld(tb testing.TB, account *stripesim.Account, withAPI bool, refetch s
 	return w
 }
 
-// noteChange writes down what was and what is, as far as the state goes.
-func noteChange(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+// recordChange records the states before and after a change.
+func recordChange(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 	before := "nothing"
 	if c.Before != nil {
 		before = stateOf(c.Before)
@@ -84,7 +83,7 @@ func stateOf(s *subscriptions.Subscription) string {
 	for i, item := range s.Items {
 		items[i] = fmt.Sprintf("%s=%s*%d", item.ID, item.PriceID, *item.Quantity)
 	}
-	slices.Sort(items) // their order is no part of it
+	slices.Sort(items) // their order is not part of the state
 	canceled := int64(0)
 	if s.CanceledAt != nil {
 		canceled = s.CanceledAt.Unix()
@@ -103,7 +102,7 @@ func (w *world) reset(tb testing.TB) {
 	pgtest.Exec(tb, w.host.Pool, `DELETE FROM subscriptions; DELETE FROM stripe_webhook_events; DELETE FROM effects; DELETE FROM changes`)
 }
 
-// apply gives the receiver an event as a delivery's body would be, tried again as Stripe does.
+// apply applies an event parsed from a delivery's body, and retries as Stripe does.
 func (w *world) apply(e *stripesim.Event) error {
 	ev, err := webhooks.ParseEvent(e.Body)
 	if err != nil {
@@ -117,7 +116,7 @@ func (w *world) apply(e *stripesim.Event) error {
 	}
 }
 
-// faults is everything that is wrong: against the account's truth, and in the sequence of changes.
+// faults returns every difference from the account's truth and every gap in the sequence of changes.
 func (w *world) faults(account *stripesim.Account) ([]string, error) {
 	findings, err := judge.Judge(context.Background(), w.host.Pool, account)
 	if err != nil {
@@ -141,7 +140,7 @@ func subscriptionEvents(account *stripesim.Account) []*stripesim.Event {
 	return slices.DeleteFunc(slices.Clone(account.Events), func(e *stripesim.Event) bool { return e.ObjectID != e.SubscriptionID })
 }
 
-// permutations calls visit with every order of n things.
+// permutations calls visit with every order of n elements.
 func permutations(n int, visit func(order []int)) {
 	order := make([]int, 0, n)
 	var extend func(left []int)
@@ -163,7 +162,7 @@ func permutations(n int, visit func(order []int)) {
 	extend(all)
 }
 
-// short are lives of up to six events, several of them within one second; "wait" lets a day pass.
+// short has histories of up to six events, several of them within one second.
 var short = map[string]func(*stripesim.Account){
 	"activated at once, renewed and upgraded in one second": func(a *stripesim.Account) {
 		s := a.Subscribe(stripesim.VersionBasil)
@@ -187,7 +186,7 @@ var short = map[string]func(*stripesim.Account){
 		s.CancelAtPeriodEnd(true)
 		s.CancelAtPeriodEnd(false)
 	},
-	"deleted, and labelled in the same second and later": func(a *stripesim.Account) {
+	"deleted, and labeled in the same second and later": func(a *stripesim.Account) {
 		s := a.Subscribe(stripesim.VersionBasil)
 		a.Wait(time.Hour)
 		s.SetMetadata("a", "1")
@@ -220,9 +219,9 @@ var short = map[string]func(*stripesim.Account){
 	},
 }
 
-// Every order of short lives ends with Stripe's object, with and without its API. The one exception is a
-// walk that ends where it began, which without the API ends alike in every order.
-func TestEveryOrderOfShortLives(t *testing.T) {
+// Every order of a short history converges to Stripe's object, with and without its API. The exception is a walk that ends
+// where it began: without the API, every order converges to the same state, which may be a wrong one.
+func TestEveryOrderOfShortHistories(t *testing.T) {
 	t.Parallel()
 	for name, live := range short {
 		for _, withAPI := range []bool{false, true} {
@@ -262,10 +261,10 @@ func everyOrder(t *testing.T, live func(*stripesim.Account), withAPI, circle boo
 	}
 }
 
-// Generated lives with bursts, delivered out of order, in copies, and by several clients at once, while
-// handlers fail now and then, end with Stripe's objects: always with the API, and without it wherever
-// the events of the last second tell which of them is the last.
-func TestGeneratedLivesConverge(t *testing.T) {
+// Generated histories with bursts converge to Stripe's objects. They are delivered out of order, with duplicates and by
+// several clients, while handlers fail now and then. Without the API, they converge if the events of the last second
+// settle their order.
+func TestGeneratedHistoriesConverge(t *testing.T) {
 	t.Parallel()
 	for _, withAPI := range []bool{false, true} {
 		t.Run(fmt.Sprintf("API %v", withAPI), func(t *testing.T) {
@@ -286,7 +285,7 @@ func TestGeneratedLivesConverge(t *testing.T) {
 					rt.Fatal(err)
 				}
 				if len(faults) > 0 && (withAPI || subscriptions.Settled(parse(rt, account))) {
-					rt.Errorf("%s\narriving in the order%s\nends with\n%v", told(account.Events), told(arrival), faults)
+					rt.Errorf("%s\narriving in the order%s\nends with\n%v", describe(account.Events), describe(arrival), faults)
 				}
 				w.reset(t)
 			})
@@ -295,8 +294,8 @@ func TestGeneratedLivesConverge(t *testing.T) {
 	}
 }
 
-// Thousands of lives in one account, in a storm of deliveries by several clients at once.
-func TestThousandsOfLives(t *testing.T) {
+// Thousands of histories in one account, delivered in a storm by several clients.
+func TestThousandsOfHistories(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(2026, stripesim.Epoch)
 	lives := 2000
@@ -338,7 +337,7 @@ func parse(rt *rapid.T, account *stripesim.Account) []*webhooks.Event {
 	return events
 }
 
-// lifeStep is one step of a generated life: what is done, and whether time passes before.
+// lifeStep is one step of a generated history, and whether time passes before it.
 type lifeStep struct {
 	n    int
 	wait bool
@@ -359,7 +358,7 @@ func lead(account *stripesim.Account, steps []lifeStep) {
 	account.Wait(time.Hour)
 }
 
-// deliver applies the events in the order of their arrival, by several clients at once.
+// deliver applies the events in the order of their arrival, by several concurrent clients.
 func (w *world) deliver(arrival []*stripesim.Event, clients int) error {
 	queue := make(chan *stripesim.Event)
 	errs := make([]error, clients)
@@ -379,8 +378,8 @@ func (w *world) deliver(arrival []*stripesim.Event, clients int) error {
 	return errors.Join(errs...)
 }
 
-// told is a readable story of events.
-func told(events []*stripesim.Event) string {
+// describe lists events for an error message.
+func describe(events []*stripesim.Event) string {
 	var text string
 	for _, e := range events {
 		text += fmt.Sprintf("\n  %s  %-40s %s", time.Unix(e.Created, 0).UTC().Format(time.TimeOnly), e.Type, e.ID)

@@ -16,7 +16,7 @@ const maxID = 255
 // maxSecond is the last second of the year 9999.
 const maxSecond = 253402300799
 
-// subscriptionObject is Stripe's subscription in every API version: what one of them lacks stays zero.
+// subscriptionObject is Stripe's subscription, decoded from any API version. Members that a version lacks stay zero.
 type subscriptionObject struct {
 	Object            text
 	ID                text
@@ -35,26 +35,26 @@ type subscriptionObject struct {
 	Metadata          metadata
 	Livemode          *bool
 	Items             []itemObject
-	MoreItems         bool  // than those: Stripe's list says has_more
+	MoreItems         bool  // Stripe's list says has_more
 	period                  // before 2025-03-31.basil
-	Plan              price // the only item's, or null if there are several
+	Plan              price // of the only item, or null if there are several
 	Quantity          count
 
-	// Optional, so of a shape that is not known they are empty, and the event goes on: the whole object is stored.
+	// Optional members. A value of an unknown shape is left out and does not fail the event: Object has it anyway.
 	PauseCollection      *PauseCollection
 	CustomerAccount      string
 	Schedule             string
 	DefaultPaymentMethod string
 	BillingMode          string
 	Discounts            []string
-	Discount             string // before there were several
+	Discount             string // in versions before discounts
 }
 
 type itemObject struct {
 	ID       text
-	Created  int64 // in Unix seconds; 0: it is not known
+	Created  int64 // in Unix seconds; 0: not known
 	Price    price
-	Plan     price // all there is before 2020
+	Plan     price // in place of Price before 2020
 	Quantity count
 	Metadata metadata
 	period   // since 2025-03-31.basil
@@ -73,17 +73,17 @@ type member[T any] struct {
 	read func(into *T, raw []byte) error
 }
 
-// reader reads the members of an object that it knows. Of a repeated key the last value counts alone, as it
-// does in jsonb, and keys are matched exactly.
+// reader reads the members of an object that it knows. Keys are matched exactly. If a key is repeated, the last value
+// counts, as in jsonb.
 type reader[T any] struct {
 	members []member[T]
-	place   map[string]int
+	index   map[string]int // of a member, by its name
 }
 
 func newReader[T any](members []member[T]) *reader[T] {
-	r := &reader[T]{members: members, place: map[string]int{}}
+	r := &reader[T]{members: members, index: map[string]int{}}
 	for i, m := range members {
-		r.place[m.name] = i
+		r.index[m.name] = i
 	}
 	return r
 }
@@ -91,33 +91,33 @@ func newReader[T any](members []member[T]) *reader[T] {
 // maxMembers is how many members a reader may know.
 const maxMembers = 28
 
-// values are those of a reader's members, nil of what is not there.
+// values are the raw values of a reader's members, nil for a missing member.
 type values [maxMembers][]byte
 
-func (r *reader[T]) note(v *values, key, value []byte) {
-	if i, known := r.place[string(key)]; known {
+func (r *reader[T]) collect(v *values, key, value []byte) {
+	if i, known := r.index[string(key)]; known {
 		v[i] = value
 	}
 }
 
-// read reads what is known to be an object.
+// read reads a text that is known to be an object.
 func (r *reader[T]) read(object []byte, into *T) error {
 	var v values
-	rawjson.Members(object, func(key, value []byte) { r.note(&v, key, value) })
-	return r.take(&v, into)
+	rawjson.Members(object, func(key, value []byte) { r.collect(&v, key, value) })
+	return r.decode(&v, into)
 }
 
-// check reads an object in the pass in which it checks whether it is one.
+// check validates a JSON text and reads it as an object, in one pass.
 func (r *reader[T]) check(raw []byte, into *T) (isObject bool, err error) {
 	var v values
-	valid, _ := rawjson.Walk(raw, 1, func(path [][]byte, value []byte) { r.note(&v, path[0], value) })
+	valid, _ := rawjson.Walk(raw, 1, func(path [][]byte, value []byte) { r.collect(&v, path[0], value) })
 	if !valid || !rawjson.IsObject(raw) {
 		return false, nil
 	}
-	return true, r.take(&v, into)
+	return true, r.decode(&v, into)
 }
 
-func (r *reader[T]) take(v *values, into *T) error {
+func (r *reader[T]) decode(v *values, into *T) error {
 	for i, m := range r.members {
 		if v[i] == nil {
 			continue
@@ -160,7 +160,7 @@ var subscriptionReader = newReader([]member[subscriptionObject]{
 	{"discount", optional(func(o *subscriptionObject, raw []byte) { o.Discount = textOrMember(raw, "id") })},
 })
 
-// optional reads a member of which no value is refused.
+// optional returns a reader of a member whose value never fails the event.
 func optional(read func(o *subscriptionObject, raw []byte)) func(*subscriptionObject, []byte) error {
 	return func(o *subscriptionObject, raw []byte) error {
 		read(o, raw)
@@ -179,7 +179,7 @@ var itemReader = newReader([]member[itemObject]{
 	{"current_period_end", func(o *itemObject, raw []byte) error { return o.End.read(raw) }},
 })
 
-// readItemCreated reads what only tells which item is the oldest: no value of it is refused.
+// readItemCreated reads an item's created, which only decides which item is the oldest. A malformed value counts as 0.
 func readItemCreated(o *itemObject, raw []byte) error {
 	o.Created, _, _ = whole(raw)
 	return nil
@@ -194,8 +194,8 @@ func readLivemode(o *subscriptionObject, raw []byte) error {
 	return nil
 }
 
-// readItems reads the list of items: null, or an object with the array in data. Only a list that says so, or says
-// nothing of it, is whole.
+// readItems reads the list of items: null, or an object with the array in data. The list is complete if has_more is
+// false, null or missing.
 func readItems(o *subscriptionObject, raw []byte) (err error) {
 	if isNothing(raw) {
 		return nil
@@ -232,8 +232,8 @@ func readItems(o *subscriptionObject, raw []byte) (err error) {
 	return err
 }
 
-// decode reads the subscription that an event carries. Its errors name the field: they are failures of the event, with
-// a record, to be looked into.
+// decode reads the subscription of an event. Its errors name the field. They fail the event and are kept in its
+// failure record.
 func decode(ev *webhooks.Event) (*Subscription, error) {
 	object, err := parseObject(ev)
 	if err != nil {
@@ -344,7 +344,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 	return sub
 }
 
-// dropRepeated keeps of the items with one id the last one, in the first one's place.
+// dropRepeated removes items with a repeated id: the last one replaces the first one.
 func (o *subscriptionObject) dropRepeated() {
 	if len(o.Items) < 2 {
 		return
@@ -362,8 +362,8 @@ func (o *subscriptionObject) dropRepeated() {
 	o.Items = kept
 }
 
-// oldest is the item that speaks for the subscription, whatever the order of the list: the one that was created
-// first, of several the one with the smallest id. -1 if there are no items.
+// oldest returns the index of the item that was created first, whatever the order of the list. Among items of the same
+// second, the smallest id wins. It returns -1 if there are no items.
 func (o *subscriptionObject) oldest() int {
 	oldest := -1
 	for i := range o.Items {
@@ -374,8 +374,8 @@ func (o *subscriptionObject) oldest() int {
 	return oldest
 }
 
-// before is true for an item that is older than another. One that does not say when it was created is younger
-// than one that does.
+// before reports whether the item is older than another. An item without a creation time counts as newer than any item
+// with one.
 func (o *itemObject) before(other *itemObject) bool {
 	switch {
 	case o.Created == other.Created:

@@ -45,7 +45,7 @@ func n(n int64) *int64 { return &n }
 
 var noMetadata = map[string]string{}
 
-// The shapes that Stripe's versions give a subscription, and the row that each becomes.
+// shapes are subscriptions in the shapes of Stripe's API versions, and the resulting rows.
 var shapes = []struct {
 	name, object string
 	want         subscriptions.Subscription
@@ -79,14 +79,14 @@ var shapes = []struct {
 		subscriptions.Subscription{ID: "sub_1", Status: "canceled", CustomerID: "cus_1", LatestInvoiceID: "in_1", Metadata: noMetadata}},
 	{"nulls", `{"id":"sub_1","status":"active","customer":null,"currency":null,"items":null,"metadata":null,"latest_invoice":null,"livemode":null,"cancel_at_period_end":null,"plan":null}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata}},
-	{"a status that nobody documents", `{"id":"sub_1","status":"suspended_by_moon"}`,
+	{"an undocumented status", `{"id":"sub_1","status":"suspended_by_moon"}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "suspended_by_moon", Metadata: noMetadata}},
 	{"livemode of its own", `{"id":"sub_1","status":"active","livemode":true}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Livemode: true, Metadata: noMetadata}},
 	{"text that PostgreSQL refuses", `{"id":"sub_1","status":"active","currency":"u\u0000d","metadata":{"a\u0000":"\ud800","n":1e9999,"o":{"x":[1]},"z":null}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Currency: "u\ufffdd",
 			Metadata: map[string]string{"a\ufffd": "\ufffd", "n": "1e9999", "o": `{"x":[1]}`, "z": "null"}}},
-	{"numbers in other clothes", `{"id":"sub_1","status":"active","quantity":2.0,"cancel_at":1e3}`,
+	{"numbers in other notations", `{"id":"sub_1","status":"active","quantity":2.0,"cancel_at":1e3}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Quantity: n(2), CancelAt: at(1000), Metadata: noMetadata}},
 	{"an item twice", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","quantity":1},{"id":"si_2"},{"id":"si_1","quantity":5}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Quantity: n(5), Metadata: noMetadata,
@@ -96,7 +96,7 @@ var shapes = []struct {
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata, Items: []subscriptions.Item{{ID: "si_2", Metadata: noMetadata}}}},
 	{"keys of another case are other keys", `{"id":"sub_1","ID":"sub_2","status":"active","Status":"canceled"}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata}},
-	{"an item's times, long ago and far away", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","current_period_start":0,"current_period_end":253402300799}]}}`,
+	{"an item's times in 1970 and 9999", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_1","current_period_start":0,"current_period_end":253402300799}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: noMetadata, CurrentPeriodStart: at(0), CurrentPeriodEnd: at(253402300799),
 			Items: []subscriptions.Item{{ID: "si_1", Metadata: noMetadata, CurrentPeriodStart: at(0), CurrentPeriodEnd: at(253402300799)}}}},
 	{"empty arrays in place of objects, as PHP has them", `{"id":"sub_1","status":"active","metadata":[ ],"latest_invoice":[],"customer":[],"plan":[],
@@ -108,16 +108,16 @@ var shapes = []struct {
 	{"arrays in place of metadata with the keys 0, 1, …", `{"id":"sub_1","status":"active","metadata":["a",["b"],"c"],"items":{"data":[{"id":"si_1","metadata":["d"]}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", Metadata: map[string]string{"0": "a", "1": `["b"]`, "2": "c"},
 			Items: []subscriptions.Item{{ID: "si_1", Metadata: map[string]string{"0": "d"}}}}},
-	{"the oldest item speaks, not the first", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_a","created":20,"quantity":2,"price":{"id":"p_a"}},{"id":"si_c","created":10,"quantity":3,"current_period_start":5,"current_period_end":9,"price":{"id":"p_c"}},{"id":"si_b","created":30,"price":{"id":"p_b"}}]}}`,
+	{"the oldest item counts, not the first", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_a","created":20,"quantity":2,"price":{"id":"p_a"}},{"id":"si_c","created":10,"quantity":3,"current_period_start":5,"current_period_end":9,"price":{"id":"p_c"}},{"id":"si_b","created":30,"price":{"id":"p_b"}}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "p_c", Quantity: n(3), CurrentPeriodStart: at(5), CurrentPeriodEnd: at(9), Metadata: noMetadata,
 			Items: []subscriptions.Item{{ID: "si_a", PriceID: "p_a", Quantity: n(2), Metadata: noMetadata}, {ID: "si_c", PriceID: "p_c", Quantity: n(3), CurrentPeriodStart: at(5), CurrentPeriodEnd: at(9), Metadata: noMetadata}, {ID: "si_b", PriceID: "p_b", Metadata: noMetadata}}}},
-	{"of several of one second the smallest id, and one without a time is the youngest", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_0","created":"x","price":{"id":"p_0"}},{"id":"si_b","created":1e1,"price":{"id":"p_b"}},{"id":"si_a","created":10,"price":{"id":"p_a"}}]}}`,
+	{"among items of one second the smallest id, and an item without a time is the newest", `{"id":"sub_1","status":"active","items":{"data":[{"id":"si_0","created":"x","price":{"id":"p_0"}},{"id":"si_b","created":1e1,"price":{"id":"p_b"}},{"id":"si_a","created":10,"price":{"id":"p_a"}}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "p_a", Metadata: noMetadata,
 			Items: []subscriptions.Item{{ID: "si_0", PriceID: "p_0", Metadata: noMetadata}, {ID: "si_b", PriceID: "p_b", Metadata: noMetadata}, {ID: "si_a", PriceID: "p_a", Metadata: noMetadata}}}},
-	{"the oldest item has none: as older versions put it at the top", `{"id":"sub_1","status":"active","plan":{"id":"gold"},"quantity":4,"items":{"data":[{"id":"si_b","created":20,"quantity":7,"price":{"id":"p_b"}},{"id":"si_a","created":10}]}}`,
+	{"the oldest item lacks the values: top-level values", `{"id":"sub_1","status":"active","plan":{"id":"gold"},"quantity":4,"items":{"data":[{"id":"si_b","created":20,"quantity":7,"price":{"id":"p_b"}},{"id":"si_a","created":10}]}}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "active", PriceID: "gold", Quantity: n(4), Metadata: noMetadata,
 			Items: []subscriptions.Item{{ID: "si_b", PriceID: "p_b", Quantity: n(7), Metadata: noMetadata}, {ID: "si_a", Metadata: noMetadata}}}},
-	{"long ago and far away", `{"id":"sub_1","status":"canceled","ended_at":0,"cancel_at":253402300799}`,
+	{"times in 1970 and 9999", `{"id":"sub_1","status":"canceled","ended_at":0,"cancel_at":253402300799}`,
 		subscriptions.Subscription{ID: "sub_1", Status: "canceled", EndedAt: at(0), CancelAt: at(253402300799), Metadata: noMetadata}},
 }
 
@@ -126,9 +126,9 @@ func TestShapes(t *testing.T) {
 	for _, c := range shapes {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var told *subscriptions.Subscription
+			var after *subscriptions.Subscription
 			host := newHost(t, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
-				told = c.After
+				after = c.After
 				return nil
 			}})
 			host.Expect(t, hooktest.Event("evt_1", updatedType, 1700000000, c.object), 200, webhooks.OutcomeProcessed)
@@ -138,12 +138,12 @@ func TestShapes(t *testing.T) {
 			if diff := cmp.Diff(&c.want, stored, rowsOwn); diff != "" {
 				t.Errorf("the row (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(told, stored, cmpopts.IgnoreFields(subscriptions.Subscription{}, "Object")); diff != "" {
-				t.Errorf("what OnChange was told and what is stored (-told +stored):\n%s", diff)
+			if diff := cmp.Diff(after, stored, cmpopts.IgnoreFields(subscriptions.Subscription{}, "Object")); diff != "" {
+				t.Errorf("OnChange and the stored row differ (-OnChange +stored):\n%s", diff)
 			}
-			// The same state again, under another event: nothing new.
+			// Another event with the same state changes nothing.
 			host.Expect(t, hooktest.Event("evt_2", updatedType, 1700000001, c.object), 200, webhooks.OutcomeStale)
-			// And in a session whose time zone reaches into other years, and had odd offsets.
+			// Reads in other time zones return the same, also where a zone changes the year or had an odd offset.
 			for _, zone := range []string{"Asia/Tokyo", "Africa/Monrovia"} {
 				elsewhere := pgtest.Connect(t, host.DatabaseURL+"&timezone="+zone)
 				read, err := subscriptions.New(elsewhere).Get(t.Context(), "sub_1")
@@ -158,7 +158,7 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// An event whose subscription cannot be stored is a failure whose record names the field, and the reply shows nothing of it.
+// An event whose subscription cannot be stored fails. The failure record names the field, and the reply does not.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)
@@ -198,7 +198,8 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// Whatever a signed event carries, it is stored or a failure of the event: no input looks like the database's trouble.
+// FuzzStored checks that any object of a signed event is stored or fails the event: no input is reported as an
+// infrastructure failure.
 func FuzzStored(f *testing.F) {
 	for _, c := range shapes {
 		f.Add(c.object)

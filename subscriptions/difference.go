@@ -11,10 +11,9 @@ import (
 // of the commands' output.
 type Difference struct {
 	ID string `json:"id"` // the subscription's
-	// Field is the column, "items[si_…].quantity" for one of an item, and "id" where one side does not have
-	// the subscription at all: its value there is nil. It is "items_complete" where the row has a part of the
-	// items (false here, true at Stripe), and where Stripe's answer has (true here, false at Stripe): the two
-	// are never equal then.
+	// Field is the column, or "items[si_…].quantity" for a column of an item. It is "id" if one side does not have the
+	// subscription; the value of that side is nil. It is "items_complete" if the row has only a part of the items
+	// (Local false, Stripe true) or Stripe's response has (Local true, Stripe false). Such a row never counts as equal.
 	Field  string `json:"field"`
 	Local  any    `json:"local"`
 	Stripe any    `json:"stripe"`
@@ -72,7 +71,7 @@ func orNull(s string) any {
 	return s
 }
 
-// differences compares a subscription as it is stored with Stripe's. Either may be nil, if it is not there.
+// differences compares a stored subscription with Stripe's. Nil stands for a subscription that one side does not have.
 func differences(id string, local, stripe *Subscription) []Difference {
 	switch {
 	case local == nil && stripe == nil:
@@ -92,8 +91,8 @@ func differences(id string, local, stripe *Subscription) []Difference {
 
 const itemsComplete = "items_complete"
 
-// compareNewer compares the fields that API versions after verifyVersion have. In an answer that does not have
-// them at all, not even as null, nothing is known of them.
+// compareNewer compares fields that not every API version has. A member that is missing in Stripe's response, not even
+// null, is not compared.
 func compareNewer(id string, local, stripe *Subscription) []Difference {
 	var found []Difference
 	for _, newer := range []struct{ member, column, local, stripe string }{
@@ -117,8 +116,8 @@ func compareFields(id, prefix string, local, stripe []field) []Difference {
 	return found
 }
 
-// compareItems compares the items, whatever their order. What a truncated list of Stripe's lacks may be on its
-// further pages.
+// compareItems compares the items, whatever their order. An item that is missing in a truncated list of Stripe's is no
+// difference: it may be on a further page.
 func compareItems(id string, local, stripe []Item, complete bool) []Difference {
 	var found []Difference
 	for i := range local {

@@ -10,22 +10,23 @@ import (
 	"time"
 )
 
-// digest tells two states apart, as sameState does, without either being read: the first part is of the whole
-// state, the second of its items, the third of their ids. One that was made of other fields, or none, is
-// another: the state then counts as changed, once, since the digest that is stored with it is of these fields.
-// Its items are written once more. Of a list of items that goes on it is that of the list alone: what else is
-// stored stays as it is.
+// digest compares two states as sameState does, without reading the stored one. It has three parts: a hash of the whole
+// state, of the items, and of the items' ids.
+//
+// A row without a digest, or with a digest of other fields (an earlier version wrote it), counts as changed once. Its
+// items are then written again. The digest of a truncated list covers that list alone, not the items that are kept from
+// before.
 type digest []byte
 
 const digestPart = 16 // bytes of SHA-256
 
-// at is what is stored of a digest: with the revision of the row that it is of. Who writes the row without knowing of
-// digests, as an earlier version does in a rolling deployment, moves the revision on.
+// at returns the digest as it is stored: with the revision of its row. An earlier version, which in a rolling deployment
+// writes the row without a digest, increases the revision, so that the digest no longer matches.
 func (d digest) at(revision int64) []byte {
 	return binary.BigEndian.AppendUint64(slices.Clone(d), uint64(revision))
 }
 
-// storedDigest is the digest of a row, nil if what it says is of another revision.
+// storedDigest returns the digest of a row, or nil if it belongs to another revision.
 func storedDigest(stored []byte, revision int64) digest {
 	parts, of := len(stored)-8, binary.BigEndian.AppendUint64(nil, uint64(revision))
 	if parts < 0 || !bytes.Equal(stored[parts:], of) {
@@ -36,7 +37,7 @@ func storedDigest(stored []byte, revision int64) digest {
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon
-	ids.flags(s.ItemsComplete) // a whole list deletes what a truncated one of the same items has let stay
+	ids.flags(s.ItemsComplete) // a complete list deletes items that a truncated one with the same ids has kept
 	ordered := sortedItems(s.Items)
 	for i := range ordered {
 		ids.text(ordered[i].ID)
@@ -58,7 +59,7 @@ func (d digest) sameItemIDs(other digest) bool {
 	return len(d) == len(other) && bytes.Equal(d[2*digestPart:], other[2*digestPart:])
 }
 
-// canon is a text in which no two lists of values look the same.
+// canon is an unambiguous encoding: different lists of values have different texts.
 type canon []byte
 
 func (c *canon) sum(to []byte) []byte {
@@ -112,7 +113,7 @@ func (c *canon) item(i *Item) {
 	c.metadata(i.Metadata)
 }
 
-// state adds what sameState compares, but for the items.
+// state adds every field that sameState compares, except the items.
 func (c *canon) state(s *Subscription) {
 	c.text(s.ID, s.CustomerID, string(s.Status), s.PriceID, s.Currency, s.CollectionMethod, s.LatestInvoiceID, s.AccountID)
 	c.count(s.Quantity)

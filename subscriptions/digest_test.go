@@ -9,10 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// notState are the fields that sameState leaves out.
+// notState has the fields that sameState ignores.
 var notState = map[string]bool{"Object": true, "LastEventID": true, "LastEventCreatedAt": true, "CreatedAt": true, "UpdatedAt": true}
 
-// A digest differs where sameState does, in whatever field, also one that is added later.
+// Two digests differ if and only if sameState reports a difference, for every field, including fields added later.
 func TestDigest(t *testing.T) {
 	whole := func() *Subscription {
 		return &Subscription{ID: "sub_1", Items: []Item{{ID: "si_1"}}, ItemsComplete: true}
@@ -31,7 +31,7 @@ func TestDigest(t *testing.T) {
 		name := reflect.TypeFor[Item]().Field(i).Name
 		change(t, reflect.ValueOf(&s.Items[0]).Elem().Field(i))
 		if d := digestOf(s); d.equal(before) || d.sameItems(before) || d.sameItemIDs(before) != (name != "ID") {
-			t.Errorf("another %s of an item does not show in the digest", name)
+			t.Errorf("the digest does not change with an item's %s", name)
 		}
 	}
 	one, several := whole(), whole()
@@ -41,9 +41,9 @@ func TestDigest(t *testing.T) {
 	}
 	paused, stored := whole(), whole()
 	paused.PauseCollection = readPause([]byte(`{"resumes_at":null,"behavior":"void","new":{"b":1e2,"a":"\u00e9"}}`))
-	stored.PauseCollection = readPause([]byte(`{"new": {"a": "é", "b": 100}, "behavior": "void"}`)) // as jsonb has it
+	stored.PauseCollection = readPause([]byte(`{"new": {"a": "é", "b": 100}, "behavior": "void"}`)) // as jsonb formats it
 	if d, other := digestOf(paused), digestOf(stored); !d.equal(other) || !sameState(paused, stored) || differences("", paused, stored) != nil {
-		t.Error("a pause that is written in another way is another state")
+		t.Error("an equal pause in another form is another state")
 	}
 	two, swapped := whole(), whole()
 	two.Items, swapped.Items = []Item{{ID: "si_1"}, {ID: "si_2"}}, []Item{{ID: "si_2"}, {ID: "si_1"}}
@@ -51,22 +51,22 @@ func TestDigest(t *testing.T) {
 		t.Error("another order of the items is another state")
 	}
 	if swapped.Items[0].ID != "si_2" {
-		t.Error("to compare items is to sort them")
+		t.Error("comparing items has sorted them")
 	}
 	s := whole()
 	s.Status = StatusActive
 	if d := digestOf(s); d.equal(before) || !d.sameItems(before) || !d.sameItemIDs(before) {
-		t.Error("another status shows in the digest of the items")
+		t.Error("another status changes the digest of the items")
 	}
 	if d := storedDigest(before.at(7), 7); !d.equal(before) || storedDigest(before.at(7), 8) != nil || storedDigest(nil, 0) != nil || storedDigest([]byte("x"), 0) != nil {
-		t.Errorf("what is stored with a revision is read as %x", d)
+		t.Errorf("a digest stored with another revision is read as %x", d)
 	}
 	if d := digestOf(whole()); !d.equal(before) || d.equal(nil) || d.sameItems(nil) || d.sameItemIDs(nil) {
-		t.Error("the same state has another digest, or one that is not known the same")
+		t.Error("a stored digest of the same state is not equal after it is read")
 	}
 }
 
-// change gives a field another value than its zero one.
+// change sets a field to a value other than its zero value.
 func change(t *testing.T, field reflect.Value) {
 	t.Helper()
 	second, n := time.Unix(1, 0), int64(1)
@@ -84,7 +84,7 @@ func change(t *testing.T, field reflect.Value) {
 	t.Fatalf("no value of %s", field.Type())
 }
 
-// What is written of the newest events is what encoding/json reads.
+// newestRows writes JSON that encoding/json reads.
 func TestNewestRows(t *testing.T) {
 	want := []occurrence{
 		{ID: "evt_1", Type: "a.b"},
@@ -103,7 +103,7 @@ func TestNewestRows(t *testing.T) {
 	}
 }
 
-// Verify asks in one API version. What the answer does not have at all is not known to be otherwise.
+// A member that is missing in Stripe's response is no difference.
 func TestDifferencesOfNewerFields(t *testing.T) {
 	stored := &Subscription{ItemsComplete: true, BillingMode: "flexible", CustomerAccountID: "acct_1"}
 	for object, want := range map[string]int{`{}`: 0, `{"billing_mode":null}`: 1, `{"customer_account":null}`: 1, `{"billing_mode":null,"customer_account":null}`: 2} {

@@ -31,7 +31,7 @@ func Example() {
 		webhooks.On(h, "invoice.paid", addPayment)
 		r, err := webhooks.New(pool, h, &webhooks.Config{
 			Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")),
-			APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
+			APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: fetches from Stripe if events do not settle their order
 		})
 		if err != nil {
 			return err
@@ -42,7 +42,7 @@ func Example() {
 	_ = mount
 }
 
-// A function of one's own for another event type.
+// A handler for another event type.
 func Example_handler() {
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
@@ -56,7 +56,7 @@ func Example_handler() {
 	// Output: [invoice.paid]
 }
 
-// Reading what is stored.
+// Reading stored subscriptions.
 func ExampleReader() {
 	read := func(ctx context.Context, pool *pgxpool.Pool, customerID string) (string, error) {
 		sub, err := subscriptions.New(pool).Current(ctx, customerID)

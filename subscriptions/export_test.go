@@ -6,7 +6,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Settled is true if the events of a subscription's newest second tell which of them is the last.
+// Settled reports whether the events of a subscription's newest second settle which of them is the last.
 func Settled(events []*webhooks.Event) bool {
 	type rank struct {
 		terminal bool

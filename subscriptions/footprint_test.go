@@ -17,8 +17,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// What an event leaves in PostgreSQL: one transaction id, and not much more write-ahead log than its object is
-// long. A duplicate leaves nothing. A cluster of its own, since the log is the cluster's.
+// An event takes one transaction id and not much more write-ahead log than the size of its object. A duplicate writes
+// nothing. The test has its own cluster, since the write-ahead log belongs to the cluster.
 func TestFootprint(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -63,7 +63,7 @@ func TestFootprint(t *testing.T) {
 		}
 		return look().Since(before)
 	}
-	send(here, events[:50]) // which extends the files
+	send(here, events[:50]) // extends the files
 	for _, ev := range events[50:] {
 		parsed, err := webhooks.ParseEvent(ev.Body)
 		if err != nil {
@@ -82,7 +82,7 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("duplicates %s wrote %+v", name, wrote)
 		}
 	}
-	pgtest.Close(t, pool) // whose sessions then say what they have done
+	pgtest.Close(t, pool) // its sessions report their statistics when they end
 	updates, hot := tupleUpdates(t, cluster.URL("footprint"))
 	t.Logf("%d updates of subscriptions, %d of them HOT", updates, hot)
 	if updates == 0 || hot < updates*9/10 {
@@ -90,7 +90,8 @@ func TestFootprint(t *testing.T) {
 	}
 }
 
-// tupleUpdates are the updates of subscriptions, and those that touched no index, when all other sessions have ended.
+// tupleUpdates waits until all other sessions have ended. It returns the number of updates of subscriptions and how many
+// of them were HOT.
 func tupleUpdates(t *testing.T, databaseURL string) (updates, hot int64) {
 	t.Helper()
 	pool := pgtest.Connect(t, databaseURL)

@@ -9,12 +9,11 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// errMoved says that a row was written since it was read.
+// errMoved reports that a row was written after it was read.
 var errMoved = errors.New("the subscription was written meanwhile")
 
-// importOne stores Stripe's answer of a subscription, unless its row is no longer the one that the answer
-// was compared with. Unlike an answer in the course of a delivery, it may also bring back what has ended:
-// it was read twice.
+// importOne stores Stripe's response. It returns errMoved if the row is no longer the one that the response was compared
+// with. Unlike a response during a delivery, it may bring an ended subscription back: it was confirmed by a second read.
 func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks bool) error {
 	stored, err := p.lockAndLoad(ctx, tx, r.id)
 	if err != nil {
@@ -25,12 +24,12 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	}
 	asOf := r.asOf
 	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
-	statements, err := p.store(stored, next)
+	queries, err := p.store(stored, next)
 	if err != nil {
 		return err
 	}
-	for _, statement := range statements {
-		if err := statement(ctx, tx); err != nil {
+	for _, query := range queries {
+		if err := query(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -41,7 +40,7 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	return p.notify(ctx, tx, stored, next, nil)
 }
 
-// readAnswer decodes a subscription that Stripe answered with.
-func readAnswer(object []byte, apiVersion, account string) (*Subscription, error) {
-	return decode(&webhooks.Event{Type: "Stripe's answer", Object: object, APIVersion: apiVersion, Account: account})
+// readResponse decodes a subscription from Stripe's response.
+func readResponse(object []byte, apiVersion, account string) (*Subscription, error) {
+	return decode(&webhooks.Event{Type: "Stripe's response", Object: object, APIVersion: apiVersion, Account: account})
 }

@@ -18,19 +18,19 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// itemsSQL are the items of the table and whether they are all.
+// itemsSQL selects the stored items and whether they are complete.
 const itemsSQL = `SELECT (SELECT coalesce(string_agg(id || '=' || coalesce(quantity::text, ''), ' ' ORDER BY id), '') FROM subscription_items)
 	|| CASE WHEN items_complete THEN '' ELSE ' and more' END FROM subscriptions`
 
-// warnings is a log that counts the subscriptions that are stored in part.
+// warnings is a log that counts the warnings of truncated items.
 type warnings struct{ bytes.Buffer }
 
 func (w *warnings) count() uint64 { return uint64(strings.Count(w.String(), "has more items than")) }
 
-// A list of items that goes on is never taken for the whole: what it lacks stays until a whole list lacks it.
+// Items that a truncated list lacks are kept until a complete list lacks them.
 func TestTruncatedItems(t *testing.T) {
 	t.Parallel()
-	for name, withHook := range map[string]bool{"by the digest": false, "by what is stored": true} {
+	for name, withHook := range map[string]bool{"by the digest": false, "by the stored row": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log, last := &warnings{}, ""
@@ -54,7 +54,7 @@ func TestTruncatedItems(t *testing.T) {
 	}
 }
 
-func testTruncatedItems(t *testing.T, host *hooktest.Host, projection *subscriptions.Projection, log *warnings, told func() string) {
+func testTruncatedItems(t *testing.T, host *hooktest.Host, projection *subscriptions.Projection, log *warnings, lastChange func() string) {
 	for i, c := range []struct {
 		created  int64
 		list     string
@@ -78,8 +78,8 @@ func testTruncatedItems(t *testing.T, host *hooktest.Host, projection *subscript
 		if diff := cmp.Diff(c.want, pgtest.Scan[string](t, host.Pool, itemsSQL)); diff != "" {
 			t.Errorf("step %d, the items (-want +got):\n%s", i, diff)
 		}
-		if read := itemsOf(get(t, host, "sub_1")); told() != "" && told() != read {
-			t.Errorf("step %d: stored are %s, and OnChange was told %s", i, read, told())
+		if read := itemsOf(get(t, host, "sub_1")); lastChange() != "" && lastChange() != read {
+			t.Errorf("step %d: stored are %s, and OnChange received %s", i, read, lastChange())
 		}
 		if n := projection.Stats().Incomplete; n != c.warnings || log.count() != c.warnings {
 			t.Errorf("step %d: %d are counted and %d in the log, want %d", i, n, log.count(), c.warnings)
@@ -98,7 +98,7 @@ func itemsOf(s *subscriptions.Subscription) string {
 	return text
 }
 
-// Receivers with OnChange and without share a table: each goes on from what the other has stored.
+// Receivers with and without OnChange share a table. Each continues from the row that the other stored.
 func TestTruncatedItemsOfTwoReceivers(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, &subscriptions.Config{OnChange: func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }, Logger: hooktest.NoLog()})
@@ -126,7 +126,7 @@ func TestTruncatedItemsOfTwoReceivers(t *testing.T) {
 	}
 }
 
-// An event that fails has stored nothing, so nothing is said of its items.
+// A failed event stores nothing, so there is no warning of its items.
 func TestTruncatedItemsOfAFailure(t *testing.T) {
 	t.Parallel()
 	var failure error
@@ -148,7 +148,7 @@ func TestTruncatedItemsOfAFailure(t *testing.T) {
 	}
 }
 
-// newLarge is a subscription of more items than Stripe lists within it.
+// newLarge returns a subscription with more items than Stripe lists within it.
 func newLarge(account *stripesim.Account) *stripesim.Subscription {
 	sub := account.Subscribe(stripesim.VersionBasil)
 	sub.Activate()
@@ -158,8 +158,8 @@ func newLarge(account *stripesim.Account) *stripesim.Subscription {
 	return sub
 }
 
-// Verify never calls a row equal that has a part of the items, and --fix does not make it so: Stripe's answer has
-// no more of them.
+// Verify never reports a row with truncated items as equal. --fix does not change that, since Stripe's response has no more
+// items either.
 func TestVerifyTruncatedItems(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 2, false)
@@ -170,9 +170,9 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	expect := func(what, want string, sum subscriptions.Verified, changes int) {
 		t.Helper()
 		v.changes = nil
-		got, told := v.verify(t)
-		if got != sum || told != want || len(v.changes) != changes {
-			t.Errorf("%s: it is %+v, with %d changes, and tells\n%s", what, got, len(v.changes), told)
+		got, found := v.verify(t)
+		if got != sum || found != want || len(v.changes) != changes {
+			t.Errorf("%s: the result is %+v, with %d changes, and the differences are\n%s", what, got, len(v.changes), found)
 		}
 	}
 	part := large.ID() + " items_complete false true"
@@ -183,23 +183,23 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	projection := v.config.Projection
 	before := projection.Stats().Incomplete
 	v.config.Fix = v.Receiver
-	expect("Stripe's answer says no more than is stored", part, one, 0)
+	expect("Stripe's response has no more than the row", part, one, 0)
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET items_complete = true WHERE id = $1`, large.ID())
-	expect("the row says that it is whole", large.ID()+" items_complete true false", one, 1)
-	expect("it has been fixed as far as it can be", part, one, 0)
+	expect("the row claims to be complete", large.ID()+" items_complete true false", one, 1)
+	expect("it has been fixed as far as possible", part, one, 0)
 	if n := v.Count(t, "subscription_items"); n != 2+1+20+1 { // one of the two others has been upgraded
 		t.Errorf("%d items are stored", n)
 	}
 	pgtest.Exec(t, v.Pool, `DELETE FROM subscriptions WHERE id = $1`, large.ID())
 	expect("it is missing", large.ID()+" id <nil> "+large.ID(), one, 1)
-	expect("it has been imported as far as it can be", part, one, 0)
+	expect("it has been imported as far as possible", part, one, 0)
 	if stored := projection.Stats().Incomplete - before; stored != 2 {
-		t.Errorf("%d answers were stored in part, want 2", stored)
+		t.Errorf("%d responses were stored with truncated items, want 2", stored)
 	}
 }
 
-// Where Stripe is asked for the subscription its answer may be truncated, too.
-func TestTruncatedAnswer(t *testing.T) {
+// The response of a refetch may be truncated, too.
+func TestTruncatedResponse(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	large := newLarge(account)

@@ -8,28 +8,28 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// next decides what the row becomes by an event: nil if it stays as it is.
+// next returns the version that the row becomes by an event, or nil if the row stays as it is.
 func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
 	p.warnOfModes(ctx, incoming, stored)
-	if answer := ev.Current; answer != nil {
-		// The row was written since the request: the answer may be older than what was written.
-		if answer.Token != tokenOf(stored) {
+	if fetched := ev.Current; fetched != nil {
+		// The row was written after the request, so Stripe's response may be older than the row.
+		if fetched.Token != tokenOf(stored) {
 			return nil, refetch(ev, stored)
 		}
-		if answer.Object != nil {
-			return p.fromAnswer(ctx, ev, stored)
+		if fetched.Object != nil {
+			return p.fromFetched(ctx, ev, stored)
 		}
 	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanFetch() {
 		return nil, refetch(ev, stored)
 	}
 	if stored == nil {
-		return alone(ev, incoming), nil
+		return fromEvent(ev, incoming), nil
 	}
 	switch compare(incoming, stored) {
 	case orderNewer:
-		return alone(ev, incoming), nil
+		return fromEvent(ev, incoming), nil
 	case orderSameSecond:
-		return p.inSameSecond(ctx, ev, stored)
+		return p.fromSameSecond(ctx, ev, stored)
 	case orderAmbiguous:
 		if p.mayRefetch(ev) {
 			return nil, refetch(ev, stored)
@@ -40,8 +40,8 @@ func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Sub
 	return nil, nil
 }
 
-// alone is the version that an event makes which is later than everything before.
-func alone(ev *webhooks.Event, incoming *Subscription) *version {
+// fromEvent returns the version of an event that is newer than the row.
+func fromEvent(ev *webhooks.Event, incoming *Subscription) *version {
 	return &version{sub: incoming, apiVersion: ev.APIVersion, newest: []occurrence{occurrenceOf(ev)}}
 }
 
@@ -49,8 +49,8 @@ func occurrenceOf(ev *webhooks.Event) occurrence {
 	return occurrence{ID: ev.ID, Type: ev.Type, APIVersion: ev.APIVersion, Object: ev.Object, Previous: ev.Previous}
 }
 
-// inSameSecond is the version that the last of a second's events makes, this one included.
-func (p *Projection) inSameSecond(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
+// fromSameSecond returns the version of the last event among those of the row's second, this event included.
+func (p *Projection) fromSameSecond(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	newest, err := stored.newest()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (p *Projection) inSameSecond(ctx context.Context, ev *webhooks.Event, store
 	case p.mayRefetch(ev):
 		return nil, refetch(ev, stored)
 	default:
-		p.breakTie(ctx, ev, "the events of one second make no chain, so the one with the greatest id counts")
+		p.breakTie(ctx, ev, "the events of one second form no chain, so the event with the greatest id wins")
 	}
 	of := *ev
 	of.ID, of.Type, of.APIVersion, of.Object = winner.ID, winner.Type, winner.APIVersion, winner.Object
@@ -74,9 +74,9 @@ func (p *Projection) inSameSecond(ctx context.Context, ev *webhooks.Event, store
 	return &version{sub: sub, apiVersion: winner.APIVersion, newest: newest}, nil
 }
 
-// fromAnswer is the version that Stripe's answer makes. One that would bring back what has ended comes
-// from a part of Stripe that lags behind.
-func (p *Projection) fromAnswer(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
+// fromFetched returns the version of the object that was fetched from Stripe, or nil if that would bring an ended
+// subscription back: such a response comes from a part of Stripe that lags behind.
+func (p *Projection) fromFetched(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	of := *ev
 	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
 	sub, err := decode(&of)
@@ -84,7 +84,7 @@ func (p *Projection) fromAnswer(ctx context.Context, ev *webhooks.Event, stored 
 		return nil, err
 	}
 	if stored != nil && stored.Status.Terminal() && !sub.Status.Terminal() {
-		p.breakTie(ctx, ev, "Stripe's answer has the subscription as it was before its end, so the row is kept")
+		p.breakTie(ctx, ev, "Stripe's response is older than the end of the subscription, so the row is kept")
 		return nil, nil
 	}
 	p.refetched.Add(1)
@@ -97,10 +97,10 @@ func (p *Projection) mayRefetch(ev *webhooks.Event) bool {
 	return p.config.Refetch != RefetchNever && ev.Current == nil && ev.CanFetch()
 }
 
-// tokenOf names the state of a row that a request to fetch is based on.
+// tokenOf returns the token of the row that a fetch is based on.
 func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
 
-// refetch requests the current object, in the event's version. A thin event has no version: then it is the row's.
+// refetch requests the current object in the event's API version. A thin event has none, so it uses the row's.
 func refetch(ev *webhooks.Event, stored *storedRow) error {
 	options := webhooks.FetchOptions{
 		Token: tokenOf(stored), APIVersion: ev.APIVersion, Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID()),
@@ -114,11 +114,11 @@ func refetch(ev *webhooks.Event, stored *storedRow) error {
 func (p *Projection) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
 	p.tieBreak.Add(1)
 	p.config.Logger.WarnContext(ctx, "ambiguous order of a subscription's events", "event_id", ev.ID,
-		"subscription", ev.ObjectID(), "tie_break", how, "fix", "set STRIPE_API_KEY, and the subscription is fetched from Stripe instead")
+		"subscription", ev.ObjectID(), "tie_break", how, "fix", "set STRIPE_API_KEY: the subscription is then fetched from Stripe instead")
 }
 
-// warnOfModes makes a collision visible that does not happen in practice: Stripe's ids are unique over
-// both modes and all accounts, and everything here relies on that.
+// warnOfModes logs an id that occurs in both modes. Stripe's ids are unique across modes and accounts, and the tables
+// rely on that.
 func (p *Projection) warnOfModes(ctx context.Context, incoming *Subscription, stored *storedRow) {
 	if stored != nil && stored.Livemode != incoming.Livemode {
 		p.config.Logger.ErrorContext(ctx, "one subscription id in live mode and in test mode",

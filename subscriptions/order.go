@@ -11,21 +11,21 @@ import (
 
 const (
 	createdType = "customer.subscription.created"
-	// maxNewest bounds the events of one second that are kept: those with the greatest ids.
+	// maxNewest bounds how many events of one second are kept. Events with the smallest ids are dropped.
 	maxNewest = 64
 )
 
-// occurrence is what the order rule keeps of an event of a subscription's newest second.
+// occurrence is an event of a subscription's newest second, as it is kept to order later events of that second.
 type occurrence struct {
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	APIVersion string          `json:"api_version,omitempty"`
-	Object     json.RawMessage `json:"object,omitempty"` // left out where it is the row's own
+	Object     json.RawMessage `json:"object,omitempty"` // left out if it equals the row's object
 	Previous   json.RawMessage `json:"previous,omitempty"`
 }
 
-// appendJSON appends what json.Marshal makes of it, with the objects as they are: it is done for every event, and
-// encoding/json would go through them.
+// appendJSON appends the JSON that json.Marshal returns, but copies the objects as they are. It runs for every event, and
+// encoding/json would parse the objects.
 func (o *occurrence) appendJSON(to []byte) []byte {
 	to = rawjson.AppendString(append(to, `{"id":`...), o.ID)
 	to = rawjson.AppendString(append(to, `,"type":`...), o.Type)
@@ -41,20 +41,21 @@ func (o *occurrence) appendJSON(to []byte) []byte {
 	return append(to, '}')
 }
 
-// ordering says how an event relates in time to what is stored.
+// ordering is an event's position in time relative to the stored row.
 type ordering int
 
 const (
 	orderOlder ordering = iota
 	orderNewer
-	orderSameSecond // the set of the second's events decides
-	orderAmbiguous  // the event is of the time at which the stored object was fetched, before it or after
+	orderSameSecond // the events of that second decide together
+	orderAmbiguous  // the event is from the second in which the stored object was fetched: before it or after
 )
 
-// compare orders an event by what both sides say of themselves. A terminal status is later than any
-// other, whatever the clocks say: nothing brings a canceled subscription back. Otherwise the seconds
-// decide. An answer of Stripe's is as of the second of its Date; an event of that second or, since the
-// answer may have been on its way, the one before can be on either side of it.
+// compare orders an event relative to the stored row. A terminal status is newer than any other status, whatever the
+// timestamps: no event brings a canceled subscription back. Otherwise the seconds decide.
+//
+// A fetched object is as of the second of the response's Date. An event of that second can be older or newer than the
+// object. So can an event of the second before, since Stripe may have read the object before it dated the response.
 func compare(incoming *Subscription, stored *storedRow) ordering {
 	if incoming.Status.Terminal() != stored.Status.Terminal() {
 		if incoming.Status.Terminal() {
@@ -89,7 +90,7 @@ func compareAsOf(created *time.Time, asOf time.Time) ordering {
 	}
 }
 
-// with adds an event to a set, once, and keeps the set within its bound. The result does not depend on
+// with adds an event to a set unless the set has it, and keeps at most maxNewest events. The result does not depend on
 // the order in which events are added.
 func with(set []occurrence, one occurrence) []occurrence {
 	if slices.ContainsFunc(set, func(o occurrence) bool { return o.ID == one.ID }) {
@@ -100,36 +101,34 @@ func with(set []occurrence, one occurrence) []occurrence {
 	return grown[max(0, len(grown)-maxNewest):]
 }
 
-// last finds the last of the events of one second. It is a function of the set alone, so every order of
-// arrival ends the same.
+// last returns the last event of one second. It depends on the set alone, so every order of arrival gives the same result.
 //
-// Each update leads from a state to a state: from its object with the previous attributes put back, to
-// its object; the creation leads from nothing. Together they are a walk that takes each step once, and
-// such a walk ends where it arrives once more often than it leaves. If there is exactly one such state,
-// settled is true and the event is one that leads there. An event without previous attributes (a
-// deletion, a pause) is a state and no step.
+// Each update is a step from one state to another: from its object with the previous attributes put back, to its object.
+// The creation is a step from nothing. The steps together are a walk that takes each step once. Such a walk ends in the
+// one state that has one more arrival than departures. If there is exactly one such state, settled is true, and last
+// returns an event that leads to it. An event without previous attributes (a deletion, a pause) is a state but no step.
 //
-// Otherwise (a step is missing, or the walk ends where it began) settled is false, and the event is the
-// one with the greatest id among those that no other is known to follow.
+// Otherwise settled is false: a step is missing, or the walk ends where it began. The tie-break is then the greatest id
+// among the events that no other event is known to follow.
 func last(set []occurrence) (event occurrence, settled bool) {
 	steps := make([]step, len(set))
 	for i, o := range set {
 		steps[i] = stepOf(o)
 	}
-	end, verdict := walkEnd(steps)
-	// No walk takes these steps, so one is missing. The creation comes first all the same: another event
-	// is last, whatever led there.
+	end, ends := walkEnd(steps)
+	// No walk takes these steps, so one is missing. The creation is the first event in any case, so the last event is
+	// among the others.
 	later := slices.DeleteFunc(slices.Clone(steps), func(s step) bool { return s.creation })
-	if verdict == noWalk && 0 < len(later) && len(later) < len(steps) {
-		end, verdict = walkEnd(later)
+	if ends == noWalk && 0 < len(later) && len(later) < len(steps) {
+		end, ends = walkEnd(later)
 	}
-	settled = verdict == oneEnd
+	settled = ends == oneEnd
 	followed := map[string]bool{}
 	for _, s := range steps {
 		followed[s.from] = followed[s.from] || s.moves()
 	}
 	best := len(set) - 1
-	for i, s := range steps { // by id, so the last that fits has the greatest
+	for i, s := range steps { // sorted by id, so the last match has the greatest
 		if settled && s.to == end || !settled && !followed[s.to] && (!s.creation || len(later) == 0) {
 			best = i
 		}
@@ -137,10 +136,10 @@ func last(set []occurrence) (event occurrence, settled bool) {
 	return set[best], settled
 }
 
-// step is the change that an event tells of, between states in canonical form.
+// step is the change of an event, between states in canonical form.
 type step struct {
 	from, to string
-	known    bool // that there was a state before, or nothing
+	known    bool // from is known
 	creation bool
 }
 

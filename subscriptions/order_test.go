@@ -15,8 +15,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// burst lets a subscription take steps within one second and returns the events of it that are about
-// the subscription, in Stripe's order, and Stripe's last object.
+// burst makes a subscription take steps within one second. It returns the subscription's events in Stripe's order, and
+// Stripe's last object.
 func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []occurrence, truth string) {
 	account := stripesim.New(seed, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -38,7 +38,7 @@ func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []oc
 		}
 		events = append(events, occurrenceOf(ev))
 	}
-	// Only those of the last kind of status compete: a terminal one is later than any other.
+	// A terminal status is newer than any other, so only events with a terminal status compete, if there are any.
 	terminal := Status(sub.Status()).Terminal()
 	var rivals []occurrence
 	for _, o := range events {
@@ -65,8 +65,8 @@ func grow(events []occurrence) []occurrence {
 	return set
 }
 
-// Where the set of a second's events settles the order, it settles it right; and whatever it says, it
-// says in every order of arrival.
+// If the events of a second settle their order, the result is Stripe's. Settled or not, every order of arrival gives the
+// same result.
 func TestLastOfABurst(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -77,17 +77,17 @@ func TestLastOfABurst(t *testing.T) {
 		}
 		winner, settled := last(grow(events))
 		if got := canonicalState(decodeAny(winner.Object)); settled && got != truth {
-			t.Fatalf("of %s the last is said to be %s, but Stripe's object is\n%s\nand not\n%s", story(events), winner.ID, truth, got)
+			t.Fatalf("of %s the last should be %s, but Stripe's object is\n%s\nand not\n%s", describe(events), winner.ID, truth, got)
 		}
 		shuffled := rapid.Permutation(events).Draw(t, "arrival")
 		again, settledAgain := last(grow(append(shuffled, shuffled[0])))
 		if again.ID != winner.ID || settledAgain != settled {
-			t.Fatalf("%s ends with %s, %v, and in another order with %s, %v", story(events), winner.ID, settled, again.ID, settledAgain)
+			t.Fatalf("%s ends with %s, %v, and in another order with %s, %v", describe(events), winner.ID, settled, again.ID, settledAgain)
 		}
 	})
 }
 
-func story(events []occurrence) string {
+func describe(events []occurrence) string {
 	var text string
 	for _, o := range events {
 		text += fmt.Sprintf("\n  %s %s %s", o.ID, o.Type, o.Previous)
@@ -95,7 +95,7 @@ func story(events []occurrence) string {
 	return text
 }
 
-// Nearly every burst is settled without asking.
+// Nearly every burst is settled without a refetch.
 func TestBurstsAreMostlySettled(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 1))
@@ -123,8 +123,8 @@ func TestBurstsAreMostlySettled(t *testing.T) {
 	t.Logf("%d of %d bursts are not settled", unsettled, bursts)
 }
 
-// Events made by hand, for what the simulation does not do. States are metadata; "a>b" is an update from
-// a to b, "+a" the creation, "=a" an event without previous attributes.
+// Handwritten events, for sequences that the simulation does not make. States are metadata. "a>b" is an update from a to
+// b, "+a" the creation, and "=a" an event without previous attributes.
 func TestLast(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -137,25 +137,25 @@ func TestLast(t *testing.T) {
 		{[]string{"a>b", "b>c", "c>d"}, 2, true},
 		{[]string{"c>d", "b>c", "a>b"}, 0, true},
 		{[]string{"a>b", "+a"}, 0, true},
-		{[]string{"=b", "+a"}, 0, true},                         // what follows the creation is later
+		{[]string{"=b", "+a"}, 0, true},                         // the event after the creation is newer
 		{[]string{"+a", "a>b", "b>a"}, 2, true},                 // there and back, from the creation
 		{[]string{"a>b", "b>a", "a>c"}, 2, true},                // there and back, and on
-		{[]string{"a>b", "=b"}, 1, true},                        // a pause tells of the state that its update led to
+		{[]string{"a>b", "=b"}, 1, true},                        // a pause has the state that its update led to
 		{[]string{"a>b", "b>a"}, 1, false},                      // a circle may end anywhere
 		{[]string{"a>b", "c>d"}, 1, false},                      // a step is missing between
 		{[]string{"a>b", "a>c"}, 1, false},                      // two ways from one state
-		{[]string{"=a", "=b"}, 1, false},                        // nothing tells
-		{[]string{"a>b", "=c"}, 1, false},                       // a state beside the way
+		{[]string{"=a", "=b"}, 1, false},                        // nothing settles the order
+		{[]string{"a>b", "=c"}, 1, false},                       // a state that is not on the walk
 		{[]string{"a>b", "a>b"}, 1, true},                       // two events of one change
 		{[]string{"a>b", "b>a", "a>b"}, 2, false},               // one change twice, or two events of it
-		{[]string{"a>b", "b>a", "c>d"}, 2, false},               // a circle beside the way
+		{[]string{"a>b", "b>a", "c>d"}, 2, false},               // a circle that is not on the walk
 		{[]string{"a>b", "b>c", "c>b", "b>c", "c>a"}, 4, false}, // a circle with a step taken twice
-		{[]string{"+a", "a>b", "b>a", "a>b"}, 3, false},         // the change made again, or told of again
+		{[]string{"+a", "a>b", "b>a", "a>b"}, 3, false},         // the change made again, or a second event of it
 		{[]string{"+a", "a>b", "b>a", "a>b", "a>b"}, 4, false},
-		{[]string{"c>d", "a>b", "b>c", "x>y", "b>z"}, 4, false}, // the rule: what is not followed, and of these the greatest id
-		{[]string{"y>z", "a>b", "b>c", "p>a"}, 2, false},        // the rule passes by a>b and p>a, which are followed
-		{[]string{"b>c", "+x", "a>b"}, 0, true},                 // the creation's next step has not come yet
-		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true},         // a circle on the way
+		{[]string{"c>d", "a>b", "b>c", "x>y", "b>z"}, 4, false}, // the tie-break: not followed, and the greatest id
+		{[]string{"y>z", "a>b", "b>c", "p>a"}, 2, false},        // the tie-break skips a>b and p>a, which are followed
+		{[]string{"b>c", "+x", "a>b"}, 0, true},                 // the creation's next step has not arrived yet
+		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true},         // a circle on the walk
 	} {
 		var set []occurrence
 		for i, text := range c.events {
@@ -169,14 +169,14 @@ func TestLast(t *testing.T) {
 	}
 }
 
-// Every walk of up to five steps over four states, from a creation or not, with one step told of twice or
-// not: if its end is said to be settled, it is the walk's.
+// Every walk of up to five steps over four states, with or without a creation, and with or without a second event of one
+// step. If the end is settled, it is the walk's end.
 func TestEveryShortWalk(t *testing.T) {
 	t.Parallel()
 	const states = "abcd"
 	settledWalks := 0
 	var walk func(path string)
-	check := func(path string, created bool, copied int) {
+	check := func(path string, created bool, repeated int) {
 		var set []occurrence
 		add := func(text string) { set = with(set, byHand(fmt.Sprintf("evt_%02d", len(set)), text)) }
 		if created {
@@ -185,12 +185,12 @@ func TestEveryShortWalk(t *testing.T) {
 		for i := 1; i < len(path); i++ {
 			add(path[i-1:i] + ">" + path[i:i+1])
 		}
-		if copied > 0 {
-			add(path[copied-1:copied] + ">" + path[copied:copied+1])
+		if repeated > 0 {
+			add(path[repeated-1:repeated] + ">" + path[repeated:repeated+1])
 		}
 		winner, settled := last(set)
 		if want := byHand("", "="+path[len(path)-1:]); settled && canonical(decodeAny(winner.Object)) != canonical(decodeAny(want.Object)) {
-			t.Fatalf("the walk %s (created %v, step %d told of twice) is said to end in %s", path, created, copied, winner.Object)
+			t.Fatalf("the walk %s (created %v, two events of step %d) ends in %s", path, created, repeated, winner.Object)
 		}
 		if settled {
 			settledWalks++
@@ -198,9 +198,9 @@ func TestEveryShortWalk(t *testing.T) {
 	}
 	walk = func(path string) {
 		if len(path) > 1 {
-			for copied := range len(path) {
-				check(path, false, copied)
-				check(path, true, copied)
+			for repeated := range len(path) {
+				check(path, false, repeated)
+				check(path, true, repeated)
 			}
 		}
 		if len(path) == 6 {
@@ -232,7 +232,7 @@ func byHand(id, text string) occurrence {
 	return o
 }
 
-// The set is bounded, and bounded alike in every order.
+// The set is bounded, and keeps the same events for every order of arrival.
 func TestSetIsBounded(t *testing.T) {
 	t.Parallel()
 	var events []occurrence
@@ -242,12 +242,12 @@ func TestSetIsBounded(t *testing.T) {
 	forward := grow(events)
 	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 	shuffled := grow(events)
-	if len(forward) != maxNewest || story(forward) != story(shuffled) {
+	if len(forward) != maxNewest || describe(forward) != describe(shuffled) {
 		t.Errorf("the sets have %d and %d events, or others", len(forward), len(shuffled))
 	}
 }
 
-// Previous attributes put back are the object before, whatever their shape.
+// An object with its previous attributes put back is the object before the update.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, object, previous, want string }{
@@ -262,8 +262,8 @@ func TestRestored(t *testing.T) {
 		{"items, whole below a hash", `{"items":{"data":[{"id":"b"}],"total_count":1}}`, `{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`,
 			`{"items":{"data":[{"id":"a"},{"id":"b"}],"total_count":2}}`},
 		{"a large number", `{"n":12345678901234567890}`, `{"n":12345678901234567891}`, `{"n":12345678901234567891}`},
-		{"empty hashes as PHP has them", `{"metadata":{"a":"1"},"plan":{"metadata":[]}}`, `{"metadata":{"a":null}}`, `{"metadata":[],"plan":{"metadata":{}}}`},
-		{"a hash that PHP has empty", `{"metadata":[]}`, `{"metadata":{"a":"1"}}`, `{"metadata":{"a":"1"}}`},
+		{"empty hashes as PHP encodes them", `{"metadata":{"a":"1"},"plan":{"metadata":[]}}`, `{"metadata":{"a":null}}`, `{"metadata":[],"plan":{"metadata":{}}}`},
+		{"a hash that PHP encodes as empty", `{"metadata":[]}`, `{"metadata":{"a":"1"}}`, `{"metadata":{"a":"1"}}`},
 		{"numbers as jsonb writes them", `{"a":1e2,"b":-0,"c":1.50,"d":2e-2}`, `{}`, `{"a":100,"b":0,"c":1.5,"d":0.020}`},
 		{"a value that was a hash", `{"a":1}`, `{"a":{"x":1}}`, `{"a":{"x":1}}`},
 	} {
@@ -274,8 +274,8 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// Three updates of one second, in whatever order each lists the items: the chain of them is found. Previous
-// attributes do not tell of another order.
+// The chain of three updates of one second is found although each lists the items in another order, which previous
+// attributes do not show.
 func TestLastWithItemsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	update := func(id, items, method, before string) occurrence {
@@ -296,7 +296,7 @@ func TestLastWithItemsInAnyOrder(t *testing.T) {
 	}
 	for i, o := range set {
 		if want := []string{b + "," + a, c + "," + b, a + "," + b}[i]; !strings.Contains(string(o.Object), want) {
-			t.Errorf("to compare the states has changed %s", o.Object)
+			t.Errorf("comparing the states has changed %s", o.Object)
 		}
 	}
 }

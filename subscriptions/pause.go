@@ -7,20 +7,20 @@ import (
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
-// PauseCollection says what happens to a subscription's invoices while the collection of payments is paused. The
-// status stays as it is, mostly active: who acts on money looks here.
+// PauseCollection is Stripe's pause_collection: how a subscription's invoices are treated while payment collection is
+// paused. The status does not show the pause; it usually stays active.
 // See https://docs.stripe.com/billing/subscriptions/pause-payment.
 type PauseCollection struct {
-	// Behavior is keep_as_draft, mark_uncollectible or void, and whatever Stripe adds.
+	// Behavior is keep_as_draft, mark_uncollectible, void, or a value that Stripe adds later.
 	Behavior string
-	// ResumesAt is when the collection resumes by itself. Nil: not before somebody resumes it.
+	// ResumesAt is when the collection resumes automatically. Nil means that it must be resumed manually.
 	ResumesAt *time.Time
-	// Object is Stripe's whole pause_collection, as the column has it. Before and After of a Change may write
-	// the same one in different ways: the column, being jsonb, orders the members anew.
+	// Object is Stripe's whole pause_collection. Equal values in Before and After of a Change may have different
+	// texts: jsonb orders the members anew.
 	Object json.RawMessage
 }
 
-// readPause reads a pause_collection. It is nil for anything but an object with members.
+// readPause reads a pause_collection. It returns nil for anything but an object with members.
 func readPause(raw []byte) *PauseCollection {
 	if !rawjson.IsObject(raw) {
 		return nil
@@ -38,7 +38,7 @@ func readPause(raw []byte) *PauseCollection {
 	return p
 }
 
-// canonical is the same text for two that are the same to Stripe, empty for none.
+// canonical returns the same text for values that are equal to Stripe, and "" for nil.
 func (p *PauseCollection) canonical() string {
 	if p == nil {
 		return ""
@@ -46,7 +46,7 @@ func (p *PauseCollection) canonical() string {
 	return canonical(decodeAny(p.Object))
 }
 
-// value is p as a Difference has it.
+// value returns the value of a Difference.
 func (p *PauseCollection) value() any {
 	if p == nil {
 		return nil
@@ -54,7 +54,7 @@ func (p *PauseCollection) value() any {
 	return plain(decodeAny(p.Object))
 }
 
-// comparable is p with its object in canonical form.
+// comparable returns a copy with the object in canonical form.
 func (p *PauseCollection) comparable() *PauseCollection {
 	if p == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// restored puts an update's previous attributes back into its object: nested hashes hold only what
-// changed, arrays are whole, and null means that a field was not set.
+// restored puts an update's previous attributes back into its object. In previous attributes, nested hashes hold only
+// changed keys, arrays are complete, and null means that a field was not set.
 // See https://docs.stripe.com/api/events/object#event_object-data-previous_attributes.
 func restored(current, previous any) any {
 	now, ok1 := current.(map[string]any)
@@ -28,9 +28,9 @@ func restored(current, previous any) any {
 	return result
 }
 
-// canonical renders a JSON value such that two are the same text if they are the same to Stripe: keys in
-// order, null the same as not there, numbers by their value, and an empty object as an empty array, since a
-// relay in PHP knows no difference.
+// canonical renders a JSON value so that values that are equal to Stripe have the same text: keys are sorted, null is the
+// same as a missing member, and numbers are compared by value. An empty object is the same as an empty array, since
+// relays in PHP do not keep the difference.
 func canonical(value any) string {
 	text, err := json.Marshal(plain(value))
 	if err != nil {
@@ -39,8 +39,8 @@ func canonical(value any) string {
 	return string(text)
 }
 
-// canonicalState renders a subscription, for which the order of its items is none: Stripe may list them in
-// another order from one event to the next, and previous attributes do not tell.
+// canonicalState is canonical for a subscription, with its items sorted by id: Stripe may list them in another order in
+// each event, and previous attributes do not show that.
 func canonicalState(subscription any) string {
 	if object, ok := subscription.(map[string]any); ok {
 		if list, ok := object["items"].(map[string]any); ok {
@@ -89,8 +89,7 @@ func plain(value any) any {
 	}
 }
 
-// plainNumber writes a number without an exponent or idle zeros, since PostgreSQL's jsonb writes it in a way
-// of its own.
+// plainNumber writes a number without an exponent and without trailing zeros, since jsonb may change how it is written.
 func plainNumber(n json.Number) json.Number {
 	if n != "-0" && !strings.ContainsAny(n.String(), ".eE") {
 		return n
@@ -103,7 +102,7 @@ func plainNumber(n json.Number) json.Number {
 	return json.Number(exact.FloatString(digits))
 }
 
-// decodeAny decodes JSON, numbers as they are written. Nothing at all is nil.
+// decodeAny decodes JSON and keeps numbers as they are written. It returns nil for an empty or malformed text.
 func decodeAny(raw json.RawMessage) any {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// previousOf is what Stripe would put into an update's previous_attributes, written from its documentation:
-// nested hashes hold only what changed, arrays are whole, null stands for what was not set.
+// previousOf returns the previous_attributes that Stripe would send, according to its documentation: nested hashes hold
+// only changed keys, arrays are complete, and null stands for a field that was not set.
 func previousOf(before, after map[string]any) map[string]any {
 	previous := map[string]any{}
 	for key, old := range before {
@@ -29,7 +29,7 @@ func previousOf(before, after map[string]any) map[string]any {
 	return previous
 }
 
-// Whatever an object was and became: with its previous attributes put back it is what it was.
+// FuzzPrevious checks that an object with its previous attributes put back is the object before the update.
 func FuzzPrevious(f *testing.F) {
 	for _, pair := range [][2]string{
 		{`{}`, `{"a":1}`},

@@ -17,14 +17,14 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Refetch says when the projection fetches a subscription's current object from Stripe. It needs
+// Refetch configures when the projection fetches a subscription's current object from Stripe, which needs
 // webhooks.Config.APIKey.
 type Refetch string
 
 const (
-	// RefetchAmbiguous fetches only where the events cannot tell their order. The default.
+	// RefetchAmbiguous fetches only if the events do not settle their order. It is the default.
 	RefetchAmbiguous Refetch = "ambiguous"
-	// RefetchAlways takes every event as a hint only and stores what Stripe answers.
+	// RefetchAlways fetches for every event and stores the fetched object.
 	RefetchAlways Refetch = "always"
 	// RefetchNever never fetches.
 	RefetchNever Refetch = "never"
@@ -32,15 +32,14 @@ const (
 
 // Config configures the projection. The zero value is fine.
 type Config struct {
-	// OnChange is called for each real change of a subscription's state, in the transaction that writes
-	// it and under a lock of that subscription; never for a duplicate, a stale event, or an event that
-	// says nothing new: whose columns, items and metadata are those that are stored. For each
-	// subscription, Before has those that After had in the last call. An error undoes the whole event,
-	// which Stripe then sends again. Nil: none.
+	// OnChange is called for each change of a subscription's state, in the transaction that writes it and under the
+	// subscription's lock. It is not called for a duplicate, a stale event, or an event with the same state, which is
+	// one whose columns, items and metadata equal the stored ones. For each subscription, Before is the After of the
+	// previous call. An error rolls back the whole event, and Stripe retries. Optional.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
-	// Refetch says when the current object is fetched from Stripe. Defaults to RefetchAmbiguous.
+	// Refetch configures when the current object is fetched from Stripe. Defaults to RefetchAmbiguous.
 	Refetch Refetch
-	// Logger receives a warning where a tie-break had to settle an order. Defaults to slog.Default().
+	// Logger receives a warning whenever a tie-break settles an order. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -48,22 +47,22 @@ type Config struct {
 type Change struct {
 	Before *Subscription   // nil on the first
 	After  *Subscription   // never nil
-	Event  *webhooks.Event // the event that brought it; nil on an import (Verify with Fix)
+	Event  *webhooks.Event // the event that caused it; nil on an import (Verify with Fix)
 }
 
-// Activated is true if the customer has become entitled by this change: After's status is active or
-// trialing, and Before's was not, or there was none.
+// Activated reports whether the customer became entitled by this change: the status of After is active or trialing, and
+// Before is nil or its status was neither.
 func (c Change) Activated() bool {
 	return c.After.Status.Entitled() && (c.Before == nil || !c.Before.Status.Entitled())
 }
 
-// Canceled is true if the subscription has been canceled by this change: After's status is canceled, and
-// Before's was not, or there was none. A cancellation at the period's end counts when the period ends.
+// Canceled reports whether the subscription was canceled by this change: the status of After is canceled, and Before is
+// nil or its status was another. A cancellation at the period's end counts when the period ends.
 func (c Change) Canceled() bool {
 	return c.After.Status == StatusCanceled && (c.Before == nil || c.Before.Status != StatusCanceled)
 }
 
-// Projection keeps the tables. It is made by Register.
+// Projection keeps the tables up to date. Register creates it.
 type Projection struct {
 	queries *db.Queries
 	config  Config
@@ -71,13 +70,13 @@ type Projection struct {
 	chain, refetched, tieBreak, incomplete atomic.Uint64
 }
 
-// Stats counts how events of one second were put in order, and what was stored in part.
+// Stats counts how events of one second were ordered, and how many subscriptions were stored without all items.
 type Stats struct {
 	Chain     uint64 // by the chain of their previous attributes
 	Refetched uint64 // by fetching the subscription from Stripe
-	TieBreak  uint64 // by a tie-break, which gives the same in every order of arrival, and may be wrong
-	// Incomplete counts the events, and the answers of an import, that were stored although their list of
-	// items goes on (has_more): the row's items_complete is false.
+	TieBreak  uint64 // by a tie-break: the same result for every order of arrival, but possibly a wrong one
+	// Incomplete counts the events and imports that were stored with a truncated list of items (has_more). The row's
+	// items_complete is false.
 	Incomplete uint64
 }
 
@@ -86,8 +85,8 @@ func (p *Projection) Stats() Stats {
 	return Stats{Chain: p.chain.Load(), Refetched: p.refetched.Load(), TieBreak: p.tieBreak.Load(), Incomplete: p.incomplete.Load()}
 }
 
-// Register adds the projection of every customer.subscription.* event to h. A nil config is the zero
-// one. It panics on a Refetch that is none.
+// Register registers the projection for customer.subscription.* events. A nil config is the zero Config. Register panics
+// on an unknown Refetch.
 func Register(h *webhooks.Handlers, config *Config) *Projection {
 	p := &Projection{queries: db.New()}
 	if config != nil {
@@ -116,30 +115,29 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	return p
 }
 
-// application is the projection's work on one event.
+// application is the application of one event to its row.
 type application struct {
 	*Projection
-	ev     *webhooks.Event
-	id     string // the subscription's
-	stored *storedRow
-	// Once it is decoded, which prepare may do beforehand.
-	incoming *Subscription
-	err      error
+	ev       *webhooks.Event
+	id       string // the subscription's
+	stored   *storedRow
+	incoming *Subscription // nil until prepare has decoded it
+	err      error         // of decoding
 }
 
-// plan has the subscription's lock taken and its row read together with the ledger.
+// plan returns the plan of an event: the subscription's lock and row are requested together with the ledger.
 func (p *Projection) plan(ev *webhooks.Event) projection.Plan {
 	a := &application{Projection: p, ev: ev, id: ev.ObjectID()}
 	if ev.Thin() && ev.Object == nil {
 		return projection.Plan{Apply: a.fetchThin}
 	}
-	if a.id == "" { // it has none that the ledger's column holds
+	if a.id == "" { // it has no id that fits the ledger's column
 		return projection.Plan{Apply: a.apply}
 	}
 	return projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
 }
 
-// read reads of the row what is needed: all of it for OnChange, and where the object was fetched from Stripe.
+// read reads the row: all of it for OnChange and for a fetched object, otherwise only the columns that order events.
 func (a *application) read(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	if a.config.OnChange != nil || a.ev.Current != nil {
 		a.stored, err = a.load(ctx, dbtx, a.id, a.ev.ID)
@@ -157,7 +155,7 @@ func (a *application) read(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	return nil
 }
 
-// createdAt is when Stripe made an event, nil if it does not say.
+// createdAt returns when Stripe created an event, or nil if the event does not have the time.
 func createdAt(ev *webhooks.Event) *time.Time {
 	if ev.Created.IsZero() {
 		return nil
@@ -165,21 +163,21 @@ func createdAt(ev *webhooks.Event) *time.Time {
 	return &ev.Created
 }
 
-// prepare reads what the event says.
+// prepare decodes the event's subscription.
 func (a *application) prepare() {
 	if a.incoming == nil && a.err == nil {
 		a.incoming, a.err = decode(a.ev)
 	}
 }
 
-// apply makes the stored subscription that of the event, unless it is newer already.
+// apply stores the event's subscription unless the stored one is newer.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (changed bool, err error) {
 	a.prepare()
 	incoming := a.incoming
 	if a.err != nil {
 		return false, a.err
 	}
-	if incoming.ID != a.id { // such as one from which a NUL was cleaned
+	if incoming.ID != a.id { // such as an id from which a NUL was removed
 		if a.stored, err = a.lockAndLoad(ctx, tx, incoming.ID); err != nil {
 			return false, err
 		}
@@ -198,7 +196,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 			a.warnOfMoreItems(ctx, next.sub, "event_id", a.ev.ID)
 		}
 	}()
-	// An event that says nothing new has moved the row's place in the order, which later ones need.
+	// An event with the same state has only changed the columns that order later events.
 	if a.stored != nil && a.stored.hasState(next) {
 		return false, nil
 	}
@@ -219,7 +217,7 @@ func (a *application) fetchThin(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes
 	return false, refetch(a.ev, stored)
 }
 
-// lockAndLoad returns the row of a subscription, nil if there is none, when its other writers are done.
+// lockAndLoad waits for the subscription's lock and returns its row, or nil if there is none.
 func (p *Projection) lockAndLoad(ctx context.Context, tx pgx.Tx, id string) (*storedRow, error) {
 	if err := webhooks.LockObject(ctx, tx, id); err != nil {
 		return nil, err
@@ -227,10 +225,10 @@ func (p *Projection) lockAndLoad(ctx context.Context, tx pgx.Tx, id string) (*st
 	return p.load(ctx, tx, id, anyEvent)
 }
 
-// anyEvent is no event's id.
+// anyEvent is an empty id for load, which matches no event.
 const anyEvent = ""
 
-// load returns the row of a subscription, nil if there is none, or if an event has been applied.
+// load returns the row of a subscription. It returns nil if there is none, or if the ledger has the event unlessApplied.
 func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied string) (*storedRow, error) {
 	rows, err := p.queries.SubscriptionList(ctx, tx, db.SubscriptionListParams{Ids: []string{id}, UnlessApplied: unlessApplied})
 	if err != nil {
@@ -242,7 +240,7 @@ func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied str
 	return storedFrom(&rows[0])
 }
 
-// store returns the queries that make a row the next version.
+// store returns the queries that write the next version.
 func (p *Projection) store(stored *storedRow, next *version) ([]pgpipe.Query, error) {
 	next.digest, next.revision = digestOf(next.sub), revisionOf(stored)+1
 	next.keepItems(stored)
@@ -262,7 +260,7 @@ func (p *Projection) store(stored *storedRow, next *version) ([]pgpipe.Query, er
 	return append([]pgpipe.Query{upsert}, items...), err
 }
 
-// storeItems returns the queries for the items that differ from the stored ones, or may.
+// storeItems returns the queries that write the items that differ, or may differ, from the stored ones.
 func (p *Projection) storeItems(stored *storedRow, next *version) (queries []pgpipe.Query, err error) {
 	sub := next.sub
 	before, keepsAll := stored.itemsBefore(next)
@@ -287,7 +285,7 @@ func (p *Projection) storeItems(stored *storedRow, next *version) (queries []pgp
 	}), nil
 }
 
-// warnOfMoreItems makes visible that a subscription was stored with a part of its items.
+// warnOfMoreItems logs and counts a subscription that was stored without all of its items.
 func (p *Projection) warnOfMoreItems(ctx context.Context, sub *Subscription, attrs ...any) {
 	if sub.ItemsComplete {
 		return
@@ -297,7 +295,7 @@ func (p *Projection) warnOfMoreItems(ctx context.Context, sub *Subscription, att
 		append(attrs, "subscription", sub.ID, "items", len(sub.Items))...)
 }
 
-// wrap says what a statement was about.
+// wrap adds what the query was doing to its error.
 func wrap(err error, doing string, args ...any) error {
 	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
 		return err

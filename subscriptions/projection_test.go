@@ -21,7 +21,7 @@ func object(status string, more string) string {
 	return fmt.Sprintf(`{"id":"sub_1","object":"subscription","customer":"cus_1","status":%q%s}`, status, more)
 }
 
-// story is a list of deliveries; each is answered with an outcome, and the row ends with a status.
+// step is a delivery and its expected outcome.
 type step struct {
 	eventType string
 	created   int64
@@ -48,7 +48,7 @@ func TestOrder(t *testing.T) {
 		"an expired one stays so":              {[]step{{updated, 3, "incomplete_expired", "processed"}, {updated, 4, "active", "stale"}}, "incomplete_expired"},
 		"the end is later than any":            {[]step{{updated, 5, "active", "processed"}, {deleted, 3, "canceled", "processed"}}, "canceled"},
 		"updates in disorder":                  {[]step{{updated, 3, "past_due", "processed"}, {updated, 2, "active", "stale"}, {updated, 4, "unpaid", "processed"}}, "unpaid"},
-		"says nothing new, then a late one":    {[]step{{updated, 2, "active", "processed"}, {updated, 4, "active", "stale"}, {updated, 3, "past_due", "stale"}}, "active"},
+		"the same state, then a late one":      {[]step{{updated, 2, "active", "processed"}, {updated, 4, "active", "stale"}, {updated, 3, "past_due", "stale"}}, "active"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,7 +63,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A legal update after the deletion lands.
+// An update of a canceled subscription is applied.
 func TestMetadataAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)
@@ -74,10 +74,10 @@ func TestMetadataAfterTheEnd(t *testing.T) {
 	}
 }
 
-// OnChange is told of each real change once, with what was and what is.
+// OnChange is called once for each change, with the states before and after.
 func TestOnChange(t *testing.T) {
 	t.Parallel()
-	var told []string
+	var changes []string
 	fail := false
 	host := newHost(t, &subscriptions.Config{OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 		before := "nothing"
@@ -87,11 +87,11 @@ func TestOnChange(t *testing.T) {
 		if fail {
 			return errors.New("no")
 		}
-		told = append(told, fmt.Sprintf("%s: %s to %s", c.Event.ID, before, c.After.Status))
-		// The row is there already, for what this function reads in the same transaction.
+		changes = append(changes, fmt.Sprintf("%s: %s to %s", c.Event.ID, before, c.After.Status))
+		// OnChange can read the new row in the same transaction.
 		row, err := subscriptions.New(tx).Get(ctx, c.After.ID)
 		if err == nil && row.Status != c.After.Status {
-			err = fmt.Errorf("the row says %s", row.Status)
+			err = fmt.Errorf("the row has status %s", row.Status)
 		}
 		return err
 	}})
@@ -109,13 +109,13 @@ func TestOnChange(t *testing.T) {
 	fail = false
 	host.Expect(t, hooktest.Event("evt_5", updated, 5, object("unpaid", "")), 200, webhooks.OutcomeProcessed)
 	want := []string{"evt_1: nothing to incomplete", "evt_2: incomplete to active", "evt_5: active to unpaid"}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, changes); diff != "" {
 		t.Errorf("the changes (-want +got):\n%s", diff)
 	}
 }
 
-// Events of one subscription that come at once are applied one after the other, also before its first
-// row exists: each change begins where the last one ended.
+// Concurrent events of one subscription are applied one after the other, also before its row exists: each change begins
+// with the state that the previous one ended with.
 func TestConcurrentEventsOfOneSubscription(t *testing.T) {
 	t.Parallel()
 	const events = 20
@@ -144,15 +144,15 @@ func TestConcurrentEventsOfOneSubscription(t *testing.T) {
 	broken := pgtest.Scan[int](t, host.Pool, `SELECT count(*)::int FROM (
 		SELECT before, lag(after, 1, 'nothing') OVER (ORDER BY n) AS last FROM changes) AS c WHERE before <> last`)
 	if broken != 0 {
-		t.Errorf("%d changes do not begin where the last one ended", broken)
+		t.Errorf("%d changes do not begin with the previous change's state", broken)
 	}
 }
 
-// Items are replaced with their parent and go when Stripe drops them; a stale event leaves them alone.
+// Items are written with their subscription and deleted when Stripe drops them. A stale event does not change them.
 func TestItems(t *testing.T) {
 	t.Parallel()
 	onChange := func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
-	for name, config := range map[string]*subscriptions.Config{"by the digest": nil, "by what is stored": {OnChange: onChange}} {
+	for name, config := range map[string]*subscriptions.Config{"by the digest": nil, "by the stored row": {OnChange: onChange}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testItems(t, newHost(t, config))
@@ -180,8 +180,8 @@ func testItems(t *testing.T, host *hooktest.Host) {
 		{37, "processed", `{"id":"si_c","quantity":3},{"id":"si_b","quantity":4}`, "si_c=3 si_b=4"},
 		{40, "processed", ``, ""},
 		{41, "processed", `{"id":"si_a"},{"id":"si_b"}`, "si_a= si_b="},
-		{42, "processed", `{"id":"si_b"}`, "si_b="}, // the row says nothing of its state, as one from before there were digests
-		{43, "processed", `{"id":"si_b"}`, "si_b="}, // a version that knows nothing of digests has written meanwhile
+		{42, "processed", `{"id":"si_b"}`, "si_b="}, // the row has no digest, like a row of an earlier version
+		{43, "processed", `{"id":"si_b"}`, "si_b="}, // an earlier version without digests has written meanwhile
 	} {
 		switch c.created {
 		case 42:
@@ -195,14 +195,14 @@ func testItems(t *testing.T, host *hooktest.Host) {
 			t.Errorf("step %d: the items are %q, want %q", i, got, c.want)
 		}
 	}
-	// Stripe's ids are its own, but nothing here rests on an item's being unique among subscriptions.
+	// The tables do not require an item's id to be unique across subscriptions.
 	other := `{"id":"sub_2","status":"active","items":{"data":[{"id":"si_a"}]}}`
 	send("evt_a", 50, "processed", `{"id":"si_a"}`)
 	host.Expect(t, hooktest.Event("evt_b", "customer.subscription.created", 50, other), 200, webhooks.OutcomeProcessed)
 }
 
-// User functions run for events that the projection finds stale, too: theirs is once for each event.
-func TestUserFunctionsRunForStaleEvents(t *testing.T) {
+// Handlers also run for events that are stale to the projection: a handler runs once for each event.
+func TestHandlersRunForStaleEvents(t *testing.T) {
 	t.Parallel()
 	ran := 0
 	h := webhooks.NewHandlers()
@@ -215,7 +215,7 @@ func TestUserFunctionsRunForStaleEvents(t *testing.T) {
 	host.Expect(t, hooktest.Event("evt_1", "customer.subscription.updated", 2, object("active", "")), 200, webhooks.OutcomeProcessed)
 	host.Expect(t, hooktest.Event("evt_2", "customer.subscription.updated", 1, object("unpaid", "")), 200, webhooks.OutcomeProcessed)
 	if ran != 2 || get(t, host, "sub_1").Status != "active" {
-		t.Errorf("the function ran %d times, the status is %s", ran, get(t, host, "sub_1").Status)
+		t.Errorf("the handler ran %d times, the status is %s", ran, get(t, host, "sub_1").Status)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestReads(t *testing.T) {
 	if diff := cmp.Diff([]string{"sub_late", "sub_new", "sub_unpaid", "sub_ended", "sub_old"}, ids); diff != "" {
 		t.Errorf("the list (-want +got):\n%s", diff)
 	}
-	// Whoever speaks for the customer leaves, and the next one does.
+	// After the current subscription is deleted, the next one is current.
 	for _, want := range []string{"sub_new", "sub_old", "sub_late", "sub_unpaid", "sub_ended"} {
 		current, err := reader.Current(t.Context(), "cus_1")
 		if err != nil || current.ID != want {
@@ -259,7 +259,7 @@ func TestReads(t *testing.T) {
 	}
 }
 
-// Every way in which pgx can send statements works, those for poolers in transaction mode too.
+// Every query exec mode of pgx works, including the modes for poolers in transaction mode.
 func TestQueryExecModes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -280,7 +280,7 @@ func TestQueryExecModes(t *testing.T) {
 	}
 }
 
-// The order holds for an id, too, that the ledger's column cannot hold as it came.
+// Events are also ordered if the ledger's column cannot hold the subscription's id unchanged.
 func TestOddID(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)

@@ -12,8 +12,8 @@ import (
 // ErrNotFound is returned, wrapped, for a subscription that is not stored.
 var ErrNotFound = errors.New("no such subscription")
 
-// Reader reads subscriptions through a pool, a connection or a transaction. Each call is one statement,
-// so a subscription and its items are always of one moment.
+// Reader reads subscriptions through a pool, a connection or a transaction. Each call is one statement, so a subscription
+// and its items are consistent.
 type Reader struct {
 	db      db.DBTX
 	queries *db.Queries
@@ -34,7 +34,7 @@ func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
 	return list[0], nil
 }
 
-// List returns subscriptions by Stripe's ids, in their order. Those that are not stored are left out.
+// List returns subscriptions by Stripe's ids, in the order of the ids. Subscriptions that are not stored are left out.
 func (r *Reader) List(ctx context.Context, ids []string) ([]*Subscription, error) {
 	list, err := r.list(ctx, db.SubscriptionListParams{Ids: ids})
 	if err != nil {
@@ -71,9 +71,9 @@ func (r *Reader) list(ctx context.Context, params db.SubscriptionListParams) ([]
 	return list, nil
 }
 
-// Current returns the subscription that speaks for a customer: the newest that is active or trialing,
-// else the newest that is past_due, else the newest that has not ended, else the newest of all. The
-// error wraps ErrNotFound if the customer has none.
+// Current returns the subscription that decides what a customer is entitled to: the newest that is active or trialing,
+// else the newest that is past_due, else the newest that has not ended, else the newest. The error wraps ErrNotFound if
+// the customer has none.
 func (r *Reader) Current(ctx context.Context, customerID string) (*Subscription, error) {
 	list, err := r.ListByCustomer(ctx, customerID)
 	if err != nil {
@@ -82,7 +82,7 @@ func (r *Reader) Current(ctx context.Context, customerID string) (*Subscription,
 	if len(list) == 0 {
 		return nil, fmt.Errorf("of customer %s: %w", customerID, ErrNotFound)
 	}
-	// MinFunc returns the first of equals, and the list begins with the newest.
+	// MinFunc returns the first of equal elements, and the list begins with the newest.
 	return slices.MinFunc(list, func(a, b *Subscription) int { return rank(a.Status) - rank(b.Status) }), nil
 }
 

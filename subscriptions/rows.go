@@ -9,18 +9,18 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// storedRow is a row with what the order of events needs.
+// storedRow is a row with the columns that order events.
 type storedRow struct {
 	*Subscription
 	revision   int64
 	asOf       *time.Time
 	apiVersion string
-	events     json.RawMessage // what newest reads
+	events     json.RawMessage // the events of the row's second, see newest
 	digest     digest
-	whole      bool // false: of the Subscription only what SubscriptionOrdering reads is there
+	whole      bool // false: Subscription has only the columns that SubscriptionOrdering reads
 }
 
-// revisionOf is the revision of a row, 0 for none.
+// revisionOf returns the revision of a row, or 0 for nil.
 func revisionOf(row *storedRow) int64 {
 	if row == nil {
 		return 0
@@ -50,7 +50,7 @@ func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	}
 }
 
-// newest are the events of the row's second.
+// newest returns the events of the row's second.
 func (s *storedRow) newest() (set []occurrence, err error) {
 	if err := json.Unmarshal(s.events, &set); err != nil {
 		return nil, fmt.Errorf("newest events of subscription %s: %w", s.ID, err)
@@ -62,7 +62,7 @@ func (s *storedRow) newest() (set []occurrence, err error) {
 		}
 	}
 	if !found && s.asOf == nil && s.LastEventID != "" {
-		// A row from before the set was kept: its event is a state that nothing is known of.
+		// An earlier version wrote the row without the set: its event is a state without a step.
 		set = with(set, occurrence{ID: s.LastEventID, Object: s.Object})
 	}
 	return set, nil
@@ -76,9 +76,8 @@ func (s *storedRow) hasState(next *version) bool {
 	return next.digest.equal(s.digest)
 }
 
-// itemsBefore are the items that are stored, nil where that is not known, and whether none of them is to be
-// deleted. Items that are stored in another order count as those of the version: an event that changes none of
-// them writes none, and their positions stay.
+// itemsBefore returns the stored items, or nil if they are not known, and whether none of them must be deleted. Equal
+// items in another order count as the version's items: an event that changes no item writes none, and the positions stay.
 func (s *storedRow) itemsBefore(next *version) (items []Item, keepsAll bool) {
 	truncated := !next.sub.ItemsComplete
 	switch {
@@ -88,7 +87,7 @@ func (s *storedRow) itemsBefore(next *version) (items []Item, keepsAll bool) {
 		return next.sub.Items, true
 	case !s.whole:
 		return nil, truncated || next.digest.sameItemIDs(s.digest)
-	case !s.ItemsComplete: // whose positions need not be 0, 1, 2 and so on
+	case !s.ItemsComplete: // its positions need not be 0, 1, 2 and so on
 		items = nil
 	default:
 		items = s.Items
@@ -96,8 +95,8 @@ func (s *storedRow) itemsBefore(next *version) (items []Item, keepsAll bool) {
 	return items, truncated || slices.Equal(itemIDs(s.Items), itemIDs(next.sub.Items))
 }
 
-// keepItems adds the stored items that a truncated list lacks: they may be on its further pages. Where only the
-// digest of the row is known they stay in the table all the same, and nobody is told of them.
+// keepItems adds the stored items that a truncated list lacks, since they may be on a further page of Stripe's list. If
+// only the digest of the row is known, they stay in the table without being added here.
 func (v *version) keepItems(stored *storedRow) {
 	if v.sub.ItemsComplete || stored == nil || !stored.whole {
 		return
@@ -116,7 +115,7 @@ func (v *version) keepItems(stored *storedRow) {
 	v.sub = &merged
 }
 
-// itemIDs are the ids of items, sorted.
+// itemIDs returns the sorted ids of items.
 func itemIDs(items []Item) []string {
 	ids := make([]string, len(items))
 	for i := range items {
@@ -126,17 +125,17 @@ func itemIDs(items []Item) []string {
 	return ids
 }
 
-// version is what a subscription becomes, with what the order of later events needs.
+// version is a new state of a subscription, with the columns that order later events.
 type version struct {
 	sub        *Subscription
 	asOf       *time.Time
 	apiVersion string
 	newest     []occurrence
-	digest     digest // once it is to be stored
-	revision   int64  // likewise: the row's, which nobody else writes meanwhile
+	digest     digest // set by store
+	revision   int64  // of the row, set by store; the lock keeps others from writing it
 }
 
-// newestRows is the JSON of newest. The object that is the row's own is not written twice.
+// newestRows returns newest as JSON. The object of the row's own event is left out: the row has it.
 func (v *version) newestRows() json.RawMessage {
 	rows := []byte{'['}
 	for i, o := range v.newest {
@@ -151,7 +150,7 @@ func (v *version) newestRows() json.RawMessage {
 	return append(rows, ']')
 }
 
-// fromRow makes a Subscription of a row with the JSON array of its items' rows.
+// fromRow returns the Subscription of a row and the JSON array of its items.
 func fromRow(row *db.SubscriptionListRow) (*Subscription, error) {
 	sub := &Subscription{
 		ID:                     row.ID,

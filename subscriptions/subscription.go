@@ -1,5 +1,5 @@
-// Package subscriptions keeps one row for each Stripe subscription, equal to Stripe's own state, as a
-// projection of the customer.subscription.* events that package webhooks makes take effect.
+// Package subscriptions keeps one row for each Stripe subscription, which converges to Stripe's own state. It is a
+// projection of customer.subscription.* events, which a webhooks.Receiver applies.
 package subscriptions
 
 import (
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Status is a subscription's status in Stripe's words. Statuses that Stripe adds later are kept as they
-// come. See https://docs.stripe.com/api/subscriptions/object#subscription_object-status.
+// Status is Stripe's status of a subscription. Statuses that Stripe adds later are kept unchanged.
+// See https://docs.stripe.com/api/subscriptions/object#subscription_object-status.
 type Status string
 
 // The statuses that Stripe documents.
@@ -26,25 +26,24 @@ const (
 	StatusPaused            Status = "paused"
 )
 
-// Terminal is true for the statuses that a subscription never leaves: canceled and incomplete_expired.
+// Terminal reports whether the status is final: canceled or incomplete_expired.
 func (s Status) Terminal() bool { return s == StatusCanceled || s == StatusIncompleteExpired }
 
-// Entitled is true for the statuses in which a customer should have what the subscription is for: active
-// and trialing, and those given, such as StatusPastDue where a customer keeps access while a payment is
-// tried again.
+// Entitled reports whether a customer with the status should have access: the status is active, trialing, or one of
+// also. Pass StatusPastDue if customers keep access while Stripe retries a payment.
 func (s Status) Entitled(also ...Status) bool {
 	return s == StatusActive || s == StatusTrialing || slices.Contains(also, s)
 }
 
-// Subscription is one row with its items. Texts that Stripe leaves out or sets to null are empty, times
-// and quantities nil. Times are UTC, in whole seconds as Stripe gives them.
+// Subscription is one row with its items. A value that Stripe leaves out or sets to null is "" for a text and nil for a
+// time or a quantity. Times are in UTC and whole seconds, as at Stripe.
 type Subscription struct {
 	ID         string // sub_…
 	CustomerID string // cus_…
 	Status     Status
-	// PriceID, Quantity and the current period are those of the oldest item: the one that Stripe created
-	// first, and of several created in one second the one with the smallest id. Where it has none, they are
-	// those that older API versions put on the subscription itself (plan.id, quantity, current_period_*).
+	// PriceID, Quantity and the current period come from the oldest item: the item that Stripe created first, and among
+	// items of the same second the one with the smallest id. If the item lacks a value, it comes from the subscription
+	// itself, where older API versions have it (plan.id, quantity, current_period_*).
 	PriceID            string
 	Quantity           *int64
 	Currency           string // ISO code in lower case
@@ -58,32 +57,32 @@ type Subscription struct {
 	TrialEnd           *time.Time
 	CollectionMethod   string
 	LatestInvoiceID    string
-	// PauseCollection is nil unless the collection of payments is paused, which no status tells.
+	// PauseCollection is nil unless payment collection is paused. Status does not show a pause.
 	PauseCollection        *PauseCollection
-	CustomerAccountID      string // acct_…, of a customer that is an account (Stripe's customer_account)
+	CustomerAccountID      string // acct_…: Stripe's customer_account, for a customer that is an account
 	ScheduleID             string // sub_sched_…
 	DefaultPaymentMethodID string // pm_…
-	BillingMode            string // the type of Stripe's billing_mode: classic or flexible
-	// DiscountIDs are the ids of the discounts (di_…), in Stripe's order, which counts: another order is a
-	// change. A discount of an API version that gave it no id is not among them. Nil if there are none.
+	BillingMode            string // billing_mode.type: classic or flexible
+	// DiscountIDs are the ids of the discounts (di_…) in Stripe's order. Another order is a change. Discounts of old API
+	// versions, which have no id, are left out. Nil if there are none.
 	DiscountIDs []string
-	// ItemsComplete is false while Stripe's list of the items goes on beyond what the event holds (has_more).
-	// Items then are those of the list, and of the items stored before those that the list lacks: they may be
-	// on its further pages, or gone. Price, quantity and period are of the oldest item that the event holds.
+	// ItemsComplete is false if the event holds only a part of the items (has_more). Items are then the items of the
+	// event and those stored before, which may be on a further page of Stripe's list or gone. Price, quantity and
+	// period come from the oldest item of the event.
 	ItemsComplete bool
 	Metadata      map[string]string // never nil
 	Livemode      bool
 	AccountID     string     // the connected account; empty for the platform's own
 	Created       *time.Time // when Stripe created the subscription
-	// Items are in the order of Stripe's list when one of them last changed. Their order alone says nothing:
-	// Stripe may list the same items in another order, and that is no change.
+	// Items are in the order of Stripe's list when one of them last changed. Stripe may list the same items in another
+	// order, which is no change.
 	Items []Item
 
 	Object             json.RawMessage // Stripe's whole object
-	LastEventID        string          // the event that it is as of; empty after an import
+	LastEventID        string          // the event of this state; empty after an import
 	LastEventCreatedAt *time.Time
-	CreatedAt          time.Time // the row's own times
-	UpdatedAt          time.Time
+	CreatedAt          time.Time // of the row
+	UpdatedAt          time.Time // of the row
 }
 
 // Item is one item of a subscription. The JSON names are the columns'.
@@ -92,13 +91,13 @@ type Item struct {
 	PriceID            string            `json:"price_id"`
 	ProductID          string            `json:"product_id"`
 	Quantity           *int64            `json:"quantity"`             // nil for metered prices
-	CurrentPeriodStart *time.Time        `json:"current_period_start"` // the subscription's where the item has none
+	CurrentPeriodStart *time.Time        `json:"current_period_start"` // the subscription's if the item has none
 	CurrentPeriodEnd   *time.Time        `json:"current_period_end"`
 	Metadata           map[string]string `json:"metadata"` // never nil
 }
 
-// sameState compares what Stripe says of a subscription as it is decoded here. A mere difference in
-// Object, such as another API version's shape, is none, nor is another order of the items.
+// sameState reports whether two subscriptions have the same decoded state. Differences in Object alone, such as another
+// API version's shape, do not count, and neither does another order of the items.
 func sameState(a, b *Subscription) bool {
 	return reflect.DeepEqual(a.state(), b.state())
 }
@@ -111,7 +110,7 @@ func (s *Subscription) state() Subscription {
 	return state
 }
 
-// sortedItems are the items by id: what they are but for their order.
+// sortedItems returns the items sorted by id.
 func sortedItems(items []Item) []Item {
 	byID := func(a, b Item) int { return strings.Compare(a.ID, b.ID) }
 	if slices.IsSortedFunc(items, byID) {

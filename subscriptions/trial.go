@@ -14,8 +14,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// trialObject is a subscription with every kind of value that the tables hold: text of several scripts, as it is and as
-// JSON's escapes, times, numbers, JSON and an array. %[1]s is random and stands in every id, %[2]s is its second item, which it loses.
+// trialObject is a subscription with every kind of value that the tables hold: text in several scripts, plain and escaped,
+// times, numbers, JSON and an array. %[1]s is a random text in every id. %[2]s is a second item, which is removed later.
 const trialObject = `{
 	"id": "sub_stripeonce_trial_%[1]s", "object": "subscription", "status": "active", "customer": "cus_stripeonce_trial_%[1]s", "created": 1767225599,
 	"currency": "eur", "trial_end": 951827696, "latest_invoice": "in_stripeonce_trial_%[1]s", "cancel_at": 32503679999,
@@ -29,7 +29,7 @@ const trialObject = `{
 
 const trialItem = `, {"id": "si_stripeonce_trial_%[1]s_2", "created": 1767225600, "price": {"id": "price_%[1]s"}, "quantity": 9007199254740993, "metadata": {"ß": "é"}}`
 
-// try stores a subscription with a random id and then its next state, reads both back, and calls no OnChange.
+// try stores a subscription with a random id, then its next state, and reads both back. It does not call OnChange.
 func (p *Projection) try(ctx context.Context, tx pgx.Tx) error {
 	id := rand.Text()
 	stored, err := p.tryState(ctx, tx, nil, trialEvent(id, trialItem))
@@ -52,7 +52,7 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 	if err != nil {
 		return nil, err
 	}
-	next := alone(ev, incoming)
+	next := fromEvent(ev, incoming)
 	queries, err := p.store(stored, next)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 	if err != nil {
 		return nil, err
 	}
-	// A trigger of the host's may change a row: then the digest tells that bytes are read as they were written.
+	// A trigger of the host's may change the row. An equal digest then shows that values are read back as written.
 	if found == nil || len(found.Items) == 0 || sameState(found.Subscription, next.sub) && !next.digest.equal(found.digest) {
 		return nil, fault.ErrNotReadBack
 	}

@@ -13,8 +13,8 @@ import (
 
 var errNoObject = errors.New("it is not an object")
 
-// isNothing is true for null, for no value, and for an empty array where Stripe has an object: PHP encodes an
-// empty object so.
+// isNothing reports whether a value in place of an object is null, missing, or an empty array, as PHP encodes an empty
+// object.
 func isNothing(raw []byte) bool { return rawjson.IsNull(raw) || isEmptyArray(raw) }
 
 func isEmptyArray(raw []byte) bool {
@@ -71,8 +71,8 @@ func (p *price) read(raw []byte) error {
 	)
 }
 
-// textOrMember is a text, or the text that is a member of an object, such as the id of an expanded one. Empty for
-// anything else.
+// textOrMember returns a text, or the named text member of an object, such as the id of an expanded object. It returns ""
+// for anything else.
 func textOrMember(raw []byte, name string) string {
 	if rawjson.IsObject(raw) {
 		raw = rawjson.Get(raw, name)
@@ -81,7 +81,7 @@ func textOrMember(raw []byte, name string) string {
 	return s
 }
 
-// readIDs reads an array of ids and expanded objects, in its order. What has no id is left out.
+// readIDs reads an array of ids and expanded objects, in its order. Elements without an id are left out.
 func readIDs(raw []byte) (ids []string) {
 	if rawjson.IsNull(raw) || raw[0] != '[' {
 		return nil
@@ -122,7 +122,7 @@ func (u *unixTime) read(raw []byte) error {
 	return nil
 }
 
-// whole reads a whole number of 64 bits, also one written like 1e3 or 5.0. It is not known if it is null.
+// whole reads a 64-bit integer, also written as 1e3 or 5.0. known is false for null.
 func whole(raw []byte) (n int64, known bool, err error) {
 	if rawjson.IsNull(raw) {
 		return 0, false, nil
@@ -138,8 +138,8 @@ func whole(raw []byte) (n int64, known bool, err error) {
 	return int64(f), true, nil
 }
 
-// metadata holds strings. A value of another type is kept as its JSON text. PHP, which knows no difference,
-// encodes an object as an array if its keys are 0, 1, 2 and so on, or if it has none.
+// metadata holds strings. A value of another type is kept as its JSON text. An array counts as an object with the keys 0,
+// 1, 2 and so on, since PHP encodes such an object, and an empty one, as an array.
 type metadata map[string]string
 
 func (m *metadata) read(raw []byte) error {
@@ -157,7 +157,7 @@ func (m *metadata) read(raw []byte) error {
 	return nil
 }
 
-// textOf is a string, or the JSON text of another value.
+// textOf returns a string, or the JSON text of another value.
 func textOf(value []byte) string {
 	if s, ok := rawjson.String(value); ok {
 		return s
@@ -165,7 +165,7 @@ func textOf(value []byte) string {
 	return compact(value)
 }
 
-// compact is a value's JSON text without white space.
+// compact returns a value's JSON text without white space.
 func compact(value []byte) string {
 	var b bytes.Buffer
 	if json.Compact(&b, value) != nil {

@@ -26,48 +26,46 @@ const (
 	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
 )
 
-// verifyVersion is the API version that Verify asks in: the first that gives each item its own period and has
-// billing_mode. See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
+// verifyVersion is the API version of Verify's requests: the first that has billing_mode and a period on each item.
+// See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
 const verifyVersion = "2025-06-30.basil"
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
-	// APIKey is the secret or restricted key that reads subscriptions. Only rows of its mode are compared.
-	// Required.
+	// APIKey is the secret or restricted key that reads subscriptions. Only rows of its mode are compared. Required.
 	APIKey string
-	// APIBase is another address of Stripe's API, for tests. Empty: Stripe's.
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// APITimeout bounds one request, which is tried DefaultVerifyAttempts times while Stripe answers 429 or
-	// 5xx, or not at all. 0: DefaultVerifyTimeout.
+	// APITimeout bounds one attempt of a request. A request is attempted DefaultVerifyAttempts times if Stripe answers
+	// 429 or 5xx, or does not answer. Defaults to DefaultVerifyTimeout.
 	APITimeout time.Duration
-	// Fix, if set, stores Stripe's object where a row differs from it or is missing: in transactions of this
-	// receiver, through Projection. That is also how the subscriptions that exist already get in on the first
-	// day.
+	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver and through
+	// Projection. This is also how existing subscriptions are imported. Optional.
 	Fix *webhooks.Receiver
-	// Projection is what Register returned for that receiver's handlers. Its OnChange is called for each
-	// subscription that is stored, with a nil Event. Required with Fix.
+	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored
+	// subscription, with a nil Event. Required with Fix.
 	Projection *Projection
-	// NoHooks leaves OnChange out.
+	// NoHooks turns off OnChange.
 	NoHooks bool
-	// Accounts are connected accounts to ask beside those that have rows already.
+	// Accounts are connected accounts to compare in addition to those that have rows already.
 	Accounts []string
-	// After goes on where an earlier call was interrupted: at its Verified.Position.
+	// After resumes an interrupted run: set it to that run's Verified.Position.
 	After string
-	// Each, if set, is told of each field that differs.
+	// Each is called with each field that differs. Optional.
 	Each func(Difference)
-	// Progress, if set, is told of the figures after each page of Stripe's list.
+	// Progress is called with the numbers so far after each page of Stripe's list. Optional.
 	Progress func(Verified)
-	// Logger is told what could not be stored, and of waiting for Stripe. Nil: slog.Default().
+	// Logger receives errors of storing a subscription, and warnings of retried requests. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Verified is the sum of Verify.
+// Verified is the result of Verify.
 type Verified struct {
-	Checked int `json:"checked"` // subscriptions, of Stripe's or of the table
-	Drifted int `json:"drifted"` // of these, those that differ, are missing here, or are unknown to Stripe
-	Fixed   int `json:"fixed"`   // of these, those that now are as Stripe has them
-	// Position is where it broke off: the last subscription of Stripe's list that is done with, and all
-	// before it. Empty if it came to its end, or broke off at once.
+	Checked int `json:"checked"` // subscriptions of Stripe's list and of the table
+	Drifted int `json:"drifted"` // checked subscriptions that differ, are missing here, or are unknown to Stripe
+	Fixed   int `json:"fixed"`   // drifted subscriptions that now match Stripe's
+	// Position is the last subscription of Stripe's list that an interrupted run has completed. It is empty if the run
+	// completed, or was interrupted before the first page.
 	Position string `json:"-"`
 }
 
@@ -77,21 +75,20 @@ type verification struct {
 	pool     *pgxpool.Pool
 	queries  *db.Queries
 	api      *stripeapi.Client
-	livemode *bool // nil: the key does not tell its mode
+	livemode *bool // nil: the key does not show its mode
 	sum      Verified
-	broken   bool // an account could not be gone through: Position stays before it
+	broken   bool // an account failed: Position stays before it
 }
 
-// Verify compares every subscription in the table with Stripe's object, both ways, account by account. A
-// difference counts if reading both sides again confirms it. It holds one page of Stripe's list at a time,
-// however many subscriptions there are.
+// Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
+// if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Verified, error) {
 	v := &verification{config: *config, pool: pool, queries: db.New()}
 	switch {
 	case config.APIKey == "":
 		return v.sum, errors.New("subscriptions.VerifyConfig.APIKey is empty")
 	case config.Fix != nil && config.Projection == nil:
-		return v.sum, errors.New("subscriptions.VerifyConfig.Projection is nil: give it what Register returned")
+		return v.sum, errors.New("subscriptions.VerifyConfig.Projection is nil: set it to the result of Register")
 	}
 	if v.config.Logger == nil {
 		v.config.Logger = slog.Default()
@@ -106,14 +103,14 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 		v.livemode = &livemode
 		probe := &webhooks.Event{Type: "customer.subscription.updated", Livemode: livemode}
 		if config.Fix != nil && !config.Fix.Handles(probe) {
-			return v.sum, errors.New("the key is of the mode whose events the receiver ignores (STRIPE_MODE): nothing is stored")
+			return v.sum, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
 		}
 	}
 	err := v.accounts(ctx)
 	return v.sum, err
 }
 
-// accounts goes through the accounts in order. One that Stripe refuses does not keep from the others.
+// accounts compares each account, in order. It continues after an account that fails.
 func (v *verification) accounts(ctx context.Context) error {
 	stored, err := v.queries.SubscriptionAccountList(ctx, v.pool)
 	if err != nil {
@@ -150,12 +147,12 @@ func (v *verification) accounts(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// reading is one subscription as both sides have it at about the same time.
+// reading is one subscription, read from the table and from Stripe at about the same time.
 type reading struct {
 	id         string
-	local      *storedRow    // nil: it is not there
-	stripe     *Subscription // nil: it is not there
-	asOf       time.Time     // of Stripe's answer
+	local      *storedRow    // nil: not in the table
+	stripe     *Subscription // nil: not at Stripe
+	asOf       time.Time     // the Date of Stripe's response
 	apiVersion string
 }
 
@@ -166,7 +163,7 @@ func (r *reading) differences() []Difference {
 	return differences(r.id, r.local.Subscription, r.stripe)
 }
 
-// same is true if neither side has changed from one reading to the other.
+// same reports whether neither side changed between two readings.
 func (r *reading) same(other *reading) bool {
 	if revisionOf(r.local) != revisionOf(other.local) || (r.stripe == nil) != (other.stripe == nil) {
 		return false
@@ -174,17 +171,17 @@ func (r *reading) same(other *reading) bool {
 	return r.stripe == nil || sameState(r.stripe, other.stripe)
 }
 
-// get asks Stripe for one subscription.
+// get fetches one subscription from Stripe.
 func (v *verification) get(ctx context.Context, id, account string) (*reading, error) {
 	r := &reading{id: id}
-	answer, err := v.api.Do(ctx, stripeapi.Request{Path: "/v1/subscriptions/" + url.PathEscape(id), Account: account, Version: verifyVersion})
+	response, err := v.api.Do(ctx, stripeapi.Request{Path: "/v1/subscriptions/" + url.PathEscape(id), Account: account, Version: verifyVersion})
 	switch {
 	case stripeapi.IsMissing(err):
 		return r, nil
 	case err != nil:
 		return nil, fmt.Errorf("get subscription %s: %w", id, err)
 	}
-	if err := r.read(answer.Body, answer.Date, answer.Version, account); err != nil {
+	if err := r.read(response.Body, response.Date, response.Version, account); err != nil {
 		return nil, fmt.Errorf("subscription %s: %w", id, err)
 	}
 	return r, nil
@@ -195,14 +192,14 @@ func (r *reading) read(body []byte, asOf time.Time, apiVersion, account string) 
 	if err != nil {
 		return fmt.Errorf("Stripe's subscription: %w", err) //nolint:staticcheck // a name
 	}
-	if r.stripe, err = readAnswer(object, apiVersion, account); err != nil {
+	if r.stripe, err = readResponse(object, apiVersion, account); err != nil {
 		return err
 	}
 	r.id, r.asOf, r.apiVersion = r.stripe.ID, asOf, apiVersion
 	return nil
 }
 
-// locals fills in the rows of several readings with one statement.
+// locals reads the rows of several readings with one query.
 func (v *verification) locals(ctx context.Context, readings []*reading) error {
 	byID := map[string]*reading{}
 	ids := make([]string, len(readings))
@@ -224,7 +221,7 @@ func (v *verification) locals(ctx context.Context, readings []*reading) error {
 	return nil
 }
 
-// list is the request for the account's subscriptions, those that have ended included.
+// list returns the request for the account's subscriptions, including those that have ended.
 func list(account string) stripeapi.Request {
 	return stripeapi.Request{Path: "/v1/subscriptions", Account: account, Version: verifyVersion, Values: url.Values{
 		"status": {"all"}, "limit": {strconv.Itoa(stripeapi.PageSize)},

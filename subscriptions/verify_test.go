@@ -21,7 +21,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// verified is an account whose events have all been delivered, and what verify needs.
+// verified is an account whose events have all been delivered, with the arguments of Verify.
 type verified struct {
 	*hooktest.Host
 	account *stripesim.Account
@@ -68,19 +68,19 @@ func newVerified(t *testing.T, subscribers int, deliver bool) *verified {
 	return v
 }
 
-// verify returns the sum and the differences, one a line.
+// verify returns the result and the differences, one a line.
 func (v *verified) verify(t *testing.T) (subscriptions.Verified, string) {
 	t.Helper()
-	var told []string
+	var found []string
 	v.config.Each = func(d subscriptions.Difference) {
-		told = append(told, fmt.Sprintf("%s %s %v %v", d.ID, d.Field, show(d.Local), show(d.Stripe)))
+		found = append(found, fmt.Sprintf("%s %s %v %v", d.ID, d.Field, show(d.Local), show(d.Stripe)))
 	}
 	sum, err := subscriptions.Verify(t.Context(), v.Pool, &v.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum.Position = ""
-	return sum, strings.Join(told, "\n")
+	return sum, strings.Join(found, "\n")
 }
 
 func show(value any) any {
@@ -101,12 +101,12 @@ func (v *verified) expectTruth(t *testing.T) {
 	}
 }
 
-// Every kind of drift is found, with both values, and nothing else; --fix mends what Stripe knows.
+// Every kind of drift is found, with both values, and nothing else. --fix repairs every row that Stripe knows.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 250, true)
-	if sum, told := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || told != "" {
-		t.Fatalf("of a right table it says %+v\n%s", sum, told)
+	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || found != "" {
+		t.Fatalf("for a correct table the result is %+v\n%s", sum, found)
 	}
 	if n := len(v.api.Requests()); n != 3 {
 		t.Errorf("it takes %d requests for 250 subscriptions", n)
@@ -127,7 +127,7 @@ func TestVerify(t *testing.T) {
 	exec(fmt.Sprintf(copied, "stripe_created_at - interval '9 years'"), "sub_unknown_old", id(0), false)
 	exec(fmt.Sprintf(copied, "NULL"), "sub_unknown_undated", id(0), false)
 	exec(fmt.Sprintf(copied, "stripe_created_at"), "sub_live", id(0), true) // not of the key's mode
-	sum, told := v.verify(t)
+	sum, found := v.verify(t)
 	price := v.account.Subscriptions[200].Truth().Quantity
 	want := []string{
 		id(3) + " status canceled active",
@@ -137,16 +137,16 @@ func TestVerify(t *testing.T) {
 		"sub_unknown id sub_unknown <nil>", "sub_unknown_old id sub_unknown_old <nil>", "sub_unknown_undated id sub_unknown_undated <nil>",
 	}
 	for _, line := range want {
-		if !strings.Contains(told+"\n", line+"\n") {
-			t.Errorf("it does not tell %q", line)
+		if !strings.Contains(found+"\n", line+"\n") {
+			t.Errorf("the differences lack %q", line)
 		}
 	}
-	if n := strings.Count(told, "\n") + 1; n != len(want) || sum != (subscriptions.Verified{Checked: 253, Drifted: 8}) {
-		t.Errorf("it is %+v and tells\n%s", sum, told)
+	if n := strings.Count(found, "\n") + 1; n != len(want) || sum != (subscriptions.Verified{Checked: 253, Drifted: 8}) {
+		t.Errorf("the result is %+v and the differences are\n%s", sum, found)
 	}
 	v.config.Fix = v.Receiver
 	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 253, Drifted: 8, Fixed: 5}) {
-		t.Errorf("mending it is %+v", sum)
+		t.Errorf("the result of the fix is %+v", sum)
 	}
 	if len(v.changes) != 5 {
 		t.Errorf("OnChange was called %d times, want 5", len(v.changes))
@@ -157,13 +157,13 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	exec(`DELETE FROM subscriptions WHERE id LIKE 'sub_unknown%' OR id = 'sub_live'`)
-	if sum, told := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || told != "" {
-		t.Errorf("mended it is %+v\n%s", sum, told)
+	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || found != "" {
+		t.Errorf("after the fix the result is %+v\n%s", sum, found)
 	}
 	v.expectTruth(t)
 }
 
-// The first import: everything gets in, without OnChange if that is said, and later events go on from there.
+// An import stores every subscription, without OnChange if NoHooks is set. Later events continue from there.
 func TestImport(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 130, false)
@@ -185,13 +185,13 @@ func TestImport(t *testing.T) {
 	v.expectTruth(t)
 }
 
-// What moves while it is compared is no drift: both sides are read again.
-func TestVerifyWhileThingsMove(t *testing.T) {
+// A subscription that changes during the comparison is no drift: both sides are read again.
+func TestVerifyDuringChanges(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 20, true)
 	v.account.Wait(time.Hour)
 	moving := v.account.Subscriptions[5]
-	moving.SetQuantity(77) // Stripe has it, and its event is on the way
+	moving.SetQuantity(77) // Stripe has the change, and its event is in flight
 	event := v.account.Events[len(v.account.Events)-1]
 	asked := 0
 	v.api.OnRequest = func(*http.Request) {
@@ -199,13 +199,13 @@ func TestVerifyWhileThingsMove(t *testing.T) {
 			v.Send(t, event.Body)
 		}
 	}
-	if sum, told := v.verify(t); sum.Drifted != 0 || asked < 2 {
-		t.Errorf("it is %+v after %d requests\n%s", sum, asked, told)
+	if sum, found := v.verify(t); sum.Drifted != 0 || asked < 2 {
+		t.Errorf("it is %+v after %d requests\n%s", sum, asked, found)
 	}
 }
 
-// One that cannot be stored does not keep the others, and is drift that is left.
-func TestFixGoesOn(t *testing.T) {
+// Fix continues after a subscription that cannot be stored, which remains as drift.
+func TestFixContinues(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 30, false)
 	v.refuse = v.account.Subscriptions[7].ID()
@@ -218,8 +218,8 @@ func TestFixGoesOn(t *testing.T) {
 	}
 }
 
-// A run that was interrupted goes on at its position.
-func TestVerifyGoesOn(t *testing.T) {
+// An interrupted run resumes at its position.
+func TestVerifyResumes(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 250, true)
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET currency = 'eur' WHERE id = ANY($1)`, []string{v.account.Subscriptions[249].ID(), v.account.Subscriptions[1].ID()})
@@ -230,12 +230,13 @@ func TestVerifyGoesOn(t *testing.T) {
 		t.Fatalf("interrupted it is %+v, %v", first, err)
 	}
 	v.config.Progress, v.config.After = nil, first.Position
-	if rest, told := v.verify(t); rest.Checked < 150 || rest.Checked > 155 || rest.Drifted != 1 {
-		t.Errorf("the rest is %+v\n%s", rest, told)
+	if rest, found := v.verify(t); rest.Checked < 150 || rest.Checked > 155 || rest.Drifted != 1 {
+		t.Errorf("the rest is %+v\n%s", rest, found)
 	}
 }
 
-// Each account that has rows is asked as that account; one that Stripe refuses is an error in the end.
+// Each account that has rows is compared with requests as that account. An account that Stripe refuses is an error at the
+// end.
 func TestVerifyAccounts(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 3, true)
@@ -250,19 +251,19 @@ func TestVerifyAccounts(t *testing.T) {
 	}
 	v.config.Fix, v.config.Accounts = nil, nil
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET status = 'unpaid' WHERE account_id = 'acct_1' AND id = $1`, connected.Subscriptions[2].ID())
-	if sum, told := v.verify(t); sum != (subscriptions.Verified{Checked: 7, Drifted: 1}) {
-		t.Errorf("it is %+v\n%s", sum, told)
+	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 7, Drifted: 1}) {
+		t.Errorf("it is %+v\n%s", sum, found)
 	}
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET account_id = 'acct_0' WHERE id = $1`, connected.Subscriptions[2].ID())
 	v.config.Each = nil
 	sum, err := subscriptions.Verify(t.Context(), v.Pool, &v.config)
-	// To go on means after the platform's own, not after the accounts behind the one that broke off.
+	// The position stays within the platform's own account, not in accounts after the one that failed.
 	if err == nil || !strings.Contains(err.Error(), "acct_0") || sum.Checked != 7 || sum.Position != v.account.Subscriptions[0].ID() {
 		t.Errorf("with an account that is no longer connected it is %+v, %v", sum, err)
 	}
 }
 
-// A key of the mode that the receiver ignores stores nothing.
+// Fix refuses a key of the mode that the receiver ignores, and stores nothing.
 func TestFixOfTheOtherMode(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 1, false)
@@ -273,8 +274,8 @@ func TestFixOfTheOtherMode(t *testing.T) {
 	}
 }
 
-// A row that a delivery writes between the comparison and the mending is compared again, not overwritten.
-func TestFixOfARowThatMoves(t *testing.T) {
+// A row that a delivery writes between the comparison and the fix is compared again, not overwritten.
+func TestFixOfARowThatChanges(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 3, false)
 	id := v.account.Subscriptions[1].ID()

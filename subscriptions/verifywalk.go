@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// confirmations bounds how often both sides of a subscription are read again while they move.
+	// confirmations bounds how often both sides of a subscription are read again while they change.
 	confirmations = 4
 	keyPage       = 1000 // rows of the table at a time
 )
 
-// walk goes through one account: along Stripe's list, which is sorted by creation, the newest first, and
-// beside it along the table in the same order. What the table has within the span of a page, and the page
-// does not, is asked for one by one.
+// walk compares one account. It goes through Stripe's list, which is sorted by creation, newest first, and through the
+// table in the same order. Rows within the time span of a page that are not on the page are fetched from Stripe one by
+// one.
 type walk struct {
 	*verification
 	account string
-	after   string // the subscription of Stripe's list to begin after; empty: at its begin
+	after   string // the subscription of Stripe's list to begin after; empty: begin with the first
 
-	upper    time.Time       // the end of the span that is next, itself within it; zero: none
-	boundary map[string]bool // the subscriptions of the last page that were created in the second of upper
+	upper    time.Time       // the inclusive end of the next span; zero: none
+	boundary map[string]bool // the subscriptions of the previous page that were created in the second of upper
 
 	unreadable map[string]error // subscriptions that could not be compared
 }
@@ -43,7 +43,7 @@ func (w *walk) run(ctx context.Context) error {
 			return err
 		}
 		if last.stripe == nil || last.stripe.Created == nil {
-			return errors.New("it cannot go on after " + w.after + ", which Stripe does not have: begin anew")
+			return errors.New("cannot resume after " + w.after + ": Stripe does not have this subscription; start without a position")
 		}
 		w.upper = *last.stripe.Created
 		request = *request.After(w.after)
@@ -78,7 +78,7 @@ func position(account, id string) string {
 	return account + "/" + id
 }
 
-// readPage decodes a page. What cannot be decoded is left out, and an error in the end.
+// readPage decodes a page. A subscription that cannot be decoded is left out and reported as an error at the end.
 func (w *walk) readPage(page *stripeapi.Page) []*reading {
 	var readings []*reading
 	for _, object := range page.Data {
@@ -96,8 +96,8 @@ func (w *walk) readPage(page *stripeapi.Page) []*reading {
 	return readings
 }
 
-// check compares readings of Stripe's with the table. Those that differ are read again on both sides, with
-// the request for their page if there is one.
+// check compares Stripe's subscriptions with the table. Those that differ are read again on both sides, with the request
+// for their page if there is one.
 func (w *walk) check(ctx context.Context, from stripeapi.Request, readings []*reading) error {
 	if len(readings) == 0 {
 		return nil
@@ -108,29 +108,29 @@ func (w *walk) check(ctx context.Context, from stripeapi.Request, readings []*re
 	w.sum.Checked += len(readings)
 	suspects := slices.DeleteFunc(slices.Clone(readings), func(r *reading) bool { return len(r.differences()) == 0 })
 	for round := 1; len(suspects) > 0; round++ {
-		again, err := w.again(ctx, from, suspects)
+		again, err := w.reread(ctx, from, suspects)
 		if err != nil {
 			return err
 		}
-		var moved []*reading
+		var changed []*reading
 		for i, r := range again {
 			switch {
 			case len(r.differences()) == 0:
 			case round < confirmations && !r.same(suspects[i]):
-				moved = append(moved, r)
+				changed = append(changed, r)
 			default:
 				if err := w.drifted(ctx, r); err != nil {
 					return err
 				}
 			}
 		}
-		suspects = moved
+		suspects = changed
 	}
 	return nil
 }
 
-// again reads subscriptions anew, first at Stripe, then in the table.
-func (w *walk) again(ctx context.Context, from stripeapi.Request, suspects []*reading) ([]*reading, error) {
+// reread reads subscriptions again, first from Stripe, then from the table.
+func (w *walk) reread(ctx context.Context, from stripeapi.Request, suspects []*reading) ([]*reading, error) {
 	fresh := map[string]*reading{}
 	if from.Path != "" && len(suspects) > 1 {
 		page, err := w.api.Page(ctx, from)
@@ -154,7 +154,7 @@ func (w *walk) again(ctx context.Context, from stripeapi.Request, suspects []*re
 	return again, w.locals(ctx, again)
 }
 
-// drifted reports a subscription, and stores Stripe's object if it is asked to.
+// drifted reports a subscription that differs, and stores Stripe's object if Fix is set.
 func (w *walk) drifted(ctx context.Context, r *reading) error {
 	w.sum.Drifted++
 	if w.config.Each != nil {
@@ -170,7 +170,7 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		w.config.Logger.ErrorContext(ctx, "a subscription could not be stored", "subscription", r.id, "error", err)
+		w.config.Logger.ErrorContext(ctx, "could not store a subscription", "subscription", r.id, "error", err)
 		return nil
 	}
 	if complete {
@@ -179,27 +179,28 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 	return nil
 }
 
-// fixable is true if Stripe's answer says more than that neither side has all items.
+// fixable reports whether storing Stripe's object would change the row. It would not if the only difference is that
+// neither side has all items.
 func (r *reading) fixable() bool {
 	return slices.ContainsFunc(r.differences(), func(d Difference) bool {
 		return d.Field != itemsComplete || r.local.ItemsComplete || r.stripe.ItemsComplete
 	})
 }
 
-// others asks Stripe for what the table has within the span of a page and the page does not. last says that
-// there is no further page: the span has no beginning then.
+// others checks the rows within the time span of a page that are not on the page. After the last page, the span reaches
+// back to the beginning.
 func (w *walk) others(ctx context.Context, readings []*reading, last bool) error {
 	var lower time.Time
 	if !last && len(readings) > 0 {
 		lower = orZero(readings[len(readings)-1].stripe.Created)
 	}
-	has, upper := w.boundary, w.upper
+	onPage, upper := w.boundary, w.upper
 	w.boundary, w.upper = map[string]bool{}, lower
 	if lower.Equal(upper) { // a whole page of one second
-		maps.Copy(w.boundary, has)
+		maps.Copy(w.boundary, onPage)
 	}
 	for _, r := range readings {
-		has[r.id] = true
+		onPage[r.id] = true
 		if orZero(r.stripe.Created).Equal(lower) {
 			w.boundary[r.id] = true
 		}
@@ -209,18 +210,18 @@ func (w *walk) others(ctx context.Context, readings []*reading, last bool) error
 		end := upper.Add(time.Second)
 		params.Before = &end
 	}
-	return w.singles(ctx, params, has)
+	return w.singles(ctx, params, onPage)
 }
 
-// singles checks, one by one, the rows of a span that are not among those that a page had.
-func (w *walk) singles(ctx context.Context, params db.SubscriptionKeyListParams, has map[string]bool) error {
+// singles checks, one by one, the rows of a span that are not on its page.
+func (w *walk) singles(ctx context.Context, params db.SubscriptionKeyListParams, onPage map[string]bool) error {
 	for {
 		keys, err := w.queries.SubscriptionKeyList(ctx, w.pool, params)
 		if err != nil {
 			return err
 		}
 		for _, key := range keys {
-			if !has[key.ID] {
+			if !onPage[key.ID] {
 				if err := w.single(ctx, key.ID); err != nil {
 					return err
 				}
@@ -233,7 +234,7 @@ func (w *walk) singles(ctx context.Context, params db.SubscriptionKeyListParams,
 	}
 }
 
-// undated checks the rows that have no place in the order of creation.
+// undated checks the rows without a creation time.
 func (w *walk) undated(ctx context.Context) error {
 	params := db.SubscriptionKeyListUndatedParams{AccountID: w.account, Livemode: w.livemode, MaxRows: keyPage}
 	for {
@@ -253,7 +254,7 @@ func (w *walk) undated(ctx context.Context) error {
 	}
 }
 
-// single checks one subscription that no page had.
+// single checks one subscription that is on no page.
 func (w *walk) single(ctx context.Context, id string) error {
 	if _, known := w.unreadable[id]; known {
 		return nil
@@ -269,21 +270,21 @@ func (w *walk) single(ctx context.Context, id string) error {
 	return w.check(ctx, stripeapi.Request{}, []*reading{r})
 }
 
-// fix stores Stripe's object. If the row has moved meanwhile, both sides are read once more. Complete says whether
-// the row then has all items.
+// fix stores Stripe's object. If the row was written meanwhile, both sides are read again. complete reports whether the
+// row then has all items.
 func (w *walk) fix(ctx context.Context, r *reading) (complete bool, err error) {
-	for try := 1; ; try++ {
+	for attempt := 1; ; attempt++ {
 		err := w.config.Fix.InTx(ctx, "import", func(ctx context.Context, tx pgx.Tx) error {
 			return w.config.Projection.importOne(ctx, tx, r, !w.config.NoHooks)
 		})
-		if !errors.Is(err, errMoved) || try == confirmations {
+		if !errors.Is(err, errMoved) || attempt == confirmations {
 			return r.stripe.ItemsComplete, err
 		}
 		if r, err = w.get(ctx, r.id, w.account); err != nil {
 			return false, err
 		}
 		if r.stripe == nil {
-			return false, errors.New("it is no longer there at Stripe")
+			return false, errors.New("Stripe no longer has the subscription") //nolint:staticcheck // a name
 		}
 		if err := w.locals(ctx, []*reading{r}); err != nil || !r.fixable() {
 			return r.stripe.ItemsComplete, err
@@ -291,7 +292,7 @@ func (w *walk) fix(ctx context.Context, r *reading) (complete bool, err error) {
 	}
 }
 
-// inOrder is the sorted union of accounts.
+// inOrder returns the sorted union of accounts.
 func inOrder(first string, lists ...[]string) []string {
 	all := append([]string{first}, slices.Concat(lists...)...)
 	slices.Sort(all)

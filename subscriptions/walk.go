@@ -4,23 +4,23 @@ import (
 	"maps"
 )
 
-// maxReadings bounds how many readings of a set with repeated steps are tried.
+// maxReadings bounds how many readings of a set with repeated steps are examined.
 const maxReadings = 256
 
-// verdict says what is known of the end of a walk.
-type verdict int
+// ends is the number of states in which a walk over given steps can end.
+type ends int
 
 const (
-	noWalk   verdict = iota // no walk takes these steps: one is missing
-	manyEnds                // it may end in more than one state
+	noWalk   ends = iota // no walk takes these steps: one is missing
+	manyEnds             // the walk may end in more than one state
 	oneEnd
 )
 
-// walkEnd returns the state in which a walk over all steps ends. Steps that are alike can be one change
-// made several times or several events of one change, so each is read as taken once, twice, up to as
-// often as it is there; the end is certain if all readings that are a walk agree on it. A closed walk
-// may begin, and so end, anywhere.
-func walkEnd(steps []step) (end string, v verdict) {
+// walkEnd returns the state in which a walk over all steps ends. Equal steps can be one change made several times, or
+// several events of one change. So walkEnd examines every reading: each step taken once, twice, up to as often as it
+// occurs. The end is certain if all readings that form a walk agree on it. A closed walk may begin, and so end, in any of
+// its states.
+func walkEnd(steps []step) (end string, n ends) {
 	times := map[step]int{}
 	states := map[string]bool{}
 	for _, s := range steps {
@@ -45,16 +45,16 @@ func walkEnd(steps []step) (end string, v verdict) {
 	}
 	for _, reading := range readings {
 		switch one, found := readingEnd(reading); {
-		case found == manyEnds, found == oneEnd && v == oneEnd && one != end:
+		case found == manyEnds, found == oneEnd && n == oneEnd && one != end:
 			return "", manyEnds
 		case found == oneEnd:
-			end, v = one, oneEnd
+			end, n = one, oneEnd
 		}
 	}
-	return end, v
+	return end, n
 }
 
-// allReadings lists how often each step may have been taken; nil if these are too many to try.
+// allReadings lists how often each step may have been taken. It returns nil if there are more than maxReadings.
 func allReadings(times map[step]int) []map[step]int {
 	readings := []map[step]int{{}}
 	for s, most := range times {
@@ -74,45 +74,46 @@ func allReadings(times map[step]int) []map[step]int {
 	return readings
 }
 
-// readingEnd finds the state where a walk that takes each step so often ends, by arrivals and departures.
-func readingEnd(reading map[step]int) (end string, v verdict) {
+// readingEnd returns the state in which a walk ends that takes each step as often as given. It compares each state's
+// arrivals and departures.
+func readingEnd(reading map[step]int) (end string, n ends) {
 	surplus := map[string]int{} // arrivals less departures
 	for s, n := range reading {
 		surplus[s.to] += n
 		surplus[s.from] -= n
 	}
-	ends, starts := 0, 0
+	ending, starting := 0, 0
 	for state, n := range surplus {
 		switch n {
 		case 0:
 		case 1:
 			end = state
-			ends++
+			ending++
 		case -1:
-			starts++
+			starting++
 		default:
 			return "", noWalk
 		}
 	}
 	switch {
-	case ends == 0 && starts == 0:
-		return "", manyEnds // it is closed
-	case ends == 1 && starts == 1:
+	case ending == 0 && starting == 0:
+		return "", manyEnds // a closed walk
+	case ending == 1 && starting == 1:
 		return end, oneEnd
 	default:
 		return "", noWalk
 	}
 }
 
-// connected is true if the steps hang together, whichever way they lead, and touch every state.
+// connected reports whether the steps form one connected graph, in any direction, that contains every state.
 func connected(times map[step]int, states map[string]bool) bool {
-	neighbours := map[string][]string{}
+	neighbors := map[string][]string{}
 	for s := range times {
-		neighbours[s.from] = append(neighbours[s.from], s.to)
-		neighbours[s.to] = append(neighbours[s.to], s.from)
+		neighbors[s.from] = append(neighbors[s.from], s.to)
+		neighbors[s.to] = append(neighbors[s.to], s.from)
 	}
 	for state := range states {
-		if neighbours[state] == nil {
+		if neighbors[state] == nil {
 			return false
 		}
 	}
@@ -123,7 +124,7 @@ func connected(times map[step]int, states map[string]bool) bool {
 			return
 		}
 		reached[state] = true
-		for _, next := range neighbours[state] {
+		for _, next := range neighbors[state] {
 			visit(next)
 		}
 	}
@@ -131,5 +132,5 @@ func connected(times map[step]int, states map[string]bool) bool {
 		visit(s.from)
 		break
 	}
-	return len(reached) == len(neighbours)
+	return len(reached) == len(neighbors)
 }

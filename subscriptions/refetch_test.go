@@ -18,7 +18,7 @@ import (
 
 func newAccount() *stripesim.Account { return stripesim.New(1, stripesim.Epoch) }
 
-// thin is the thin twin of an event, or one without a twin.
+// thin returns the thin twin of an event, or a thin event without a twin.
 func thin(e *stripesim.Event, withTwin bool) []byte {
 	twin := ""
 	if withTwin {
@@ -34,7 +34,7 @@ func ledger(t *testing.T, w *world) string {
 	return pgtest.Scan[string](t, w.host.Pool, `SELECT coalesce(string_agg(event_id || ' ' || event_type || ' ' || outcome, ', ' ORDER BY event_id), '') FROM stripe_webhook_events`)
 }
 
-// Of a snapshot event and its thin twin one takes effect, in either order and at the same instant.
+// A snapshot event and its thin twin take effect once, in either order and at the same instant.
 func TestThinAndSnapshot(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
@@ -51,7 +51,7 @@ func TestThinAndSnapshot(t *testing.T) {
 			w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
 			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
 			if n := len(w.api.Requests()); n != 0 {
-				t.Errorf("Stripe was asked %d times for a known event", n)
+				t.Errorf("there were %d requests to Stripe for a known event", n)
 			}
 		},
 		"at the same instant": func(w *world) {
@@ -83,8 +83,8 @@ func TestThinAndSnapshot(t *testing.T) {
 	}
 }
 
-// A thin event that came first without a key, or a snapshot that came first without a handler, leaves a
-// provisional row that its twin, or itself later, settles.
+// A thin event that arrived first without a key, or a snapshot event that arrived first without a handler, leaves a
+// provisional row. A later delivery of the event or of its twin replaces it.
 func TestThinAfterTheKeyIsGiven(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
@@ -121,7 +121,7 @@ func TestThinAfterTheKeyIsGiven(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a snapshot without a handler, then the thin one", func(t *testing.T) {
+	t.Run("a snapshot without a handler, then the thin event", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, account, true, "")
 		w.failed[e.ID] = true
@@ -134,9 +134,9 @@ func TestThinAfterTheKeyIsGiven(t *testing.T) {
 	})
 }
 
-// What Stripe does not have is ignored, what it does not say now is for later, and what is not a path of
-// the API is not asked for.
-func TestThinWithoutAnAnswer(t *testing.T) {
+// A thin event is ignored if Stripe does not have its object, and answered 503 if Stripe does not respond. No request is
+// made if the related object's URL is not a path of the API.
+func TestThinWithoutAResponse(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -160,7 +160,7 @@ func TestThinWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// With always, every event is a hint, and Stripe's current object is what is stored.
+// RefetchAlways stores Stripe's current object for every event.
 func TestRefetchAlways(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
@@ -183,11 +183,11 @@ func TestRefetchAlways(t *testing.T) {
 		}
 	}
 	if n := pgtest.Scan[int](t, w.host.Pool, `SELECT count(*)::int FROM changes`); n != 1 {
-		t.Errorf("OnChange was told of %d changes, want 1", n)
+		t.Errorf("OnChange received %d changes, want 1", n)
 	}
 	for _, req := range w.api.Requests() {
 		if got := req.Header.Get("Stripe-Version"); got != stripesim.VersionBeforeBasil {
-			t.Errorf("Stripe was asked in version %s", got)
+			t.Errorf("the request to Stripe has version %s", got)
 		}
 	}
 	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
@@ -195,7 +195,7 @@ func TestRefetchAlways(t *testing.T) {
 	}
 }
 
-// With never, and with a key of the other mode, Stripe is not asked.
+// With RefetchNever, or a key of the other mode, there are no requests to Stripe.
 func TestRefetchNever(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
@@ -207,13 +207,13 @@ func TestRefetchNever(t *testing.T) {
 		}
 	}
 	if n := len(w.api.Requests()); n != 0 || w.projection.Stats().TieBreak == 0 {
-		t.Errorf("Stripe was asked %d times, settled is %+v", n, w.projection.Stats())
+		t.Errorf("there were %d requests to Stripe, settled is %+v", n, w.projection.Stats())
 	}
 }
 
-// While Stripe is asked no connection is held, and an answer is written only over the row that was asked
-// about: a row that another event has written meanwhile is asked about again.
-func TestAnswerForARowThatHasMoved(t *testing.T) {
+// No connection is held during a request to Stripe. A response is stored only if the row did not change since the request:
+// otherwise the subscription is fetched again.
+func TestRowChangesDuringRefetch(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -228,7 +228,7 @@ func TestAnswerForARowThatHasMoved(t *testing.T) {
 	moved := false
 	w.api.OnRequest = func(*http.Request) {
 		if n := w.host.Pool.Stat().AcquiredConns(); n != 0 {
-			t.Errorf("%d connections are held while Stripe is asked", n)
+			t.Errorf("%d connections are held during the request to Stripe", n)
 		}
 		if !moved {
 			moved = true
@@ -241,20 +241,20 @@ func TestAnswerForARowThatHasMoved(t *testing.T) {
 		}
 	}
 	if n := len(w.api.Requests()); n != 2 {
-		t.Errorf("Stripe was asked %d times, want once and once again", n)
+		t.Errorf("there were %d requests to Stripe, want 2", n)
 	}
 	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
 		t.Errorf("%v, %v", faults, err)
 	}
-	// A row that moves each time is not chased without end.
+	// A row that changes each time is not refetched forever.
 	w.api.OnRequest = func(*http.Request) { pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET revision = revision + 1`) }
-	sub.SetMetadata("a", "1") // in the second of the answer
+	sub.SetMetadata("a", "1") // in the second of the response
 	w.host.Expect(t, account.Events[len(account.Events)-1].Body, 503, "")
 }
 
-// After an answer, events of its second and the one before are asked about, older ones are stale and
-// later ones are applied.
-func TestEventsAroundAnAnswer(t *testing.T) {
+// After a refetch, events of its second and of the second before are refetched, older events are stale and newer events
+// are applied.
+func TestEventsAroundARefetch(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBasil)
@@ -267,7 +267,7 @@ func TestEventsAroundAnAnswer(t *testing.T) {
 	for _, e := range account.Events {
 		w.failed[e.ID] = true
 	}
-	// The row is Stripe's answer of the second after the third change, seconds 100, 101, 102, 103.
+	// The changes are in the seconds 100 to 103. The row is as of second 102.
 	asOf := account.Events[3].Created
 	if err := w.apply(account.Events[3]); err != nil {
 		t.Fatal(err)
@@ -276,24 +276,24 @@ func TestEventsAroundAnAnswer(t *testing.T) {
 	asked := func() int { return len(w.api.Requests()) }
 	w.host.Expect(t, account.Events[1].Body, 200, webhooks.OutcomeStale)
 	if asked() != 0 {
-		t.Error("an event of two seconds before is asked about")
+		t.Error("an event of two seconds before is refetched")
 	}
 	w.host.Expect(t, account.Events[4].Body, 200, webhooks.OutcomeProcessed)
 	if asked() != 0 {
-		t.Error("an event of a second later is asked about")
+		t.Error("an event of the second after is refetched")
 	}
 	pgtest.Exec(t, w.host.Pool, `UPDATE subscriptions SET as_of = to_timestamp($1), newest_events = '[]'`, asOf)
 	w.host.Expect(t, account.Events[2].Body, 200, webhooks.OutcomeStale)
 	if asked() != 1 {
-		t.Error("an event of the second before is not asked about")
+		t.Error("an event of the second before is not refetched")
 	}
 	if got := get(t, w.host, sub.ID()); *got.Quantity != 5 {
 		t.Errorf("the quantity is %d", *got.Quantity)
 	}
 }
 
-// An ambiguous event whose subscription Stripe does not have, or does not show, falls to the rule.
-func TestAmbiguousWithoutAnAnswer(t *testing.T) {
+// If Stripe does not have the subscription of an ambiguous event, or refuses the request, the tie-break decides.
+func TestAmbiguousWithoutAResponse(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{404, 401, 403} {
 		account := newAccount()
@@ -326,8 +326,8 @@ func TestAmbiguousWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// The question bears the event's account and version; a thin event's has the version of the row.
-func TestHowStripeIsAsked(t *testing.T) {
+// A request to Stripe has the event's account and API version. For a thin event it has the row's version.
+func TestRefetchRequest(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
 	sub := account.Subscribe(stripesim.VersionBeforeBasil)
@@ -348,13 +348,13 @@ func TestHowStripeIsAsked(t *testing.T) {
 	w.host.Expect(t, []byte(body), 200, webhooks.OutcomeProcessed)
 	requests := w.api.Requests()
 	if len(requests) != 1 {
-		t.Fatalf("Stripe was asked %d times", len(requests))
+		t.Fatalf("there were %d requests to Stripe", len(requests))
 	}
 	if got := requests[0].Header.Get("Stripe-Account"); got != "acct_7" {
-		t.Errorf("Stripe was asked for account %q", got)
+		t.Errorf("the request to Stripe has account %q", got)
 	}
 	if got := requests[0].Header.Get("Stripe-Version"); got != stripesim.VersionBeforeBasil {
-		t.Errorf("Stripe was asked in version %q", got)
+		t.Errorf("the request to Stripe has version %q", got)
 	}
 	row := pgtest.Scan[string](t, w.host.Pool, `SELECT concat_ws(' ', status, as_of IS NOT NULL, object ? 'current_period_end') FROM subscriptions`)
 	if row != "active t t" {
@@ -362,7 +362,7 @@ func TestHowStripeIsAsked(t *testing.T) {
 	}
 }
 
-// While one subscription is locked, another one's events go through.
+// Events of other subscriptions are applied while one subscription is locked.
 func TestOtherSubscriptionsDoNotWait(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, nil)

@@ -12,10 +12,10 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// stories are what happens to people, and stand in docs/ordering.md in the same words. A delivery is
-// written "type@second status", and "type@second before→after" for an update whose previous attributes
-// tell what was before. A status may be followed by a label in brackets, which is metadata.
-var stories = []struct{ name, deliveries, outcomes, stored string }{
+// histories are the rows of the table in docs/ordering.md. A delivery is written "type@second status", or "type@second
+// before→after" for an update with previous attributes. A status may be followed by a label in brackets, which is
+// metadata.
+var histories = []struct{ name, deliveries, outcomes, stored string }{
 	{"in order", "created@1 incomplete, updated@2 incomplete→active, deleted@3 canceled", "processed, processed, processed", "canceled"},
 	{"updated before created", "updated@2 incomplete→active, created@1 incomplete", "processed, stale", "active"},
 	{"updated before created, in one second", "updated@1 incomplete→active, created@1 incomplete", "processed, stale", "active"},
@@ -23,8 +23,8 @@ var stories = []struct{ name, deliveries, outcomes, stored string }{
 	{"deleted, then a late update", "deleted@3 canceled, updated@2 active→past_due", "processed, stale", "canceled"},
 	{"deleted and updated in one second, the update last to arrive", "deleted@3 canceled, updated@3 active→past_due", "processed, stale", "canceled"},
 	{"deleted, then an update whose clock is ahead", "deleted@3 canceled, updated@9 active→past_due", "processed, stale", "canceled"},
-	{"labelled after the end", "deleted@3 canceled, updated@4 canceled→canceled[moved]", "processed, processed", "canceled[moved]"},
-	{"labelled after the end, the label first to arrive", "updated@4 canceled→canceled[moved], deleted@3 canceled", "processed, stale", "canceled[moved]"},
+	{"labeled after the end", "deleted@3 canceled, updated@4 canceled→canceled[moved]", "processed, processed", "canceled[moved]"},
+	{"labeled after the end, the label first to arrive", "updated@4 canceled→canceled[moved], deleted@3 canceled", "processed, stale", "canceled[moved]"},
 	{"expired, then a late creation", "updated@2 incomplete→incomplete_expired, created@1 incomplete", "processed, stale", "incomplete_expired"},
 	{"renewal and upgrade in one second", "updated@5 active[a]→active[b], updated@5 active[b]→active[c]", "processed, processed", "active[c]"},
 	{"renewal and upgrade in one second, backwards", "updated@5 active[b]→active[c], updated@5 active[a]→active[b]", "processed, stale", "active[c]"},
@@ -32,27 +32,27 @@ var stories = []struct{ name, deliveries, outcomes, stored string }{
 		"processed, stale, stale", "active[d]"},
 	{"payment failed and recovered within a second, backwards", "updated@5 past_due→active[paid], updated@5 active→past_due", "processed, stale", "active[paid]"},
 	{"two events of one change", "updated@5 incomplete→active, updated@5 incomplete→active", "processed, stale", "active"},
-	{"nothing new, then one that is late", "updated@2 incomplete→active, updated@4 active→active, updated@3 active→past_due", "processed, stale, stale", "active"},
-	{"paused, told twice", "updated@5 trialing→paused, paused@5 paused", "processed, stale", "paused"},
-	{"paused, told twice, backwards", "paused@5 paused, updated@5 trialing→paused", "processed, stale", "paused"},
+	{"the same state, then a late update", "updated@2 incomplete→active, updated@4 active→active, updated@3 active→past_due", "processed, stale, stale", "active"},
+	{"paused, with two events", "updated@5 trialing→paused, paused@5 paused", "processed, stale", "paused"},
+	{"paused, with two events, backwards", "paused@5 paused, updated@5 trialing→paused", "processed, stale", "paused"},
 }
 
-func TestStories(t *testing.T) {
+func TestHistories(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../docs/ordering.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, story := range stories {
-		row := fmt.Sprintf("| %s | %s | %s | %s |", story.name, story.deliveries, story.outcomes, story.stored)
+	for _, h := range histories {
+		row := fmt.Sprintf("| %s | %s | %s | %s |", h.name, h.deliveries, h.outcomes, h.stored)
 		if !strings.Contains(string(document), row+"\n") {
 			t.Errorf("docs/ordering.md lacks the row\n%s", row)
 		}
-		t.Run(story.name, func(t *testing.T) {
+		t.Run(h.name, func(t *testing.T) {
 			t.Parallel()
 			host := newHost(t, nil)
-			outcomes := strings.Split(story.outcomes, ", ")
-			for i, delivery := range strings.Split(story.deliveries, ", ") {
+			outcomes := strings.Split(h.outcomes, ", ")
+			for i, delivery := range strings.Split(h.deliveries, ", ") {
 				host.Expect(t, eventOf(t, i, delivery), 200, webhooks.Outcome(outcomes[i]))
 			}
 			sub := get(t, host, "sub_1")
@@ -60,19 +60,19 @@ func TestStories(t *testing.T) {
 			if label := sub.Metadata["label"]; label != "" {
 				stored += "[" + label + "]"
 			}
-			if stored != story.stored {
-				t.Errorf("stored is %s, want %s", stored, story.stored)
+			if stored != h.stored {
+				t.Errorf("stored is %s, want %s", stored, h.stored)
 			}
 		})
 	}
-	if rows := strings.Count(string(document), "@"); rows < len(stories) {
+	if rows := strings.Count(string(document), "@"); rows < len(histories) {
 		t.Errorf("docs/ordering.md has %d deliveries", rows)
 	}
 }
 
 var deliveryForm = regexp.MustCompile(`^(\w+)@(\d+) (?:(\w+)(?:\[(\w+)\])?→)?(\w+)(?:\[(\w+)\])?$`)
 
-// eventOf makes the event of a delivery. Earlier ones have greater ids.
+// eventOf returns the event of a delivery. Earlier deliveries have greater ids.
 func eventOf(t *testing.T, n int, delivery string) []byte {
 	t.Helper()
 	m := deliveryForm.FindStringSubmatch(delivery)

@@ -14,9 +14,9 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Round trips to PostgreSQL, on a connection that knows its statements. A duplicate of what another receiver has
-// applied is found in the first trip of a transaction: the second is its rollback, which the answer does not
-// wait for.
+// The number of round trips to PostgreSQL, on a connection with prepared statements. A duplicate of an event that another
+// receiver applied is found in the transaction's first round trip. The second is the rollback, for which the response does
+// not wait.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	onChange := func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
@@ -62,7 +62,7 @@ func TestRoundTrips(t *testing.T) {
 					deliver(host, updated, "updated", sub, "past_due"), deliver(other, updated, "updated", sub, "past_due"),
 				}
 			}
-			all(1) // which prepares the statements
+			all(1) // prepares the statements
 			if got, want := all(2), [4]int64{c.created, c.updated, c.again, c.elsewhere}; got != want {
 				t.Errorf("round trips of a new subscription, an update, a duplicate, one elsewhere: %d, want %d", got, want)
 			}
