@@ -14,17 +14,16 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Router is what the functions need of Echo: both *echo.Echo and *echo.Group have it.
+// Router has the methods of *echo.Echo and *echo.Group that the functions need.
 type Router interface {
 	Any(path string, handler echo.HandlerFunc, middleware ...echo.MiddlewareFunc) []*echo.Route
 }
 
-// Mount adds the receiver to an Echo application at path. It takes every method, so that it can answer others than POST as
-// the contract of the route says, and writes every reply itself, so that the application's error handler cannot turn a
-// failure into a 200.
+// Mount adds the receiver to an Echo application at path. It handles every method and answers methods other than POST with
+// 405. It writes every reply itself, so that the application's error handler cannot turn a failure into a 200.
 //
-// Middleware before it must leave the body as it came: the signature is over its bytes. A body that Echo's BodyLimit cuts is
-// answered 413.
+// Middleware before it must not change the body, since the signature covers its bytes. A body that exceeds Echo's BodyLimit
+// is answered 413.
 func Mount(router Router, path string, r *webhooks.Receiver) {
 	router.Any(path, func(c echo.Context) error {
 		req := c.Request()
@@ -39,8 +38,8 @@ func tooLarge(err error) bool {
 	return errors.As(err, &httpErr) && httpErr.Code == http.StatusRequestEntityTooLarge
 }
 
-// MountConsole adds a console (or any handler of pages) to a group, such as e.Group("/admin/stripe", requireAdmin). It checks
-// nobody's identity.
+// MountConsole adds a console (or any handler of pages) to a group, such as e.Group("/admin/stripe", requireAdmin). It does
+// not authenticate.
 func MountConsole(router Router, console http.Handler) {
 	serve := func(c echo.Context) error {
 		console.ServeHTTP(c.Response(), mount.Below(c.Request(), c.Path()))

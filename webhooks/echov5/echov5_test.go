@@ -21,7 +21,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/echov5"
 )
 
-// The route and the console in an Echo v5: replies, methods, and a limit of Echo's that cuts the body.
+// The route and the console in Echo v5: replies, methods, and a body that exceeds Echo's limit.
 func TestEchoV5(t *testing.T) {
 	t.Parallel()
 	h := webhooks.NewHandlers()

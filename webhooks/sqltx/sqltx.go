@@ -1,5 +1,5 @@
-// Package sqltx lets a handler use database/sql in its event's transaction, for a host whose own code is written on
-// database/sql: with GORM, ent, sqlx, or sqlc's output for database/sql.
+// Package sqltx lets a handler use database/sql in its event's transaction, for a host whose code uses database/sql: with
+// GORM, ent, sqlx, or sqlc's output for database/sql.
 //
 //	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
 //		db := sqltx.Open(tx)
@@ -8,8 +8,8 @@
 //		return err
 //	})
 //
-// A *sql.DB of the host's own would use another connection and so another transaction: what it wrote would stay when the
-// event is rolled back, and be done again by the retry.
+// A *sql.DB of the host would use another connection and so another transaction. Its writes would stay if the event is
+// rolled back, and the retry would repeat them.
 package sqltx
 
 import (
@@ -27,17 +27,19 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// ErrTxOptions is wrapped by what BeginTx returns for an isolation level or a read-only transaction: the transaction is the
-// receiver's, and has begun.
+// ErrTxOptions is returned by BeginTx for an isolation level or a read-only transaction, since the receiver has already
+// begun the transaction.
 var ErrTxOptions = errors.New("the event's transaction has begun: use BeginTx without options")
 
-// Open returns a *sql.DB that runs every statement in tx, for as long as the handler that tx was given to runs. Close it
-// before the handler returns.
+// Open returns a *sql.DB that runs every statement in the handler's tx. It is valid until the handler returns. Close it
+// before.
 //
-// Begin sets a savepoint, which Commit releases and Rollback, or the end of its context, returns to. All statements share one
-// session: those that run while a savepoint is open belong to it, also statements on the *sql.DB itself. Statements run one at a time, also from several goroutines. A query's rows are read
-// into memory at once, so that another statement may run while they are open. Prepared statements are pgx's own, by their
-// text. Arguments and results are of the types that pgx's database/sql driver has.
+// Begin sets a savepoint. Commit releases it. Rollback, or the end of its context, rolls back to it. All statements share
+// one session: statements that run while a savepoint is open belong to it, also statements on the *sql.DB itself.
+//
+// Statements run one at a time, also from several goroutines. A query's rows are read into memory, so that another
+// statement may run while they are open. Prepared statements are cached by pgx. Arguments and results have the types of
+// pgx's database/sql driver.
 func Open(tx pgx.Tx) *sql.DB {
 	return sql.OpenDB(&connector{&session{tx: tx}})
 }
@@ -49,8 +51,8 @@ type session struct {
 	open []*savepoint // innermost last
 }
 
-// do runs fn when no other statement does. Savepoints whose context has ended are rolled back before it: database/sql does so
-// in a goroutine of its own, perhaps only after fn.
+// do runs fn while no other statement runs. It first rolls back savepoints whose context has ended: database/sql does that
+// in another goroutine, possibly after fn.
 func (s *session) do(fn func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,14 +67,14 @@ func (s *session) do(fn func() error) error {
 	return fn()
 }
 
-// end ends an open savepoint, and with it those inside it.
+// end ends an open savepoint and the savepoints inside it.
 func (s *session) end(i int, how func(pgx.Tx, context.Context) error) error {
 	sp := s.open[i]
 	s.open = s.open[:i]
 	return how(sp.tx, context.WithoutCancel(sp.given))
 }
 
-// ErrFailed is returned by Commit after a statement that failed: what was done since Begin is undone.
+// ErrFailed is returned by Commit after a failed statement. Everything since Begin is rolled back.
 var ErrFailed = errors.New("sqltx: a statement of the transaction failed, so it was rolled back")
 
 // failed is PostgreSQL's status of a transaction in which a statement has failed.
@@ -91,12 +93,12 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) { return &conn
 
 func (c *connector) Driver() driver.Driver { return c }
 
-// Open is there for driver.Driver: a transaction has no name by which it could be opened.
+// Open implements driver.Driver. It returns an error, since a transaction cannot be opened by name.
 func (c *connector) Open(string) (driver.Conn, error) {
 	return nil, errors.New("sqltx: use sqltx.Open")
 }
 
-// conn is a connection in database/sql's words. All of them are the one session.
+// conn is a connection of database/sql. All connections share the session.
 type conn struct{ session *session }
 
 var (
@@ -124,8 +126,8 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	})
 }
 
-// inBinary are the types whose values pgx makes a driver.Value of faster from their binary form. Others come as text, which
-// is what database/sql hands on.
+// inBinary has the types whose values are requested in binary form, which pgx converts to a driver.Value faster. Others are
+// requested as text.
 var inBinary = pgx.QueryResultFormatsByOID{
 	pgtype.BoolOID: pgx.BinaryFormatCode, pgtype.ByteaOID: pgx.BinaryFormatCode, pgtype.DateOID: pgx.BinaryFormatCode,
 	pgtype.Float4OID: pgx.BinaryFormatCode, pgtype.Float8OID: pgx.BinaryFormatCode, pgtype.Int2OID: pgx.BinaryFormatCode,
@@ -168,7 +170,7 @@ func (r *rows) fill(ctx context.Context, tx pgx.Tx, query string, args []driver.
 	return answer.Err()
 }
 
-// value is what database/sql may hand on of a column. raw is the connection's buffer.
+// value converts a column to a driver.Value. raw is in the connection's buffer.
 func value(types *pgtype.Map, field pgconn.FieldDescription, raw []byte) (driver.Value, error) {
 	t, known := types.TypeForOID(field.DataTypeOID)
 	switch {
@@ -204,7 +206,7 @@ func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (tx driver
 	})
 }
 
-// Begin is there for driver.Conn; database/sql calls BeginTx.
+// Begin implements driver.Conn. database/sql calls BeginTx instead.
 func (c *conn) Begin() (driver.Tx, error) { return c.BeginTx(context.Background(), driver.TxOptions{}) }
 
 // Prepare returns a statement that pgx prepares when it is first used.
@@ -218,18 +220,18 @@ func values(args []driver.NamedValue) []any {
 	return list
 }
 
-// savepoint is what Begin returns. database/sql ends it without a context.
+// savepoint is the transaction that Begin returns. database/sql ends it without a context.
 type savepoint struct {
 	session *session
 	tx      pgx.Tx
-	given   context.Context // to Begin
-	kept    bool            // the one around it was committed, and what was done here with it
+	given   context.Context // the context of Begin
+	kept    bool            // the outer savepoint was committed, and this one with it
 }
 
-// errEnded reports that a savepoint ended with the one around it, or with its context.
-var errEnded = errors.New("sqltx: the transaction has ended already, with the one around it or with its context")
+// errEnded reports that a savepoint ended with the outer one, or with its context.
+var errEnded = errors.New("sqltx: the transaction has already ended, with the outer one or with its context")
 
-// Commit releases the savepoint: what was done since becomes a part of what is around it.
+// Commit releases the savepoint: its changes become part of the outer transaction.
 func (s *savepoint) Commit() error {
 	return s.session.do(func() error {
 		i := slices.Index(s.session.open, s)
@@ -243,8 +245,8 @@ func (s *savepoint) Commit() error {
 	})
 }
 
-// Rollback undoes what was done since Begin. It does nothing where that is undone already, with the savepoint's context or
-// with the one around it, and fails where the one around it was committed.
+// Rollback rolls back everything since Begin. It does nothing if that has already been rolled back, with the savepoint's
+// context or with the outer savepoint. It fails if the outer savepoint was committed.
 func (s *savepoint) Rollback() error {
 	return s.session.do(func() error {
 		i := slices.Index(s.session.open, s)
@@ -279,7 +281,7 @@ func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driv
 	return s.conn.QueryContext(ctx, s.query, args)
 }
 
-// Exec and Query are there for driver.Stmt; database/sql calls those with a context.
+// Exec and Query implement driver.Stmt. database/sql calls ExecContext and QueryContext instead.
 func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
 
 func (s *stmt) Query([]driver.Value) (driver.Rows, error) { return nil, driver.ErrSkip }

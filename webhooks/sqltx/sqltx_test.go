@@ -19,7 +19,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/sqltx"
 )
 
-// host is a receiver whose handler gets a *sql.DB.
+// host returns a receiver whose handler receives a *sql.DB.
 func host(t *testing.T, databaseURL string, fn func(ctx context.Context, db *sql.DB) error) *hooktest.Host {
 	t.Helper()
 	h := webhooks.NewHandlers()
@@ -42,7 +42,7 @@ func notes(t *testing.T, host *hooktest.Host, want string) {
 
 func event(id string) []byte { return hooktest.Event(id, "a.b", 1, `{"id":"obj_1"}`) }
 
-// What a handler does by database/sql stands or falls with its event.
+// A handler's changes through database/sql are committed or rolled back with its event.
 func TestOneTransaction(t *testing.T) {
 	t.Parallel()
 	fail := true
@@ -104,7 +104,7 @@ func TestSavepoints(t *testing.T) {
 	notes(t, h, "after kept")
 }
 
-// A savepoint ends with its context, before the next statement: what comes after it stays.
+// A savepoint ends with its context, before the next statement, whose changes are kept.
 func TestSavepointEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	for _, explicit := range []bool{false, true} {
@@ -134,7 +134,7 @@ func TestSavepointEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A Commit after a statement that failed undoes the savepoint, and the event goes on.
+// A Commit after a failed statement rolls back the savepoint, and the event continues.
 func TestFailedCommit(t *testing.T) {
 	t.Parallel()
 	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
@@ -155,7 +155,7 @@ func TestFailedCommit(t *testing.T) {
 	notes(t, h, "after")
 }
 
-// Savepoints that end in another order than the one in which they nest: the outer one decides.
+// If savepoints end in another order than they nest, the outer one decides.
 func TestSavepointsEndOutOfOrder(t *testing.T) {
 	t.Parallel()
 	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
@@ -172,7 +172,7 @@ func TestSavepointsEndOutOfOrder(t *testing.T) {
 			return err
 		}
 		if err := inner.Commit(); err == nil {
-			return errors.New("what was undone with the savepoint around it was committed")
+			return errors.New("a savepoint that was rolled back with the outer one was committed")
 		}
 		_, err := db.ExecContext(ctx, `INSERT INTO notes VALUES ('after', 1)`)
 		return err
@@ -181,7 +181,7 @@ func TestSavepointsEndOutOfOrder(t *testing.T) {
 	notes(t, h, "after")
 }
 
-// What was committed with the savepoint around it cannot be undone any more, and Rollback says so.
+// Rollback returns an error after the outer savepoint was committed.
 func TestRollbackAfterTheOuterCommit(t *testing.T) {
 	t.Parallel()
 	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
@@ -197,7 +197,7 @@ func TestRollbackAfterTheOuterCommit(t *testing.T) {
 			return err
 		}
 		if err := inner.Rollback(); err == nil {
-			return errors.New("a rollback that undid nothing gave no error")
+			return errors.New("a Rollback without effect returned no error")
 		}
 		return nil
 	})
@@ -205,7 +205,7 @@ func TestRollbackAfterTheOuterCommit(t *testing.T) {
 	notes(t, h, "kept")
 }
 
-// Values go there and come back as with pgx's own driver for database/sql, in every exec mode.
+// Values are written and read as by pgx's own database/sql driver, in every exec mode.
 func TestValues(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -242,7 +242,7 @@ func TestValues(t *testing.T) {
 }
 
 // Rows may be open while other statements run, also from other goroutines, and prepared statements work.
-func TestStatementsBesideOneAnother(t *testing.T) {
+func TestConcurrentStatements(t *testing.T) {
 	t.Parallel()
 	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, `SELECT 'note ' || n FROM generate_series(1, 20) AS n`)
@@ -281,7 +281,7 @@ func TestStatementsBesideOneAnother(t *testing.T) {
 	}
 }
 
-// A *sql.DB that is kept writes nothing into the next event's transaction.
+// A *sql.DB that outlives its handler writes nothing into the next event's transaction.
 func TestKept(t *testing.T) {
 	t.Parallel()
 	var kept *sql.DB
@@ -306,7 +306,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Arguments with names are refused with the way to write them.
+// Named arguments are refused with a hint to use $1.
 func TestNamedArguments(t *testing.T) {
 	t.Parallel()
 	h := host(t, pgtest.NewURL(t), func(ctx context.Context, db *sql.DB) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Events are built, and signed with stripe-go, which verifies them.
+// Build an event, sign it, and verify it with stripe-go.
 func ExampleSign() {
 	body := webhookstest.Event{ID: "evt_1", Type: "invoice.paid", Object: map[string]any{"id": "in_1", "amount_paid": 500}}.Body()
 	ev, err := webhook.ConstructEventWithOptions(body, webhookstest.Sign(body, webhookstest.Secret), webhookstest.Secret,
@@ -23,7 +23,7 @@ func ExampleSign() {
 // newApp stands for your own constructor: an *echo.Echo on the test's database, with the receiver mounted.
 func newApp(*testing.T) http.Handler { return http.NotFoundHandler() }
 
-// An application's own test: one event as it should be, then everything that Stripe may do.
+// An application's own test: one event delivered once, then a storm of deliveries.
 func ExampleStripe() {
 	_ = func(t *testing.T) {
 		stripe := webhookstest.New(t, newApp(t), "/webhooks/stripe", webhookstest.Secret)
@@ -31,6 +31,6 @@ func ExampleStripe() {
 		stripe.Expect(paid, webhooks.OutcomeProcessed)
 		stripe.Expect(paid, webhooks.OutcomeDuplicate)
 		stripe.Storm(paid, webhookstest.Event{Type: "customer.subscription.created", Object: webhookstest.Subscription{CustomerID: "cus_1"}})
-		// now look into your tables
+		// now check your tables
 	}
 }

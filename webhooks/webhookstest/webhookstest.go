@@ -1,6 +1,5 @@
-// Package webhookstest helps to test what you mount and register: it builds events, signs them, delivers them as
-// Stripe does to your own handler, and brings about what Stripe does to receivers: duplicates, copies at the same
-// instant, disorder, and each delivery again until it is answered with a 2xx.
+// Package webhookstest helps to test your handlers. It builds events, signs them, and delivers them to your application as
+// Stripe does: with duplicates, some at the same instant, out of order, and with retries until a 2xx.
 //
 // Your test brings its own database, migrated by schema/migrate or dbmate.
 //
@@ -35,11 +34,11 @@ const Secret = "whsec_webhookstest_of_stripeonce"
 const DefaultAPIVersion = "2024-06-20"
 
 const (
-	// copies is how many deliveries a storm makes of each event.
-	copies = 3
-	// deliveriesAtOnce is how many deliveries of a storm are under way at once.
+	// deliveriesPerEvent is how many times a storm delivers each event.
+	deliveriesPerEvent = 3
+	// deliveriesAtOnce is the number of a storm's deliveries in flight.
 	deliveriesAtOnce = 8
-	// attempts is how often a storm tries one delivery that is not answered with a 2xx. Stripe tries for three days.
+	// attempts is how often a storm attempts a delivery that is not answered with a 2xx. Stripe retries for three days.
 	attempts = 20
 )
 
@@ -55,8 +54,8 @@ type Event struct {
 	Previous   any // data.previous_attributes; nil: none
 }
 
-// Body is the event as Stripe would send it. It panics if Object or Previous is no JSON. Two calls on an Event
-// without an ID give two events.
+// Body returns the event as Stripe would send it. It panics if Object or Previous cannot be marshaled to JSON. Two calls on
+// an Event without an ID give two events.
 func (ev Event) Body() []byte {
 	if ev.ID == "" {
 		ev.ID = NewID("evt")
@@ -88,10 +87,10 @@ func (ev Event) Body() []byte {
 	return body
 }
 
-// NewID makes an id as Stripe's are, such as evt_….
+// NewID returns a random id in Stripe's form, such as evt_….
 func NewID(prefix string) string { return prefix + "_" + rand.Text() }
 
-// Subscription is a subscription for an event's Object, as Stripe renders it since 2025-03-31.
+// Subscription is a subscription for an event's Object. Its JSON is that of Stripe's API since 2025-03-31.
 type Subscription struct {
 	ID         string // empty: a new one
 	CustomerID string // empty: a new one
@@ -101,7 +100,7 @@ type Subscription struct {
 	Metadata   map[string]string
 }
 
-// MarshalJSON renders it.
+// MarshalJSON renders the subscription.
 func (s Subscription) MarshalJSON() ([]byte, error) {
 	or := func(value, otherwise string) string {
 		if value == "" {
@@ -126,22 +125,22 @@ func (s Subscription) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// Sign makes the Stripe-Signature header of a body, as of now, with stripe-go.
+// Sign returns the Stripe-Signature header of a body with the current time.
 func Sign(body []byte, secret string) string { return SignAt(body, secret, time.Now()) }
 
-// SignAt signs as of another time: what is older than five minutes is refused.
+// SignAt is Sign with another time. Receivers refuse a signature that is older than five minutes.
 func SignAt(body []byte, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }
 
-// Reply is what was answered.
+// Reply is the response to a delivery.
 type Reply struct {
 	Status int
 	Body   string
 	webhooks.Result
 }
 
-// OK is true for a 2xx, the only answer after which Stripe does not try again.
+// OK reports whether the status is a 2xx, the only response that Stripe does not retry.
 func (r Reply) OK() bool { return r.Status/100 == 2 }
 
 func (r Reply) String() string { return fmt.Sprintf("%d %s", r.Status, r.Body) }
@@ -154,7 +153,7 @@ type Stripe struct {
 	client *http.Client
 }
 
-// New serves a handler, such as your *echo.Echo, until the test ends, and returns what delivers to its route.
+// New serves a handler, such as your *echo.Echo, until the test ends. The result delivers to the route at path.
 func New(tb testing.TB, handler http.Handler, path, secret string) *Stripe {
 	tb.Helper()
 	server := httptest.NewServer(handler)
@@ -172,7 +171,7 @@ func (s *Stripe) Deliver(body []byte) Reply {
 	return reply
 }
 
-// Post posts a body with a signature of your choice, such as a wrong one.
+// Post posts a body with a given signature, such as a wrong one.
 func (s *Stripe) Post(body []byte, signature string) Reply {
 	s.tb.Helper()
 	reply, err := s.post(body, signature)
@@ -202,7 +201,7 @@ func (s *Stripe) post(body []byte, signature string) (reply Reply, err error) {
 	return reply, err
 }
 
-// Expect delivers an event once and wants an outcome. It returns the event's id.
+// Expect delivers an event once and checks the outcome. It returns the event's id.
 func (s *Stripe) Expect(ev Event, outcome webhooks.Outcome) (id string) {
 	s.tb.Helper()
 	reply := s.Deliver(ev.Body())
@@ -212,22 +211,22 @@ func (s *Stripe) Expect(ev Event, outcome webhooks.Outcome) (id string) {
 	return reply.EventID
 }
 
-// Storm delivers events as Stripe does on its worst day: each three times, in disorder, copies at the same
-// instant, and each delivery again until it is answered with a 2xx. When it returns, each has taken effect once, or
-// the test has failed: look at what it did. The disorder differs from run to run.
+// Storm delivers events as Stripe does on its worst day: each three times, out of order, with duplicates at the same
+// instant, and with retries until each delivery is answered with a 2xx. If a delivery is never answered with a 2xx, the
+// test fails. Afterwards check that each event took effect once. The order differs from run to run.
 func (s *Stripe) Storm(events ...Event) {
 	s.tb.Helper()
 	var deliveries [][]byte
 	for _, ev := range events {
 		body := ev.Body()
-		for range copies {
+		for range deliveriesPerEvent {
 			deliveries = append(deliveries, body)
 		}
 	}
 	mathrand.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	failures := map[string]int{} // a whole storm fails in one way, or few
+	failures := map[string]int{} // most deliveries fail for the same reason
 	slots := make(chan struct{}, deliveriesAtOnce)
 	for _, body := range deliveries {
 		slots <- struct{}{}
@@ -246,7 +245,7 @@ func (s *Stripe) Storm(events ...Event) {
 	}
 }
 
-// insist delivers until it is answered with a 2xx.
+// insist delivers until the response is a 2xx.
 func (s *Stripe) insist(body []byte) error {
 	var reply Reply
 	for range attempts {
@@ -258,5 +257,5 @@ func (s *Stripe) insist(body []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("after %d attempts the answer is still %s", attempts, reply)
+	return fmt.Errorf("after %d attempts the response is still %s", attempts, reply)
 }

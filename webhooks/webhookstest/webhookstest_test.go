@@ -20,7 +20,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// An application as its owner has it, with a handler that fails now and then, is taken through a storm.
+// A storm against an application whose handler fails now and then.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
