@@ -18,7 +18,7 @@ import (
 func TestMaxInFlight(t *testing.T) {
 	t.Parallel()
 	const limit = 3
-	g, log := newGated(), &lockedBuffer{}
+	g, log := newBlockingHandler(), &lockedBuffer{}
 	host := newCounter(t, g.handlers(), func(c *webhooks.Config) {
 		c.MaxInFlight, c.Timeout = limit, pgtest.WaitLimit
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
@@ -28,7 +28,7 @@ func TestMaxInFlight(t *testing.T) {
 	var replies []func() []delivery.Reply
 	for n := range limit {
 		replies = append(replies, send(t, host, body(n)))
-		g.awaitBegun(t)
+		g.awaitStart(t)
 	}
 	refused := make(chan delivery.Reply, 1)
 	go func() { refused <- host.Send(t, body(limit)) }()
@@ -50,12 +50,12 @@ func TestMaxInFlight(t *testing.T) {
 	if _, err := host.Receiver.Apply(t.Context(), ev); !errors.Is(err, webhooks.ErrUnavailable) || !strings.Contains(err.Error(), "too many deliveries are in flight") {
 		t.Errorf("Apply of one event more says %v", err)
 	}
-	g.letGoOn(t, nil)
+	g.release(t, nil)
 	awaitInFlight(t, host, limit-1)
 	replies = append(replies, send(t, host, body(limit)))
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	for range limit {
-		g.letGoOn(t, nil)
+		g.release(t, nil)
 	}
 	for _, reply := range replies {
 		wantReplies(t, reply(), webhooks.OutcomeProcessed)

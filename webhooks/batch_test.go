@@ -26,7 +26,7 @@ func TestIgnoredEventInBatch(t *testing.T) {
 	for _, body := range [][]byte{bodies[2], about("evt_alone", "sub_alone", "active")} {
 		before.Expect(t, body, http.StatusOK, webhooks.OutcomeIgnored)
 	}
-	wantReplies(t, c.together(t, bodies...)(), webhooks.OutcomeProcessed)
+	wantReplies(t, c.deliverBatch(t, bodies...)(), webhooks.OutcomeProcessed)
 	if n := pgtest.Scan[int](t, c.Pool, `SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE 'evt_0_' AND event_id <> 'evt_02'`); n != 1 {
 		t.Errorf("the 4 others took %d transactions, want 1", n)
 	}
@@ -67,7 +67,7 @@ func TestBatchEndsWithItsShortestTime(t *testing.T) {
 	})
 	c.Receiver.WaitForBatch(pgtest.WaitLimit)
 	isReady(t, c.Host)
-	goOn := c.hold(t, func() {
+	resume := c.hold(t, func() {
 		hang := func() { proxy.BlackHole(true) }
 		c.first.Store(&hang) // when the batch has its connection
 	})
@@ -82,7 +82,7 @@ func TestBatchEndsWithItsShortestTime(t *testing.T) {
 	defer cancel()
 	hurried := apply(ctx, about("evt_hurried", "sub_hurried", "active"))
 	c.awaitWaiting(t, 2)
-	goOn()
+	resume()
 	if err := pgtest.Receive(t, "the event whose time ends is answered", hurried); !errors.Is(err, webhooks.ErrUnavailable) {
 		t.Errorf("the event whose time ends is answered %v", err)
 	}

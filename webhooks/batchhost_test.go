@@ -22,27 +22,27 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// batchHost is a receiver with the projection, one shared transaction at a time, and a pool whose next connection can
-// be held back, so that the events that come meanwhile wait and then go together.
+// batchHost is a receiver with the projection and one batch at a time. Its pool's next connection can be held back, so that
+// events that arrive meanwhile wait and then form a batch.
 type batchHost struct {
 	*hooktest.Host
-	trips *pglocal.RoundTrips
-	first atomic.Pointer[func()] // what the next to take a connection does before
-	held  int                    // how often that was
-	leaks bool                   // a connection is not given back: the pool cannot be closed
-	probe func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error)
+	roundTrips *pglocal.RoundTrips
+	first      atomic.Pointer[func()] // called when the next connection is acquired
+	held       int                    // number of calls of hold
+	leaks      bool                   // a connection is not released, so the pool cannot be closed
+	probe      func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error)
 }
 
 func newBatchHost(t *testing.T) *batchHost {
 	t.Helper()
-	trips := &pglocal.RoundTrips{}
+	roundTrips := &pglocal.RoundTrips{}
 	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.ConnConfig.DialFunc = trips.Dial
+	config.ConnConfig.DialFunc = roundTrips.Dial
 	c := newBatchHostOn(t, config)
-	c.trips = trips
+	c.roundTrips = roundTrips
 	c.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeProcessed)
 	return c
 }
@@ -77,24 +77,25 @@ func newBatchHostOn(t *testing.T, config *pgxpool.Config) *batchHost {
 	return c
 }
 
-// about is an event about a subscription.
+// about returns an event of a subscription.
 func about(id, sub, status string) []byte {
 	return hooktest.Event(id, "customer.subscription.updated", 1_700_000_000, fmt.Sprintf(
 		`{"id":%q,"object":"subscription","customer":"cus_1","status":%q,"items":{"data":[{"id":"si_%[1]s","price":{"id":"price_1"}}]}}`, sub, status))
 }
 
-// together delivers events so that they share a transaction, after one that goes first, and returns their replies.
-func (c *batchHost) together(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
+// deliverBatch delivers events so that they form one batch, after a first event, and returns their replies.
+func (c *batchHost) deliverBatch(t *testing.T, bodies ...[]byte) func() []delivery.Reply {
 	t.Helper()
-	goOn := c.hold(t, func() {})
+	resume := c.hold(t, func() {})
 	replies := send(t, c.Host, bodies...)
 	c.awaitWaiting(t, len(bodies))
-	goOn()
+	resume()
 	return replies
 }
 
-// hold has one event begin, and keep others waiting until goOn: when it has its connection, it does something more.
-func (c *batchHost) hold(t *testing.T, do func()) (goOn func()) {
+// hold begins an event, and keeps others waiting until resume is called. The event's goroutine then calls do, with its
+// connection.
+func (c *batchHost) hold(t *testing.T, do func()) (resume func()) {
 	t.Helper()
 	begun, letGo := make(chan struct{}), make(chan struct{})
 	hold := func() {
@@ -111,14 +112,14 @@ func (c *batchHost) hold(t *testing.T, do func()) (goOn func()) {
 			t.Error(err)
 		}
 	})
-	pgtest.Receive(t, "the event that goes first has its connection", begun)
+	pgtest.Receive(t, "the first event has its connection", begun)
 	return func() {
 		close(letGo)
 		wg.Wait()
 	}
 }
 
-// apply has the receiver apply an event.
+// apply applies an event.
 func (c *batchHost) apply(ctx context.Context, body []byte) error {
 	ev, err := webhooks.ParseEvent(body)
 	if err == nil {
@@ -129,22 +130,22 @@ func (c *batchHost) apply(ctx context.Context, body []byte) error {
 
 func (c *batchHost) awaitWaiting(t *testing.T, n int) {
 	t.Helper()
-	await(t, "waiting to share a transaction", n, c.Receiver.Waiting)
+	await(t, "waiting for a batch", n, c.Receiver.Waiting)
 }
 
-// transactions is how many have written some events.
+// transactions returns the number of transactions that wrote the matching events.
 func (c *batchHost) transactions(t *testing.T, like string) int {
 	t.Helper()
 	return pgtest.Scan[int](t, c.Pool, "SELECT count(DISTINCT xmin::text)::int FROM stripe_webhook_events WHERE event_id LIKE $1", like)
 }
 
-// warm are two events that have a connection prepare what is asked of several at once.
+// warm has two events, whose batch prepares the statements of a batch.
 var warm = [][]byte{about("evt_warm_1", "sub_warm_1", "active"), about("evt_warm_2", "sub_warm_2", "active")}
 
-// several are events about different subscriptions, evt_00 about sub_00 and so on.
+// several returns events of different subscriptions: evt_00 of sub_00 and so on.
 func several(n int) [][]byte { return numbered("0", n) }
 
-// numbered are evt_…0 about sub_…0 and so on.
+// numbered returns evt_…0 of sub_…0 and so on.
 func numbered(prefix string, n int) (bodies [][]byte) {
 	for i := range n {
 		bodies = append(bodies, about(fmt.Sprintf("evt_%s%d", prefix, i), fmt.Sprintf("sub_%s%d", prefix, i), "active"))

@@ -14,16 +14,16 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// A duplicate that waits takes the outcome of its own event only. Here it waits for the thin twin of its event, whose
-// object Stripe does not have: the twin is ignored, under its own id, and the event is still to be applied.
+// A waiting duplicate takes the outcome of its own event only. Here it waits for the thin twin of its event. Stripe does not
+// have the object, so the twin is ignored under its own id, and the event must still be applied.
 func TestDuplicateOfAnotherID(t *testing.T) {
 	t.Parallel()
-	asked, goOn := make(chan struct{}), make(chan struct{})
+	fetching, resume := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		first.Do(func() {
-			close(asked)
-			<-goOn
+			close(fetching)
+			<-resume
 		})
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte(`{"error":{"type":"invalid_request_error","message":"No such subscription"}}`))
@@ -40,18 +40,18 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 	isReady(t, host)
 	thin := send(t, host, []byte(`{"id":"evt_thin","object":"v2.core.event","type":"v1.customer.subscription.updated","created":"2024-10-01T10:00:00Z",
 		"related_object":{"id":"sub_1","type":"subscription","url":"/v1/subscriptions/sub_1"},"snapshot_event":"evt_snapshot"}`))
-	pgtest.Receive(t, "Stripe is asked for the object", asked)
+	pgtest.Receive(t, "the object is fetched from Stripe", fetching)
 	snapshot := hooktest.Event("evt_snapshot", "customer.subscription.updated", 1_700_000_000, `{"id":"sub_1"}`)
-	const copies = 3
+	const deliveries = 3
 	waiting := send(t, host, snapshot, snapshot, snapshot)
-	awaitInFlight(t, host, 1+copies)
-	close(goOn)
+	awaitInFlight(t, host, 1+deliveries)
+	close(resume)
 	wantReplies(t, thin(), webhooks.OutcomeIgnored)
 	outcomes := map[webhooks.Outcome]int{}
 	for _, reply := range waiting() {
 		outcomes[reply.Outcome()]++
 	}
-	if outcomes[webhooks.OutcomeProcessed] != 1 || outcomes[webhooks.OutcomeDuplicate] != copies-1 {
+	if outcomes[webhooks.OutcomeProcessed] != 1 || outcomes[webhooks.OutcomeDuplicate] != deliveries-1 {
 		t.Errorf("the outcomes of the snapshot event are %v", outcomes)
 	}
 	expectCounter(t, host, 1)
@@ -61,19 +61,19 @@ func TestDuplicateOfAnotherID(t *testing.T) {
 	}
 }
 
-// An event that was ignored before, and comes again while another event of its object is being worked on, waits for its
-// turn and is then applied: only a final outcome makes it a duplicate.
+// An ignored event that is redelivered while another event of its object is in progress waits for its turn and is then
+// applied: only a final outcome makes it a duplicate.
 func TestIgnoredEventWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
-	g := newGated()
+	g := newBlockingHandler()
 	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
 	ignored := hooktest.Event("evt_ignored", "test.event", 1, `{"id":"obj_1"}`)
 	hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil).Expect(t, ignored, 200, webhooks.OutcomeIgnored)
 	first := send(t, host, testEvent)
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	second := send(t, host, ignored)
 	awaitInFlight(t, host, 2)
-	g.letGoOn(t, nil)
+	g.release(t, nil)
 	wantReplies(t, first(), webhooks.OutcomeProcessed)
 	replied := make(chan struct{})
 	go func() {
@@ -82,7 +82,7 @@ func TestIgnoredEventWaitsForItsTurn(t *testing.T) {
 	}()
 	select {
 	case <-g.begun:
-		g.letGoOn(t, nil)
+		g.release(t, nil)
 	case <-replied:
 	}
 	wantReplies(t, second(), webhooks.OutcomeProcessed)
@@ -92,32 +92,32 @@ func TestIgnoredEventWaitsForItsTurn(t *testing.T) {
 	}
 }
 
-// Duplicates that wait keep no place of MaxInFlight when they are answered.
+// Waiting duplicates no longer count for MaxInFlight once they are answered.
 func TestDuplicatesLeave(t *testing.T) {
 	t.Parallel()
 	const limit = 5
-	g := newGated()
+	g := newBlockingHandler()
 	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.MaxInFlight, c.Timeout = limit, pgtest.WaitLimit })
 	isReady(t, host)
 	for _, failure := range []error{errOfATest, nil} {
 		replies := send(t, host, testEvent, testEvent, testEvent, testEvent, testEvent)
 		awaitInFlight(t, host, limit)
-		g.awaitBegun(t)
-		g.letGoOn(t, failure)
+		g.awaitStart(t)
+		g.release(t, failure)
 		replies()
 		awaitInFlight(t, host, 0)
 	}
 	expectCounter(t, host, 1)
 }
 
-// Without prepared statements, too, the loser of a race is a duplicate, and leaves nothing.
+// Also without prepared statements, the loser of a race is a duplicate and leaves nothing behind.
 func TestLoserOfTheRaceWithoutPreparedStatements(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"exec", "simple_protocol", "cache_describe"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			const copies = 3
-			meet := barrier(copies)
+			const deliveries = 3
+			meet := barrier(deliveries)
 			h := counting(func(context.Context, pgx.Tx) error { return nil })
 			webhooks.On(h, "race.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
 				meet()
@@ -126,8 +126,8 @@ func TestLoserOfTheRaceWithoutPreparedStatements(t *testing.T) {
 			pool := pgtest.Connect(t, pgtest.NewURL(t)+"&default_query_exec_mode="+mode)
 			pgtest.Exec(t, pool, `CREATE TABLE tries (n int)`)
 			// Without an object, so that the handlers run at once.
-			got := outcomes(t, replicas(t, pool, h, copies), hooktest.Event("evt_1", "race.event", 1, `{}`), copies)
-			if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+			got := outcomes(t, replicas(t, pool, h, deliveries), hooktest.Event("evt_1", "race.event", 1, `{}`), deliveries)
+			if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != deliveries-1 {
 				t.Errorf("the outcomes are %v", got)
 			}
 			if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM tries`); n != 1 {

@@ -45,13 +45,13 @@ func TestIDComesBackWithAnotherType(t *testing.T) {
 	wantReplies(t, send(t, c.Host, append(several(4), bodies[0])...)()[4:], webhooks.OutcomeDuplicate)
 	batch.want(t, warning)
 
-	g, once := newGated(), &logged{} // in flight at the same time
+	g, once := newBlockingHandler(), &logged{} // in flight at the same time
 	busy := newCounter(t, g.handlers(), once.config)
 	first := send(t, busy, hooktest.Event("evt_1", "test.event", 1, `{}`))
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	second := send(t, busy, hooktest.Event("evt_1", "another.event", 1, `{}`))
 	awaitInFlight(t, busy, 2)
-	g.letGoOn(t, nil)
+	g.release(t, nil)
 	wantReplies(t, first(), webhooks.OutcomeProcessed)
 	wantReplies(t, second(), webhooks.OutcomeDuplicate)
 	once.want(t, warning)

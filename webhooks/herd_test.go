@@ -18,47 +18,49 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// gated is a function that says when it has begun and waits to be let go on; then it returns what it is given.
-type gated struct {
-	begun chan string
-	goOn  chan error
+// blockingHandler is a handler that reports when it begins, and then waits for its result.
+type blockingHandler struct {
+	begun  chan string
+	resume chan error
 }
 
-func newGated() *gated { return &gated{make(chan string, 100), make(chan error)} }
+func newBlockingHandler() *blockingHandler {
+	return &blockingHandler{make(chan string, 100), make(chan error)}
+}
 
-func (g *gated) handlers() *webhooks.Handlers { return g.handlersThat(exec(addOne)) }
+func (g *blockingHandler) handlers() *webhooks.Handlers { return g.handlersRunning(exec(addOne)) }
 
-// handlersThat do something when they are let go on.
-func (g *gated) handlersThat(do func(context.Context, pgx.Tx) error) *webhooks.Handlers {
+// handlersRunning returns handlers that call do when they are released.
+func (g *blockingHandler) handlersRunning(do func(context.Context, pgx.Tx) error) *webhooks.Handlers {
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *anyObject) error {
 		g.begun <- ev.ID
 		select {
-		case err := <-g.goOn:
+		case err := <-g.resume:
 			if err != nil {
 				return err
 			}
 		case <-time.After(pgtest.WaitLimit): // the test has failed
-			return errors.New("nobody lets the handler go on")
+			return errors.New("the handler was not released")
 		}
 		return do(ctx, tx)
 	})
 	return h
 }
 
-// awaitBegun returns the id of the next event whose handler has begun.
-func (g *gated) awaitBegun(t *testing.T) string {
+// awaitStart returns the id of the next event whose handler has begun.
+func (g *blockingHandler) awaitStart(t *testing.T) string {
 	t.Helper()
 	return pgtest.Receive(t, "a handler begins", g.begun)
 }
 
-// letGoOn lets one handler return.
-func (g *gated) letGoOn(t *testing.T, err error) {
+// release makes one handler return.
+func (g *blockingHandler) release(t *testing.T, err error) {
 	t.Helper()
-	pgtest.Send(t, "a handler waits to be let go on", g.goOn, err)
+	pgtest.Send(t, "a handler waits to be released", g.resume, err)
 }
 
-// send delivers bodies at the same instant, and returns the replies when all are there.
+// send delivers bodies at the same instant. replies waits for all responses.
 func send(t *testing.T, host *hooktest.Host, bodies ...[]byte) (replies func() []delivery.Reply) {
 	t.Helper()
 	all := make([]delivery.Reply, len(bodies))
@@ -72,7 +74,7 @@ func send(t *testing.T, host *hooktest.Host, bodies ...[]byte) (replies func() [
 	}
 }
 
-// await looks until there are so many.
+// await waits until count returns n.
 func await(t *testing.T, what string, n int, count func() int) {
 	t.Helper()
 	pgtest.AwaitEqual(t, "the number of events "+what, n, count)
@@ -83,32 +85,32 @@ func awaitInFlight(t *testing.T, host *hooktest.Host, n int) {
 	await(t, "in flight", n, func() int { return host.Receiver.Stats().InFlight })
 }
 
-// Copies of an event that is being applied wait for it without a connection, and take its outcome.
+// Duplicates of an event in progress wait for it without a connection, and take its outcome.
 func TestCopiesWaitWithoutAConnection(t *testing.T) {
 	t.Parallel()
-	const copies = 40
+	const deliveries = 40
 	for _, failure := range []error{nil, errOfATest} {
-		g := newGated()
+		g := newBlockingHandler()
 		host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout = time.Minute }) // whatever else the machine has to do
 		isReady(t, host)
-		bodies := make([][]byte, copies)
+		bodies := make([][]byte, deliveries)
 		for i := range bodies {
 			bodies[i] = testEvent
 		}
 		replies := send(t, host, bodies...)
-		g.awaitBegun(t)
-		awaitInFlight(t, host, copies)
+		g.awaitStart(t)
+		awaitInFlight(t, host, deliveries)
 		if n := host.Pool.Stat().AcquiredConns(); n != 1 {
-			t.Errorf("%d copies hold %d connections", copies, n)
+			t.Errorf("%d deliveries hold %d connections", deliveries, n)
 		}
-		g.letGoOn(t, failure)
+		g.release(t, failure)
 		count := map[string]int{}
 		for _, reply := range replies() {
 			count[fmt.Sprint(reply.Status, " ", reply.Outcome())]++
 		}
-		want := map[string]int{"200 processed": 1, "200 duplicate": copies - 1}
+		want := map[string]int{"200 processed": 1, "200 duplicate": deliveries - 1}
 		if failure != nil {
-			want = map[string]int{"500 ": copies}
+			want = map[string]int{"500 ": deliveries}
 		}
 		if fmt.Sprint(count) != fmt.Sprint(want) {
 			t.Errorf("the replies are %v, want %v", count, want)
@@ -121,36 +123,36 @@ func TestCopiesWaitWithoutAConnection(t *testing.T) {
 	}
 }
 
-var errOfATest = fmt.Errorf("this function fails on purpose")
+var errOfATest = fmt.Errorf("this handler fails on purpose")
 
-// Events about one object are applied one after the other, in the order in which they came; those that
-// wait hold no connection, and what the ledger knows does not wait.
+// Events of one object are applied one after the other, in the order of arrival. Waiting events hold no connection, and an
+// event in the ledger does not wait.
 func TestEventsOfOneObjectQueue(t *testing.T) {
 	t.Parallel()
-	g := newGated()
+	g := newBlockingHandler()
 	host := newCounter(t, g.handlers(), nil)
 	body := func(id string) []byte { return hooktest.Event(id, "test.event", 1, `{"id":"obj_1"}`) }
 	known := send(t, host, body("evt_known"))
-	g.awaitBegun(t)
-	g.letGoOn(t, nil)
+	g.awaitStart(t)
+	g.release(t, nil)
 	known()
 	first := send(t, host, body("evt_1"))
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	others := send(t, host, body("evt_2"), body("evt_3"), body("evt_4"))
 	awaitInFlight(t, host, 4)
 	host.Expect(t, body("evt_known"), 200, webhooks.OutcomeDuplicate)
 	// The others have looked into the ledger.
 	pgtest.AwaitEqual(t, "the number of connections in use", 1, func() int32 { return host.Pool.Stat().AcquiredConns() })
 	elsewhere := send(t, host, hooktest.Event("evt_elsewhere", "test.event", 1, `{"id":"obj_2"}`))
-	if id := g.awaitBegun(t); id != "evt_elsewhere" {
+	if id := g.awaitStart(t); id != "evt_elsewhere" {
 		t.Errorf("%s did not wait for its turn", id)
 	}
 	for range 2 {
-		g.letGoOn(t, nil)
+		g.release(t, nil)
 	}
 	for range 3 {
-		g.awaitBegun(t)
-		g.letGoOn(t, nil)
+		g.awaitStart(t)
+		g.release(t, nil)
 	}
 	for _, reply := range append(append(first(), others()...), elsewhere()...) {
 		if reply.Outcome() != webhooks.OutcomeProcessed {
@@ -164,25 +166,25 @@ func TestEventsOfOneObjectQueue(t *testing.T) {
 // failure.
 func TestWaitsAreBounded(t *testing.T) {
 	t.Parallel()
-	g := newGated()
+	g := newBlockingHandler()
 	here := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
 	// Its handler writes nothing, since a lock that a handler waits for in vain would be its own failure.
-	there := hooktest.On(t, here.Pool, g.handlersThat(exec(`SELECT 1`)), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
+	there := hooktest.On(t, here.Pool, g.handlersRunning(exec(`SELECT 1`)), func(c *webhooks.Config) { c.LockTimeout = 50 * time.Millisecond })
 	held := send(t, here, testEvent)
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	another := hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`)
 	here.Expect(t, another, 503, "")  // which waits for its turn
 	there.Expect(t, another, 503, "") // and this one in PostgreSQL, for the lock of the object
-	g.letGoOn(t, nil)
+	g.release(t, nil)
 	held()
-	// Where no object's lock is in between, the copy in the other process does all its work and then waits for the index.
+	// Without a lock of an object, the duplicate in the other process does all its work and then waits for the index.
 	free := hooktest.Event("evt_3", "test.event", 1, `{}`)
 	first := send(t, here, free)
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	copied := send(t, there, free)
-	g.awaitBegun(t)
-	g.letGoOn(t, nil)
-	g.letGoOn(t, nil)
+	g.awaitStart(t)
+	g.release(t, nil)
+	g.release(t, nil)
 	statuses := []int{first()[0].Status, copied()[0].Status}
 	if statuses[0] != 200 && statuses[1] != 200 {
 		t.Errorf("the statuses are %d", statuses)

@@ -187,10 +187,10 @@ func TestReadOnlyDatabase(t *testing.T) {
 
 func TestTooManyInFlightAndShutdown(t *testing.T) {
 	t.Parallel()
-	begun, goOn := make(chan struct{}, 2), make(chan struct{})
+	begun, resume := make(chan struct{}, 2), make(chan struct{})
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error {
 		begun <- struct{}{}
-		<-goOn
+		<-resume
 		return nil
 	}), func(c *webhooks.Config) { c.MaxInFlight = 1 })
 	first := make(chan delivery.Reply)
@@ -210,7 +210,7 @@ func TestTooManyInFlightAndShutdown(t *testing.T) {
 	if reply := host.Send(t, another); reply.Status != 503 || !strings.Contains(reply.String(), "shutting down") {
 		t.Errorf("the reply is %s", reply)
 	}
-	close(goOn)
+	close(resume)
 	if reply := pgtest.Receive(t, "the reply to the first delivery", first); reply.Outcome() != webhooks.OutcomeProcessed {
 		t.Errorf("the delivery under way is answered %s", reply)
 	}

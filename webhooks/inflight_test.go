@@ -20,12 +20,12 @@ import (
 
 // holder is a way to PostgreSQL that holds a client's message back: the next one with a text in it.
 type holder struct {
-	text atomic.Pointer[string]
-	held chan struct{} // gets a value when the message is there
-	goOn chan struct{} // lets it go when closed
+	text   atomic.Pointer[string]
+	held   chan struct{} // gets a value when the message is there
+	resume chan struct{} // lets it go when closed
 }
 
-func newHolder() *holder { return &holder{held: make(chan struct{}, 1), goOn: make(chan struct{})} }
+func newHolder() *holder { return &holder{held: make(chan struct{}, 1), resume: make(chan struct{})} }
 
 func (h *holder) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
@@ -42,7 +42,7 @@ type holding struct {
 func (c *holding) Write(message []byte) (int, error) {
 	if text := c.holder.text.Load(); text != nil && strings.Contains(string(message), *text) && c.holder.text.CompareAndSwap(text, nil) {
 		c.holder.held <- struct{}{}
-		<-c.holder.goOn
+		<-c.holder.resume
 	}
 	return c.Conn.Write(message)
 }
@@ -77,7 +77,7 @@ func TestShutdownWaitsForTheRecord(t *testing.T) {
 		default:
 		}
 	}
-	close(way.goOn)
+	close(way.resume)
 	if err := pgtest.Receive(t, "the end of Shutdown", down); err != nil {
 		t.Error(err)
 	}
@@ -118,7 +118,7 @@ func TestNextEventWaitsForTheRollback(t *testing.T) {
 				}
 			}
 			pgtest.AwaitEqual(t, "the number of connections in use", 1, func() int32 { return host.Pool.Stat().AcquiredConns() })
-			close(way.goOn)
+			close(way.resume)
 			wantReplies(t, next(), webhooks.OutcomeProcessed)
 		})
 	}
@@ -135,21 +135,21 @@ func TestOneCallerGivesUp(t *testing.T) {
 	config.ConnConfig.DialFunc = way.dial
 	c := newBatchHostOn(t, config)
 	c.Expect(t, about("evt_warm", "sub_warm", "active"), 200, webhooks.OutcomeProcessed)
-	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
+	wantReplies(t, c.deliverBatch(t, warm...)(), webhooks.OutcomeProcessed)
 	bodies := several(4)
 	ctx, giveUp := context.WithCancel(t.Context())
 	given := make(chan error, 1)
-	goOn := c.hold(t, func() {})
+	resume := c.hold(t, func() {})
 	go func() { given <- c.apply(ctx, bodies[2]) }()
 	c.awaitWaiting(t, 1)
 	replies := send(t, c.Host, bodies[0], bodies[1], bodies[3])
 	c.awaitWaiting(t, 4)
 	way.hold("evt_02") // the batch's first round trip
-	goOn()
+	resume()
 	pgtest.Receive(t, "the first round trip of the batch is on its way", way.held)
 	before := c.Pool.Stat().NewConnsCount()
 	giveUp()
-	close(way.goOn)
+	close(way.resume)
 	wantReplies(t, replies(), webhooks.OutcomeProcessed)
 	if err := pgtest.Receive(t, "the result of who gave up", given); !errors.Is(err, webhooks.ErrUnavailable) {
 		t.Errorf("who gave up gets %v", err)

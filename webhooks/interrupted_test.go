@@ -63,11 +63,11 @@ func TestInterruptedApply(t *testing.T) {
 	}
 }
 
-// Who waits for an application that its caller gives up has not failed: the event is applied for the next who waits.
+// A duplicate that waits for a call whose caller gives up does not fail: the event is applied for the next waiting delivery.
 func TestInterruptedApplyHasHeirs(t *testing.T) {
 	t.Parallel()
 	const heirs = 3
-	g := newGated()
+	g := newBlockingHandler()
 	host := newCounter(t, g.handlers(), func(c *webhooks.Config) { c.Timeout = pgtest.WaitLimit })
 	isReady(t, host)
 	ev, err := webhooks.ParseEvent(testEvent)
@@ -81,16 +81,16 @@ func TestInterruptedApplyHasHeirs(t *testing.T) {
 		_, err := host.Receiver.Apply(ctx, ev)
 		done <- err
 	}()
-	g.awaitBegun(t)
+	g.awaitStart(t)
 	waiting := send(t, host, testEvent, testEvent, testEvent)
 	awaitInFlight(t, host, 1+heirs)
 	giveUp()
-	g.letGoOn(t, errOfATest)
+	g.release(t, errOfATest)
 	if err := pgtest.Receive(t, "Apply returns", done); err == nil {
 		t.Error("Apply, given up, succeeds")
 	}
-	g.awaitBegun(t)
-	g.letGoOn(t, nil)
+	g.awaitStart(t)
+	g.release(t, nil)
 	outcomes := map[webhooks.Outcome]int{}
 	for _, reply := range waiting() {
 		outcomes[reply.Outcome()]++

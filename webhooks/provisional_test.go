@@ -76,7 +76,7 @@ func TestProjectionLosesRaceToIgnored(t *testing.T) {
 				t.Fatal(err)
 			}
 			replies := make(chan []delivery.Reply, 1)
-			go func() { replies <- c.together(t, bodies...)() }()
+			go func() { replies <- c.deliverBatch(t, bodies...)() }()
 			pgtest.AwaitSQL(t, old.Pool, "an insert that waits for the row of the other", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
 				AND wait_event_type = 'Lock' AND query NOT LIKE '%pg_stat_activity%')`)
 			if err := tx.Commit(t.Context()); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// barrier lets nobody pass until n have come. Later ones pass at once.
+// barrier blocks callers until n have arrived. Later callers pass immediately.
 func barrier(n int) func() {
 	var mu sync.Mutex
 	open := make(chan struct{})
@@ -30,7 +30,7 @@ func barrier(n int) func() {
 	}
 }
 
-// replicas are as many processes on one database as far as the receivers know: each queues for itself.
+// replicas returns n receivers on one database, each with its own queues, like separate processes.
 func replicas(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers, n int) []*hooktest.Host {
 	hosts := make([]*hooktest.Host, n)
 	for i := range hosts {
@@ -39,10 +39,10 @@ func replicas(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers, n int) []*
 	return hosts
 }
 
-// outcomes delivers copies of one event at the same instant, to one host after the other.
-func outcomes(t *testing.T, hosts []*hooktest.Host, body []byte, copies int) map[webhooks.Outcome]int {
+// outcomes delivers one event many times at the same instant, to the hosts in turn, and counts the outcomes.
+func outcomes(t *testing.T, hosts []*hooktest.Host, body []byte, deliveries int) map[webhooks.Outcome]int {
 	t.Helper()
-	replies := make([]delivery.Reply, copies)
+	replies := make([]delivery.Reply, deliveries)
 	var wg sync.WaitGroup
 	for i := range replies {
 		wg.Go(func() { replies[i] = hosts[i%len(hosts)].Send(t, body) })
@@ -58,16 +58,15 @@ func outcomes(t *testing.T, hosts []*hooktest.Host, body []byte, copies int) map
 	return count
 }
 
-// noObject is an event about an object without an id, as an upcoming invoice: no lock of an object keeps its duplicates
-// from running at once.
+// noObject is an event whose object has no id, such as an upcoming invoice. Without a lock of an object, its duplicates
+// run concurrently.
 var noObject = hooktest.Event("evt_1", "test.event", 1700000000, `{}`)
 
-// All copies have found the event unknown before one of them acts: the index alone decides, and what
-// the losers did is rolled back.
+// All duplicates find the event unknown before one of them acts. Only the index decides, and the losers are rolled back.
 func TestLosersOfTheRaceAreRolledBack(t *testing.T) {
 	t.Parallel()
-	const copies = 5 // fewer than the pool's connections, all of which are in use at once
-	meet := barrier(copies)
+	const deliveries = 5 // fewer than the pool's connections, all of which are in use at once
+	meet := barrier(deliveries)
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
 		meet()
@@ -75,8 +74,8 @@ func TestLosersOfTheRaceAreRolledBack(t *testing.T) {
 		return err
 	})
 	host := newCounter(t, h, nil)
-	got := outcomes(t, replicas(t, host.Pool, h, copies), noObject, copies)
-	if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+	got := outcomes(t, replicas(t, host.Pool, h, deliveries), noObject, deliveries)
+	if got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != deliveries-1 {
 		t.Errorf("the outcomes are %v", got)
 	}
 	expectCounter(t, host, 1)
@@ -85,28 +84,28 @@ func TestLosersOfTheRaceAreRolledBack(t *testing.T) {
 	}
 }
 
-// Fifty copies at once, in many rounds, on a pool of eight.
-func TestFiftyCopiesAtOnce(t *testing.T) {
+// Fifty concurrent deliveries of one event, in many rounds, on a pool of eight.
+func TestFiftyDeliveriesAtOnce(t *testing.T) {
 	t.Parallel()
-	const copies, rounds = 50, 20
+	const deliveries, rounds = 50, 20
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error { return nil }), nil)
 	for round := range rounds {
 		body := hooktest.Event("evt_"+string(rune('a'+round)), "test.event", 1, `{}`)
-		if got := outcomes(t, []*hooktest.Host{host}, body, copies); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+		if got := outcomes(t, []*hooktest.Host{host}, body, deliveries); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != deliveries-1 {
 			t.Fatalf("round %d: the outcomes are %v", round, got)
 		}
 		expectCounter(t, host, round+1)
 	}
 }
 
-// An event that nothing handled is applied when it comes again and something does, once.
+// An ignored event is applied once if it is redelivered and then has a handler.
 func TestIgnoredIsProvisional(t *testing.T) {
 	t.Parallel()
 	before := hooktest.New(t, webhooks.NewHandlers(), nil)
 	before.Expect(t, noObject, 200, webhooks.OutcomeIgnored)
 	before.Expect(t, noObject, 200, webhooks.OutcomeDuplicate)
-	const copies = 5
-	meet := barrier(copies)
+	const deliveries = 5
+	meet := barrier(deliveries)
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "test.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
 		meet()
@@ -114,8 +113,8 @@ func TestIgnoredIsProvisional(t *testing.T) {
 		return err
 	})
 	pgtest.Exec(t, before.Pool, `CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)`)
-	after := replicas(t, before.Pool, h, copies)
-	if got := outcomes(t, after, noObject, copies); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != copies-1 {
+	after := replicas(t, before.Pool, h, deliveries)
+	if got := outcomes(t, after, noObject, deliveries); got[webhooks.OutcomeProcessed] != 1 || got[webhooks.OutcomeDuplicate] != deliveries-1 {
 		t.Errorf("the outcomes are %v", got)
 	}
 	expectCounter(t, after[0], 1)
@@ -147,7 +146,7 @@ func TestThinEventsAreIgnored(t *testing.T) {
 	t.Parallel()
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "*", func(context.Context, pgx.Tx, *webhooks.Event, *anyObject) error {
-		t.Error("a function ran without an object")
+		t.Error("a handler ran without an object")
 		return nil
 	})
 	host := hooktest.New(t, h, nil)
@@ -162,10 +161,10 @@ func TestClientHangsUp(t *testing.T) {
 	t.Parallel()
 	ctx, hangUp := context.WithCancel(t.Context())
 	defer hangUp()
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	begun, resume := make(chan struct{}), make(chan struct{})
 	host := newCounter(t, counting(func(context.Context, pgx.Tx) error {
 		close(begun)
-		<-goOn
+		<-resume
 		return nil
 	}), nil)
 	gone := make(chan error)
@@ -178,7 +177,7 @@ func TestClientHangsUp(t *testing.T) {
 	if err := pgtest.Receive(t, "the client hangs up", gone); err == nil {
 		t.Error("the client got an answer")
 	}
-	close(goOn)
+	close(resume)
 	if err := host.Shutdown(); err != nil {
 		t.Fatal(err)
 	}

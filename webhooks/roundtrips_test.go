@@ -16,14 +16,14 @@ func TestRoundTripsWithAHandler(t *testing.T) {
 	for mode, want := range map[string][2]int64{"cache_statement": {3, 1}, "exec": {4, 1}} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			trips := &pglocal.RoundTrips{}
-			host := hooktest.On(t, pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1&default_query_exec_mode="+mode, trips.Dial), counting(succeed), nil)
+			roundTrips := &pglocal.RoundTrips{}
+			host := hooktest.On(t, pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1&default_query_exec_mode="+mode, roundTrips.Dial), counting(succeed), nil)
 			pgtest.Exec(t, host.Pool, `CREATE TABLE counter (n int)`)
 			count := func(id string, outcome webhooks.Outcome) int64 {
-				before := trips.Count()
+				before := roundTrips.Count()
 				host.Expect(t, hooktest.Event(id, "test.event", 1, `{"id":"obj_1"}`), 200, outcome)
 				pgtest.AwaitEqual(t, "the number of deliveries in flight", 0, func() int { return host.Receiver.Stats().InFlight })
-				return trips.Count() - before
+				return roundTrips.Count() - before
 			}
 			for _, id := range []string{"evt_1", "evt_2"} { // which prepare the statements
 				count(id, webhooks.OutcomeProcessed)

@@ -242,7 +242,7 @@ func TestReadyWithLittleTime(t *testing.T) {
 	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial of a delivery is in progress") {
 		t.Errorf("Ready says %v", err)
 	}
-	close(way.goOn)
+	close(way.resume)
 	isReady(t, host)
 }
 

@@ -22,23 +22,23 @@ import (
 func TestShared(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
-	wantReplies(t, c.together(t, warm...)(), webhooks.OutcomeProcessed)
-	before := c.trips.Count()
-	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
-	trips := c.trips.Count() - before
+	wantReplies(t, c.deliverBatch(t, warm...)(), webhooks.OutcomeProcessed)
+	before := c.roundTrips.Count()
+	wantReplies(t, c.deliverBatch(t, several(8)...)(), webhooks.OutcomeProcessed)
+	roundTrips := c.roundTrips.Count() - before
 	if n := c.transactions(t, "evt_0%"); n != 1 {
-		t.Errorf("8 events that came together took %d transactions, want 1", n)
+		t.Errorf("8 events in a batch took %d transactions, want 1", n)
 	}
-	if trips != 4 {
-		t.Errorf("one event and 8 that came together took %d round trips, want 4", trips)
+	if roundTrips != 4 {
+		t.Errorf("one event and a batch of 8 took %d round trips, want 4", roundTrips)
 	}
 	if n := c.Count(t, "subscriptions WHERE id LIKE 'sub_0%'"); n != 8 {
 		t.Errorf("there are %d subscriptions, want 8", n)
 	}
 }
 
-// A duplicate among them is answered before the others are written, and ends nothing of theirs: also on a connection that
-// does not know their statements yet.
+// A duplicate in a batch is answered before the other events are written, and does not affect them, also on a connection
+// without their prepared statements.
 func TestSharedWithDuplicate(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
@@ -49,14 +49,14 @@ func TestSharedWithDuplicate(t *testing.T) {
 		elsewhere := newBatchHostOn(t, config.Copy())
 		elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
 		bodies := append([][]byte{about("evt_dup", "sub_dup", "active")}, numbered(fmt.Sprintf("%d_", i), 4)...)
-		wantReplies(t, elsewhere.together(t, bodies...)(), webhooks.OutcomeDuplicate, webhooks.OutcomeProcessed)
+		wantReplies(t, elsewhere.deliverBatch(t, bodies...)(), webhooks.OutcomeDuplicate, webhooks.OutcomeProcessed)
 		if n := c.transactions(t, fmt.Sprintf("evt_%d_%%", i)); n != 1 {
 			t.Errorf("4 new events beside a duplicate took %d transactions, want 1", n)
 		}
 	}
 }
 
-// What is recorded of events that come together is what would be of each by itself.
+// Events in a batch are recorded like events in transactions of their own.
 func TestSharedRecord(t *testing.T) {
 	t.Parallel()
 	bodies := [][]byte{
@@ -65,48 +65,48 @@ func TestSharedRecord(t *testing.T) {
 		[]byte(`{"id":"evt_02","type":"customer.subscription.created","account":"acct_1","api_version":"2025-03-31.basil","livemode":true,"created":1700000002,"data":{"object":{"id":"sub_02","status":"trialing"}}}`),
 		[]byte(`{"id":"evt_03","type":"customer.subscription.updated","data":{"object":{"id":"sub_03","status":"active"}}}`),
 	}
-	together, alone := newBatchHost(t), newBatchHost(t)
+	batched, alone := newBatchHost(t), newBatchHost(t)
 	want := []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeIgnored, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed}
-	wantReplies(t, together.together(t, bodies...)(), want...)
+	wantReplies(t, batched.deliverBatch(t, bodies...)(), want...)
 	for i, body := range bodies {
 		alone.Expect(t, body, http.StatusOK, want[i])
 	}
-	if n := together.transactions(t, "evt_0_"); n != 1 {
+	if n := batched.transactions(t, "evt_0_"); n != 1 {
 		t.Errorf("they took %d transactions, want 1", n)
 	}
 	const rows = `SELECT string_agg((to_jsonb(e) - 'processed_at')::text, E'\n' ORDER BY event_id) FROM stripe_webhook_events AS e WHERE event_id LIKE 'evt_0_'`
-	if a, b := pgtest.Scan[string](t, together.Pool, rows), pgtest.Scan[string](t, alone.Pool, rows); a != b {
-		t.Errorf("together\n%s\nalone\n%s", a, b)
+	if a, b := pgtest.Scan[string](t, batched.Pool, rows), pgtest.Scan[string](t, alone.Pool, rows); a != b {
+		t.Errorf("batched\n%s\nalone\n%s", a, b)
 	}
 }
 
-// Duplicates that come together are found in one trip.
+// Duplicates in a batch are found in one round trip.
 func TestSharedDuplicates(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
-	wantReplies(t, c.together(t, several(8)...)(), webhooks.OutcomeProcessed)
+	wantReplies(t, c.deliverBatch(t, several(8)...)(), webhooks.OutcomeProcessed)
 	config := c.Pool.Config()
 	config.MaxConns = 1
 	elsewhere := newBatchHostOn(t, config) // which has not seen them
 	elsewhere.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeDuplicate)
-	elsewhere.together(t, warm...)()
-	before := c.trips.Count()
-	wantReplies(t, elsewhere.together(t, several(8)...)(), webhooks.OutcomeDuplicate)
-	// They are answered before the rollback.
+	elsewhere.deliverBatch(t, warm...)()
+	before := c.roundTrips.Count()
+	wantReplies(t, elsewhere.deliverBatch(t, several(8)...)(), webhooks.OutcomeDuplicate)
+	// Duplicates are answered before the rollback.
 	pgtest.AwaitEqual(t, "the number of connections in use", 0, func() int32 { return elsewhere.Pool.Stat().AcquiredConns() })
-	if trips := c.trips.Count() - before; trips != 4 {
-		t.Errorf("one event, and 8 duplicates that came together, took %d round trips, want 4", trips)
+	if roundTrips := c.roundTrips.Count() - before; roundTrips != 4 {
+		t.Errorf("one event and a batch of 8 duplicates took %d round trips, want 4", roundTrips)
 	}
 }
 
-// What goes wrong for one of them is not the others' trouble, and nothing is there twice.
+// A failure of one event in a batch does not affect the others, and no event takes effect twice.
 func TestSharedFailure(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
 	pgtest.Exec(t, c.Pool, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.id = 'sub_02' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$`)
 	pgtest.Exec(t, c.Pool, "CREATE TRIGGER refuse BEFORE INSERT ON subscriptions FOR EACH ROW EXECUTE FUNCTION refuse()")
-	replies := c.together(t, several(5)...)()
+	replies := c.deliverBatch(t, several(5)...)()
 	if status := replies[2].Status; status != http.StatusInternalServerError {
 		t.Errorf("the one that is refused is answered %d", status)
 	}
@@ -116,13 +116,13 @@ func TestSharedFailure(t *testing.T) {
 	}
 }
 
-// One whose object is no subscription fails before anything of it is sent: the others still share.
+// An event whose object is not a subscription fails before its writes are sent, and the others stay in the batch.
 func TestSharedRefusal(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
 	bodies := several(5)
 	bodies[2] = hooktest.Event("evt_02", "customer.subscription.updated", 1_700_000_000, `{"id":"sub_02","object":"subscription","status":7}`)
-	replies := c.together(t, bodies...)()
+	replies := c.deliverBatch(t, bodies...)()
 	if status := replies[2].Status; status < 400 {
 		t.Errorf("the one that is broken is answered %d", status)
 	}
@@ -132,8 +132,7 @@ func TestSharedRefusal(t *testing.T) {
 	}
 }
 
-// A projection of somebody's that asks more than it has said, and does not look at the refusal, or panics, does so in a
-// transaction of its event's own.
+// A projection that queries more than planned and ignores the refusal, or panics, does so in its event's own transaction.
 func TestSharedProjection(t *testing.T) {
 	t.Parallel()
 	const keep = "INSERT INTO probes (object, transaction) VALUES ($1, pg_current_xact_id()::text)"
@@ -171,7 +170,7 @@ func TestSharedProjection(t *testing.T) {
 			for i := range 5 {
 				bodies = append(bodies, hooktest.Event(fmt.Sprintf("evt_%02d", i), "probe.sent", 1_700_000_000, fmt.Sprintf(`{"id":"obj_%d"}`, i)))
 			}
-			replies := c.together(t, bodies...)()
+			replies := c.deliverBatch(t, bodies...)()
 			if status := replies[2].Status; status != probe.status {
 				t.Errorf("the odd one is answered %d, want %d", status, probe.status)
 			}
@@ -190,7 +189,7 @@ func TestSharedProjection(t *testing.T) {
 	}
 }
 
-// A connection that has died fails nobody who can have another.
+// A dead connection fails no event that can be applied on another connection.
 func TestSharedDeadConnection(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
@@ -198,21 +197,21 @@ func TestSharedDeadConnection(t *testing.T) {
 	kill := func() {
 		pgtest.EndOthers(t, control)
 	}
-	goOn := c.hold(t, func() { c.first.Store(&kill) }) // when the group has taken its connection
+	resume := c.hold(t, func() { c.first.Store(&kill) }) // when the group has taken its connection
 	replies := send(t, c.Host, several(8)...)
 	c.awaitWaiting(t, 8)
-	goOn()
+	resume()
 	wantReplies(t, replies(), webhooks.OutcomeProcessed)
 }
 
-// Who holds the lock of one event's subscription, or its row, holds up that event only. A transaction of the host's
-// that wants one row after the other is never the victim of a deadlock.
+// A contended lock of one event's subscription, or of its row, delays that event only. A transaction of the host that locks
+// several rows is never the victim of a deadlock.
 func TestSharedLocks(t *testing.T) {
 	t.Parallel()
 	for name, lock := range map[string]string{
 		"another process's lock of the object": "SELECT pg_advisory_xact_lock(hashtextextended('sub_02', 7306096))",
 		"the host's lock of the row":           "SELECT FROM subscriptions WHERE id = 'sub_02' FOR UPDATE",
-		"a copy elsewhere": `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
+		"a duplicate in another process": `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
 			VALUES ('evt_02', 'customer.subscription.updated', 'processed', false)`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +233,7 @@ func TestSharedLocks(t *testing.T) {
 			if _, err := tx.Exec(t.Context(), lock); err != nil {
 				t.Fatal(err)
 			}
-			replies := c.together(t, bodies...)
+			replies := c.deliverBatch(t, bodies...)
 			awaitInFlight(t, c.Host, 1)
 			if n := c.Count(t, "stripe_webhook_events WHERE event_id LIKE 'evt_0%'"); n != 4 {
 				t.Errorf("%d events have been applied, want 4", n)
@@ -246,7 +245,7 @@ func TestSharedLocks(t *testing.T) {
 				t.Error(err)
 			}
 			want := []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed, webhooks.OutcomeProcessed}
-			if name == "a copy elsewhere" {
+			if name == "a duplicate in another process" {
 				want[2] = webhooks.OutcomeDuplicate
 			}
 			wantReplies(t, replies(), want...)
@@ -254,11 +253,11 @@ func TestSharedLocks(t *testing.T) {
 	}
 }
 
-// Who gives up while it waits is not applied, and the others are.
+// An event whose caller gives up while it waits is not applied, and the others are.
 func TestSharedGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
-	goOn := c.hold(t, func() {})
+	resume := c.hold(t, func() {})
 	ctx, giveUp := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var err error
@@ -271,41 +270,41 @@ func TestSharedGivenUp(t *testing.T) {
 	if !errors.Is(err, webhooks.ErrUnavailable) {
 		t.Errorf("the error is %v", err)
 	}
-	goOn()
+	resume()
 	wantReplies(t, replies(), webhooks.OutcomeProcessed)
 	if n := c.Count(t, "stripe_webhook_events WHERE event_id = 'evt_impatient'"); n != 0 {
 		t.Error("the event that was given up has been applied")
 	}
 }
 
-// Where a shared transaction hangs, the events that wait for it are applied all the same.
+// If a batch hangs, events that wait for it are applied nevertheless.
 func TestSharedHangs(t *testing.T) {
 	t.Parallel()
 	c := newBatchHost(t)
 	c.Receiver.WaitForBatch(time.Millisecond)
-	goOn := c.hold(t, func() {})
+	resume := c.hold(t, func() {})
 	wantReplies(t, send(t, c.Host, several(3)...)(), webhooks.OutcomeProcessed)
-	goOn()
+	resume()
 	if n := c.transactions(t, "evt_0%"); n != 3 {
 		t.Errorf("3 events that could not wait took %d transactions, want 3", n)
 	}
 }
 
-// A hook of the pool that panics, or ends its goroutine, while it gets the connection for all, holds nobody up.
+// A hook of the pool that panics, or ends its goroutine, while it acquires the batch's connection, blocks no event.
 func TestSharedHook(t *testing.T) {
 	t.Parallel()
 	for name, hook := range map[string]struct {
 		do      func()
 		applied int64
 	}{
-		"panics":             {func() { panic("a hook") }, 4}, // who led tries again by itself
+		"panics":             {func() { panic("a hook") }, 4}, // the leader is retried alone
 		"ends the goroutine": {runtime.Goexit, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newBatchHost(t)
 			c.leaks = true
-			goOn := c.hold(t, func() { c.first.Store(&hook.do) }) // for who leads the others
+			resume := c.hold(t, func() { c.first.Store(&hook.do) }) // for the leader of the batch
 			var applied atomic.Int64
 			var wg sync.WaitGroup
 			for _, body := range several(4) {
@@ -316,14 +315,14 @@ func TestSharedHook(t *testing.T) {
 				})
 			}
 			c.awaitWaiting(t, 4)
-			goOn()
+			resume()
 			wg.Wait()
 			if n := applied.Load(); n != hook.applied {
 				t.Errorf("%d of 4 were applied, want %d", n, hook.applied)
 			}
 			awaitInFlight(t, c.Host, 0)
 			if c.Receiver.Waiting() > 0 {
-				t.Error("somebody waits for ever")
+				t.Error("an event waits forever")
 			}
 			c.Expect(t, about("evt_later", "sub_later", "active"), http.StatusOK, webhooks.OutcomeProcessed)
 		})

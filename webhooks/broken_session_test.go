@@ -17,8 +17,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Other code of the host's has spoilt every connection of a shared pool. Each is given up as it is met, and deliveries,
-// duplicates, records of failures and Ready go on with new ones.
+// Other code of the host has broken the session of every connection in a shared pool. Each is closed when it is acquired,
+// and deliveries, duplicates, failure records and Ready continue with new connections.
 func TestEveryConnectionIsSpoilt(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]string{
