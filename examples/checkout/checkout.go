@@ -1,4 +1,4 @@
-// Package checkout gives a user of the host's what was bought in Stripe Checkout.
+// Package checkout entitles a host's user to a subscription that was bought in Stripe Checkout.
 package checkout
 
 import (
@@ -13,19 +13,19 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Tables are the host's own.
+// Tables creates the host's own tables.
 const Tables = `
 CREATE TABLE users (id text PRIMARY KEY, stripe_customer_id text UNIQUE, entitled boolean NOT NULL DEFAULT false);`
 
-// Register maps Stripe's customers to users, and keeps each user's entitlement that of their subscriptions. The
-// events come in any order, and at the same instant: whichever of the two is first, the second finds what it needs.
+// Register maps Stripe's customers to users, and sets each user's entitlement according to their subscriptions. The two
+// events may arrive in any order, or at the same instant: the second one finds the data of the first.
 func Register(h *webhooks.Handlers) {
 	// The session was created with client_reference_id = the user's id.
 	webhooks.On(h, "checkout.session.completed", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, session *stripe.CheckoutSession) error {
 		if session.ClientReferenceID == "" || session.Customer == nil {
-			return nil // not one of ours
+			return nil // not one of our sessions
 		}
-		// First, as below, so that two transactions do not wait for each other.
+		// Locks are taken in the same order as below, so that two transactions do not deadlock.
 		if err := webhooks.LockObject(ctx, tx, session.Customer.ID); err != nil {
 			return err
 		}
@@ -34,7 +34,7 @@ func Register(h *webhooks.Handlers) {
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("there is no user %s: Stripe tries again, so that one who is just being created is found", session.ClientReferenceID)
+			return fmt.Errorf("there is no user %s yet: Stripe retries", session.ClientReferenceID)
 		}
 		return entitle(ctx, tx, session.Customer.ID)
 	})
@@ -45,10 +45,10 @@ func Register(h *webhooks.Handlers) {
 	})
 }
 
-// entitle gives a user what all of the customer's subscriptions come to: an old one that ends takes nothing away from
-// who has another. It changes nothing for a customer that no user is known for yet.
+// entitle sets a user's entitlement from all of the customer's subscriptions: if an old one ends, another one still
+// entitles the user. It changes nothing for a customer without a known user.
 func entitle(ctx context.Context, tx pgx.Tx, customerID string) error {
-	// Two transactions that are open at once do not see each other's rows: one waits for the other.
+	// Concurrent transactions do not see each other's rows, so one waits for the other.
 	if err := webhooks.LockObject(ctx, tx, customerID); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Whatever the order of the two events, the user has what was bought.
+// The user is entitled, whatever the order of the two events.
 func TestCheckout(t *testing.T) {
 	pool := exampletest.Database(t, Tables)
 	h := webhooks.NewHandlers()
@@ -45,7 +45,7 @@ func TestCheckout(t *testing.T) {
 	}
 	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
 		Object: webhookstest.Subscription{ID: "sub_of_cus_karl", CustomerID: "cus_karl", Status: "canceled"}})
-	stripe.Expect(webhookstest.Event{Type: "customer.subscription.created", // a second one, beside which the first may end
+	stripe.Expect(webhookstest.Event{Type: "customer.subscription.created", // a second subscription, so that the first may end
 		Object: webhookstest.Subscription{ID: "sub_second", CustomerID: "cus_jenny"}}, webhooks.OutcomeProcessed)
 	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
 		Object: webhookstest.Subscription{ID: "sub_of_cus_jenny", CustomerID: "cus_jenny", Status: "canceled"}})

@@ -1,6 +1,6 @@
-// Package river sends an e-mail when a customer's subscription begins: by a job of River
-// (https://riverqueue.com) that is enqueued in the event's transaction. The job is there if and only if the event
-// took effect, and River works on it after the commit, on as many machines as there are.
+// Package river sends an email when a customer's subscription begins, with a River job (https://riverqueue.com) that is
+// enqueued in the event's transaction. The job exists if and only if the event took effect, and River runs it after the
+// commit.
 package river
 
 import (
@@ -13,28 +13,28 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Welcome is a job.
+// Welcome has the arguments of a job that sends a welcome email.
 type Welcome struct {
 	CustomerID     string `json:"customer_id"`
 	SubscriptionID string `json:"subscription_id"`
 }
 
-// Kind is the job's name in River's tables.
+// Kind returns the job's name in River's tables.
 func (Welcome) Kind() string { return "welcome" }
 
-// Mailer sends e-mails. It gets a key by which it can recognise a mail that it has sent before: a worker may die
-// after sending and before River notes it, as with any queue. Postmark, SES and others take one.
+// Mailer sends emails. It receives an idempotency key: a worker may die after sending and before River records that, as
+// with any queue.
 type Mailer interface {
 	Send(ctx context.Context, customerID, idempotencyKey string) error
 }
 
-// Worker works on Welcome jobs.
+// Worker runs Welcome jobs.
 type Worker struct {
 	river.WorkerDefaults[Welcome]
 	Mailer Mailer
 }
 
-// Work sends the e-mail.
+// Work sends the email.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Welcome]) error {
 	return w.Mailer.Send(ctx, job.Args.CustomerID, job.Args.Kind()+" "+job.Args.SubscriptionID)
 }
