@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// Wrong use ends with 2 and says what to do; what fails ends with 1.
+// Wrong use exits with 2 and says what to do. A failure exits with 1.
 func TestWrongUse(t *testing.T) {
 	t.Parallel()
 	const secret = "STRIPE_WEBHOOK_SECRET=whsec_1"
@@ -30,9 +30,9 @@ func TestWrongUse(t *testing.T) {
 		{nil, "events --limit 0", 2, "at least 1"},
 		{nil, "events --since 3weeks", 2, "use one such as 72h, 30d or 90m"},
 		{nil, "failures --limit 0", 2, "at least 1"},
-		{nil, "replay", 2, "name events, or say --all-failed"},
-		{nil, "replay evt_1 --all-failed", 2, "name events, or say --all-failed"},
-		{nil, "replay evt_1 --to x --here", 2, "exclude one another"},
+		{nil, "replay", 2, "name events, or use --all-failed"},
+		{nil, "replay evt_1 --all-failed", 2, "name events, or use --all-failed"},
+		{nil, "replay evt_1 --to x --here", 2, "mutually exclusive"},
 		{nil, "replay evt_1 --to x", 2, "is not a URL"},
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "replay evt_1 --to http://127.0.0.1:1/", 2, "STRIPE_WEBHOOK_SECRET is not set"},
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "replay evt_1 --here", 1, "connect"},
@@ -40,7 +40,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "reconcile --since 1h --here --kind all", 2, "use auto, snapshot or thin"},
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "verify", 2, "STRIPE_API_KEY is not set"},
 		{nil, "endpoint", 2, "STRIPE_API_KEY is not set"},
-		{nil, "endpoint --create http://x/ --update", 2, "--create excludes"},
+		{nil, "endpoint --create http://x/ --update", 2, "--create cannot be combined"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --reconcile-every 1h", 2, "needs STRIPE_API_KEY"},
 		{nil, "serve x", 2, "unknown command"},
 		{nil, "serve", 2, "STRIPE_WEBHOOK_SECRET is not set"},
@@ -49,7 +49,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"STRIPE_WEBHOOK_SECRET=whsec_…"}, "serve --local", 2, "secret 1 is a placeholder"},
 		{[]string{secret, "STRIPE_WEBHOOK_SECRET_FILE=/x"}, "serve --local", 2, "use one"},
 		{[]string{"STRIPE_WEBHOOK_SECRET_FILE=" + missing}, "serve --local", 2, "no such file"},
-		{[]string{secret}, "serve", 2, "no database: set DATABASE_URL, or try --local"},
+		{[]string{secret}, "serve", 2, "no database: set DATABASE_URL, or use --local"},
 		{[]string{secret, "DATABASE_URL=postgres://h:x/"}, "serve", 2, "DATABASE_URL"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --migrate", 1, "connect to migrate"},
 		{[]string{secret, "STRIPE_MODE=sandbox"}, "serve --local", 2, `mode "sandbox": use live, test or any`},
@@ -109,7 +109,7 @@ func TestMigrateCommands(t *testing.T) {
 	}
 	expect(1, "migrations are missing", "migrate", "status")
 	expect(0, "applied  20261126000001_create_stripe_webhook_events.sql", "migrate")
-	expect(0, "There is nothing to apply.", "migrate")
+	expect(0, "No migrations to apply.", "migrate")
 	expect(0, "applied", "migrate", "status")
 	expect(0, "Rolled back", "migrate", "rollback")
 	expect(1, "missing  2", "migrate", "status")
@@ -120,7 +120,7 @@ func TestMigrateCommands(t *testing.T) {
 	for r = run(t, env, "", "migrate", "rollback"); r.code == 0; r = run(t, env, "", "migrate", "rollback") {
 		continue
 	}
-	if r.code != 2 || !strings.Contains(r.stderr, "would drop stripe_webhook_events: the table has rows: --force") {
+	if r.code != 2 || !strings.Contains(r.stderr, "would drop stripe_webhook_events: the table has rows: --force overrides this") {
 		t.Errorf("rollback of a table with rows: %s", r)
 	}
 	expect(0, "Rolled back", "migrate", "rollback", "--force")

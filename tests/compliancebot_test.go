@@ -19,14 +19,14 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// bot is a compliancebot that runs.
+// bot is a running compliancebot.
 type bot struct {
 	url, databaseURL string
 	binary           string
 	env              []string
 }
 
-// startCompliancebot migrates a database as its README says and starts the program.
+// startCompliancebot migrates a database according to the README and starts the program.
 func startCompliancebot(t *testing.T, apiBase string) *bot {
 	t.Helper()
 	databaseURL := pgtest.NewEmptyURL(t) + "&sslmode=disable"
@@ -81,7 +81,7 @@ func (b *bot) stripe(t *testing.T, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// The host under the storm: its own tables end as they must, each change and each payment once.
+// A storm of deliveries to the host: its own tables are correct, with each change and each payment once.
 func TestCompliancebotInTheStorm(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(9, stripesim.Epoch)
@@ -133,8 +133,8 @@ func TestCompliancebotInTheStorm(t *testing.T) {
 	}
 }
 
-// auditFaults counts changes that are there twice, or do not begin where the subscription's last ended. How many changes
-// there are depends on the order of arrival; a plan that is not free has come by one at least.
+// auditFaults counts changes that are recorded twice, and changes that do not begin with the previous change's plan. The
+// number of changes depends on the order of arrival, but a plan that is not free needs at least one.
 const auditFaults = `SELECT concat_ws(' ',
 	(SELECT count(*) - count(DISTINCT (stripe_event_id, stripe_subscription_id)) FROM audit_log),
 	(SELECT count(*) FROM (SELECT before, lag(after, 1, 'free') OVER (PARTITION BY stripe_subscription_id ORDER BY id) AS last
@@ -144,7 +144,7 @@ const auditFaults = `SELECT concat_ws(' ',
 func expectAuditLog(t *testing.T, faults string) {
 	t.Helper()
 	if faults != "0 0 t" {
-		t.Errorf("changes noted twice, changes out of line, enough changes: %s, want 0 0 t", faults)
+		t.Errorf("changes recorded twice, changes out of sequence, enough changes: %s, want 0 0 t", faults)
 	}
 }
 
@@ -164,7 +164,7 @@ func invoice(t *testing.T, ev *stripesim.Event) (customer string, paid int64) {
 	return body.Data.Object.Customer, body.Data.Object.AmountPaid
 }
 
-// expectAnswer reads the subscription through the host's own route.
+// expectAnswer checks the subscription at the host's own route.
 func expectAnswer(t *testing.T, url string, truth *stripesim.Truth, plan string) {
 	t.Helper()
 	resp, err := http.Get(url + "/customers/" + truth.CustomerID + "/subscription")
@@ -185,8 +185,7 @@ func expectAnswer(t *testing.T, url string, truth *stripesim.Truth, plan string)
 	}
 }
 
-// The operator's commands in the host's own program run the host's own functions, which those of another
-// program would leave out.
+// The operator's commands in the host's own program run the host's own handlers.
 func TestCompliancebotCommands(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(3, time.Now().Add(-24*time.Hour))

@@ -10,8 +10,8 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// catalogue describes the tables, their columns, constraints and indexes.
-const catalogue = `
+// catalog selects a description of the tables, their columns, constraints and indexes.
+const catalog = `
 SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 	SELECT format('%s.%s %s %s %s %s %s', table_name, column_name, data_type, character_maximum_length, collation_name, is_nullable, column_default) AS line
 	FROM information_schema.columns WHERE table_schema = 'public'
@@ -19,7 +19,7 @@ SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 	UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
 	UNION ALL SELECT 'migration ' || version FROM stripeonce_migrations) AS lines`
 
-// tool is the path of a program of tools/go.mod, built here where `make` has not done so.
+// tool returns the path of a program of tools/go.mod, and builds it unless `make` has built it.
 func tool(t *testing.T, name, pkg string) string {
 	t.Helper()
 	path, err := filepath.Abs("../.bin/" + name)
@@ -43,8 +43,8 @@ func dbmate(t *testing.T) string {
 	return tool(t, "dbmate", "github.com/amacneil/dbmate/v2")
 }
 
-// The real dbmate, at the repository's root and without a flag, makes and removes the same schema as
-// the migrations that are built in, and each takes up what the other has done.
+// The real dbmate, at the repository's root and without flags, creates and drops the same schema as the embedded
+// migrations, and each recognizes the other's migrations.
 func TestRealDBMate(t *testing.T) {
 	t.Parallel()
 	program := dbmate(t)
@@ -54,7 +54,7 @@ func TestRealDBMate(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(program, args...)
 		cmd.Dir = ".."
-		// A plain URL: sslmode, since lib/pq wants TLS by default.
+		// sslmode is set, since lib/pq requires TLS by default.
 		cmd.Env = environ("DATABASE_URL=" + databaseURL + "&sslmode=disable")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -64,7 +64,7 @@ func TestRealDBMate(t *testing.T) {
 	}
 	embedded := pgtest.Connect(t, pgtest.NewURL(t))
 	bare("up")
-	if got, want := pgtest.Scan[string](t, pool, catalogue), pgtest.Scan[string](t, embedded, catalogue); got != want {
+	if got, want := pgtest.Scan[string](t, pool, catalog), pgtest.Scan[string](t, embedded, catalog); got != want {
 		t.Errorf("dbmate makes\n%s\nand the built-in one\n%s", got, want)
 	}
 	if r := run(t, environ("DATABASE_URL="+databaseURL), "", "migrate"); r.code != 0 || strings.Contains(r.stderr, "Applying") {

@@ -19,7 +19,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// metricNames are the names that /metrics of serve has, with those of histograms' series.
+// metricNames returns the names of serve's metrics, including those of histograms' series.
 func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), pgtest.NewURL(t))
@@ -35,7 +35,7 @@ func metricNames(t *testing.T) map[string]bool {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewSubscriptions(projection))
-	// What is gathered lacks what has no value yet, what is described does not.
+	// Descriptions are used, since gathering leaves out metrics without a value.
 	descriptions := make(chan *prometheus.Desc, 100)
 	registry.Describe(descriptions)
 	close(descriptions)
@@ -52,8 +52,7 @@ func metricNames(t *testing.T) map[string]bool {
 
 var metric = regexp.MustCompile(`\bstripeonce_[a-z_]+\b`)
 
-// Every metric that the dashboard, the alerts and the documents name is one that there is, and the documents name
-// each.
+// Every metric in the dashboard, the alerts and the documents exists, and the documents have every metric.
 func TestMetricsInDeploy(t *testing.T) {
 	t.Parallel()
 	names := metricNames(t)
@@ -104,7 +103,7 @@ func TestDashboardIsJSON(t *testing.T) {
 	}
 }
 
-// Prometheus itself reads the alerts, where it is installed.
+// Prometheus's own promtool checks the alerts, if it is installed.
 func TestAlertsByPromtool(t *testing.T) {
 	t.Parallel()
 	promtool, err := exec.LookPath("promtool")

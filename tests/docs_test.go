@@ -25,7 +25,7 @@ func read(t *testing.T, path string) document {
 	return document{path, string(text)}
 }
 
-// documents are README.md and the pages of docs.
+// documents returns README.md and the pages of docs.
 func documents(t *testing.T) (all []document) {
 	t.Helper()
 	paths, _ := filepath.Glob("../docs/*.md")
@@ -47,7 +47,7 @@ func (d document) blocks() (blocks []block) {
 	return blocks
 }
 
-// blocksIn are the documents' blocks in a language, of which there must be some.
+// blocksIn returns the documents' code blocks in a language. There must be at least one.
 func blocksIn(t *testing.T, language string) (blocks []block) {
 	t.Helper()
 	for _, d := range documents(t) {
@@ -63,7 +63,7 @@ func blocksIn(t *testing.T, language string) (blocks []block) {
 	return blocks
 }
 
-// flat is code without its indentation and empty lines.
+// flat returns code without indentation and empty lines.
 func flat(code string) string {
 	var lines []string
 	for line := range strings.Lines(code) {
@@ -74,7 +74,7 @@ func flat(code string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Every block of Go in the documents stands, word for word, in code that is compiled.
+// Every Go block in the documents occurs, word for word, in code that is compiled.
 func TestCodeInDocuments(t *testing.T) {
 	t.Parallel()
 	var compiled strings.Builder
@@ -98,7 +98,7 @@ func TestCodeInDocuments(t *testing.T) {
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 
-// Links between the documents lead somewhere.
+// Links between the documents are not broken.
 func TestLinksInDocuments(t *testing.T) {
 	t.Parallel()
 	for _, d := range append(documents(t), read(t, "../CHANGELOG.md")) {
@@ -110,7 +110,7 @@ func TestLinksInDocuments(t *testing.T) {
 	}
 }
 
-// Each dependency is listed with its reason, and none that is not there.
+// Each direct dependency is listed with its reason, and no other.
 func TestDependenciesAreListed(t *testing.T) {
 	t.Parallel()
 	_, table, _ := strings.Cut(read(t, "../docs/security.md").text, "## Dependencies")
@@ -130,10 +130,10 @@ func TestDependenciesAreListed(t *testing.T) {
 	}
 }
 
-// settings are what may stand before a command: variables, a folder, Go's own way to a tool.
+// settings matches a command with optional variables, a folder, or go tool before it.
 var settings = regexp.MustCompile(`^(?:[A-Z_]+=\S+ |\.bin/|go tool )*stripeonce ([a-z]+)(.*)$`)
 
-// Every command that the documents show is one that the program has, with flags that it takes.
+// Every command in the documents exists and accepts the flags.
 func TestCommandsInDocuments(t *testing.T) {
 	t.Parallel()
 	flag := regexp.MustCompile(`\s(--[a-z-]+)`)
@@ -168,7 +168,7 @@ func TestCommandsInDocuments(t *testing.T) {
 
 var inline = regexp.MustCompile("`[^`\n]*stripeonce [^`\n]*`")
 
-// Every target of make that the documents name is there.
+// Every make target in the documents exists.
 func TestTargetsInDocuments(t *testing.T) {
 	t.Parallel()
 	makefile := read(t, "../Makefile").text
@@ -181,11 +181,11 @@ func TestTargetsInDocuments(t *testing.T) {
 	}
 }
 
-// Every block of SQL in the documents runs on stripeonce's tables.
+// Every SQL block in the documents runs on stripeonce's tables.
 func TestSQLInDocuments(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.NewPool(t)
-	pgtest.Exec(t, pool, "CREATE TABLE handled_events (id text, type text, created timestamptz, livemode boolean)") // a reader's own
+	pgtest.Exec(t, pool, "CREATE TABLE handled_events (id text, type text, created timestamptz, livemode boolean)") // a reader's own table
 	for _, b := range blocksIn(t, "sql") {
 		if _, err := pool.Exec(t.Context(), b.text); err != nil {
 			t.Errorf("%s: %v\n%s", b.document, err, b.text)
@@ -193,7 +193,7 @@ func TestSQLInDocuments(t *testing.T) {
 	}
 }
 
-// Every address of a database in the documents is one that the pool takes.
+// Every database URL in the documents is accepted by the pool.
 func TestAddressesInDocuments(t *testing.T) {
 	t.Parallel()
 	setting := regexp.MustCompile(`DATABASE_URL=(postgres://[^\s'"…]+)(?:\s|$)`)

@@ -15,12 +15,12 @@ import (
 	"github.com/pook/stripeonce/schema"
 )
 
-// recipe is a section of docs/existing-database.md with commands: the database before them, and what is so afterwards.
+// recipe is a section of docs/existing-database.md with commands: the database before them, and a condition afterwards.
 type recipe struct {
 	before string // SQL
-	after  string // a query whose answer is true
+	after  string // a query that returns true
 	prints []string
-	folder func(t *testing.T, databaseURL string) string // in which the commands run; nil: the repository's root
+	folder func(t *testing.T, databaseURL string) string // the folder of the commands; nil: the repository's root
 }
 
 const allRecorded = `SELECT (SELECT count(*) = 4 FROM %s.stripeonce_migrations)`
@@ -47,7 +47,7 @@ var recipes = map[string]recipe{
 	},
 }
 
-// migrations are all of them as one text, with the table that dbmate makes.
+// migrations returns all migrations as one text, with the table that dbmate creates.
 func migrations() string {
 	text := "CREATE TABLE stripeonce_migrations (version varchar PRIMARY KEY);"
 	for _, m := range schema.Migrations() {
@@ -61,7 +61,7 @@ func migrations() string {
 	return text
 }
 
-// Every command of "Into an existing database", as it is written, in the kind of database that it is for.
+// Every command of "Into an existing database" works as written, in the matching kind of database.
 func TestExistingDatabase(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("..")
@@ -83,7 +83,7 @@ func TestExistingDatabase(t *testing.T) {
 		r, known := recipes[heading]
 		if !known {
 			if script != "" {
-				t.Errorf("nobody tries the commands of %q", heading)
+				t.Errorf("the commands of %q are not tested", heading)
 			}
 			continue
 		}
@@ -107,7 +107,7 @@ func TestExistingDatabase(t *testing.T) {
 				}
 			}
 			if !pgtest.Scan[bool](t, pool, r.after) {
-				t.Errorf("afterwards it is not so that %s; it printed\n%s", r.after, out)
+				t.Errorf("afterwards %s is not true; it printed\n%s", r.after, out)
 			}
 		})
 	}
@@ -118,7 +118,7 @@ func TestExistingDatabase(t *testing.T) {
 	}
 }
 
-// inShell runs a script and returns what it prints.
+// inShell runs a script and returns its output.
 func inShell(t *testing.T, folder, script string, env ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -132,8 +132,8 @@ func inShell(t *testing.T, folder, script string, env ...string) string {
 	return string(out)
 }
 
-// dumped is the folder of a host that uses dbmate, with the dump that its `dbmate up` has written of a database in which
-// stripeonce's tables are.
+// dumped returns the folder of a host that uses dbmate. It has the dump that `dbmate up` wrote of a database with
+// stripeonce's tables.
 func dumped(t *testing.T, databaseURL string) string {
 	t.Helper()
 	client := filepath.Dir(psqlProgram(t))
@@ -155,7 +155,7 @@ func dumped(t *testing.T, databaseURL string) string {
 	return folder
 }
 
-// majorOf is the major version in a text such as "pg_dump (PostgreSQL) 15.18".
+// majorOf returns the major version in a text such as "pg_dump (PostgreSQL) 15.18".
 func majorOf(text string) string {
 	fields := strings.Fields(text)
 	for _, field := range fields {
@@ -166,7 +166,7 @@ func majorOf(text string) string {
 	return ""
 }
 
-// /readyz passes on what Ready has found.
+// /readyz responds with the error of Ready.
 func TestReadyzSaysWhy(t *testing.T) {
 	t.Parallel()
 	german := pgtest.NewURL(t)

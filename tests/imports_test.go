@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// Whoever imports the library gets pgx and stripe-go's signatures, and no tool, client or router that it
-// did not ask for.
+// Importing the library adds pgx and stripe-go's signatures, but no tool, client or router.
 func TestImportsOfTheLibrary(t *testing.T) {
 	t.Parallel()
 	allowed := []string{

@@ -1,5 +1,4 @@
-// Package tests holds the tests that drive stripeonce from outside: its program as a process, real
-// HTTP, real PostgreSQL, the real dbmate.
+// Package tests has end-to-end tests: the stripeonce program as a process, with real HTTP, PostgreSQL and dbmate.
 package tests
 
 import (
@@ -24,10 +23,10 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// patience bounds every wait for another process. It is no assertion on speed.
-const patience = 60 * time.Second
+// waitLimit bounds every wait for another process. It does not assert speed.
+const waitLimit = 60 * time.Second
 
-var program string // the path of the stripeonce that is tested
+var program string // the path of the tested program
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
@@ -46,7 +45,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// environ is this process's environment without the settings of stripeonce, and with those given.
+// environ returns this process's environment with the given settings of stripeonce and no others.
 func environ(settings ...string) []string {
 	var env []string
 	for _, entry := range os.Environ() {
@@ -70,10 +69,10 @@ func (r result) String() string {
 	return fmt.Sprintf("exit %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
 }
 
-// run runs the program to its end.
+// run runs the program until it exits.
 func run(t *testing.T, env []string, stdin string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
@@ -103,7 +102,7 @@ var listening = regexp.MustCompile(`msg=listening url=(http://[^/]+)/`)
 func serve(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
 	s := &server{cmd: exec.Command(program, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...), ended: make(chan struct{})}
-	// Of two entries the last counts, so a caller may give another secret.
+	// The last of two entries counts, so a caller may set another secret.
 	s.cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -122,7 +121,7 @@ func serve(t *testing.T, env []string, args ...string) *server {
 	case s.url = <-found:
 	case <-s.ended:
 		t.Fatalf("serve ended:\n%s", s.text())
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("serve does not listen:\n%s", s.text())
 	}
 	s.sender = delivery.NewSender(s.url+"/webhooks/stripe", hooktest.Secret, 64)
@@ -150,7 +149,7 @@ func (s *server) text() string {
 	return s.log.String()
 }
 
-// lineAfter reads a process's output to its end, and sends what follows a text in the first line that has it.
+// lineAfter reads a process's output to its end. It sends the rest of the first line that contains a text.
 func lineAfter(output io.Reader, text string) (found <-chan string, ended <-chan struct{}) {
 	rest, end := make(chan string, 1), make(chan struct{})
 	go func() {
@@ -164,8 +163,7 @@ func lineAfter(output io.Reader, text string) (found <-chan string, ended <-chan
 	return rest, end
 }
 
-// awaitAddr waits for the address that another program says it listens on. Who picks a free one for it
-// beforehand may find it taken.
+// awaitAddr waits for the address that another program prints. Choosing a free address in advance would be a race.
 func awaitAddr(t *testing.T, name string, addr <-chan string, ended <-chan struct{}) string {
 	t.Helper()
 	select {
@@ -173,7 +171,7 @@ func awaitAddr(t *testing.T, name string, addr <-chan string, ended <-chan struc
 		return found
 	case <-ended:
 		t.Fatalf("%s ended", name)
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("%s does not listen", name)
 	}
 	return ""
@@ -188,13 +186,13 @@ func (s *server) stop(t *testing.T, signal os.Signal) int {
 	select {
 	case <-s.ended:
 		return s.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("serve does not stop:\n%s", s.text())
 		return -1
 	}
 }
 
-// expect delivers a body and wants a status and an outcome.
+// expect delivers a body and checks the status and the outcome.
 func (s *server) expect(t *testing.T, body []byte, status int, outcome webhooks.Outcome) {
 	t.Helper()
 	reply, err := s.sender.Send(context.Background(), body)

@@ -17,7 +17,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// The acceptance: the same payload twice gives a single subscription record.
+// The acceptance test: the same payload, delivered twice, gives a single subscription record.
 func TestTheSamePayloadTwice(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewURL(t)
@@ -46,8 +46,8 @@ func written(t *testing.T, pool *pgxpool.Pool) pglocal.Written {
 	return w
 }
 
-// Duplicates write nothing: no transaction id is taken and the write-ahead log does not grow, whether
-// the event was processed, stale or ignored, here or by another receiver. The cluster is this test's own, and nothing else writes.
+// Duplicates write nothing: they take no transaction id and add nothing to the write-ahead log, whether the event was
+// processed, stale or ignored, by this or another receiver. The test has its own cluster, in which nothing else writes.
 func TestDuplicatesWriteNothing(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t, pglocal.Config{Settings: pglocal.Quiet()})
@@ -81,17 +81,17 @@ func TestDuplicatesWriteNothing(t *testing.T) {
 	if after := written(t, host.Pool); after != before {
 		t.Errorf("duplicates wrote %+v", after.Since(before))
 	}
-	// The measure itself: one new event moves both.
+	// To check the measurement: a new event changes both.
 	host.Expect(t, subscriptionEvent("evt_new", 3, "past_due"), 200, webhooks.OutcomeProcessed)
 	if after := written(t, host.Pool); after == before {
-		t.Error("a new event shows neither in the transaction ids nor in the log")
+		t.Error("a new event changes neither the transaction ids nor the log")
 	}
 }
 
-// Ten servers, each a process of its own, on one database: fifty copies of each event among them.
+// Ten servers, each a process, on one database receive fifty duplicates of each event.
 func TestTenServersOnOneDatabase(t *testing.T) {
 	t.Parallel()
-	const servers, copies, rounds = 10, 50, 10
+	const servers, deliveries, rounds = 10, 50, 10
 	databaseURL := pgtest.NewEmptyURL(t)
 	pool := pgtest.Connect(t, databaseURL)
 	fleet := make([]*server, servers)
@@ -108,7 +108,7 @@ func TestTenServersOnOneDatabase(t *testing.T) {
 		var mu sync.Mutex
 		count := map[webhooks.Outcome]int{}
 		var wg sync.WaitGroup
-		for i := range copies {
+		for i := range deliveries {
 			wg.Go(func() {
 				reply, err := fleet[i%servers].sender.Send(context.Background(), body)
 				if err != nil || !reply.OK() {
@@ -120,7 +120,7 @@ func TestTenServersOnOneDatabase(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if count[webhooks.OutcomeProcessed] != 1 || count[webhooks.OutcomeDuplicate] != copies-1 {
+		if count[webhooks.OutcomeProcessed] != 1 || count[webhooks.OutcomeDuplicate] != deliveries-1 {
 			t.Fatalf("round %d: the outcomes are %v", round, count)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// station is a receiver that runs, an account with its API, and the environment of the commands.
+// station is a running receiver, a simulated account with its API, and the environment of the commands.
 type station struct {
 	*server
 	account     *stripesim.Account
@@ -27,7 +27,7 @@ type station struct {
 	env         []string
 }
 
-// newStation lets an account live through the last two days, of which nothing is delivered.
+// newStation simulates an account's last two days and delivers none of its events.
 func newStation(t *testing.T, subscribers int, args ...string) *station {
 	t.Helper()
 	st := &station{account: stripesim.New(6, time.Now().Add(-48*time.Hour)), databaseURL: pgtest.NewURL(t)}
@@ -47,7 +47,7 @@ func newStation(t *testing.T, subscribers int, args ...string) *station {
 
 func (st *station) to() string { return st.url + "/webhooks/stripe" }
 
-// expect runs a command and wants its exit code and texts in what it prints.
+// expect runs a command, and checks its exit code and texts in its output.
 func (st *station) expect(t *testing.T, code int, command string, texts ...string) result {
 	t.Helper()
 	r := run(t, st.env, "", strings.Fields(strings.ReplaceAll(command, "URL", st.to()))...)
@@ -65,7 +65,7 @@ func (st *station) expect(t *testing.T, code int, command string, texts ...strin
 	return r
 }
 
-// lines are the objects of an output in JSON.
+// lines returns the objects of an output in JSON.
 func lines(t *testing.T, r result) []map[string]any {
 	t.Helper()
 	var all []map[string]any
@@ -88,14 +88,13 @@ func keys(t *testing.T, object map[string]any, want ...string) {
 	}
 }
 
-// Events, failures and replay, as an operator goes from one to the other.
-// A parked event is listed as that, and this program, which does not contain the handler that parked it, refuses to apply
-// it by itself.
+// A parked event is listed as parked. The program refuses to apply it with --here, since it does not contain the handler
+// that parked it.
 func TestParkedEvent(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 1)
 	pool := pgtest.Connect(t, st.databaseURL)
-	st.expect(t, 0, "failures --state parked", "Nothing is parked.")
+	st.expect(t, 0, "failures --state parked", "No parked events.")
 	ev := st.account.Events[0]
 	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ($1, $2, 'parked', false)`, ev.ID, ev.Type)
 	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, state)
@@ -103,12 +102,12 @@ func TestParkedEvent(t *testing.T) {
 	for _, command := range []string{"failures", "failures --state parked", "events --outcome parked", "events " + ev.ID} {
 		st.expect(t, 0, command, "parked", ev.ID)
 	}
-	st.expect(t, 0, "failures --state failing", "Nothing fails.")
+	st.expect(t, 0, "failures --state failing", "No failing events.")
 	st.expect(t, 2, "failures --state lost", "use failing or parked")
-	st.expect(t, 0, "replay --all-failed --to URL", "Nothing fails.")
-	st.expect(t, 2, "replay --here "+ev.ID, "is parked by a handler of the application's", "--to URL")
+	st.expect(t, 0, "replay --all-failed --to URL", "No failing events.")
+	st.expect(t, 2, "replay --here "+ev.ID, "was parked by a handler of the application", "--to URL")
 	st.expect(t, 0, "replay --to URL "+ev.ID, "processed")
-	st.expect(t, 0, "failures", "Nothing fails.")
+	st.expect(t, 0, "failures", "No failing events.")
 }
 
 func TestFailuresAndReplay(t *testing.T) {
@@ -117,8 +116,8 @@ func TestFailuresAndReplay(t *testing.T) {
 	pool := pgtest.Connect(t, st.databaseURL)
 	events := st.account.Events
 	st.expect(t, 0, "events", "No events.")
-	st.expect(t, 0, "failures", "Nothing fails.")
-	st.expect(t, 0, "replay --all-failed --to URL", "Nothing fails.")
+	st.expect(t, 0, "failures", "No failing events.")
+	st.expect(t, 0, "replay --all-failed --to URL", "No failing events.")
 	sub := st.account.Subscriptions[0].ID()
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (id <> '`+sub+`')`)
 	st.server.expect(t, events[0].Body, 500, "")
@@ -132,7 +131,7 @@ func TestFailuresAndReplay(t *testing.T) {
 		t.Errorf("the failures are %v", failures)
 	}
 	keys(t, failures[0], "event_type", "first_failed_at", "last_failed_at", "last_error", "payload")
-	st.expect(t, 0, "events "+events[0].ID, "failed; it has not taken effect", "2 times", "created", "violates check constraint")
+	st.expect(t, 0, "events "+events[0].ID, "failing: the event has not taken effect", "2 times", "created", "violates check constraint")
 	list := lines(t, st.expect(t, 0, "events --json"))
 	if len(list) != 2 || list[0]["event_id"] != events[3].ID || list[1]["outcome"] != "ignored" {
 		t.Errorf("the events are %v", list)
@@ -149,15 +148,15 @@ func TestFailuresAndReplay(t *testing.T) {
 
 	st.expect(t, 2, "replay "+events[0].ID, "--to URL", "--here")
 	st.expect(t, 1, "replay --here --mode live "+events[0].ID, "nothing handles it", "not applied, 1 of 1")
-	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // nobody need be asked
+	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // without a request to Stripe
 	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "not applied, 1 of 1: "+events[0].ID)
-	// Where nothing handles an ignored event, a replay says so, whoever applies it.
+	// Replay reports that an ignored event has no handler, with --to and with --here.
 	st.expect(t, 1, "replay "+events[1].ID+" --to URL", "not applied, 1 of 1: "+events[1].ID, "no handler is registered for "+events[1].Type+" in the receiver at "+st.to())
 	st.expect(t, 1, "replay "+events[1].ID+" --here", "no handler is registered for "+events[1].Type+" in this process")
 	for _, where := range []string{"--to URL", "--here"} {
 		ignored := lines(t, st.expect(t, 1, "replay --json "+events[1].ID+" "+where))
 		if text, _ := ignored[0]["error"].(string); len(ignored) != 1 || ignored[0]["outcome"] != nil || !strings.Contains(text, "no handler is registered") {
-			t.Errorf("an ignored event that nothing handles is %v", ignored)
+			t.Errorf("an ignored event without a handler is %v", ignored)
 		}
 	}
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
@@ -170,16 +169,16 @@ func TestFailuresAndReplay(t *testing.T) {
 	if len(bad) != 1 || bad[0]["event_id"] != "evt_nobody_has" || bad[0]["error"] == nil {
 		t.Errorf("an unknown event is %v", bad)
 	}
-	st.expect(t, 0, "failures", "Nothing fails.")
+	st.expect(t, 0, "failures", "No failing events.")
 	st.expect(t, 0, "events "+events[0].ID, "took effect", "processed", "3 times", "applied since", "after it was created", sub)
-	story := lines(t, st.expect(t, 0, "events --json "+events[0].ID))
-	if story[0]["outcome"] != "processed" || story[0]["failure"] == nil {
-		t.Errorf("the story is %v", story)
+	detail := lines(t, st.expect(t, 0, "events --json "+events[0].ID))
+	if detail[0]["outcome"] != "processed" || detail[0]["failure"] == nil {
+		t.Errorf("the event's detail is %v", detail)
 	}
 	st.expect(t, 1, "events evt_nobody_has", "neither in the ledger nor among the failures")
 }
 
-// Reconcile against a list of pages, refusals and silence, delivered to the receiver that runs.
+// Reconcile reads several pages while requests are refused or hang, and delivers to the running receiver.
 func TestReconcileCommand(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 80) // 3 events each: three pages
@@ -195,13 +194,13 @@ func TestReconcileCommand(t *testing.T) {
 	}
 	st.api.Fail(stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/events", Pass: 1},
 		stripesim.Fault{Hang: true, Path: "/v1/events"}, stripesim.Fault{Status: 500, Path: "/v1/events"})
-	r := st.expect(t, 0, "reconcile --since 72h --json --api-timeout 1s --to URL", "asked again")
+	r := st.expect(t, 0, "reconcile --since 72h --json --api-timeout 1s --to URL", "retrying a request to Stripe")
 	ran := lines(t, r)
 	if sum := fmt.Sprint(ran[len(ran)-1]); sum != fmt.Sprintf("map[applied:%d failed:0 listed:%d missing:%d]", all-1, all, all-1) {
 		t.Errorf("it is %s", sum)
 	}
 	keys(t, ran[0], "event_id", "outcome", "event_type")
-	bad := st.account.Subscriptions[7].ID() // one that fails for good
+	bad := st.account.Subscriptions[7].ID() // a subscription whose events fail permanently
 	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `DELETE FROM stripe_webhook_events`)
 	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `DELETE FROM subscriptions WHERE id = '`+bad+`'`)
 	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (id <> '`+bad+`')`)
@@ -212,7 +211,7 @@ func TestReconcileCommand(t *testing.T) {
 	st.expect(t, 0, "verify", "80 checked, 0 drifted, 0 fixed")
 }
 
-// The receiver itself finds what never arrived, and says how much in its metrics.
+// serve --reconcile-every applies missing events, and counts them in its metrics.
 func TestServeReconciles(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 5, "--reconcile-every", "1h")
@@ -232,14 +231,14 @@ func TestServeReconciles(t *testing.T) {
 	}
 }
 
-// Verify names what differs, and --fix is also the first import.
+// Verify names each difference, and --fix also imports.
 func TestVerifyCommand(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 6)
-	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions not as Stripe has them")
+	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions not matching Stripe's")
 	st.api.Fail(stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/subscriptions", Pass: 1},
 		stripesim.Fault{Hang: true, Path: "/v1/subscriptions"})
-	st.expect(t, 1, "verify --api-timeout 1s", "6 checked, 6 drifted, 0 fixed", "asked again")
+	st.expect(t, 1, "verify --api-timeout 1s", "6 checked, 6 drifted, 0 fixed", "retrying a request to Stripe")
 	st.expect(t, 2, "verify --fix", "--here")
 	st.expect(t, 2, "verify --fix --to URL", "unknown flag: --to")
 	st.expect(t, 0, "verify --fix --here --no-hooks", "6 checked, 6 drifted, 6 fixed")
@@ -252,7 +251,7 @@ func TestVerifyCommand(t *testing.T) {
 	}
 	fixed := lines(t, st.expect(t, 0, "verify --fix --here --json"))
 	if fmt.Sprint(fixed[1]) != "map[checked:6 drifted:1 fixed:1]" {
-		t.Errorf("mended it is %v", fixed)
+		t.Errorf("after the fix it is %v", fixed)
 	}
 	st.api.Fail(stripesim.Fault{Status: 401})
 	st.expect(t, 1, "verify", "Stripe answers 401")
@@ -264,7 +263,7 @@ func TestEndpointCommand(t *testing.T) {
 	const url = "https://example.com/webhooks/stripe"
 	endpoint := func(code int, command string, texts ...string) result {
 		t.Helper()
-		r := run(t, append(st.env, "DATABASE_URL="), "", strings.Fields("endpoint "+command)...) // it needs none
+		r := run(t, append(st.env, "DATABASE_URL="), "", strings.Fields("endpoint "+command)...) // it needs no database
 		for _, text := range texts {
 			if !strings.Contains(r.stdout+r.stderr, text) {
 				t.Errorf("endpoint %s does not say %q: %s", command, text, r)
@@ -275,9 +274,9 @@ func TestEndpointCommand(t *testing.T) {
 		}
 		return r
 	}
-	endpoint(1, "", "there is no endpoint: --create URL makes one")
+	endpoint(1, "", "there is no endpoint: create one with --create URL")
 	endpoint(0, "--dry-run --create "+url, "would be created", "customer.subscription.deleted")
-	endpoint(2, "--dry-run", "needs --create or --update")
+	endpoint(2, "--dry-run", "requires --create or --update")
 	created := endpoint(0, "--create "+url, "secret", "whsec_", "not shown again")
 	if strings.Contains(created.stderr, "whsec_") {
 		t.Error("the secret is on standard error")
@@ -286,11 +285,11 @@ func TestEndpointCommand(t *testing.T) {
 	endpoint(0, "", url, "enabled", "customer.subscription.paused")
 	st.api.AddEndpoint(stripesim.Endpoint{URL: "https://other.example.com/", EnabledEvents: []string{"customer.subscription.created", "charge.refunded"}, Disabled: true})
 	endpoint(1, "--json")
-	endpoint(1, "--url https://other.example.com/", "disabled", "missing", "superfluous  charge.refunded")
-	endpoint(2, "--update", "which one? Say --url with one of we_", "(https://other.example.com/), we_", "("+url+")")
+	endpoint(1, "--url https://other.example.com/", "disabled", "missing", "unhandled    charge.refunded")
+	endpoint(2, "--update", "choose one with --url: we_", "(https://other.example.com/), we_", "("+url+")")
 	endpoint(0, "--url https://other.example.com/ --update --dry-run", "would be updated")
 	endpoint(1, "--url https://other.example.com/")
-	endpoint(0, "--url https://other.example.com/ --update", "updated", "superfluous  charge.refunded")
+	endpoint(0, "--url https://other.example.com/ --update", "updated", "unhandled    charge.refunded")
 	endpoint(0, "--url https://other.example.com/ --update --here", "updated")
 	r := endpoint(0, "--url https://other.example.com/ --json")
 	if list := lines(t, r); fmt.Sprintf("%v %v %v", list[0]["superfluous"], list[0]["missing"], list[0]["status"]) != "[] [] enabled" || strings.Contains(r.stdout, "whsec_") {
@@ -312,12 +311,12 @@ func TestPruneCommand(t *testing.T) {
 	st.expect(t, 0, "prune --older-than 1h --force", "34 rows")
 }
 
-// What is interrupted says so, and how to go on.
+// An interrupted command says so, and how to continue.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 3)
 	st.api.Fail(stripesim.Fault{Hang: true, Path: "/v1/events"})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "reconcile", "--since", "72h", "--here")
 	cmd.Env = st.env
@@ -340,7 +339,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// Without payloads a failure still tells why, and replay asks Stripe for the event.
+// Without payloads a failure still has its error, and replay fetches the event from Stripe.
 func TestDropPayloads(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 1, "--drop-payloads")
@@ -356,7 +355,7 @@ func TestDropPayloads(t *testing.T) {
 	st.expect(t, 0, "replay --all-failed --to URL", "processed")
 }
 
-// On a database that lacks a migration the commands say which.
+// On a database that lacks a migration, the commands name it.
 func TestCommandsWithoutMigration(t *testing.T) {
 	t.Parallel()
 	env := environ("DATABASE_URL=" + pgtest.NewEmptyURL(t))

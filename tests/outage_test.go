@@ -52,9 +52,8 @@ func (o *outage) run(t *testing.T, args ...string) (code int, stdout string) {
 	return commands.Execute(t.Context(), root), out.String()
 }
 
-// Three days: on the first all is well, on the second the receiver is down, on the third a deploy has
-// broken the handlers, and Stripe gives up on all of it. Two commands bring the rows to the truth, and
-// nothing has been applied twice.
+// Three days: on the first everything works, on the second the receiver is down, on the third a deploy has broken the
+// handlers, and Stripe gives up. Two commands repair the rows, and no event takes effect twice.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(5, time.Now().Add(-80*time.Hour))
@@ -97,10 +96,10 @@ func TestOutage(t *testing.T) {
 	}
 	lost, failing := broken-good, len(account.Events)-broken
 	if lost < 20 || failing < 20 {
-		t.Fatalf("%d lost and %d failing are few", lost, failing)
+		t.Fatalf("only %d events are lost and %d are failing", lost, failing)
 	}
 
-	// While the handlers are broken, reconciling mends nothing, and loses nothing.
+	// While the handlers are broken, reconcile repairs nothing and loses nothing.
 	if code, out := o.run(t, "reconcile", "--since", "4d", "--json"); code != 1 || !strings.Contains(out, `"applied":0`) {
 		t.Errorf("with broken handlers reconcile exits %d: %s", code, out)
 	}
@@ -111,10 +110,10 @@ func TestOutage(t *testing.T) {
 	if code, out := o.run(t, "reconcile", "--since", "4d"); code != 0 || !strings.Contains(out, " 0 missing") {
 		t.Errorf("reconcile exits %d: %s", code, out)
 	}
-	for _, ev := range account.Events { // Stripe's last attempts, and somebody who resends everything
+	for _, ev := range account.Events { // Stripe's last attempts, and a resend of every event
 		o.Expect(t, ev.Body, 200, webhooks.OutcomeDuplicate)
 	}
-	if code, out := o.run(t, "failures"); code != 0 || out != "Nothing fails.\n" {
+	if code, out := o.run(t, "failures"); code != 0 || out != "No failing events.\n" {
 		t.Errorf("failures exits %d: %s", code, out)
 	}
 	if code, out := o.run(t, "verify"); code != 0 {

@@ -5,5 +5,5 @@ import (
 	"syscall"
 )
 
-// ownerOf is the id of a file's owner.
+// ownerOf returns the id of a file's owner.
 func ownerOf(info os.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }

@@ -21,9 +21,9 @@ const (
 	quickstartDatabase = "postgres://localhost/myapp"
 )
 
-// The quickstart, done as it is written: every block of it, one after the other, in an empty folder. What is not as
-// written is where the module comes from, which is here, the address of PostgreSQL, and the port. Not beside other
-// tests: to compile it all takes the whole machine, and theirs have limits of a receiver's to keep.
+// Every block of the quickstart works as written, one after the other, in an empty folder. The test changes only the source
+// of the module, the address of PostgreSQL, and the port. It does not run in parallel with other tests: compiling takes the
+// whole machine, and their receivers have time limits.
 func TestQuickstart(t *testing.T) {
 	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
 	here, err := filepath.Abs("..")
@@ -56,7 +56,7 @@ func TestQuickstart(t *testing.T) {
 		case b.language == "go":
 			mainFile += text + "\n"
 		default:
-			t.Errorf("nobody tries this block of the quickstart:\n%s", b.text)
+			t.Errorf("this block of the quickstart is not tested:\n%s", b.text)
 		}
 	}
 	if len(shell) != 4 || len(testFiles) != 2 {
@@ -93,13 +93,13 @@ curl -sf -o /dev/null -u admin:sesame http://` + address + `/admin/stripe && ech
 		`"outcome":"processed"`: 1, `"outcome":"duplicate"`: 4, "rows of credits: 1\n": 1, "the console answers": 1, "ok  \tmyapp": 1,
 	} {
 		if n := strings.Count(text, what); n != times {
-			t.Errorf("%q comes %d times, not %d, in\n%s", what, n, times, text)
+			t.Errorf("%q occurs %d times, not %d, in\n%s", what, n, times, text)
 		}
 	}
 }
 
-// unpublished is a module proxy that knows of no version of this module, before those that are set: what is replaced is
-// then the only one there is.
+// unpublished returns the module proxies with one before them that has no version of this module, so that only the
+// replacement is used.
 func unpublished(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()

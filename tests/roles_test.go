@@ -16,7 +16,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// psqlProgram is PostgreSQL's own client, which downloaded versions lack.
+// psqlProgram returns the path of psql, which downloaded versions lack.
 func psqlProgram(t *testing.T) string {
 	t.Helper()
 	if program, err := exec.LookPath("psql"); err == nil {
@@ -29,7 +29,7 @@ func psqlProgram(t *testing.T) string {
 	return filepath.Join(bin, "psql")
 }
 
-// psql runs PostgreSQL's own client, and returns what it prints.
+// psql runs psql and returns its output.
 func psql(t *testing.T, databaseURL string, args ...string) string {
 	t.Helper()
 	program := psqlProgram(t)
@@ -40,8 +40,7 @@ func psql(t *testing.T, databaseURL string, args ...string) string {
 	return string(out)
 }
 
-// deploy/roles.sql, as its own comment says to use it: the owner migrates, app serves, operator prunes, and
-// none of them may do more.
+// deploy/roles.sql works as its comment says: the owner migrates, app serves, operator prunes, and none of them may do more.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
@@ -118,8 +117,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// roles.sql and row_level_security.sql without a superuser, in a schema of their own and together: the narrow policies on the ledger
-// stay, and nothing is hidden from the roles that need it.
+// roles.sql and row_level_security.sql work together without a superuser, in a separate schema: the narrow policies on the
+// ledger stay, and no rows are hidden from the roles that need them.
 func TestRolesWithoutASuperuser(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
@@ -161,12 +160,12 @@ func TestRolesWithoutASuperuser(t *testing.T) {
 	for _, command := range []string{"events", "failures", "prune --older-than 35d"} {
 		r := run(t, environ("DATABASE_URL="+as("reader")+path), "", strings.Fields(command)...)
 		if r.code == 0 || !strings.Contains(r.stderr, "row level security hides stripeonce's tables") {
-			t.Errorf("%s, to which row level security hides everything: %s", command, r)
+			t.Errorf("%s, with every row hidden by row level security: %s", command, r)
 		}
 	}
 }
 
-// The secret's file takes the place of the environment; nothing shows what is in it.
+// A secret can be read from a file, and its content is never shown.
 func TestSecretFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "secret")

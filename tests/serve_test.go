@@ -41,8 +41,8 @@ func TestServePages(t *testing.T) {
 	}
 }
 
-// Without --migrate the program starts on a database that lacks our tables, says so, and serves as soon
-// as another process has migrated it.
+// Without --migrate, the program starts on a database without tables, reports that, and serves as soon as another process
+// has migrated it.
 func TestServeOnAnUnmigratedDatabase(t *testing.T) {
 	t.Parallel()
 	env := environ("DATABASE_URL=" + pgtest.NewEmptyURL(t))
@@ -64,7 +64,7 @@ func TestServeOnAnUnmigratedDatabase(t *testing.T) {
 	}
 }
 
-// SIGTERM: what is under way is finished and answered, then the process ends with 0.
+// On SIGTERM, deliveries in flight are finished and answered, then the process exits with 0.
 func TestServeStopsGracefully(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewURL(t)
@@ -89,12 +89,12 @@ func TestServeStopsGracefully(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return strings.Contains(s.text(), "finishing the deliveries under way") })
+	await(t, func() bool { return strings.Contains(s.text(), "finishing deliveries in flight") })
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if reply := pgtest.Receive(t, "the reply to the delivery under way", answered); reply.Outcome() != webhooks.OutcomeProcessed {
-		t.Errorf("the delivery under way is answered %s", reply)
+	if reply := pgtest.Receive(t, "the reply to the delivery in flight", answered); reply.Outcome() != webhooks.OutcomeProcessed {
+		t.Errorf("the delivery in flight is answered %s", reply)
 	}
 	pgtest.Receive(t, "the server ends", s.ended)
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
@@ -104,14 +104,14 @@ func TestServeStopsGracefully(t *testing.T) {
 
 func await(t *testing.T, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); {
+	for deadline := time.Now().Add(waitLimit); !holds(); {
 		if time.Now().After(deadline) {
-			t.Fatal("it does not come to pass")
+			t.Fatal("timed out")
 		}
 	}
 }
 
-// --local keeps its data over a restart, even one by kill -9, after which PostgreSQL stops by itself.
+// --local keeps its data across a restart, even after kill -9, after which PostgreSQL stops by itself.
 func TestServeLocal(t *testing.T) {
 	t.Parallel()
 	dir := reachableDir(t)
@@ -127,7 +127,7 @@ func TestServeLocal(t *testing.T) {
 	s.expect(t, body, 200, webhooks.OutcomeDuplicate)
 	conn, err := pgx.Connect(t.Context(), "postgres://stripeonce@/stripeonce?host="+dir)
 	if err != nil {
-		t.Fatalf("psql's way in does not work: %v", err)
+		t.Fatalf("a libpq URL does not connect: %v", err)
 	}
 	_ = conn.Close(t.Context())
 	if r := run(t, environ("STRIPE_WEBHOOK_SECRET=x"), "", "serve", "--local", "--data-dir", dir); r.code != 1 || !strings.Contains(r.stderr, "stop it: choose another folder") {
@@ -141,7 +141,7 @@ func TestServeLocal(t *testing.T) {
 	}
 }
 
-// reachableDir is a folder that the user PostgreSQL runs as can enter, where that is not ours.
+// reachableDir returns a folder that PostgreSQL's user can enter, if that is another user.
 func reachableDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "stripeonce-test-")
@@ -152,7 +152,7 @@ func reachableDir(t *testing.T) string {
 	return dir
 }
 
-// A secret is rolled without a delivery refused: both are accepted meanwhile.
+// A secret is rolled without a refused delivery: both secrets are accepted meanwhile.
 func TestServeWithTwoSecrets(t *testing.T) {
 	t.Parallel()
 	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET="+hooktest.Secret+", whsec_rolled"))
@@ -165,7 +165,7 @@ func TestServeWithTwoSecrets(t *testing.T) {
 	}
 }
 
-// The settings of the environment reach the receiver, the log and the metrics.
+// Settings in the environment take effect in the receiver, the log and the metrics.
 func TestServeSettings(t *testing.T) {
 	t.Parallel()
 	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)+"&pool_max_conns=3", "STRIPE_MODE=live"))
@@ -198,7 +198,7 @@ func TestNoSecretInTheProcessList(t *testing.T) {
 	}
 }
 
-// While it drains it is not ready, so that whatever is in front looks elsewhere, and takes what still comes.
+// While draining, the server is not ready, so that a load balancer stops using it, but still accepts deliveries.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t)), "--drain", "5s")
@@ -219,7 +219,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// The console of serve is there with a password only, and for who knows it.
+// serve has a console only if CONSOLE_PASSWORD is set, and requires that password.
 func TestConsoleOfServe(t *testing.T) {
 	t.Parallel()
 	env := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET="+hooktest.Secret)

@@ -17,30 +17,30 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// start is a command that cannot start, or cannot do its work.
+// start is a command that fails.
 type start struct {
 	name  string
 	env   []string
 	args  string
 	stdin string
 	code  int
-	says  []string // what failed, why, and what helps
+	says  []string // what failed, why, and how to fix it
 }
 
-// expectSentence wants that the program ends with a code and one sentence on standard error, behind the lines of its log.
+// expectSentence checks the exit code, and that standard error has one sentence after the lines of the log.
 func (c start) expectSentence(t *testing.T) {
 	t.Helper()
 	t.Run(c.name, func(t *testing.T) {
 		t.Parallel()
 		r := run(t, environ(c.env...), c.stdin, strings.Fields(c.args)...)
-		var told []string
+		var sentences []string
 		for line := range strings.Lines(r.stderr) {
-			// The log, the place of the help, and commands that stand on lines of their own.
+			// Skip the log, the hint to --help, and commands on lines of their own.
 			if !strings.HasPrefix(line, "time=") && !strings.HasPrefix(line, "see '") && !strings.HasPrefix(line, "  ") {
-				told = append(told, line)
+				sentences = append(sentences, line)
 			}
 		}
-		if r.code != c.code || len(told) != 1 || !strings.HasPrefix(r.stderr[strings.Index(r.stderr, told[0]):], "stripeonce: ") {
+		if r.code != c.code || len(sentences) != 1 || !strings.HasPrefix(r.stderr[strings.Index(r.stderr, sentences[0]):], "stripeonce: ") {
 			t.Errorf("want exit %d and one sentence, got %s", c.code, r)
 		}
 		for _, part := range c.says {
@@ -56,7 +56,7 @@ func (c start) expectSentence(t *testing.T) {
 	})
 }
 
-// folder is one that PostgreSQL's user can enter, which t.TempDir is not if root runs the tests.
+// folder returns a folder that PostgreSQL's user can enter. It cannot enter t.TempDir if root runs the tests.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "stripeonce-test-")
@@ -85,7 +85,7 @@ func write(t *testing.T, mode os.FileMode, pairs ...string) (path string) {
 	return path
 }
 
-// brokenPostgres makes programs like PostgreSQL's, and returns a PATH on which they come first.
+// brokenPostgres writes fake PostgreSQL programs, and returns a PATH that has them first.
 func brokenPostgres(t *testing.T, initdb string) string {
 	t.Helper()
 	dir := folder(t)
@@ -98,7 +98,7 @@ exit 1
 	return "PATH=" + dir + ":" + os.Getenv("PATH")
 }
 
-// installed has the program use the PostgreSQL that is installed, or that $PATH leads to, also where the tests use another.
+// installed makes the program use the installed PostgreSQL, or the one on $PATH, even if the tests use another.
 const installed = pglocal.EnvVersion + "="
 
 // The private PostgreSQL cannot start, for demo and for serve --local.
@@ -119,7 +119,7 @@ func TestStartWithoutPostgres(t *testing.T) {
 	}
 }
 
-// PostgreSQL's programs are nowhere. That they are not in the usual folders takes a mount that only root may make.
+// PostgreSQL's programs are not installed. Hiding them in the usual folders requires a mount, which only root may do.
 func TestStartWithoutPrograms(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -145,7 +145,7 @@ func TestStartWithoutPrograms(t *testing.T) {
 	}
 }
 
-// serve --local with a folder that is no folder for it: nothing in it is changed, its owner neither.
+// serve --local refuses an unsuitable folder, and changes neither its content nor its owner.
 func TestStartInWrongFolder(t *testing.T) {
 	t.Parallel()
 	const secret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
@@ -181,9 +181,9 @@ func TestStartInWrongFolder(t *testing.T) {
 	start{"of another version", []string{secret}, "serve --local --postgres 18 --data-dir " + dir + "/old", "", 1,
 		[]string{"holds data of PostgreSQL 9, which the downloaded version 18 may not be able to read", "--data-dir"}}.expectSentence(t)
 	start{"without --local", []string{secret, installed, "DATABASE_URL=postgres://127.0.0.1:1/x"}, "serve --postgres 18", "", 2,
-		[]string{"--postgres chooses the version of --local's PostgreSQL"}}.expectSentence(t)
+		[]string{"--postgres sets the version of --local's PostgreSQL"}}.expectSentence(t)
 	start{"of no version", []string{secret}, "serve --local --postgres 8.4 --data-dir " + dir + "/new", "", 2,
-		[]string{`--postgres: PostgreSQL "8.4" is no version that can be downloaded`, "use one of "}}.expectSentence(t)
+		[]string{`--postgres: PostgreSQL "8.4" cannot be downloaded`, "use one of "}}.expectSentence(t)
 	start{"cannot be made", []string{secret}, "serve --local --data-dir /proc/nowhere/at/all", "", 1, []string{"/proc/nowhere", "--data-dir"}}.expectSentence(t)
 	start{"empty", []string{secret}, "serve --local --data-dir=", "", 2, []string{"--data-dir is empty"}}.expectSentence(t)
 	if os.Geteuid() != 0 { // root may write anywhere
@@ -194,7 +194,7 @@ func TestStartInWrongFolder(t *testing.T) {
 	}
 }
 
-// installedVersion is the major version of the PostgreSQL that is installed here.
+// installedVersion returns the major version of the installed PostgreSQL.
 func installedVersion(t *testing.T) string {
 	t.Helper()
 	bin, err := pglocal.FindBinaries("")
@@ -217,7 +217,7 @@ func TestStartOnTakenPort(t *testing.T) {
 	t.Cleanup(func() { _ = listener.Close() })
 	taken, dir := listener.Addr().String(), folder(t)
 	start{"a taken port", []string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, "serve --local --data-dir " + dir + "/a --addr " + taken, "", 1,
-		[]string{"listen on " + taken, "address already in use", "another program has the port", "--addr (ADDR)"}}.expectSentence(t)
+		[]string{"listen on " + taken, "address already in use", "another program uses the port", "--addr (ADDR)"}}.expectSentence(t)
 	start{"no address", []string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, "serve --local --data-dir " + dir + "/b --addr nowhere", "", 1,
 		[]string{"listen on nowhere", "missing port", "--addr (ADDR)"}}.expectSentence(t)
 }
@@ -243,7 +243,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		code      int
 		says      []string
 	}{
-		{"refused", "postgres://u:correct-horse@127.0.0.1:1/x", 1, []string{connect, "connection refused", "is PostgreSQL running there? DATABASE_URL says where it is"}},
+		{"refused", "postgres://u:correct-horse@127.0.0.1:1/x", 1, []string{connect, "connection refused", "is PostgreSQL running there? Check DATABASE_URL"}},
 		{"no socket", "postgres:///x?host=/nonexistent", 1, []string{connect, "/nonexistent", "DATABASE_URL"}},
 		{"unknown host", "postgres://u:correct-horse@nowhere.invalid/x", 1, []string{connect, "lookup nowhere.invalid", "check the host in DATABASE_URL"}},
 		{"wrong password", as("app:correct-horse", "postgres"), 1, []string{connect, "password authentication failed", "check the user and the password in DATABASE_URL"}},
@@ -266,7 +266,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 	start{"no rights", []string{"DATABASE_URL=" + as("app:battery-staple", "postgres")}, "migrate", "", 1, []string{"permission denied"}}.expectSentence(t)
 }
 
-// Secrets and keys that are missing or are something else.
+// Secrets and keys that are missing or malformed.
 func TestStartWithWrongSecret(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
@@ -304,7 +304,7 @@ func TestStartWithWrongSecret(t *testing.T) {
 	}
 }
 
-// The key may stand in a file, and white space around it does no harm, for every command that asks Stripe.
+// Every command that makes requests to Stripe accepts a key from a file, and ignores surrounding white space.
 func TestAPIKeyFile(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 2)
@@ -328,7 +328,7 @@ func TestAPIKeyFile(t *testing.T) {
 	}
 }
 
-// send cannot read an event, or does not get it through.
+// send cannot read or deliver an event.
 func TestStartOfSend(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
@@ -359,7 +359,7 @@ func TestStartOfSend(t *testing.T) {
 	}
 }
 
-// replay of what cannot be replayed.
+// replay fails.
 func TestStartOfReplay(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 1)
@@ -372,7 +372,7 @@ func TestStartOfReplay(t *testing.T) {
 		{"another secret", append(st.env, "STRIPE_WEBHOOK_SECRET=whsec_another"), "replay " + id + " --to " + st.to(), "", 1, []string{"400", "signature", "STRIPE_WEBHOOK_SECRET"}},
 		{"another URL", st.env, "replay " + id + " --to " + st.url + "/", "", 1, []string{st.url + "/ answers 404", "is it the URL of the route?"}},
 		{"no receiver", st.env, "replay " + id + " --to http://127.0.0.1:1/", "", 1, []string{"connection refused", "is a receiver running there?"}},
-		{"no choice", st.env, "replay " + id, "", 2, []string{"whose handlers"}},
+		{"neither --to nor --here", st.env, "replay " + id, "", 2, []string{"whose handlers"}},
 		{"an unknown mode", st.env, "replay --mode sandbox --here " + id, "", 2, []string{"use live, test or any"}},
 		{"a malformed duration", st.env, "replay --api-timeout soon --here " + id, "", 2, []string{"--api-timeout", "soon"}},
 	} {
@@ -380,7 +380,7 @@ func TestStartOfReplay(t *testing.T) {
 	}
 }
 
-// Flags of demo with values that make no sense.
+// Invalid values of demo's flags.
 func TestStartOfDemo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []start{

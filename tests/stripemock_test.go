@@ -9,8 +9,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// startStripeMock runs Stripe's own mock of its API, which knows the form of every request and nothing
-// of what it was told before.
+// startStripeMock runs Stripe's own mock of its API, which validates every request and keeps no state.
 func startStripeMock(t *testing.T) (url string) {
 	t.Helper()
 	cmd := exec.Command(tool(t, "stripe-mock", "github.com/stripe/stripe-mock"), "-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0")
@@ -30,9 +29,8 @@ func startStripeMock(t *testing.T) (url string) {
 	return "http://" + awaitAddr(t, "stripe-mock", addr, ended)
 }
 
-// What we ask Stripe is well formed by Stripe's own judgement: for an event of the platform, for one of a
-// connected account, and for a thin one.
-func TestAskingStripeMock(t *testing.T) {
+// stripe-mock accepts the refetch requests for an event of the platform, an event of a connected account, and a thin event.
+func TestRefetchFromStripeMock(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewURL(t)
 	s := serve(t, environ("DATABASE_URL="+databaseURL, "STRIPE_API_KEY=sk_test_123", "STRIPE_API_BASE="+startStripeMock(t), "STRIPE_REFETCH=always"))
@@ -45,18 +43,18 @@ func TestAskingStripeMock(t *testing.T) {
 		s.expect(t, body, 200, webhooks.OutcomeProcessed)
 	}
 	pool := pgtest.Connect(t, databaseURL)
-	// The mock answers with a subscription of its own making, under the id that it was asked for.
+	// The mock responds with a made-up subscription that has the requested id.
 	got := pgtest.Scan[string](t, pool, `SELECT string_agg(id || ' ' || (as_of IS NOT NULL) || ' ' || (object ->> 'object'), ', ' ORDER BY id) FROM subscriptions`)
 	if want := "sub_1 true subscription, sub_2 true subscription, sub_3 true subscription"; got != want {
 		t.Errorf("stored is %s, want %s", got, want)
 	}
 	if _, body := s.get(t, "/metrics"); !strings.Contains(body, `stripeonce_order_settled_total{by="refetch"} 3`) {
-		t.Error("/metrics does not show the three answers")
+		t.Error("/metrics does not count three refetches")
 	}
 }
 
-// What the operator's commands ask is well formed by Stripe's own judgement. The mock knows nothing of /v2.
-func TestCommandsAskStripeMock(t *testing.T) {
+// stripe-mock accepts the requests of the operator's commands. It does not have /v2.
+func TestCommandsWithStripeMock(t *testing.T) {
 	t.Parallel()
 	env := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_API_KEY=sk_test_123", "STRIPE_API_BASE="+startStripeMock(t))
 	for command, text := range map[string]string{

@@ -10,12 +10,11 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// rights are what the roles that Supabase serves to anybody may do with tables of the schema public.
+// rights selects the privileges of Supabase's public roles on tables of the schema public.
 const rights = `SELECT coalesce(string_agg(DISTINCT grantee || ' ' || privilege_type || ' ' || table_name, ', '), '')
 	FROM information_schema.role_table_grants WHERE table_schema = 'public' AND grantee IN ('anon', 'authenticated')`
 
-// supabase is a cluster as Supabase sets up a project's database: its roles, and all rights on new tables to those that
-// everybody may use.
+// supabase starts a cluster with the roles of a Supabase project, whose public roles have all privileges on new tables.
 func supabase(t *testing.T) *pglocal.Cluster {
 	t.Helper()
 	cluster := pgtest.NewCluster(t, pglocal.Config{Disposable: true})
@@ -28,8 +27,8 @@ func supabase(t *testing.T) *pglocal.Cluster {
 	return cluster
 }
 
-// Nothing of ours is served to the public: the migrations revoke what Supabase grants, a grant made since is warned of,
-// and the opt-in script closes the tables whatever is granted.
+// stripeonce's tables are not public: the migrations revoke Supabase's grants, the receiver warns of later grants, and the
+// opt-in script closes the tables whatever is granted.
 func TestSupabase(t *testing.T) {
 	t.Parallel()
 	cluster := supabase(t)
@@ -84,8 +83,8 @@ func TestSupabase(t *testing.T) {
 	}
 }
 
-// With row level security, a role that does not own the tables works where the script names it, and Ready says what it lacks
-// where it does not.
+// With row level security, a role that does not own the tables works if the script names it. Otherwise Ready names the
+// missing policy.
 func TestRowLevelSecurityScript(t *testing.T) {
 	t.Parallel()
 	databaseURL := pgtest.NewURL(t)

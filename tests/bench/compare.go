@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// figures are those of one receiver, an entry a round.
-type figures struct{ fresh, freshCPU, freshServer, duplicates, duplicateCPU []float64 }
+// measurements has the results of one receiver, one entry per round.
+type measurements struct{ fresh, freshCPU, freshServer, duplicates, duplicateCPU []float64 }
 
-// compare lets each receiver do the same, in turns, and pgbench after them.
+// compare measures each receiver with the same deliveries, in alternating rounds, and then pgbench.
 func (b *stand) compare() error {
-	of := map[string]*figures{byHand: {}, ours: {}, withFunction: {}}
+	of := map[string]*measurements{byHand: {}, ours: {}, withHandler: {}}
 	var bare []float64
 	for round := range *rounds {
 		list := requests(uint64(round+1), *lives)
-		for _, kind := range []string{byHand, ours, withFunction} {
+		for _, kind := range []string{byHand, ours, withHandler} {
 			url, err := b.database(kind)
 			if err != nil {
 				return err
@@ -32,12 +32,12 @@ func (b *stand) compare() error {
 		progress("round %d, pgbench: %.0f transactions a second", round+1, rate)
 		bare = append(bare, rate)
 	}
-	hand, own, function := of[byHand], of[ours], of[withFunction]
+	hand, own, handler := of[byHand], of[ours], of[withHandler]
 	b.add("new events a second", hand.fresh, own.fresh, "≥ 1.6, aim 2.2")
 	b.add("receiver's CPU for a new event, µs", hand.freshCPU, own.freshCPU, "≤ 0.5, aim 0.35")
 	b.add("PostgreSQL's CPU for a new event, µs", hand.freshServer, own.freshServer, "")
-	b.add("new events a second, with a function of the host's in each transaction", hand.fresh, function.fresh, "")
-	b.add("receiver's CPU for one of those, µs", hand.freshCPU, function.freshCPU, "")
+	b.add("new events a second, with a handler of the host's in each transaction", hand.fresh, handler.fresh, "")
+	b.add("receiver's CPU for one of those, µs", hand.freshCPU, handler.freshCPU, "")
 	b.add("duplicates a second", hand.duplicates, own.duplicates, "≥ 1.6, aim 2.5")
 	b.add("receiver's CPU for a duplicate, µs", hand.duplicateCPU, own.duplicateCPU, "")
 	b.add("new events a second, against pgbench with the same statements and bytes", bare, own.fresh, "≥ 0.45, aim 0.65")
@@ -46,7 +46,7 @@ func (b *stand) compare() error {
 	return nil
 }
 
-// add adds a line that compares the rounds of two.
+// add adds a line that compares the rounds of two receivers.
 func (b *stand) add(what string, a, own []float64, goal string) {
 	ratios := make([]float64, len(a))
 	for i := range a {
@@ -58,12 +58,12 @@ func (b *stand) add(what string, a, own []float64, goal string) {
 	})
 }
 
-// warmUp is the part of the new events that is not counted: connections that are opened, statements that are
-// planned anew the first five times.
+// warmUp is the part of the new events that is not counted: connections are opened, and statements are replanned the first
+// five times.
 const warmUp = 5
 
-// round delivers everything once, and once again.
-func (b *stand) round(f *figures, kind, databaseURL string, list [][]byte) error {
+// round delivers every event twice.
+func (b *stand) round(f *measurements, kind, databaseURL string, list [][]byte) error {
 	r, err := startReceiver(kind, databaseURL, *connections)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (b *stand) round(f *figures, kind, databaseURL string, list [][]byte) error
 	return nil
 }
 
-// measured is what a number of deliveries took: how many a second, and µs of processor time for each.
+// measured is the result of deliveries: the rate per second, and the processor time of each in µs.
 type measured struct{ rate, cpu, server float64 }
 
 func (b *stand) measure(r *receiver, list [][]byte, connections int) (m measured, err error) {
@@ -104,7 +104,7 @@ func (b *stand) measure(r *receiver, list [][]byte, connections int) (m measured
 	return measured{n / took.Seconds(), each(0), each(1)}, err
 }
 
-// used is the processor time of the receiver and of PostgreSQL.
+// used returns the processor time of the receiver and of PostgreSQL.
 func (b *stand) used(r *receiver) (times [2]time.Duration, err error) {
 	if times[0], err = cpuOf(r.cmd.Process.Pid); err != nil {
 		return times, err

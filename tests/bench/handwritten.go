@@ -16,7 +16,7 @@ import (
 	"github.com/stripe/stripe-go/v79/webhook"
 )
 
-// handTables are the tables of the receiver that is written by hand.
+// handTables creates the tables of the handwritten receiver.
 const handTables = `
 CREATE TABLE hand_events (event_id text PRIMARY KEY, event_type text NOT NULL, processed_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE hand_subscriptions (
@@ -24,8 +24,8 @@ CREATE TABLE hand_subscriptions (
 	current_period_end timestamptz, last_event_at timestamptz NOT NULL, object jsonb NOT NULL
 );`
 
-// handwritten is a receiver as a good tutorial has it: stripe-go verifies and parses, one transaction looks the
-// event up, stores the subscription unless it is newer already, and records the event.
+// handwritten is a receiver as in a good tutorial: stripe-go verifies and parses the event. One transaction looks the event
+// up, stores the subscription unless the row is newer, and records the event.
 func handwritten(pool *pgxpool.Pool, secret string) http.Handler {
 	e := echo.New()
 	e.POST(webhookPath, func(c echo.Context) error {

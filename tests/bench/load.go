@@ -15,8 +15,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// requests are the deliveries of the events of a new account's subscriptions, signed, as bytes of HTTP: of these each
-// receiver makes the same. Signing and writing them down takes no time from the receiver's.
+// requests returns signed deliveries of a new account's events as HTTP requests. Each receiver gets the same requests. They
+// are prepared in advance, so that signing does not count.
 func requests(seed uint64, subscriptions int) [][]byte {
 	account := stripesim.New(seed, stripesim.Epoch)
 	account.Live(stripesim.Life{Subscriptions: subscriptions})
@@ -31,7 +31,7 @@ func requests(seed uint64, subscriptions int) [][]byte {
 	return list
 }
 
-// eventsOf are the events that requests deliver.
+// eventsOf returns the events of requests.
 func eventsOf(requests [][]byte) (events []*webhooks.Event, err error) {
 	for _, request := range requests {
 		_, body, _ := bytes.Cut(request, []byte("\r\n\r\n"))
@@ -44,7 +44,7 @@ func eventsOf(requests [][]byte) (events []*webhooks.Event, err error) {
 	return events, nil
 }
 
-// send sends every request over some connections, each of which waits for its answers, and says how long it took.
+// send sends every request over a number of connections, each of which waits for its responses. It returns the duration.
 func send(addr string, requests [][]byte, connections int) (time.Duration, error) {
 	var wg sync.WaitGroup
 	errs := make(chan error, connections)
@@ -62,7 +62,7 @@ func send(addr string, requests [][]byte, connections int) (time.Duration, error
 	return took, nil
 }
 
-// sendEvery sends every step-th request from the first on.
+// sendEvery sends every step-th request, beginning with first.
 func sendEvery(addr string, requests [][]byte, first, step int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -81,7 +81,7 @@ func sendEvery(addr string, requests [][]byte, first, step int) error {
 	return nil
 }
 
-// readAnswer reads no more of an answer than it must: the load shares the machine with what is measured.
+// readAnswer reads a response with little work, since the load shares the machine with the receiver.
 func readAnswer(from *bufio.Reader) error {
 	line, err := from.ReadSlice('\n')
 	if err != nil {

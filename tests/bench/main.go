@@ -1,7 +1,6 @@
-// Command bench measures stripeonce beside a receiver that is written by hand (handwritten.go) and beside pgbench
-// with stripeonce's own statements, on this machine and in one run: PostgreSQL with durable commits, the receivers
-// as processes of their own, and the load beside them. The rounds alternate, and what counts are the ratios:
-// machines are shared and noisy.
+// Command bench compares stripeonce with a handwritten receiver (handwritten.go) and with pgbench running stripeonce's own
+// statements, on this machine and in one run. PostgreSQL has durable commits, and each receiver is a process. The rounds
+// alternate, and the ratios count, since machines are shared and noisy.
 package main
 
 import (
@@ -20,10 +19,10 @@ import (
 var (
 	rounds      = flag.Int("rounds", 5, "rounds of each receiver")
 	lives       = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
-	connections = flag.Int("connections", 16, "deliveries at once, and connections of the pool")
+	connections = flag.Int("connections", 16, "deliveries in flight, and connections of the pool")
 	ledgerRows  = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
 	only        = flag.Bool("compare", false, "only compare the receivers")
-	write       = flag.Bool("write", false, "write the figures into docs/performance.md, and the plots beside it")
+	write       = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
 )
 
 func main() {
@@ -64,7 +63,7 @@ func bench() error {
 	return nil
 }
 
-// stand is the test stand, with what has been measured on it.
+// stand is the test stand, with the results so far.
 type stand struct {
 	ctx       context.Context
 	cluster   *pglocal.Cluster
@@ -74,10 +73,10 @@ type stand struct {
 	plots []plot
 }
 
-// row is one line of the table.
+// row is one row of the table.
 type row struct{ what, hand, own, ratio, spread, goal string }
 
-// database makes a database with the tables of a receiver.
+// database creates a database with the tables of a receiver.
 func (b *stand) database(kind string) (url string, err error) {
 	b.databases++
 	name := fmt.Sprintf("bench_%d", b.databases)

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// roundTrip is the network that is put between a receiver and PostgreSQL.
+	// roundTrip is the round-trip time of the simulated network between a receiver and PostgreSQL.
 	roundTrip      = 2 * time.Millisecond
 	networkSubs    = 60
 	networkWarmUp  = 60
 	networkMeasure = 200
 )
 
-// overNetwork measures the time of one delivery after the other, with a network in between.
+// overNetwork measures the latency of sequential deliveries, with a simulated network.
 func (b *stand) overNetwork() error {
 	of := map[string][]float64{}
 	for round := range *rounds {
@@ -36,7 +36,7 @@ func (b *stand) overNetwork() error {
 	return nil
 }
 
-// latency is the median time of a delivery, in µs.
+// latency returns the median time of a delivery, in µs.
 func (b *stand) latency(kind string, list [][]byte) (float64, error) {
 	direct, err := b.database(kind)
 	if err != nil {
@@ -66,7 +66,7 @@ func (b *stand) latency(kind string, list [][]byte) (float64, error) {
 	return median(times), nil
 }
 
-// behindNetwork returns a URL of the same database by way of a network that takes half of roundTrip each way.
+// behindNetwork returns a URL of the same database through a proxy that adds half of roundTrip in each direction.
 func behindNetwork(databaseURL string) (far string, stop func(), err error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil {
@@ -100,14 +100,13 @@ func behindNetwork(databaseURL string) (far string, stop func(), err error) {
 	return u.String(), func() { _ = listener.Close() }, nil
 }
 
-// packet is what was read at once, and when it is there.
+// packet is data that was read, and the time at which it arrives.
 type packet struct {
 	bytes []byte
 	at    time.Time
 }
 
-// carry brings what it reads to the other side half a round trip later. What is under way does not hold up what
-// comes after it.
+// carry forwards data half a round trip later. Data in flight does not delay later data.
 func carry(from, to net.Conn) {
 	underWay := make(chan packet, 1024)
 	go func() {

@@ -21,7 +21,7 @@ import (
 const (
 	benchSubscriptions = 1000
 	benchTransactions  = 1000 // of each client
-	// withItem is of how many events in a hundred the item is written, as in the simulated lives.
+	// withItem is the percentage of events that write an item, as in the simulated life cycles.
 	withItem = 42
 )
 
@@ -43,8 +43,8 @@ var benchValues = map[string][]string{
 	},
 }
 
-// pgbench does what stripeonce does, with nothing around it: its statements in its two trips, with an object of
-// the usual size. It says how many transactions a second that are.
+// pgbench runs stripeonce's statements alone, in the same two round trips and with an object of the usual size. It returns
+// the transactions per second.
 func (b *stand) pgbench(list [][]byte) (float64, error) {
 	url, err := b.database(ours)
 	if err != nil {
@@ -100,8 +100,8 @@ func (b *stand) pgbench(list [][]byte) (float64, error) {
 	return strconv.ParseFloat(string(rate[1]), 64)
 }
 
-// statements has a receiver apply some events over one connection, and asks that what it has prepared. The
-// object is the one of them that is of median length.
+// statements lets a receiver apply some events over one connection, and returns that connection's prepared statements. It
+// also returns the object of median length.
 func (b *stand) statements(url string, list [][]byte) (texts map[string]string, object string, err error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -148,7 +148,7 @@ func (b *stand) statements(url string, list [][]byte) (texts map[string]string, 
 	return texts, objects[len(objects)/2], rows.Err()
 }
 
-// benchScript is one event's transaction in pgbench's language.
+// benchScript returns one event's transaction as a pgbench script.
 func benchScript(statements map[string]string) (string, error) {
 	var script strings.Builder
 	fmt.Fprintf(&script, "\\set sub random(1, %d)\n\\set event random(1, 1000000000000000)\n\\set item random(1, 100)\n", benchSubscriptions)
@@ -172,7 +172,7 @@ var (
 	parameter = regexp.MustCompile(`\$(\d+)`)
 )
 
-// bound is a statement with values in place of its parameters.
+// bound returns a statement with values in place of its parameters.
 func bound(statement string, values []string) (string, error) {
 	highest := 0
 	text := parameter.ReplaceAllStringFunc(comment.ReplaceAllString(statement, ""), func(p string) string {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// plot is a picture of how many events a second there are; its horizontal axis is logarithmic.
+// plot is a chart of events per second with a logarithmic horizontal axis.
 type plot struct {
 	file, title, x string
 	series         []series
@@ -19,7 +19,7 @@ type series struct {
 
 type point struct{ x, y float64 }
 
-// The picture's measures, in pixels.
+// The plot's dimensions, in pixels.
 const (
 	plotWidth, plotHeight    = 640, 320
 	plotLeft, plotRight      = 64, 24
@@ -30,7 +30,7 @@ const (
 	plotLegend, plotLineStep = 8, 18
 )
 
-// svg draws the plot. Its colours follow the reader's, light or dark.
+// svg renders the plot. Its colors follow the reader's color scheme, light or dark.
 func (p plot) svg() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12">
@@ -66,7 +66,7 @@ text { fill: #333 } .grid { stroke: #ddd } .line { fill: none; stroke-width: 2.5
 	}
 	fmt.Fprintf(&s, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", plotLeft+plotInnerWidth/2, plotHeight-plotLegend, p.x)
 	for i, one := range p.series {
-		class := i + 2 - len(p.series) // stripeonce's, the last, is the one in colour
+		class := i + 2 - len(p.series) // the last series, stripeonce, is in color
 		var path strings.Builder
 		for j, at := range one.points {
 			fmt.Fprintf(&path, "%c%.1f %.1f ", "ML"[min(j, 1)], x(at.x), y(at.y))
@@ -79,7 +79,7 @@ text { fill: #333 } .grid { stroke: #ddd } .line { fill: none; stroke-width: 2.5
 	return s.String() + "</svg>\n"
 }
 
-// niceStep is 1, 2 or 5 times a power of ten, and no less than given.
+// niceStep rounds up to 1, 2 or 5 times a power of ten.
 func niceStep(atLeast float64) float64 {
 	power := math.Pow(10, math.Floor(math.Log10(atLeast)))
 	for _, factor := range []float64{1, 2, 5} {

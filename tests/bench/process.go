@@ -23,7 +23,7 @@ const (
 	starts       = 11
 )
 
-// memory holds a thousand deliveries in flight, by a lock on the ledger, and looks at the receiver's memory.
+// memory measures the receiver's memory with a thousand deliveries in flight, which a lock on the ledger blocks.
 func (b *stand) memory() error {
 	url, err := b.database(ours)
 	if err != nil {
@@ -50,7 +50,7 @@ func (b *stand) memory() error {
 	return nil
 }
 
-// hold returns the receiver's resident memory, in MiB, while none of the deliveries gets ahead.
+// hold returns the receiver's resident memory, in MiB, while all deliveries are blocked.
 func (b *stand) hold(r *receiver, url string, list [][]byte) (mib float64, err error) {
 	conn, err := pgx.Connect(b.ctx, url)
 	if err != nil {
@@ -65,7 +65,7 @@ func (b *stand) hold(r *receiver, url string, list [][]byte) (mib float64, err e
 		_, err := send(r.addr, list, len(list))
 		sent <- err
 	}()
-	for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(10 * time.Millisecond) { // well below the time that work is given
+	for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(10 * time.Millisecond) { // well below the receiver's timeout
 		now, err := residentOf(r.cmd.Process.Pid)
 		if err != nil {
 			return 0, err
@@ -78,7 +78,7 @@ func (b *stand) hold(r *receiver, url string, list [][]byte) (mib float64, err e
 	return mib, <-sent
 }
 
-// residentOf is a process's resident memory in MiB.
+// residentOf returns a process's resident memory in MiB.
 func residentOf(pid int) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -93,7 +93,7 @@ func residentOf(pid int) (float64, error) {
 	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }
 
-// start measures from the start of the program's process to its first answer that it is ready.
+// start measures the time from the start of the program's process until it reports ready.
 func (b *stand) start() error {
 	dir, err := os.MkdirTemp("", "stripeonce-bench-")
 	if err != nil {
@@ -145,7 +145,7 @@ func startOnce(program, url string) (ms float64, err error) {
 	return float64(time.Since(began).Microseconds()) / 1000, err
 }
 
-// awaitReady waits until a server says that it is ready.
+// awaitReady waits until a server reports ready.
 func awaitReady(addr string) error {
 	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
 		resp, err := http.Get("http://" + addr + "/readyz")

@@ -28,18 +28,18 @@ import (
 const (
 	secret      = "whsec_bench"
 	webhookPath = server.WebhookPath
-	// The environment of a receiver's process, which is this program once more.
+	// The environment of a receiver's process, which runs this program.
 	envReceiver = "BENCH_RECEIVER"
 	envURL      = "BENCH_DATABASE_URL"
-	// envProfile is where a profile goes, such as /tmp/profile-, to which the receiver's name is added.
+	// envProfile is the path prefix of a profile, such as /tmp/profile-. The receiver's name is appended.
 	envProfile = "BENCH_PROFILE"
 )
 
 // The receivers that are compared.
 const (
-	byHand       = "by hand"
-	ours         = "stripeonce"
-	withFunction = "stripeonce with a function of the host's" // whose events share no transaction
+	byHand      = "by hand"
+	ours        = "stripeonce"
+	withHandler = "stripeonce with a handler of the host's" // its events are not batched
 )
 
 // runReceiver is a receiver's process.
@@ -70,7 +70,7 @@ func runReceiver(kind string) error {
 		return byHand.Serve(listener)
 	}
 	var config subscriptions.Config
-	if kind == withFunction {
+	if kind == withHandler {
 		config.OnChange = func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
 	}
 	r, err := newOwn(pool, config)
@@ -80,7 +80,7 @@ func runReceiver(kind string) error {
 	return server.New(r, quiet).Serve(context.Background(), listener)
 }
 
-// quiet is a logger that does its work and throws it away.
+// quiet is a logger that formats its output and discards it.
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func newOwn(pool *pgxpool.Pool, config subscriptions.Config) (*webhooks.Receiver, error) {
@@ -90,7 +90,7 @@ func newOwn(pool *pgxpool.Pool, config subscriptions.Config) (*webhooks.Receiver
 	return webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: quiet})
 }
 
-// startProfile writes a profile of the processor's time, if one is wanted.
+// startProfile writes a CPU profile, if envProfile is set.
 func startProfile(kind string) (stop func(), err error) {
 	prefix := os.Getenv(envProfile)
 	if prefix == "" {
@@ -109,7 +109,7 @@ func startProfile(kind string) (stop func(), err error) {
 	}, nil
 }
 
-// receiver is a receiver's process as the bench sees it.
+// receiver is a receiver's process.
 type receiver struct {
 	addr string
 	cmd  *exec.Cmd
@@ -142,10 +142,10 @@ func (r *receiver) stop() {
 	_ = r.cmd.Wait()
 }
 
-// ticks is Linux's USER_HZ, in which /proc counts.
+// ticks is Linux's USER_HZ, the unit of times in /proc.
 const ticks = 100
 
-// cpuOf is the processor time that a process has used.
+// cpuOf returns a process's processor time.
 func cpuOf(pid int) (time.Duration, error) {
 	fields, err := statOf(pid)
 	if err != nil {
@@ -154,7 +154,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	return ticksOf(fields[utime : utime+2])
 }
 
-// cpuOfServer is that of a PostgreSQL server: its processes', and those of them that have ended.
+// cpuOfServer returns the processor time of a PostgreSQL server's processes, including those that have ended.
 func cpuOfServer(postmaster int) (time.Duration, error) {
 	fields, err := statOf(postmaster)
 	if err != nil {
@@ -182,11 +182,11 @@ func cpuOfServer(postmaster int) (time.Duration, error) {
 	return total, nil
 }
 
-// utime is where the processor times begin: the process's own in user and system mode, and those of its ended
+// utime is the index of the first processor time: the process's own in user and system mode, then those of its ended
 // children.
 const utime = 11
 
-// statOf are the fields of a process's stat after the name in parentheses.
+// statOf returns the fields of a process's stat after the name in parentheses.
 func statOf(pid int) ([]string, error) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {

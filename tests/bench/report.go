@@ -12,13 +12,13 @@ import (
 const (
 	docs         = "docs"
 	document     = "performance.md"
-	figuresBegin = "<!-- figures: written by make bench -->\n"
-	figuresEnd   = "<!-- end of figures -->\n"
+	resultsBegin = "<!-- results: written by make bench -->\n"
+	resultsEnd   = "<!-- end of results -->\n"
 )
 
 func (b *stand) report() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d rounds of each, %d deliveries at once and as many connections of the pool, durable commits, %d CPUs, %s, %s. Medians; "+
+	fmt.Fprintf(&text, "%d rounds of each, %d deliveries in flight and as many connections of the pool, durable commits, %d CPUs, %s, %s. Medians; "+
 		"the ratio is the median of the rounds' ratios.\n\n", *rounds, *connections, runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly))
 	fmt.Fprintf(&text, "| what | %s | %s | ratio | in the rounds | goal |\n| --- | --- | --- | --- | --- | --- |\n", byHand, ours)
 	for _, r := range b.rows {
@@ -27,17 +27,17 @@ func (b *stand) report() string {
 	return text.String()
 }
 
-// writeDocs puts the figures between their marks in the document, and the plots beside it.
+// writeDocs writes the results between their marks in the document, and the plots next to it.
 func (b *stand) writeDocs(text string) error {
 	path := filepath.Join(docs, document)
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	head, rest, found := strings.Cut(string(old), figuresBegin)
-	_, tail, closed := strings.Cut(rest, figuresEnd)
+	head, rest, found := strings.Cut(string(old), resultsBegin)
+	_, tail, closed := strings.Cut(rest, resultsEnd)
 	if !found || !closed {
-		return fmt.Errorf("%s has no marks for the figures", path)
+		return fmt.Errorf("%s has no marks for the results", path)
 	}
 	var pictures strings.Builder
 	for _, p := range b.plots {
@@ -46,5 +46,5 @@ func (b *stand) writeDocs(text string) error {
 		}
 		fmt.Fprintf(&pictures, "\n![%s](%s)\n", p.title, p.file)
 	}
-	return os.WriteFile(path, []byte(head+figuresBegin+text+pictures.String()+figuresEnd+tail), 0o600)
+	return os.WriteFile(path, []byte(head+resultsBegin+text+pictures.String()+resultsEnd+tail), 0o600)
 }

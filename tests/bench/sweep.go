@@ -11,10 +11,10 @@ var connectionCounts = []int{1, 2, 4, 8, 16, 32, 64}
 
 const sweepSubscriptions = 300
 
-// overConnections measures both receivers with few and with many deliveries at once.
+// overConnections measures both receivers with few and with many deliveries in flight.
 func (b *stand) overConnections() error {
 	p := plot{
-		file: "throughput-connections.svg", title: "New events a second, by deliveries at once", x: "deliveries at once, and connections of the pool",
+		file: "throughput-connections.svg", title: "New events a second, by deliveries in flight", x: "deliveries in flight, and connections of the pool",
 		series: []series{{name: byHand}, {name: ours}},
 	}
 	for i, n := range connectionCounts {
@@ -32,7 +32,7 @@ func (b *stand) overConnections() error {
 	return nil
 }
 
-// rate measures new events over some connections, in a new database if none is given.
+// rate measures new events over a number of connections. It uses a new database if databaseURL is empty.
 func (b *stand) rate(kind, databaseURL string, list [][]byte, connections int) (m measured, err error) {
 	if databaseURL == "" {
 		if databaseURL, err = b.database(kind); err != nil {
@@ -51,14 +51,14 @@ func (b *stand) rate(kind, databaseURL string, list [][]byte, connections int) (
 	return b.measure(r, list[warm:], connections)
 }
 
-// ledgerOf fills the ledger with rows as they come about: ids in the order of time, each object with ten events.
+// ledgerOf fills the ledger with realistic rows: ids in the order of time, and ten events per object.
 const ledgerOf = `
 INSERT INTO stripe_webhook_events (event_id, event_type, processed_at, outcome, event_created_at, livemode, api_version, object_id)
 SELECT 'evt_1' || lpad(to_hex(n), 9, '0') || substr(md5(n::text), 1, 14), 'customer.subscription.updated', now() - (%[1]d - n) * interval '1 second', 'processed',
 	now() - (%[1]d - n) * interval '1 second', false, '2024-06-20', 'sub_1' || substr(md5((n %% (%[1]d / 10 + 1))::text), 1, 23)
 FROM generate_series(1, %[1]d) AS n`
 
-// overLedgers measures new events on ledgers of different sizes, in turns.
+// overLedgers measures new events on ledgers of different sizes, in alternating rounds.
 func (b *stand) overLedgers() error {
 	sizes := []int{0, *ledgerRows / 100, *ledgerRows / 10, *ledgerRows}
 	urls := make([]string, len(sizes))

@@ -1,11 +1,12 @@
-// Matrix runs the test suite on several versions of PostgreSQL, Go and pgx, and prints a table of what passed.
+// Matrix runs the test suite on several versions of PostgreSQL, Go and pgx, and prints a table of the results.
 //
 //	go run ./tests/matrix                          PostgreSQL 13 to 18
 //	go run ./tests/matrix 13,go1.25.4 18,pgx@latest    two rows
 //	go run ./tests/matrix -packages ./webhooks 17
 //
-// A row is a major version of PostgreSQL, and, separated by commas, a Go toolchain and a version of pgx: by default those
-// that go.mod names. PostgreSQL is downloaded once, see internal/pglocal; toolchains and modules come by GOPROXY.
+// A row is a major version of PostgreSQL, optionally followed by a Go toolchain and a version of pgx, separated by commas.
+// The defaults are those of go.mod. PostgreSQL is downloaded once, see internal/pglocal; toolchains and modules come from
+// GOPROXY.
 package main
 
 import (
@@ -73,10 +74,10 @@ type row struct {
 	results                  map[string]*result // by package
 }
 
-// result counts the tests of one package, each subtest by itself.
+// result counts the tests of one package, including subtests.
 type result struct {
 	passed, failed, skipped int
-	reasons                 map[string]bool // for which tests were skipped
+	reasons                 map[string]bool // of skipped tests
 }
 
 func parseRow(name string) (*row, error) {
@@ -133,7 +134,7 @@ func (r *row) test(ctx context.Context, packages, timeout string, out io.Writer)
 	return nil
 }
 
-// withPgx makes a go.mod with another version of pgx.
+// withPgx writes a go.mod with another version of pgx.
 func (r *row) withPgx(ctx context.Context, environ []string) (modfile string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "matrix-")
 	if err != nil {
@@ -165,7 +166,7 @@ type event struct {
 	Action, Package, Test, Output string
 }
 
-// read counts results, and prints a package's closing line, and all that a failed test said.
+// read counts results, and prints each package's last line and the output of failed tests.
 func (r *row) read(events io.Reader, out io.Writer) {
 	said := map[string][]string{} // by package and test
 	lines := bufio.NewScanner(events)
@@ -173,7 +174,7 @@ func (r *row) read(events io.Reader, out io.Writer) {
 	for lines.Scan() {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			fmt.Fprintln(out, lines.Text()) // such as a compiler's
+			fmt.Fprintln(out, lines.Text()) // such as compiler errors
 			continue
 		}
 		key := e.Package + " " + e.Test
@@ -215,7 +216,7 @@ func (r *row) count(e event, said []string, out io.Writer) {
 	}
 }
 
-// reason is what a skipped test said: "    file_test.go:12: reason".
+// reason returns the reason of a skipped test from its output: "    file_test.go:12: reason".
 func reason(said []string) string {
 	for _, line := range said {
 		if _, text, found := strings.Cut(line, "_test.go:"); found {

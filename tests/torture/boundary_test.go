@@ -13,10 +13,10 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// says is true for a message that carries a text, such as a statement.
+// says reports whether a message contains a text, such as a statement.
 func says(m pgproxy.Message, text string) bool { return bytes.Contains(m.Body, []byte(text)) }
 
-// boundary is a place between two messages of a delivery's transaction.
+// boundary is a point between two messages of a delivery's transaction.
 type boundary struct {
 	message int // counted from the first one, which belongs to BEGIN
 	action  pgproxy.Action
@@ -29,15 +29,15 @@ func (b boundary) String() string {
 	return fmt.Sprintf("after message %d", b.message)
 }
 
-// counter counts the messages of the next transaction, and acts at one of them.
+// counter counts the messages of the next transaction.
 type counter struct {
 	mu     sync.Mutex
 	begun  bool
 	count  int
-	toSend []bool // of each message, whether it goes to the server
+	toSend []bool // for each message: sent to the server
 }
 
-// watch counts from the first message that is sent to the server, and calls at for each.
+// watch counts messages from the first one sent to the server, and calls at for each.
 func (c *counter) watch(at func(i int, m pgproxy.Message) pgproxy.Action) func(pgproxy.Message) pgproxy.Action {
 	return func(m pgproxy.Message) pgproxy.Action {
 		c.mu.Lock()
@@ -53,7 +53,7 @@ func (c *counter) watch(at func(i int, m pgproxy.Message) pgproxy.Action) func(p
 	}
 }
 
-// messages is how many messages a delivery's transaction consists of, on a connection that knows its statements.
+// messages returns the messages of a delivery's transaction, on a connection with prepared statements.
 func (w *world) messages(proxy *pgproxy.Proxy, url string) []bool {
 	w.t.Helper()
 	c := &counter{}
@@ -73,13 +73,13 @@ func both(n int) []boundary {
 	return list
 }
 
-// Each boundary between two messages of the transaction is where the connection is cut once.
+// The connection is cut once at each boundary between two messages of the transaction.
 func TestCutAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	proxy := w.newProxy()
-	p := w.start(right, w.by(proxy)+"&pool_max_conns=1", "127.0.0.1:0")
-	w.messages(proxy, p.url()) // which prepares the statements
+	p := w.start(standard, w.by(proxy)+"&pool_max_conns=1", "127.0.0.1:0")
+	w.messages(proxy, p.url()) // prepares the statements
 	total := len(w.messages(proxy, p.url()))
 	places := both(total)
 	for i, place := range places {
@@ -108,11 +108,11 @@ func TestCutAtEveryMessage(t *testing.T) {
 	}
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "05b", "the connection is cut between two messages of the transaction",
+	addRow(t, "05b", "the connection is cut between two messages of the transaction",
 		fmt.Sprintf("once at each of %d boundaries, in both directions, COMMIT's answer among them", len(places)), "%s", w.summary())
 }
 
-// Each message that the receiver sends in the transaction is where it is killed once, before and after.
+// The receiver is killed once before and once after each message that it sends in the transaction.
 func TestKillAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
@@ -120,7 +120,7 @@ func TestKillAtEveryMessage(t *testing.T) {
 	addr := w.freeAddr()
 	url := w.by(proxy) + "&pool_max_conns=1"
 	var running atomic.Pointer[process]
-	running.Store(w.start(right, url, addr))
+	running.Store(w.start(standard, url, addr))
 	w.messages(proxy, running.Load().url())
 	sent := w.messages(proxy, running.Load().url())
 	kills := 0
@@ -147,8 +147,8 @@ func TestKillAtEveryMessage(t *testing.T) {
 			select {
 			case <-dead:
 				proxy.Watch(nil)
-				running.Store(w.start(right, url, addr))
-			case <-time.After(patience):
+				running.Store(w.start(standard, url, addr))
+			case <-time.After(waitLimit):
 				t.Errorf("%s: nobody was killed", place)
 			}
 		}()
@@ -160,6 +160,6 @@ func TestKillAtEveryMessage(t *testing.T) {
 		}
 	}
 	w.judge()
-	tell(t, "02", "`kill -9` of the receiver at chosen points", fmt.Sprintf("%d times: before and after each message that it sends from BEGIN to COMMIT", kills),
+	addRow(t, "02", "`kill -9` of the receiver at chosen points", fmt.Sprintf("%d times: before and after each message that it sends from BEGIN to COMMIT", kills),
 		"%s", w.summary())
 }

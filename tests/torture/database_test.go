@@ -31,12 +31,12 @@ func (w *world) one(url string) int {
 	return reply.Status
 }
 
-// failures are how many events have a failure's record: what is the database's fault leaves none.
+// failures returns the number of failure records. An infrastructure failure leaves none.
 func (w *world) failures() int {
 	return pgtest.Scan[int](w.t, w.pool(), `SELECT count(*)::int FROM stripe_webhook_failures`)
 }
 
-// everything delivers all events of the account, as Stripe's retries would in the end.
+// everything delivers all events of the account, as Stripe's retries eventually would.
 func (w *world) everything(url string) { w.deliver(url, 8, plan(w.account.Events)) }
 
 func (w *world) set(name, value string) {
@@ -49,11 +49,11 @@ func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	w.away = true
-	p := w.start(right, w.url, "127.0.0.1:0")
+	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(1, 10)
 	for range n {
 		w.deliver(p.url(), 8, w.live(5))
-		// As on a primary that is demoted: sessions that are there become read-only, too.
+		// As on a demoted primary, existing sessions become read-only, too.
 		w.set("default_transaction_read_only", "on")
 		pgtest.AwaitEqual(t, "the reply of sessions that have read it", 503, func() int { return w.one(p.url()) })
 		for range 20 {
@@ -64,7 +64,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 	w.everything(p.url())
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "07a", "the database becomes read-only under load, and writable again", fmt.Sprintf("%d times", n), "%s", w.summary())
+	addRow(t, "07a", "the database becomes read-only under load, and writable again", fmt.Sprintf("%d times", n), "%s", w.summary())
 }
 
 func TestOutOfConnections(t *testing.T) {
@@ -73,10 +73,10 @@ func TestOutOfConnections(t *testing.T) {
 	w.away = true
 	pgtest.Exec(t, w.pool(), `CREATE ROLE app LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
 	asApp := func(max int) string { return w.url + fmt.Sprintf("&user=app&pool_max_conns=%d", max) }
-	p := w.start(right, asApp(8), "127.0.0.1:0")
+	p := w.start(standard, asApp(8), "127.0.0.1:0")
 	n := times(1, 5)
 	for range n {
-		// Others take every connection there is.
+		// Other clients take every connection.
 		var taken []*pgx.Conn
 		for {
 			conn, err := pgx.Connect(t.Context(), w.url+"&user=app")
@@ -92,17 +92,17 @@ func TestOutOfConnections(t *testing.T) {
 			_ = conn.Close(context.Background())
 		}
 		w.everything(p.url())
-		// And the receiver's own go, so that the next round finds none.
+		// The receiver's connections are closed, so that the next round finds none.
 		pgtest.Exec(t, w.pool(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'`)
 	}
 	w.everything(p.url())
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "07b", "PostgreSQL has no connection left", fmt.Sprintf("%d times, from the start on", n), "%s", w.summary())
+	addRow(t, "07b", "PostgreSQL has no connection left", fmt.Sprintf("%d times, from the start on", n), "%s", w.summary())
 }
 
-// Limits that the server sets: on a statement, and on a session that is idle in its transaction. A lock on a
-// subscription makes the statements slow.
+// The server's timeouts of a statement and of a session that is idle in a transaction. A lock on a subscription makes the
+// statements slow.
 func TestServerTimeouts(t *testing.T) {
 	t.Parallel()
 	for setting, done := range map[string]string{
@@ -115,7 +115,7 @@ func TestServerTimeouts(t *testing.T) {
 			w.away = true
 			proxy := w.newProxy()
 			w.set(setting, "100ms")
-			p := w.start(right, w.by(proxy), "127.0.0.1:0")
+			p := w.start(standard, w.by(proxy), "127.0.0.1:0")
 			n := times(1, 10)
 			for range n {
 				tx, err := w.pool().Begin(t.Context())
@@ -140,12 +140,12 @@ func TestServerTimeouts(t *testing.T) {
 			w.everything(p.url())
 			w.judge()
 			w.only(200, 500, 503)
-			tell(t, "07c"+setting, done, fmt.Sprintf("%d times", n), "%s", w.summary())
+			addRow(t, "07c"+setting, done, fmt.Sprintf("%d times", n), "%s", w.summary())
 		})
 	}
 }
 
-// The disk of the write-ahead log runs full: PostgreSQL goes down, and comes back when there is room.
+// The disk of the write-ahead log is full: PostgreSQL goes down, and recovers when there is space again.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -165,7 +165,7 @@ func TestDiskFull(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
 	w := newWorld(t, pglocal.Config{Dir: filepath.Join(disk, "pg"), Settings: map[string]string{"max_wal_size": "48MB", "min_wal_size": "32MB"}})
 	w.away = true
-	p := w.start(right, w.url, "127.0.0.1:0")
+	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(1, 5)
 	for range n {
 		w.deliver(p.url(), 8, w.live(10))
@@ -181,7 +181,7 @@ func TestDiskFull(t *testing.T) {
 			if refused > 20 {
 				break
 			}
-			// Something to write, so that the log needs its next segment.
+			// Writes, so that the log needs its next segment.
 			_, _ = w.pool().Exec(t.Context(), `SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000))`)
 		}
 		if refused == 0 {
@@ -195,11 +195,11 @@ func TestDiskFull(t *testing.T) {
 	}
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "07d", "the disk runs full under the write-ahead log", fmt.Sprintf("%d times, on a file system of 400 MB; then there is room again", n), "%s", w.summary())
+	addRow(t, "07d", "the disk runs full under the write-ahead log", fmt.Sprintf("%d times, on a file system of 400 MB; then there is room again", n), "%s", w.summary())
 }
 
-// awaitWritable waits until PostgreSQL writes again. It recovers by itself, or ends, also some time after there is
-// room again, and is then started anew.
+// awaitWritable waits until PostgreSQL is writable again. PostgreSQL recovers, or exits, also some time after there is
+// space again. It is then restarted.
 func (w *world) awaitWritable() {
 	w.t.Helper()
 	for w.t.Context().Err() == nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// The kinds of receivers before and after a deploy that adds a handler. One that takes live events alone ignores all
-// events here, as one without a handler does.
+// The kinds of receivers before and after a deploy that adds a handler. A receiver of live events ignores all events here,
+// like a receiver without a handler.
 const (
 	noHandler         = "stripeonce, without a handler"
 	otherMode         = "stripeonce, for live events"
@@ -31,7 +31,7 @@ const (
 	projectionInBatch = "stripeonce, with the projection, events in batches"
 )
 
-// registerSlow registers the effect of registerRight, which takes a while: time for a replica without the handler to
+// registerSlow registers a slow version of registerStandard's effect, so that a replica without the handler has time to
 // record the event as ignored.
 func registerSlow(h *webhooks.Handlers, logger *slog.Logger) {
 	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
@@ -54,7 +54,7 @@ CREATE FUNCTION effect_of_projection() RETURNS trigger LANGUAGE plpgsql AS $$ BE
 END $$;
 CREATE TRIGGER effect_of_projection AFTER INSERT OR UPDATE ON subscriptions FOR EACH ROW EXECUTE FUNCTION effect_of_projection()`
 
-// deploy replaces the replicas of a receiver one by one, and remembers who has answered what.
+// deploy replaces the replicas of a receiver one by one, and records the responses of each kind.
 type deploy struct {
 	*world
 	balancer *balancer
@@ -64,9 +64,9 @@ type deploy struct {
 
 	seen struct {
 		sync.Mutex
-		events  map[string]*stripesim.Event // all that were delivered
-		reached map[string]bool             // those of which a replica with the handler got a delivery
-		applied map[string]bool             // and those that such a replica acknowledged
+		events  map[string]*stripesim.Event // all delivered events
+		reached map[string]bool             // events that were delivered to a replica with the handler
+		applied map[string]bool             // events that such a replica acknowledged
 	}
 }
 
@@ -77,7 +77,7 @@ func newDeploy(w *world) *deploy {
 	w.t.Helper()
 	d := &deploy{world: w, balancer: &balancer{list: make([]*backend, replicas)}, running: make([]*process, replicas)}
 	d.seen.events, d.seen.reached, d.seen.applied = map[string]*stripesim.Event{}, map[string]bool{}, map[string]bool{}
-	w.observe = d.remember
+	w.observe = d.record
 	for i := range d.running {
 		d.running[i] = w.start(without(i), w.url, "127.0.0.1:0")
 		d.balancer.set(i, d.running[i])
@@ -88,11 +88,11 @@ func newDeploy(w *world) *deploy {
 	return d
 }
 
-// without is the kind of a replica before the deploy: of both sorts that ignore.
+// without returns the kind of a replica before the deploy. It alternates between the two kinds that ignore events.
 func without(i int) string { return []string{noHandler, otherMode}[i%2] }
 
-// remember keeps who has answered, and wants an outcome that fits.
-func (d *deploy) remember(ev *stripesim.Event, reply delivery.Reply) {
+// record records a response by the receiver's kind, and checks that the outcome fits the kind.
+func (d *deploy) record(ev *stripesim.Event, reply delivery.Reply) {
 	d.seen.Lock()
 	defer d.seen.Unlock()
 	d.seen.events[ev.ID] = ev
@@ -107,7 +107,8 @@ func (d *deploy) remember(ev *stripesim.Event, reply delivery.Reply) {
 	}
 }
 
-// rollOut replaces the replicas one by one, while waves of deliveries come to all of them. kind is that of the nth.
+// rollOut replaces the replicas one by one, while waves of deliveries arrive at all of them. kind returns the kind of the
+// nth replica.
 func (d *deploy) rollOut(kind func(n int) string, wave func(int) []stripesim.Delivery) {
 	d.t.Helper()
 	d.deliverWavesWhile(d.front, wave, replicas, within(100*time.Millisecond, 400*time.Millisecond), func(i int) {
@@ -119,8 +120,8 @@ func (d *deploy) rollOut(kind func(n int) string, wave func(int) []stripesim.Del
 	})
 }
 
-// judgeDeploy judges when all replicas have the handler: what one of them acknowledged took effect once. What only the
-// others acknowledged is still to be applied, and is so by one more delivery.
+// judgeDeploy checks the result when all replicas have the handler. An event that one of them acknowledged took effect
+// once. An event that only the others acknowledged is ignored until it is delivered again.
 func (d *deploy) judgeDeploy() (stillIgnored int) {
 	d.t.Helper()
 	applied, unseen := d.acknowledgedBy()
@@ -138,7 +139,8 @@ func (d *deploy) judgeDeploy() (stillIgnored int) {
 	return len(unseen)
 }
 
-// acknowledgedBy gives the events that a replica with the handler acknowledged, and those that none of them has seen.
+// acknowledgedBy returns the events that a replica with the handler acknowledged, and the events that no such replica
+// received.
 func (d *deploy) acknowledgedBy() (applied []string, unseen []*stripesim.Event) {
 	d.seen.Lock()
 	defer d.seen.Unlock()
@@ -153,7 +155,7 @@ func (d *deploy) acknowledgedBy() (applied []string, unseen []*stripesim.Event) 
 	return applied, unseen
 }
 
-// storming plans lives as a storm does, and each delivery at all replicas at the same instant.
+// storming plans a storm of deliveries, each at all replicas at the same instant.
 func (w *world) storming(subscriptions int) []stripesim.Delivery {
 	list := w.live(max(1, subscriptions/4))
 	for i := range list {
@@ -162,7 +164,7 @@ func (w *world) storming(subscriptions int) []stripesim.Delivery {
 	return list
 }
 
-// created plans one event for each subscription, at all replicas at the same instant; every eighth comes again.
+// created plans one event per subscription, at all replicas at the same instant. Every eighth event is delivered again.
 func (w *world) created(subscriptions int) []stripesim.Delivery {
 	var list []stripesim.Delivery
 	for i, ev := range w.newEvents(2 * subscriptions) {
@@ -174,13 +176,14 @@ func (w *world) created(subscriptions int) []stripesim.Delivery {
 	return list
 }
 
-// most is how many events have been recorded in one transaction.
+// most returns the largest number of events that were recorded in one transaction.
 func (w *world) most() int {
 	return pgtest.Scan[int](w.t, w.pool(), `SELECT max(n)::int FROM (SELECT count(*) AS n FROM stripe_webhook_events GROUP BY xmin::text) AS by_transaction`)
 }
 
-// A deploy adds a handler, replica by replica, while duplicates of the same events come to all replicas at once. Those
-// without the handler record events as ignored. Whatever one with the handler acknowledges has taken effect.
+// A deploy adds a handler, replica by replica, while duplicates of the same events arrive at all replicas at the same
+// instant. Replicas without the handler record events as ignored. An event that a replica with the handler acknowledges has
+// taken effect.
 func TestDeployAddsAHandler(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -201,7 +204,7 @@ func TestDeployAddsAHandler(t *testing.T) {
 			ignored := 0
 			for round := range times(1, 8) {
 				if round > 0 {
-					d.rollOut(without, wave) // it is taken back
+					d.rollOut(without, wave) // roll back
 				}
 				d.rollOut(func(int) string { return c.kind }, wave)
 				ignored += d.judgeDeploy()
@@ -215,7 +218,7 @@ func TestDeployAddsAHandler(t *testing.T) {
 				t.Errorf("at most %d events were recorded in one transaction", w.most())
 			}
 			w.only(200, 503)
-			tell(t, "08c"+c.order, "a rolling deploy that adds "+c.name,
+			addRow(t, "08c"+c.order, "a rolling deploy that adds "+c.name,
 				fmt.Sprintf("%d times one of %d replicas replaced, back and forth, under deliveries of the same events to all of them at the same instant", d.replaced, replicas),
 				"%d events that only replicas without it had seen stayed ignored until they were redelivered; %s", ignored, w.summary())
 		})

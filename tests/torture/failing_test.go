@@ -22,23 +22,23 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// failing is a receiver whose handlers fail the first one or two attempts of two events in five.
+// failing is a receiver whose handlers fail on the first one or two attempts of two events in five.
 const failing = "stripeonce, with handlers that fail"
 
 // ways are the ways in which a handler fails.
 var ways = []string{"error", "panic", "sql", "raise", "swallowed"}
 
-// unreadable is the way for events of customers: the object cannot be decoded.
+// unreadable is the way of events of customers: the object cannot be decoded.
 const unreadable = "unreadable"
 
-// failures decides which attempts fail. It remembers them in the process.
+// failures decides which attempts fail, and counts them in the process.
 type failures struct {
 	logger *slog.Logger
 	mu     sync.Mutex
 	failed map[string]int // by event
 }
 
-// fail says in which of the ways the attempt is to fail; "" if it is not.
+// fail returns the way in which the attempt must fail, or "" if it must not.
 func (f *failures) fail(eventID string, ways ...string) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(eventID))
@@ -54,8 +54,8 @@ func (f *failures) fail(eventID string, ways ...string) string {
 	return way
 }
 
-// named is text that encodings and quoting get wrong, as JSON: in several scripts, with characters beyond 16 bits, escaped
-// and not, and with what SQL and PostgreSQL's bytea take for their own.
+// named has JSON strings that are sensitive to encoding and quoting: in several scripts, with characters beyond 16 bits,
+// escaped and not, and with the syntax of SQL and of PostgreSQL's bytea.
 var named = []string{
 	`"Zoë Müller-Łukasz"`, `"山田太郎 (株) №5"`, `"\u0141ukasz \ud83d\udcb3 caf\u00e9"`, `"مرحبا 🎟️ עולם"`,
 	`"O'Brien; -- \"$1\" $$ ? \\x41\\ E'\\'' "`, `"e\u0301 is not é; \t\u2028 \u007f"`,
@@ -69,8 +69,8 @@ func nameOf(i int) string {
 	return text
 }
 
-// registerFailing registers what registerRight does, with an effect that fails, and a handler of customers whose
-// object cannot always be read.
+// registerFailing registers the same as registerStandard with an effect that fails, and a handler of customers whose object
+// cannot always be decoded.
 func registerFailing(h *webhooks.Handlers, logger *slog.Logger) {
 	f := &failures{logger: logger, failed: map[string]int{}}
 	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
@@ -79,7 +79,7 @@ func registerFailing(h *webhooks.Handlers, logger *slog.Logger) {
 			return err
 		}
 		if ev.Type == customerUpdated {
-			return nil // which fails further below
+			return nil // the decoder fails
 		}
 		return f.run(ctx, tx, ev.ID)
 	})
@@ -87,7 +87,7 @@ func registerFailing(h *webhooks.Handlers, logger *slog.Logger) {
 	webhooks.On(h, customerUpdated, func(context.Context, pgx.Tx, *webhooks.Event, *customer) error { return nil })
 }
 
-// run fails, if the attempt is to, after the effect.
+// run fails after the effect, if the attempt must fail.
 func (f *failures) run(ctx context.Context, tx pgx.Tx, eventID string) error {
 	switch way := f.fail(eventID, ways...); way {
 	case "":
@@ -104,7 +104,7 @@ func (f *failures) run(ctx context.Context, tx pgx.Tx, eventID string) error {
 		return err
 	case "swallowed":
 		_, _ = tx.Exec(ctx, `SELECT no_such_column`)
-		return nil // which the receiver must notice
+		return nil // the receiver must notice it
 	default:
 		panic("no such way: " + way)
 	}
@@ -112,10 +112,10 @@ func (f *failures) run(ctx context.Context, tx pgx.Tx, eventID string) error {
 
 const customerUpdated = "customer.updated"
 
-// customers decides which objects of customers cannot be read. A decoder knows nothing but the object.
+// customers decides which objects of customers cannot be decoded. It is global, since a decoder has only the object.
 var customers *failures
 
-// customer is the object of a host's own handler.
+// customer is the object type of a host's handler.
 type customer struct {
 	Name     string `json:"name"`
 	Metadata struct {
@@ -135,8 +135,7 @@ func (c *customer) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// foreign makes events whose payloads are not ASCII, and plans their deliveries as a storm would: of subscriptions and
-// of customers.
+// foreign creates events of subscriptions and customers whose payloads are not ASCII, and plans a storm of them.
 func (w *world) foreign(n int) []stripesim.Delivery {
 	w.t.Helper()
 	storm, err := stripesim.NamedStorm("wild")
@@ -172,7 +171,7 @@ func newCustomer(i int, created int64) *stripesim.Event {
 	return &stripesim.Event{ID: id, Type: customerUpdated, Created: created, ObjectID: object, SubscriptionID: object, Body: body}
 }
 
-// failedWays counts the events that failed by the way, from the logs.
+// failedWays counts the failed attempts by way, from the logs.
 func (w *world) failedWays() map[string]int {
 	w.t.Helper()
 	count := map[string]int{}
@@ -184,8 +183,8 @@ func (w *world) failedWays() map[string]int {
 	return count
 }
 
-// Handlers fail, in each of pgx's exec modes, of which two are for poolers that forbid prepared statements: each failure
-// is recorded with its payload, and in the end each event took effect once.
+// Handlers fail in each of pgx's exec modes, two of which are for poolers without prepared statements. Each failure is
+// recorded with its payload, and finally each event takes effect once.
 func TestFailingHandlers(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -193,7 +192,7 @@ func TestFailingHandlers(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, pglocal.Config{})
 			w.letHandlersFail(w.url, mode)
-			tell(t, "10a"+mode, "handlers that fail, URL with `default_query_exec_mode="+mode+"`", w.howFailed(), "%s", w.summary())
+			addRow(t, "10a"+mode, "handlers that fail, URL with `default_query_exec_mode="+mode+"`", w.howFailed(), "%s", w.summary())
 		})
 	}
 	for _, mode := range []string{"exec", "simple_protocol"} {
@@ -202,7 +201,7 @@ func TestFailingHandlers(t *testing.T) {
 			onlyLong(t)
 			w := newWorld(t, pglocal.Config{})
 			w.letHandlersFail(w.pgBouncer("transaction"), mode)
-			tell(t, "10b"+mode, "handlers that fail, behind PgBouncer in `pool_mode=transaction`, URL with `default_query_exec_mode="+mode+"`",
+			addRow(t, "10b"+mode, "handlers that fail, behind PgBouncer in `pool_mode=transaction`, URL with `default_query_exec_mode="+mode+"`",
 				w.howFailed(), "%s", w.summary())
 		})
 	}
@@ -225,7 +224,7 @@ func (w *world) letHandlersFail(url, mode string) {
 	}
 }
 
-// howFailed is what was done, for the table.
+// howFailed describes the faults for the table.
 func (w *world) howFailed() string {
 	total := 0
 	for _, n := range w.failedWays() {

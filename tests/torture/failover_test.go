@@ -15,14 +15,14 @@ import (
 	"github.com/pook/stripeonce/operations"
 )
 
-// pair is a primary, which is the world's cluster, with a streaming standby.
+// pair is a primary (the world's cluster) with a streaming standby.
 type pair struct {
 	*world
 	standby *pglocal.Cluster
-	both    string // the URL of whichever can be written to
+	both    string // a URL with both hosts, which connects to the writable one
 }
 
-// newPair starts the standby, synchronous or not, and waits until it streams.
+// newPair starts a synchronous or asynchronous standby, and waits until it streams.
 func newPair(t *testing.T, w *world, synchronous bool) *pair {
 	t.Helper()
 	standby, err := pglocal.Start(t.Context(), pglocal.Config{StandbyOf: w.cluster})
@@ -41,14 +41,14 @@ func newPair(t *testing.T, w *world, synchronous bool) *pair {
 	return p
 }
 
-// await waits until a query on the primary says so.
+// await waits until a query on the primary returns true.
 func (p *pair) await(query string) {
 	p.t.Helper()
 	pool := p.pool()
 	pgtest.AwaitSQL(p.t, pool, query, query)
 }
 
-// failOver kills the primary and makes the standby the new one.
+// failOver kills the primary and promotes the standby.
 func (p *pair) failOver() {
 	p.t.Helper()
 	if err := p.cluster.Kill(); err != nil {
@@ -61,7 +61,7 @@ func (p *pair) failOver() {
 
 func (p *pair) afterwards() *pgxpool.Pool { return pgtest.Connect(p.t, p.standby.URL("postgres")) }
 
-// The primary dies under load and its synchronous standby takes over: nothing that was acknowledged is lost.
+// The primary dies under load and its synchronous standby is promoted: no acknowledged event is lost.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
@@ -70,24 +70,24 @@ func TestFailover(t *testing.T) {
 	events, deliveries := 0, 0
 	for range n {
 		p := newPair(t, newWorld(t, pglocal.Config{}), true)
-		r := p.start(right, p.both, "127.0.0.1:0")
+		r := p.start(standard, p.both, "127.0.0.1:0")
 		p.deliverWhile(r.url(), 1, within(500*time.Millisecond, 1500*time.Millisecond), func(int) { p.failOver() })
 		p.judgeOn(p.afterwards())
 		p.only(200, 500, 503)
 		events, deliveries, last = events+len(p.account.Events), deliveries+p.deliveries, p.world
 		r.kill()
 	}
-	tell(t, "04a", "failover: the primary killed, its synchronous standby promoted, one URL with both hosts", fmt.Sprintf("%d times under a storm of deliveries", n),
+	addRow(t, "04a", "failover: the primary killed, its synchronous standby promoted, one URL with both hosts", fmt.Sprintf("%d times under a storm of deliveries", n),
 		"%d events in %d answered deliveries (the last time %s): none that was acknowledged is lost, each took effect exactly once on the new primary, every row equals the truth",
 		events, deliveries, last.answered())
 }
 
-// Without its synchronous standby the primary acknowledges nothing, since a failover would lose it.
+// Without its synchronous standby, the primary acknowledges no event, since a failover would lose it.
 func TestNothingIsAcknowledgedWithoutTheStandby(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	p := newPair(t, newWorld(t, pglocal.Config{}), true)
-	r := p.start(right, p.both, "127.0.0.1:0")
+	r := p.start(standard, p.both, "127.0.0.1:0")
 	p.deliver(r.url(), 8, p.live(10))
 	before := len(p.acknowledged)
 	if err := p.standby.Kill(); err != nil {
@@ -112,16 +112,16 @@ func TestNothingIsAcknowledgedWithoutTheStandby(t *testing.T) {
 	p.everything(r.url())
 	p.judgeOn(p.afterwards())
 	p.only(200, 500, 503)
-	tell(t, "04b", "the synchronous standby is gone, then the primary too", fmt.Sprintf("%d deliveries meanwhile", n),
+	addRow(t, "04b", "the synchronous standby is gone, then the primary too", fmt.Sprintf("%d deliveries meanwhile", n),
 		"none acknowledged; after the standby is back as primary, and Stripe's retries, each event took effect exactly once")
 }
 
-// What asynchronous replication loses, and reconcile heals.
+// Reconcile applies the events that a failover with asynchronous replication loses.
 func TestAsynchronousReplication(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	p := newPair(t, newWorldSince(t, pglocal.Config{}, time.Now().Add(-24*time.Hour)), false)
-	r := p.start(right, p.both, "127.0.0.1:0")
+	r := p.start(standard, p.both, "127.0.0.1:0")
 	p.deliver(r.url(), 8, plan(p.newEvents(50)))
 	p.await(`SELECT pg_current_wal_lsn() <= replay_lsn FROM pg_stat_replication`)
 	if err := p.standby.Kill(); err != nil { // it falls behind
@@ -152,7 +152,7 @@ func TestAsynchronousReplication(t *testing.T) {
 	if lost == 0 {
 		t.Fatal("nothing was lost")
 	}
-	receiver, err := newReceiver(right, pool, hooktest.NoLog(), p.api.URL)
+	receiver, err := newReceiver(standard, pool, hooktest.NoLog(), p.api.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,6 +162,6 @@ func TestAsynchronousReplication(t *testing.T) {
 		t.Errorf("reconcile: %+v, %v; %d events were lost", sum, err, lost)
 	}
 	p.judgeOn(pool)
-	tell(t, "04c", "failover to an asynchronous standby that was behind", "once",
+	addRow(t, "04c", "failover to an asynchronous standby that was behind", "once",
 		"%d acknowledged events are lost; `reconcile` finds and applies all %d, each once, and every row equals the truth", lost, sum.Applied)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// failed is what the world knows of an event's failures.
+// failed has the observed failures of an event.
 type failed struct {
 	ev         *stripesim.Event
-	answers    int // how often it was answered 500
-	unanswered int // how often a delivery of it got no answer, and may have failed
+	answers    int // deliveries answered 500
+	unanswered int // deliveries without a response, which may have failed
 }
 
 // failureOf is called with the lock held.
@@ -37,30 +37,29 @@ func (w *world) unanswered(ev *stripesim.Event, _ error) {
 	w.failureOf(ev).unanswered++
 }
 
-// judgeFailures looks at the failure records: every 500 has its own, with the payload, and nothing else has one.
+// judgeFailures checks that every event answered 500 has a failure record with its payload, and that no other event has one.
 func (w *world) judgeFailures(pool *pgxpool.Pool) {
 	w.t.Helper()
-	said := w.said()
+	logs := w.logged()
 	w.mu.Lock()
 	var list []judge.Failed
 	for id, f := range w.failed {
-		list = append(list, f.want(said[id], w.away))
-		delete(said, id)
+		list = append(list, f.want(logs[id], w.away))
+		delete(logs, id)
 	}
 	w.mu.Unlock()
-	for id, logged := range said { // a handler has failed, and no delivery was answered 500
+	for id, logged := range logs { // a handler has failed, and no delivery was answered 500
 		list = append(list, judge.Failed{EventID: id, AtLeast: logged.failures, AtMost: logged.failures})
 	}
 	findings, err := judge.Failures(context.Background(), pool, list)
 	w.complain(findings, err)
 }
 
-// want is what the event's failure record must be. Each failed attempt is answered 500 to at least one delivery, to the
-// duplicates that were in flight in the same process, too. Where the handler has told of each failure, the record
-// counts exactly these.
+// want returns the expected failure record of an event. Each failed attempt answers 500 to one delivery, and to duplicates
+// in flight in the same process. If the handler has logged each failure, the record has exactly that number of attempts.
 //
-// While PostgreSQL is out of reach, a record may be written whose confirmation is lost, and be written once more. Or it
-// cannot be written at all; then the receiver must say so in its log, at level ERROR.
+// While PostgreSQL is unreachable, a record may be written twice, if the first confirmation is lost. If it cannot be
+// written at all, the receiver must log that at level ERROR.
 func (f *failed) want(logged *inLogs, away bool) judge.Failed {
 	want := judge.Failed{EventID: f.ev.ID, AtLeast: min(1, f.answers), AtMost: f.answers + f.unanswered, Payload: f.ev.Body}
 	if logged != nil && logged.failures > 0 {
@@ -75,17 +74,17 @@ func (f *failed) want(logged *inLogs, away bool) judge.Failed {
 	return want
 }
 
-// inLogs is what the receivers' logs say of an event.
+// inLogs counts the log lines of an event.
 type inLogs struct {
-	failures   int // how often a handler said that it was going to fail
-	unrecorded int // how often a failure record could not be written
+	failures   int // a handler is going to fail
+	unrecorded int // a failure record could not be written
 }
 
 // onPurpose is what a handler logs before it fails.
 const onPurpose = "the handler fails on purpose"
 
-// said reads the logs. A process writes a line before it answers, so the lines of all replies are there.
-func (w *world) said() map[string]*inLogs {
+// logged reads the logs. A process logs before it responds, so the lines of all replies are complete.
+func (w *world) logged() map[string]*inLogs {
 	w.t.Helper()
 	said := map[string]*inLogs{}
 	of := func(line string) *inLogs {
@@ -107,7 +106,7 @@ func (w *world) said() map[string]*inLogs {
 	return said
 }
 
-// eachLine goes through what the receivers have logged.
+// eachLine calls do with each line that the receivers have logged.
 func (w *world) eachLine(do func(line string)) {
 	w.t.Helper()
 	w.mu.Lock()

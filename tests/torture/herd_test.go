@@ -18,10 +18,10 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// herd is how many come at once.
+// herd is the number of concurrent deliveries.
 var herd = map[bool]int{false: 2000, true: 200}[pgtest.Race]
 
-// atOnce delivers all events at the same instant, each once.
+// atOnce delivers each event once, all at the same instant.
 func (w *world) atOnce(sender *delivery.Sender, events []*stripesim.Event) {
 	w.t.Helper()
 	var wg sync.WaitGroup
@@ -41,7 +41,7 @@ func (w *world) atOnce(sender *delivery.Sender, events []*stripesim.Event) {
 	wg.Wait()
 }
 
-// health asks for /readyz and /healthz again and again until stop, and counts their answers.
+// health requests /readyz and /healthz repeatedly until stop is called, and counts the responses.
 func (p *process) health() (stop func() (answers, unready int)) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	answers, unready := 0, 0
@@ -74,7 +74,7 @@ func (p *process) health() (stop func() (answers, unready int)) {
 	}
 }
 
-// peak is the most memory that the process has had, in MiB; 0 where the system does not tell.
+// peak returns the process's peak memory in MiB, or 0 if the system does not provide it.
 func (p *process) peak() int {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -90,25 +90,25 @@ func (p *process) peak() int {
 	return 0
 }
 
-// maxHerdMemory is a bound on the memory of a receiver under a herd, in MiB: of each client there is a
-// connection, and of those that are let in a body.
+// maxHerdMemory bounds the memory of a receiver under a herd, in MiB: a connection per client, and a body per admitted
+// delivery.
 const maxHerdMemory = 512
 
 func TestHerd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	p := w.start(right, w.url+"&pool_max_conns=8", "127.0.0.1:0")
+	p := w.start(standard, w.url+"&pool_max_conns=8", "127.0.0.1:0")
 	sender := delivery.NewSender(p.url(), hooktest.Secret, herd)
 	defer sender.Close()
 	stop := p.health()
 	rounds := times(1, 10)
 	for range rounds {
 		one := w.newEvents(1)[0]
-		copies := make([]*stripesim.Event, herd)
-		for i := range copies {
-			copies[i] = one
+		duplicates := make([]*stripesim.Event, herd)
+		for i := range duplicates {
+			duplicates[i] = one
 		}
-		w.atOnce(sender, copies)
+		w.atOnce(sender, duplicates)
 		different := w.newEvents(herd)
 		w.atOnce(sender, different)
 		// And recovers at once.
@@ -116,7 +116,7 @@ func TestHerd(t *testing.T) {
 	}
 	answers, unready := stop()
 	if unready > 0 {
-		t.Errorf("%d of %d questions for health were not answered 200", unready, answers)
+		t.Errorf("%d of %d health requests were not answered 200", unready, answers)
 	}
 	w.only(200, 503)
 	if mib := p.peak(); mib > maxHerdMemory && !pgtest.Race {
@@ -129,17 +129,18 @@ func TestHerd(t *testing.T) {
 	}
 	w.deliver(p.url(), 16, all)
 	w.judge()
-	tell(t, "06a", fmt.Sprintf("%d copies of one event at once, then %d different events at once, on a pool of 8", herd, herd),
+	addRow(t, "06a", fmt.Sprintf("%d duplicates of one event at once, then %d different events at once, on a pool of 8", herd, herd),
 		fmt.Sprintf("%d times", rounds),
-		"%s; %d questions for `/readyz` and `/healthz` meanwhile, all 200; at most %d MiB; after Stripe's retries each event took effect exactly once",
+		"%s; %d requests for `/readyz` and `/healthz` meanwhile, all 200; at most %d MiB; after Stripe's retries each event took effect exactly once",
 		text, answers, p.peak())
 }
 
-// A slow event of one subscription holds one connection, however many others of it wait; the rest goes on.
+// A slow event of one subscription holds one connection, however many others wait for it. Events of other subscriptions are
+// applied.
 func TestHerdOnOneSubscription(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	p := w.start(right, w.url+"&pool_max_conns=4", "127.0.0.1:0")
+	p := w.start(standard, w.url+"&pool_max_conns=4", "127.0.0.1:0")
 	var slow []*stripesim.Event
 	w.sim.Do(func(account *stripesim.Account) {
 		before := len(account.Events)
@@ -150,7 +151,7 @@ func TestHerdOnOneSubscription(t *testing.T) {
 		}
 		slow = account.Events[before:]
 	})
-	// Somebody else holds the lock of the subscription: nobody may store it.
+	// Another session holds the lock of the subscription.
 	pool := w.pool()
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
@@ -166,7 +167,7 @@ func TestHerdOnOneSubscription(t *testing.T) {
 		defer close(blocked)
 		w.atOnce(sender, slow)
 	}()
-	// Meanwhile the others are applied.
+	// Meanwhile events of other subscriptions are applied.
 	w.deliver(p.url(), 4, plan(w.newEvents(50)))
 	<-blocked
 	if err := tx.Rollback(t.Context()); err != nil {
@@ -176,7 +177,7 @@ func TestHerdOnOneSubscription(t *testing.T) {
 	text := w.answered()
 	w.deliver(p.url(), 4, plan(slow))
 	w.judge()
-	tell(t, "06b", "another process holds the lock of one subscription", fmt.Sprintf("%d events of it at once, and 50 of others, on a pool of 4", len(slow)),
+	addRow(t, "06b", "another process holds the lock of one subscription", fmt.Sprintf("%d events of it at once, and 50 of others, on a pool of 4", len(slow)),
 		"those of others applied meanwhile (%s); then all of them, once each", text)
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/pook/stripeonce/internal/signing"
 )
 
-// dial opens a connection to a receiver, to write on it what no HTTP client would.
+// dial opens a connection to a receiver, for bytes that no HTTP client would send.
 func (p *process) dial() net.Conn {
 	p.t.Helper()
 	conn, err := net.Dial("tcp", p.addr)
@@ -33,12 +33,12 @@ func (p *process) dial() net.Conn {
 	return conn
 }
 
-// raw sends a request's bytes and returns the answer's status, 0 if the connection was closed without one.
+// raw sends a request's bytes and returns the status, or 0 if the connection was closed without a response.
 func (p *process) raw(request io.Reader) int {
 	p.t.Helper()
 	conn := p.dial()
 	go func() { _, _ = io.Copy(conn, request) }()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(waitLimit))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return 0
@@ -61,7 +61,7 @@ func post(body string, headers ...string) string {
 	return head(append([]string{lengthOf(body), signed(body)}, headers...)...) + body
 }
 
-// endless is a chunked body that does not end: 100 MB of it.
+// endless returns a request with a chunked body of 100 MB that does not end.
 func endless() io.Reader {
 	chunk := "10000\r\n" + strings.Repeat("x", 0x10000) + "\r\n"
 	return io.MultiReader(strings.NewReader(head("Transfer-Encoding: chunked")), io.LimitReader(repeat(chunk), 100<<20))
@@ -96,7 +96,7 @@ func event(id, more string) string {
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	p := w.start(right, w.url, "127.0.0.1:0")
+	p := w.start(standard, w.url, "127.0.0.1:0")
 	old := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{
 		Payload: []byte(event("evt_old", "")), Secret: hooktest.Secret, Timestamp: time.Now().Add(-time.Hour),
 	}).Header
@@ -105,7 +105,7 @@ func TestHostileClients(t *testing.T) {
 	deeper := strings.Repeat("[", 500_000)
 	cases := map[string]struct {
 		request  io.Reader
-		statuses []int // 0: closed without an answer
+		statuses []int // 0: closed without a response
 	}{
 		"a body that ends too early":         {strings.NewReader(head("Content-Length: 1000", "Connection: close") + "{}"), []int{400, 0}},
 		"a length that is too small":         {strings.NewReader(head("Content-Length: 5", signed(event("evt_short", ""))) + event("evt_short", "")), []int{400}},
@@ -151,7 +151,7 @@ func TestHostileClients(t *testing.T) {
 	if n := w.failures(); n != failures {
 		t.Errorf("%d deliveries were answered 500, and %d events have a failure record", failures, n)
 	}
-	// One parser decides about repeated keys: the last counts, for the ledger, the object and PostgreSQL alike.
+	// If a key is repeated, the last value counts for the ledger, the object and PostgreSQL alike.
 	twice := `{"id":"evt_first","id":"evt_last","ID":"evt_case","type":"a","type":"customer.subscription.updated","created":1700000000,` +
 		`"data":{"object":{"id":"sub_first"}},"data":{"object":{"id":"sub_last","object":"subscription","customer":"cus_1","status":"trialing","status":"active"}}}`
 	if status := p.raw(strings.NewReader(post(twice))); status != 200 {
@@ -172,16 +172,15 @@ func TestHostileClients(t *testing.T) {
 	if mib := p.peak(); mib > maxHerdMemory && !pgtest.Race {
 		t.Errorf("the receiver took %d MiB", mib)
 	}
-	tell(t, "09a", "hostile requests", fmt.Sprintf("%d kinds: wrong lengths, 100 MB, headers of 1 MB, 700 signatures, gzip, deep nesting, wrong UTF-8, repeated keys, no HTTP at all", len(cases)+1),
+	addRow(t, "09a", "hostile requests", fmt.Sprintf("%d kinds: wrong lengths, 100 MB, headers of 1 MB, 700 signatures, gzip, deep nesting, wrong UTF-8, repeated keys, no HTTP at all", len(cases)+1),
 		"each refused with a 4xx or a closed connection, a genuine event that cannot be read with a 500 and a record; at most %d MiB; honest deliveries go on", p.peak())
 }
 
-// Clients that send a byte now and then, or stop in the middle, hold nothing but their own connection, and
-// that not for long.
+// Clients that stop in the middle of a request hold only their own connection, and not for long.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	p := w.start(right, w.url, "127.0.0.1:0")
+	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(300, 1500)
 	var slow []net.Conn
 	for i := range n {
@@ -198,13 +197,13 @@ func TestSlowClients(t *testing.T) {
 	w.deliver(p.url(), 8, plan(w.newEvents(50)))
 	w.only(200)
 	for _, conn := range slow {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
-		// It answers (408 or 400) or not, and closes.
+		_ = conn.SetReadDeadline(time.Now().Add(waitLimit))
+		// The receiver may respond (408 or 400), and closes the connection.
 		if _, err := io.Copy(io.Discard, conn); err != nil && !strings.Contains(err.Error(), "reset") {
 			t.Fatalf("the connection stays open: %v", err)
 		}
 	}
 	w.judge()
-	tell(t, "09b", "slow clients", fmt.Sprintf("%d connections that stop in the middle of a header or a body", n),
+	addRow(t, "09b", "slow clients", fmt.Sprintf("%d connections that stop in the middle of a header or a body", n),
 		"honest deliveries are all answered 200 meanwhile; the slow ones are closed")
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/pook/stripeonce/internal/stripesim"
 )
 
-// deliverWhile delivers waves of a storm until disturb has been called n times, each time after a while.
+// deliverWhile delivers waves of a storm until disturb has been called n times, each time after a random pause.
 func (w *world) deliverWhile(url string, n int, while func(r *rand.Rand) time.Duration, disturb func(i int)) {
 	w.t.Helper()
 	w.deliverWavesWhile(url, w.live, n, while, disturb)
 }
 
-// deliverWavesWhile is deliverWhile with waves of another kind: wave plans the deliveries of as many subscriptions.
+// deliverWavesWhile is deliverWhile with other waves: wave plans the deliveries of a number of subscriptions.
 func (w *world) deliverWavesWhile(url string, wave func(subscriptions int) []stripesim.Delivery, n int,
 	while func(r *rand.Rand) time.Duration, disturb func(i int)) {
 	w.t.Helper()
@@ -44,7 +44,7 @@ func (w *world) deliverWavesWhile(url string, wave func(subscriptions int) []str
 		w.deliver(url, 12, wave(30))
 		select {
 		case <-done:
-			w.deliver(url, 12, wave(5)) // and once more in peace
+			w.deliver(url, 12, wave(5)) // and once more without faults
 			return
 		default:
 		}
@@ -60,18 +60,18 @@ func TestKillReceiver(t *testing.T) {
 	w := newWorld(t, pglocal.Config{})
 	addr := w.freeAddr()
 	var running atomic.Pointer[process]
-	running.Store(w.start(right, w.url, addr))
+	running.Store(w.start(standard, w.url, addr))
 	n := times(6, 200)
 	w.deliverWhile(running.Load().url(), n, within(20*time.Millisecond, 250*time.Millisecond), func(int) {
 		running.Load().kill()
-		running.Store(w.start(right, w.url, addr))
+		running.Store(w.start(standard, w.url, addr))
 	})
 	w.judge()
 	w.only(200, 503)
-	tell(t, "01", "`kill -9` of the receiver, at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
+	addRow(t, "01", "`kill -9` of the receiver, at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
 }
 
-// The judge must be able to see it: a receiver whose transaction is split is caught by the same.
+// The judge finds a receiver that splits its transaction, with the same faults.
 func TestSplitTransactionIsCaught(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
@@ -81,7 +81,7 @@ func TestSplitTransactionIsCaught(t *testing.T) {
 	proxy := w.newProxy()
 	running.Load().kill()
 	running.Store(w.start("check-then-act", w.by(proxy), addr))
-	// It dies between its effect and its record.
+	// The receiver dies between its effect and its record.
 	for range 3 {
 		died := make(chan struct{})
 		var once atomic.Bool
@@ -108,7 +108,7 @@ func TestSplitTransactionIsCaught(t *testing.T) {
 	if len(findings) == 0 {
 		t.Error("the judge finds nothing against a receiver whose transaction is split")
 	}
-	tell(t, "00", "the judge itself", "a receiver that checks, acts and records in separate transactions, killed 3 times between act and record",
+	addRow(t, "00", "the judge itself", "a receiver that checks, acts and records in separate transactions, killed 3 times between act and record",
 		"caught: %d findings, such as “%s”", len(findings), findings[0])
 }
 
@@ -116,7 +116,7 @@ func TestKillPostgres(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	w.away = true
-	p := w.start(right, w.url, "127.0.0.1:0")
+	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(2, 25)
 	w.deliverWhile(p.url(), n, within(300*time.Millisecond, 1500*time.Millisecond), func(int) {
 		if err := w.cluster.Kill(); err != nil {
@@ -128,6 +128,6 @@ func TestKillPostgres(t *testing.T) {
 	})
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "03", "`kill -9` of PostgreSQL and all its processes, with fsync on, and restart", fmt.Sprintf("%d times under a storm of deliveries", n),
+	addRow(t, "03", "`kill -9` of PostgreSQL and all its processes, with fsync on, and restart", fmt.Sprintf("%d times under a storm of deliveries", n),
 		"%s", w.summary())
 }

@@ -1,9 +1,9 @@
-// Package torture disturbs stripeonce in every way that it can think of while a simulated Stripe delivers,
-// and lets a judge look at what is left in PostgreSQL. All parts are real: PostgreSQL, its processes killed,
-// receivers as processes of their own, HTTP, the network's connections cut.
+// Package torture injects faults into stripeonce while a simulated Stripe delivers, and checks the tables with the judge. All
+// parts are real: PostgreSQL, whose processes are killed, receivers as processes, HTTP, and network connections, which are
+// cut.
 //
-// The short form of each fault runs with the other tests; `make torture` runs all of them for minutes, and
-// prints the table of docs/reliability.md.
+// A short form of each fault runs with the other tests. `make torture` runs all of them for minutes, and prints the table
+// of docs/reliability.md.
 package torture
 
 import (
@@ -18,13 +18,13 @@ import (
 )
 
 var (
-	long   = flag.Bool("long", false, "run the whole suite, for minutes, and not its short form")
-	soak   = flag.Duration("soak", 3*time.Minute, "with -long: how long the soak goes on")
-	report = flag.String("report", "", "write the table of what was done into this Markdown `file`, between its markers")
+	long   = flag.Bool("long", false, "run the complete suite, for minutes, instead of its short form")
+	soak   = flag.Duration("soak", 3*time.Minute, "with -long: the duration of the soak")
+	report = flag.String("report", "", "write the table of results into this Markdown `file`, between its markers")
 )
 
-// patience bounds every wait for another process. It is no assertion on speed.
-const patience = 2 * time.Minute
+// waitLimit bounds every wait for another process. It does not assert speed.
+const waitLimit = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	if kind := os.Getenv(envReceiver); kind != "" {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	if code != 0 {
-		*report = "" // what failed would be missing in it
+		*report = "" // it would lack the failed tests
 	}
 	if err := printRows(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// times is how often something is done: n in the short form, and many in the long one.
+// times returns how often a fault is repeated: short in the short form, and many in the long one.
 func times(short, many int) int {
 	if *long {
 		return many
@@ -54,7 +54,7 @@ func times(short, many int) int {
 	return short
 }
 
-// onlyLong skips what takes too long, or needs programs that not every machine has.
+// onlyLong skips a test that takes too long, or needs programs that not every machine has.
 func onlyLong(t *testing.T) {
 	t.Helper()
 	if !*long {
@@ -63,22 +63,22 @@ func onlyLong(t *testing.T) {
 }
 
 // row is a row of the table in docs/reliability.md.
-type row struct{ order, fault, done, came string }
+type row struct{ order, fault, done, result string }
 
 var rows struct {
 	sync.Mutex
 	list []row
 }
 
-// tell adds a row to the table, if the test has held.
-func tell(t *testing.T, order, fault, done, came string, args ...any) {
+// addRow adds a row to the table, if the test has passed.
+func addRow(t *testing.T, order, fault, done, result string, args ...any) {
 	t.Helper()
 	if t.Failed() {
 		return
 	}
 	rows.Lock()
 	defer rows.Unlock()
-	rows.list = append(rows.list, row{order, fault, done, fmt.Sprintf(came, args...)})
+	rows.list = append(rows.list, row{order, fault, done, fmt.Sprintf(result, args...)})
 }
 
 const beginMark, endMark = "<!-- make torture: begin -->\n", "<!-- make torture: end -->"
@@ -89,9 +89,9 @@ func printRows() error {
 	}
 	slices.SortFunc(rows.list, func(a, b row) int { return strings.Compare(a.order, b.order) })
 	var table strings.Builder
-	table.WriteString("| fault | what was done | what came of it |\n| --- | --- | --- |\n")
+	table.WriteString("| fault | what was done | result |\n| --- | --- | --- |\n")
 	for _, r := range rows.list {
-		fmt.Fprintf(&table, "| %s | %s | %s |\n", r.fault, r.done, r.came)
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", r.fault, r.done, r.result)
 	}
 	if *report == "" {
 		if *long {

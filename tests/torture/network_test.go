@@ -9,13 +9,13 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 )
 
-// The way between receiver and PostgreSQL: slow, reset, and silent for a while.
+// The network between receiver and PostgreSQL is slow, resets connections, and is silent for a while.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	w.away = true
 	proxy := w.newProxy()
-	p := w.start(right, w.by(proxy), "127.0.0.1:0")
+	p := w.start(standard, w.by(proxy), "127.0.0.1:0")
 	n := times(9, 150)
 	var delays, resets, holes int
 	w.deliverWhile(p.url(), n, within(50*time.Millisecond, 300*time.Millisecond), func(i int) {
@@ -31,27 +31,27 @@ func TestNetwork(t *testing.T) {
 			holes++
 			proxy.BlackHole(true)
 			time.Sleep(rand.N(time.Second))
-			proxy.Cut() // what was held back is lost
+			proxy.Cut() // messages that were held back are lost
 			proxy.BlackHole(false)
 		}
 	})
 	proxy.Delay(0)
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "05a", "the network between receiver and PostgreSQL",
+	addRow(t, "05a", "the network between receiver and PostgreSQL",
 		fmt.Sprintf("%d times delayed by up to 20 ms a message, %d times all connections reset, %d times silent for up to a second and then reset", delays, resets, holes),
 		"%s", w.summary())
 }
 
-// A network that stays silent for longer than every limit: what is under way is answered 500 or 503 within
-// the limits, and once it is back, so is the receiver.
+// The network is silent for longer than every limit. Deliveries in flight are answered 500 or 503 within the limits, and
+// the receiver recovers with the network.
 func TestSilentNetwork(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	w := newWorld(t, pglocal.Config{})
 	w.away = true
 	proxy := w.newProxy()
-	p := w.start(right, w.by(proxy), "127.0.0.1:0")
+	p := w.start(standard, w.by(proxy), "127.0.0.1:0")
 	n := times(1, 3)
 	w.deliverWhile(p.url(), n, within(300*time.Millisecond, 600*time.Millisecond), func(int) {
 		proxy.BlackHole(true)
@@ -60,5 +60,5 @@ func TestSilentNetwork(t *testing.T) {
 	})
 	w.judge()
 	w.only(200, 500, 503)
-	tell(t, "05c", "a network that falls silent for 16 s, longer than every limit", fmt.Sprintf("%d times", n), "%s", w.summary())
+	addRow(t, "05c", "a network that falls silent for 16 s, longer than every limit", fmt.Sprintf("%d times", n), "%s", w.summary())
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// pgBouncer starts PgBouncer before the world's database and returns the URL by way of it.
+// pgBouncer starts PgBouncer in front of the world's database and returns its URL.
 func (w *world) pgBouncer(mode string) string {
 	w.t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -72,7 +72,7 @@ func isFile(path string) bool {
 	return err == nil
 }
 
-// ready asks a receiver whether it is.
+// ready requests a receiver's /readyz.
 func (p *process) ready() (status int, reason string) {
 	p.t.Helper()
 	resp, err := http.Get("http://" + p.addr + "/readyz")
@@ -100,7 +100,7 @@ func TestPgBouncer(t *testing.T) {
 		t.Run(c.mode+c.settings, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, pglocal.Config{})
-			p := w.start(right, w.pgBouncer(c.mode)+c.settings, "127.0.0.1:0")
+			p := w.start(standard, w.pgBouncer(c.mode)+c.settings, "127.0.0.1:0")
 			status, reason := p.ready()
 			name := fmt.Sprintf("PgBouncer, `pool_mode=%s`, URL with `%s`", c.mode, strings.TrimPrefix(c.settings, "&"))
 			if c.settings == "" {
@@ -113,7 +113,7 @@ func TestPgBouncer(t *testing.T) {
 				if status := w.one(p.url()); status != 503 {
 					t.Errorf("a delivery is answered %d", status)
 				}
-				tell(t, "04d"+c.mode+c.settings, name, "started", "not ready: “%s”; deliveries are answered 503", strings.TrimSpace(reason))
+				addRow(t, "04d"+c.mode+c.settings, name, "started", "not ready: “%s”; deliveries are answered 503", strings.TrimSpace(reason))
 				return
 			}
 			if status != 200 {
@@ -124,7 +124,7 @@ func TestPgBouncer(t *testing.T) {
 			}
 			w.judge()
 			w.only(200)
-			tell(t, "04d"+c.mode+c.settings, name, "a storm of deliveries", "%s", w.summary())
+			addRow(t, "04d"+c.mode+c.settings, name, "a storm of deliveries", "%s", w.summary())
 		})
 	}
 }

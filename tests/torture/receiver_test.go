@@ -25,7 +25,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// The environment of a receiver's process, which is this test's program once more.
+// The environment of a receiver's process, which runs this test's program.
 const (
 	envReceiver = "TORTURE_RECEIVER" // its kind: one of kinds, or of package wrong
 	envURL      = "TORTURE_DATABASE_URL"
@@ -33,24 +33,24 @@ const (
 	envAPI      = "TORTURE_API"
 )
 
-const right = "stripeonce"
+const standard = "stripeonce"
 
-// kinds are the handlers that a receiver can have, and what it changes in its configuration.
+// kinds has the handlers and the configuration of each kind of receiver.
 var kinds = map[string]struct {
 	register  func(h *webhooks.Handlers, logger *slog.Logger)
 	configure func(*webhooks.Config)
 }{
-	right:             {register: registerRight},
+	standard:          {register: registerStandard},
 	failing:           {register: registerFailing},
 	noHandler:         {register: func(*webhooks.Handlers, *slog.Logger) {}},
-	otherMode:         {register: registerRight, configure: func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }},
+	otherMode:         {register: registerStandard, configure: func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }},
 	slowHandler:       {register: registerSlow},
 	projectionAlone:   {register: registerProjection, configure: func(c *webhooks.Config) { c.MaxBatchSize = 1 }},
 	projectionInBatch: {register: registerProjection, configure: func(c *webhooks.Config) { c.ConcurrentBatches = 1 }},
 }
 
-// registerRight registers the projection, and for each event an effect that is not idempotent.
-func registerRight(h *webhooks.Handlers, logger *slog.Logger) {
+// registerStandard registers the projection, and a handler with an effect that is not idempotent.
+func registerStandard(h *webhooks.Handlers, logger *slog.Logger) {
 	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
 	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
@@ -58,7 +58,7 @@ func registerRight(h *webhooks.Handlers, logger *slog.Logger) {
 	})
 }
 
-// runReceiver is the receiver's process.
+// runReceiver runs a receiver in this process.
 func runReceiver(kind string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -103,7 +103,7 @@ type process struct {
 	kind  string
 	addr  string
 	cmd   *exec.Cmd
-	log   string // the file with what it logs
+	log   string // the log file
 	ended chan struct{}
 }
 
@@ -115,7 +115,7 @@ func (w *world) start(kind, databaseURL, addr string) *process {
 	p := &process{t: w.t, kind: kind, log: log.Name(), ended: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), envReceiver+"="+kind, envURL+"="+databaseURL, envAddr+"="+addr, envAPI+"="+w.api.URL)
-	p.cmd.Stderr = log // not by way of a pipe: once it has answered, the lines before are there
+	p.cmd.Stderr = log // a file and not a pipe, so that lines logged before a response are complete
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -137,13 +137,13 @@ func (w *world) start(kind, databaseURL, addr string) *process {
 	case p.addr = <-found:
 	case <-p.ended:
 		w.t.Fatalf("the receiver ended:\n%s", p.text())
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		w.t.Fatal("the receiver does not start")
 	}
 	return p
 }
 
-// newLog makes the file for a process's log.
+// newLog creates the log file of a process.
 func (w *world) newLog() *os.File {
 	w.t.Helper()
 	file, err := os.CreateTemp(w.logDir, "receiver-*.log")
@@ -156,7 +156,7 @@ func (w *world) newLog() *os.File {
 	return file
 }
 
-// text is the end of what the process has logged.
+// text returns the end of the process's log.
 func (p *process) text() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -167,13 +167,13 @@ func (p *process) text() string {
 
 func (p *process) url() string { return "http://" + p.addr + server.WebhookPath }
 
-// kill is kill -9.
+// kill kills the process with SIGKILL.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
 }
 
-// terminate is kill -TERM; the process finishes what is under way and ends with 0.
+// terminate sends SIGTERM. The process must finish deliveries in flight and exit with 0.
 func (p *process) terminate() {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -181,7 +181,7 @@ func (p *process) terminate() {
 	}
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		p.t.Fatalf("after SIGTERM the receiver does not end:\n%s", p.text())
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {

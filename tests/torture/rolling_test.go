@@ -14,8 +14,8 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 )
 
-// balancer spreads requests over receivers, as one in front of replicas does. An instance that is to stop
-// is taken out first, and what it has been given is waited for.
+// balancer is a load balancer in front of replicas. An instance is taken out before it is stopped, and its requests in
+// flight are waited for.
 type balancer struct {
 	mu   sync.Mutex
 	next int
@@ -27,7 +27,7 @@ type backend struct {
 	under sync.WaitGroup
 }
 
-// kindHeader is the header of a reply that says which kind of receiver has answered.
+// kindHeader is the response header with the kind of the receiver.
 const kindHeader = "X-Receiver-Kind"
 
 func (b *balancer) set(i int, p *process) {
@@ -73,7 +73,7 @@ func TestRollingRestart(t *testing.T) {
 	b := &balancer{list: make([]*backend, replicas)}
 	running := make([]*process, replicas)
 	for i := range running {
-		running[i] = w.start(right, w.url, "127.0.0.1:0")
+		running[i] = w.start(standard, w.url, "127.0.0.1:0")
 		b.set(i, running[i])
 	}
 	front := httptest.NewServer(b)
@@ -83,28 +83,27 @@ func TestRollingRestart(t *testing.T) {
 		i %= replicas
 		b.takeOut(i)
 		running[i].terminate()
-		running[i] = w.start(right, w.url, "127.0.0.1:0")
+		running[i] = w.start(standard, w.url, "127.0.0.1:0")
 		b.set(i, running[i])
 	})
 	w.judge()
 	w.only(200, 503)
-	tell(t, "08a", "rolling restart of three receivers behind one address", fmt.Sprintf("%d restarts with SIGTERM under a storm of deliveries", n),
+	addRow(t, "08a", "rolling restart of three receivers behind one address", fmt.Sprintf("%d restarts with SIGTERM under a storm of deliveries", n),
 		"no delivery failed; %s", w.summary())
 }
 
-// SIGTERM in the middle of work, with nothing in front that takes the receiver out: what it has begun it
-// finishes, and its process ends with 0.
+// SIGTERM during deliveries, without a load balancer: the receiver finishes deliveries in flight and exits with 0.
 func TestTerminateInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	addr := w.freeAddr()
-	p := w.start(right, w.url, addr)
+	p := w.start(standard, w.url, addr)
 	n := times(3, 60)
 	w.deliverWhile(p.url(), n, within(20*time.Millisecond, 200*time.Millisecond), func(int) {
 		p.terminate()
-		p = w.start(right, w.url, addr)
+		p = w.start(standard, w.url, addr)
 	})
 	w.judge()
 	w.only(200, 503)
-	tell(t, "08b", "SIGTERM in the middle of work", fmt.Sprintf("%d times under a storm of deliveries", n), "exit code 0 each time; %s", w.summary())
+	addRow(t, "08b", "SIGTERM in the middle of work", fmt.Sprintf("%d times under a storm of deliveries", n), "exit code 0 each time; %s", w.summary())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// metrics are those of a receiver that have no labels.
+// metrics returns a receiver's metrics without labels.
 func (p *process) metrics() map[string]float64 {
 	p.t.Helper()
 	resp, err := http.Get("http://" + p.addr + "/metrics")
@@ -31,7 +31,7 @@ func (p *process) metrics() map[string]float64 {
 	return values
 }
 
-// flat are the metrics of a receiver, with how many connections PostgreSQL has.
+// flat returns a receiver's metrics and the number of PostgreSQL's connections.
 func (w *world) flat(p *process) map[string]float64 {
 	values := p.metrics()
 	values[backends] = pgtest.Scan[float64](w.t, w.pool(), `SELECT count(*)::float8 FROM pg_stat_activity WHERE backend_type = 'client backend'`)
@@ -40,7 +40,7 @@ func (w *world) flat(p *process) map[string]float64 {
 
 const backends = "backends"
 
-// growth says what has grown by more than what comes and goes.
+// growth names a metric that has grown by more than its usual variation.
 func growth(early, late map[string]float64) string {
 	for name, slack := range map[string]float64{
 		"go_goroutines": 5, "process_open_fds": 5, "stripeonce_deliveries_in_flight": 0, backends: 1, "process_resident_memory_bytes": 16 << 20,
@@ -52,11 +52,11 @@ func growth(early, late map[string]float64) string {
 	return ""
 }
 
-// A long time under load: goroutines, memory, files and connections stay what they were after the first part.
+// Under load for a long time, goroutines, memory, files and connections do not grow after the first part.
 func TestSoak(t *testing.T) {
 	onlyLong(t)
 	w := newWorld(t, pglocal.Config{})
-	p := w.start(right, w.url+"&pool_max_conns=8", "127.0.0.1:0")
+	p := w.start(standard, w.url+"&pool_max_conns=8", "127.0.0.1:0")
 	begun := time.Now()
 	var early, late map[string]float64
 	for time.Since(begun) < *soak {
@@ -65,9 +65,9 @@ func TestSoak(t *testing.T) {
 			early = w.flat(p)
 		}
 	}
-	// What the last deliveries held is given back in a moment.
+	// The last deliveries release their resources in a moment.
 	grown := ""
-	for waited := time.Now(); time.Since(waited) < patience; time.Sleep(100 * time.Millisecond) {
+	for waited := time.Now(); time.Since(waited) < waitLimit; time.Sleep(100 * time.Millisecond) {
 		late = w.flat(p)
 		if grown = growth(early, late); grown == "" {
 			break
@@ -78,7 +78,7 @@ func TestSoak(t *testing.T) {
 	}
 	w.judge()
 	w.only(200)
-	tell(t, "11", "a soak", soak.String()+" under a storm of deliveries",
+	addRow(t, "11", "a soak", soak.String()+" under a storm of deliveries",
 		"%s; goroutines %.0f → %.0f, memory %.0f → %.0f MiB, open files %.0f → %.0f, connections of PostgreSQL %.0f → %.0f from the first sixth to the end", w.summary(),
 		early["go_goroutines"], late["go_goroutines"], early["process_resident_memory_bytes"]/(1<<20), late["process_resident_memory_bytes"]/(1<<20),
 		early["process_open_fds"], late["process_open_fds"], early[backends], late[backends])

@@ -26,11 +26,10 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
-// world is what a fault happens in: a PostgreSQL of its own, with fsync, a Stripe account, and what was
-// acknowledged to it.
+// world is the environment of a fault: a PostgreSQL with fsync, a simulated Stripe account, and the acknowledged events.
 type world struct {
 	t       *testing.T
-	ctx     context.Context // ends when a fault could not be made
+	ctx     context.Context // ends if a fault could not be injected
 	giveUp  context.CancelFunc
 	cluster *pglocal.Cluster
 	url     string // of the database
@@ -39,16 +38,16 @@ type world struct {
 	sim     *stripesim.API
 	api     *httptest.Server
 
-	// away says that the fault keeps the receiver from PostgreSQL at times. A failure that happens meanwhile may then be
-	// in the receiver's log alone.
+	// away is true if the fault makes PostgreSQL unreachable at times. A failure during that time may be only in the
+	// receiver's log.
 	away   bool
 	logDir string
 
-	// observe, if set, is told of each reply.
+	// observe is called with each reply. Optional.
 	observe func(ev *stripesim.Event, reply delivery.Reply)
 
 	mu           sync.Mutex
-	logs         []string // the files that the receivers' processes log to
+	logs         []string // the log files of the receivers
 	acknowledged map[string]bool
 	failed       map[string]*failed // by event
 	statuses     map[int]int
@@ -61,7 +60,7 @@ func newWorld(t *testing.T, config pglocal.Config) *world {
 	return newWorldSince(t, config, stripesim.Epoch)
 }
 
-// newWorldSince is newWorld with an account whose first event is of a given time.
+// newWorldSince is newWorld with an account whose clock begins at start.
 func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
 	t.Helper()
 	cluster := pgtest.NewCluster(t, config)
@@ -82,13 +81,13 @@ func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world 
 	return w
 }
 
-// pool is a way to the database without any fault on it, and without connections from before a crash.
+// pool returns a new pool that connects to the database without faults.
 func (w *world) pool() *pgxpool.Pool {
 	w.direct.Reset()
 	return w.direct
 }
 
-// by is the database's URL by way of a proxy.
+// by returns the database's URL through a proxy.
 func (w *world) by(proxy *pgproxy.Proxy) string {
 	w.t.Helper()
 	url, err := proxy.URL(w.url)
@@ -108,8 +107,8 @@ func (w *world) newProxy() *pgproxy.Proxy {
 	return proxy
 }
 
-// freeAddr is an address that a receiver can come back to after each crash: its port is none that systems give
-// to connections, which would take it meanwhile.
+// freeAddr returns an address that a receiver can use again after each crash. Its port is outside of the ephemeral range,
+// so that no connection takes it meanwhile.
 func (w *world) freeAddr() string {
 	w.t.Helper()
 	for {
@@ -121,7 +120,7 @@ func (w *world) freeAddr() string {
 	}
 }
 
-// live lets subscriptions live, and plans the deliveries of their events as a storm would.
+// live simulates subscriptions, and plans a storm of their events.
 func (w *world) live(subscriptions int) []stripesim.Delivery {
 	w.t.Helper()
 	storm, err := stripesim.NamedStorm("default")
@@ -136,7 +135,7 @@ func (w *world) live(subscriptions int) []stripesim.Delivery {
 	return storm.Plan(w.waves, events)
 }
 
-// newEvents are the events of as many new subscriptions.
+// newEvents returns the events of n new subscriptions.
 func (w *world) newEvents(n int) []*stripesim.Event {
 	var events []*stripesim.Event
 	w.sim.Do(func(account *stripesim.Account) {
@@ -149,7 +148,7 @@ func (w *world) newEvents(n int) []*stripesim.Event {
 	return events
 }
 
-// deliver delivers a plan as Stripe does, each until it is answered 2xx, and notes what was acknowledged.
+// deliver delivers a plan as Stripe does, with retries until a 2xx, and records the acknowledged events.
 func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) {
 	w.t.Helper()
 	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
@@ -179,7 +178,7 @@ func (w *world) note(ev *stripesim.Event, reply delivery.Reply) {
 	}
 }
 
-// answered is what came of the deliveries, such as "200: 310, 503: 4".
+// answered counts the deliveries by status, such as "200: 310, 503: 4".
 func (w *world) answered() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -203,7 +202,7 @@ func mapKeys[V any](m map[int]V) func(yield func(int) bool) {
 	}
 }
 
-// only wants nothing but these statuses.
+// only checks that there were no other statuses.
 func (w *world) only(statuses ...int) {
 	w.t.Helper()
 	w.mu.Lock()
@@ -215,8 +214,8 @@ func (w *world) only(statuses ...int) {
 	}
 }
 
-// judge looks at everything: what was acknowledged took effect once, and as all was delivered in the end,
-// each event took effect and each row is the truth; and whatever was answered 500 has its record.
+// judge runs all checks. Acknowledged events took effect once. Since every event was eventually delivered, each took effect
+// and each row matches the truth. Each event answered 500 has a failure record.
 func (w *world) judge() {
 	w.t.Helper()
 	w.judgeOn(w.pool())
@@ -260,7 +259,7 @@ func (w *world) complain(findings []judge.Finding, err error) {
 	}
 }
 
-// summary is the judge's verdict for the table.
+// summary describes the result for the table.
 func (w *world) summary() string {
 	text := fmt.Sprintf("%d events in %d answered deliveries (%s): each took effect exactly once, every row equals the truth",
 		len(w.account.Events), w.deliveries, w.answered())

@@ -10,8 +10,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// roundTrips counts those of an event over a connection that knows its statements. The rollback of a duplicate, which
-// the answer does not wait for, does not come up: this receiver has seen the event.
+// roundTrips counts an event's round trips on a connection with prepared statements. This receiver has seen the duplicate,
+// so there is no transaction to roll back.
 func (b *stand) roundTrips() error {
 	url, err := b.database(ours)
 	if err != nil {
