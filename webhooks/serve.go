@@ -21,7 +21,7 @@ import (
 )
 
 // SignatureHeader is the header in which Stripe signs a delivery.
-const SignatureHeader = signing.Header
+const SignatureHeader = "Stripe-Signature"
 
 // ServeHTTP receives one delivery. It always writes the reply itself, as JSON: 200 with the event's id
 // and outcome, or an error's status with {"error": …}. Anything but a 2xx makes Stripe deliver again.
