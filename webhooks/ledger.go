@@ -42,7 +42,7 @@ func (r *Receiver) sawFinal(d *delivery, final bool) {
 }
 
 // openingQueries cap the waits for locks, take the locks that are free, and look the events up.
-func (t *transaction) openingQueries(_ context.Context) []pgpipe.Query {
+func (t *transaction) openingQueries() []pgpipe.Query {
 	d := t.deliveries[0]
 	switch {
 	case len(t.deliveries) > 1:

@@ -48,7 +48,7 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 // check begins the transaction, looks the events up in the ledger, and reads what their projections need. Locks that are
 // free are taken; a contended lock is waited for, but not in a batch.
 func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
-	queries := t.openingQueries(ctx)
+	queries := t.openingQueries()
 	for _, d := range t.deliveries {
 		for _, plan := range d.plans {
 			queries = append(queries, plan.Read...)
