@@ -221,11 +221,13 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 		if err != nil {
 			return done, verdict, err
 		}
-		_, end := message.(*pgproto3.ReadyForQuery)
-		switch {
-		case end && verdict == nil && !replicated:
-			return done, nil, errNotReplicated
-		case end:
+		switch message := message.(type) {
+		case *pgproto3.NoticeResponse:
+			replicated = replicated && !endsSyncRepWait((*pgproto3.ErrorResponse)(message))
+		case *pgproto3.ReadyForQuery:
+			if verdict == nil && !replicated {
+				return done, nil, errNotReplicated
+			}
 			return done, verdict, nil
 		}
 	}
