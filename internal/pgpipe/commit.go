@@ -32,12 +32,20 @@ const (
 // PipelinesCommit reports whether Commit can send writes and COMMIT together: it needs prepared statements.
 func (t *Tx) PipelinesCommit() bool { return t.mode == pgx.QueryExecModeCacheStatement }
 
-// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. Writes must be empty unless
-// PipelinesCommit; no result of theirs is read, but an error in one of them rolls back everything. An error that wraps
-// fault.ErrUnavailable says that there was no answer: whether the transaction was committed is unknown.
+// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. No result of the writes is read, but
+// an error in one of them rolls back everything. Unless PipelinesCommit, Send runs the writes and the prepended query
+// first. An error that wraps fault.ErrUnavailable says that there was no answer: whether the transaction was committed is
+// unknown.
 //
-// Ctx is only used where a statement must be prepared or the prepended query needs a round trip of its own.
+// Ctx is only used where Send runs, where a statement must be prepared, or where the prepended query needs a round trip of
+// its own.
 func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) error {
+	if !t.PipelinesCommit() {
+		if err := t.Send(ctx, writes); err != nil {
+			return err
+		}
+		return t.commitAlone(timeout)
+	}
 	writes, err := t.withPrepended(ctx, writes, parsedOn(t.conn).byText)
 	if err != nil {
 		return err
