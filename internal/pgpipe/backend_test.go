@@ -160,7 +160,7 @@ func (b *backend) connect(tb testing.TB, mode string, change func(c *client)) (c
 	if conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = near.Conn.Close() })
+	tb.Cleanup(func() { _ = near.Close() })
 	return conn, near, pgtest.Receive(tb, "the backend accepts the session", b.conns)
 }
 

@@ -221,7 +221,7 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 		case *pgproto3.ErrorResponse:
 			verdict = pgconn.ErrorResponseToPgError(message)
 		case *pgproto3.NoticeResponse:
-			replicated = replicated && (done < writes || !endsSyncRepWait((*pgproto3.ErrorResponse)(message)))
+			replicated = replicated && (done < writes || !endsSyncRepWait(message))
 		}
 	}
 	for {
@@ -229,13 +229,12 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 		if err != nil {
 			return done, verdict, err
 		}
-		switch message := message.(type) {
-		case *pgproto3.NoticeResponse:
-			replicated = replicated && !endsSyncRepWait((*pgproto3.ErrorResponse)(message))
-		case *pgproto3.ReadyForQuery:
-			if verdict == nil && !replicated {
-				return done, nil, errNotReplicated
-			}
+		replicated = replicated && !endsSyncRepWait(message)
+		_, end := message.(*pgproto3.ReadyForQuery)
+		switch {
+		case end && verdict == nil && !replicated:
+			return done, nil, errNotReplicated
+		case end:
 			return done, verdict, nil
 		}
 	}
@@ -244,8 +243,9 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 // endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
 // terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
 // wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
-func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
-	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown
+func endsSyncRepWait(message pgproto3.BackendMessage) bool {
+	notice, ok := message.(*pgproto3.NoticeResponse)
+	return ok && (notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown)
 }
 
 // abandon closes the socket. Unlike what pgx does when a context ends, Close sends no cancel request.

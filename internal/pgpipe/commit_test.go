@@ -407,7 +407,7 @@ func TestClosedConnection(t *testing.T) {
 	b := newBackend(t)
 	conn, near, _ := b.connect(t, "cache_statement", nil)
 	prepared(t, conn, near, inserts())
-	_ = near.Conn.Close()
+	_ = near.Close()
 	check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, unsure)
 	if sent := near.take(); len(sent) > 0 {
 		t.Errorf("it sent %q", sent)

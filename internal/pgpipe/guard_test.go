@@ -104,8 +104,8 @@ func TestRun(t *testing.T) {
 		"tx.Rollback, swallowed":       {func(ctx context.Context, tx pgx.Tx) error { return swallowed(tx.Rollback(ctx)) }, []error{fault.ErrTxControl}, true},
 		"tx.Commit, error replaced":    {func(ctx context.Context, tx pgx.Tx) error { return replaced(tx.Commit(ctx)) }, []error{fault.ErrTxControl, errOnPurpose}, true},
 		"deferred tx.Rollback":         {func(ctx context.Context, tx pgx.Tx) error { defer tx.Rollback(ctx); return nil }, []error{fault.ErrTxControl}, true},
-		"rows left open":               {func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Query(ctx, `SELECT 1`); return err }, []error{errRowsLeftOpen}, true},
-		"rows left open, and an error": {func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Query(ctx, `SELECT 1`); return replaced(err) }, []error{errOnPurpose}, false},
+		"rows left open":               {leavesRows(returned), []error{errRowsLeftOpen}, true},
+		"rows left open, and an error": {leavesRows(replaced), []error{errOnPurpose}, false},
 		"the connection closed":        {func(ctx context.Context, tx pgx.Tx) error { return tx.Conn().Close(ctx) }, []error{errConnClosed}, true},
 		"closed, and an error":         {func(ctx context.Context, tx pgx.Tx) error { return replaced(tx.Conn().Close(ctx)) }, []error{errOnPurpose}, false},
 		"a panic":                      {func(context.Context, pgx.Tx) error { panic("on purpose") }, []error{errors.New("panic: on purpose")}, false},
@@ -134,6 +134,13 @@ func TestRun(t *testing.T) {
 				t.Errorf("the error has the violation twice: %v", err)
 			}
 		})
+	}
+}
+
+func leavesRows(result func(err error) error) func(ctx context.Context, tx pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Query(ctx, `SELECT 1`) //nolint:sqlclosecheck // on purpose
+		return result(err)
 	}
 }
 

@@ -114,7 +114,7 @@ func TestScan(t *testing.T) {
 	} {
 		r := &results{closeErr: c.close}
 		err := scan(t.Context(), r, c.queries)
-		if got := fmt.Sprint(err); got != c.err && !(err == nil && c.err == "") {
+		if got := strings.TrimPrefix(fmt.Sprint(err), "<nil>"); got != c.err {
 			t.Errorf("%s: the error is %v, want %s", name, err, c.err)
 		}
 		if calls := strings.Join(r.calls, " "); calls != c.calls || r.closed != 1 {

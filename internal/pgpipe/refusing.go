@@ -33,39 +33,50 @@ func (tx *RefusingTx) refuse() error {
 	return tx.err
 }
 
+// Begin is refused.
 func (tx *RefusingTx) Begin(context.Context) (pgx.Tx, error) { return nil, tx.refuse() }
 
+// Commit is refused.
 func (tx *RefusingTx) Commit(context.Context) error { return tx.refuse() }
 
+// Rollback is refused.
 func (tx *RefusingTx) Rollback(context.Context) error { return tx.refuse() }
 
+// CopyFrom is refused.
 func (tx *RefusingTx) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
 	return 0, tx.refuse()
 }
 
+// SendBatch is refused.
 func (tx *RefusingTx) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
 	return refusedResults{tx.refuse()}
 }
 
+// LargeObjects is refused.
 func (tx *RefusingTx) LargeObjects() pgx.LargeObjects {
 	_ = tx.refuse()
 	return pgx.LargeObjects{}
 }
 
+// Prepare is refused.
 func (tx *RefusingTx) Prepare(context.Context, string, string) (*pgconn.StatementDescription, error) {
 	return nil, tx.refuse()
 }
 
+// Exec is refused.
 func (tx *RefusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return pgconn.CommandTag{}, tx.refuse()
 }
 
+// Query is refused.
 func (tx *RefusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
 	return nil, tx.refuse()
 }
 
+// QueryRow is refused.
 func (tx *RefusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failing{tx.refuse()} }
 
+// Conn returns the connection, and does not count as use.
 func (tx *RefusingTx) Conn() *pgx.Conn { return tx.conn }
 
 type refusedResults struct{ err error }
