@@ -27,15 +27,15 @@ import (
 // parameters as its columns, and every other statement succeeds.
 type backend struct {
 	socket string // the folder of its socket
-	// script replaces the answers of a round trip that executed these statements. Nil: it leaves all of them.
+	// script replaces the answers of a round trip that executed some statements. Nil: it replaces none.
 	script func(executed []string, answers []any) []any
-	// deaf says that the backend stops reading at the first Bind.
+	// deaf makes the backend stop reading at the first Bind.
 	deaf bool
 
 	conns   chan net.Conn // the backend's side of each session
 	dials   atomic.Int64  // connections that the client opened, those for cancel requests included
 	cancels atomic.Int64
-	ended   chan []byte // what each session received after its script had ended in silence
+	ended   chan []byte // the bytes that each session received after silence
 	stopped chan struct{}
 }
 
@@ -176,7 +176,7 @@ type session struct {
 
 func (b *backend) serve(conn net.Conn) {
 	defer conn.Close()
-	go func() { // ends what a client leaves open
+	go func() { // ends a session that the client leaves open
 		<-b.stopped
 		_ = conn.Close()
 	}()

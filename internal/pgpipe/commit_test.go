@@ -19,7 +19,7 @@ import (
 const (
 	// soon is the timeout of a COMMIT that is not answered.
 	soon = 50 * time.Millisecond
-	// insertSQL is what the backend's writes execute.
+	// insertSQL is the statement of the writes.
 	insertSQL = "INSERT INTO t VALUES ($1::bigint, $2::text)"
 )
 
@@ -98,8 +98,8 @@ var exchanges = []struct {
 	{"COMMIT says ROLLBACK", []any{bound, inserted, bound, inserted, bound, inserted, bound, tag(rolledBackTag), ready}, rolledBack},
 }
 
-// commitOn runs three writes and COMMIT whose answer is steps, and returns what came of it.
-func commitOn(tb testing.TB, b *backend, conn *pgx.Conn, writes []Query, timeout time.Duration) error {
+// commitOn runs writes and COMMIT, and returns the result.
+func commitOn(tb testing.TB, conn *pgx.Conn, writes []Query, timeout time.Duration) error {
 	tb.Helper()
 	tx := &Tx{conn: conn, mode: conn.Config().DefaultQueryExecMode}
 	done := make(chan error, 1)
@@ -107,7 +107,7 @@ func commitOn(tb testing.TB, b *backend, conn *pgx.Conn, writes []Query, timeout
 	return pgtest.Receive(tb, fmt.Sprintf("Commit returns, whose timeout is %v", timeout), done)
 }
 
-// answering is a backend that answers COMMIT, and what is sent with it, by steps.
+// answering returns a backend that answers the round trip of COMMIT with steps.
 func answering(tb testing.TB, steps []any) *backend {
 	tb.Helper()
 	b := newBackend(tb)
@@ -120,7 +120,7 @@ func answering(tb testing.TB, steps []any) *backend {
 	return b
 }
 
-// prepared has the connection know the writes and COMMIT, so that Commit is one round trip.
+// prepared prepares the writes and COMMIT, so that Commit takes one round trip.
 func prepared(tb testing.TB, conn *pgx.Conn, near *client, writes []Query) {
 	tb.Helper()
 	if _, err := appendAll(tb.Context(), nil, conn, writes); err != nil {
@@ -164,7 +164,7 @@ func inStep(tb testing.TB, conn *pgx.Conn) {
 	}
 }
 
-// Every answer that leaves the connection open has its result, also one byte at a time.
+// Commit returns the result of every exchange, also if the answer arrives one byte at a time.
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	for _, c := range exchanges {
@@ -174,13 +174,13 @@ func TestExchange(t *testing.T) {
 				b := answering(t, c.steps)
 				conn, near, _ := b.connect(t, "cache_statement", func(c *client) { c.dribbles = dribbles })
 				prepared(t, conn, near, inserts())
-				check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, c.want)
+				check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, c.want)
 			})
 		}
 	}
 }
 
-// A COMMIT without writes is a simple query.
+// A COMMIT without writes is a simple query, whatever the exec mode is.
 func TestExchangeOfCommitAlone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -196,18 +196,20 @@ func TestExchangeOfCommitAlone(t *testing.T) {
 		{"the end of the stream", []any{hangUp{}}, unsure},
 		{"the end of the stream after COMMIT", []any{committed, hangUp{}}, unsure},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			b := answering(t, c.steps)
-			conn, near, _ := b.connect(t, "exec", nil)
-			near.take()
-			err := commitOn(t, b, conn, nil, pgtest.Patience)
-			want := "Q\x00\x00\x00\x0bCOMMIT\x00"
-			if sent := near.take(); !strings.HasPrefix(string(sent), want) {
-				t.Errorf("it sent %q, want %q", sent, want)
-			}
-			check(t, err, conn, near, c.want)
-		})
+		for _, mode := range execModes[:4] { // the backend's simple queries have no rows
+			t.Run(c.name+", "+mode, func(t *testing.T) {
+				t.Parallel()
+				b := answering(t, c.steps)
+				conn, near, _ := b.connect(t, mode, nil)
+				near.take()
+				err := commitOn(t, conn, nil, pgtest.Patience)
+				want := "Q\x00\x00\x00\x0bCOMMIT\x00"
+				if sent := near.take(); !strings.HasPrefix(string(sent), want) {
+					t.Errorf("it sent %q, want %q", sent, want)
+				}
+				check(t, err, conn, near, c.want)
+			})
+		}
 	}
 }
 
@@ -228,7 +230,7 @@ func TestExchangeWithAsynchronousMessages(t *testing.T) {
 					b := answering(t, slices.Insert(slices.Clone(c.steps), at, message))
 					conn, near, _ := b.connect(t, "cache_statement", nil)
 					prepared(t, conn, near, inserts())
-					check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, c.want)
+					check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, c.want)
 					if t.Failed() {
 						t.Fatalf("with %s at %d", name, at)
 					}
@@ -257,7 +259,7 @@ func TestCanceledWaitForTheStandby(t *testing.T) {
 				b := answering(t, slices.Insert(success(), at, message))
 				conn, near, _ := b.connect(t, "cache_statement", nil)
 				prepared(t, conn, near, inserts())
-				err := commitOn(t, b, conn, inserts(), pgtest.Patience)
+				err := commitOn(t, conn, inserts(), pgtest.Patience)
 				check(t, err, conn, near, want)
 				if errors.Is(err, errNotReplicated) != (at >= lastWrite) || t.Failed() {
 					t.Fatalf("with the warning at %d the error is %v", at, err)
@@ -274,7 +276,7 @@ func TestCanceledWaitForTheStandby(t *testing.T) {
 			b := answering(t, steps)
 			conn, near, _ := b.connect(t, "cache_statement", nil)
 			prepared(t, conn, near, inserts())
-			check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, refusesCommit)
+			check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, refusesCommit)
 		}
 	})
 }
@@ -297,7 +299,7 @@ func TestExchangeIsCut(t *testing.T) {
 			b := answering(t, []any{raw(stream[:cut]), hangUp{}})
 			conn, near, _ := b.connect(t, "cache_statement", nil)
 			prepared(t, conn, near, inserts())
-			check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, unsure)
+			check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, unsure)
 			if dials := b.dials.Load(); cut < replied && dials != 1 {
 				t.Errorf("%d connections were opened", dials)
 			}
@@ -305,7 +307,7 @@ func TestExchangeIsCut(t *testing.T) {
 	}
 }
 
-// A COMMIT that is not answered in time is given up without a cancel request, and without another byte.
+// After the timeout Commit closes the socket. It sends neither a cancel request nor another byte.
 func TestExchangeIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	for answered := range len(success()) {
@@ -315,7 +317,7 @@ func TestExchangeIsNotAnswered(t *testing.T) {
 			conn, near, _ := b.connect(t, "cache_statement", nil)
 			prepared(t, conn, near, inserts())
 			began := time.Now()
-			check(t, commitOn(t, b, conn, inserts(), soon), conn, near, unanswered)
+			check(t, commitOn(t, conn, inserts(), soon), conn, near, unanswered)
 			if took := time.Since(began); took < soon {
 				t.Errorf("it gave up after %v", took)
 			}
@@ -329,7 +331,7 @@ func TestExchangeIsNotAnswered(t *testing.T) {
 	}
 }
 
-// The timeout bounds sending, too: PostgreSQL may have stopped reading.
+// The timeout bounds sending, too, since PostgreSQL may have stopped reading.
 func TestExchangeIsNotRead(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
@@ -337,14 +339,13 @@ func TestExchangeIsNotRead(t *testing.T) {
 	conn, near, _ := b.connect(t, "cache_statement", nil)
 	large := insert(strings.Repeat("x", 8<<20))
 	prepared(t, conn, near, []Query{large})
-	check(t, commitOn(t, b, conn, []Query{large}, soon), conn, near, unanswered)
+	check(t, commitOn(t, conn, []Query{large}, soon), conn, near, unanswered)
 	if dials := b.dials.Load(); dials != 1 {
 		t.Errorf("%d connections were opened", dials)
 	}
 }
 
-// PostgreSQL ends a session with a FATAL error. After two of them, which an idle session gets, nothing of the message was
-// executed.
+// PostgreSQL ends a session with a FATAL error. Two SQLSTATEs say that the session was idle: nothing was executed.
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
 	idle := func(code string) want { return want{text: "first: FATAL: on purpose", code: code, closed: true} }
@@ -383,8 +384,19 @@ func TestSessionEnds(t *testing.T) {
 				}
 			}
 			near.mute.Store(c.failing)
-			check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, c.want)
+			check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, c.want)
 		})
+	}
+}
+
+// The error of an idle session closes the connection, also where the end of the stream does not follow.
+func TestSessionEndsSlowly(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{fault.IdleInTransaction, fault.TransactionTimeout} {
+		b := answering(t, []any{failure("FATAL", code), silence{}})
+		conn, near, _ := b.connect(t, "cache_statement", nil)
+		prepared(t, conn, near, inserts())
+		check(t, commitOn(t, conn, inserts(), soon), conn, near, want{text: "first: FATAL: on purpose", code: code, closed: true})
 	}
 }
 
@@ -395,7 +407,7 @@ func TestResetConnection(t *testing.T) {
 	conn, near, _ := b.connect(t, "cache_statement", nil)
 	prepared(t, conn, near, inserts())
 	near.reset.Store(true)
-	check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, unsure)
+	check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, unsure)
 	if dials := b.dials.Load(); dials != 1 {
 		t.Errorf("%d connections were opened", dials)
 	}
@@ -408,7 +420,7 @@ func TestClosedConnection(t *testing.T) {
 	conn, near, _ := b.connect(t, "cache_statement", nil)
 	prepared(t, conn, near, inserts())
 	_ = near.Close()
-	check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, unsure)
+	check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, unsure)
 	if sent := near.take(); len(sent) > 0 {
 		t.Errorf("it sent %q", sent)
 	}
@@ -430,7 +442,7 @@ func TestExchangeOfNonsense(t *testing.T) {
 				b := answering(t, append(success()[:after], stream, ready))
 				conn, near, _ := b.connect(t, "cache_statement", nil)
 				prepared(t, conn, near, inserts())
-				check(t, commitOn(t, b, conn, inserts(), pgtest.Patience), conn, near, unsure)
+				check(t, commitOn(t, conn, inserts(), pgtest.Patience), conn, near, unsure)
 			}
 		})
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// kept is a row of the table kept, with each type that an accessor of package db has as a parameter.
+// kept is a row with a column for each Go type among the parameters of package db.
 type kept struct {
 	Text      string
 	TextP     *string
@@ -115,7 +115,7 @@ func bindsOf(tb testing.TB, stream []byte) (binds [][]byte) {
 	}
 }
 
-// What Commit sends of the arguments is what pgx sends, byte for byte, and what PostgreSQL stores is what they were.
+// Commit encodes arguments byte for byte as pgx does, and PostgreSQL stores their values.
 func TestValues(t *testing.T) {
 	t.Parallel()
 	conn, near := recorded(t, inMode(pgtest.NewEmptyURL(t), "cache_statement"))
@@ -157,7 +157,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// JSON that PostgreSQL refuses is an error of the write, not of the connection.
+// If PostgreSQL refuses JSON, the write fails and the connection stays open.
 func TestInvalidJSON(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
@@ -175,7 +175,7 @@ func TestInvalidJSON(t *testing.T) {
 	}
 }
 
-// The accessors that write in a delivery's last round trip: Commit sends what pgx sends.
+// Commit encodes the writes of a delivery's last round trip byte for byte as pgx does.
 func TestAccessors(t *testing.T) {
 	t.Parallel()
 	conn, near := recorded(t, pgtest.NewURL(t))
@@ -274,7 +274,7 @@ func kinds(tb testing.TB, stream []byte) string {
 // types are those of a message of Commit with so many statements.
 func types(statements int) string { return strings.Repeat("Bind Execute ", statements) + "Sync " }
 
-// A write may return rows, which nobody reads.
+// Commit discards the rows that a write returns.
 func TestWritesWithRows(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
@@ -298,7 +298,7 @@ func TestWritesWithRows(t *testing.T) {
 	}
 }
 
-// A buffer that grew beyond maxKept is not kept.
+// A buffer larger than maxKept is not kept.
 func TestGiveBack(t *testing.T) {
 	t.Parallel()
 	const grown = 2*maxKept + 12345 // a capacity that nothing else has

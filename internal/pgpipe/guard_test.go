@@ -78,7 +78,7 @@ func swallowed(error) error { return nil }
 
 func replaced(error) error { return errOnPurpose }
 
-// What a handler does to its transaction is noticed when it returns. The error has every one of those that are wanted.
+// Run returns what a handler did to its transaction. The error wraps every wanted one.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	const fails = `SELECT 1 / 0`
@@ -168,7 +168,7 @@ func TestRunPanics(t *testing.T) {
 	}
 }
 
-// A handler that returns nil after its context has ended is late. It is not if it returns an error.
+// A handler that returns nil after the end of its context is late. A handler that returns an error is not.
 func TestRunIsLate(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
@@ -228,11 +228,11 @@ func TestUseAfterReturn(t *testing.T) {
 	}
 }
 
-// A prepended query comes before each kind of a projection's own statements, and leaves those of a handler alone.
+// A prepended query runs before a projection's own statements, and not before a handler's.
 func TestRunSendsThePrepended(t *testing.T) {
 	t.Parallel()
 	uses := maps.Clone(calls)
-	delete(uses, "CopyFrom") // in which the backend is not versed
+	delete(uses, "CopyFrom") // which the backend does not implement
 	delete(uses, "Commit")
 	delete(uses, "Rollback")
 	uses["LargeObjects"] = func(_ context.Context, tx pgx.Tx) error { _ = tx.LargeObjects(); return nil }
@@ -266,7 +266,7 @@ func TestRunSendsThePrepended(t *testing.T) {
 	}
 }
 
-// A prepended query that fails is what the projection's statement returns.
+// If the prepended query fails, the projection's statement returns its error.
 func TestRunWithAPrependedFailure(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)

@@ -42,8 +42,8 @@ func counted(tb testing.TB, url, mode string) (*pgx.Conn, *pglocal.Trips) {
 	return inSchema(tb, url, mode, func(config *pgx.ConnConfig) { config.DialFunc = trips.Dial }), trips
 }
 
-// A transaction is three round trips where the pool prepares statements and knows them, and one more where COMMIT goes
-// alone. The results are each query's own.
+// A transaction takes three round trips with prepared statements, and one more where COMMIT is sent alone. Each query
+// scans its own result.
 func TestTransaction(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewEmptyURL(t)
@@ -142,6 +142,30 @@ func TestBeginFails(t *testing.T) {
 	}
 }
 
+// If BEGIN itself fails, the connection is in step, and its transaction can be rolled back.
+func TestBeginIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, mode := range execModes[:4] { // the backend's simple queries have no rows
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := newBackend(t)
+			b.script = func(executed []string, answers []any) []any {
+				if strings.HasPrefix(executed[0], "BEGIN") {
+					return []any{failure("ERROR", "53000"), ready}
+				}
+				return answers
+			}
+			conn, _, _ := b.connect(t, mode, nil)
+			tx, err := Begin(t.Context(), conn, []Query{selecting("a", new(string))})
+			if err == nil || !strings.HasPrefix(err.Error(), "begin: ") || fault.Code(err) != "53000" || conn.PgConn().IsBusy() {
+				t.Errorf("the error is %v; the connection is busy: %t", err, conn.PgConn().IsBusy())
+			}
+			tx.Rollback(t.Context(), pgtest.Patience)
+			inStep(t, conn)
+		})
+	}
+}
+
 // The error of a write or of COMMIT undoes everything, and the write that failed wraps it.
 func TestCommitFails(t *testing.T) {
 	t.Parallel()
@@ -219,8 +243,8 @@ func TestCommitOfAFailedTransaction(t *testing.T) {
 	}
 }
 
-// A prepended query travels with the next ones where PostgreSQL runs it before it parses them, or knows them. Otherwise
-// it has a round trip of its own. Either way it runs first.
+// A prepended query shares the round trip of the next queries if PostgreSQL has parsed them or parses them after it.
+// Otherwise it has a round trip of its own. Either way it runs first.
 func TestPrepend(t *testing.T) {
 	t.Parallel()
 	const count = `SELECT count(*) FROM kept`
@@ -310,7 +334,28 @@ func TestPrepend(t *testing.T) {
 	}
 }
 
-// Where the pool does not prepare statements, Commit does not either, whatever precedes COMMIT: behind a pooler it could not.
+// Commit parses a statement again that pgx has in its cache alone. The prepended query then runs before.
+func TestPrependBeforeCommitParses(t *testing.T) {
+	t.Parallel()
+	const mode = "cache_statement"
+	conn := inSchema(t, pgtest.NewEmptyURL(t), mode, nil)
+	exec(t, conn, `CREATE TABLE kept (n bigint)`)
+	write := executing("write", `INSERT INTO kept VALUES (1)`)
+	tx := begun(t, conn)
+	if err := tx.Send(t.Context(), []Query{write}); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `SET LOCAL search_path = other`)
+	tx.Prepend(executing("restore", `SELECT set_config('search_path', $1::text, true)`, mode))
+	if err := tx.Commit(t.Context(), []Query{write}, pgtest.Patience); err != nil {
+		t.Fatal(err)
+	}
+	if n := scan1[int](t, conn, `SELECT count(*) FROM kept`); n != 2 {
+		t.Errorf("%d rows are kept", n)
+	}
+}
+
+// Commit prepares no statement unless PipelinesCommit, since behind a pooler it could not.
 func TestCommitPreparesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewEmptyURL(t)
@@ -327,7 +372,7 @@ func TestCommitPreparesNothing(t *testing.T) {
 	}
 }
 
-// An error of the prepended query is returned, and nothing of what follows takes effect.
+// If the prepended query fails, its error is returned and the queries after it have no effect.
 func TestPrependedFails(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewEmptyURL(t)
@@ -360,8 +405,8 @@ func TestPrependedFails(t *testing.T) {
 	}
 }
 
-// Pgx forgets a statement that failed, and has it parsed again. A prepended query then does not travel with it: it would
-// be parsed by what a handler set.
+// After a failure pgx parses a statement again. A prepended query then needs a round trip of its own: PostgreSQL would
+// parse the statement under the handler's settings.
 func TestStatementsThatPgxForgets(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewEmptyURL(t)

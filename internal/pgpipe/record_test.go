@@ -14,7 +14,7 @@ import (
 // selectText returns its parameter.
 const selectText = "SELECT $1::text"
 
-// selecting scans what the parameter was.
+// selecting scans its parameter.
 func selecting(text string, into *string) Query {
 	return func(ctx context.Context, db DBTX) error {
 		return Wrap("select "+text, db.QueryRow(ctx, selectText, text).Scan(into))
@@ -123,7 +123,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// On failing everything returns the error, for a query to wrap.
+// Every method of failing returns its error.
 func TestFailing(t *testing.T) {
 	t.Parallel()
 	db := failing{errOnPurpose}

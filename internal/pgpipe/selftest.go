@@ -14,14 +14,14 @@ import (
 
 const (
 	echoSQL = `SELECT $1::text, $2::bigint, $3::timestamptz, $4::jsonb`
-	// verifySQL fails if its arguments are not those of verified: no result of a query in Commit is read.
+	// verifySQL fails unless its arguments are those that SelfTest sends with COMMIT, since Commit reads no result.
 	verifySQL = `SELECT (CASE WHEN $1::text = 'commit' AND $2::bigint = 4 AND $3::timestamptz = '2026-01-02 03:04:05.678901+00'
     AND $4::jsonb = '{"self": "test"}' THEN '1' ELSE 'the arguments of a query are not its own' END)::integer`
 )
 
 // SelfTest checks on a live connection that Begin, Send and Commit give each query its own arguments and result, and
-// leave the connection idle and in step with PostgreSQL. It writes nothing and takes no transaction id. On a connection
-// that works it causes no error in PostgreSQL's log. Each round trip has timeout. After an error the connection is closed.
+// leave the connection idle and in step with PostgreSQL. It writes nothing and takes no transaction id. If it succeeds,
+// PostgreSQL has logged no error. Timeout bounds each of the four steps. After an error the connection is closed.
 func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
 	step, err := selfTest(ctx, conn, timeout)
 	if err == nil {
@@ -33,7 +33,7 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 	if ctx.Err() != nil || fault.IsPassing(err) {
 		return fmt.Errorf("the self test of the connection did not finish: %s: %w", step, err)
 	}
-	advice := "connect to PostgreSQL without the pooler or proxy that is between"
+	advice := "connect to PostgreSQL directly, without a pooler or proxy"
 	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		advice = "add default_query_exec_mode=exec to the database's URL"
 	}
@@ -77,7 +77,7 @@ func selfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) (step 
 	return "a query after " + step, bounded(func(ctx context.Context) error { return newEcho("after", 6).query(ctx, conn) })
 }
 
-// echo are the arguments of a query, which PostgreSQL returns.
+// echo holds the arguments of a query that returns them.
 type echo struct {
 	text   string
 	number int64
@@ -90,7 +90,7 @@ func newEcho(text string, number int64) *echo {
 	return &echo{text: text, number: number, at: at, object: json.RawMessage(`{"self": "test"}`)}
 }
 
-// query fails if the result is another query's.
+// query fails if the result differs from the arguments.
 func (e *echo) query(ctx context.Context, db DBTX) error {
 	var got echo
 	err := db.QueryRow(ctx, echoSQL, e.text, e.number, e.at, e.object).Scan(&got.text, &got.number, &got.at, &got.object)

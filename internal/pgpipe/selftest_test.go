@@ -84,7 +84,7 @@ func TestSelfTestLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// answersOf cuts the answers of a round trip into those of each statement, up to CommandComplete, and the end.
+// answersOf splits the answers of a round trip by statement. A statement's answers end with CommandComplete.
 func answersOf(answers []any) (statements [][]any, end []any) {
 	from := 0
 	for i, answer := range answers {
@@ -96,7 +96,7 @@ func answersOf(answers []any) (statements [][]any, end []any) {
 	return statements, answers[from:]
 }
 
-// A pooler or proxy that drops or reorders answers is found out. The error says which step failed, and what to do; the
+// SelfTest detects a pooler or proxy that drops or reorders answers. The error names the step and the remedy. The
 // connection is closed.
 func TestSelfTestFails(t *testing.T) {
 	t.Parallel()
@@ -185,13 +185,13 @@ func selfTestOn(t *testing.T, ctx context.Context, conn *pgx.Conn, timeout time.
 	return pgtest.Receive(t, "the self test returns", done)
 }
 
-// Where the pool does not use prepared statements, the advice is another. A context that has ended is no reason for any.
+// The advice depends on the exec mode. After the end of the context there is none.
 func TestSelfTestAdvice(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	b.script = func(_ []string, _ []any) []any { return []any{failure("ERROR", "XX000"), ready} }
 	conn, _, _ := b.connect(t, "exec", nil)
-	if err := selfTestOn(t, t.Context(), conn, pgtest.Patience); err == nil || !strings.HasSuffix(err.Error(), ": connect to PostgreSQL without the pooler or proxy that is between") {
+	if err := selfTestOn(t, t.Context(), conn, pgtest.Patience); err == nil || !strings.HasSuffix(err.Error(), ": connect to PostgreSQL directly, without a pooler or proxy") {
 		t.Errorf("the error is %v", err)
 	}
 	conn, _, _ = b.connect(t, "cache_statement", nil)
@@ -203,7 +203,7 @@ func TestSelfTestAdvice(t *testing.T) {
 	}
 }
 
-// PostgreSQL finds out that a query in Commit has other arguments.
+// PostgreSQL refuses a query of Commit with wrong arguments.
 func TestSelfTestVerifiesArguments(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
