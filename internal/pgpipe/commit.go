@@ -32,12 +32,20 @@ const (
 // PipelinesCommit reports whether Commit can send writes and COMMIT together: it needs prepared statements.
 func (t *Tx) PipelinesCommit() bool { return t.mode == pgx.QueryExecModeCacheStatement }
 
-// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. Writes must be empty unless
-// PipelinesCommit; no result of theirs is read, but an error in one of them rolls back everything. An error that wraps
-// fault.ErrUnavailable says that there was no answer: whether the transaction was committed is unknown.
+// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. No result of the writes is read, but
+// an error in one of them rolls back everything. Unless PipelinesCommit, Send runs the writes and the prepended query
+// first. An error that wraps fault.ErrUnavailable says that there was no answer: whether the transaction was committed is
+// unknown.
 //
-// Ctx is only used where a statement must be prepared or the prepended query needs a round trip of its own.
+// Ctx is only used where Send runs, where a statement must be prepared, or where the prepended query needs a round trip of
+// its own.
 func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) error {
+	if !t.PipelinesCommit() {
+		if err := t.Send(ctx, writes); err != nil {
+			return err
+		}
+		return t.commitAlone(timeout)
+	}
 	writes, err := t.withPrepended(ctx, writes, parsedOn(t.conn).byText)
 	if err != nil {
 		return err
@@ -213,7 +221,7 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 		case *pgproto3.ErrorResponse:
 			verdict = pgconn.ErrorResponseToPgError(message)
 		case *pgproto3.NoticeResponse:
-			replicated = replicated && (done < writes || !endsSyncRepWait((*pgproto3.ErrorResponse)(message)))
+			replicated = replicated && (done < writes || !endsSyncRepWait(message))
 		}
 	}
 	for {
@@ -221,6 +229,7 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 		if err != nil {
 			return done, verdict, err
 		}
+		replicated = replicated && !endsSyncRepWait(message)
 		_, end := message.(*pgproto3.ReadyForQuery)
 		switch {
 		case end && verdict == nil && !replicated:
@@ -234,8 +243,9 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 // endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
 // terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
 // wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
-func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
-	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown
+func endsSyncRepWait(message pgproto3.BackendMessage) bool {
+	notice, ok := message.(*pgproto3.NoticeResponse)
+	return ok && (notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown)
 }
 
 // abandon closes the socket. Unlike what pgx does when a context ends, Close sends no cancel request.

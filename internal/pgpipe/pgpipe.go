@@ -139,8 +139,13 @@ func allParsed(ctx context.Context, queries []Query, parsed func(sql string) boo
 }
 
 // Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx
-// closes the connection, and PostgreSQL rolls back by itself.
-func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) { Rollback(ctx, t.tx, timeout) }
+// closes the connection, and PostgreSQL rolls back by itself. Where the transaction has ended already, as after a COMMIT
+// that PostgreSQL refused, nothing is sent: PostgreSQL would log a warning.
+func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) {
+	if t.conn.PgConn().TxStatus() != txIdle {
+		Rollback(ctx, t.tx, timeout)
+	}
+}
 
 // Rollback is Tx.Rollback for a transaction of pgx's.
 func Rollback(ctx context.Context, tx pgx.Tx, timeout time.Duration) {

@@ -112,8 +112,23 @@ func (c *Checker) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
 		}
 	}
+	if err := c.selfTest(ctx, conn, tx); err != nil {
+		return err
+	}
 	c.trialState.Store(trialPassed)
 	return nil
+}
+
+// selfTest ends the trial's transaction and tests the round trips of a delivery's on the same connection.
+func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx) error {
+	if err := trial.Rollback(ctx); err != nil {
+		return err
+	}
+	err := pgpipe.SelfTest(ctx, conn.Conn(), c.Timeout)
+	if err != nil && ctx.Err() == nil && !fault.IsPassing(err) {
+		c.Doubt()
+	}
+	return err
 }
 
 func (c *Checker) trials() []trial {
