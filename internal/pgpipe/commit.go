@@ -46,7 +46,7 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 		}
 		return t.commitAlone(timeout)
 	}
-	writes, err := t.withPrepended(ctx, writes, parsedOn(t.conn).byText)
+	writes, err := t.withPrepended(ctx, writes, t.prepended != nil && t.prepared(ctx, writes))
 	if err != nil {
 		return err
 	}
@@ -63,6 +63,26 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 		return explain(ctx, writes, done, verdict)
 	}
 	return err
+}
+
+// ended is a context that has ended.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// prepared reports whether the connection has prepared all of the queries. With a context that has ended, Prepare returns a
+// statement that pgx knows, and sends nothing for another one.
+func (t *Tx) prepared(ctx context.Context, queries []Query) bool {
+	batch := &pgx.Batch{}
+	record(ctx, batch, queries)
+	for _, query := range batch.QueuedQueries {
+		if _, err := t.conn.Prepare(ended, query.SQL, query.SQL); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // explain has the query that failed wrap its error.
@@ -146,7 +166,6 @@ func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query) (
 			return to, err
 		}
 	}
-	parsedOn(conn).add(batch, true)
 	return (&pgproto3.Sync{}).Encode(to)
 }
 

@@ -41,8 +41,6 @@ package pgpipe
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -90,17 +88,14 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 // Conn returns the connection.
 func (t *Tx) Conn() *pgx.Conn { return t.conn }
 
-// Prepend has q run before the next queries of Send, Run or Commit, in the same round trip. Where the connection would
-// have to parse one of those, q has a round trip of its own: PostgreSQL parses them before it runs q.
+// Prepend has q run before the next queries of Send, Run or Commit. It shares their round trip unless PostgreSQL may have to
+// parse one of them: it parses all before it runs q.
 func (t *Tx) Prepend(q Query) { t.prepended = q }
 
-// Send runs queries in one round trip.
+// Send runs queries in one round trip. A prepended query has another one where pgx prepares statements, since pgx may have
+// evicted them from its cache.
 func (t *Tx) Send(ctx context.Context, queries []Query) error {
-	parsed := parsedOn(t.conn).byBatch
-	if t.mode == pgx.QueryExecModeDescribeExec { // which parses each query anew, before any of them runs
-		parsed = func(string) bool { return false }
-	}
-	queries, err := t.withPrepended(ctx, queries, parsed)
+	queries, err := t.withPrepended(ctx, queries, false)
 	if err != nil || len(queries) == 0 {
 		return err
 	}
@@ -110,32 +105,22 @@ func (t *Tx) Send(ctx context.Context, queries []Query) error {
 func (t *Tx) send(ctx context.Context, queries []Query) error {
 	batch := &pgx.Batch{}
 	record(ctx, batch, queries)
-	if err := scan(ctx, t.tx.SendBatch(ctx, batch), queries); err != nil {
-		parsedOn(t.conn).forget() // as pgx does with what failed
-		return err
-	}
-	parsedOn(t.conn).add(batch, false)
-	return nil
+	return scan(ctx, t.tx.SendBatch(ctx, batch), queries)
 }
 
-// withPrepended returns queries with the prepended one before them, unless it has been sent already.
-func (t *Tx) withPrepended(ctx context.Context, queries []Query, parsed func(sql string) bool) ([]Query, error) {
+// withPrepended returns queries with the prepended one before them, unless it had to be sent by itself. Parsed says that
+// PostgreSQL parses none of the queries.
+func (t *Tx) withPrepended(ctx context.Context, queries []Query, parsed bool) ([]Query, error) {
 	if t.prepended == nil {
 		return queries, nil
 	}
 	first := []Query{t.prepended}
 	t.prepended = nil
 	inOrder := t.mode == pgx.QueryExecModeExec || t.mode == pgx.QueryExecModeSimpleProtocol
-	if inOrder || allParsed(ctx, queries, parsed) {
+	if inOrder || parsed || len(queries) == 0 {
 		return append(first, queries...), nil
 	}
 	return queries, t.send(ctx, first)
-}
-
-func allParsed(ctx context.Context, queries []Query, parsed func(sql string) bool) bool {
-	batch := &pgx.Batch{}
-	record(ctx, batch, queries)
-	return !slices.ContainsFunc(batch.QueuedQueries, func(query *pgx.QueuedQuery) bool { return !parsed(query.SQL) })
 }
 
 // Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx
@@ -183,37 +168,3 @@ func (w *Writes) Queries() []Query { return w.list }
 
 // ErrRecording is what an accessor returns while its query is only recorded. To wrap it would cost more than to record.
 var ErrRecording = errors.New("the query is being recorded")
-
-// parsed are the texts of the statements that a connection has parsed and keeps: true for those that it knows by their
-// text, as Commit needs them, false for those in pgx's cache.
-type parsed map[string]bool
-
-// parsedKey is where a connection's CustomData has them.
-const parsedKey = "stripeonce.parsed"
-
-func parsedOn(conn *pgx.Conn) parsed {
-	data := conn.PgConn().CustomData()
-	p, ok := data[parsedKey].(parsed)
-	if !ok {
-		p = parsed{}
-		data[parsedKey] = p
-	}
-	return p
-}
-
-func (p parsed) add(batch *pgx.Batch, byText bool) {
-	for _, query := range batch.QueuedQueries {
-		p[query.SQL] = p[query.SQL] || byText
-	}
-}
-
-func (p parsed) forget() {
-	maps.DeleteFunc(p, func(_ string, byText bool) bool { return !byText })
-}
-
-func (p parsed) byText(sql string) bool { return p[sql] }
-
-func (p parsed) byBatch(sql string) bool {
-	_, ok := p[sql]
-	return ok
-}

@@ -2,6 +2,7 @@ package pgpipe
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-// A prepended query shares the round trip of the next queries if PostgreSQL has parsed them or parses them after it.
-// Otherwise it has a round trip of its own. Either way it runs first.
+// A prepended query shares the round trip of the next queries if PostgreSQL is sure to have parsed them, or parses them
+// after it. Otherwise it has a round trip of its own. Either way it runs first.
 func TestPrepend(t *testing.T) {
 	t.Parallel()
 	const count = `SELECT count(*) FROM kept`
@@ -42,10 +43,10 @@ func TestPrepend(t *testing.T) {
 			// The round trips when the connection knows nothing, when it knows the prepended query, and when it knows both.
 			want := map[string]map[string][3]int64{
 				"cache_statement": {
-					"Send": {4, 3, 1}, "Send nothing": {2, 1, 1}, "Run": {4, 3, 2}, "Commit": {5, 3, 1}, "Commit nothing": {3, 1, 1},
+					"Send": {4, 3, 2}, "Send nothing": {2, 1, 1}, "Run": {4, 3, 2}, "Commit": {5, 3, 1}, "Commit nothing": {3, 1, 1},
 				},
 				"cache_describe": {
-					"Send": {4, 3, 1}, "Send nothing": {2, 1, 1}, "Run": {4, 3, 2}, "Commit": {5, 4, 2}, "Commit nothing": {3, 2, 2},
+					"Send": {4, 3, 2}, "Send nothing": {2, 1, 1}, "Run": {4, 3, 2}, "Commit": {5, 4, 3}, "Commit nothing": {3, 2, 2},
 				},
 				"describe_exec": {
 					"Send": {4, 4, 4}, "Send nothing": {2, 2, 2}, "Run": {4, 4, 4}, "Commit": {5, 5, 5}, "Commit nothing": {3, 3, 3},
@@ -60,13 +61,11 @@ func TestPrepend(t *testing.T) {
 			for _, name := range []string{"Send", "Send nothing", "Run", "Commit", "Commit nothing"} {
 				var got [3]int64
 				_ = conn.DeallocateAll(t.Context())
-				clear(parsedOn(conn))
 				for i := range got {
 					before := restored()
 					tx := begun(t, conn)
 					if i == 1 && name != "Send nothing" && name != "Commit nothing" { // it knows the prepended query alone
 						_ = conn.DeallocateAll(t.Context())
-						clear(parsedOn(conn))
 						if err := tx.Send(t.Context(), []Query{restore}); err != nil {
 							t.Fatal(err)
 						}
@@ -212,5 +211,33 @@ func TestStatementsThatPgxForgets(t *testing.T) {
 				t.Errorf("the sum is %d", n)
 			}
 		})
+	}
+}
+
+// A handler's statements may evict stripeonce's from pgx's cache. PostgreSQL then parses those again, and must find the
+// tables by the settings that the prepended query restores.
+func TestPrependAfterEviction(t *testing.T) {
+	t.Parallel()
+	const mode = "cache_statement"
+	conn := inSchema(t, pgtest.NewEmptyURL(t)+"&statement_cache_capacity=4", mode, nil)
+	exec(t, conn, `CREATE TABLE kept (n bigint)`)
+	exec(t, conn, `CREATE SCHEMA other CREATE TABLE kept (n bigint)`)
+	write := executing("write", `INSERT INTO kept VALUES (1)`)
+	for i := range 3 {
+		tx := begun(t, conn)
+		exec(t, conn, `SET LOCAL search_path = other`)
+		for n := range 5 * i {
+			exec(t, conn, fmt.Sprintf(`SELECT %d`, n))
+		}
+		tx.Prepend(executing("restore", `SELECT set_config('search_path', $1::text, true)`, mode))
+		if err := tx.Send(t.Context(), []Query{write}); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context(), []Query{write}, pgtest.Patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ours, others := scan1[int](t, conn, `SELECT count(*) FROM kept`), scan1[int](t, conn, `SELECT count(*) FROM other.kept`); ours != 6 || others != 0 {
+		t.Errorf("%d rows are in our table and %d in another of its name, want 6 and 0", ours, others)
 	}
 }

@@ -3,7 +3,6 @@ package pgpipe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -306,40 +305,6 @@ func TestWrites(t *testing.T) {
 	}
 	if order != "abc" {
 		t.Errorf("the order is %s", order)
-	}
-}
-
-// Each connection knows its own statements.
-func TestParsed(t *testing.T) {
-	t.Parallel()
-	b := newBackend(t)
-	one, _, _ := b.connect(t, "cache_statement", nil)
-	other, _, _ := b.connect(t, "cache_statement", nil)
-	batch := &pgx.Batch{}
-	batch.Queue("a")
-	parsedOn(one).add(batch, false)
-	batch.Queue("b")
-	parsedOn(one).add(batch, true)
-	parsedOn(one).add(batch, false)
-	batch = &pgx.Batch{}
-	batch.Queue("c")
-	parsedOn(one).add(batch, false)
-	state := func() string {
-		var state string
-		for _, sql := range []string{"a", "b", "c", "d"} {
-			state += fmt.Sprint(sql, " ", parsedOn(one).byText(sql), " ", parsedOn(one).byBatch(sql), ";")
-		}
-		return state
-	}
-	if got, want := state(), "a true true;b true true;c false true;d false false;"; got != want {
-		t.Errorf("it knows %s, want %s", got, want)
-	}
-	parsedOn(one).forget()
-	if got, want := state(), "a true true;b true true;c false false;d false false;"; got != want {
-		t.Errorf("after forget it knows %s, want %s", got, want)
-	}
-	if len(parsedOn(other)) > 0 {
-		t.Errorf("the other connection knows %v", parsedOn(other))
 	}
 }
 
