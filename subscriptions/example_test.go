@@ -31,7 +31,7 @@ func Example() {
 		webhooks.On(h, "invoice.paid", addPayment)
 		r, err := webhooks.New(pool, h, &webhooks.Config{
 			Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET")),
-			APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: Stripe is asked where events cannot tell their order
+			APIKey:  os.Getenv("STRIPE_API_KEY"), // optional: fetches from Stripe if events do not settle their order
 		})
 		if err != nil {
 			return err

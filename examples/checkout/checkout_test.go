@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Whatever the order of the two events, the user has what was bought.
+// Whatever the order of the two events, the user gets what was bought.
 func TestCheckout(t *testing.T) {
 	pool := exampletest.Database(t, Tables)
 	h := webhooks.NewHandlers()
@@ -32,7 +32,7 @@ func TestCheckout(t *testing.T) {
 	stripe.Expect(created("cus_karl"), webhooks.OutcomeProcessed)
 	stripe.Expect(session("karl", "cus_karl"), webhooks.OutcomeProcessed)
 	stripe.Storm(session("lea", "cus_lea"), created("cus_lea"))
-	for n := range 30 { // both at the same instant
+	for n := range 30 { // both concurrently
 		user := fmt.Sprint("user_", n)
 		if _, err := pool.Exec(t.Context(), `INSERT INTO users (id) VALUES ($1)`, user); err != nil {
 			t.Fatal(err)

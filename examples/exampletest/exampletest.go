@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Database is a database of the test's own, with stripeonce's tables and the given ones.
+// Database returns a pool on the test's own database, with stripeonce's tables and the given ones.
 func Database(t *testing.T, tables string) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.NewPool(t)
@@ -23,7 +23,7 @@ func Database(t *testing.T, tables string) *pgxpool.Pool {
 	return pool
 }
 
-// App is an application with the route mounted, and what delivers to it.
+// App returns a client that delivers to an application with the route mounted.
 func App(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers) *webhookstest.Stripe {
 	t.Helper()
 	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{webhookstest.Secret}})

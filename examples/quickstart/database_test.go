@@ -15,7 +15,7 @@ import (
 	"github.com/pook/stripeonce/schema/migrate"
 )
 
-// newDatabase makes a database for one test on the server of DATABASE_URL, with stripeonce's tables and your own.
+// newDatabase creates a database for one test on the server of DATABASE_URL, with stripeonce's tables and your own.
 func newDatabase(t *testing.T, tables string) *pgxpool.Pool {
 	ctx := context.Background()
 	server, err := pgx.Connect(ctx, os.Getenv("DATABASE_URL"))

@@ -9,8 +9,8 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 )
 
-// TestMain gives the tests of this repository a private server. An application has its own, at DATABASE_URL: leave this
-// file out.
+// TestMain gives the tests of this repository a private server. An application has its own server at DATABASE_URL: leave
+// this file out.
 func TestMain(m *testing.M) {
 	cluster, err := pglocal.Start(context.Background(), pglocal.Config{Disposable: true})
 	if err != nil {
