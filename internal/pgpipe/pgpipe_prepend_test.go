@@ -221,13 +221,14 @@ func TestPrependAfterEviction(t *testing.T) {
 	const mode = "cache_statement"
 	conn := inSchema(t, pgtest.NewEmptyURL(t)+"&statement_cache_capacity=4", mode, nil)
 	exec(t, conn, `CREATE TABLE kept (n bigint)`)
-	exec(t, conn, `CREATE SCHEMA other CREATE TABLE kept (n bigint)`)
 	write := executing("write", `INSERT INTO kept VALUES (1)`)
 	for i := range 3 {
 		tx := begun(t, conn)
 		exec(t, conn, `SET LOCAL search_path = other`)
 		for n := range 5 * i {
-			exec(t, conn, fmt.Sprintf(`SELECT %d`, n))
+			if err := conn.QueryRow(t.Context(), fmt.Sprintf(`SELECT $1::bigint + %d`, n), 1).Scan(new(int)); err != nil { // without arguments pgx does not cache
+				t.Fatal(err)
+			}
 		}
 		tx.Prepend(executing("restore", `SELECT set_config('search_path', $1::text, true)`, mode))
 		if err := tx.Send(t.Context(), []Query{write}); err != nil {
@@ -237,7 +238,7 @@ func TestPrependAfterEviction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if ours, others := scan1[int](t, conn, `SELECT count(*) FROM kept`), scan1[int](t, conn, `SELECT count(*) FROM other.kept`); ours != 6 || others != 0 {
-		t.Errorf("%d rows are in our table and %d in another of its name, want 6 and 0", ours, others)
+	if n := scan1[int](t, conn, `SELECT count(*) FROM kept`); n != 6 {
+		t.Errorf("%d rows are kept, want 6", n)
 	}
 }
