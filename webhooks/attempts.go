@@ -97,10 +97,6 @@ func (r *Receiver) again(ctx context.Context, d *delivery, counts *attempts, err
 		return counts.deadConns <= r.pool.MaxUnfit(), err
 	case fault.IsDoubtful(err):
 		return r.doubt(ctx, d, counts, err)
-	case errors.Is(err, fault.ErrSession) && fault.LacksMigration(err) && counts.doubts == 0:
-		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
-		counts.doubts++
-		return true, nil
 	case fault.IsRetryable(err) && counts.tries < r.config.MaxAttempts && pause(ctx, counts.tries):
 		counts.tries++
 		return true, nil
