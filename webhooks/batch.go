@@ -32,7 +32,7 @@ var errBatch = errors.New("the transaction is a batch's")
 // batchable reports whether the delivery may be in a batch. Its locks must be of the object that its ticket is for, so
 // that no two deliveries of a batch want the same.
 func (r *Receiver) batchable(d *delivery) bool {
-	if r.config.MaxBatchSize == 1 || d.replay || !r.pipelines || d.received.thin || d.runsHost() {
+	if r.config.MaxBatchSize == 1 || !r.pipelines || d.received.thin || d.runsHost() {
 		return false
 	}
 	if deadline, limited := d.ctx.Deadline(); !limited || time.Until(deadline) < batchMargin {
