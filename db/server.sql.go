@@ -223,6 +223,7 @@ func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []s
 
 const serverTransactionOpen = `-- name: ServerTransactionOpen :one
 SELECT
+    current_setting('lock_timeout')::text AS session_lock_timeout,
     set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), $3::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
@@ -244,6 +245,7 @@ type ServerTransactionOpenParams struct {
 }
 
 type ServerTransactionOpenRow struct {
+	SessionLockTimeout   string
 	LockTimeout          string
 	Locked               bool
 	ReadOnly             bool
@@ -266,6 +268,7 @@ func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, arg Server
 	row := db.QueryRow(ctx, serverTransactionOpen, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ServerTransactionOpenRow
 	err := row.Scan(
+		&i.SessionLockTimeout,
 		&i.LockTimeout,
 		&i.Locked,
 		&i.ReadOnly,
@@ -301,7 +304,8 @@ SELECT
         THEN set_config('statement_timeout', $8::text, FALSE) END AS statement_timeout,
     CASE WHEN current_setting('synchronous_commit') <> $9::text
         THEN set_config('synchronous_commit', $9::text, FALSE) END AS synchronous_commit,
-    set_config('lock_timeout', $10::text, TRUE) AS lock_timeout
+    set_config('lock_timeout', $10::text, FALSE) AS session_lock_timeout,
+    set_config('lock_timeout', $11::text, TRUE) AS lock_timeout
 `
 
 type ServerTransactionRestoreParams struct {
@@ -314,6 +318,7 @@ type ServerTransactionRestoreParams struct {
 	DateStyle            string
 	StatementTimeout     string
 	SynchronousCommit    string
+	SessionLockTimeout   string
 	LockTimeout          string
 }
 
@@ -331,6 +336,7 @@ func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg Ser
 		arg.DateStyle,
 		arg.StatementTimeout,
 		arg.SynchronousCommit,
+		arg.SessionLockTimeout,
 		arg.LockTimeout,
 	)
 	return err

@@ -26,6 +26,7 @@ SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);
 -- statements of the round trip see what the last holder of the lock committed. It returns the identity of the transaction
 -- and the settings that the receiver's own statements depend on.
 SELECT
+    current_setting('lock_timeout')::text AS session_lock_timeout,
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), @lock_seed::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
@@ -61,6 +62,7 @@ SELECT
         THEN set_config('statement_timeout', @statement_timeout::text, FALSE) END AS statement_timeout,
     CASE WHEN current_setting('synchronous_commit') <> @synchronous_commit::text
         THEN set_config('synchronous_commit', @synchronous_commit::text, FALSE) END AS synchronous_commit,
+    set_config('lock_timeout', @session_lock_timeout::text, FALSE) AS session_lock_timeout,
     set_config('lock_timeout', @lock_timeout::text, TRUE) AS lock_timeout;
 
 -- name: ServerMissingPrivileges :many
