@@ -160,8 +160,8 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	_ = handler.Handle(ctx, line)
 }
 
-// logSource is the place that a handler with AddSource names, for every delivery: this one. To have slog look for it
-// takes as long as to write the line.
+// logSource is the source location that is logged for every delivery, for a handler with AddSource: this one. Looking it up
+// for each line would cost as much as writing the line.
 var logSource = sync.OnceValue(func() uintptr {
 	var place [1]uintptr
 	runtime.Callers(1, place[:])

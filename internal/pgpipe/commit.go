@@ -109,9 +109,9 @@ func (t *Tx) commitAlone(timeout time.Duration) error {
 	return err
 }
 
-// exchange sends a message of so many writes and COMMIT, and reads the answer to its end: how many of them were done, and
-// PostgreSQL's verdict on the next one if it failed. It writes past pgproto3's Frontend, in which nothing may be left
-// unsent: pgx flushes with each of its calls. Err says that there was no answer.
+// exchange sends a message of so many writes and COMMIT, and reads the answer to its end. Done is the number of completed
+// queries; verdict is PostgreSQL's error for the next one. Err reports that there was no answer. It bypasses pgproto3's
+// Frontend, whose buffer is empty: pgx flushes with each of its calls.
 func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, writes int) (done int, verdict, err error) {
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, abandon(pg, err)
@@ -191,8 +191,8 @@ func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgpro
 	}, nil
 }
 
-// simplify spares pgx what takes it long: following pointers by reflection, and copying JSON. JSON is taken out of the
-// arguments and sent as it is.
+// simplify avoids two slow paths of pgx: pointer arguments (reflection) and JSON (copies). It returns the JSON arguments,
+// which are sent unchanged.
 func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
 	for i, argument := range arguments {
 		switch argument := argument.(type) {
@@ -259,9 +259,9 @@ func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
 	}
 }
 
-// endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
-// terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
-// wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
+// endsSyncRepWait reports the warning that the wait for a synchronous standby was canceled, or its session terminated. It
+// tests the routine's name (SyncRepWaitForLSN, in src/backend/replication/syncrep.c), since the text is in the server's
+// language and the SQLSTATE may be that of any warning (01000).
 func endsSyncRepWait(message pgproto3.BackendMessage) bool {
 	notice, ok := message.(*pgproto3.NoticeResponse)
 	return ok && (notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown)

@@ -2,9 +2,9 @@
 //
 // # Queries
 //
-// A [Query] calls one accessor that sqlc generated. It runs twice. The first run is on a recorder, which queues the SQL
-// and its arguments. The second run is on a scanner, which hands it PostgreSQL's result. Between the two, any number of
-// queries travel to PostgreSQL together.
+// A [Query] calls one accessor that sqlc generated. It runs first on a recorder, which queues the SQL and its arguments, so
+// that any number of queries travel to PostgreSQL together. Begin and Send run it again on a scanner, which returns the
+// result. Commit does not: it runs a query again only to wrap that query's error.
 //
 // # A transaction
 //
@@ -54,9 +54,9 @@ type DBTX interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Query calls one accessor of sqlc's on db and keeps its result where the caller wants it. It is called twice: to record
-// its SQL, where its error means nothing, and to scan its result. It may be called again for a later round trip. Wrap its
-// error with Wrap.
+// Query calls one accessor of sqlc's on db and keeps its result where the caller wants it. It is called to record its SQL,
+// where its error means nothing; to scan its result; and by Commit, which reads no results, to wrap its error. It may be
+// called again for a later round trip. Wrap its error with Wrap.
 type Query func(ctx context.Context, db DBTX) error
 
 // Tx is a transaction that is open on a connection.
@@ -88,12 +88,12 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 // Conn returns the connection.
 func (t *Tx) Conn() *pgx.Conn { return t.conn }
 
-// Prepend has q run before the next queries of Send, Run or Commit. It shares their round trip unless PostgreSQL may have to
-// parse one of them: it parses all before it runs q.
+// Prepend runs q before the next queries of Send, Run or Commit. It shares their round trip only if PostgreSQL need not
+// parse one of them: Parse comes before q runs, and would use the handler's settings.
 func (t *Tx) Prepend(q Query) { t.prepended = q }
 
-// Send runs queries in one round trip. A prepended query has another one where pgx prepares statements, since pgx may have
-// evicted them from its cache.
+// Send runs queries in one round trip. A prepended query needs its own round trip in modes that prepare statements: pgx may
+// have to prepare a query again, under the handler's settings.
 func (t *Tx) Send(ctx context.Context, queries []Query) error {
 	queries, err := t.withPrepended(ctx, queries, false)
 	if err != nil || len(queries) == 0 {
@@ -108,16 +108,17 @@ func (t *Tx) send(ctx context.Context, queries []Query) error {
 	return scan(ctx, t.tx.SendBatch(ctx, batch), queries)
 }
 
-// withPrepended returns queries with the prepended one before them, unless it had to be sent by itself. Parsed says that
-// PostgreSQL parses none of the queries.
-func (t *Tx) withPrepended(ctx context.Context, queries []Query, parsed bool) ([]Query, error) {
+// withPrepended returns queries with the prepended one before them, unless it had to be sent by itself. AllPrepared reports
+// whether PostgreSQL has parsed all of the queries already.
+func (t *Tx) withPrepended(ctx context.Context, queries []Query, allPrepared bool) ([]Query, error) {
 	if t.prepended == nil {
 		return queries, nil
 	}
 	first := []Query{t.prepended}
 	t.prepended = nil
+	// In these modes each query is parsed just before it runs.
 	inOrder := t.mode == pgx.QueryExecModeExec || t.mode == pgx.QueryExecModeSimpleProtocol
-	if inOrder || parsed || len(queries) == 0 {
+	if inOrder || allPrepared || len(queries) == 0 {
 		return append(first, queries...), nil
 	}
 	return queries, t.send(ctx, first)
