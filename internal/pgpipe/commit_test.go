@@ -123,7 +123,7 @@ func answering(tb testing.TB, steps []any) *backend {
 // prepared prepares the writes and COMMIT, so that Commit takes one round trip.
 func prepared(tb testing.TB, conn *pgx.Conn, near *client, writes []Query) {
 	tb.Helper()
-	if _, err := appendAll(tb.Context(), nil, conn, writes); err != nil {
+	if _, err := encoded(tb.Context(), conn, writes); err != nil {
 		tb.Fatal(err)
 	}
 	near.take()

@@ -227,7 +227,7 @@ func TestAccessors(t *testing.T) {
 		for i, name := range group {
 			queries[i] = func(ctx context.Context, db DBTX) error { return Wrap(name, writes[name](ctx, db)) }
 		}
-		if _, err := appendAll(t.Context(), nil, conn, queries); err != nil { // so that the next round trip is one
+		if _, err := encoded(t.Context(), conn, queries); err != nil { // so that the next round trip is one
 			t.Fatal(err)
 		}
 		exec(t, conn, `DELETE FROM stripe_webhook_events`)

@@ -32,6 +32,10 @@
 //	NoticeResponse, ParameterStatus, NotificationResponse at any place
 //	ReadyForQuery                                        the end
 //
+// A message that may be larger than the socket's buffers is written while the answers are read: PostgreSQL answers while it
+// reads, and would stop if nobody read. The pool's tracer and hooks (pgx.BatchTracer, OnNotice, OnNotification, OnPgError) are
+// called as pgx would call them.
+//
 // # Guarded transactions
 //
 // A handler that somebody else wrote gets a guarded transaction from [Tx.Run]: Commit and Rollback are refused, and

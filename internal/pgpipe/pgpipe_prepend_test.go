@@ -70,7 +70,7 @@ func TestPrepend(t *testing.T) {
 							t.Fatal(err)
 						}
 						if mode == "cache_statement" && name == "Commit" {
-							if _, err := appendAll(t.Context(), nil, conn, []Query{restore}); err != nil {
+							if _, err := encoded(t.Context(), conn, []Query{restore}); err != nil {
 								t.Fatal(err)
 							}
 						}
