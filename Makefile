@@ -60,6 +60,7 @@ fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
 	go test -run '^$$' -fuzz FuzzParseEvent -fuzztime $(FUZZTIME) ./webhooks
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZTIME) ./webhooks
 	go test -run '^$$' -fuzz FuzzJSON -fuzztime $(FUZZTIME) ./internal/storable
+	go test -run '^$$' -fuzz FuzzBackendMessages -fuzztime $(FUZZTIME) ./internal/pgpipe
 	go test -run '^$$' -fuzz FuzzRawJSON -fuzztime $(FUZZTIME) ./internal/rawjson
 	go test -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME) ./subscriptions
 	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./subscriptions

@@ -42,9 +42,8 @@ type LedgerActivityRow struct {
 	Events  int64
 }
 
-// How many of the newest events, at most so many, took effect in each span of some seconds, by outcome; and how many
-// of the newest that have ever failed, at most as many, did so for the first time, as "failed". Reads backwards along
-// the indexes on their times.
+// Counts the newest events, at most max_rows, by outcome and by spans of width seconds. Events that ever failed count as
+// "failed" in the span of their first failure: the newest, at most max_rows. Scans the indexes on their times backward.
 func (q *Queries) LedgerActivity(ctx context.Context, db DBTX, arg LedgerActivityParams) ([]LedgerActivityRow, error) {
 	rows, err := db.Query(ctx, ledgerActivity, arg.Width, arg.Since, arg.MaxRows)
 	if err != nil {
@@ -75,8 +74,8 @@ SELECT count(*) FROM (
 ) AS failing
 `
 
-// How many events fail, counted up to a number, of the newest that have ever failed, at most so many: those that
-// were applied since stay until they are pruned, and are passed over one by one.
+// Counts the failing events up to max_rows, among the newest max_looked_at events that ever failed. The record of an event
+// that has been applied since stays until it is pruned, so the query skips those one by one.
 func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxLookedAt int32, maxRows int32) (int64, error) {
 	row := db.QueryRow(ctx, ledgerFailing, maxLookedAt, maxRows)
 	var count int64
@@ -104,8 +103,8 @@ type LedgerLagRow struct {
 	High   float64
 }
 
-// Of the newest events, at most so many: how many they are, from when on, and in seconds the median and the 95th
-// percentile of the time from Stripe's creation to their effect.
+// The lag of the newest events, at most max_rows: their number, the oldest time, and the median and the 95th percentile
+// of the seconds from Stripe's creation of an event to its effect.
 func (q *Queries) LedgerLag(ctx context.Context, db DBTX, since time.Time, maxRows int32) (LedgerLagRow, error) {
 	row := db.QueryRow(ctx, ledgerLag, since, maxRows)
 	var i LedgerLagRow

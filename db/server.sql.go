@@ -13,8 +13,8 @@ const serverBackend = `-- name: ServerBackend :one
 SELECT pg_backend_pid()::integer
 `
 
-// The process that serves this connection. It is not the one that PostgreSQL named at the connection's
-// start if a pooler stands between.
+// The process that serves this connection. Behind a pooler it differs from the process that PostgreSQL reported when the
+// connection started.
 func (q *Queries) ServerBackend(ctx context.Context, db DBTX) (int32, error) {
 	row := db.QueryRow(ctx, serverBackend)
 	var column_1 int32
@@ -34,7 +34,7 @@ WHERE NOT class.relrowsecurity
     )
 `
 
-// Tables on which roles that Supabase serves to anybody have rights, and no row level security; empty if there are none.
+// The tables without row level security on which Supabase's public roles have privileges; empty if there are none.
 func (q *Queries) ServerExposed(ctx context.Context, db DBTX, tableNames []string) (string, error) {
 	row := db.QueryRow(ctx, serverExposed, tableNames)
 	var tables string
@@ -46,7 +46,7 @@ const serverHasPrepared = `-- name: ServerHasPrepared :one
 SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = $1::text)
 `
 
-// True if a prepared statement goes by the name that the client gave it.
+// Reports whether the session has a prepared statement of this name.
 func (q *Queries) ServerHasPrepared(ctx context.Context, db DBTX, name string) (bool, error) {
 	row := db.QueryRow(ctx, serverHasPrepared, name)
 	var exists bool
@@ -58,7 +58,7 @@ const serverLockTimeout = `-- name: ServerLockTimeout :exec
 SELECT set_config('lock_timeout', $1::text, TRUE)
 `
 
-// Bounds each wait for a lock in the transaction, in milliseconds.
+// Caps each wait for a lock in the transaction, in milliseconds.
 func (q *Queries) ServerLockTimeout(ctx context.Context, db DBTX, lockTimeout string) error {
 	_, err := db.Exec(ctx, serverLockTimeout, lockTimeout)
 	return err
@@ -99,9 +99,9 @@ type ServerMissingPrivilegesRow struct {
 	ByPolicy  bool
 }
 
-// The privileges that the role lacks on some of the tables that exist; no row if it lacks none. One on some columns counts:
-// deploy/roles.sql grants no more. by_policy: it has the privilege, but row level security applies to it and no policy lets it use
-// it, so that PostgreSQL would hide every row, or refuse each.
+// The privileges that the role lacks on the given tables that exist; no row if it lacks none. A privilege on some columns
+// is enough: deploy/roles.sql grants no more. by_policy: the role has the privilege, but row level security applies and no
+// policy allows it, so PostgreSQL would hide or refuse every row.
 func (q *Queries) ServerMissingPrivileges(ctx context.Context, db DBTX, tableNames []string, privileges []string) ([]ServerMissingPrivilegesRow, error) {
 	rows, err := db.Query(ctx, serverMissingPrivileges, tableNames, privileges)
 	if err != nil {
@@ -126,7 +126,8 @@ const serverRowSecurity = `-- name: ServerRowSecurity :one
 SELECT row_security_active($1::text)::boolean
 `
 
-// True if row level security applies to the role on a table: its owner, a superuser and a role with BYPASSRLS see every row.
+// Reports whether row level security applies to the role on a table. The owner, a superuser and a role with BYPASSRLS see
+// every row.
 func (q *Queries) ServerRowSecurity(ctx context.Context, db DBTX, tableName string) (bool, error) {
 	row := db.QueryRow(ctx, serverRowSecurity, tableName)
 	var column_1 bool
@@ -153,8 +154,8 @@ type ServerSchemasRow struct {
 	Role      string
 }
 
-// Where stripeonce's tables are, for a receiver that does not find them. visible: search_path leads to them. elsewhere: the
-// schemas that have them and to which it does not lead. closed: those that it names and that the role may not use.
+// The schemas that have stripeonce's tables, for a receiver that does not find them. visible: search_path finds the tables.
+// elsewhere: schemas that search_path does not find, and that the role may use. closed: schemas that the role may not use.
 func (q *Queries) ServerSchemas(ctx context.Context, db DBTX) (ServerSchemasRow, error) {
 	row := db.QueryRow(ctx, serverSchemas)
 	var i ServerSchemasRow
@@ -182,9 +183,8 @@ type ServerStateRow struct {
 	ByteaOutput string
 }
 
-// read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a
-// commit that was answered can be lost in a crash. The others are the forms of times and
-// bytes where they are read as text.
+// read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a crash can lose
+// an acknowledged commit. The others are the text formats of times and bytes.
 func (q *Queries) ServerState(ctx context.Context, db DBTX) (ServerStateRow, error) {
 	row := db.QueryRow(ctx, serverState)
 	var i ServerStateRow
@@ -212,8 +212,8 @@ type ServerStrayTablesRow struct {
 	Stray string
 }
 
-// Of some tables, those that search_path finds nowhere, and those that it finds in another schema than
-// stripeonce_migrations; empty if there are none.
+// gone: the given tables that search_path does not find. stray: those that it finds in another schema than
+// stripeonce_migrations. Empty if there are none.
 func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []string) (ServerStrayTablesRow, error) {
 	row := db.QueryRow(ctx, serverStrayTables, tableNames)
 	var i ServerStrayTablesRow
@@ -223,6 +223,7 @@ func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []s
 
 const serverTransactionOpen = `-- name: ServerTransactionOpen :one
 SELECT
+    current_setting('lock_timeout')::text AS session_lock_timeout,
     set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), $3::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
@@ -244,6 +245,7 @@ type ServerTransactionOpenParams struct {
 }
 
 type ServerTransactionOpenRow struct {
+	SessionLockTimeout   string
 	LockTimeout          string
 	Locked               bool
 	ReadOnly             bool
@@ -258,14 +260,15 @@ type ServerTransactionOpenRow struct {
 	SynchronousCommit    string
 }
 
-// The first statement of a transaction in which handlers run. It bounds each wait for a lock, in milliseconds, and takes
-// the lock of the event's object (empty: none) if nobody has it: it waits for nobody. It reads no table, so the
-// statements after it in the same round trip see what the lock's last holder has committed. It returns which
-// transaction this is, and the settings on which the receiver's own statements depend.
+// The first statement of a transaction in which handlers run. It caps each wait for a lock, in milliseconds, and takes the
+// lock of the event's object (empty: none) if the lock is free, without waiting. It reads no table, so the later
+// statements of the round trip see what the last holder of the lock committed. It returns the identity of the transaction
+// and the settings that the receiver's own statements depend on.
 func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, arg ServerTransactionOpenParams) (ServerTransactionOpenRow, error) {
 	row := db.QueryRow(ctx, serverTransactionOpen, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ServerTransactionOpenRow
 	err := row.Scan(
+		&i.SessionLockTimeout,
 		&i.LockTimeout,
 		&i.Locked,
 		&i.ReadOnly,
@@ -301,7 +304,8 @@ SELECT
         THEN set_config('statement_timeout', $8::text, FALSE) END AS statement_timeout,
     CASE WHEN current_setting('synchronous_commit') <> $9::text
         THEN set_config('synchronous_commit', $9::text, FALSE) END AS synchronous_commit,
-    set_config('lock_timeout', $10::text, TRUE) AS lock_timeout
+    set_config('lock_timeout', $10::text, FALSE) AS session_lock_timeout,
+    set_config('lock_timeout', $11::text, TRUE) AS lock_timeout
 `
 
 type ServerTransactionRestoreParams struct {
@@ -314,12 +318,13 @@ type ServerTransactionRestoreParams struct {
 	DateStyle            string
 	StatementTimeout     string
 	SynchronousCommit    string
+	SessionLockTimeout   string
 	LockTimeout          string
 }
 
-// What comes before the receiver's own statements when a handler has run. It fails if the transaction is no longer the
-// one that ServerTransactionOpen has seen (a handler ran COMMIT AND CHAIN, or ROLLBACK AND CHAIN), and undoes what a
-// handler has set, with SET LOCAL or for the session. The role comes after the session's user, who decides about it.
+// Precedes the receiver's own statements after a handler has run. It fails if the transaction is no longer the one that
+// ServerTransactionOpen saw (a handler ran COMMIT AND CHAIN or ROLLBACK AND CHAIN). It restores the settings that a
+// handler changed, with SET LOCAL or for the session. The role comes after the session's user, which determines it.
 func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg ServerTransactionRestoreParams) error {
 	_, err := db.Exec(ctx, serverTransactionRestore,
 		arg.Began,
@@ -331,6 +336,7 @@ func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg Ser
 		arg.DateStyle,
 		arg.StatementTimeout,
 		arg.SynchronousCommit,
+		arg.SessionLockTimeout,
 		arg.LockTimeout,
 	)
 	return err

@@ -14,8 +14,8 @@ const objectLock = `-- name: ObjectLock :exec
 SELECT pg_advisory_xact_lock(hashtextextended($1::text, $2::bigint))
 `
 
-// Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
-// no transaction id. A collision of hashes costs a wait, never a result.
+// Serializes the transactions about one Stripe object until the transaction ends, even before the object has a row. Takes
+// no transaction id. A hash collision can cost a wait, but never changes a result.
 func (q *Queries) ObjectLock(ctx context.Context, db DBTX, objectID string, lockSeed int64) error {
 	_, err := db.Exec(ctx, objectLock, objectID, lockSeed)
 	return err
@@ -38,8 +38,9 @@ type ObjectLockTryRow struct {
 	Locked      bool
 }
 
-// The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
-// milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
+// Takes the lock of ObjectLock if it is free, without waiting. First it caps each wait for a lock in the transaction, in
+// milliseconds. It reads no table, so the later statements of the round trip see what the last holder of the lock
+// committed.
 func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, arg ObjectLockTryParams) (ObjectLockTryRow, error) {
 	row := db.QueryRow(ctx, objectLockTry, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ObjectLockTryRow
@@ -53,7 +54,7 @@ FROM unnest((SELECT $1::text [])) AS object (id)
 WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, $2::bigint))
 `
 
-// ObjectLockTry for several objects, without the limit: those whose lock it has taken.
+// ObjectLockTry for several objects, without the cap. It returns the objects whose lock it acquired.
 func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, objectIds []string, lockSeed int64) ([]string, error) {
 	rows, err := db.Query(ctx, objectLockTryAll, objectIds, lockSeed)
 	if err != nil {
@@ -78,8 +79,8 @@ const reconcileLockTry = `-- name: ReconcileLockTry :one
 SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0))
 `
 
-// Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's
-// lock, which a pooler in transaction mode would leave behind.
+// Lets one process on this schema reconcile at a time, until the transaction ends. It is not a session lock, which would
+// leak behind a pooler in transaction mode.
 func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
 	row := db.QueryRow(ctx, reconcileLockTry)
 	var pg_try_advisory_xact_lock bool
@@ -137,7 +138,7 @@ type StripeWebhookEventInsertParams struct {
 	ObjectID       *string
 }
 
-// Records an event. A copy that won the race shows as a violation of stripe_webhook_events_event_id_key.
+// Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
 func (q *Queries) StripeWebhookEventInsert(ctx context.Context, db DBTX, arg StripeWebhookEventInsertParams) error {
 	_, err := db.Exec(ctx, stripeWebhookEventInsert,
 		arg.EventID,
@@ -183,7 +184,7 @@ type StripeWebhookEventInsertAllParams struct {
 	ObjectIds       []string
 }
 
-// StripeWebhookEventInsert for several events: ” and the year 1 stand for null.
+// StripeWebhookEventInsert for several events. ” and the year 1 mean null.
 func (q *Queries) StripeWebhookEventInsertAll(ctx context.Context, db DBTX, arg StripeWebhookEventInsertAllParams) error {
 	_, err := db.Exec(ctx, stripeWebhookEventInsertAll,
 		arg.EventIds,
@@ -219,8 +220,7 @@ type StripeWebhookEventListParams struct {
 	MaxRows       int32
 }
 
-// The ledger, newest first, of what was processed at a time or before; empty filters fit everything. Reads
-// backwards along the index on processed_at.
+// Lists the ledger before a time, newest first. Empty filters match everything. Scans the index on processed_at backward.
 func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg StripeWebhookEventListParams) ([]StripeWebhookEvent, error) {
 	rows, err := db.Query(ctx, stripeWebhookEventList,
 		arg.Before,
@@ -328,7 +328,7 @@ SELECT COALESCE(
 )::timestamptz AS processed_at
 `
 
-// When the ledger was last written to; 1970 if it is empty.
+// The time of the newest ledger row; 1970 if the ledger is empty.
 func (q *Queries) StripeWebhookEventNewest(ctx context.Context, db DBTX) (time.Time, error) {
 	row := db.QueryRow(ctx, stripeWebhookEventNewest)
 	var processed_at time.Time
@@ -365,8 +365,9 @@ type StripeWebhookEventOutcomesRow struct {
 	EventType string
 }
 
-// The outcomes of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
-// it was planned; and it is planned once, since how many are asked for shows only when it runs.
+// The outcomes of several events. Takes no transaction id. LATERAL makes PostgreSQL look each event up in the index, even if
+// the table had few rows when the query was planned. The subquery hides the number of ids from the planner, so that one
+// plan serves every number.
 func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, eventIds []string) ([]StripeWebhookEventOutcomesRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookEventOutcomes, eventIds)
 	if err != nil {
@@ -437,9 +438,9 @@ type StripeWebhookEventPruneRow struct {
 	LastEventID string
 }
 
-// Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was ignored or
-// parked and has a failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery
-// holds are passed over. A subquery and arrays, no joins: PostgreSQL 17 and 18 would read the whole tables for those.
+// Deletes one batch of old rows, the oldest first, and the failures that they resolved. An ignored or parked row with a
+// failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery has locked are skipped.
+// The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins.
 func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg StripeWebhookEventPruneParams) (StripeWebhookEventPruneRow, error) {
 	row := db.QueryRow(ctx, stripeWebhookEventPrune,
 		arg.After,
@@ -471,8 +472,8 @@ type StripeWebhookEventUpdateProvisionalParams struct {
 	ReplaysParked bool
 }
 
-// Settles an event that was ignored when it came first, or that was parked and is replayed. No row: a duplicate won
-// the race.
+// Records the outcome of an event that was ignored on its first delivery, or that was parked and is replayed. No row: a
+// concurrent duplicate was recorded first.
 func (q *Queries) StripeWebhookEventUpdateProvisional(ctx context.Context, db DBTX, arg StripeWebhookEventUpdateProvisionalParams) (int64, error) {
 	result, err := db.Exec(ctx, stripeWebhookEventUpdateProvisional,
 		arg.Outcome,

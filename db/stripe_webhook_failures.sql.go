@@ -55,10 +55,11 @@ type StripeWebhookFailureListParams struct {
 	MaxRows       int32
 }
 
-// The events that failed and have not been applied since, parked ones among them, in one state or (empty) in any but
-// dismissed, the newest failure first, of the next so many that have
-// ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
-// subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
+// Lists the events that failed and have not been applied since, including parked events, the newest first failure first.
+// state selects one state; empty selects every state but dismissed. It looks at the next max_looked_at events that ever
+// failed (null: at all). The record of an event that has been applied since stays until it is pruned, so the query skips
+// those one by one. It uses a subquery, since PostgreSQL would read the whole ledger for a join that it expects to return
+// few rows.
 func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg StripeWebhookFailureListParams) ([]StripeWebhookFailure, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureList,
 		arg.Before,
@@ -111,8 +112,8 @@ type StripeWebhookFailureListByObjectRow struct {
 	LastError string
 }
 
-// Of the newest thousand, those about an object that have not been applied since, at most twenty. Whose payload is not
-// kept is left out.
+// Lists the failing events about one object, without parked ones, at most 20, among the newest 1,000 failures. A failure
+// without a payload is left out.
 func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX, objectID string) ([]StripeWebhookFailureListByObjectRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListByObject, objectID)
 	if err != nil {
@@ -153,7 +154,7 @@ type StripeWebhookFailureListOldestRow struct {
 	FirstFailedAt time.Time
 }
 
-// The ids of those that fail and are not parked, the oldest first.
+// Lists the ids of the failing events, without parked ones, the oldest first failure first.
 func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, arg StripeWebhookFailureListOldestParams) ([]StripeWebhookFailureListOldestRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListOldest, arg.After, arg.AfterEventID, arg.MaxRows)
 	if err != nil {
@@ -197,8 +198,8 @@ type StripeWebhookFailureUpsertParams struct {
 	State     string
 }
 
-// Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
-// that is parked stays so when its replay fails.
+// Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
+// parked when its replay fails.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int64, error) {
 	result, err := db.Exec(ctx, stripeWebhookFailureUpsert,
 		arg.EventID,

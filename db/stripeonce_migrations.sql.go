@@ -38,7 +38,7 @@ const migrationLockTry = `-- name: MigrationLockTry :one
 SELECT pg_try_advisory_lock(hashtextextended('stripeonce_migrations', 0))
 `
 
-// Takes the session lock under which migrations run. One for the whole database: the schema that
+// Takes the session lock under which migrations run. There is one for the whole database, since the schema that
 // search_path names may not exist yet.
 func (q *Queries) MigrationLockTry(ctx context.Context, db DBTX) (bool, error) {
 	row := db.QueryRow(ctx, migrationLockTry)
@@ -67,7 +67,7 @@ type MigrationObjectListRow struct {
 	Kind string
 }
 
-// What a schema has under some names: relations of every kind, and types that are not a relation's row.
+// The objects of a schema with the given names: relations of every kind, and types that are not the row type of a relation.
 func (q *Queries) MigrationObjectList(ctx context.Context, db DBTX, schemaName string, names []string) ([]MigrationObjectListRow, error) {
 	rows, err := db.Query(ctx, migrationObjectList, schemaName, names)
 	if err != nil {
@@ -92,7 +92,7 @@ const migrationRoleList = `-- name: MigrationRoleList :many
 SELECT roles.rolname::text AS role FROM pg_catalog.pg_roles AS roles WHERE roles.rolname IN ('anon', 'authenticated')
 `
 
-// The roles that Supabase serves to anybody, where they exist.
+// Supabase's public roles, where they exist.
 func (q *Queries) MigrationRoleList(ctx context.Context, db DBTX) ([]string, error) {
 	rows, err := db.Query(ctx, migrationRoleList)
 	if err != nil {
@@ -131,7 +131,7 @@ type MigrationSchemaListRow struct {
 	HasTables bool
 }
 
-// Of some schemas, those that exist: whether the role may use each, and whether it has stripeonce's ledger or migrations.
+// The given schemas that exist, with whether the role may use each, and whether each has stripeonce's ledger or migrations.
 func (q *Queries) MigrationSchemaList(ctx context.Context, db DBTX, names []string) ([]MigrationSchemaListRow, error) {
 	rows, err := db.Query(ctx, migrationSchemaList, names)
 	if err != nil {
@@ -161,7 +161,7 @@ type MigrationSessionRow struct {
 	Role       string
 }
 
-// Where unqualified names lead in this session, whether set in the URL, for the role or for the database.
+// The search_path of this session, whether it is set in the URL, for the role or for the database.
 func (q *Queries) MigrationSession(ctx context.Context, db DBTX) (MigrationSessionRow, error) {
 	row := db.QueryRow(ctx, migrationSession)
 	var i MigrationSessionRow
@@ -203,7 +203,7 @@ SELECT line::text FROM (
 ORDER BY line
 `
 
-// Tables in words that do not depend on their schema: columns, constraints and indexes, a line each.
+// Describes tables independently of their schema: columns, constraints and indexes, one line each.
 func (q *Queries) MigrationTableLines(ctx context.Context, db DBTX, schemaName string, names []string) ([]string, error) {
 	rows, err := db.Query(ctx, migrationTableLines, schemaName, names)
 	if err != nil {

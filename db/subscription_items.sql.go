@@ -15,7 +15,7 @@ const subscriptionItemDeleteOthers = `-- name: SubscriptionItemDeleteOthers :exe
 DELETE FROM subscription_items WHERE subscription_id = $1 AND id <> ALL($2::text [])
 `
 
-// Deletes the items that are not among the given ones.
+// Deletes the items of a subscription whose ids are not given.
 func (q *Queries) SubscriptionItemDeleteOthers(ctx context.Context, db DBTX, subscriptionID string, ids []string) error {
 	_, err := db.Exec(ctx, subscriptionItemDeleteOthers, subscriptionID, ids)
 	return err

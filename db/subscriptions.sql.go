@@ -26,7 +26,7 @@ WITH RECURSIVE account AS (
 SELECT id::text AS id FROM account WHERE id IS NOT NULL
 `
 
-// The accounts that have subscriptions here, ” for the platform's own, each found by one look into the index.
+// Lists the accounts that have subscriptions here (”: the platform's own), with one index lookup for each.
 func (q *Queries) SubscriptionAccountList(ctx context.Context, db DBTX) ([]string, error) {
 	rows, err := db.Query(ctx, subscriptionAccountList)
 	if err != nil {
@@ -71,8 +71,8 @@ type SubscriptionKeyListRow struct {
 	StripeCreatedAt *time.Time
 }
 
-// The subscriptions of one account (” is the platform's own) and mode that Stripe created within a time,
-// the newest first, after a given one.
+// Lists the subscriptions of one account (”: the platform's own) and mode (null: any) that Stripe created after a time,
+// the newest first. before and before_id continue a listing.
 func (q *Queries) SubscriptionKeyList(ctx context.Context, db DBTX, arg SubscriptionKeyListParams) ([]SubscriptionKeyListRow, error) {
 	rows, err := db.Query(ctx, subscriptionKeyList,
 		arg.AccountID,
@@ -117,7 +117,7 @@ type SubscriptionKeyListUndatedParams struct {
 	MaxRows   int32
 }
 
-// Those of which Stripe did not say when it created them.
+// Lists the subscriptions without a creation time of Stripe's.
 func (q *Queries) SubscriptionKeyListUndated(ctx context.Context, db DBTX, arg SubscriptionKeyListUndatedParams) ([]string, error) {
 	rows, err := db.Query(ctx, subscriptionKeyListUndated,
 		arg.AccountID,
@@ -212,11 +212,11 @@ type SubscriptionListRow struct {
 	Items                  json.RawMessage
 }
 
-// Subscriptions by id, and those of a customer (null: none), the newest first, with their items as a JSON array of their
-// rows in Stripe's order. Their times are in UTC: those of to_jsonb would be in the session's time zone, whose years and
-// offsets Go may not read. No row for an event that has been applied, ” for none: a duplicate does not so much as have
-// PostgreSQL prune the row's page, which it logs. LATERAL has it look for each id in the index, however few rows there
-// were when it was planned.
+// Subscriptions by id, and those of a customer (null: none), the newest first, each with its items as a JSON array of their
+// rows in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go
+// may not parse. It returns no row if the event unless_applied (”: none) has been applied, so that a duplicate does not
+// even make PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index,
+// even if the table had few rows when the query was planned.
 func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg SubscriptionListParams) ([]SubscriptionListRow, error) {
 	rows, err := db.Query(ctx, subscriptionList, arg.Ids, arg.CustomerID, arg.UnlessApplied)
 	if err != nil {
@@ -305,8 +305,8 @@ type SubscriptionOrderingRow struct {
 	NewestEvents       json.RawMessage
 }
 
-// What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
-// read only if the event may be of the second of the row's own. No row for an event that has been applied.
+// The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk
+// of the row, are read only if the event may be of the row's own second. No row if the event has been applied.
 func (q *Queries) SubscriptionOrdering(ctx context.Context, db DBTX, arg SubscriptionOrderingParams) (SubscriptionOrderingRow, error) {
 	row := db.QueryRow(ctx, subscriptionOrdering, arg.EventCreatedAt, arg.ID, arg.UnlessApplied)
 	var i SubscriptionOrderingRow

@@ -1,14 +1,14 @@
--- Roles with no more than each needs. Run it with psql as a superuser, or as a role with CREATEROLE that owns the
--- database, before the first migration and again after each. It may run any number of times.
+-- Roles with the least privileges. Run this script with psql as a superuser, or as a role with CREATEROLE that owns the
+-- database, before the first migration and again after each migration. It may run any number of times.
 --
 --   psql "$ADMIN_URL" -f deploy/roles.sql
---   psql "$ADMIN_URL" -c '\password stripeonce_owner'     and so on, or your own way to log in
+--   psql "$ADMIN_URL" -c '\password stripeonce_owner'     and so on, or another authentication method
 --   DATABASE_URL=postgres://stripeonce_owner@… stripeonce migrate
 --   psql "$ADMIN_URL" -f deploy/roles.sql
 --   DATABASE_URL=postgres://stripeonce_app@… stripeonce serve
 --
--- Other names: -v owner=… -v app=… -v operator=… -v schema=… (then put search_path into the URLs, too).
--- Before PostgreSQL 15 every role may create tables in the schema public. If no application of yours relies on it:
+-- Other names: -v owner=… -v app=… -v operator=… -v schema=… (with -v schema, also set search_path in the URLs).
+-- Before PostgreSQL 15 every role may create tables in the schema public. If none of your applications relies on it:
 -- REVOKE CREATE ON SCHEMA public FROM PUBLIC.
 
 \set ON_ERROR_STOP on
@@ -30,7 +30,7 @@ SET client_min_messages = warning;
 \set schema public
 \endif
 
--- owner: migrations. app: serve, replay, reconcile, verify. operator: what app may, and prune.
+-- owner: migrations. app: serve, replay, reconcile, verify. operator: the privileges of app, and prune.
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY[:'owner', :'app', :'operator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -59,15 +59,15 @@ BEGIN
 END
 $$;
 
--- What follows is for the tables' owner to do.
+-- The tables' owner runs the rest.
 SELECT format('GRANT %I TO CURRENT_USER', :'owner') FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND rolname <> :'owner'
 \gexec
 SET ROLE :"owner";
 GRANT SELECT ON stripeonce_migrations TO :"app", :"operator";
 
--- The ledger. Rights on columns, and row level security for what rights cannot say: app reads and adds rows, changes one
--- only while its event has not taken effect (ignored, parked), and deletes one only while it is ignored, which removes the
--- row of a thin event whose twin is recorded. Other roles that you let read the ledger need a policy, too.
+-- The ledger. Column privileges, and row level security for what privileges cannot restrict: app reads and adds rows,
+-- changes a row only while its event has not taken effect (ignored, parked), and deletes a row only while it is ignored,
+-- which removes the row of a thin event whose twin is recorded. Other roles that read the ledger need a policy, too.
 GRANT SELECT, INSERT, DELETE ON stripe_webhook_events TO :"app", :"operator";
 GRANT UPDATE (outcome, event_type, processed_at) ON stripe_webhook_events TO :"app", :"operator";
 ALTER TABLE stripe_webhook_events ENABLE ROW LEVEL SECURITY;
@@ -89,7 +89,7 @@ WHERE NOT EXISTS (
 GRANT SELECT, INSERT, UPDATE ON stripe_webhook_failures TO :"app", :"operator";
 GRANT DELETE ON stripe_webhook_failures TO :"operator";
 
--- A subscription is never deleted, its items are replaced.
+-- Subscriptions are never deleted; their items are.
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO :"app", :"operator";
 GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_items TO :"app", :"operator";
 RESET ROLE;

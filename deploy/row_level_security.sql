@@ -1,11 +1,11 @@
--- Row level security on every table of stripeonce's, for databases that serve tables to the public, such as Supabase's.
--- Opt-in, plain SQL, for psql (with -v ON_ERROR_STOP=1) or a SQL editor: run it as the tables' owner after each migration;
--- it may run any number of times.
+-- Row level security on each of stripeonce's tables, for databases that serve tables to the public, such as Supabase's.
+-- It is opt-in and plain SQL, for psql (with -v ON_ERROR_STOP=1) or a SQL editor. Run it as the tables' owner after each
+-- migration; it may run any number of times.
 --
 -- Roles that own the tables, superusers and roles with BYPASSRLS (Supabase's postgres and service_role) see every row as
--- before. Nobody else sees any, whatever was granted, except the roles that you name here, separated by commas, if your
--- application or its operators connect as roles that do not own the tables. They need the rights of deploy/roles.sql, whose
--- narrower policies on the ledger stay:
+-- before. No other role sees any row, whatever was granted, except the roles that you name here, separated by commas. Name
+-- roles that do not own the tables and as which your application or its operators connect. They need the privileges of
+-- deploy/roles.sql, whose narrower policies on the ledger remain:
 --
 --   SET stripeonce.role = 'stripeonce_app,stripeonce_operator';
 --

@@ -1,7 +1,6 @@
 -- name: LedgerActivity :many
--- How many of the newest events, at most so many, took effect in each span of some seconds, by outcome; and how many
--- of the newest that have ever failed, at most as many, did so for the first time, as "failed". Reads backwards along
--- the indexes on their times.
+-- Counts the newest events, at most max_rows, by outcome and by spans of width seconds. Events that ever failed count as
+-- "failed" in the span of their first failure: the newest, at most max_rows. Scans the indexes on their times backward.
 SELECT
     to_timestamp(floor(extract(EPOCH FROM newest.at) / @width::integer) * @width::integer)::timestamptz AS span,
     newest.outcome::text AS outcome,
@@ -21,8 +20,8 @@ GROUP BY 1, 2
 ORDER BY 1, 2;
 
 -- name: LedgerLag :one
--- Of the newest events, at most so many: how many they are, from when on, and in seconds the median and the 95th
--- percentile of the time from Stripe's creation to their effect.
+-- The lag of the newest events, at most max_rows: their number, the oldest time, and the median and the 95th percentile
+-- of the seconds from Stripe's creation of an event to its effect.
 SELECT
     count(*) AS events,
     COALESCE(min(newest.processed_at), 'epoch')::timestamptz AS oldest,
@@ -35,8 +34,8 @@ FROM (
 ) AS newest;
 
 -- name: LedgerFailing :one
--- How many events fail, counted up to a number, of the newest that have ever failed, at most so many: those that
--- were applied since stay until they are pruned, and are passed over one by one.
+-- Counts the failing events up to max_rows, among the newest max_looked_at events that ever failed. The record of an event
+-- that has been applied since stays until it is pruned, so the query skips those one by one.
 SELECT count(*) FROM (
     SELECT FROM (
         SELECT f.event_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT @max_looked_at

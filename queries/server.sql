@@ -1,7 +1,6 @@
 -- name: ServerState :one
--- read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a
--- commit that was answered can be lost in a crash. The others are the forms of times and
--- bytes where they are read as text.
+-- read_only is true on a standby, and where default_transaction_read_only is on. forgetful is true where a crash can lose
+-- an acknowledged commit. The others are the text formats of times and bytes.
 SELECT
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
     (current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off')::boolean AS forgetful,
@@ -9,24 +8,25 @@ SELECT
     current_setting('bytea_output')::text AS bytea_output;
 
 -- name: ServerBackend :one
--- The process that serves this connection. It is not the one that PostgreSQL named at the connection's
--- start if a pooler stands between.
+-- The process that serves this connection. Behind a pooler it differs from the process that PostgreSQL reported when the
+-- connection started.
 SELECT pg_backend_pid()::integer;
 
 -- name: ServerHasPrepared :one
--- True if a prepared statement goes by the name that the client gave it.
+-- Reports whether the session has a prepared statement of this name.
 SELECT EXISTS (SELECT FROM pg_prepared_statement() AS p WHERE p.name = @name::text);
 
 -- name: ServerLockTimeout :exec
--- Bounds each wait for a lock in the transaction, in milliseconds.
+-- Caps each wait for a lock in the transaction, in milliseconds.
 SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);
 
 -- name: ServerTransactionOpen :one
--- The first statement of a transaction in which handlers run. It bounds each wait for a lock, in milliseconds, and takes
--- the lock of the event's object (empty: none) if nobody has it: it waits for nobody. It reads no table, so the
--- statements after it in the same round trip see what the lock's last holder has committed. It returns which
--- transaction this is, and the settings on which the receiver's own statements depend.
+-- The first statement of a transaction in which handlers run. It caps each wait for a lock, in milliseconds, and takes the
+-- lock of the event's object (empty: none) if the lock is free, without waiting. It reads no table, so the later
+-- statements of the round trip see what the last holder of the lock committed. It returns the identity of the transaction
+-- and the settings that the receiver's own statements depend on.
 SELECT
+    current_setting('lock_timeout')::text AS session_lock_timeout,
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), @lock_seed::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
@@ -41,9 +41,9 @@ SELECT
     current_setting('synchronous_commit')::text AS synchronous_commit;
 
 -- name: ServerTransactionRestore :exec
--- What comes before the receiver's own statements when a handler has run. It fails if the transaction is no longer the
--- one that ServerTransactionOpen has seen (a handler ran COMMIT AND CHAIN, or ROLLBACK AND CHAIN), and undoes what a
--- handler has set, with SET LOCAL or for the session. The role comes after the session's user, who decides about it.
+-- Precedes the receiver's own statements after a handler has run. It fails if the transaction is no longer the one that
+-- ServerTransactionOpen saw (a handler ran COMMIT AND CHAIN or ROLLBACK AND CHAIN). It restores the settings that a
+-- handler changed, with SET LOCAL or for the session. The role comes after the session's user, which determines it.
 SELECT
     (CASE WHEN (extract(EPOCH FROM now()) * 1000000)::bigint <> @began::bigint
         THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean END) IS NULL AS same_transaction,
@@ -62,12 +62,13 @@ SELECT
         THEN set_config('statement_timeout', @statement_timeout::text, FALSE) END AS statement_timeout,
     CASE WHEN current_setting('synchronous_commit') <> @synchronous_commit::text
         THEN set_config('synchronous_commit', @synchronous_commit::text, FALSE) END AS synchronous_commit,
+    set_config('lock_timeout', @session_lock_timeout::text, FALSE) AS session_lock_timeout,
     set_config('lock_timeout', @lock_timeout::text, TRUE) AS lock_timeout;
 
 -- name: ServerMissingPrivileges :many
--- The privileges that the role lacks on some of the tables that exist; no row if it lacks none. One on some columns counts:
--- deploy/roles.sql grants no more. by_policy: it has the privilege, but row level security applies to it and no policy lets it use
--- it, so that PostgreSQL would hide every row, or refuse each.
+-- The privileges that the role lacks on the given tables that exist; no row if it lacks none. A privilege on some columns
+-- is enough: deploy/roles.sql grants no more. by_policy: the role has the privilege, but row level security applies and no
+-- policy allows it, so PostgreSQL would hide or refuse every row.
 SELECT needed.table_name::text AS table_name, needed.privilege::text AS privilege, needed.granted::boolean AS by_policy
 FROM (
     SELECT
@@ -96,11 +97,12 @@ WHERE needed.relation IS NOT NULL
 ORDER BY needed.table_name, needed.privilege;
 
 -- name: ServerRowSecurity :one
--- True if row level security applies to the role on a table: its owner, a superuser and a role with BYPASSRLS see every row.
+-- Reports whether row level security applies to the role on a table. The owner, a superuser and a role with BYPASSRLS see
+-- every row.
 SELECT row_security_active(@table_name::text)::boolean;
 
 -- name: ServerExposed :one
--- Tables on which roles that Supabase serves to anybody have rights, and no row level security; empty if there are none.
+-- The tables without row level security on which Supabase's public roles have privileges; empty if there are none.
 SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tables
 FROM unnest(@table_names::text []) AS listed (name)
 JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
@@ -112,8 +114,8 @@ WHERE NOT class.relrowsecurity
     );
 
 -- name: ServerSchemas :one
--- Where stripeonce's tables are, for a receiver that does not find them. visible: search_path leads to them. elsewhere: the
--- schemas that have them and to which it does not lead. closed: those that it names and that the role may not use.
+-- The schemas that have stripeonce's tables, for a receiver that does not find them. visible: search_path finds the tables.
+-- elsewhere: schemas that search_path does not find, and that the role may use. closed: schemas that the role may not use.
 SELECT
     (to_regclass('stripe_webhook_events') IS NOT NULL)::boolean AS visible,
     COALESCE(string_agg(class.relnamespace::regnamespace::text, ' or ')
@@ -125,8 +127,8 @@ FROM pg_catalog.pg_class AS class
 WHERE class.relname = 'stripe_webhook_events' AND class.relkind IN ('r', 'p');
 
 -- name: ServerStrayTables :one
--- Of some tables, those that search_path finds nowhere, and those that it finds in another schema than
--- stripeonce_migrations; empty if there are none.
+-- gone: the given tables that search_path does not find. stray: those that it finds in another schema than
+-- stripeonce_migrations. Empty if there are none.
 SELECT
     COALESCE(string_agg(listed.name, ', ') FILTER (WHERE class.oid IS NULL), '')::text AS gone,
     COALESCE(string_agg(listed.name || ' of the schema ' || class.relnamespace::regnamespace::text, ', ') FILTER (

@@ -3,14 +3,15 @@
 SELECT outcome, event_type FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventOutcomes :many
--- The outcomes of several events. Takes no transaction id. It looks for each in the index, however few rows there were when
--- it was planned; and it is planned once, since how many are asked for shows only when it runs.
+-- The outcomes of several events. Takes no transaction id. LATERAL makes PostgreSQL look each event up in the index, even if
+-- the table had few rows when the query was planned. The subquery hides the number of ids from the planner, so that one
+-- plan serves every number.
 SELECT asked.id::text AS event_id, event.outcome, event.event_type
 FROM unnest((SELECT @event_ids::text [])) AS asked (id)
 CROSS JOIN LATERAL (SELECT e.outcome, e.event_type FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
 
 -- name: StripeWebhookEventInsert :exec
--- Records an event. A copy that won the race shows as a violation of stripe_webhook_events_event_id_key.
+-- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
 INSERT INTO stripe_webhook_events (
     event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
 ) VALUES (
@@ -18,7 +19,7 @@ INSERT INTO stripe_webhook_events (
 );
 
 -- name: StripeWebhookEventInsertAll :exec
--- StripeWebhookEventInsert for several events: '' and the year 1 stand for null.
+-- StripeWebhookEventInsert for several events. '' and the year 1 mean null.
 INSERT INTO stripe_webhook_events (
     event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
 )
@@ -38,8 +39,8 @@ FROM (
 ) AS event;
 
 -- name: StripeWebhookEventUpdateProvisional :execrows
--- Settles an event that was ignored when it came first, or that was parked and is replayed. No row: a duplicate won
--- the race.
+-- Records the outcome of an event that was ignored on its first delivery, or that was parked and is replayed. No row: a
+-- concurrent duplicate was recorded first.
 UPDATE stripe_webhook_events
 SET outcome = @outcome, event_type = @event_type, processed_at = clock_timestamp()
 WHERE event_id = @event_id AND (outcome = 'ignored' OR outcome = 'parked' AND @replays_parked::boolean);
@@ -52,8 +53,7 @@ DELETE FROM stripe_webhook_events WHERE event_id = @event_id AND outcome = 'igno
 SELECT * FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventList :many
--- The ledger, newest first, of what was processed at a time or before; empty filters fit everything. Reads
--- backwards along the index on processed_at.
+-- Lists the ledger before a time, newest first. Empty filters match everything. Scans the index on processed_at backward.
 SELECT * FROM stripe_webhook_events
 WHERE (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
     AND processed_at >= @since
@@ -76,15 +76,15 @@ ORDER BY processed_at DESC, event_id DESC
 LIMIT @max_rows;
 
 -- name: StripeWebhookEventNewest :one
--- When the ledger was last written to; 1970 if it is empty.
+-- The time of the newest ledger row; 1970 if the ledger is empty.
 SELECT COALESCE(
     (SELECT processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1), 'epoch'
 )::timestamptz AS processed_at;
 
 -- name: StripeWebhookEventPrune :one
--- Deletes one batch of old rows, the oldest first, and the failures that they resolved. A row that was ignored or
--- parked and has a failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery
--- holds are passed over. A subquery and arrays, no joins: PostgreSQL 17 and 18 would read the whole tables for those.
+-- Deletes one batch of old rows, the oldest first, and the failures that they resolved. An ignored or parked row with a
+-- failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery has locked are skipped.
+-- The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins.
 WITH batch AS (
     SELECT old.event_id, old.processed_at, old.outcome
     FROM stripe_webhook_events AS old
@@ -119,24 +119,25 @@ SELECT
     COALESCE((SELECT batch.event_id FROM batch ORDER BY batch.processed_at DESC, batch.event_id DESC LIMIT 1), '')::text AS last_event_id;
 
 -- name: ObjectLock :exec
--- Serializes the transactions about one Stripe object, also before it has a row, until the transaction ends. Takes
--- no transaction id. A collision of hashes costs a wait, never a result.
+-- Serializes the transactions about one Stripe object until the transaction ends, even before the object has a row. Takes
+-- no transaction id. A hash collision can cost a wait, but never changes a result.
 SELECT pg_advisory_xact_lock(hashtextextended(@object_id::text, @lock_seed::bigint));
 
 -- name: ObjectLockTry :one
--- The same lock if nobody has it: it waits for nobody. First it bounds each wait for a lock in the transaction, in
--- milliseconds. It reads no table, so what follows it in a trip sees what the lock's last holder has committed.
+-- Takes the lock of ObjectLock if it is free, without waiting. First it caps each wait for a lock in the transaction, in
+-- milliseconds. It reads no table, so the later statements of the round trip see what the last holder of the lock
+-- committed.
 SELECT
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     pg_try_advisory_xact_lock(hashtextextended(@object_id::text, @lock_seed::bigint)) AS locked;
 
 -- name: ObjectLockTryAll :many
--- ObjectLockTry for several objects, without the limit: those whose lock it has taken.
+-- ObjectLockTry for several objects, without the cap. It returns the objects whose lock it acquired.
 SELECT object.id::text AS id
 FROM unnest((SELECT @object_ids::text [])) AS object (id)
 WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint));
 
 -- name: ReconcileLockTry :one
--- Lets one process of those on this schema reconcile at a time, until the transaction ends. Not a session's
--- lock, which a pooler in transaction mode would leave behind.
+-- Lets one process on this schema reconcile at a time, until the transaction ends. It is not a session lock, which would
+-- leak behind a pooler in transaction mode.
 SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0));

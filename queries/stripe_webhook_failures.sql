@@ -1,6 +1,6 @@
 -- name: StripeWebhookFailureUpsert :execrows
--- Records that an event failed, for the first time or again. Of the attempts, the last 20 are kept one by one. An event
--- that is parked stays so when its replay fails.
+-- Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
+-- parked when its replay fails.
 INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
 VALUES (
     @event_id, @event_type, @last_error::text, @payload,
@@ -18,10 +18,11 @@ ON CONFLICT (event_id) DO UPDATE SET
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 
 -- name: StripeWebhookFailureList :many
--- The events that failed and have not been applied since, parked ones among them, in one state or (empty) in any but
--- dismissed, the newest failure first, of the next so many that have
--- ever failed (null: of all): those that were applied since stay until they are pruned, and are passed over one by one. A
--- subquery and no join: PostgreSQL would read the whole ledger for a join of which it expects few rows.
+-- Lists the events that failed and have not been applied since, including parked events, the newest first failure first.
+-- state selects one state; empty selects every state but dismissed. It looks at the next max_looked_at events that ever
+-- failed (null: at all). The record of an event that has been applied since stays until it is pruned, so the query skips
+-- those one by one. It uses a subquery, since PostgreSQL would read the whole ledger for a join that it expects to return
+-- few rows.
 SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
@@ -35,8 +36,8 @@ ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
 -- name: StripeWebhookFailureListByObject :many
--- Of the newest thousand, those about an object that have not been applied since, at most twenty. Whose payload is not
--- kept is left out.
+-- Lists the failing events about one object, without parked ones, at most 20, among the newest 1,000 failures. A failure
+-- without a payload is left out.
 SELECT f.event_id, f.event_type, f.last_error
 FROM (SELECT * FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = @object_id::text
@@ -45,7 +46,7 @@ ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20;
 
 -- name: StripeWebhookFailureListOldest :many
--- The ids of those that fail and are not parked, the oldest first.
+-- Lists the ids of the failing events, without parked ones, the oldest first failure first.
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)

@@ -3,16 +3,16 @@
 SELECT version FROM stripeonce_migrations ORDER BY version;
 
 -- name: MigrationLockTry :one
--- Takes the session lock under which migrations run. One for the whole database: the schema that
+-- Takes the session lock under which migrations run. There is one for the whole database, since the schema that
 -- search_path names may not exist yet.
 SELECT pg_try_advisory_lock(hashtextextended('stripeonce_migrations', 0));
 
 -- name: MigrationSession :one
--- Where unqualified names lead in this session, whether set in the URL, for the role or for the database.
+-- The search_path of this session, whether it is set in the URL, for the role or for the database.
 SELECT current_setting('search_path')::text AS search_path, current_user::text AS role;
 
 -- name: MigrationSchemaList :many
--- Of some schemas, those that exist: whether the role may use each, and whether it has stripeonce's ledger or migrations.
+-- The given schemas that exist, with whether the role may use each, and whether each has stripeonce's ledger or migrations.
 SELECT
     namespace.nspname::text AS name,
     has_schema_privilege(namespace.oid, 'USAGE')::boolean AS usable,
@@ -34,11 +34,11 @@ FROM pg_catalog.pg_class AS class
 WHERE class.relnamespace::regnamespace::text = quote_ident(@schema_name::text) AND class.relname = 'stripeonce_migrations';
 
 -- name: MigrationRoleList :many
--- The roles that Supabase serves to anybody, where they exist.
+-- Supabase's public roles, where they exist.
 SELECT roles.rolname::text AS role FROM pg_catalog.pg_roles AS roles WHERE roles.rolname IN ('anon', 'authenticated');
 
 -- name: MigrationObjectList :many
--- What a schema has under some names: relations of every kind, and types that are not a relation's row.
+-- The objects of a schema with the given names: relations of every kind, and types that are not the row type of a relation.
 SELECT
     class.relname::text AS name,
     (CASE class.relkind
@@ -53,7 +53,7 @@ WHERE type.typnamespace::regnamespace::text = quote_ident(@schema_name::text) AN
 ORDER BY name;
 
 -- name: MigrationTableLines :many
--- Tables in words that do not depend on their schema: columns, constraints and indexes, a line each.
+-- Describes tables independently of their schema: columns, constraints and indexes, one line each.
 WITH tables AS (
     SELECT
         class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix,

@@ -16,5 +16,5 @@ ON CONFLICT (subscription_id, id) DO UPDATE SET
     metadata = excluded.metadata;
 
 -- name: SubscriptionItemDeleteOthers :exec
--- Deletes the items that are not among the given ones.
+-- Deletes the items of a subscription whose ids are not given.
 DELETE FROM subscription_items WHERE subscription_id = @subscription_id AND id <> ALL(@ids::text []);

@@ -1,9 +1,9 @@
 -- name: SubscriptionList :many
--- Subscriptions by id, and those of a customer (null: none), the newest first, with their items as a JSON array of their
--- rows in Stripe's order. Their times are in UTC: those of to_jsonb would be in the session's time zone, whose years and
--- offsets Go may not read. No row for an event that has been applied, '' for none: a duplicate does not so much as have
--- PostgreSQL prune the row's page, which it logs. LATERAL has it look for each id in the index, however few rows there
--- were when it was planned.
+-- Subscriptions by id, and those of a customer (null: none), the newest first, each with its items as a JSON array of their
+-- rows in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go
+-- may not parse. It returns no row if the event unless_applied ('': none) has been applied, so that a duplicate does not
+-- even make PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index,
+-- even if the table had few rows when the query was planned.
 SELECT
     subscription.*,
     (
@@ -25,8 +25,8 @@ WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_app
 ORDER BY subscription.stripe_created_at DESC NULLS LAST, subscription.id DESC;
 
 -- name: SubscriptionOrdering :one
--- What a row has to say to an event: its place in the order, and a digest of its state. What is most of the row is
--- read only if the event may be of the second of the row's own. No row for an event that has been applied.
+-- The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk
+-- of the row, are read only if the event may be of the row's own second. No row if the event has been applied.
 SELECT
     status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
@@ -88,8 +88,8 @@ ON CONFLICT (id) DO UPDATE SET
 RETURNING created_at, updated_at;
 
 -- name: SubscriptionKeyList :many
--- The subscriptions of one account ('' is the platform's own) and mode that Stripe created within a time,
--- the newest first, after a given one.
+-- Lists the subscriptions of one account ('': the platform's own) and mode (null: any) that Stripe created after a time,
+-- the newest first. before and before_id continue a listing.
 SELECT id, stripe_created_at FROM subscriptions
 WHERE COALESCE(account_id, '') = @account_id::text
     AND stripe_created_at > @created_after
@@ -99,7 +99,7 @@ ORDER BY stripe_created_at DESC, id DESC
 LIMIT @max_rows;
 
 -- name: SubscriptionKeyListUndated :many
--- Those of which Stripe did not say when it created them.
+-- Lists the subscriptions without a creation time of Stripe's.
 SELECT id FROM subscriptions
 WHERE COALESCE(account_id, '') = @account_id::text
     AND stripe_created_at IS NULL
@@ -109,7 +109,7 @@ ORDER BY id
 LIMIT @max_rows;
 
 -- name: SubscriptionAccountList :many
--- The accounts that have subscriptions here, '' for the platform's own, each found by one look into the index.
+-- Lists the accounts that have subscriptions here ('': the platform's own), with one index lookup for each.
 WITH RECURSIVE account AS (
     (SELECT COALESCE(account_id, '') AS id FROM subscriptions ORDER BY COALESCE(account_id, '') LIMIT 1)
     UNION ALL

@@ -1,11 +1,9 @@
 -- migrate:up
 
--- The ledger: one row for each event that took effect, was stale, had no handler, or waits for a person.
--- Collation "C": an upgrade of the operating system's collations must not be able to
--- corrupt the index that exactly-once rests on.
+-- The ledger: one row for each event that took effect, was stale, was ignored, or is parked. The id has collation "C", so
+-- that an upgrade of the operating system's collations cannot corrupt the index that exactly-once relies on.
 --
--- The list in the CHECK is of TEXT: one of VARCHAR would read otherwise after a dump was loaded, and 'migrate --adopt'
--- compares.
+-- The CHECK casts to TEXT: with VARCHAR it would read differently after a dump is loaded, and 'migrate --adopt' compares it.
 CREATE TABLE stripe_webhook_events (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
     event_type VARCHAR(255) NOT NULL,
@@ -20,13 +18,13 @@ CREATE TABLE stripe_webhook_events (
     CONSTRAINT stripe_webhook_events_outcome_check CHECK (outcome::TEXT IN ('processed', 'ignored', 'stale', 'parked'))
 );
 
--- For the listing of the ledger by time (StripeWebhookEventList) and for pruning (StripeWebhookEventPrune).
+-- For listing the ledger by time (StripeWebhookEventList) and for pruning it (StripeWebhookEventPrune).
 CREATE INDEX stripe_webhook_events_processed_at_idx ON stripe_webhook_events (processed_at);
 
--- For the listing of one object's events (StripeWebhookEventListByObject).
+-- For listing the events of one object (StripeWebhookEventListByObject).
 CREATE INDEX stripe_webhook_events_object_id_idx ON stripe_webhook_events (object_id) WHERE object_id IS NOT NULL;
 
--- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- Supabase grants these roles, which its public REST API uses, all privileges on new tables of the schema public. See
 -- https://supabase.com/docs/guides/api/securing-your-api.
 DO $$
 DECLARE

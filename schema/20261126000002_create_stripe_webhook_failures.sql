@@ -1,9 +1,9 @@
 -- migrate:up
 
--- One row for each event that failed, also after it has been applied: the ledger tells whether it has.
--- state is 'failing' while Stripe or a person retries, 'parked' once a handler returned webhooks.Park, and 'dismissed'
--- when a person decided that the event need not be applied; reason is what that person said.
--- history has the failed attempts, the newest last: when each was, and the beginning of its error.
+-- One row for each event that failed. It stays after the event has been applied: the ledger says whether it has.
+-- state is 'failing' after a failure, 'parked' once a handler returned webhooks.Park, and 'dismissed' if a person decided
+-- that the event need not be applied. It does not change when the event is applied. reason is that person's reason.
+-- history has the last failed attempts, the newest last, each with its time and the beginning of its error.
 CREATE TABLE stripe_webhook_failures (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
     event_type VARCHAR(255) NOT NULL,
@@ -19,10 +19,10 @@ CREATE TABLE stripe_webhook_failures (
     CONSTRAINT stripe_webhook_failures_state_check CHECK (state::TEXT IN ('failing', 'parked', 'dismissed'))
 );
 
--- For the listing of what still fails (StripeWebhookFailureList).
+-- For listing the failing events (StripeWebhookFailureList).
 CREATE INDEX stripe_webhook_failures_first_failed_at_idx ON stripe_webhook_failures (first_failed_at, event_id);
 
--- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- Supabase grants these roles, which its public REST API uses, all privileges on new tables of the schema public. See
 -- https://supabase.com/docs/guides/api/securing-your-api.
 DO $$
 DECLARE

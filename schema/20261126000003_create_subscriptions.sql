@@ -1,16 +1,16 @@
 -- migrate:up
 
--- One row for each Stripe subscription. A deletion is a status, never a row removed.
--- Statuses and currencies are plain text: Stripe adds values without asking.
+-- One row for each Stripe subscription. A deletion sets a status and never removes the row.
+-- Statuses and currencies are plain text, since Stripe may add values at any time.
 --
--- What the order of events needs: revision counts the row's writes; as_of is set while the row is
--- Stripe's answer of that time and not an event's object; newest_events are the events of the row's
--- second, from which the last of them is told; api_version is that of object; digest tells whether a state
--- differs from the stored one without reading it, and the revision that it is of (null: not known).
+-- Columns for the order of events: revision counts the writes of the row. as_of is set while the row holds an object that
+-- was fetched from Stripe at that time, instead of an event's object. newest_events are the events of the row's second,
+-- which determine the last of them. api_version is that of object. digest is a digest of the row's state, with the
+-- revision that it belongs to, so that a state can be compared without reading the row (null: not known).
 --
--- No column that changes is indexed, so a new version of a row needs no index entry if it finds room on its
--- page (HOT): fillfactor leaves some. Of a page's 8 kB a row may have half before its object goes to the TOAST
--- table, which costs an entry in its index for each write.
+-- No column that changes is indexed, so a new version of a row needs no index entry if it fits on the same page (HOT);
+-- fillfactor leaves room for it. toast_tuple_target lets a row use half of an 8 kB page before its object moves to the
+-- TOAST table, which costs an index entry for each write.
 CREATE TABLE subscriptions (
     id VARCHAR(255) COLLATE "C" NOT NULL,
     customer_id VARCHAR(255) COLLATE "C",
@@ -54,12 +54,12 @@ CREATE TABLE subscriptions (
 
 CREATE INDEX subscriptions_customer_id_idx ON subscriptions (customer_id);
 
--- For comparing the table with Stripe's list (SubscriptionKeyList), which is sorted by creation, account by
--- account. Neither column ever changes.
+-- For comparing the table with Stripe's list (SubscriptionKeyList), which is sorted by creation within an account. None of
+-- these columns ever changes.
 CREATE INDEX subscriptions_stripe_created_at_idx ON subscriptions ((COALESCE(account_id, '')), stripe_created_at, id);
 
--- Stripe's object is most of a row, and is compressed with each write, which with lz4 takes a third less than
--- with pglz. A server that was built without it, or that is older than PostgreSQL 14, keeps what it has.
+-- Stripe's object is most of a row and is compressed on each write, which takes a third less time with lz4 than with pglz.
+-- A server that was built without lz4, or that is older than PostgreSQL 14, keeps pglz.
 -- https://www.postgresql.org/docs/current/storage-toast.html
 DO $$
 BEGIN
@@ -69,7 +69,7 @@ EXCEPTION WHEN feature_not_supported OR syntax_error THEN
 END
 $$;
 
--- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- Supabase grants these roles, which its public REST API uses, all privileges on new tables of the schema public. See
 -- https://supabase.com/docs/guides/api/securing-your-api.
 DO $$
 DECLARE

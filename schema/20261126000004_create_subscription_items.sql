@@ -1,6 +1,6 @@
 -- migrate:up
 
--- The items of a subscription, always written together with their parent's row.
+-- The items of a subscription. They are always written in the transaction that writes the subscription's row.
 CREATE TABLE subscription_items (
     subscription_id VARCHAR(255) COLLATE "C" NOT NULL,
     id VARCHAR(255) COLLATE "C" NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE subscription_items (
     REFERENCES subscriptions (id) ON DELETE CASCADE
 ) WITH (fillfactor = 90);
 
--- Supabase grants these roles, which anybody may use by REST, all rights on new tables of the schema public. See
+-- Supabase grants these roles, which its public REST API uses, all privileges on new tables of the schema public. See
 -- https://supabase.com/docs/guides/api/securing-your-api.
 DO $$
 DECLARE

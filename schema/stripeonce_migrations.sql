@@ -1,3 +1,3 @@
--- dbmate makes this table itself and passes this file by, since its name begins with no number.
--- It stands here so that sqlc knows the table that the readiness query reads.
+-- dbmate creates this table itself and skips this file, since its name does not begin with a number. The file tells sqlc
+-- about the table, which the readiness query reads.
 CREATE TABLE stripeonce_migrations (version VARCHAR PRIMARY KEY);

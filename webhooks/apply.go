@@ -22,17 +22,16 @@ const timeoutGrace = time.Second
 type Outcome string
 
 const (
-	// OutcomeProcessed is the outcome of an event that took effect. Final.
+	// OutcomeProcessed: the event took effect. Final.
 	OutcomeProcessed Outcome = "processed"
-	// OutcomeStale is that of an event for which only projections ran, and changed nothing. Final.
+	// OutcomeStale: only projections ran, and changed nothing. Final.
 	OutcomeStale Outcome = "stale"
-	// OutcomeIgnored is that of an event that nothing is registered for, or of the other mode.
-	// Provisional: if it comes again and would now be applied, it is.
+	// OutcomeIgnored: the event has no handler, or is of the other mode. Provisional: if it comes again and would now be
+	// applied, it is.
 	OutcomeIgnored Outcome = "ignored"
-	// OutcomeParked is that of an event that waits for a person, since a handler returned Park. Only Replay applies it.
+	// OutcomeParked: a handler returned Park, and the event waits for a person. Only Replay applies it.
 	OutcomeParked Outcome = "parked"
-	// OutcomeDuplicate is that of an event that is in the ledger already: nothing was written. It is
-	// never in the ledger itself.
+	// OutcomeDuplicate: the event is in the ledger already, and nothing was written. It is never in the ledger itself.
 	OutcomeDuplicate Outcome = "duplicate"
 )
 
@@ -53,8 +52,8 @@ func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
 	return r.apply(ctx, ev, true)
 }
 
-// apply is the way of every event: admission, the single flight with its duplicates, its attempts, and the record of its
-// failure. Its place in flight is given back last.
+// apply takes every event from admission to its result: the single flight with its concurrent duplicates, its attempts, and
+// the record of its failure. Its slot in flight is released last.
 func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
@@ -63,7 +62,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 		return Result{}, err
 	}
 	d := r.newDelivery(ev, replay)
-	defer func() { d.end(r.inFlight.Release) }()
+	defer func() { d.finish(r.limiter.Release) }()
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	key := d.id()
@@ -71,7 +70,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	if call == nil {
 		return duplicate, err
 	}
-	f := flight{abandoned: true, replay: replay, eventType: ev.Type} // abandoned, unless it returns
+	f := flightResult{abandoned: true, replay: replay, eventType: ev.Type} // abandoned, unless it returns
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
 	f.abandoned = f.err != nil && ctx.Err() != nil
@@ -91,7 +90,7 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	ev := &Event{Type: name}
 	d := &delivery{received: ev, effective: ev, inTx: true}
 	d.handlers = []handler{{run: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) { return true, fn(ctx, tx) }}}
-	defer func() { d.end(r.inFlight.Release) }()
+	defer func() { d.finish(r.limiter.Release) }()
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	_, err := r.await(limited, d)
@@ -99,7 +98,7 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 }
 
 func (r *Receiver) admit() error {
-	err := r.inFlight.Acquire()
+	err := r.limiter.Acquire()
 	switch {
 	case errors.Is(err, admission.ErrClosed):
 		return fault.Unavailable(ErrShutdown)
@@ -109,8 +108,8 @@ func (r *Receiver) admit() error {
 	return nil
 }
 
-// flight is the result that concurrent duplicates of an event share.
-type flight struct {
+// flightResult is the result that concurrent duplicates of an event share.
+type flightResult struct {
 	Result
 	err       error
 	abandoned bool   // by its caller: it says nothing about the event
@@ -126,7 +125,7 @@ func (e *duplicateError) Unwrap() error { return e.err }
 
 // joinFlight returns the call that the delivery leads. While a duplicate is in progress in this process, it waits for
 // its result instead, without a connection: otherwise all duplicates would wait on the ledger's unique index.
-func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*admission.Call[flight], Result, error) {
+func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*admission.Call[flightResult], Result, error) {
 	for {
 		call, leads := r.flights.Join(key)
 		if leads {
@@ -149,11 +148,11 @@ func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*ad
 	}
 }
 
-// await performs the delivery. Where a handler may outlast its context, that happens in another goroutine, so that a
-// handler that never returns holds back nothing but its own connection and its place in flight.
+// await queues and attempts the delivery. Where a handler may outlast its context, that happens in another goroutine, so that
+// a handler that never returns holds back only its own connection and its slot in flight.
 func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 	if !d.runsHost() {
-		r.perform(ctx, d)
+		r.queueAndAttempt(ctx, d)
 		return d.result()
 	}
 	d.running = make(chan struct{})
@@ -165,7 +164,7 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 				d.err = fault.InHandler(d.effective.Type, errGoexit)
 			}
 		}()
-		r.perform(ctx, d)
+		r.queueAndAttempt(ctx, d)
 		returned = true
 	}()
 	select {
@@ -196,9 +195,9 @@ func (d *delivery) result() (Result, error) {
 	return Result{d.id(), d.outcome}, nil
 }
 
-// perform sets the delivery's outcome or error. Events of one object have their attempts one after the other; an event
-// that is a duplicate already does not wait for its turn.
-func (r *Receiver) perform(ctx context.Context, d *delivery) {
+// queueAndAttempt sets the delivery's outcome or error. It serializes the events of one object; a known duplicate does not
+// wait in the queue.
+func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 	defer func() { // handlers' panics are caught where they are called; this is of an error's Unwrap, or a hook of the pool
 		if value := recover(); value != nil {
 			d.err = &PanicError{Value: value, Stack: debug.Stack()}
@@ -212,7 +211,7 @@ func (r *Receiver) perform(ctx context.Context, d *delivery) {
 	}
 	if object := d.object(); object != "" {
 		ticket := r.objects.Join(object)
-		defer func() { d.afterwards(ticket.Release) }()
+		defer func() { d.whenDone(ticket.Release) }()
 		if !ticket.TryAcquire() {
 			if found, err := r.lookup(ctx, d); found || err != nil {
 				d.outcome, d.err = OutcomeDuplicate, err

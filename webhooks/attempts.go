@@ -13,11 +13,13 @@ import (
 // retryPause is the mean pause before the second attempt; it doubles from attempt to attempt.
 const retryPause = 10 * time.Millisecond
 
-// maxLostRaces bounds the attempts that end with the ledger's unique index. After a lost race the other duplicate's row
-// is there to be seen, so that a second one is rare, and more say that the row is hidden from the receiver's role.
+// maxLostRaces bounds the attempts that lose to a concurrent duplicate. The next attempt normally finds the duplicate's
+// row. Repeated losses mean that the receiver's role cannot see the row (row level security).
 const maxLostRaces = 4
 
 var (
+	// errLostRace reports that the ledger's unique index, or an update of no row, found a concurrent duplicate. No rule of
+	// fault.Classify changes it, so that retry sees it.
 	errLostRace  = errors.New("a concurrent duplicate of the event was recorded first")
 	errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
 	// errDeadConn is wrapped where a connection of the pool turned out to have died before anything that matters was sent.
@@ -47,7 +49,7 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 			}
 			return d.outcome, nil
 		}
-		again, failure := r.again(ctx, d, &counts, err)
+		again, failure := r.retry(ctx, d, &counts, err)
 		switch {
 		case again:
 		case d.parked != nil: // it neither takes effect nor waits for a person: that is a failure, whatever kept it from it
@@ -63,7 +65,7 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
 	d.begin(ctx)
 	if first && r.batchable(d) {
-		carried := r.batches.Carry(ctx, d, r.carryBatch)
+		carried := r.batches.Carry(ctx, d, r.runBatch)
 		switch {
 		case d.outcome != "" || d.err != nil:
 			return d.err
@@ -72,13 +74,14 @@ func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) err
 		}
 		d.begin(ctx)
 	}
-	r.carry(ctx, &transaction{receiver: r, deliveries: []*delivery{d}})
+	r.runTransaction(ctx, &transaction{receiver: r, deliveries: []*delivery{d}})
 	return d.err
 }
 
-// again says whether an attempt that failed is followed by another, else with what the delivery fails. Its transaction
-// is rolled back and its connection released. Only what PostgreSQL wants retried counts against MaxAttempts.
-func (r *Receiver) again(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
+// retry decides whether a failed attempt is followed by another; if not, failure is the delivery's error. The
+// transaction has been rolled back and its connection released. Only serialization failures and deadlocks count against
+// MaxAttempts.
+func (r *Receiver) retry(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
 	var request *fetchError
 	switch {
 	case errors.As(err, &request):
@@ -97,10 +100,6 @@ func (r *Receiver) again(ctx context.Context, d *delivery, counts *attempts, err
 		return counts.deadConns <= r.pool.MaxUnfit(), err
 	case fault.IsDoubtful(err):
 		return r.doubt(ctx, d, counts, err)
-	case errors.Is(err, fault.ErrSession) && fault.LacksMigration(err) && counts.doubts == 0:
-		// pgx may have forgotten a statement and had it parsed by the search_path of a handler's: not on another connection.
-		counts.doubts++
-		return true, nil
 	case fault.IsRetryable(err) && counts.tries < r.config.MaxAttempts && pause(ctx, counts.tries):
 		counts.tries++
 		return true, nil
@@ -110,9 +109,9 @@ func (r *Receiver) again(ctx context.Context, d *delivery, counts *attempts, err
 	return false, err
 }
 
-// doubt looks whether the tables are there and may be written. If so, the session of the connection was changed by a
-// handler of an earlier event, or by other code of the host's (a temporary table of the same name, SET ROLE): the
-// connection is closed, and the event has another attempt on the next one, down to a new one.
+// doubt checks whether the tables exist and may be written. If they do, the session of the connection was changed by a
+// handler of an earlier event, or by other code of the host's (a temporary table of the same name, SET ROLE): the connection
+// is closed, and the event is retried on another one, until a new connection fails too.
 func (r *Receiver) doubt(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
 	if errors.Is(err, ErrNotPermitted) || !r.config.AssumeMigrated {
 		r.readiness.Doubt()

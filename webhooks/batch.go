@@ -15,24 +15,24 @@ import (
 // the batch fails, the batch rolls back and each event is retried in its own transaction.
 
 const (
-	// batchLockTimeout caps each wait for a lock in a batch. It is short, so that one event's wait does not delay all; and
-	// less than PostgreSQL's deadlock_timeout, so that a transaction which waits for a lock of one of the events, and holds
-	// a lock that another one wants, does not become a deadlock's victim.
+	// batchLockTimeout caps each lock wait in a batch, so that one event does not delay the others. It is below PostgreSQL's
+	// deadlock_timeout, so that a batch times out before a transaction outside the batch is chosen as a deadlock's victim.
 	batchLockTimeout = 50 * time.Millisecond
 	// batchWait bounds the wait for a batch to begin. An event then has a transaction of its own: where the batches in
 	// progress hang, as over a dead connection, not everything does.
 	batchWait = 500 * time.Millisecond
-	// batchMargin is how much time an event must have to join a batch, which ends when the time of one of its events does.
+	// batchMargin is the minimum time that an event must have left to join a batch: a batch ends at the earliest deadline of its
+	// events.
 	batchMargin = time.Second
 )
 
-// errBatch is what a projection gets that uses its transaction in a batch.
+// errBatch reports that a projection used its transaction in a batch.
 var errBatch = errors.New("the transaction is a batch's")
 
 // batchable reports whether the delivery may be in a batch. Its locks must be of the object that its ticket is for, so
 // that no two deliveries of a batch want the same.
 func (r *Receiver) batchable(d *delivery) bool {
-	if r.config.MaxBatchSize == 1 || d.replay || !r.pipelines || d.received.thin || d.runsHost() {
+	if r.config.MaxBatchSize == 1 || !r.pipelines || d.received.thin || d.runsHost() {
 		return false
 	}
 	if deadline, limited := d.ctx.Deadline(); !limited || time.Until(deadline) < batchMargin {
@@ -55,9 +55,9 @@ func prepared(plan projection.Plan) (ok bool) {
 	return true
 }
 
-// carryBatch takes a batch through its transaction. It runs in the goroutine of the first delivery's caller, whose panic
-// another delivery's is not: each panics once more by itself.
-func (r *Receiver) carryBatch(batch []*admission.Member[*delivery]) {
+// runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
+// retried alone, and panics again by itself.
+func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
 	t := &transaction{receiver: r, batch: true, ended: make(chan struct{})}
 	for _, m := range batch {
 		m.Item.member = m
@@ -70,10 +70,11 @@ func (r *Receiver) carryBatch(batch []*admission.Member[*delivery]) {
 	}()
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
-	r.carry(ctx, t)
+	r.runTransaction(ctx, t)
 }
 
-// batchContext has the earliest deadline of the deliveries. One whose caller gives up leaves the batch alone.
+// batchContext returns a context with the earliest deadline of the deliveries. A delivery whose caller gives up does not
+// cancel the others.
 func batchContext(deliveries []*delivery) (context.Context, context.CancelFunc) {
 	first := deliveries[0].ctx
 	if len(deliveries) == 1 {

@@ -26,7 +26,7 @@ func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed boo
 
 // callHost runs a handler of the host's, after which the session must be restored.
 func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *Event) (changed bool, err error) {
-	d.handling, d.hostRan = true, true
+	d.handling, d.handlerRan = true, true
 	t.pipe.Prepend(t.restoreSession)
 	defer d.clock(time.Now())
 	err = t.pipe.Run(ctx, false, func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -57,7 +57,7 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 		return false, t.projectionError(ctx, ev, err)
 	}
 	if !h.honorsContext {
-		d.hostRan = true
+		d.handlerRan = true
 		t.pipe.Prepend(t.restoreSession)
 	}
 	return changed, nil

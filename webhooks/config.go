@@ -46,10 +46,9 @@ const batchSizeLimit = 256
 
 // Config configures a Receiver. Every field but Secrets may be zero.
 type Config struct {
-	// Secrets are the signing secrets (whsec_…) of which any may have signed a delivery: several while one is rolled, the
-	// newest first, or for several endpoints. An entry may have a label, "label=whsec_…", by which Stats tell what it last
-	// verified. Required. Empty secrets are refused, since anybody could sign with the empty secret, and so are
-	// placeholders.
+	// Secrets are the signing secrets (whsec_…). A delivery may be signed with any of them. List several while rolling a
+	// secret (the newest first), or for several endpoints. "label=whsec_…" names a secret in Stats. Required. Empty secrets
+	// are refused, since anybody could sign with one, and so are placeholders.
 	Secrets []string
 	// Tolerance is how old a signature's timestamp may be. Defaults to stripe-go's 5 minutes.
 	Tolerance time.Duration
@@ -61,31 +60,32 @@ type Config struct {
 	// MaxBufferBytes bounds the bytes of all bodies together that are being received or processed; beyond it the
 	// response is 503. Defaults to 64 MiB.
 	MaxBufferBytes int64
-	// Timeout bounds the work on one delivery, from the signature to COMMIT. Then the response is 500. Defaults to 8s.
+	// Timeout bounds the work on one delivery, from the signature to COMMIT. When it expires the response is 500 if handlers
+	// took the time, else 503. Defaults to 8s.
 	Timeout time.Duration
 	// AcquireTimeout bounds the wait for a connection of the pool; then the response is 503. Defaults to 5s.
 	AcquireTimeout time.Duration
 	// LockTimeout bounds the wait for other events of the same Stripe object in this process, and each wait for a lock
 	// in PostgreSQL (lock_timeout), such as a lock that another process holds; then the response is 503. Defaults to 5s.
 	LockTimeout time.Duration
-	// CommitTimeout bounds the wait for the answer to COMMIT and the queries that are sent with it, beside their waits for
-	// locks. Timeout does not interrupt it. After it the socket is closed without a cancel request, and the response is
-	// 503: PostgreSQL may have committed, and Stripe's retry finds out. Defaults to 5s.
+	// CommitTimeout bounds the wait for PostgreSQL's answer to COMMIT and the writes sent with it, in addition to their lock
+	// waits. Timeout does not interrupt it. When it expires the socket is closed without a cancel request, and the response
+	// is 503: the transaction may have committed, and Stripe's retry finds out. Defaults to 5s.
 	CommitTimeout time.Duration
 	// MaxAttempts bounds the attempts of one delivery when PostgreSQL reports a serialization failure (40001) or a
 	// deadlock (40P01). Defaults to 4.
 	MaxAttempts int
-	// MaxBatchSize bounds how many events a batch carries in one transaction: events that run no handler of the host's and
-	// arrive while ConcurrentBatches are in progress. Each takes effect with its ledger row or not at all; if PostgreSQL
-	// refuses one, each is retried in its own transaction. 1 turns batches off. At most 256. Defaults to 16.
+	// MaxBatchSize is the maximum number of events in one batch, which is one transaction. Events that run no handler of the
+	// host's are batched when they arrive while ConcurrentBatches are in progress. If a batch fails, each event is retried
+	// alone. 1 disables batches. At most 256. Defaults to 16.
 	MaxBatchSize int
 	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Defaults to 2.
 	ConcurrentBatches int
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other senders may honor it.
 	// Defaults to 5s.
 	RetryAfter time.Duration
-	// APIKey is the secret or restricted key with which current objects are fetched from Stripe (Fetch, thin events).
-	// Events of the other mode are treated as if there were none. Empty: nothing is fetched.
+	// APIKey is the secret or restricted key for fetching objects from Stripe (Fetch, thin events). Events of the key's other
+	// mode are handled as without a key. Empty: nothing is fetched.
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string

@@ -34,24 +34,24 @@ type delivery struct {
 
 	committing atomic.Bool   // COMMIT has been sent, whose answer has a deadline of its own
 	running    chan struct{} // closed when the handlers have returned; nil: they run in the caller's goroutine
-	after      func()        // what the reply does not wait for; nil: nothing
+	pending    func()        // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing
 }
 
 // attempt is the state of a delivery in one transaction.
 type attempt struct {
-	ctx       context.Context
-	plans     []projection.Plan // of each handler that is one
-	lock      string            // the id of the event's object, whose lock handlers hold; "": none
-	locked    bool              // it is held
-	member    *admission.Member[*delivery]
-	ledger    ledgerState
-	writes    pgpipe.Writes
-	refusing  *pgpipe.RefusingTx // what projections get in a batch
-	processed Outcome            // to be recorded; "": nothing is
+	ctx      context.Context
+	plans    []projection.Plan // of each handler that is one
+	lock     string            // the id of the event's object, whose lock handlers hold; "": none
+	locked   bool              // it is held
+	member   *admission.Member[*delivery]
+	ledger   ledgerState
+	writes   pgpipe.Writes
+	refusing *pgpipe.RefusingTx // what projections get in a batch
+	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
 
 	newConn      bool // the connection was opened for this attempt, as far as is known
 	handling     bool // a handler has been called: an error from here on is not simply retried
-	hostRan      bool // and one of them was the host's
+	handlerRan   bool // and one of them was the host's
 	handlersTook time.Duration
 }
 
@@ -153,42 +153,41 @@ func (d *delivery) gaveUp() bool { return d.ctx.Err() != nil }
 // delivery any more.
 func (d *delivery) answered() bool { return d.member != nil && d.member.Finished() }
 
-// afterwards calls fn when nothing is left to be done after the attempt, which is now, unless the reply does not wait
-// for it.
-func (d *delivery) afterwards(fn func()) {
-	first := d.after
+// whenDone calls fn when the work that follows the reply is done: at once if there is none.
+func (d *delivery) whenDone(fn func()) {
+	first := d.pending
 	if first == nil {
 		fn()
 		return
 	}
-	d.after = func() {
+	d.pending = func() {
 		defer fn() // also if first panics
 		first()
 	}
 }
 
-// end calls release when the handlers have returned and what the reply did not wait for is done.
-func (d *delivery) end(release func()) {
+// finish calls release when the handlers have returned and what the reply did not wait for is done.
+func (d *delivery) finish(release func()) {
 	if d.running != nil {
 		select {
 		case <-d.running:
 		default:
 			go func() {
 				<-d.running
-				d.afterwards(release)
-				d.runAfter()
+				d.whenDone(release)
+				d.runPending()
 			}()
 			return
 		}
 	}
-	d.afterwards(release)
-	if d.after != nil {
-		go d.runAfter()
+	d.whenDone(release)
+	if d.pending != nil {
+		go d.runPending()
 	}
 }
 
-func (d *delivery) runAfter() {
-	if d.after != nil {
-		d.after()
+func (d *delivery) runPending() {
+	if d.pending != nil {
+		d.pending()
 	}
 }

@@ -15,8 +15,10 @@
 // Verify: the Receiver checks the signature and parses the event. Check: it begins a transaction and looks the event's id
 // up in the ledger, stripe_webhook_events. A known event is answered 200 at once, and nothing is written. Process: it runs
 // the handlers that are registered for the event's type, with the transaction. Record: it inserts the event into the
-// ledger and commits. When duplicates race, the ledger's unique index lets one of them commit; the others are rolled back
-// and answered 200.
+// ledger and commits.
+//
+// When duplicates race in several processes, the lock of their Stripe object lets one go first, and the others find its
+// row. The ledger's unique index is the backstop: the loser is rolled back and answered 200.
 //
 // # What a handler may rely on
 //
@@ -29,6 +31,7 @@
 //
 //	200  the event took effect, is ignored, is parked or is a duplicate
 //	400  the signature is wrong, or the body is not a Stripe event
+//	405  another method than POST
 //	413  the body is too large
 //	500  the event failed: its handler's error, data that a table refuses; recorded, and retried by Stripe
 //	503  the infrastructure failed: no connection, no lock in time, not migrated; retried by Stripe

@@ -63,7 +63,7 @@ func (ev *Event) CanFetch() bool { return ev.canFetch }
 // Payload is the whole event as it was given to ParseEvent. Nil for one that was made otherwise.
 func (ev *Event) Payload() []byte { return ev.raw }
 
-// SnapshotEventID is the id of the snapshot event that tells what a thin event tells. Empty if it names none.
+// SnapshotEventID returns the id of the snapshot event that corresponds to a thin event; empty if the event names none.
 func (ev *Event) SnapshotEventID() string { return ev.snapshot }
 
 // Thin reports whether it is a thin event (https://docs.stripe.com/event-destinations#thin-events). Handlers receive
@@ -109,7 +109,7 @@ type (
 	members struct{ id, livemode []byte }
 )
 
-// envelopeDepth is how deep lies what is read of every event: data.object.id.
+// envelopeDepth is the depth of the deepest member that is read from every event, data.object.id.
 const envelopeDepth = 3
 
 // note receives the members of an object before the object itself.
@@ -220,8 +220,8 @@ func (ev *Event) readRelated(e *envelope) error {
 	return readString(e.snapshot, "snapshot_event", &ev.snapshot)
 }
 
-// readObject returns raw such that jsonb takes it, which a plain text is already. What is no object, or nests too deep for jsonb, is
-// nil: an event is refused for it only where a handler needs the object.
+// readObject returns raw in a form that jsonb accepts, which a plain text is already. It returns nil for a value that is not
+// an object, or nests too deep: the event then fails only if a handler needs the object.
 func readObject(raw json.RawMessage, plain bool) json.RawMessage {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
-// ledgerState is what the ledger has of an event before it is processed.
+// ledgerState is the ledger's state of an event before it is processed.
 type ledgerState struct {
 	final     bool   // it has been applied, under its own id or its twin's, or waits for a person
 	recorded  bool   // there is a row under the id that it is recorded under
@@ -42,7 +42,7 @@ func (r *Receiver) sawFinal(d *delivery, final bool) {
 }
 
 // openingQueries cap the waits for locks, take the locks that are free, and look the events up.
-func (t *transaction) openingQueries(_ context.Context) []pgpipe.Query {
+func (t *transaction) openingQueries() []pgpipe.Query {
 	d := t.deliveries[0]
 	switch {
 	case len(t.deliveries) > 1:
@@ -153,7 +153,7 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 	params := db.StripeWebhookEventInsertParams{
 		EventID:        ev.ID,
 		EventType:      ev.Type,
-		Outcome:        string(d.processed),
+		Outcome:        string(d.toRecord),
 		EventCreatedAt: nilIfZero(ev.Created),
 		Livemode:       ev.Livemode,
 		AccountID:      nilIfZero(ev.Account),
@@ -173,11 +173,11 @@ func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
 	var p db.StripeWebhookEventInsertAllParams
 	for _, d := range writers {
 		ev := d.received
-		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.processed))
+		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.toRecord))
 		p.EventCreatedAts, p.Livemodes = append(p.EventCreatedAts, ev.Created), append(p.Livemodes, ev.Livemode)
 		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.ObjectID())
 	}
-	return func(ctx context.Context, db pgpipe.DBTX) error {
+	return func(ctx context.Context, db pgpipe.DBTX) error { // a lost race needs no name: each event is retried alone
 		return pgpipe.Wrap("record events", t.receiver.queries.StripeWebhookEventInsertAll(ctx, db, p))
 	}
 }
@@ -185,7 +185,7 @@ func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
 // updateProvisional settles an event that was ignored when it came first, or that was parked and is replayed.
 func (t *transaction) updateProvisional(d *delivery) pgpipe.Query {
 	params := db.StripeWebhookEventUpdateProvisionalParams{
-		Outcome: string(d.processed), EventType: d.event().Type, EventID: d.id(), ReplaysParked: d.replay,
+		Outcome: string(d.toRecord), EventType: d.event().Type, EventID: d.id(), ReplaysParked: d.replay,
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		rows, err := t.receiver.queries.StripeWebhookEventUpdateProvisional(ctx, db, params)

@@ -33,8 +33,8 @@ func Park(err error) error {
 	return &parkError{err}
 }
 
-// park notes what a handler parked, for the next attempt to record. It is false for any other error, and where the
-// handler has ended the transaction: that is a failure, since what it committed cannot be undone.
+// park stores the parking error for the next attempt to record, and reports whether it did. It returns false for any other
+// error, and if the handler ended the transaction: its effects are committed, so the event fails.
 func (d *delivery) park(err error) bool {
 	var by *parkedByError
 	var parked *parkError

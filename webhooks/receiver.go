@@ -28,12 +28,12 @@ type Receiver struct {
 	stripe    *stripeapi.Client
 	stats     *recorder
 
-	inFlight *admission.Limiter
-	bodies   *admission.Budget
-	flights  admission.Flights[flight]
-	seen     *admission.Seen
-	objects  admission.Queues
-	batches  *admission.Batches[*delivery]
+	limiter *admission.Limiter
+	bodies  *admission.Budget
+	flights admission.Flights[flightResult]
+	seen    *admission.Seen
+	objects admission.Queues
+	batches *admission.Batches[*delivery]
 }
 
 // New returns a Receiver whose events take effect through pool's connections. It freezes h. It does not
@@ -64,12 +64,12 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 			Fetches: config.APIKey != "", AssumeMigrated: config.AssumeMigrated, Logger: config.Logger,
 		}),
 		// No retries, and a short timeout: Stripe retries the delivery.
-		stripe:   stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
-		stats:    newRecorder(),
-		inFlight: admission.NewLimiter(config.MaxInFlight),
-		bodies:   admission.NewBudget(config.MaxBufferBytes),
-		seen:     admission.NewSeen(),
-		batches:  admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
+		stripe:  stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
+		stats:   newRecorder(),
+		limiter: admission.NewLimiter(config.MaxInFlight),
+		bodies:  admission.NewBudget(config.MaxBufferBytes),
+		seen:    admission.NewSeen(),
+		batches: admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 	}, nil
 }
 
@@ -83,7 +83,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 // rolls back. A constraint, a trigger or a row level security policy of the host's that rejects such a row shows that
 // the table accepts writes. While every connection is in use, an event that takes effect is proof enough.
 func (r *Receiver) Ready(ctx context.Context) error {
-	if r.inFlight.Closed() {
+	if r.limiter.Closed() {
 		return fault.Unavailable(ErrShutdown)
 	}
 	return r.readiness.Ready(ctx)
@@ -98,4 +98,4 @@ func (r *Receiver) Handles(ev *Event) bool { return r.newDelivery(ev, false).tak
 
 // Shutdown refuses further deliveries with 503 and waits until those in flight are done and their failures recorded, or
 // ctx ends.
-func (r *Receiver) Shutdown(ctx context.Context) error { return r.inFlight.Close(ctx) }
+func (r *Receiver) Shutdown(ctx context.Context) error { return r.limiter.Close(ctx) }

@@ -21,7 +21,7 @@ import (
 )
 
 // SignatureHeader is the header in which Stripe signs a delivery.
-const SignatureHeader = signing.Header
+const SignatureHeader = "Stripe-Signature"
 
 // ServeHTTP receives one delivery. It always writes the reply itself, as JSON: 200 with the event's id
 // and outcome, or an error's status with {"error": …}. Anything but a 2xx makes Stripe deliver again.
@@ -160,8 +160,8 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 	_ = handler.Handle(ctx, line)
 }
 
-// logSource is the place that a handler with AddSource names, for every delivery: this one. To have slog look for it
-// takes as long as to write the line.
+// logSource is the source location that is logged for every delivery, for a handler with AddSource: this one. Looking it up
+// for each line would cost as much as writing the line.
 var logSource = sync.OnceValue(func() uintptr {
 	var place [1]uintptr
 	runtime.Callers(1, place[:])

@@ -9,10 +9,10 @@ import (
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
-// session is what a transaction in which handlers run began with. A handler may change the settings that the receiver's
-// own queries depend on (SET LOCAL search_path, SET ROLE), or end the transaction and begin another (COMMIT AND CHAIN). So
-// after a handler the receiver's next queries are preceded by one that restores the settings, and fails if the
-// transaction is another.
+// session holds the settings at the beginning of a transaction that runs handlers. A handler may change settings that the
+// receiver's own queries depend on (SET LOCAL search_path, SET ROLE), or end the transaction and begin another (COMMIT AND
+// CHAIN). So after a handler the receiver's next queries are preceded by restoreSession, which restores the settings, or
+// fails if the transaction is another.
 type session struct {
 	began  db.ServerTransactionOpenRow
 	opened bool
@@ -42,7 +42,7 @@ func (t *transaction) openSession(ctx context.Context, dbtx pgpipe.DBTX) (err er
 func (t *transaction) restoreSession(ctx context.Context, dbtx pgpipe.DBTX) error {
 	began := &t.session.began
 	err := t.receiver.queries.ServerTransactionRestore(ctx, dbtx, db.ServerTransactionRestoreParams{
-		Began: began.Began, LockTimeout: milliseconds(t.lockTimeout(ctx)),
+		Began: began.Began, LockTimeout: milliseconds(t.lockTimeout(ctx)), SessionLockTimeout: began.SessionLockTimeout,
 		SessionAuthorization: began.SessionAuthorization, Role: began.Role, SearchPath: began.SearchPath,
 		RowSecurity: began.RowSecurity, ClientEncoding: began.ClientEncoding, DateStyle: began.DateStyle,
 		StatementTimeout: began.StatementTimeout, SynchronousCommit: began.SynchronousCommit,

@@ -63,6 +63,9 @@ func TestHandlerChangesTheSession(t *testing.T) {
 			webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error { return changes(ctx, tx) })
 			subscriptions.Register(h, &subscriptions.Config{OnChange: func(ctx context.Context, tx pgx.Tx, _ subscriptions.Change) error { return changes(ctx, tx) }})
 			host := newTenant(t, mode, h)
+			const settings = `SELECT concat_ws(' ', current_setting('search_path'), current_user, session_user, current_setting('lock_timeout'),
+				current_setting('client_encoding'), current_setting('row_security'), current_setting('DateStyle'), current_setting('synchronous_commit'))`
+			before := pgtest.Scan[string](t, host.Pool, settings)
 			events, effects, n := 0, 0, 0
 			for name, statement := range sessionChanges {
 				change = statement
@@ -78,6 +81,9 @@ func TestHandlerChangesTheSession(t *testing.T) {
 				} {
 					host.Expect(t, body, 200, webhooks.OutcomeProcessed)
 					host.Expect(t, body, 200, webhooks.OutcomeDuplicate)
+				}
+				if after := pgtest.Scan[string](t, host.Pool, settings); after != before {
+					t.Errorf("after %s: the connection's settings are %s, want %s", name, after, before)
 				}
 				events, effects = events+4, effects+6
 				got := pgtest.Scan[string](t, host.Pool, `SELECT concat_ws(' ', (SELECT n FROM public.counter),

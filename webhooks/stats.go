@@ -65,7 +65,7 @@ type SecretStats struct {
 func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
-		InFlight: r.inFlight.InFlight(), Pool: r.pool.Stat(),
+		InFlight: r.limiter.InFlight(), Pool: r.pool.Stat(),
 	}
 	for _, s := range r.verifier.Stats() {
 		stats.Secrets = append(stats.Secrets, SecretStats(s))
@@ -76,9 +76,9 @@ func (r *Receiver) Stats() Stats {
 	return stats
 }
 
-// Duplicates returns how many deliveries were duplicates since a time, by spans of a width: by the begin of each span, as
-// time.Time.Truncate has it, without those in which there were none. They leave nothing in PostgreSQL, so these are
-// this receiver's own, since New and of the last 30 days, to the minute.
+// Duplicates returns the number of duplicate deliveries since a time, per interval of the given width, keyed by the
+// interval's start as time.Time.Truncate returns it. Empty intervals are absent. Duplicates leave nothing in PostgreSQL:
+// they are counted in memory, since New, for at most 30 days, per minute.
 func (r *Receiver) Duplicates(since time.Time, width time.Duration) map[time.Time]uint64 {
 	return r.stats.duplicates.Read(since, width)
 }

@@ -28,7 +28,7 @@ type transaction struct {
 	batch      bool
 	pipe       *pgpipe.Tx
 	session    session
-	committing bool
+	committing bool          // COMMIT has been sent, or is about to be
 	ended      chan struct{} // of a batch: closed when the transaction has ended
 }
 
@@ -48,7 +48,7 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 // check begins the transaction, looks the events up in the ledger, and reads what their projections need. Locks that are
 // free are taken; a contended lock is waited for, but not in a batch.
 func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
-	queries := t.openingQueries(ctx)
+	queries := t.openingQueries()
 	for _, d := range t.deliveries {
 		for _, plan := range d.plans {
 			queries = append(queries, plan.Read...)
@@ -71,8 +71,8 @@ func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
 	return t.waitForLocks(ctx, t.deliveries[0])
 }
 
-// waitForLocks waits for the locks that check has not taken, and repeats what was read without them: whoever had a lock
-// may have applied a duplicate of the event.
+// waitForLocks waits for the locks that check did not acquire, and repeats the lookup and the reads: the previous holder may
+// have recorded the same event.
 func (t *transaction) waitForLocks(ctx context.Context, d *delivery) error {
 	if d.isDuplicate() {
 		return nil
@@ -87,6 +87,7 @@ func (t *transaction) waitForLocks(ctx context.Context, d *delivery) error {
 		if err := t.waitForLock(ctx, d, d.lock, reads); err != nil {
 			return err
 		}
+		d.locked = true
 	}
 	for _, plan := range d.plans {
 		if plan.Lock == "" || plan.Lock == d.lock {
@@ -117,12 +118,14 @@ func (t *transaction) process(ctx context.Context, d *delivery) error {
 		return nil
 	case !t.batch:
 		outcome, err := t.runHandlers(ctx, d)
-		d.processed = outcome
+		d.toRecord = outcome
 		return err
 	case d.gaveUp():
 		t.giveUp(d)
 		return nil
-	case d.ledger.recorded, d.takesEffect() && !d.locked:
+	case d.ledger.recorded: // a provisional row, whose update needs its result before COMMIT
+		return nil
+	case d.takesEffect() && !d.locked: // by another process, which a batch does not wait for
 		return nil
 	}
 	outcome, err := t.runHandlers(d.ctx, d)
@@ -130,7 +133,7 @@ func (t *transaction) process(ctx context.Context, d *delivery) error {
 	case errors.As(err, new(*fetchError)):
 		d.err = err
 	case err == nil && !d.refusing.Used():
-		d.processed = outcome
+		d.toRecord = outcome
 	}
 	return nil
 }
@@ -140,7 +143,7 @@ func (t *transaction) process(ctx context.Context, d *delivery) error {
 func (t *transaction) answerEarly(d *delivery) {
 	if t.batch {
 		ended := t.ended
-		d.after = func() { <-ended }
+		d.pending = func() { <-ended }
 		d.member.Finish()
 	}
 }
@@ -211,7 +214,7 @@ func (t *transaction) record(ctx context.Context) error {
 		return err
 	}
 	for _, d := range writers {
-		d.outcome = d.processed
+		d.outcome = d.toRecord
 		t.receiver.sawFinal(d, d.outcome != OutcomeIgnored)
 	}
 	return nil
@@ -220,7 +223,7 @@ func (t *transaction) record(ctx context.Context) error {
 // writers returns the deliveries that have something to be recorded, and the context of what is left to do.
 func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context, context.CancelFunc) {
 	if !t.batch {
-		if t.deliveries[0].processed == "" {
+		if t.deliveries[0].toRecord == "" {
 			return nil, ctx, func() {}
 		}
 		return t.deliveries, ctx, func() {}
@@ -228,7 +231,7 @@ func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context
 	var writers []*delivery
 	for _, d := range t.deliveries {
 		switch {
-		case d.answered(), d.processed == "":
+		case d.answered(), d.toRecord == "":
 		case d.gaveUp():
 			t.giveUp(d)
 		default:
@@ -263,10 +266,10 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 	return max(limit, time.Millisecond)
 }
 
-// carry takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome or an
+// runTransaction takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome or an
 // error, but for those that leave a batch.
-func (r *Receiver) carry(ctx context.Context, t *transaction) {
-	conn, opened, err := r.pool.Open(ctx, r.pool.Acquire)
+func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
+	conn, opened, err := r.pool.AcquireBy(ctx, r.pool.Acquire)
 	if err != nil {
 		t.fail(err, false, !t.batch || ctx.Err() == nil)
 		t.end()
@@ -290,13 +293,13 @@ func (r *Receiver) carry(ctx context.Context, t *transaction) {
 		r.readiness.EventCommitted()
 	case t.allAnswered():
 		held = false
-		t.deliveries[0].after = t.rollbackLater(ctx, conn)
+		t.deliveries[0].pending = t.rollbackLater(ctx, conn) // in place of answerEarly's, which would wait for this
 	default:
 		t.pipe.Rollback(ctx, rollbackLimit(ctx))
 	}
 }
 
-// allAnswered reports whether no delivery goes on to want the locks that the transaction holds.
+// allAnswered reports whether no delivery still needs a transaction, so that the rollback can follow the reply.
 func (t *transaction) allAnswered() bool {
 	for _, d := range t.deliveries {
 		if !d.answered() && (t.batch || d.outcome != OutcomeDuplicate) {
@@ -322,20 +325,20 @@ func (t *transaction) end() {
 	}
 }
 
-// fail gives the error to the deliveries that have none and no outcome. In a batch whose error is not final, those whose
-// time is not up are left without, and go on by themselves: nothing of theirs has been kept.
-func (t *transaction) fail(err error, closed, final bool) {
+// fail sets err on the deliveries that have neither an outcome nor an error. Unless noRetry, deliveries of a batch whose
+// time is not up get no error, and are retried alone: nothing of theirs has been kept.
+func (t *transaction) fail(err error, closed, noRetry bool) {
 	r := t.receiver
-	if !final {
+	if !noRetry {
 		r.config.Logger.Debug("events leave a batch that failed", "events", len(t.deliveries), "error", safeError(err))
 	}
 	for _, d := range t.deliveries {
 		gaveUp := d.gaveUp()
-		if d.answered() || d.err != nil || t.committing && d.processed == "" || !final && !gaveUp {
+		if d.answered() || d.err != nil || t.committing && d.toRecord == "" || !noRetry && !gaveUp {
 			continue
 		}
 		d.err = fault.Classify(err, fault.Circumstances{
-			HandlerRan: d.hostRan, HandlersTookMost: d.handlersTook > r.config.Timeout/2, TimeUp: gaveUp, ConnClosed: closed,
+			HandlerRan: d.handlerRan, HandlersTookMost: d.handlersTook > r.config.Timeout/2, TimeUp: gaveUp, ConnClosed: closed,
 		})
 		if closed && !t.batch && !d.handling && !t.committing && !gaveUp {
 			d.err = fmt.Errorf("%w: %w", errDeadConn, d.err)

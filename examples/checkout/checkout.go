@@ -1,4 +1,4 @@
-// Package checkout entitles a host's user to a subscription that was bought in Stripe Checkout.
+// Package checkout grants a user of the host what was bought in Stripe Checkout.
 package checkout
 
 import (
@@ -13,19 +13,20 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Tables creates the host's own tables.
+// Tables are the host's own tables.
 const Tables = `
 CREATE TABLE users (id text PRIMARY KEY, stripe_customer_id text UNIQUE, entitled boolean NOT NULL DEFAULT false);`
 
-// Register maps Stripe's customers to users, and sets each user's entitlement according to their subscriptions. The two
-// events may arrive in any order, or at the same instant: the second one finds the data of the first.
+// Register registers handlers that map Stripe's customers to users and keep each user's entitlement equal to that of
+// their subscriptions. The events arrive in any order, or at the same instant: whichever is first, the second one finds
+// what it needs.
 func Register(h *webhooks.Handlers) {
 	// The session was created with client_reference_id = the user's id.
 	webhooks.On(h, "checkout.session.completed", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, session *stripe.CheckoutSession) error {
 		if session.ClientReferenceID == "" || session.Customer == nil {
-			return nil // not one of our sessions
+			return nil // not one of ours
 		}
-		// Locks are taken in the same order as below, so that two transactions do not deadlock.
+		// Lock first, as entitle does, so that two transactions cannot wait for each other.
 		if err := webhooks.LockObject(ctx, tx, session.Customer.ID); err != nil {
 			return err
 		}
@@ -34,7 +35,7 @@ func Register(h *webhooks.Handlers) {
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("there is no user %s yet: Stripe retries", session.ClientReferenceID)
+			return fmt.Errorf("there is no user %s: Stripe retries, which finds a user who is still being created", session.ClientReferenceID)
 		}
 		return entitle(ctx, tx, session.Customer.ID)
 	})
@@ -45,10 +46,10 @@ func Register(h *webhooks.Handlers) {
 	})
 }
 
-// entitle sets a user's entitlement from all of the customer's subscriptions: if an old one ends, another one still
-// entitles the user. It changes nothing for a customer without a known user.
+// entitle sets a user's entitlement from all of the customer's subscriptions: when an old subscription ends, a user with
+// another one keeps the entitlement. It changes nothing if no user of this customer is known yet.
 func entitle(ctx context.Context, tx pgx.Tx, customerID string) error {
-	// Concurrent transactions do not see each other's rows, so one waits for the other.
+	// Two transactions that are open at the same time do not see each other's rows, so one waits for the other.
 	if err := webhooks.LockObject(ctx, tx, customerID); err != nil {
 		return err
 	}

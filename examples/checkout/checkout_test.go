@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// The user is entitled, whatever the order of the two events.
+// Whatever the order of the two events, the user gets what was bought.
 func TestCheckout(t *testing.T) {
 	pool := exampletest.Database(t, Tables)
 	h := webhooks.NewHandlers()
@@ -32,7 +32,7 @@ func TestCheckout(t *testing.T) {
 	stripe.Expect(created("cus_karl"), webhooks.OutcomeProcessed)
 	stripe.Expect(session("karl", "cus_karl"), webhooks.OutcomeProcessed)
 	stripe.Storm(session("lea", "cus_lea"), created("cus_lea"))
-	for n := range 30 { // both at the same instant
+	for n := range 30 { // both concurrently
 		user := fmt.Sprint("user_", n)
 		if _, err := pool.Exec(t.Context(), `INSERT INTO users (id) VALUES ($1)`, user); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestCheckout(t *testing.T) {
 	}
 	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
 		Object: webhookstest.Subscription{ID: "sub_of_cus_karl", CustomerID: "cus_karl", Status: "canceled"}})
-	stripe.Expect(webhookstest.Event{Type: "customer.subscription.created", // a second subscription, so that the first may end
+	stripe.Expect(webhookstest.Event{Type: "customer.subscription.created", // a second one, beside which the first may end
 		Object: webhookstest.Subscription{ID: "sub_second", CustomerID: "cus_jenny"}}, webhooks.OutcomeProcessed)
 	stripe.Storm(webhookstest.Event{Type: "customer.subscription.deleted", Created: time.Now().Add(time.Minute),
 		Object: webhookstest.Subscription{ID: "sub_of_cus_jenny", CustomerID: "cus_jenny", Status: "canceled"}})

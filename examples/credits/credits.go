@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Tables creates the host's own tables.
+// Tables are the host's own tables.
 const Tables = `
 CREATE TABLE accounts (customer_id text PRIMARY KEY, credits bigint NOT NULL DEFAULT 0);
 CREATE TABLE credit_entries (invoice_id text PRIMARY KEY, customer_id text NOT NULL, credits bigint NOT NULL);`
@@ -18,9 +18,9 @@ CREATE TABLE credit_entries (invoice_id text PRIMARY KEY, customer_id text NOT N
 // perUnit is how many credits a paid cent buys.
 const perUnit = 1
 
-// Register grants credits on invoice.paid. The handler needs no idempotency key: its changes through tx are committed once,
-// together with the event's record. The entry has a primary key because Stripe sends two events for one payment,
-// invoice.paid and invoice.payment_succeeded.
+// Register registers a handler that grants credits on invoice.paid. It needs no idempotency key: what it does through tx
+// commits once, together with the event's record, or not at all. The entry's primary key is there because Stripe sends
+// two events for one payment, invoice.paid and invoice.payment_succeeded.
 func Register(h *webhooks.Handlers) {
 	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
 		if inv.Customer == nil || inv.AmountPaid == 0 {

@@ -1,5 +1,5 @@
-// Package databasesql records customers' payments with queries that sqlc compiled for database/sql, in the event's
-// transaction. Handwritten code on database/sql, sqlx and ent works the same way.
+// Package databasesql adds up payments with queries that sqlc compiled for database/sql, in the event's transaction.
+// Hand-written repositories on database/sql, sqlx and ent work in the same way.
 package databasesql
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/sqltx"
 )
 
-// Register adds up each customer's payments.
+// Register registers a handler that adds up each customer's payments.
 func Register(h *webhooks.Handlers) {
 	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
 		if inv.Customer == nil {

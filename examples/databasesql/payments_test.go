@@ -17,7 +17,7 @@ import (
 //go:embed schema.sql
 var tables string
 
-// Each paid invoice counts once, however often and in whatever order its event arrives.
+// Each paid invoice counts once, however often and in whatever order its events arrive.
 func TestEveryInvoiceCountsOnce(t *testing.T) {
 	pool := exampletest.Database(t, tables)
 	h := webhooks.NewHandlers()

@@ -1,4 +1,4 @@
-// Package exampletest has the database and the application of the examples' tests.
+// Package exampletest gives the examples' tests a database and an application.
 package exampletest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Database returns a new database with stripeonce's tables and the given ones.
+// Database returns a pool on the test's own database, with stripeonce's tables and the given ones.
 func Database(t *testing.T, tables string) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.NewPool(t)
@@ -23,7 +23,7 @@ func Database(t *testing.T, tables string) *pgxpool.Pool {
 	return pool
 }
 
-// App mounts the route in an application and returns a sender that delivers to it.
+// App returns a client that delivers to an application with the route mounted.
 func App(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers) *webhookstest.Stripe {
 	t.Helper()
 	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{webhookstest.Secret}})

@@ -1,4 +1,4 @@
-// Package gorm records customers' payments in a GORM model (https://gorm.io), in the event's transaction.
+// Package gorm adds up payments in a GORM model (https://gorm.io), in the event's transaction.
 package gorm
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/pook/stripeonce/webhooks/sqltx"
 )
 
-// Account is the application's own model.
+// Account is one of the application's models.
 type Account struct {
 	CustomerID string `gorm:"primaryKey"`
 	PaidCents  int64
 }
 
-// Register adds up each customer's payments. db is the application's result of gorm.Open.
+// Register registers a handler that adds up each customer's payments. db is the application's, as gorm.Open returned it.
 func Register(h *webhooks.Handlers, db *gorm.DB) {
 	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
 		if inv.Customer == nil {
@@ -35,7 +35,7 @@ func Register(h *webhooks.Handlers, db *gorm.DB) {
 	})
 }
 
-// inTx returns db on the connection of the event's transaction. Transactions that GORM begins become savepoints.
+// inTx returns db on the connection of the event's transaction. Transactions that GORM begins by itself become savepoints.
 func inTx(ctx context.Context, db *gorm.DB, conn *sql.DB) *gorm.DB {
 	session := db.Session(&gorm.Session{Context: ctx, NewDB: true})
 	session.Statement.ConnPool = conn

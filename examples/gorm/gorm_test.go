@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// Each paid invoice counts once, however often and in whatever order its event arrives.
+// Each paid invoice counts once, however often and in whatever order its events arrive.
 func TestEveryInvoiceCountsOnce(t *testing.T) {
 	pool := exampletest.Database(t, "")
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{})

@@ -33,7 +33,7 @@ func main() {
 
 func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.Echo, error) {
 	h := webhooks.NewHandlers()
-	subscriptions.Register(h, nil) // keeps the table subscriptions up to date
+	subscriptions.Register(h, nil) // keeps the table subscriptions equal to Stripe's objects
 	webhooks.On(h, "invoice.paid", grantCredits)
 
 	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: secrets})
@@ -41,7 +41,7 @@ func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.E
 		return nil, err
 	}
 	if err := r.Ready(context.Background()); err != nil {
-		log.Print(err) // until this is fixed, deliveries are answered 503 and retried
+		log.Print(err) // until it is fixed, deliveries are answered 503, and Stripe retries them
 	}
 	e := echo.New()
 	echov4.Mount(e, "/webhooks/stripe", r)
@@ -52,7 +52,7 @@ func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.E
 	return e, nil
 }
 
-// grantCredits runs in the event's transaction: its changes through tx are committed exactly once, with the event.
+// grantCredits is the handler of invoice.paid. What it does through tx commits together with the event's record.
 func grantCredits(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
 	if inv.Customer == nil {
 		return nil

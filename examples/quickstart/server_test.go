@@ -9,8 +9,8 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 )
 
-// TestMain starts a private server for the tests of this repository. An application has its own server at DATABASE_URL and
-// does not need this file.
+// TestMain gives the tests of this repository a private server. An application has its own server at DATABASE_URL: leave
+// this file out.
 func TestMain(m *testing.M) {
 	cluster, err := pglocal.Start(context.Background(), pglocal.Config{Disposable: true})
 	if err != nil {

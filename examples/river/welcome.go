@@ -1,6 +1,6 @@
-// Package river sends an email when a customer's subscription begins, with a River job (https://riverqueue.com) that is
-// enqueued in the event's transaction. The job exists if and only if the event took effect, and River runs it after the
-// commit.
+// Package river sends an e-mail when a customer's subscription begins. It enqueues a River job
+// (https://riverqueue.com) in the event's transaction. The job exists if and only if the event took effect, and River
+// works on it after the commit, on any number of machines.
 package river
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Welcome has the arguments of a job that sends a welcome email.
+// Welcome is the job that sends the e-mail.
 type Welcome struct {
 	CustomerID     string `json:"customer_id"`
 	SubscriptionID string `json:"subscription_id"`
@@ -22,24 +22,24 @@ type Welcome struct {
 // Kind returns the job's name in River's tables.
 func (Welcome) Kind() string { return "welcome" }
 
-// Mailer sends emails. It receives an idempotency key: a worker may die after sending and before River records that, as
-// with any queue.
+// Mailer sends e-mails. It receives an idempotency key, by which it can recognize an e-mail that it has sent before: as
+// with any queue, a worker may die after sending and before River records it. Postmark, SES and others take such a key.
 type Mailer interface {
 	Send(ctx context.Context, customerID, idempotencyKey string) error
 }
 
-// Worker runs Welcome jobs.
+// Worker works Welcome jobs.
 type Worker struct {
 	river.WorkerDefaults[Welcome]
 	Mailer Mailer
 }
 
-// Work sends the email.
+// Work sends the e-mail.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Welcome]) error {
 	return w.Mailer.Send(ctx, job.Args.CustomerID, job.Args.Kind()+" "+job.Args.SubscriptionID)
 }
 
-// Register enqueues a job when a subscription becomes active or trialing.
+// Register registers a handler that enqueues a job when a subscription becomes active or trialing.
 func Register(h *webhooks.Handlers, jobs *river.Client[pgx.Tx]) {
 	subscriptions.Register(h, &subscriptions.Config{
 		OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {

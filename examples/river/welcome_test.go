@@ -16,7 +16,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// outbox records sent emails.
+// outbox records the e-mails that are sent.
 type outbox struct {
 	mu   sync.Mutex
 	sent map[string]int

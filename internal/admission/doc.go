@@ -52,6 +52,10 @@
 //   - A limit that duplicates need not pass goes after Flights.
 //   - A limit that holds a connection goes last. Nothing may wait in a queue while it holds a connection.
 //
+// In package webhooks, a limit on events goes into apply.go, and a release that must wait for handlers that outlive the
+// response goes through delivery.finish. InTx passes it too. A refusal after Flights must finish the call, so that the
+// duplicates get it as well.
+//
 // What it must guarantee:
 //
 //   - Every acquired thing is released exactly once, whatever the order of timeout, cancellation and acquisition.

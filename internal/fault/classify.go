@@ -13,7 +13,7 @@ type Circumstances struct {
 	ConnClosed       bool // the connection is lost
 }
 
-// rule says what an error is if it applies.
+// rule pairs a condition with the classification of an error that meets it.
 type rule struct {
 	name     string
 	applies  func(s *state) bool

@@ -1,4 +1,4 @@
-// Package fault has the errors of a delivery and decides what each one is.
+// Package fault defines the errors of a delivery, and classifies each as the event's failure or an infrastructure failure.
 //
 // An error is either the event's failure or infrastructure's. The event's failure is answered 500 and leaves a record in
 // stripe_webhook_failures. An infrastructure failure wraps [ErrUnavailable], is answered 503 and leaves no record: it says

@@ -32,29 +32,64 @@ const (
 // PipelinesCommit reports whether Commit can send writes and COMMIT together: it needs prepared statements.
 func (t *Tx) PipelinesCommit() bool { return t.mode == pgx.QueryExecModeCacheStatement }
 
-// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. Writes must be empty unless
-// PipelinesCommit; no result of theirs is read, but an error in one of them rolls back everything. An error that wraps
-// fault.ErrUnavailable says that there was no answer: whether the transaction was committed is unknown.
+// Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. No result of the writes is read, but
+// an error in one of them rolls back everything. Unless PipelinesCommit, Send runs the writes and the prepended query
+// first. An error that wraps fault.ErrUnavailable says that there was no answer: whether the transaction was committed is
+// unknown.
 //
-// Ctx is only used where a statement must be prepared or the prepended query needs a round trip of its own.
+// Ctx is only used where Send runs, where a statement must be prepared, or where the prepended query needs a round trip of
+// its own.
 func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) error {
-	writes, err := t.withPrepended(ctx, writes, parsedOn(t.conn).byText)
+	if !t.PipelinesCommit() {
+		if err := t.Send(ctx, writes); err != nil {
+			return err
+		}
+		return t.commitAlone(ctx, timeout)
+	}
+	writes, err := t.withPrepended(ctx, writes, t.prepended != nil && t.prepared(ctx, writes))
 	if err != nil {
 		return err
 	}
 	if len(writes) == 0 {
-		return t.commitAlone(timeout)
+		return t.commitAlone(ctx, timeout)
 	}
+	batch := &pgx.Batch{}
+	record(ctx, batch, writes)
+	batch.Queue(commitStatement)
+	h := hooksOf(t.conn)
+	ctx = h.batchStarts(ctx, t.conn, batch)
 	message := messages.Get().(*[]byte)
 	defer giveBack(message)
-	if *message, err = appendAll(ctx, (*message)[:0], t.conn, writes); err != nil {
-		return err
+	if *message, err = appendAll(ctx, (*message)[:0], t.conn, writes, batch); err == nil {
+		var a answer
+		a, err = exchange(t.conn.PgConn(), h, timeout, *message, len(writes))
+		h.batchQueries(ctx, t.conn, batch, &a)
+		if a.verdict != nil {
+			err = explain(ctx, writes, a.done, a.verdict)
+		}
 	}
-	done, verdict, err := exchange(t.conn.PgConn(), timeout, *message, len(writes))
-	if verdict != nil {
-		return explain(ctx, writes, done, verdict)
-	}
+	h.batchEnds(ctx, t.conn, err)
 	return err
+}
+
+// ended is a context that has ended.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// prepared reports whether the connection has prepared all of the queries. With a context that has ended, Prepare returns a
+// statement that pgx knows, and sends nothing for another one.
+func (t *Tx) prepared(ctx context.Context, queries []Query) bool {
+	batch := &pgx.Batch{}
+	record(ctx, batch, queries)
+	for _, query := range batch.QueuedQueries {
+		if _, err := t.conn.Prepare(ended, query.SQL, query.SQL); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // explain has the query that failed wrap its error.
@@ -69,42 +104,84 @@ func explain(ctx context.Context, queries []Query, i int, err error) error {
 }
 
 // commitAlone commits by the simple protocol, which every pooler knows.
-func (t *Tx) commitAlone(timeout time.Duration) error {
+func (t *Tx) commitAlone(ctx context.Context, timeout time.Duration) error {
 	message, err := (&pgproto3.Query{String: commitStatement}).Encode(nil)
 	if err != nil {
 		return err
 	}
-	_, verdict, err := exchange(t.conn.PgConn(), timeout, message, 0)
-	if verdict != nil {
-		return fmt.Errorf("commit: %w", verdict)
+	h := hooksOf(t.conn)
+	ctx = h.queryStarts(ctx, t.conn, commitStatement)
+	a, err := exchange(t.conn.PgConn(), h, timeout, message, 0)
+	if a.verdict != nil {
+		err = fmt.Errorf("commit: %w", a.verdict)
 	}
+	h.queryEnds(ctx, t.conn, &a, err)
 	return err
 }
 
-// exchange sends a message of so many writes and COMMIT, and reads the answer to its end: how many of them were done, and
-// PostgreSQL's verdict on the next one if it failed. It writes past pgproto3's Frontend, in which nothing may be left
-// unsent: pgx flushes with each of its calls. Err says that there was no answer.
-func exchange(pg *pgconn.PgConn, timeout time.Duration, message []byte, writes int) (done int, verdict, err error) {
+// answer is PostgreSQL's answer to Commit's message.
+type answer struct {
+	done    int      // queries, COMMIT included
+	tags    []string // theirs, if a tracer wants them
+	verdict error    // on the query after them; nil: there is none
+	unfit   bool     // the host's OnPgError wants the connection closed for it
+}
+
+// exchange sends a message of so many writes and COMMIT, and reads the answer to its end. Err reports that there was no
+// answer. It bypasses pgproto3's Frontend, whose buffer is empty: pgx flushes with each of its calls.
+func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte, writes int) (a answer, err error) {
+	returned := false
+	defer func() {
+		if !returned { // a hook of the host's panicked, and the connection is out of step
+			_ = abandon(pg, nil)
+		}
+	}()
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
-		return 0, nil, abandon(pg, err)
+		returned = true
+		return answer{}, abandon(pg, err)
 	}
-	_, unsent := pg.Conn().Write(message) // the server may have closed, and what it said last is there to be read
-	done, verdict, err = readVerdict(pg, writes)
+	unsent := send(pg.Conn(), message)
+	a, err = readAnswer(pg, h, writes)
+	returned = true
 	if errors.Is(err, errNotReplicated) {
-		return done, nil, errors.Join(err, pg.Conn().SetDeadline(time.Time{}))
+		return a, errors.Join(err, pg.Conn().SetDeadline(time.Time{}))
 	}
-	err = errors.Join(unsent, err)
+	if err != nil {
+		_ = pg.Conn().SetWriteDeadline(time.Now()) // PostgreSQL reads no more of it
+	}
+	err = errors.Join(unsent(), err) // the server may have closed, and what it said last is there to be read
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
 	}
-	if code := fault.Code(verdict); err != nil && (code == fault.IdleInTransaction || code == fault.TransactionTimeout) {
-		_ = pg.Close(context.Background()) // the session had ended before any of this arrived
-		return done, verdict, nil
+	code := fault.Code(a.verdict)
+	ended := err != nil && (code == fault.IdleInTransaction || code == fault.TransactionTimeout) // before any of this arrived
+	if ended || a.unfit {
+		_ = pg.Close(context.Background())
+		return a, nil
 	}
 	if err != nil {
-		return 0, nil, abandon(pg, err)
+		return answer{}, abandon(pg, err)
 	}
-	return done, verdict, nil
+	return a, nil
+}
+
+// maxBlockingWrite is the size from which on a message is written while its answer is read. PostgreSQL answers while it
+// reads. Where its answers are large, such as the notices of a trigger, and nobody reads them, it stops reading, and both
+// sides wait for one another. A smaller message fits into the buffers of any socket.
+const maxBlockingWrite = 8 << 10
+
+// send writes a message, and returns a function that waits until it is written, and returns the error.
+func send(conn net.Conn, message []byte) (unsent func() error) {
+	if len(message) <= maxBlockingWrite {
+		_, err := conn.Write(message)
+		return func() error { return err }
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(message)
+		written <- err
+	}()
+	return func() error { return <-written }
 }
 
 // messages are buffers for what is sent. Through pgproto3's own, which starts anew after each flush, every Stripe object
@@ -122,10 +199,7 @@ func giveBack(message *[]byte) {
 
 // appendAll prepares the writes and COMMIT where the connection does not know them yet, and appends the messages that
 // execute them.
-func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query) ([]byte, error) {
-	batch := &pgx.Batch{}
-	record(ctx, batch, writes)
-	batch.Queue(commitStatement)
+func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query, batch *pgx.Batch) ([]byte, error) {
 	for i, query := range batch.QueuedQueries {
 		bind, err := bindOf(ctx, conn, query)
 		if err != nil {
@@ -138,7 +212,6 @@ func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query) (
 			return to, err
 		}
 	}
-	parsedOn(conn).add(batch, true)
 	return (&pgproto3.Sync{}).Encode(to)
 }
 
@@ -164,8 +237,8 @@ func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgpro
 	}, nil
 }
 
-// simplify spares pgx what takes it long: following pointers by reflection, and copying JSON. JSON is taken out of the
-// arguments and sent as it is.
+// simplify avoids two slow paths of pgx: pointer arguments (reflection) and JSON (copies). It returns the JSON arguments,
+// which are sent unchanged.
 func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
 	for i, argument := range arguments {
 		switch argument := argument.(type) {
@@ -195,47 +268,51 @@ func dereferenced[T any](p *T) any {
 	return *p
 }
 
-// readVerdict reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage,
-// which sends a cancel request when the connection breaks.
-func readVerdict(pg *pgconn.PgConn, writes int) (done int, verdict, err error) {
+// readAnswer reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage, which sends
+// a cancel request when the connection breaks. The hooks that ReceiveMessage would call are called here.
+func readAnswer(pg *pgconn.PgConn, h *hooks, writes int) (a answer, err error) {
 	replicated := true
-	for last := ""; last != commitStatement && verdict == nil; {
+	for last := ""; last != commitStatement && a.verdict == nil; {
 		message, err := pg.Frontend().Receive()
 		if err != nil {
-			return done, nil, err
+			return a, err
 		}
 		switch message := message.(type) {
 		case *pgproto3.CommandComplete:
-			done++
-			if last = string(message.CommandTag); last == rolledBackTag {
-				verdict = errRolledBack
-			}
+			last = string(message.CommandTag)
+			h.done(last, &a)
 		case *pgproto3.ErrorResponse:
-			verdict = pgconn.ErrorResponseToPgError(message)
+			h.failed(pg, message, &a)
 		case *pgproto3.NoticeResponse:
-			replicated = replicated && (done < writes || !endsSyncRepWait((*pgproto3.ErrorResponse)(message)))
+			replicated = replicated && (a.done < writes || !endsSyncRepWait(message))
+			h.notice(pg, message)
+		case *pgproto3.NotificationResponse:
+			h.notification(pg, message)
 		}
 	}
-	for {
+	for !a.unfit {
 		message, err := pg.ReceiveMessage(context.Background())
 		if err != nil {
-			return done, verdict, err
+			return a, err
 		}
+		replicated = replicated && !endsSyncRepWait(message)
 		_, end := message.(*pgproto3.ReadyForQuery)
 		switch {
-		case end && verdict == nil && !replicated:
-			return done, nil, errNotReplicated
+		case end && a.verdict == nil && !replicated:
+			return a, errNotReplicated
 		case end:
-			return done, verdict, nil
+			return a, nil
 		}
 	}
+	return a, nil
 }
 
-// endsSyncRepWait is true for the warning that COMMIT's wait for a synchronous standby was canceled, or its session
-// terminated. Its text is in the server's language. Its SQLSTATE is that of any warning (01000) where a user canceled the
-// wait, so that the routine which sent it tells: SyncRepWaitForLSN, in src/backend/replication/syncrep.c.
-func endsSyncRepWait(notice *pgproto3.ErrorResponse) bool {
-	return notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown
+// endsSyncRepWait reports the warning that the wait for a synchronous standby was canceled, or its session terminated. It
+// tests the routine's name (SyncRepWaitForLSN, in src/backend/replication/syncrep.c), since the text is in the server's
+// language and the SQLSTATE may be that of any warning (01000).
+func endsSyncRepWait(message pgproto3.BackendMessage) bool {
+	notice, ok := message.(*pgproto3.NoticeResponse)
+	return ok && (notice.Routine == "SyncRepWaitForLSN" || notice.Code == fault.QueryCanceled || notice.Code == fault.AdminShutdown)
 }
 
 // abandon closes the socket. Unlike what pgx does when a context ends, Close sends no cancel request.

@@ -2,9 +2,9 @@
 //
 // # Queries
 //
-// A [Query] calls one accessor that sqlc generated. It runs twice. The first run is on a recorder, which queues the SQL
-// and its arguments. The second run is on a scanner, which hands it PostgreSQL's result. Between the two, any number of
-// queries travel to PostgreSQL together.
+// A [Query] calls one accessor that sqlc generated. It runs first on a recorder, which queues the SQL and its arguments, so
+// that any number of queries travel to PostgreSQL together. Begin and Send run it again on a scanner, which returns the
+// result. Commit does not: it runs a query again only to wrap that query's error.
 //
 // # A transaction
 //
@@ -32,6 +32,10 @@
 //	NoticeResponse, ParameterStatus, NotificationResponse at any place
 //	ReadyForQuery                                        the end
 //
+// A message that may be larger than the socket's buffers is written while the answers are read: PostgreSQL answers while it
+// reads, and would stop if nobody read. The pool's tracer and hooks (pgx.BatchTracer, OnNotice, OnNotification, OnPgError) are
+// called as pgx would call them.
+//
 // # Guarded transactions
 //
 // A handler that somebody else wrote gets a guarded transaction from [Tx.Run]: Commit and Rollback are refused, and
@@ -41,8 +45,6 @@ package pgpipe
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,9 +58,9 @@ type DBTX interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Query calls one accessor of sqlc's on db and keeps its result where the caller wants it. It is called twice: to record
-// its SQL, where its error means nothing, and to scan its result. It may be called again for a later round trip. Wrap its
-// error with Wrap.
+// Query calls one accessor of sqlc's on db and keeps its result where the caller wants it. It is called to record its SQL,
+// where its error means nothing; to scan its result; and by Commit, which reads no results, to wrap its error. It may be
+// called again for a later round trip. Wrap its error with Wrap.
 type Query func(ctx context.Context, db DBTX) error
 
 // Tx is a transaction that is open on a connection.
@@ -90,17 +92,14 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 // Conn returns the connection.
 func (t *Tx) Conn() *pgx.Conn { return t.conn }
 
-// Prepend has q run before the next queries of Send, Run or Commit, in the same round trip. Where the connection would
-// have to parse one of those, q has a round trip of its own: PostgreSQL parses them before it runs q.
+// Prepend runs q before the next queries of Send, Run or Commit. It shares their round trip only if PostgreSQL need not
+// parse one of them: Parse comes before q runs, and would use the handler's settings.
 func (t *Tx) Prepend(q Query) { t.prepended = q }
 
-// Send runs queries in one round trip.
+// Send runs queries in one round trip. A prepended query needs its own round trip in modes that prepare statements: pgx may
+// have to prepare a query again, under the handler's settings.
 func (t *Tx) Send(ctx context.Context, queries []Query) error {
-	parsed := parsedOn(t.conn).byBatch
-	if t.mode == pgx.QueryExecModeDescribeExec { // which parses each query anew, before any of them runs
-		parsed = func(string) bool { return false }
-	}
-	queries, err := t.withPrepended(ctx, queries, parsed)
+	queries, err := t.withPrepended(ctx, queries, false)
 	if err != nil || len(queries) == 0 {
 		return err
 	}
@@ -110,37 +109,33 @@ func (t *Tx) Send(ctx context.Context, queries []Query) error {
 func (t *Tx) send(ctx context.Context, queries []Query) error {
 	batch := &pgx.Batch{}
 	record(ctx, batch, queries)
-	if err := scan(ctx, t.tx.SendBatch(ctx, batch), queries); err != nil {
-		parsedOn(t.conn).forget() // as pgx does with what failed
-		return err
-	}
-	parsedOn(t.conn).add(batch, false)
-	return nil
+	return scan(ctx, t.tx.SendBatch(ctx, batch), queries)
 }
 
-// withPrepended returns queries with the prepended one before them, unless it has been sent already.
-func (t *Tx) withPrepended(ctx context.Context, queries []Query, parsed func(sql string) bool) ([]Query, error) {
+// withPrepended returns queries with the prepended one before them, unless it had to be sent by itself. AllPrepared reports
+// whether PostgreSQL has parsed all of the queries already.
+func (t *Tx) withPrepended(ctx context.Context, queries []Query, allPrepared bool) ([]Query, error) {
 	if t.prepended == nil {
 		return queries, nil
 	}
 	first := []Query{t.prepended}
 	t.prepended = nil
+	// In these modes each query is parsed just before it runs.
 	inOrder := t.mode == pgx.QueryExecModeExec || t.mode == pgx.QueryExecModeSimpleProtocol
-	if inOrder || allParsed(ctx, queries, parsed) {
+	if inOrder || allPrepared || len(queries) == 0 {
 		return append(first, queries...), nil
 	}
 	return queries, t.send(ctx, first)
 }
 
-func allParsed(ctx context.Context, queries []Query, parsed func(sql string) bool) bool {
-	batch := &pgx.Batch{}
-	record(ctx, batch, queries)
-	return !slices.ContainsFunc(batch.QueuedQueries, func(query *pgx.QueuedQuery) bool { return !parsed(query.SQL) })
-}
-
 // Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx
-// closes the connection, and PostgreSQL rolls back by itself.
-func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) { Rollback(ctx, t.tx, timeout) }
+// closes the connection, and PostgreSQL rolls back by itself. Where the transaction has ended already, as after a COMMIT
+// that PostgreSQL refused, nothing is sent: PostgreSQL would log a warning.
+func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) {
+	if t.conn.PgConn().TxStatus() != txIdle {
+		Rollback(ctx, t.tx, timeout)
+	}
+}
 
 // Rollback is Tx.Rollback for a transaction of pgx's.
 func Rollback(ctx context.Context, tx pgx.Tx, timeout time.Duration) {
@@ -178,37 +173,3 @@ func (w *Writes) Queries() []Query { return w.list }
 
 // ErrRecording is what an accessor returns while its query is only recorded. To wrap it would cost more than to record.
 var ErrRecording = errors.New("the query is being recorded")
-
-// parsed are the texts of the statements that a connection has parsed and keeps: true for those that it knows by their
-// text, as Commit needs them, false for those in pgx's cache.
-type parsed map[string]bool
-
-// parsedKey is where a connection's CustomData has them.
-const parsedKey = "stripeonce.parsed"
-
-func parsedOn(conn *pgx.Conn) parsed {
-	data := conn.PgConn().CustomData()
-	p, ok := data[parsedKey].(parsed)
-	if !ok {
-		p = parsed{}
-		data[parsedKey] = p
-	}
-	return p
-}
-
-func (p parsed) add(batch *pgx.Batch, byText bool) {
-	for _, query := range batch.QueuedQueries {
-		p[query.SQL] = p[query.SQL] || byText
-	}
-}
-
-func (p parsed) forget() {
-	maps.DeleteFunc(p, func(_ string, byText bool) bool { return !byText })
-}
-
-func (p parsed) byText(sql string) bool { return p[sql] }
-
-func (p parsed) byBatch(sql string) bool {
-	_, ok := p[sql]
-	return ok
-}

@@ -46,9 +46,9 @@ func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 // AcquireFunc acquires a connection, such as Pool.Acquire.
 type AcquireFunc func(ctx context.Context) (*pgxpool.Conn, error)
 
-// Open is acquire, and reports whether the connection was opened for the call, as far as is known: the pool counts the
+// AcquireBy is acquire, and reports whether the connection was fresh for the call, as far as is known: the pool counts the
 // connections that it opens for everybody. Nobody can have changed the session of a new connection.
-func (p *Pool) Open(ctx context.Context, acquire AcquireFunc) (conn *pgxpool.Conn, opened bool, err error) {
+func (p *Pool) AcquireBy(ctx context.Context, acquire AcquireFunc) (conn *pgxpool.Conn, fresh bool, err error) {
 	before := p.Stat().NewConnsCount()
 	conn, err = acquire(ctx)
 	return conn, p.Stat().NewConnsCount() > before, err
@@ -58,9 +58,9 @@ func (p *Pool) Open(ctx context.Context, acquire AcquireFunc) (conn *pgxpool.Con
 // of the pool may have died at once, as when the server was restarted.
 func (p *Pool) MaxUnfit() int { return int(p.Config().MaxConns) }
 
-// Do runs fn on a connection, and once more on another connection while the one before turns out to be unfit. Fn must be
-// safe to run again. Its error is returned as fault.Classify returns it. With doubtsSession, an error which says that
-// the tables are missing or may not be written counts only on a connection that was opened for the call.
+// Do runs fn on a connection. While the connection turns out to be unfit, it retries on another one, at most MaxUnfit times.
+// Fn must be safe to repeat. Do returns fn's error as fault.Classify returns it. With doubtsSession, a missing table or
+// privilege is trusted only on a fresh connection.
 func (p *Pool) Do(ctx context.Context, acquire AcquireFunc, doubtsSession bool, fn func(conn *pgxpool.Conn) error) error {
 	for unfit := 0; ; unfit++ {
 		again, err := p.doOnce(ctx, acquire, doubtsSession, fn)
@@ -71,7 +71,7 @@ func (p *Pool) Do(ctx context.Context, acquire AcquireFunc, doubtsSession bool, 
 }
 
 func (p *Pool) doOnce(ctx context.Context, acquire AcquireFunc, doubtsSession bool, fn func(conn *pgxpool.Conn) error) (unfit bool, err error) {
-	conn, opened, err := p.Open(ctx, acquire)
+	conn, fresh, err := p.AcquireBy(ctx, acquire)
 	if err != nil {
 		return false, err
 	}
@@ -80,7 +80,7 @@ func (p *Pool) doOnce(ctx context.Context, acquire AcquireFunc, doubtsSession bo
 	closed := conn.Conn().IsClosed()
 	died := err != nil && closed && ctx.Err() == nil && !errors.Is(err, fault.ErrReadOnly) // fn closes those to a standby
 	err = fault.Classify(err, fault.Circumstances{TimeUp: ctx.Err() != nil, ConnClosed: closed})
-	if fault.IsDoubtful(err) && !opened && doubtsSession {
+	if fault.IsDoubtful(err) && !fresh && doubtsSession {
 		_ = conn.Conn().Close(ctx)
 		return true, err
 	}

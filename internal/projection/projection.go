@@ -38,15 +38,13 @@ type Table struct {
 
 // Plan is a projection's work on one event, cut where it needs results from PostgreSQL.
 type Plan struct {
-	// Lock is the id of the Stripe object whose writers must come one after the other. The lock of the event's own object
-	// is taken in the first round trip if it is free. Any other lock, and one that is not free, is waited for where the
-	// event is new, before any handler runs, and Read is sent again. All processes take their locks in the same order.
-	// "": none.
+	// Lock is the id of the Stripe object whose writers are serialized; "": none. The lock of the event's own object is tried
+	// in the first round trip. A contended lock, and the lock of another object, is waited for before any handler runs, and
+	// Read is then sent again. All processes take locks in the same order.
 	Lock string
-	// Batchable reports whether the event may share a transaction with events of other objects: Lock alone guards what
-	// Read reads, not locks that Read takes itself; the Reads of all events come before anything is written; and Apply
-	// does not use its tx, but adds its queries to writes. If Apply uses tx all the same, it is called again in a
-	// transaction of its event's own.
+	// Batchable reports whether the event may share a transaction with other events. It requires that Lock alone guards what
+	// Read reads, that all Reads may precede all writes, and that Apply adds to writes and does not use tx. If Apply uses tx
+	// all the same, the event is retried in its own transaction.
 	Batchable bool
 	// Prepare does what needs no result, before the event waits to join a batch. It is not called where the event has a
 	// transaction of its own. Nil: there is nothing to prepare.

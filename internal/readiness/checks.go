@@ -34,8 +34,8 @@ func (c *Checker) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 	return err
 }
 
-// checkEncoding reads what PostgreSQL reports when a connection begins: in another encoding than UTF-8 the database cannot
-// hold all of Stripe's text, and a client that names another would have it taken for that.
+// checkEncoding requires UTF-8 on both sides: another server_encoding cannot store all of Stripe's text, and another
+// client_encoding would misinterpret it. PostgreSQL reports both when a connection begins.
 // See https://www.postgresql.org/docs/current/multibyte.html.
 func checkEncoding(conn *pgconn.PgConn) error {
 	if server := conn.ParameterStatus("server_encoding"); !isUTF8(server) {

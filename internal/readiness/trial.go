@@ -41,8 +41,8 @@ type trialRun struct {
 	err  error // when done is closed
 }
 
-// awaitTrial waits for the trial that is in progress, or begins one. It takes some forty round trips and has a limit of its
-// own, Config.Timeout, so that it comes to an end also where probes have little time: the next one finds the result.
+// awaitTrial joins the trial in progress or starts one. A trial needs about forty round trips and is bounded by
+// Config.Timeout, not by ctx: if a short probe gives up, the next probe finds the result.
 func (c *Checker) awaitTrial(ctx context.Context) error {
 	c.trialMu.Lock()
 	run := c.trial
@@ -112,8 +112,23 @@ func (c *Checker) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 			return fmt.Errorf("a trial write to %s failed: %w", strings.Join(t.tables, " and "), explain(err, &server))
 		}
 	}
+	if err := c.selfTest(ctx, conn, tx); err != nil {
+		return err
+	}
 	c.trialState.Store(trialPassed)
 	return nil
+}
+
+// selfTest ends the trial's transaction and tests the round trips of a delivery's on the same connection.
+func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx) error {
+	if err := trial.Rollback(ctx); err != nil {
+		return err
+	}
+	err := pgpipe.SelfTest(ctx, conn.Conn(), c.Timeout)
+	if err != nil && ctx.Err() == nil && !fault.IsPassing(err) {
+		c.Doubt()
+	}
+	return err
 }
 
 func (c *Checker) trials() []trial {
@@ -171,9 +186,8 @@ func explain(err error, server *db.ServerStateRow) error {
 	return err
 }
 
-// tryLedger does what deliveries do in the ledger: record an event and find it. The update is of another event, which is not
-// there: PostgreSQL checks the rights on its columns all the same, and no page is left with a row that is out of date, which a
-// later duplicate would have PostgreSQL prune, and log that.
+// tryLedger inserts an event and reads it back. Its UPDATE names an id that does not exist: PostgreSQL still checks the
+// privileges, and no dead row remains for a later duplicate to have pruned, which PostgreSQL logs.
 func (c *Checker) tryLedger(ctx context.Context, tx pgx.Tx) error {
 	id, object, created := trialID("evt"), trialID("sub"), time.Now()
 	err := c.queries.StripeWebhookEventInsert(ctx, tx, db.StripeWebhookEventInsertParams{

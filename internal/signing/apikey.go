@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// CheckAPIKey says what is wrong with what would be Config.APIKey, without showing it. White space
-// around the key is trimmed, and an empty key is no error: nothing is fetched from Stripe then.
+// CheckAPIKey returns an error that explains why key cannot be Config.APIKey, without showing the key. White space around
+// the key is trimmed. An empty key is no error: nothing is fetched from Stripe then.
 func CheckAPIKey(key string) error {
 	key = TrimAPIKey(key)
 	if key == "" {

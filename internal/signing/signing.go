@@ -23,9 +23,8 @@ const Header = "Stripe-Signature"
 // bytes into it for each secret that is in force.
 const MaxHeaderBytes = 4096
 
-// ReplayHeader is the header by which a delivery asks that a parked event be applied. Stripe does not send it. Its
-// value, SignReplay's, has the form of a Stripe-Signature and is made with a signing secret of the receiver's, so that
-// nobody else can add it to a delivery of Stripe's.
+// ReplayHeader requests that a parked event be applied. Stripe never sends it. It is signed with a signing secret of the
+// receiver's, over another text than the Stripe-Signature, so that nobody else can add it to a delivery.
 const ReplayHeader = "Stripeonce-Replay"
 
 // Sign makes the Header for a body, with the time of now.

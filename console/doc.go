@@ -1,0 +1,18 @@
+// Package console is a web page that shows a receiver at work: what arrives and its outcomes, the ledger, the failures with
+// a button that replays them, and the subscriptions. The server renders it. It needs no JavaScript and loads nothing from
+// other servers.
+//
+// # Mounting
+//
+// A [Console] is an http.Handler. Mount it behind your own authentication: it shows customers' data and makes events take
+// effect. It finds its base path by itself.
+//
+//	pages := console.New(pool, receiver, &console.Config{HidePayloads: true})
+//	http.Handle("/admin/stripe/", requireAdmin(http.StripPrefix("/admin/stripe", pages)))
+//
+// In Echo, packages webhooks/echov4 and webhooks/echov5 mount it.
+//
+// # Security
+//
+// Replay is a POST that the console only accepts from its own pages: a page of another site cannot cause it.
+package console

@@ -1,0 +1,42 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ExamplePool connects to a clone of the template for an Example, which has no testing.TB. It runs the statements first, and
+// panics on an error. The database goes with the cluster.
+func ExamplePool(statements ...string) *pgxpool.Pool {
+	pool, err := examplePool(context.Background(), statements)
+	if err != nil {
+		panic(err)
+	}
+	return pool
+}
+
+func examplePool(ctx context.Context, statements []string) (*pgxpool.Pool, error) {
+	c, err := cluster()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close(ctx)
+	name := fmt.Sprintf("example_%d", clones.Add(1))
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.New(ctx, c.URL(name))
+	for _, statement := range statements {
+		if err == nil {
+			_, err = pool.Exec(ctx, statement)
+		}
+	}
+	return pool, err
+}

@@ -1,0 +1,25 @@
+// Package operations has an operator's work on a receiver's ledger, as functions. Package commands offers all of it on the
+// command line.
+//
+//	o := operations.New(pool, &operations.Config{Applier: receiver, APIKey: key})
+//	found, err := o.Reconcile(ctx, operations.ReconcileOptions{Since: 72 * time.Hour})
+//
+// # Looking
+//
+// [Operator.Events] lists the ledger, [Operator.Failures] the events whose last attempt failed, and [Operator.History] one
+// event's history: its row, its failures, its payload.
+//
+// # Repairing
+//
+// [Operator.Replay] and [Operator.ReplayFailed] apply events again that failed, were ignored or are parked.
+// [Operator.Reconcile] lists Stripe's events of a time, and applies those that the ledger lacks.
+//
+// All of them apply an event through an [Applier] as a delivery of it would: a [webhooks.Receiver] in this process, with
+// the handlers that are registered on it, or a [Remote] receiver, to which the event is posted, signed. An event that has
+// taken effect is a duplicate and changes nothing.
+//
+// # Maintaining
+//
+// [Operator.Prune] deletes old rows in small batches. [Operator.Endpoints] compares Stripe's webhook endpoints with the types
+// that have handlers; [Operator.CreateEndpoint] and [Operator.UpdateEndpoint] subscribe to them.
+package operations

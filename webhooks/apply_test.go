@@ -1,0 +1,104 @@
+package webhooks_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/projection"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// A person's replay of a parked event applies it, also while a delivery of the event is in progress, which is a duplicate:
+// neither takes the other's outcome.
+func TestReplayDuringADelivery(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(func(context.Context, pgx.Tx) error {
+		return webhooks.Park(errors.New("on purpose"))
+	}), func(c *webhooks.Config) { c.Timeout, c.AcquireTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
+	host.Expect(t, testEvent, 200, webhooks.OutcomeParked)
+	other := hooktest.On(t, host.Pool, counting(succeed), func(c *webhooks.Config) { // which has not seen the event
+		c.Timeout, c.AcquireTimeout = pgtest.WaitLimit, pgtest.WaitLimit
+	})
+	isReady(t, other)
+	letGo := holdConnections(t, other)
+	delivered := send(t, other, testEvent)
+	awaitInFlight(t, other, 1)
+	replayed := make(chan webhooks.Outcome, 1)
+	go func() {
+		ev, err := webhooks.ParseEvent(testEvent)
+		if err != nil {
+			t.Error(err)
+		}
+		result, err := other.Receiver.Replay(context.Background(), ev)
+		if err != nil {
+			t.Error(err)
+		}
+		replayed <- result.Outcome
+	}()
+	awaitInFlight(t, other, 2)
+	letGo()
+	wantReplies(t, delivered(), webhooks.OutcomeDuplicate)
+	if outcome := pgtest.Receive(t, "the replay returns", replayed); outcome != webhooks.OutcomeProcessed {
+		t.Errorf("the outcome of the replay is %s", outcome)
+	}
+	expectCounter(t, other, 1)
+}
+
+// holdConnections acquires every connection of the pool until letGo.
+func holdConnections(t *testing.T, host *hooktest.Host) (letGo func()) {
+	t.Helper()
+	var release []func()
+	for range host.Pool.Config().MaxConns {
+		conn, err := host.Pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release = append(release, conn.Release)
+	}
+	return func() {
+		for _, fn := range release {
+			fn()
+		}
+	}
+}
+
+// A duplicate is answered at once while another event of its object is in progress.
+func TestDuplicateDoesNotQueue(t *testing.T) {
+	t.Parallel()
+	first := newCounter(t, counting(succeed), nil)
+	first.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+	g := newBlockingHandler()
+	host := hooktest.On(t, first.Pool, g.handlers(), func(c *webhooks.Config) { // which has not seen the event
+		c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit
+	})
+	inProgress := send(t, host, hooktest.Event("evt_2", "test.event", 1, `{"id":"obj_1"}`))
+	g.awaitStart(t)
+	host.Expect(t, testEvent, 200, webhooks.OutcomeDuplicate)
+	g.release(t, nil)
+	wantReplies(t, inProgress(), webhooks.OutcomeProcessed)
+}
+
+// An event of a projection whose lock is another object's than the event's is in no batch: two events of a batch could want
+// the same lock.
+func TestLockOfAnotherObjectInNoBatch(t *testing.T) {
+	t.Parallel()
+	h := webhooks.NewHandlers()
+	project(h, "test.event", true, func(*webhooks.Event) projection.Plan {
+		return projection.Plan{Lock: "another", Batchable: true, Apply: func(context.Context, pgx.Tx, *pgpipe.Writes) (bool, error) { return true, nil }}
+	})
+	host := hooktest.New(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
+	isReady(t, host)
+	other := lockObject(t, host, "another")
+	replies := send(t, host, testEvent)
+	pgtest.Await(t, "the event waits for the lock", func() bool { return waitsForObject(t, host) })
+	if err := other.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantReplies(t, replies(), webhooks.OutcomeProcessed)
+}
