@@ -1,9 +1,3 @@
-// Package commands has the operator's commands (events, failures, replay, reconcile, verify, endpoint, prune) as a tree of
-// cobra commands. The stripeonce binary contains them. A host adds them to its own program with New, where they run the
-// host's handlers:
-//
-//	root.AddCommand(commands.New(&commands.Config{Open: openHost}))
-//	os.Exit(commands.Execute(ctx, root))
 package commands
 
 import (

@@ -1,11 +1,3 @@
-// Package console serves web pages that show a receiver's deliveries, ledger, failures and subscriptions, and that replay
-// failed events. Pages are rendered on the server, need no JavaScript, and load nothing from other sites.
-//
-// Mount it behind your own authentication: it shows customers' data and applies events. It is an http.Handler:
-//
-//	http.Handle("/admin/stripe/", requireAdmin(http.StripPrefix("/admin/stripe", console.New(pool, receiver, nil))))
-//
-// In Echo, webhooks/echov4 and webhooks/echov5 mount it.
 package console
 
 import (

@@ -1,5 +1,3 @@
-// Package metrics has Prometheus collectors of a receiver, its ledger, the subscriptions and reconciliation. It is a package
-// of its own so that a receiver does not import the Prometheus client.
 package metrics
 
 import (

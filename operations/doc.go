@@ -6,7 +6,7 @@
 //
 // # Looking
 //
-// [Operator.Events] lists the ledger, [Operator.Failures] the events whose last attempt failed, and [Operator.History] one
+// [Operator.Events] lists the ledger, [Operator.Failures] the events whose last attempt failed, and [Operator.EventDetail] one
 // event's history: its row, its failures, its payload.
 //
 // # Repairing

@@ -1,8 +1,3 @@
-// Package operations has the operator's functions: list events and failures, replay events, find and apply events that
-// never arrived, delete old rows, and compare Stripe's endpoints with the registered handlers. Events are always applied
-// through a receiver, so an event that has taken effect is a duplicate.
-//
-// Package commands offers these functions on the command line.
 package operations
 
 import (

@@ -1,5 +1,3 @@
-// Package subscriptions keeps one row for each Stripe subscription, which converges to Stripe's own state. It is a
-// projection of customer.subscription.* events, which a webhooks.Receiver applies.
 package subscriptions
 
 import (

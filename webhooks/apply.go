@@ -22,16 +22,17 @@ const timeoutGrace = time.Second
 type Outcome string
 
 const (
-	// OutcomeProcessed: the event took effect. Final.
+	// OutcomeProcessed means that the event took effect. Final.
 	OutcomeProcessed Outcome = "processed"
-	// OutcomeStale: only projections ran, and changed nothing. Final.
+	// OutcomeStale means that only projections ran, and changed nothing. Final.
 	OutcomeStale Outcome = "stale"
-	// OutcomeIgnored: the event has no handler, or is of the other mode. Provisional: if it comes again and would now be
-	// applied, it is.
+	// OutcomeIgnored means that the event has no handler, or is of the other mode. Provisional: if it comes again and would
+	// now be applied, it is.
 	OutcomeIgnored Outcome = "ignored"
-	// OutcomeParked: a handler returned Park, and the event waits for a person. Only Replay applies it.
+	// OutcomeParked means that a handler returned Park, and the event waits for a person. Only Replay applies it.
 	OutcomeParked Outcome = "parked"
-	// OutcomeDuplicate: the event is in the ledger already, and nothing was written. It is never in the ledger itself.
+	// OutcomeDuplicate means that the event is in the ledger already, and nothing was written. It is never in the ledger
+	// itself.
 	OutcomeDuplicate Outcome = "duplicate"
 )
 

@@ -3,9 +3,12 @@ package webhooks_test
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgpipe"
@@ -101,4 +104,61 @@ func TestLockOfAnotherObjectInNoBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantReplies(t, replies(), webhooks.OutcomeProcessed)
+}
+
+// A function of InTx that returns Park fails: there is no event that could wait for a person.
+func TestParkWithoutAnEvent(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, webhooks.NewHandlers(), nil)
+	err := host.Receiver.InTx(t.Context(), "import", func(ctx context.Context, tx pgx.Tx) error {
+		return errors.Join(exec(addOne)(ctx, tx), webhooks.Park(errors.New("on purpose")))
+	})
+	if err == nil || !strings.Contains(err.Error(), "on purpose") {
+		t.Errorf("InTx says %v", err)
+	}
+	expectCounter(t, host, 0)
+	if n := host.Count(t, "stripe_webhook_failures"); n != 0 {
+		t.Errorf("there are %d failures", n)
+	}
+}
+
+// releasePanics is a tracer of the pool whose hook panics when the countdown ends.
+type releasePanics struct {
+	panickyTracer
+	countdown atomic.Int32
+}
+
+func (p *releasePanics) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData) {
+	if p.countdown.Add(-1) == 0 {
+		panic("a hook of the pool")
+	}
+}
+
+// Where a hook of the pool panics while a batch gives back its connection, the batch has ended all the same: a duplicate that
+// it has answered early keeps neither its slot in flight nor its place in the queue.
+func TestReleaseOfABatchPanics(t *testing.T) {
+	t.Parallel()
+	tracer := &releasePanics{}
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Tracer = tracer
+	c := newBatchHostOn(t, config)
+	c.leaks = true // the pool counts the connection as in use for good
+	c.Expect(t, about("evt_dup", "sub_dup", "active"), 200, webhooks.OutcomeProcessed)
+	other := newBatchHostOn(t, config.Copy()) // which has not seen it
+	other.leaks = true
+	other.Expect(t, about("evt_warm", "sub_warm", "active"), 200, webhooks.OutcomeProcessed)
+	goOn := other.hold(t, func() {})
+	replies := send(t, other.Host, about("evt_new", "sub_new", "active"), about("evt_dup", "sub_dup", "active"))
+	other.awaitWaiting(t, 2)
+	tracer.countdown.Store(2) // the first connection is that of the event that goes first
+	goOn()
+	for _, reply := range replies() {
+		if reply.Status != 200 {
+			t.Errorf("the reply is %s", reply)
+		}
+	}
+	awaitInFlight(t, other.Host, 0)
 }

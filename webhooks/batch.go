@@ -46,7 +46,8 @@ func (r *Receiver) batchable(d *delivery) bool {
 	return true
 }
 
-// prepared is false if Prepare panics, as Apply then will where the panic is the event's failure.
+// prepared calls Prepare, and reports whether it returned. If it panics, the event gets its own transaction, where Apply
+// panics too, which is the event's failure.
 func prepared(plan projection.Plan) (ok bool) {
 	defer func() { _ = recover() }()
 	if plan.Prepare != nil {
@@ -58,9 +59,8 @@ func prepared(plan projection.Plan) (ok bool) {
 // runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
 // retried alone, and panics again by itself.
 func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
-	t := &transaction{receiver: r, batch: true, ended: make(chan struct{})}
+	t := &transaction{receiver: r, batch: true, members: batch, ended: make(chan struct{})}
 	for _, m := range batch {
-		m.Item.member = m
 		t.deliveries = append(t.deliveries, m.Item)
 	}
 	defer func() {

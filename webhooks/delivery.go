@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/projection"
 )
@@ -43,7 +42,6 @@ type attempt struct {
 	plans    []projection.Plan // of each handler that is one
 	lock     string            // the id of the event's object, whose lock handlers hold; "": none
 	locked   bool              // it is held
-	member   *admission.Member[*delivery]
 	ledger   ledgerState
 	writes   pgpipe.Writes
 	refusing *pgpipe.RefusingTx // what projections get in a batch
@@ -148,10 +146,6 @@ func (d *delivery) isDuplicate() bool {
 
 // gaveUp reports whether the attempt's context has ended.
 func (d *delivery) gaveUp() bool { return d.ctx.Err() != nil }
-
-// answered reports whether the delivery's caller goes on although its batch has not ended. The batch must not touch the
-// delivery any more.
-func (d *delivery) answered() bool { return d.member != nil && d.member.Finished() }
 
 // whenDone calls fn when the work that follows the reply is done: at once if there is none.
 func (d *delivery) whenDone(fn func()) {

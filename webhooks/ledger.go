@@ -18,7 +18,7 @@ import (
 type ledgerState struct {
 	final     bool   // it has been applied, under its own id or its twin's, or waits for a person
 	recorded  bool   // there is a row under the id that it is recorded under
-	aliased   bool   // there is a provisional row under the thin event's id, which is another
+	twin      bool   // there is a provisional row under the thin event's id, which is another
 	eventType string // of the row
 }
 
@@ -102,8 +102,8 @@ func (t *transaction) lookupAll(ctx context.Context, db pgpipe.DBTX) error {
 
 // lookupQuery looks an event up: a thin event under its own id and under its snapshot event's.
 func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
-	id, alias := d.id(), d.received.ID
-	if id == alias {
+	id, own := d.id(), d.received.ID
+	if id == own {
 		return func(ctx context.Context, db pgpipe.DBTX) error {
 			row, err := r.queries.StripeWebhookEventOutcome(ctx, db, id)
 			switch {
@@ -117,11 +117,11 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 		}
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
-		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, alias})
+		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, own})
 		for _, row := range rows {
 			d.found(row.Outcome, row.EventType)
 			d.ledger.recorded = d.ledger.recorded || row.EventID == id
-			d.ledger.aliased = d.ledger.aliased || row.EventID == alias
+			d.ledger.twin = d.ledger.twin || row.EventID == own
 		}
 		return pgpipe.Wrap("look up the event and its twin", err)
 	}
@@ -137,15 +137,15 @@ func (t *transaction) ledgerQueries(writers []*delivery) (queries []pgpipe.Query
 	if d.inTx {
 		return nil, false
 	}
-	if d.ledger.aliased {
-		queries = append(queries, t.deleteAlias(d))
+	if d.ledger.twin {
+		queries = append(queries, t.deleteTwin(d))
 	}
 	if d.ledger.recorded {
 		queries = append(queries, t.updateProvisional(d))
 	} else {
 		queries = append(queries, t.insert(d))
 	}
-	return queries, d.parked != nil || d.ledger.aliased || d.ledger.recorded
+	return queries, d.parked != nil || d.ledger.twin || d.ledger.recorded
 }
 
 func (t *transaction) insert(d *delivery) pgpipe.Query {
@@ -196,8 +196,8 @@ func (t *transaction) updateProvisional(d *delivery) pgpipe.Query {
 	}
 }
 
-// deleteAlias removes the provisional row of a thin event that takes effect under its snapshot event's id.
-func (t *transaction) deleteAlias(d *delivery) pgpipe.Query {
+// deleteTwin removes the provisional row of a thin event that takes effect under its snapshot event's id.
+func (t *transaction) deleteTwin(d *delivery) pgpipe.Query {
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, d.received.ID)
 		return pgpipe.Wrap("remove the thin event's provisional row", err)

@@ -34,12 +34,13 @@ func Park(err error) error {
 }
 
 // park stores the parking error for the next attempt to record, and reports whether it did. It returns false for any other
-// error, and if the handler ended the transaction: its effects are committed, so the event fails.
+// error, where there is no event to park, and if the handler ended the transaction: its effects are committed, so the event
+// fails.
 func (d *delivery) park(err error) bool {
 	var by *parkedByError
 	var parked *parkError
 	ended := errors.Is(err, pgpipe.ErrRawCommit) || errors.Is(err, pgpipe.ErrChained) || errors.Is(err, ErrTxControl)
-	if ended || !errors.As(err, &parked) || !errors.As(err, &by) || d.projectionParked {
+	if d.inTx || ended || !errors.As(err, &parked) || !errors.As(err, &by) || d.projectionParked {
 		return false
 	}
 	d.parked, d.projectionParked = err, by.projection

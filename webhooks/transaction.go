@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
@@ -26,6 +27,7 @@ type transaction struct {
 	receiver   *Receiver
 	deliveries []*delivery
 	batch      bool
+	members    []*admission.Member[*delivery] // of a batch: those of the deliveries
 	pipe       *pgpipe.Tx
 	session    session
 	committing bool          // COMMIT has been sent, or is about to be
@@ -37,8 +39,8 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 	if err := t.check(ctx, conn); err != nil { // BEGIN, locks, ledger, rows of projections
 		return err
 	}
-	for _, d := range t.deliveries {
-		if err := t.process(ctx, d); err != nil { // handlers
+	for i := range t.deliveries {
+		if err := t.process(ctx, i); err != nil { // handlers
 			return err
 		}
 	}
@@ -107,21 +109,21 @@ func (t *transaction) waitForLock(ctx context.Context, d *delivery, object strin
 
 // process runs the handlers of an event that is new. Its error ends the transaction. In a batch a delivery that cannot go
 // on, or that must have something fetched, has no outcome instead, and leaves.
-func (t *transaction) process(ctx context.Context, d *delivery) error {
-	r := t.receiver
+func (t *transaction) process(ctx context.Context, i int) error {
+	r, d := t.receiver, t.deliveries[i]
 	r.sawFinal(d, d.ledger.final)
 	switch {
 	case d.isDuplicate():
 		r.warnOfOtherType(ctx, d, d.ledger.eventType)
 		d.outcome = OutcomeDuplicate
-		t.answerEarly(d)
+		t.answerEarly(i)
 		return nil
 	case !t.batch:
 		outcome, err := t.runHandlers(ctx, d)
 		d.toRecord = outcome
 		return err
 	case d.gaveUp():
-		t.giveUp(d)
+		t.giveUp(i)
 		return nil
 	case d.ledger.recorded: // a provisional row, whose update needs its result before COMMIT
 		return nil
@@ -140,18 +142,23 @@ func (t *transaction) process(ctx context.Context, d *delivery) error {
 
 // answerEarly answers a duplicate before the batch ends. The next event of its object waits for that, since the
 // transaction holds the object's lock.
-func (t *transaction) answerEarly(d *delivery) {
+func (t *transaction) answerEarly(i int) {
 	if t.batch {
 		ended := t.ended
-		d.pending = func() { <-ended }
-		d.member.Finish()
+		t.deliveries[i].pending = func() { <-ended }
+		t.members[i].Finish()
 	}
 }
 
-func (t *transaction) giveUp(d *delivery) {
+// giveUp answers a delivery of a batch whose time is up.
+func (t *transaction) giveUp(i int) {
+	d := t.deliveries[i]
 	d.err = fault.Classify(d.ctx.Err(), fault.Circumstances{TimeUp: true})
-	d.member.Finish()
+	t.members[i].Finish()
 }
+
+// answered reports whether a delivery of a batch has been answered. Its caller goes on, so the batch must not touch it.
+func (t *transaction) answered(i int) bool { return t.batch && t.members[i].Finished() }
 
 // runHandlers returns the outcome that is to be recorded.
 func (t *transaction) runHandlers(ctx context.Context, d *delivery) (Outcome, error) {
@@ -229,11 +236,11 @@ func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context
 		return t.deliveries, ctx, func() {}
 	}
 	var writers []*delivery
-	for _, d := range t.deliveries {
+	for i, d := range t.deliveries {
 		switch {
-		case d.answered(), d.toRecord == "":
+		case t.answered(i), d.toRecord == "":
 		case d.gaveUp():
-			t.giveUp(d)
+			t.giveUp(i)
 		default:
 			writers = append(writers, d)
 		}
@@ -271,15 +278,15 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 	conn, opened, err := r.pool.AcquireBy(ctx, r.pool.Acquire)
 	if err != nil {
-		t.fail(err, false, !t.batch || ctx.Err() == nil)
+		t.fail(ctx, err, false, !t.batch || ctx.Err() == nil)
 		t.end()
 		return
 	}
 	held := true
 	defer func() { // also when a Goexit passes
 		if held {
+			defer t.end() // also if a hook of the pool panics
 			conn.Release()
-			t.end()
 		}
 	}()
 	for _, d := range t.deliveries {
@@ -287,7 +294,7 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 	}
 	switch err := t.run(ctx, conn.Conn()); {
 	case err != nil:
-		t.fail(err, conn.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
+		t.fail(ctx, err, conn.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
 		t.undo(ctx, conn.Conn(), err)
 	case t.committing:
 		r.readiness.EventCommitted()
@@ -301,16 +308,15 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 
 // allAnswered reports whether no delivery still needs a transaction, so that the rollback can follow the reply.
 func (t *transaction) allAnswered() bool {
-	for _, d := range t.deliveries {
-		if !d.answered() && (t.batch || d.outcome != OutcomeDuplicate) {
+	for i, d := range t.deliveries {
+		if !t.answered(i) && (t.batch || d.outcome != OutcomeDuplicate) {
 			return false
 		}
 	}
 	return true
 }
 
-// rollbackLater has the rollback of a transaction in which nothing was written wait for the reply, instead of the reply
-// for the rollback.
+// rollbackLater returns the rollback of a transaction in which nothing was written. It runs after the reply.
 func (t *transaction) rollbackLater(ctx context.Context, conn *pgxpool.Conn) func() {
 	return func() {
 		defer t.end()
@@ -327,14 +333,15 @@ func (t *transaction) end() {
 
 // fail sets err on the deliveries that have neither an outcome nor an error. Unless noRetry, deliveries of a batch whose
 // time is not up get no error, and are retried alone: nothing of theirs has been kept.
-func (t *transaction) fail(err error, closed, noRetry bool) {
-	r := t.receiver
-	if !noRetry {
-		r.config.Logger.Debug("events leave a batch that failed", "events", len(t.deliveries), "error", safeError(err))
-	}
-	for _, d := range t.deliveries {
+func (t *transaction) fail(ctx context.Context, err error, closed, noRetry bool) {
+	r, leave := t.receiver, 0
+	for i, d := range t.deliveries {
+		if t.answered(i) || d.err != nil || t.committing && d.toRecord == "" {
+			continue
+		}
 		gaveUp := d.gaveUp()
-		if d.answered() || d.err != nil || t.committing && d.toRecord == "" || !noRetry && !gaveUp {
+		if !noRetry && !gaveUp {
+			leave++
 			continue
 		}
 		d.err = fault.Classify(err, fault.Circumstances{
@@ -343,6 +350,9 @@ func (t *transaction) fail(err error, closed, noRetry bool) {
 		if closed && !t.batch && !d.handling && !t.committing && !gaveUp {
 			d.err = fmt.Errorf("%w: %w", errDeadConn, d.err)
 		}
+	}
+	if leave > 0 {
+		r.config.Logger.DebugContext(ctx, "events leave a batch that failed", "events", leave, "error", safeError(err))
 	}
 }
 

@@ -130,21 +130,21 @@ type answer struct {
 // exchange sends a message of so many writes and COMMIT, and reads the answer to its end. Err reports that there was no
 // answer. It bypasses pgproto3's Frontend, whose buffer is empty: pgx flushes with each of its calls.
 func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte, writes int) (a answer, err error) {
+	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return answer{}, abandon(pg, err)
+	}
+	unsent := send(pg.Conn(), message)
 	returned := false
 	defer func() {
 		if !returned { // a hook of the host's panicked, and the connection is out of step
 			_ = abandon(pg, nil)
+			_ = unsent() // the message is in use until then
 		}
 	}()
-	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
-		returned = true
-		return answer{}, abandon(pg, err)
-	}
-	unsent := send(pg.Conn(), message)
 	a, err = readAnswer(pg, h, writes)
 	returned = true
 	if errors.Is(err, errNotReplicated) {
-		return a, errors.Join(err, pg.Conn().SetDeadline(time.Time{}))
+		return a, errors.Join(err, unsent(), pg.Conn().SetDeadline(time.Time{}))
 	}
 	if err != nil {
 		_ = pg.Conn().SetWriteDeadline(time.Now()) // PostgreSQL reads no more of it

@@ -44,8 +44,12 @@ func (h *hooks) batchStarts(ctx context.Context, conn *pgx.Conn, batch *pgx.Batc
 	return h.batch.TraceBatchStart(ctx, conn, pgx.TraceBatchStartData{Batch: batch})
 }
 
+// ignorePanic ends a panic of a tracer that is called when the answer is known: what was committed is not a failure.
+func ignorePanic() { _ = recover() }
+
 // batchQueries reports the queries that were done and the one that failed.
 func (h *hooks) batchQueries(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, a *answer) {
+	defer ignorePanic()
 	if h.batch == nil {
 		return
 	}
@@ -68,6 +72,7 @@ func (h *hooks) batchQueries(ctx context.Context, conn *pgx.Conn, batch *pgx.Bat
 }
 
 func (h *hooks) batchEnds(ctx context.Context, conn *pgx.Conn, err error) {
+	defer ignorePanic()
 	if h.batch != nil {
 		h.batch.TraceBatchEnd(ctx, conn, pgx.TraceBatchEndData{Err: err})
 	}
@@ -81,6 +86,7 @@ func (h *hooks) queryStarts(ctx context.Context, conn *pgx.Conn, sql string) con
 }
 
 func (h *hooks) queryEnds(ctx context.Context, conn *pgx.Conn, a *answer, err error) {
+	defer ignorePanic()
 	if h.query == nil {
 		return
 	}

@@ -132,7 +132,7 @@ func (t *Tx) withPrepended(ctx context.Context, queries []Query, allPrepared boo
 // closes the connection, and PostgreSQL rolls back by itself. Where the transaction has ended already, as after a COMMIT
 // that PostgreSQL refused, nothing is sent: PostgreSQL would log a warning.
 func (t *Tx) Rollback(ctx context.Context, timeout time.Duration) {
-	if t.conn.PgConn().TxStatus() != txIdle {
+	if t.tx != nil && t.conn.PgConn().TxStatus() != txIdle {
 		Rollback(ctx, t.tx, timeout)
 	}
 }

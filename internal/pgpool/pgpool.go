@@ -24,6 +24,9 @@ type NotAcquiredError struct{ error }
 
 func (e NotAcquiredError) Unwrap() error { return e.error }
 
+// NotAcquired makes err a NotAcquiredError that wraps fault.ErrUnavailable.
+func NotAcquired(err error) error { return NotAcquiredError{fault.Unavailable(err)} }
+
 // IsNotAcquired reports whether err is that no connection was acquired.
 func IsNotAcquired(err error) bool { return errors.As(err, new(NotAcquiredError)) }
 
@@ -36,10 +39,10 @@ func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	case err == nil:
 		return conn, nil
 	case ctx.Err() != nil:
-		return nil, NotAcquiredError{fault.Unavailable(fmt.Errorf("no time was left to acquire a PostgreSQL connection: %w", err))}
+		return nil, NotAcquired(fmt.Errorf("no time was left to acquire a PostgreSQL connection: %w", err))
 	default:
-		return nil, NotAcquiredError{fault.Unavailable(fmt.Errorf("could not acquire a PostgreSQL connection within %s "+
-			"(webhooks.Config.AcquireTimeout): %w", p.AcquireTimeout, err))}
+		return nil, NotAcquired(fmt.Errorf("could not acquire a PostgreSQL connection within %s (webhooks.Config.AcquireTimeout): %w",
+			p.AcquireTimeout, err))
 	}
 }
 
@@ -78,7 +81,8 @@ func (p *Pool) doOnce(ctx context.Context, acquire AcquireFunc, doubtsSession bo
 	defer conn.Release()
 	err = fn(conn)
 	closed := conn.Conn().IsClosed()
-	died := err != nil && closed && ctx.Err() == nil && !errors.Is(err, fault.ErrReadOnly) // fn closes those to a standby
+	own := errors.Is(err, fault.ErrReadOnly) || errors.Is(err, fault.ErrUnsuitable) // fn closed the connection itself
+	died := err != nil && closed && ctx.Err() == nil && !own
 	err = fault.Classify(err, fault.Circumstances{TimeUp: ctx.Err() != nil, ConnClosed: closed})
 	if fault.IsDoubtful(err) && !fresh && doubtsSession {
 		_ = conn.Conn().Close(ctx)

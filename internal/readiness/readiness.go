@@ -16,6 +16,7 @@ package readiness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -120,7 +121,13 @@ func (c *Checker) Doubt() {
 func (c *Checker) EventCommitted() { c.lastCommit.Store(time.Now().UnixNano()) }
 
 func (c *Checker) acquireForReady(ctx context.Context) (*pgxpool.Conn, error) {
-	return (&pgpool.Pool{Pool: c.Pool.Pool, AcquireTimeout: poll}).Acquire(ctx)
+	limited, cancel := context.WithTimeout(ctx, poll)
+	defer cancel()
+	conn, err := c.Pool.Pool.Acquire(limited)
+	if err != nil {
+		return nil, pgpool.NotAcquired(fmt.Errorf("no connection to PostgreSQL was acquired: %w", err))
+	}
+	return conn, nil
 }
 
 func (c *Checker) check(ctx context.Context, acquire pgpool.AcquireFunc, look func(context.Context, *pgxpool.Conn) error, withTrial bool) error {

@@ -125,7 +125,7 @@ func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx
 		return err
 	}
 	err := pgpipe.SelfTest(ctx, conn.Conn(), c.Timeout)
-	if err != nil && ctx.Err() == nil && !fault.IsPassing(err) {
+	if errors.Is(err, fault.ErrUnsuitable) {
 		c.Doubt()
 	}
 	return err
