@@ -7,5 +7,7 @@
 //		metrics.NewSubscriptions(projection),  // how the order of events was settled
 //	)
 //
+// # Metrics, alerts and dashboard
+//
 // docs/running.md lists every metric. deploy/prometheus has alerts, deploy/grafana a dashboard.
 package metrics

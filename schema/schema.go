@@ -1,5 +1,3 @@
-// Package schema holds the migrations of stripeonce's tables: plain SQL files in dbmate's form, which
-// sqlc reads too. It imports nothing but the standard library; the package migrate beside it applies them.
 package schema
 
 import (

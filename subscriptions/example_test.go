@@ -3,6 +3,7 @@ package subscriptions_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -10,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov4"
@@ -66,4 +68,48 @@ func ExampleReader() {
 		return fmt.Sprintf("%s until %v", sub.Status, sub.CurrentPeriodEnd), nil
 	}
 	_ = read
+}
+
+// OnChange is called once for each real change, in the transaction that stores it, whatever the order of the events.
+func ExampleRegister() {
+	pool := pgtest.ExamplePool()
+	defer pool.Close()
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
+		fmt.Println(c.After.ID, c.After.Status, "activated:", c.Activated(), "canceled:", c.Canceled())
+		return nil
+	}})
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{"whsec_of_an_example"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ctx := context.Background()
+	for _, event := range []string{
+		`{"id":"evt_1","type":"customer.subscription.created","created":1700000001,"data":{"object":{"id":"sub_1","customer":"cus_1","status":"active"}}}`,
+		`{"id":"evt_3","type":"customer.subscription.deleted","created":1700000003,"data":{"object":{"id":"sub_1","customer":"cus_1","status":"canceled"}}}`,
+		`{"id":"evt_2","type":"customer.subscription.updated","created":1700000002,"data":{"object":{"id":"sub_1","customer":"cus_1","status":"past_due"}}}`,
+	} {
+		ev, err := webhooks.ParseEvent([]byte(event))
+		if err != nil {
+			log.Fatal(err)
+		}
+		result, err := r.Apply(ctx, ev)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(result.EventID, result.Outcome)
+	}
+	sub, err := subscriptions.New(pool).Current(ctx, "cus_1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sub.Status)
+	// Output:
+	// sub_1 active activated: true canceled: false
+	// evt_1 processed
+	// sub_1 canceled activated: false canceled: true
+	// evt_3 processed
+	// evt_2 stale
+	// canceled
 }

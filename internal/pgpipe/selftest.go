@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,16 +26,14 @@ const (
 // leave the connection idle and in step with PostgreSQL. It writes nothing and takes no transaction id. If it succeeds,
 // PostgreSQL has logged no error. Timeout bounds each of the four steps. After an error the connection is closed.
 func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
-	began := time.Now()
 	step, err := selfTest(ctx, conn, timeout)
 	if err == nil {
 		return nil
 	}
-	lost := conn.IsClosed() && time.Since(began) < timeout // not for want of an answer
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	_ = conn.Close(closing)
-	if ctx.Err() != nil || lost || fault.IsPassing(err) {
+	if ctx.Err() != nil || isLost(err) || fault.IsPassing(err) {
 		return fmt.Errorf("the self test of the connection did not finish: %s: %w", step, err)
 	}
 	advice := "connect to PostgreSQL directly, without a pooler or proxy"
@@ -41,6 +41,13 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 		advice = "add default_query_exec_mode=exec to the database's URL"
 	}
 	return fmt.Errorf("%w: %s does not work on this connection: %w: %s", fault.ErrUnsuitable, step, err, advice)
+}
+
+// isLost reports whether the connection was lost, and not for want of an answer.
+func isLost(err error) bool {
+	var netErr net.Error
+	timedOut := errors.As(err, &netErr) && netErr.Timeout()
+	return !timedOut && (netErr != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed))
 }
 
 // selfTest returns the step that failed.

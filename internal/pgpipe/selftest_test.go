@@ -135,7 +135,7 @@ func TestSelfTestFails(t *testing.T) {
 		"COMMIT leaves a transaction open": {2, replace(bound, inserted, bound, inserted, bound, committed, &pgproto3.ReadyForQuery{TxStatus: 'T'}), commit, false, false},
 		"COMMIT is not answered":           {2, replace(silence{}), commit, true, false},
 		"COMMIT's answer is dropped":       {2, drop(2), commit, true, false},
-		"the connection ends at COMMIT":    {2, replace(hangUp{}), commit, false, false},
+		"the connection ends at COMMIT":    {2, replace(hangUp{}), commit, false, true},
 		"an answer is left over": {2, func(answers []any) []any {
 			return append(answers, bound, &pgproto3.DataRow{Values: [][]byte{[]byte("x")}}, inserted, ready)
 		}, after + "pipelined COMMIT", true, false},

@@ -1,5 +1,3 @@
-// Package migrate applies the migrations of package schema with dbmate, like `dbmate up` at the repository's root. It is a
-// separate package so that a receiver does not import dbmate.
 package migrate
 
 import (

@@ -1,7 +1,3 @@
-// Package echov4 mounts a receiver and the console in an Echo v4 application.
-//
-//	echov4.Mount(e, "/webhooks/stripe", receiver)
-//	echov4.MountConsole(e.Group("/admin/stripe", requireAdmin), console.New(pool, receiver, nil))
 package echov4
 
 import (

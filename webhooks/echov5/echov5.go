@@ -1,7 +1,3 @@
-// Package echov5 mounts a receiver and the console in an Echo v5 application.
-//
-//	echov5.Mount(e, "/webhooks/stripe", receiver)
-//	echov5.MountConsole(e.Group("/admin/stripe", requireAdmin), console.New(pool, receiver, nil))
 package echov5
 
 import (
