@@ -156,13 +156,12 @@ SELECT
         FROM subscription_items AS item WHERE item.subscription_id = subscription.id
     )::jsonb AS items
 FROM (
-    SELECT DISTINCT unnest($1::text []) AS id
+    SELECT unnest((SELECT $1::text [])) AS id
     UNION ALL
-    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = $2::text
+    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = (SELECT $2::text)
 ) AS wanted
 CROSS JOIN LATERAL (SELECT s.id, s.customer_id, s.customer_account_id, s.status, s.price_id, s.quantity, s.currency, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at, s.current_period_start, s.current_period_end, s.trial_start, s.trial_end, s.collection_method, s.pause_collection, s.latest_invoice_id, s.schedule_id, s.default_payment_method_id, s.billing_mode, s.discount_ids, s.items_complete, s.metadata, s.livemode, s.account_id, s.stripe_created_at, s.object, s.last_event_id, s.last_event_created_at, s.created_at, s.updated_at, s.revision, s.as_of, s.newest_events, s.api_version, s.digest FROM subscriptions AS s WHERE s.id = wanted.id LIMIT 1) AS subscription
 WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome NOT IN ('ignored', 'parked'))
-ORDER BY subscription.stripe_created_at DESC NULLS LAST, subscription.id DESC
 `
 
 type SubscriptionListParams struct {
@@ -212,11 +211,12 @@ type SubscriptionListRow struct {
 	Items                  json.RawMessage
 }
 
-// Subscriptions by id, and those of a customer (null: none), the newest first, each with its items as a JSON array of their
-// rows in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go
-// may not parse. It returns no row if the event unless_applied (”: none) has been applied, so that a duplicate does not
-// even make PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index,
-// even if the table had few rows when the query was planned.
+// Subscriptions by id, and those of a customer (null: none), in no order, each with its items as a JSON array of their rows
+// in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go may not
+// parse. It returns no row if the event unless_applied (”: none) has been applied, so that a duplicate does not even make
+// PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index, even if
+// the table had few rows when the query was planned; and it is planned once, not for each execution, since the parameters
+// are in subqueries.
 func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg SubscriptionListParams) ([]SubscriptionListRow, error) {
 	rows, err := db.Query(ctx, subscriptionList, arg.Ids, arg.CustomerID, arg.UnlessApplied)
 	if err != nil {

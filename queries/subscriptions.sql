@@ -1,9 +1,10 @@
 -- name: SubscriptionList :many
--- Subscriptions by id, and those of a customer (null: none), the newest first, each with its items as a JSON array of their
--- rows in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go
--- may not parse. It returns no row if the event unless_applied ('': none) has been applied, so that a duplicate does not
--- even make PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index,
--- even if the table had few rows when the query was planned.
+-- Subscriptions by id, and those of a customer (null: none), in no order, each with its items as a JSON array of their rows
+-- in Stripe's order. Item times are in UTC: to_jsonb would use the session's time zone, whose years and offsets Go may not
+-- parse. It returns no row if the event unless_applied ('': none) has been applied, so that a duplicate does not even make
+-- PostgreSQL prune the row's page, which would be logged. LATERAL makes PostgreSQL look each id up in the index, even if
+-- the table had few rows when the query was planned; and it is planned once, not for each execution, since the parameters
+-- are in subqueries.
 SELECT
     subscription.*,
     (
@@ -16,13 +17,12 @@ SELECT
         FROM subscription_items AS item WHERE item.subscription_id = subscription.id
     )::jsonb AS items
 FROM (
-    SELECT DISTINCT unnest(@ids::text []) AS id
+    SELECT unnest((SELECT @ids::text [])) AS id
     UNION ALL
-    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = sqlc.narg('customer_id')::text
+    SELECT customers.id FROM subscriptions AS customers WHERE customers.customer_id = (SELECT sqlc.narg('customer_id')::text)
 ) AS wanted
 CROSS JOIN LATERAL (SELECT s.* FROM subscriptions AS s WHERE s.id = wanted.id LIMIT 1) AS subscription
-WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'))
-ORDER BY subscription.stripe_created_at DESC NULLS LAST, subscription.id DESC;
+WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
 -- name: SubscriptionOrdering :one
 -- The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk

@@ -1,10 +1,14 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/pook/stripeonce/db"
 )
@@ -36,13 +40,13 @@ func (r *Reader) Get(ctx context.Context, id string) (*Subscription, error) {
 
 // List returns subscriptions by Stripe's ids, in the order of the ids. Subscriptions that are not stored are left out.
 func (r *Reader) List(ctx context.Context, ids []string) ([]*Subscription, error) {
-	list, err := r.list(ctx, db.SubscriptionListParams{Ids: ids})
-	if err != nil {
-		return nil, fmt.Errorf("list subscriptions: %w", err)
-	}
 	position := make(map[string]int, len(ids))
 	for i, id := range ids {
 		position[id] = i
+	}
+	list, err := r.list(ctx, db.SubscriptionListParams{Ids: slices.Collect(maps.Keys(position))})
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
 	slices.SortFunc(list, func(a, b *Subscription) int { return position[a.ID] - position[b.ID] })
 	return list, nil
@@ -54,7 +58,23 @@ func (r *Reader) ListByCustomer(ctx context.Context, customerID string) ([]*Subs
 	if err != nil {
 		return nil, fmt.Errorf("list the subscriptions of %s: %w", customerID, err)
 	}
+	slices.SortFunc(list, func(a, b *Subscription) int {
+		return cmp.Or(newestFirst(a.Created, b.Created), strings.Compare(b.ID, a.ID))
+	})
 	return list, nil
+}
+
+// newestFirst orders times, the unknown ones last.
+func newestFirst(a, b *time.Time) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
+	}
+	return b.Compare(*a)
 }
 
 func (r *Reader) list(ctx context.Context, params db.SubscriptionListParams) ([]*Subscription, error) {

@@ -15,7 +15,7 @@ import (
 )
 
 // maxFrames is how many calls may lie between a delivery and its COMMIT, both included: somebody has to read them.
-const maxFrames = 14
+const maxFrames = 15
 
 // The way of a delivery from ServeHTTP, or from the goroutine that runs a handler of the host's, to the write of COMMIT is
 // short, and passes every step once.
@@ -79,7 +79,7 @@ func (s *commitStacks) note() {
 	for {
 		frame, more := frames.Next()
 		_, own, _ := strings.Cut(frame.Function, "pook/stripeonce/")
-		if own == "" || len(names) == 0 && own != "internal/pgpipe.exchange" {
+		if own == "" || len(names) == 0 && own != "internal/pgpipe.send" {
 			break
 		}
 		names = append(names, own)

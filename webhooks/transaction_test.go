@@ -120,7 +120,7 @@ func (c commitBreaker) Write(message []byte) (int, error) {
 	var callers [1]uintptr
 	runtime.Callers(2, callers[:])
 	frame, _ := runtime.CallersFrames(callers[:]).Next()
-	if c.breaks.Load() && strings.HasSuffix(frame.Function, "pgpipe.exchange") {
+	if c.breaks.Load() && strings.Contains(frame.Function, "pgpipe.send") {
 		_ = c.Close()
 		return 0, net.ErrClosed
 	}

@@ -168,7 +168,7 @@ func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte
 // maxBlockingWrite is the size from which on a message is written while its answer is read. PostgreSQL answers while it
 // reads. Where its answers are large, such as the notices of a trigger, and nobody reads them, it stops reading, and both
 // sides wait for one another. A smaller message fits into the buffers of any socket.
-const maxBlockingWrite = 8 << 10
+const maxBlockingWrite = 32 << 10
 
 // send writes a message, and returns a function that waits until it is written, and returns the error.
 func send(conn net.Conn, message []byte) (unsent func() error) {
