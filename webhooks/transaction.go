@@ -40,7 +40,7 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	for i := range t.deliveries {
-		if err := t.process(ctx, i); err != nil { // handlers
+		if err := t.process(i); err != nil { // handlers
 			return err
 		}
 	}
@@ -107,37 +107,40 @@ func (t *transaction) waitForLock(ctx context.Context, d *delivery, object strin
 	return t.pipe.Send(ctx, append([]pgpipe.Query{wait, t.receiver.lookupQuery(d)}, reads...))
 }
 
-// process runs the handlers of an event that is new. Its error ends the transaction. In a batch a delivery that cannot go
-// on, or that must have something fetched, has no outcome instead, and leaves.
-func (t *transaction) process(ctx context.Context, i int) error {
+// process runs the handlers of an event that is new, and notes what is to be recorded. Its error ends the transaction. In a
+// batch no delivery does that: one that cannot go on leaves, without anything to be recorded.
+func (t *transaction) process(i int) error {
 	r, d := t.receiver, t.deliveries[i]
 	r.sawFinal(d, d.ledger.final)
 	switch {
 	case d.isDuplicate():
-		r.warnOfOtherType(ctx, d, d.ledger.eventType)
+		r.warnOfOtherType(d.ctx, d, d.ledger.eventType)
 		d.outcome = OutcomeDuplicate
 		t.answerEarly(i)
 		return nil
-	case !t.batch:
-		outcome, err := t.runHandlers(ctx, d)
-		d.toRecord = outcome
-		return err
-	case d.gaveUp():
+	case t.batch && d.gaveUp():
 		t.giveUp(i)
 		return nil
-	case d.ledger.recorded: // a provisional row, whose update needs its result before COMMIT
-		return nil
-	case d.takesEffect() && !d.locked: // by another process, which a batch does not wait for
+	case t.leaves(d):
 		return nil
 	}
 	outcome, err := t.runHandlers(d.ctx, d)
 	switch {
+	case !t.batch:
+		d.toRecord = outcome
+		return err
 	case errors.As(err, new(*fetchError)):
 		d.err = err
 	case err == nil && !d.refusing.Used():
 		d.toRecord = outcome
 	}
 	return nil
+}
+
+// leaves reports whether a delivery leaves its batch before its handlers run: the ledger has a provisional row, whose update
+// needs its result before COMMIT, or another process holds the lock of its object, for which a batch does not wait.
+func (t *transaction) leaves(d *delivery) bool {
+	return t.batch && (d.ledger.recorded || d.takesEffect() && !d.locked)
 }
 
 // answerEarly answers a duplicate before the batch ends. The next event of its object waits for that, since the
