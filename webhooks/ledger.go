@@ -127,15 +127,15 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 	}
 }
 
-// ledgerQueries record the events. A row that is updated, or whose failure record must be there, needs its result before
+// ledgerQueries appends the queries that record the events. A row that is updated, or whose failure record must be there, needs its result before
 // COMMIT.
-func (t *transaction) ledgerQueries(writers []*delivery) (queries []pgpipe.Query, needsResult bool) {
+func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery) (_ []pgpipe.Query, needsResult bool) {
 	d := writers[0]
 	if len(writers) > 1 {
-		return []pgpipe.Query{t.insertAll(writers)}, false
+		return append(queries, t.insertAll(writers)), false
 	}
 	if d.inTx {
-		return nil, false
+		return queries, false
 	}
 	if d.ledger.twin {
 		queries = append(queries, t.deleteTwin(d))

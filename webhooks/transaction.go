@@ -205,8 +205,7 @@ func (t *transaction) record(ctx context.Context) error {
 		}
 		writes = append(writes, d.writes.Queries()...)
 	}
-	ledger, needsResult := t.ledgerQueries(writers)
-	writes = append(writes, ledger...)
+	writes, needsResult := t.ledgerQueries(writes, writers)
 	timeout := t.receiver.config.CommitTimeout
 	if needsResult || !t.pipe.PipelinesCommit() {
 		if err := t.pipe.Send(ctx, writes); err != nil {

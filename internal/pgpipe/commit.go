@@ -133,23 +133,23 @@ func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return answer{}, abandon(pg, err)
 	}
-	unsent := send(pg.Conn(), message)
+	s := send(pg.Conn(), message)
 	returned := false
 	defer func() {
 		if !returned { // a hook of the host's panicked, and the connection is out of step
 			_ = abandon(pg, nil)
-			_ = unsent() // the message is in use until then
+			_ = s.wait() // the message is in use until then
 		}
 	}()
 	a, err = readAnswer(pg, h, writes)
 	returned = true
 	if errors.Is(err, errNotReplicated) {
-		return a, errors.Join(err, unsent(), pg.Conn().SetDeadline(time.Time{}))
+		return a, errors.Join(err, s.wait(), pg.Conn().SetDeadline(time.Time{}))
 	}
 	if err != nil {
 		_ = pg.Conn().SetWriteDeadline(time.Now()) // PostgreSQL reads no more of it
 	}
-	err = errors.Join(unsent(), err) // the server may have closed, and what it said last is there to be read
+	err = errors.Join(s.wait(), err) // the server may have closed, and what it said last is there to be read
 	if err == nil {
 		err = pg.Conn().SetDeadline(time.Time{})
 	}
@@ -170,18 +170,31 @@ func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte
 // sides wait for one another. A smaller message fits into the buffers of any socket.
 const maxBlockingWrite = 32 << 10
 
-// send writes a message, and returns a function that waits until it is written, and returns the error.
-func send(conn net.Conn, message []byte) (unsent func() error) {
+// sending is a message that is being written, or was.
+type sending struct {
+	err     error      // if it was
+	written chan error // receives the error when it is; nil: it was
+}
+
+func send(conn net.Conn, message []byte) (s sending) {
 	if len(message) <= maxBlockingWrite {
-		_, err := conn.Write(message)
-		return func() error { return err }
+		_, s.err = conn.Write(message)
+		return s
 	}
-	written := make(chan error, 1)
+	s.written = make(chan error, 1)
 	go func() {
 		_, err := conn.Write(message)
-		written <- err
+		s.written <- err
 	}()
-	return func() error { return <-written }
+	return s
+}
+
+// wait waits until the message is written, and returns the error. It is called once.
+func (s *sending) wait() error {
+	if s.written != nil {
+		return <-s.written
+	}
+	return s.err
 }
 
 // messages are buffers for what is sent. Through pgproto3's own, which starts anew after each flush, every Stripe object
