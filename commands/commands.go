@@ -86,7 +86,7 @@ func List(config *Config) []*cobra.Command {
 }
 
 // hostExamples removes --to and --here from examples, since a host's commands do not have them.
-var hostExamples = strings.NewReplacer(" --to http://127.0.0.1:4242/webhooks/stripe", "", " --here", "", "  stripeonce ", "  … stripe ")
+var hostExamples = strings.NewReplacer(" --to http://127.0.0.1:4242/webhooks/stripe", "", " --here", "", "  stripeonce ", "  myapp stripe ")
 
 // Execute runs a command with the arguments of the process and writes its error to standard error. It returns the exit
 // code: 0; 1 if the command failed, drift is left, or an event still fails; 2 for wrong use and refusals.

@@ -13,6 +13,6 @@
 //
 // # Output and exit codes
 //
-// Every listing takes --json: one JSON object a line on standard output. Logs go to standard error. [Execute] returns 0; 1
+// Every command takes --json: one JSON object a line on standard output. Logs go to standard error. [Execute] returns 0; 1
 // if the work failed, drift is left or an event still fails; 2 for wrong use and for a refusal.
 package commands

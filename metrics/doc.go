@@ -5,6 +5,7 @@
 //		metrics.NewReceiver(receiver),         // deliveries by outcome, in flight, secrets, the pool
 //		metrics.NewLedger(pool),               // failing events, lag, the newest event: read from PostgreSQL
 //		metrics.NewSubscriptions(projection),  // how the order of events was settled
+//		metrics.NewReconcile(operator),        // missing events, with operations.Operator.ReconcileEvery
 //	)
 //
 // # Metrics, alerts and dashboard

@@ -38,7 +38,8 @@ var (
 	ErrNotReadBack = fault.ErrNotReadBack
 	// ErrShutdown reports that Shutdown was called.
 	ErrShutdown = fault.ErrShutdown
-	// ErrTimeout is wrapped when an event did not take effect within Config.Timeout. The response is 500.
+	// ErrTimeout is wrapped when handlers used up Config.Timeout. The response is 500. If PostgreSQL took the time, the
+	// error wraps ErrUnavailable instead, and the response is 503.
 	ErrTimeout = fault.ErrTimeout
 	// ErrTxControl is returned by Commit and Rollback on a handler's transaction, and wrapped by the failure of its
 	// event. The response is 500, and nothing is kept.

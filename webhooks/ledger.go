@@ -213,9 +213,10 @@ func isLedgerViolation(err error) bool {
 // changes.
 const objectLockSeed = 7306096
 
-// LockObject waits until no other transaction holds the lock of a Stripe object, and takes it until the transaction
-// ends. The receiver holds that of the event's own object for every handler. The error wraps ErrUnavailable: if the lock
-// is not acquired within Config.LockTimeout, that is no failure of the event, unless a handler called LockObject.
+// LockObject waits until no other transaction holds the lock of the Stripe object id, and takes it until the transaction
+// ends. The receiver holds the lock of the event's own object for every handler. Call it for another object, such as the
+// customer, that handlers of several objects change. If Config.LockTimeout expires, return the error: the event fails
+// (500), and Stripe retries.
 func LockObject(ctx context.Context, tx db.DBTX, id string) error {
 	return lockError(id, db.New().ObjectLock(ctx, tx, id, objectLockSeed))
 }

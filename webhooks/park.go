@@ -20,7 +20,7 @@ func (e *parkError) Unwrap() error { return e.err }
 // Park is what a handler returns, as its error, where no retry will help and a person must look: an invoice of a customer
 // that nobody knows, an amount that cannot be right. Nothing of the event's handlers is kept. The event is recorded as
 // [OutcomeParked], together with err in stripe_webhook_failures, and answered 200, so that Stripe does not send it again.
-// Projections still take effect, with their hook; if it is the hook that parks, nothing does.
+// Projections still take effect, with subscriptions.Config.OnChange; if OnChange parks, nothing does.
 //
 // A parked event waits for a person. A delivery of it is a duplicate, and runs nothing; [Receiver.Replay] ("stripeonce
 // replay EVENT") applies it, with all of its handlers.

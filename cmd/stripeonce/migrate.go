@@ -21,8 +21,9 @@ and records them in the table stripeonce_migrations. Any number of processes may
 concurrently. DATABASE_URL must connect to PostgreSQL itself, not to a pooler in
 transaction mode.
 
-The tables are created in the first schema of search_path. If that has a table, view,
-index, sequence or type of the same name, nothing is changed and the exit code is 2.
+The tables are created in the schema of search_path that has some of them already, or
+else in the first. If that has a table, view, index, sequence or type of the same name
+that is not stripeonce's, nothing is changed and the exit code is 2.
 --adopt records the migrations whose tables exist exactly as the migrations create them,
 such as after 'dbmate load', and applies the others.`,
 		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n" +

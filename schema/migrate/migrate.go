@@ -21,7 +21,7 @@ var ErrHasRows = errors.New("the table has rows")
 // ErrNothingApplied is returned by Rollback if no migration is applied.
 var ErrNothingApplied = errors.New("no migration is applied")
 
-// ErrNameTaken reports that the schema has another table, view, index or type with the name of one of stripeonce's. Up and
+// ErrNameTaken reports that the schema has another table, view, index, sequence or type with the name of one of stripeonce's. Up and
 // Adopt return it.
 var ErrNameTaken = errors.New("the name is taken")
 
