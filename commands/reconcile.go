@@ -32,8 +32,8 @@ oldest first, as a delivery would. It continues after an event that fails; the e
 is then 1. It may be interrupted and repeated at any time: no event takes effect twice.
 Requires STRIPE_API_KEY.
 
-It reconciles the types that have handlers. ` + t.aboutTypes() + `The events of a connected account
-are listed only with --account.`,
+It reconciles the types that have handlers. ` + t.aboutTypes() + `
+The events of a connected account are listed only with --account.`,
 		Example: `  stripeonce reconcile --since 72h --dry-run
   stripeonce reconcile --since 72h --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce reconcile --since 30d --here --type 'customer.subscription.*'`,
@@ -44,7 +44,7 @@ are listed only with --account.`,
 	flags.BoolVar(&options.DryRun, "dry-run", false, "only list the missing events")
 	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* matches every type with that prefix")
 	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
-	flags.StringVar(&kind, "kind", kind, "which of Stripe's lists: snapshot (/v1/events), thin (/v2/core/events), or `auto`: thin if the account delivers nothing else")
+	flags.StringVar(&kind, "kind", kind, "which `list` of Stripe's: snapshot (/v1/events), thin (/v2/core/events), or auto: thin if the account delivers nothing else")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -144,5 +144,5 @@ func (t *tree) aboutTypes() string {
 		return ""
 	}
 	return `With --to the handlers are not
-known here, so it reconciles every type, unless --type is set. `
+known here, so it reconciles every type, unless --type is set.`
 }

@@ -15,7 +15,7 @@ import (
 
 // The console in an application, behind the login that the application has.
 func Example() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	r, err := webhooks.New(pool, webhooks.NewHandlers(), &webhooks.Config{
 		Secrets: []string{"whsec_of_an_example"}, Logger: slog.New(slog.DiscardHandler),

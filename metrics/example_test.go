@@ -16,7 +16,7 @@ import (
 
 // All of an application's metrics of stripeonce, but for those of reconciliation.
 func Example() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	h := webhooks.NewHandlers()
 	projection := subscriptions.Register(h, nil)

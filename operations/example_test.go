@@ -31,7 +31,7 @@ func exampleReceiver(pool *pgxpool.Pool, onPaid func() error) *webhooks.Receiver
 
 // Stripe has an event that never arrived. It is found, and applied with the receiver's own handlers.
 func ExampleOperator_Reconcile() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // stands for Stripe's API
 		fmt.Fprintf(w, `{"object":"list","has_more":false,"data":[{"id":"evt_1","object":"event","type":"invoice.paid","created":%d,"data":{"object":{"id":"in_1"}}}]}`,
@@ -48,7 +48,7 @@ func ExampleOperator_Reconcile() {
 
 // An event failed. When the cause is fixed, it is applied again.
 func ExampleOperator_ReplayFailed() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	broken := true
 	r := exampleReceiver(pool, func() error {

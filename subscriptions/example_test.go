@@ -72,7 +72,7 @@ func ExampleReader() {
 
 // OnChange is called once for each real change, in the transaction that stores it, whatever the order of the events.
 func ExampleRegister() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {

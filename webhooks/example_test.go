@@ -41,7 +41,7 @@ func newReceiver(pool *pgxpool.Pool, h *webhooks.Handlers) *webhooks.Receiver {
 
 // A receiver in an Echo application. Stripe delivers the event twice; the invoice is booked once.
 func Example() {
-	pool := pgtest.ExamplePool(`CREATE TABLE payments (invoice_id text, cents bigint)`)
+	pool := pgtest.ExamplePool(`CREATE TABLE payments (invoice_id text, cents bigint)`) // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	h := webhooks.NewHandlers()
@@ -72,7 +72,7 @@ func Example() {
 
 // A handler for several types, with an object type of the caller's own: only what it needs of Stripe's.
 func ExampleOn() {
-	pool := pgtest.ExamplePool(`CREATE TABLE dispute_log (dispute text, charge text, reason text)`)
+	pool := pgtest.ExamplePool(`CREATE TABLE dispute_log (dispute text, charge text, reason text)`) // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	type dispute struct {
@@ -94,7 +94,7 @@ func ExampleOn() {
 
 // A handler's error rolls everything back. Stripe retries, and the event takes effect then.
 func ExampleOn_error() {
-	pool := pgtest.ExamplePool(`CREATE TABLE credits (cents bigint)`)
+	pool := pgtest.ExamplePool(`CREATE TABLE credits (cents bigint)`) // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	fails := true
@@ -126,7 +126,7 @@ func ExampleOn_error() {
 
 // An event that no retry will help waits for a person, who replays it when the cause is fixed.
 func ExamplePark() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	h := webhooks.NewHandlers()
@@ -150,7 +150,7 @@ func ExamplePark() {
 
 // A projection keeps rows of its own equal to Stripe's state, and reports whether an event changed them.
 func ExampleProject() {
-	pool := pgtest.ExamplePool(`CREATE TABLE product_names (id text PRIMARY KEY, name text)`)
+	pool := pgtest.ExamplePool(`CREATE TABLE product_names (id text PRIMARY KEY, name text)`) // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	h := webhooks.NewHandlers()
@@ -169,7 +169,7 @@ func ExampleProject() {
 
 // A handler that needs Stripe's current object, not the event's, returns Fetch and runs again with it.
 func ExampleFetch() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // stands for Stripe's API
 		fmt.Fprint(w, `{"id":"cus_1","object":"customer","email":"new@example.com"}`)
@@ -198,7 +198,7 @@ func ExampleFetch() {
 
 // A Receiver is an http.Handler: for net/http, chi, gin and others.
 func ExampleReceiver_ServeHTTP() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	mux := http.NewServeMux()
@@ -209,7 +209,7 @@ func ExampleReceiver_ServeHTTP() {
 
 // An event from a trusted source, such as a queue, takes effect as a delivery of it would.
 func ExampleReceiver_Apply() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	h := webhooks.NewHandlers()

@@ -62,7 +62,7 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 	flags.Uint64Var(&config.Seed, "seed", demo.DefaultSeed, "the random `seed` of the simulated Stripe")
 	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "the `number` of subscriptions in one wave")
 	flags.DurationVar(&config.For, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
-	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "mild, `default` or wild")
+	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "the `storm` of deliveries: mild, default or wild")
 	addPostgres(flags, &config.Postgres)
 	flags.StringVar(&config.Receiver, "receiver", "", "deliver to an incorrect receiver of this `kind`")
 	return cmd

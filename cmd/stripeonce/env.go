@@ -108,8 +108,8 @@ func senderSecret() (string, error) {
 type logFlags struct{ format, level string }
 
 func (f *logFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.format, "log-format", envOr("LOG_FORMAT", "text"), "`text` or json (LOG_FORMAT)")
-	cmd.Flags().StringVar(&f.level, "log-level", envOr("LOG_LEVEL", "info"), "debug, `info`, warn or error (LOG_LEVEL)")
+	cmd.Flags().StringVar(&f.format, "log-format", envOr("LOG_FORMAT", "text"), "the `format` of log lines: text or json (LOG_FORMAT)")
+	cmd.Flags().StringVar(&f.level, "log-level", envOr("LOG_LEVEL", "info"), "the lowest `level` that is logged: debug, info, warn or error (LOG_LEVEL)")
 }
 
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {

@@ -73,9 +73,9 @@ type stripeSettings struct {
 func (s *stripeSettings) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&s.mode, "mode", envOr("STRIPE_MODE", "any"),
-		"live, test or `any`: events of the other mode are acknowledged as ignored (STRIPE_MODE)")
+		"the `mode` of events that take effect: live, test or any; others are acknowledged as ignored (STRIPE_MODE)")
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
-		"when the current object is fetched from Stripe: `ambiguous`, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
+		"`when` the current object is fetched from Stripe: ambiguous, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
 	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
 	flags.BoolVar(&s.dropPayloads, "drop-payloads", os.Getenv("DROP_PAYLOADS") == "true",
 		"do not keep the payloads of failed events (DROP_PAYLOADS)")

@@ -6,7 +6,8 @@
 // # Existing databases
 //
 // Before its first statement, [Up] looks for tables, views, indexes, sequences and types of the same names that are not
-// stripeonce's, and returns [ErrNameTaken] if there are any: nothing is half done. [Adopt] records the migrations of tables that exist already.
+// stripeonce's, and returns [ErrNameTaken] if there are any: nothing is half done. [Adopt] records the migrations of tables
+// that exist already.
 //
 // # Several processes
 //

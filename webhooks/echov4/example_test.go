@@ -18,7 +18,7 @@ import (
 
 // A receiver in a group of an Echo application.
 func ExampleMount() {
-	pool := pgtest.ExamplePool()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 	r, err := webhooks.New(pool, webhooks.NewHandlers(), &webhooks.Config{
 		Secrets: []string{webhookstest.Secret}, Logger: slog.New(slog.DiscardHandler),

@@ -14,7 +14,7 @@ import (
 
 // A handler that uses database/sql, in the event's transaction.
 func ExampleOpen() {
-	pool := pgtest.ExamplePool(`CREATE TABLE accounts (customer_id text, paid bigint)`, `INSERT INTO accounts VALUES ('cus_1', 0)`)
+	pool := pgtest.ExamplePool(`CREATE TABLE accounts (customer_id text, paid bigint)`, `INSERT INTO accounts VALUES ('cus_1', 0)`) // your own: pgxpool.New(ctx, databaseURL)
 	defer pool.Close()
 
 	type invoice struct {
