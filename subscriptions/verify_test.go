@@ -28,7 +28,8 @@ type verified struct {
 	api     *stripesim.API
 	config  subscriptions.VerifyConfig
 	changes []subscriptions.Change
-	refuse  string // OnChange fails for this subscription
+	refuse  string // OnChange fails for this subscription, with this error
+	refusal error
 }
 
 func newVerified(t *testing.T, subscribers int, deliver bool) *verified {
@@ -51,7 +52,7 @@ func newVerified(t *testing.T, subscribers int, deliver bool) *verified {
 	projection := subscriptions.Register(h, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
 		v.changes = append(v.changes, c)
 		if c.After.ID == v.refuse {
-			return errors.New("not this one")
+			return v.refusal
 		}
 		return nil
 	}})
@@ -204,17 +205,23 @@ func TestVerifyDuringChanges(t *testing.T) {
 	}
 }
 
-// Fix continues after a subscription that cannot be stored, which remains as drift.
+// Fix continues after a subscription that cannot be stored, which remains as drift: also where OnChange parks, since there is
+// no event that could wait for a person.
 func TestFixContinues(t *testing.T) {
 	t.Parallel()
-	v := newVerified(t, 30, false)
-	v.refuse = v.account.Subscriptions[7].ID()
-	v.config.Fix = v.Receiver
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 30, Drifted: 30, Fixed: 29}) {
-		t.Errorf("it is %+v", sum)
-	}
-	if n := v.Count(t, "subscriptions"); n != 29 {
-		t.Errorf("%d are stored", n)
+	for name, refusal := range map[string]error{"an error": errors.New("not this one"), "parks": webhooks.Park(errors.New("not this one"))} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVerified(t, 30, false)
+			v.refuse, v.refusal = v.account.Subscriptions[7].ID(), refusal
+			v.config.Fix = v.Receiver
+			if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 30, Drifted: 30, Fixed: 29}) {
+				t.Errorf("it is %+v", sum)
+			}
+			if stored, failures := v.Count(t, "subscriptions"), v.Count(t, "stripe_webhook_failures"); stored != 29 || failures != 0 {
+				t.Errorf("%d are stored, and there are %d failures, want 29 and 0", stored, failures)
+			}
+		})
 	}
 }
 
