@@ -76,9 +76,8 @@ func (s *statements) plan(t *testing.T, pool *pgxpool.Pool) (nodes []string, rea
 	return nodes, read
 }
 
-// newMillion returns a ledger of a million events over the last 100 days. About one event in ten has a failure record, and
-// one event still fails.
-func newMillion(t *testing.T) (*pgxpool.Pool, *statements) {
+// newTraced returns a database of its own, and the statements that the pool runs.
+func newTraced(t *testing.T) (*pgxpool.Pool, *statements) {
 	t.Helper()
 	trace := &statements{}
 	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
@@ -91,6 +90,14 @@ func newMillion(t *testing.T) (*pgxpool.Pool, *statements) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	return pool, trace
+}
+
+// newMillion returns a ledger of a million events over the last 100 days. About one event in ten has a failure record, and
+// one event still fails.
+func newMillion(t *testing.T) (*pgxpool.Pool, *statements) {
+	t.Helper()
+	pool, trace := newTraced(t)
 	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, processed_at, outcome, livemode, object_id)
 		SELECT 'evt_' || md5(n::text), CASE n % 5 WHEN 0 THEN 'invoice.paid' ELSE 'customer.subscription.updated' END,
 			now() - interval '100 days' * (n / 1e6), 'processed', false, 'sub_' || n % 50000 FROM generate_series(1, 1000000) AS n`)
@@ -262,17 +269,7 @@ func TestHistoryIsBounded(t *testing.T) {
 // Comparing the table of subscriptions with Stripe's list uses its index, account by account.
 func TestManySubscriptions(t *testing.T) {
 	t.Parallel()
-	trace := &statements{}
-	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.ConnConfig.Tracer = trace
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool, trace := newTraced(t)
 	pgtest.Exec(t, pool, `INSERT INTO subscriptions (id, status, cancel_at_period_end, metadata, livemode, object, stripe_created_at, account_id)
 		SELECT 'sub_' || n, 'active', false, '{}', false, '{}', now() - interval '1 minute' * n, CASE WHEN n % 100 = 0 THEN 'acct_' || n % 1000 END
 		FROM generate_series(1, 100000) AS n`)

@@ -63,7 +63,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 		return Result{}, err
 	}
 	d := r.newDelivery(ev, replay)
-	defer func() { d.finish(r.limiter.Release) }()
+	defer r.finish(d)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	key := d.id()
@@ -91,7 +91,7 @@ func (r *Receiver) InTx(ctx context.Context, name string, fn func(ctx context.Co
 	ev := &Event{Type: name}
 	d := &delivery{received: ev, effective: ev, inTx: true}
 	d.handlers = []handler{{run: func(ctx context.Context, tx pgx.Tx, _ *Event) (bool, error) { return true, fn(ctx, tx) }}}
-	defer func() { d.finish(r.limiter.Release) }()
+	defer r.finish(d)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	_, err := r.await(limited, d)
@@ -232,7 +232,7 @@ func (r *Receiver) lookup(ctx context.Context, d *delivery) (found bool, err err
 	if err := r.readiness.Ensure(ctx); err != nil {
 		return false, err
 	}
-	err = r.pool.Do(ctx, r.pool.Acquire, true, func(conn *pgxpool.Conn) error {
+	err = r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
 		d.ledger = ledgerState{}
 		return r.lookupQuery(d)(ctx, conn)
 	})

@@ -3,6 +3,7 @@ package webhooks_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,11 +57,13 @@ func TestReplayDuringADelivery(t *testing.T) {
 // holdConnections acquires every connection of the pool until letGo.
 func holdConnections(t *testing.T, host *hooktest.Host) (letGo func()) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), pgtest.WaitLimit)
+	defer cancel()
 	var release []func()
 	for range host.Pool.Config().MaxConns {
-		conn, err := host.Pool.Acquire(t.Context())
+		conn, err := host.Pool.Acquire(ctx)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("a connection of the pool: %v", err)
 		}
 		release = append(release, conn.Release)
 	}
@@ -161,4 +164,33 @@ func TestReleaseOfABatchPanics(t *testing.T) {
 		}
 	}
 	awaitInFlight(t, other.Host, 0)
+}
+
+// Where a hook of the pool panics after the reply to a duplicate, when its connection is released, the process goes on, and the
+// delivery keeps neither its slot in flight nor its place in the queue.
+func TestReleaseOfADuplicatePanics(t *testing.T) {
+	t.Parallel()
+	tracer, log := &releasePanics{}, &lockedBuffer{}
+	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Tracer = tracer
+	first := newBatchHostOn(t, config)
+	first.Expect(t, about("evt_dup", "sub_dup", "active"), 200, webhooks.OutcomeProcessed)
+	pool, err := pgxpool.NewWithConfig(t.Context(), config.Copy()) // never closed: it counts the connection as in use for good
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := hooktest.On(t, pool, counting(succeed), func(c *webhooks.Config) { // which has not seen the event
+		c.Logger = slog.New(slog.NewTextHandler(log, nil))
+	})
+	isReady(t, host)
+	tracer.countdown.Store(1)
+	host.Expect(t, hooktest.Event("evt_dup", "test.event", 1, `{"id":"sub_dup"}`), 200, webhooks.OutcomeDuplicate)
+	awaitInFlight(t, host, 0)
+	if !strings.Contains(log.String(), "a panic after a delivery's response") {
+		t.Errorf("the log has no word of the panic:\n%s", log.String())
+	}
+	host.Expect(t, hooktest.Event("evt_dup", "test.event", 1, `{"id":"sub_dup"}`), 200, webhooks.OutcomeDuplicate)
 }

@@ -120,7 +120,7 @@ func (r *Receiver) doubt(ctx context.Context, d *delivery, counts *attempts, err
 		return false, errors.Join(lacks, err)
 	}
 	counts.doubts++
-	return !d.newConn && counts.doubts <= r.pool.MaxUnfit(), err
+	return !d.freshConn && counts.doubts <= r.pool.MaxUnfit(), err
 }
 
 // pause waits before the next attempt; false if ctx ends first.

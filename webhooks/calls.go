@@ -14,14 +14,14 @@ import (
 
 // call runs one of the delivery's handlers.
 func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed bool, err error) {
-	h, ev := d.handlers[i], d.eventFor(i)
+	h := d.handlers[i]
 	if h.plan != nil {
-		return t.callProjection(ctx, d, d.plans[i], h, ev)
+		return t.callProjection(ctx, d, d.plans[i], h)
 	}
 	if err := d.writes.Flush(ctx); err != nil { // a handler may look at what those before it have written
 		return false, err
 	}
-	return t.callHost(ctx, d, h, ev)
+	return t.callHost(ctx, d, h, d.eventFor(i))
 }
 
 // callHost runs a handler of the host's, after which the session must be restored.
@@ -40,7 +40,7 @@ func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *
 }
 
 // callProjection runs a projection, whose queries are the receiver's own. It may call a handler of the host's.
-func (t *transaction) callProjection(ctx context.Context, d *delivery, plan projection.Plan, h handler, ev *Event) (changed bool, err error) {
+func (t *transaction) callProjection(ctx context.Context, d *delivery, plan projection.Plan, h handler) (changed bool, err error) {
 	if !h.honorsContext {
 		defer d.clock(time.Now())
 	}
@@ -54,7 +54,7 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 		err = t.pipe.Run(ctx, true, apply)
 	}
 	if err != nil {
-		return false, t.projectionError(ctx, ev, err)
+		return false, t.projectionError(ctx, d.effective.Type, err)
 	}
 	if !h.honorsContext {
 		d.handlerRan = true
@@ -68,10 +68,10 @@ func (d *delivery) clock(began time.Time) { d.handlersTook += time.Since(began) 
 
 // projectionError tells an error of the projection itself, which is the event's failure (it cannot read the object, it
 // panics, the host's handler in it failed), from an error of a query, which fault.Classify looks at.
-func (t *transaction) projectionError(ctx context.Context, ev *Event, err error) error {
+func (t *transaction) projectionError(ctx context.Context, eventType string, err error) error {
 	own := fault.IsHandler(err) || errors.As(err, new(*PanicError)) || pgpipe.IsViolation(err)
 	if !own && (errors.Is(err, ErrUnavailable) || fault.Code(err) != "" || ctx.Err() != nil || t.pipe.Conn().IsClosed()) {
 		return err
 	}
-	return fault.InHandler(ev.Type, err)
+	return fault.InHandler(eventType, err)
 }

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -47,7 +48,7 @@ type attempt struct {
 	refusing *pgpipe.RefusingTx // what projections get in a batch
 	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
 
-	newConn      bool // the connection was opened for this attempt, as far as is known
+	freshConn    bool // the connection was opened for this attempt, as far as is known
 	handling     bool // a handler has been called: an error from here on is not simply retried
 	handlerRan   bool // and one of them was the host's
 	handlersTook time.Duration
@@ -160,28 +161,38 @@ func (d *delivery) whenDone(fn func()) {
 	}
 }
 
-// finish calls release when the handlers have returned and what the reply did not wait for is done.
-func (d *delivery) finish(release func()) {
-	if d.running != nil {
-		select {
-		case <-d.running:
-		default:
-			go func() {
-				<-d.running
-				d.whenDone(release)
-				d.runPending()
-			}()
-			return
+// finish gives back the delivery's slot in flight when its handlers have returned and what the reply did not wait for is
+// done: at once, or in a goroutine.
+func (r *Receiver) finish(d *delivery) {
+	if d.hasReturned() && d.pending == nil {
+		r.limiter.Release()
+		return
+	}
+	go func() {
+		defer r.limiter.Release()
+		defer func() {
+			if value := recover(); value != nil { // of a hook of the pool, when a connection is released
+				r.config.Logger.Error("a panic after a delivery's response", "panic", value, "stack", string(debug.Stack()))
+			}
+		}()
+		if d.running != nil {
+			<-d.running
 		}
-	}
-	d.whenDone(release)
-	if d.pending != nil {
-		go d.runPending()
-	}
+		if d.pending != nil {
+			d.pending()
+		}
+	}()
 }
 
-func (d *delivery) runPending() {
-	if d.pending != nil {
-		d.pending()
+// hasReturned reports whether the handlers have returned. If not, they have outlived their deadline.
+func (d *delivery) hasReturned() bool {
+	if d.running == nil {
+		return true
+	}
+	select {
+	case <-d.running:
+		return true
+	default:
+		return false
 	}
 }

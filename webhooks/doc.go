@@ -35,9 +35,8 @@
 //	413  the body is too large
 //	500  the event failed: its handler's error, data that a table refuses; recorded, and retried by Stripe
 //	503  the infrastructure failed: no connection, no lock in time, not migrated; retried by Stripe
-//
-// # Reading the code
-//
-// serve.go verifies. apply.go takes an event from admission to its result; attempts.go retries. transaction.go checks,
-// processes and records; batch.go decides which events share a transaction. ledger.go has the ledger's queries.
 package webhooks
+
+// Where to begin reading: serve.go verifies a delivery. apply.go takes an event from admission to its result; attempts.go
+// retries. transaction.go checks, processes and records; batch.go decides which events share a transaction. ledger.go has the
+// ledger's queries. docs/how-it-works.md has the whole map.

@@ -56,7 +56,7 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
-	return r.pool.Do(ctx, r.pool.Acquire, true, func(conn *pgxpool.Conn) error {
+	return r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
 		return r.upsertFailure(ctx, conn, params)
 	})
 }

@@ -127,8 +127,8 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 	}
 }
 
-// ledgerQueries appends the queries that record the events. A row that is updated, or whose failure record must be there, needs its result before
-// COMMIT.
+// ledgerQueries appends the queries that record the events. A row that is updated, or whose failure record must be there,
+// needs its result before COMMIT.
 func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery) (_ []pgpipe.Query, needsResult bool) {
 	d := writers[0]
 	if len(writers) > 1 {

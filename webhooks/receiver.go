@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgpool"
 	"github.com/pook/stripeonce/internal/readiness"
 	"github.com/pook/stripeonce/internal/signing"
@@ -57,7 +57,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		handlers:  h,
 		verifier:  signing.NewVerifier(config.Secrets, config.Tolerance),
 		pool:      acquirer,
-		pipelines: pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement,
+		pipelines: pgpipe.PipelinesCommit(pool.Config().ConnConfig.DefaultQueryExecMode),
 		queries:   db.New(),
 		readiness: readiness.New(readiness.Config{
 			Pool: acquirer, Projections: h.projections, Timeout: config.Timeout, LockTimeout: config.LockTimeout,

@@ -275,10 +275,10 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 	return max(limit, time.Millisecond)
 }
 
-// runTransaction takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome or an
-// error, but for those that leave a batch.
+// runTransaction takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome
+// or an error, but for those that leave a batch.
 func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
-	conn, opened, err := r.pool.AcquireBy(ctx, r.pool.Acquire)
+	conn, fresh, err := r.pool.Acquire(ctx)
 	if err != nil {
 		t.fail(ctx, err, false, !t.batch || ctx.Err() == nil)
 		t.end()
@@ -292,7 +292,7 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 		}
 	}()
 	for _, d := range t.deliveries {
-		d.newConn = opened
+		d.freshConn = fresh
 	}
 	switch err := t.run(ctx, conn.Conn()); {
 	case err != nil:

@@ -23,29 +23,24 @@ import (
 func TestDuplicateWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
-	handlers := map[string]*webhooks.Handlers{"a handler": counting(func(context.Context, pgx.Tx) error {
+	h := counting(func(context.Context, pgx.Tx) error {
 		calls.Add(1)
 		return nil
-	})}
-	for name, h := range handlers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			host := newCounter(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
-			isReady(t, host)
-			other := lockObject(t, host, "obj_1")
-			replies := send(t, host, testEvent)
-			pgtest.Await(t, "the event waits for the lock", func() bool { return waitsForObject(t, host) })
-			if _, err := other.Exec(t.Context(), `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('evt_1', 'test.event', 'processed', false)`); err != nil {
-				t.Fatal(err)
-			}
-			if err := other.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			wantReplies(t, replies(), webhooks.OutcomeDuplicate)
-			if n := calls.Load(); n != 0 {
-				t.Errorf("the handler was called %d times", n)
-			}
-		})
+	})
+	host := newCounter(t, h, func(c *webhooks.Config) { c.Timeout, c.LockTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
+	isReady(t, host)
+	other := lockObject(t, host, "obj_1")
+	replies := send(t, host, testEvent)
+	pgtest.Await(t, "the event waits for the lock", func() bool { return waitsForObject(t, host) })
+	if _, err := other.Exec(t.Context(), `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('evt_1', 'test.event', 'processed', false)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantReplies(t, replies(), webhooks.OutcomeDuplicate)
+	if n := calls.Load(); n != 0 {
+		t.Errorf("the handler was called %d times", n)
 	}
 }
 

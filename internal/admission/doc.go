@@ -53,7 +53,7 @@
 //   - A limit that holds a connection goes last. Nothing may wait in a queue while it holds a connection.
 //
 // In package webhooks, a limit on events goes into apply.go, and a release that must wait for handlers that outlive the
-// response goes through delivery.finish. InTx passes it too. A refusal after Flights must finish the call, so that the
+// response goes through Receiver.finish. InTx passes it too. A refusal after Flights must finish the call, so that the
 // duplicates get it as well.
 //
 // What it must guarantee:

@@ -29,8 +29,12 @@ const (
 	rolledBackTag   = "ROLLBACK"
 )
 
-// PipelinesCommit reports whether Commit can send writes and COMMIT together: it needs prepared statements.
-func (t *Tx) PipelinesCommit() bool { return t.mode == pgx.QueryExecModeCacheStatement }
+// PipelinesCommit reports whether Commit can send writes and COMMIT together in a query exec mode of pgx's: it needs prepared
+// statements.
+func PipelinesCommit(mode pgx.QueryExecMode) bool { return mode == pgx.QueryExecModeCacheStatement }
+
+// PipelinesCommit is PipelinesCommit in the connection's mode.
+func (t *Tx) PipelinesCommit() bool { return PipelinesCommit(t.settings.mode) }
 
 // Commit runs writes and COMMIT in one round trip, for which PostgreSQL has timeout. No result of the writes is read, but
 // an error in one of them rolls back everything. Unless PipelinesCommit, Send runs the writes and the prepended query
@@ -46,29 +50,40 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 		}
 		return t.commitAlone(ctx, timeout)
 	}
-	writes, err := t.withPrepended(ctx, writes, t.prepended != nil && t.prepared(ctx, writes))
-	if err != nil {
-		return err
+	queries, first := writes, t.takePrepended()
+	if first != nil {
+		queries = append([]Query{first}, writes...)
 	}
-	if len(writes) == 0 {
+	if len(queries) == 0 {
 		return t.commitAlone(ctx, timeout)
 	}
 	batch := &pgx.Batch{}
-	record(ctx, batch, writes)
+	record(ctx, batch, queries)
+	if first != nil && !t.prepared(batch.QueuedQueries[1:]) {
+		if err := t.send(ctx, queries[:1]); err != nil {
+			return err
+		}
+		queries, batch.QueuedQueries = writes, batch.QueuedQueries[1:]
+	}
+	return t.commit(ctx, queries, batch, timeout)
+}
+
+// commit runs the queries, which batch has recorded, and COMMIT.
+func (t *Tx) commit(ctx context.Context, queries []Query, batch *pgx.Batch, timeout time.Duration) error {
 	batch.Queue(commitStatement)
-	h := hooksOf(t.conn)
-	ctx = h.batchStarts(ctx, t.conn, batch)
+	ctx = t.settings.batchStarts(ctx, t.conn, batch)
 	message := messages.Get().(*[]byte)
 	defer giveBack(message)
-	if *message, err = appendAll(ctx, (*message)[:0], t.conn, writes, batch); err == nil {
+	var err error
+	if *message, err = appendAll(ctx, (*message)[:0], t.conn, queries, batch); err == nil {
 		var a answer
-		a, err = exchange(t.conn.PgConn(), h, timeout, *message, len(writes))
-		h.batchQueries(ctx, t.conn, batch, &a)
+		a, err = exchange(t.conn.PgConn(), t.settings, timeout, *message, len(queries))
+		t.settings.batchQueries(ctx, t.conn, batch, &a)
 		if a.verdict != nil {
-			err = explain(ctx, writes, a.done, a.verdict)
+			err = explain(ctx, queries, a.done, a.verdict)
 		}
 	}
-	h.batchEnds(ctx, t.conn, err)
+	t.settings.batchEnds(ctx, t.conn, err)
 	return err
 }
 
@@ -81,10 +96,8 @@ var ended = func() context.Context {
 
 // prepared reports whether the connection has prepared all of the queries. With a context that has ended, Prepare returns a
 // statement that pgx knows, and sends nothing for another one.
-func (t *Tx) prepared(ctx context.Context, queries []Query) bool {
-	batch := &pgx.Batch{}
-	record(ctx, batch, queries)
-	for _, query := range batch.QueuedQueries {
+func (t *Tx) prepared(queries []*pgx.QueuedQuery) bool {
+	for _, query := range queries {
 		if _, err := t.conn.Prepare(ended, query.SQL, query.SQL); err != nil {
 			return false
 		}
@@ -109,13 +122,12 @@ func (t *Tx) commitAlone(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	h := hooksOf(t.conn)
-	ctx = h.queryStarts(ctx, t.conn, commitStatement)
-	a, err := exchange(t.conn.PgConn(), h, timeout, message, 0)
+	ctx = t.settings.queryStarts(ctx, t.conn, commitStatement)
+	a, err := exchange(t.conn.PgConn(), t.settings, timeout, message, 0)
 	if a.verdict != nil {
 		err = fmt.Errorf("commit: %w", a.verdict)
 	}
-	h.queryEnds(ctx, t.conn, &a, err)
+	t.settings.queryEnds(ctx, t.conn, &a, err)
 	return err
 }
 
@@ -129,7 +141,7 @@ type answer struct {
 
 // exchange sends a message of so many writes and COMMIT, and reads the answer to its end. Err reports that there was no
 // answer. It bypasses pgproto3's Frontend, whose buffer is empty: pgx flushes with each of its calls.
-func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte, writes int) (a answer, err error) {
+func exchange(pg *pgconn.PgConn, host *settings, timeout time.Duration, message []byte, writes int) (a answer, err error) {
 	if err := pg.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return answer{}, abandon(pg, err)
 	}
@@ -137,17 +149,17 @@ func exchange(pg *pgconn.PgConn, h *hooks, timeout time.Duration, message []byte
 	returned := false
 	defer func() {
 		if !returned { // a hook of the host's panicked, and the connection is out of step
-			_ = abandon(pg, nil)
+			_ = pg.Close(context.Background())
 			_ = s.wait() // the message is in use until then
 		}
 	}()
-	a, err = readAnswer(pg, h, writes)
+	a, err = readAnswer(pg, host, writes)
 	returned = true
 	if errors.Is(err, errNotReplicated) {
 		return a, errors.Join(err, s.wait(), pg.Conn().SetDeadline(time.Time{}))
 	}
-	if err != nil {
-		_ = pg.Conn().SetWriteDeadline(time.Now()) // PostgreSQL reads no more of it
+	if err != nil || a.unfit {
+		_ = pg.Conn().SetWriteDeadline(time.Now()) // nobody reads more answers, so that PostgreSQL may read no more of it
 	}
 	err = errors.Join(s.wait(), err) // the server may have closed, and what it said last is there to be read
 	if err == nil {
@@ -283,7 +295,7 @@ func dereferenced[T any](p *T) any {
 
 // readAnswer reads up to the end of the answer. Until there is a verdict it reads past pgconn's ReceiveMessage, which sends
 // a cancel request when the connection breaks. The hooks that ReceiveMessage would call are called here.
-func readAnswer(pg *pgconn.PgConn, h *hooks, writes int) (a answer, err error) {
+func readAnswer(pg *pgconn.PgConn, host *settings, writes int) (a answer, err error) {
 	replicated := true
 	for last := ""; last != commitStatement && a.verdict == nil; {
 		message, err := pg.Frontend().Receive()
@@ -293,14 +305,14 @@ func readAnswer(pg *pgconn.PgConn, h *hooks, writes int) (a answer, err error) {
 		switch message := message.(type) {
 		case *pgproto3.CommandComplete:
 			last = string(message.CommandTag)
-			h.done(last, &a)
+			host.done(last, &a)
 		case *pgproto3.ErrorResponse:
-			h.failed(pg, message, &a)
+			host.failed(pg, message, &a)
 		case *pgproto3.NoticeResponse:
 			replicated = replicated && (a.done < writes || !endsSyncRepWait(message))
-			h.notice(pg, message)
+			host.notice(pg, message)
 		case *pgproto3.NotificationResponse:
-			h.notification(pg, message)
+			host.notification(pg, message)
 		}
 	}
 	for !a.unfit {

@@ -101,7 +101,7 @@ var exchanges = []struct {
 // commitOn runs writes and COMMIT, and returns the result.
 func commitOn(tb testing.TB, conn *pgx.Conn, writes []Query, timeout time.Duration) error {
 	tb.Helper()
-	tx := &Tx{conn: conn, mode: conn.Config().DefaultQueryExecMode}
+	tx := &Tx{conn: conn, settings: settingsOf(conn)}
 	done := make(chan error, 1)
 	go func() { done <- tx.Commit(tb.Context(), writes, timeout) }()
 	return pgtest.Receive(tb, fmt.Sprintf("Commit returns, whose timeout is %v", timeout), done)

@@ -67,8 +67,8 @@ type Query func(ctx context.Context, db DBTX) error
 type Tx struct {
 	conn      *pgx.Conn
 	tx        pgx.Tx
-	mode      pgx.QueryExecMode
-	prepended Query // precedes the next queries; nil: none does
+	settings  *settings // of the connection
+	prepended Query     // precedes the next queries; nil: none does
 }
 
 // Isolation is that of the transactions: READ COMMITTED, whatever the database's default is.
@@ -81,7 +81,7 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 	batch.BeginTx(Isolation)
 	record(ctx, batch, queries)
 	results := conn.SendBatch(ctx, batch)
-	t := &Tx{conn: conn, tx: results.Tx(), mode: conn.Config().DefaultQueryExecMode}
+	t := &Tx{conn: conn, tx: results.Tx(), settings: settingsOf(conn)}
 	if _, err := results.Exec(); err != nil { // of BEGIN
 		_ = results.Close()
 		return t, Wrap("begin", err)
@@ -99,33 +99,33 @@ func (t *Tx) Prepend(q Query) { t.prepended = q }
 // Send runs queries in one round trip. A prepended query needs its own round trip in modes that prepare statements: pgx may
 // have to prepare a query again, under the handler's settings.
 func (t *Tx) Send(ctx context.Context, queries []Query) error {
-	queries, err := t.withPrepended(ctx, queries, false)
-	if err != nil || len(queries) == 0 {
-		return err
+	if first := t.takePrepended(); first != nil {
+		// In these modes each query is parsed just before it runs.
+		inOrder := t.settings.mode == pgx.QueryExecModeExec || t.settings.mode == pgx.QueryExecModeSimpleProtocol
+		if inOrder {
+			return t.send(ctx, append([]Query{first}, queries...))
+		}
+		if err := t.send(ctx, []Query{first}); err != nil {
+			return err
+		}
 	}
 	return t.send(ctx, queries)
 }
 
+// takePrepended returns the prepended query, which is then not prepended any more.
+func (t *Tx) takePrepended() Query {
+	first := t.prepended
+	t.prepended = nil
+	return first
+}
+
 func (t *Tx) send(ctx context.Context, queries []Query) error {
+	if len(queries) == 0 {
+		return nil
+	}
 	batch := &pgx.Batch{}
 	record(ctx, batch, queries)
 	return scan(ctx, t.tx.SendBatch(ctx, batch), queries)
-}
-
-// withPrepended returns queries with the prepended one before them, unless it had to be sent by itself. AllPrepared reports
-// whether PostgreSQL has parsed all of the queries already.
-func (t *Tx) withPrepended(ctx context.Context, queries []Query, allPrepared bool) ([]Query, error) {
-	if t.prepended == nil {
-		return queries, nil
-	}
-	first := []Query{t.prepended}
-	t.prepended = nil
-	// In these modes each query is parsed just before it runs.
-	inOrder := t.mode == pgx.QueryExecModeExec || t.mode == pgx.QueryExecModeSimpleProtocol
-	if inOrder || allPrepared || len(queries) == 0 {
-		return append(first, queries...), nil
-	}
-	return queries, t.send(ctx, first)
 }
 
 // Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx

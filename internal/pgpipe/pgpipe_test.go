@@ -35,64 +35,66 @@ func inSchema(tb testing.TB, url, mode string, change func(config *pgx.ConnConfi
 	return conn
 }
 
-// counted opens a connection whose round trips are counted.
-func counted(tb testing.TB, url, mode string) (*pgx.Conn, *pglocal.RoundTrips) {
-	tb.Helper()
-	trips := &pglocal.RoundTrips{}
-	return inSchema(tb, url, mode, func(config *pgx.ConnConfig) { config.DialFunc = trips.Dial }), trips
+// inEachMode runs a test in each exec mode, on a connection whose round trips are counted, to a schema of the mode's name.
+func inEachMode(t *testing.T, run func(t *testing.T, mode string, conn *pgx.Conn, trips *pglocal.RoundTrips)) {
+	t.Helper()
+	url := pgtest.NewEmptyURL(t)
+	for _, mode := range execModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			trips := &pglocal.RoundTrips{}
+			conn := inSchema(t, url, mode, func(config *pgx.ConnConfig) { config.DialFunc = trips.Dial })
+			run(t, mode, conn, trips)
+		})
+	}
 }
 
 // A transaction takes three round trips with prepared statements, and one more where COMMIT is sent alone. Each query
 // scans its own result.
 func TestTransaction(t *testing.T) {
 	t.Parallel()
-	url := pgtest.NewEmptyURL(t)
-	for _, mode := range execModes {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			conn, trips := counted(t, url, mode)
-			exec(t, conn, `CREATE TABLE kept (n bigint)`)
-			var rounds []int64
-			for n := range 3 {
-				before := trips.Count()
-				round := func() {
-					rounds = append(rounds, trips.Count()-before)
-					before = trips.Count()
-				}
-				rounds = nil
-				got := make([]string, 4)
-				tx := begun(t, conn, selecting("a", &got[0]), selecting("b", &got[1]))
-				round()
-				if err := tx.Send(t.Context(), []Query{selecting("c", &got[2]), selecting("d", &got[3])}); err != nil {
-					t.Fatal(err)
-				}
-				round()
-				if text := strings.Join(got, ""); text != "abcd" {
-					t.Errorf("the results are %q", text)
-				}
-				writes := []Query{executing("first", `INSERT INTO kept VALUES ($1)`, n), executing("second", `UPDATE kept SET n = n + 1`)}
-				if err := tx.Commit(t.Context(), writes, pgtest.WaitLimit); err != nil {
-					t.Fatal(err)
-				}
-				round()
-				if tx.PipelinesCommit() != (mode == "cache_statement") {
-					t.Errorf("PipelinesCommit is %t", tx.PipelinesCommit())
-				}
-				if conn.PgConn().TxStatus() != txIdle || tx.Conn() != conn {
-					t.Error("the transaction is open, or on another connection")
-				}
+	inEachMode(t, func(t *testing.T, mode string, conn *pgx.Conn, trips *pglocal.RoundTrips) {
+		exec(t, conn, `CREATE TABLE kept (n bigint)`)
+		var rounds []int64
+		for n := range 3 {
+			before := trips.Count()
+			round := func() {
+				rounds = append(rounds, trips.Count()-before)
+				before = trips.Count()
 			}
-			if got, want := scan1[string](t, conn, `SELECT string_agg(n::text, ' ') FROM kept`), "3 3 3"; got != want {
-				t.Errorf("kept is %s, want %s", got, want)
+			rounds = nil
+			got := make([]string, 4)
+			tx := begun(t, conn, selecting("a", &got[0]), selecting("b", &got[1]))
+			round()
+			if err := tx.Send(t.Context(), []Query{selecting("c", &got[2]), selecting("d", &got[3])}); err != nil {
+				t.Fatal(err)
 			}
-			want := map[string][]int64{
-				"cache_statement": {1, 1, 1}, "cache_describe": {1, 1, 2}, "describe_exec": {2, 2, 3}, "exec": {1, 1, 2}, "simple_protocol": {1, 1, 2},
-			}[mode]
-			if !slices.Equal(rounds, want) {
-				t.Errorf("the round trips of Begin, Send and Commit are %v, want %v", rounds, want)
+			round()
+			if text := strings.Join(got, ""); text != "abcd" {
+				t.Errorf("the results are %q", text)
 			}
-		})
-	}
+			writes := []Query{executing("first", `INSERT INTO kept VALUES ($1)`, n), executing("second", `UPDATE kept SET n = n + 1`)}
+			if err := tx.Commit(t.Context(), writes, pgtest.WaitLimit); err != nil {
+				t.Fatal(err)
+			}
+			round()
+			if tx.PipelinesCommit() != (mode == "cache_statement") {
+				t.Errorf("PipelinesCommit is %t", tx.PipelinesCommit())
+			}
+			if conn.PgConn().TxStatus() != txIdle || tx.Conn() != conn {
+				t.Error("the transaction is open, or on another connection")
+			}
+		}
+		if got, want := scan1[string](t, conn, `SELECT string_agg(n::text, ' ') FROM kept`), "3 3 3"; got != want {
+			t.Errorf("kept is %s, want %s", got, want)
+		}
+		want := map[string][]int64{
+			"cache_statement": {1, 1, 1}, "cache_describe": {1, 1, 2}, "describe_exec": {2, 2, 3}, "exec": {1, 1, 2}, "simple_protocol": {1, 1, 2},
+		}[mode]
+		if !slices.Equal(rounds, want) {
+			t.Errorf("the round trips of Begin, Send and Commit are %v, want %v", rounds, want)
+		}
+	})
 }
 
 // A transaction is READ COMMITTED, whatever the database's default is.
@@ -111,35 +113,30 @@ func TestIsolation(t *testing.T) {
 // An error of Begin comes with a transaction that can be rolled back.
 func TestBeginFails(t *testing.T) {
 	t.Parallel()
-	url := pgtest.NewEmptyURL(t)
-	for _, mode := range execModes {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			conn := inSchema(t, url, mode, nil)
-			for name, queries := range map[string][]Query{
-				"a query fails":     {executing("first", `SELECT 1`), executing("second", `SELECT 1 / $1::bigint`, 0), executing("third", `SELECT 1`)},
-				"a query is no SQL": {executing("first", `SELECT 1`), executing("second", `nonsense`)},
-			} {
-				tx, err := Begin(t.Context(), conn, queries)
-				if err == nil || fault.Code(err) == "" || mode != "simple_protocol" && name == "a query fails" && !strings.HasPrefix(err.Error(), "second: ") {
-					t.Errorf("%s: the error is %v", name, err)
-				}
-				tx.Rollback(t.Context(), pgtest.WaitLimit)
-				if conn.IsClosed() || conn.PgConn().TxStatus() != txIdle {
-					t.Fatalf("%s: after the rollback the connection is closed, or its transaction open", name)
-				}
-				if got := scan1[string](t, conn, selectText, name); got != name {
-					t.Errorf("%s: the next query returns %s", name, got)
-				}
-			}
-			_ = conn.Close(t.Context())
-			tx, err := Begin(t.Context(), conn, nil)
-			if err == nil || !strings.HasPrefix(err.Error(), "begin: ") {
-				t.Errorf("on a closed connection the error is %v", err)
+	inEachMode(t, func(t *testing.T, mode string, conn *pgx.Conn, _ *pglocal.RoundTrips) {
+		for name, queries := range map[string][]Query{
+			"a query fails":     {executing("first", `SELECT 1`), executing("second", `SELECT 1 / $1::bigint`, 0), executing("third", `SELECT 1`)},
+			"a query is no SQL": {executing("first", `SELECT 1`), executing("second", `nonsense`)},
+		} {
+			tx, err := Begin(t.Context(), conn, queries)
+			if err == nil || fault.Code(err) == "" || mode != "simple_protocol" && name == "a query fails" && !strings.HasPrefix(err.Error(), "second: ") {
+				t.Errorf("%s: the error is %v", name, err)
 			}
 			tx.Rollback(t.Context(), pgtest.WaitLimit)
-		})
-	}
+			if conn.IsClosed() || conn.PgConn().TxStatus() != txIdle {
+				t.Fatalf("%s: after the rollback the connection is closed, or its transaction open", name)
+			}
+			if got := scan1[string](t, conn, selectText, name); got != name {
+				t.Errorf("%s: the next query returns %s", name, got)
+			}
+		}
+		_ = conn.Close(t.Context())
+		tx, err := Begin(t.Context(), conn, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), "begin: ") {
+			t.Errorf("on a closed connection the error is %v", err)
+		}
+		tx.Rollback(t.Context(), pgtest.WaitLimit)
+	})
 }
 
 // If BEGIN itself fails, the connection is in step, and its transaction can be rolled back.
@@ -169,63 +166,58 @@ func TestBeginIsRefused(t *testing.T) {
 // The error of a write or of COMMIT undoes everything, and the write that failed wraps it.
 func TestCommitFails(t *testing.T) {
 	t.Parallel()
-	url := pgtest.NewEmptyURL(t)
-	for _, mode := range execModes {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			conn := inSchema(t, url, mode, nil)
-			exec(t, conn, `CREATE TABLE kept (n bigint PRIMARY KEY, same bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
-			keep := func(name string, n, same any) Query {
-				return executing(name, `INSERT INTO kept VALUES ($1, $2)`, n, same)
+	inEachMode(t, func(t *testing.T, mode string, conn *pgx.Conn, _ *pglocal.RoundTrips) {
+		exec(t, conn, `CREATE TABLE kept (n bigint PRIMARY KEY, same bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
+		keep := func(name string, n, same any) Query {
+			return executing(name, `INSERT INTO kept VALUES ($1, $2)`, n, same)
+		}
+		swallows := func(ctx context.Context, db DBTX) error {
+			_, err := db.Exec(ctx, `SELECT 1 / $1::bigint`, 0)
+			if errors.Is(err, ErrRecording) {
+				return err
 			}
-			swallows := func(ctx context.Context, db DBTX) error {
-				_, err := db.Exec(ctx, `SELECT 1 / $1::bigint`, 0)
-				if errors.Is(err, ErrRecording) {
-					return err
-				}
-				return nil
+			return nil
+		}
+		for name, c := range map[string]struct {
+			writes []Query
+			prefix string
+			code   string
+		}{
+			"the first write":   {[]Query{executing("first", `SELECT 1 / $1::bigint`, 0), keep("second", 1, 1)}, "first: ", "22012"},
+			"the last write":    {[]Query{keep("first", 1, 1), keep("second", 1, 2)}, "second: ", "23505"},
+			"the middle write":  {[]Query{keep("first", 1, 1), keep("second", 1, 2), keep("third", 3, 3)}, "second: ", "23505"},
+			"COMMIT":            {[]Query{keep("first", 1, 1), keep("second", 2, 1)}, "commit: ", "23505"},
+			"no SQL":            {[]Query{keep("first", 1, 1), executing("second", `nonsense`), keep("third", 3, 3)}, "second: ", "42601"},
+			"an argument":       {[]Query{keep("first", 1, 1), keep("second", struct{}{}, 2), keep("third", 3, 3)}, "second: ", ""},
+			"too few arguments": {[]Query{keep("first", 1, 1), executing("second", `INSERT INTO kept VALUES ($1, $2)`, 1)}, "second: ", ""},
+			"a swallowed error": {[]Query{keep("first", 1, 1), swallows}, "", "22012"},
+		} {
+			if mode != "cache_statement" && (name == "a swallowed error" || mode == "simple_protocol") {
+				continue // the error is the query's own, or that of the whole message
 			}
-			for name, c := range map[string]struct {
-				writes []Query
-				prefix string
-				code   string
-			}{
-				"the first write":   {[]Query{executing("first", `SELECT 1 / $1::bigint`, 0), keep("second", 1, 1)}, "first: ", "22012"},
-				"the last write":    {[]Query{keep("first", 1, 1), keep("second", 1, 2)}, "second: ", "23505"},
-				"the middle write":  {[]Query{keep("first", 1, 1), keep("second", 1, 2), keep("third", 3, 3)}, "second: ", "23505"},
-				"COMMIT":            {[]Query{keep("first", 1, 1), keep("second", 2, 1)}, "commit: ", "23505"},
-				"no SQL":            {[]Query{keep("first", 1, 1), executing("second", `nonsense`), keep("third", 3, 3)}, "second: ", "42601"},
-				"an argument":       {[]Query{keep("first", 1, 1), keep("second", struct{}{}, 2), keep("third", 3, 3)}, "second: ", ""},
-				"too few arguments": {[]Query{keep("first", 1, 1), executing("second", `INSERT INTO kept VALUES ($1, $2)`, 1)}, "second: ", ""},
-				"a swallowed error": {[]Query{keep("first", 1, 1), swallows}, "", "22012"},
-			} {
-				if mode != "cache_statement" && (name == "a swallowed error" || mode == "simple_protocol") {
-					continue // the error is the query's own, or that of the whole message
-				}
-				tx := begun(t, conn)
-				err := tx.Commit(t.Context(), c.writes, pgtest.WaitLimit)
-				if err == nil || (mode == "cache_statement" || name == "COMMIT") && !strings.HasPrefix(err.Error(), c.prefix) {
-					t.Errorf("%s: the error is %v, want one of %q", name, err, c.prefix)
-				}
-				if mode == "cache_statement" && fault.Code(err) != c.code {
-					t.Errorf("%s: the SQLSTATE is %q, want %q", name, fault.Code(err), c.code)
-				}
-				if errors.Is(err, fault.ErrUnavailable) {
-					t.Errorf("%s: the error %v wraps ErrUnavailable", name, err)
-				}
-				tx.Rollback(t.Context(), pgtest.WaitLimit)
-				if conn.IsClosed() && (mode == "cache_describe" || mode == "describe_exec") && strings.Contains(name, "argument") {
-					conn = connect(t, conn.Config().ConnString(), nil) // pgx closes the connection
-				}
-				if conn.IsClosed() || conn.PgConn().TxStatus() != txIdle {
-					t.Fatalf("%s: the connection is closed, or its transaction open", name)
-				}
-				if n := scan1[int](t, conn, `SELECT count(*) FROM kept`); n != 0 {
-					t.Errorf("%s: %d rows are kept", name, n)
-				}
+			tx := begun(t, conn)
+			err := tx.Commit(t.Context(), c.writes, pgtest.WaitLimit)
+			if err == nil || (mode == "cache_statement" || name == "COMMIT") && !strings.HasPrefix(err.Error(), c.prefix) {
+				t.Errorf("%s: the error is %v, want one of %q", name, err, c.prefix)
 			}
-		})
-	}
+			if mode == "cache_statement" && fault.Code(err) != c.code {
+				t.Errorf("%s: the SQLSTATE is %q, want %q", name, fault.Code(err), c.code)
+			}
+			if errors.Is(err, fault.ErrUnavailable) {
+				t.Errorf("%s: the error %v wraps ErrUnavailable", name, err)
+			}
+			tx.Rollback(t.Context(), pgtest.WaitLimit)
+			if conn.IsClosed() && (mode == "cache_describe" || mode == "describe_exec") && strings.Contains(name, "argument") {
+				conn = connect(t, conn.Config().ConnString(), nil) // pgx closes the connection
+			}
+			if conn.IsClosed() || conn.PgConn().TxStatus() != txIdle {
+				t.Fatalf("%s: the connection is closed, or its transaction open", name)
+			}
+			if n := scan1[int](t, conn, `SELECT count(*) FROM kept`); n != 0 {
+				t.Errorf("%s: %d rows are kept", name, n)
+			}
+		}
+	})
 }
 
 // A transaction that has failed is rolled back by COMMIT, which is an error.

@@ -16,10 +16,13 @@ import (
 // pooler keeps track of them (PgBouncer from 1.21 on, with max_prepared_statements). It looks once.
 // See https://www.pgbouncer.org/features.html.
 func (c *Checker) checkPooler(ctx context.Context, conn *pgxpool.Conn) error {
+	if c.pooled.Load() {
+		return nil
+	}
 	config := c.Pool.Config()
 	mode := config.ConnConfig.DefaultQueryExecMode
-	prepares := mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeDescribeExec
-	if c.pooled.Load() || !prepares {
+	if mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeDescribeExec {
+		c.pooled.Store(true)
 		return nil
 	}
 	wrong, err := c.findPooler(ctx, conn, config.MaxConns)

@@ -16,16 +16,15 @@ package readiness
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpool"
 	"github.com/pook/stripeonce/internal/projection"
@@ -56,8 +55,7 @@ type Checker struct {
 	lastCommit atomic.Int64  // when an event last took effect, in nanoseconds since 1970
 
 	trialState atomic.Int32 // one of the states of the trial
-	trialMu    sync.Mutex
-	trial      *trialRun // in progress; nil: none
+	trials     admission.Flights[error]
 
 	exposed atomic.Bool // it has been warned of tables that anybody may read
 	pooled  atomic.Bool // a pooler has been looked for
@@ -79,7 +77,7 @@ const rollbackTimeout = 5 * time.Second
 func (c *Checker) Ready(ctx context.Context) error {
 	began := time.Now().UnixNano()
 	for {
-		err := c.check(ctx, c.acquireForReady, c.checkProbe, c.trialState.Load() != trialPassed)
+		err := c.check(ctx, poll, c.checkProbe, c.trialState.Load() != trialPassed)
 		busy := pgpool.IsNotAcquired(err)
 		if (busy || errors.Is(err, errTrialInProgress)) && c.ready.Load() && c.lastCommit.Load() > began {
 			return nil
@@ -108,7 +106,7 @@ func (c *Checker) Ensure(ctx context.Context) error {
 	if c.ready.Load() {
 		return nil
 	}
-	return c.check(ctx, c.Pool.Acquire, c.checkReady, c.trialState.Load() == trialNeeded)
+	return c.check(ctx, c.Pool.AcquireTimeout, c.checkReady, c.trialState.Load() == trialNeeded)
 }
 
 // Doubt has the next delivery wait until a trial has passed.
@@ -120,18 +118,8 @@ func (c *Checker) Doubt() {
 // EventCommitted notes that an event took effect.
 func (c *Checker) EventCommitted() { c.lastCommit.Store(time.Now().UnixNano()) }
 
-func (c *Checker) acquireForReady(ctx context.Context) (*pgxpool.Conn, error) {
-	limited, cancel := context.WithTimeout(ctx, poll)
-	defer cancel()
-	conn, err := c.Pool.Pool.Acquire(limited)
-	if err != nil {
-		return nil, pgpool.NotAcquired(fmt.Errorf("no connection to PostgreSQL was acquired: %w", err))
-	}
-	return conn, nil
-}
-
-func (c *Checker) check(ctx context.Context, acquire pgpool.AcquireFunc, look func(context.Context, *pgxpool.Conn) error, withTrial bool) error {
-	err := c.onConn(ctx, acquire, look)
+func (c *Checker) check(ctx context.Context, acquireLimit time.Duration, look func(context.Context, *pgxpool.Conn) error, withTrial bool) error {
+	err := c.onConn(ctx, acquireLimit, look)
 	if err == nil && withTrial {
 		err = c.awaitTrial(ctx)
 	}
@@ -143,8 +131,8 @@ func (c *Checker) check(ctx context.Context, acquire pgpool.AcquireFunc, look fu
 }
 
 // onConn runs a check on a connection of the pool, and makes its error an infrastructure failure.
-func (c *Checker) onConn(ctx context.Context, acquire pgpool.AcquireFunc, look func(context.Context, *pgxpool.Conn) error) error {
-	return c.Pool.Do(ctx, acquire, c.served.Load(), func(conn *pgxpool.Conn) error {
+func (c *Checker) onConn(ctx context.Context, acquireLimit time.Duration, look func(context.Context, *pgxpool.Conn) error) error {
+	return c.Pool.DoWithin(ctx, acquireLimit, c.served.Load(), func(conn *pgxpool.Conn) error {
 		err := fault.Classify(look(ctx, conn), fault.Circumstances{})
 		if err != nil && !errors.Is(err, fault.ErrUnavailable) {
 			return fault.Unavailable(err)

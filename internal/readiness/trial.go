@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
@@ -35,46 +36,37 @@ const (
 // trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
 const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, 東京 🧾","escaped":"Zo\u00eb, \u6771\u4eac \ud83e\uddfe"}}}`
 
-// trialRun is one trial, which any number of callers wait for.
-type trialRun struct {
-	done chan struct{}
-	err  error // when done is closed
-}
+var errTrialInProgress = errors.New("a trial of a delivery is in progress")
+
+// trialKey is the one key of the trials' single flight.
+const trialKey = ""
 
 // awaitTrial joins the trial in progress or starts one. A trial needs about forty round trips and is bounded by
 // Config.Timeout, not by ctx: if a short probe gives up, the next probe finds the result.
 func (c *Checker) awaitTrial(ctx context.Context) error {
-	c.trialMu.Lock()
-	run := c.trial
-	if run == nil {
-		run = &trialRun{done: make(chan struct{})}
-		c.trial = run
-		go c.runTrial(context.WithoutCancel(ctx), run)
+	call, leads := c.trials.Join(trialKey)
+	if leads {
+		go c.runTrial(context.WithoutCancel(ctx), call)
 	}
-	c.trialMu.Unlock()
 	select {
-	case <-run.done:
-		return run.err
+	case <-call.Done():
+		return call.Result()
 	case <-ctx.Done():
 		return fault.Unavailable(fmt.Errorf("%w: %w", errTrialInProgress, ctx.Err()))
 	}
 }
 
-var errTrialInProgress = errors.New("a trial of a delivery is in progress")
-
-func (c *Checker) runTrial(ctx context.Context, run *trialRun) {
+func (c *Checker) runTrial(ctx context.Context, call *admission.Call[error]) {
+	err := fault.Unavailable(errors.New("the trial of a delivery did not end: a hook of the pool ended its goroutine"))
 	defer func() {
 		if value := recover(); value != nil { // of a hook of the pool
-			run.err = fault.Unavailable(&fault.PanicError{Value: value, Stack: debug.Stack()})
+			err = fault.Unavailable(&fault.PanicError{Value: value, Stack: debug.Stack()})
 		}
-		c.trialMu.Lock()
-		c.trial = nil
-		c.trialMu.Unlock()
-		close(run.done)
+		c.trials.Finish(trialKey, call, err)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	run.err = c.onConn(ctx, c.Pool.Acquire, c.checkTrial)
+	err = c.onConn(ctx, c.Pool.AcquireTimeout, c.checkTrial)
 }
 
 // warnIfExposed tells, once, of tables that Supabase serves to anybody: its roles anon and authenticated had all rights on new
@@ -104,7 +96,7 @@ func (c *Checker) checkTrial(ctx context.Context, conn *pgxpool.Conn) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range c.trials() {
+	for _, t := range c.listTrials() {
 		if err := c.tryInSavepoint(ctx, tx, t); err != nil {
 			if ctx.Err() == nil && !conn.Conn().IsClosed() && !fault.IsPassing(err) {
 				c.Doubt() // it is no passing trouble, so deliveries wait until a trial has passed
@@ -131,7 +123,7 @@ func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx
 	return err
 }
 
-func (c *Checker) trials() []trial {
+func (c *Checker) listTrials() []trial {
 	trials := []trial{{[]string{"stripe_webhook_events"}, c.tryLedger}, {[]string{"stripe_webhook_failures"}, c.tryFailure}}
 	for _, p := range c.Projections {
 		if p.Trial == nil {
