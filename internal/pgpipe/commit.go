@@ -65,11 +65,6 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 		}
 		queries, batch.QueuedQueries = writes, batch.QueuedQueries[1:]
 	}
-	return t.commit(ctx, queries, batch, timeout)
-}
-
-// commit runs the queries, which batch has recorded, and COMMIT.
-func (t *Tx) commit(ctx context.Context, queries []Query, batch *pgx.Batch, timeout time.Duration) error {
 	batch.Queue(commitStatement)
 	ctx = t.settings.batchStarts(ctx, t.conn, batch)
 	message := messages.Get().(*[]byte)
