@@ -6,44 +6,117 @@ import (
 	"time"
 )
 
-// measurements has the results of one receiver, one entry per round.
-type measurements struct{ fresh, freshCPU, freshServer, duplicates, duplicateCPU []float64 }
+// comparison is a workload with a number of deliveries in flight, and its goals.
+type comparison struct {
+	load          *workload
+	inFlight      int
+	subscriptions float64 // a part of -subscriptions, so that a round takes some seconds
+	goal          string  // for new events per second
+}
 
-// compare measures each receiver with the same deliveries, in alternating rounds, and then pgbench.
+var comparisons = []comparison{
+	{onChange, 1, 0.3, "≥ 1.3, aim 1.6"}, {onChange, 4, 0.6, "≥ 1.3, aim 1.6"}, {onChange, 16, 1, "≥ 1.4, aim 1.8"},
+	{invoicePaid, 1, 1, ""}, {invoicePaid, 4, 1, ""}, {invoicePaid, 16, 2, "≥ 1.4, aim 1.8"},
+	{projectionOnly, 1, 0.3, "≥ 1.4, aim 1.7"}, {projectionOnly, 4, 0.6, "≥ 1.4, aim 1.7"}, {projectionOnly, 16, 1, "≥ 1.9, aim 2.2"},
+}
+
+const (
+	goalCPU        = "≤ 0.55, aim 0.45"
+	goalServerCPU  = "≤ 0.85, aim 0.7"
+	goalP99        = "≤ 0.7, aim 0.5"
+	goalPgbench    = "≥ 0.65, aim 0.75"
+	goalDuplicates = "≥ 2.5, aim 3"
+	goalAlone      = "≥ 2, aim 2.5" // duplicates, one at a time
+)
+
+// measurements has the results of one receiver, one entry per round.
+type measurements struct{ fresh, freshCPU, freshServer, p99, duplicates, duplicateCPU []float64 }
+
+// compare measures both receivers with the same deliveries, in alternating rounds, and pgbench.
 func (b *stand) compare() error {
-	of := map[string]*measurements{byHand: {}, ours: {}, withHandler: {}}
+	of := make([]map[string]*measurements, len(comparisons))
+	for i := range of {
+		of[i] = map[string]*measurements{byHand: {}, ours: {}}
+	}
 	var bare []float64
 	for round := range *rounds {
-		list := requests(uint64(round+1), *lives)
-		for _, kind := range []string{byHand, ours, withHandler} {
-			url, err := b.database(kind)
-			if err != nil {
+		for i, c := range comparisons {
+			if !c.selected() {
+				continue
+			}
+			list := requests(uint64(round+1), int(float64(*lives)*c.subscriptions), c.load)
+			if err := b.roundOfBoth(of[i], c, list); err != nil {
 				return err
 			}
-			if err := b.round(of[kind], kind, url, list); err != nil {
-				return fmt.Errorf("%s: %w", kind, err)
+			progress("round %d, %s: %s", round+1, c.what(), of[i][ours].against(of[i][byHand]))
+			if !c.alsoPgbench() {
+				continue
 			}
-			progress("round %d, %s: %.0f new events a second, %.0f duplicates", round+1, kind, last(of[kind].fresh), last(of[kind].duplicates))
+			rate, err := b.pgbench(list)
+			if err != nil {
+				return fmt.Errorf("pgbench: %w", err)
+			}
+			bare = append(bare, rate)
 		}
-		rate, err := b.pgbench(list)
-		if err != nil {
-			return fmt.Errorf("pgbench: %w", err)
-		}
-		progress("round %d, pgbench: %.0f transactions a second", round+1, rate)
-		bare = append(bare, rate)
 	}
-	hand, own, handler := of[byHand], of[ours], of[withHandler]
-	b.add("new events a second", hand.fresh, own.fresh, "≥ 1.6, aim 2.2")
-	b.add("receiver's CPU for a new event, µs", hand.freshCPU, own.freshCPU, "≤ 0.5, aim 0.35")
-	b.add("PostgreSQL's CPU for a new event, µs", hand.freshServer, own.freshServer, "")
-	b.add("new events a second, with a handler of the host's in each transaction", hand.fresh, handler.fresh, "")
-	b.add("receiver's CPU for one of those, µs", hand.freshCPU, handler.freshCPU, "")
-	b.add("duplicates a second", hand.duplicates, own.duplicates, "≥ 1.6, aim 2.5")
-	b.add("receiver's CPU for a duplicate, µs", hand.duplicateCPU, own.duplicateCPU, "")
-	b.add("new events a second, against pgbench with the same statements and bytes", bare, own.fresh, "≥ 0.45, aim 0.65")
-	against := &b.rows[len(b.rows)-1]
-	against.hand = "pgbench: " + against.hand
+	b.addComparisons(of, bare)
 	return nil
+}
+
+// addComparisons adds the rows of compare, by what is measured.
+func (b *stand) addComparisons(of []map[string]*measurements, bare []float64) {
+	each := func(what string, goal func(c comparison) string, values func(m *measurements) []float64) {
+		for i, c := range comparisons {
+			if c.selected() && len(values(of[i][ours])) > 0 {
+				b.add(what+": "+c.what(), values(of[i][byHand]), values(of[i][ours]), goal(c))
+			}
+		}
+	}
+	always := func(goal string) func(comparison) string { return func(comparison) string { return goal } }
+	each("new events/s", func(c comparison) string { return c.goal }, func(m *measurements) []float64 { return m.fresh })
+	each("receiver's CPU for a new event, µs", always(goalCPU), func(m *measurements) []float64 { return m.freshCPU })
+	each("PostgreSQL's CPU for a new event, µs", always(goalServerCPU), func(m *measurements) []float64 { return m.freshServer })
+	each("99th percentile at half of the rate by hand, µs", always(goalP99), func(m *measurements) []float64 { return m.p99 })
+	each("duplicates/s", func(c comparison) string {
+		if c.inFlight == 1 {
+			return goalAlone
+		}
+		return goalDuplicates
+	}, func(m *measurements) []float64 { return m.duplicates })
+	each("receiver's CPU for a duplicate, µs", always(""), func(m *measurements) []float64 { return m.duplicateCPU })
+	for i, c := range comparisons {
+		if c.selected() && c.alsoPgbench() {
+			b.add("new events/s, against pgbench with the same statements and bytes", bare, of[i][ours].fresh, goalPgbench)
+			against := &b.rows[len(b.rows)-1]
+			against.hand = "pgbench: " + against.hand
+		}
+	}
+}
+
+func (c comparison) what() string { return fmt.Sprintf("%s, %d in flight", c.load.what, c.inFlight) }
+
+func (c comparison) selected() bool {
+	return (*onlyLoad == "" || *onlyLoad == c.load.name) && (*onlyInFlight == 0 || *onlyInFlight == c.inFlight)
+}
+
+// alsoPgbench reports whether pgbench runs the statements of the comparison.
+func (c comparison) alsoPgbench() bool { return c.load == projectionOnly && c.inFlight == *connections }
+
+// measuresDuplicates reports whether the duplicates of the workload are measured: which handlers an event has makes no
+// difference to them.
+func (c comparison) measuresDuplicates() bool { return c.load == projectionOnly }
+
+// against describes the newest round.
+func (m *measurements) against(hand *measurements) string {
+	text := fmt.Sprintf("%.0f new events/s, %.0f by hand: %.2f ×", last(m.fresh), last(hand.fresh), last(m.fresh)/last(hand.fresh))
+	text += fmt.Sprintf("; CPU %.0f + %.0f µs, %.0f + %.0f by hand", last(m.freshCPU), last(m.freshServer), last(hand.freshCPU), last(hand.freshServer))
+	if len(m.duplicates) > 0 {
+		text += fmt.Sprintf("; duplicates %.2f ×", last(m.duplicates)/last(hand.duplicates))
+	}
+	if len(m.p99) > 0 {
+		text += fmt.Sprintf("; p99 %.0f and %.0f µs", last(m.p99), last(hand.p99))
+	}
+	return text
 }
 
 // add adds a line that compares the rounds of two receivers.
@@ -58,32 +131,66 @@ func (b *stand) add(what string, a, own []float64, goal string) {
 	})
 }
 
-// warmUp is the part of the new events that is not counted: connections are opened, and statements are replanned the first
-// five times.
-const warmUp = 5
+const (
+	// warmUp is the part of the new events that is not counted: connections are opened, and statements are replanned the
+	// first five times.
+	warmUp = 5
+	// latencyPart is the part of the new events whose latency is measured, after the others.
+	latencyPart = 4
+)
 
-// round delivers every event twice.
-func (b *stand) round(f *measurements, kind, databaseURL string, list [][]byte) error {
-	r, err := startReceiver(kind, databaseURL, *connections)
+func (b *stand) roundOfBoth(of map[string]*measurements, c comparison, list [][]byte) error {
+	for _, kind := range []string{byHand, ours} {
+		if err := b.round(of, kind, c, list); err != nil {
+			return fmt.Errorf("%s, %s: %w", kind, c.what(), err)
+		}
+	}
+	return nil
+}
+
+// round delivers new events as fast as they are answered, then others at half the handwritten receiver's rate, and
+// then all events again.
+func (b *stand) round(of map[string]*measurements, kind string, c comparison, list [][]byte) error {
+	url, err := b.database(kind)
+	if err != nil {
+		return err
+	}
+	if err := b.fillAccounts(url, list); err != nil {
+		return err
+	}
+	r, err := startReceiver(kind, c.load, url, c.inFlight)
 	if err != nil {
 		return err
 	}
 	defer r.stop()
-	warm := len(list) / warmUp
-	if _, err := send(r.addr, list[:warm], *connections); err != nil {
+	m := of[kind]
+	warm, measured := list[:len(list)/warmUp], list[len(list)/warmUp:]
+	if _, err := send(r.addr, warm, c.inFlight); err != nil {
 		return err
 	}
-	fresh, err := b.measure(r, list[warm:], *connections)
+	steady := c.inFlight == *connections
+	if steady {
+		cut := len(measured) * (latencyPart - 1) / latencyPart
+		measured, list = measured[:cut], measured[cut:]
+	}
+	fresh, err := b.measure(r, measured, c.inFlight)
 	if err != nil {
 		return err
 	}
-	again, err := b.measure(r, list, *connections)
-	if err != nil {
-		return err
+	m.fresh, m.freshCPU, m.freshServer = append(m.fresh, fresh.rate), append(m.freshCPU, fresh.cpu), append(m.freshServer, fresh.server)
+	if steady {
+		p99, err := sendAtRate(r.addr, list, last(of[byHand].fresh)/2)
+		if err != nil {
+			return err
+		}
+		m.p99 = append(m.p99, float64(p99.Microseconds()))
 	}
-	f.fresh, f.freshCPU, f.freshServer = append(f.fresh, fresh.rate), append(f.freshCPU, fresh.cpu), append(f.freshServer, fresh.server)
-	f.duplicates, f.duplicateCPU = append(f.duplicates, again.rate), append(f.duplicateCPU, again.cpu)
-	return nil
+	if !c.measuresDuplicates() {
+		return nil
+	}
+	again, err := b.measure(r, measured, c.inFlight)
+	m.duplicates, m.duplicateCPU = append(m.duplicates, again.rate), append(m.duplicateCPU, again.cpu)
+	return err
 }
 
 // measured is the result of deliveries: the rate per second, and the processor time of each in µs.

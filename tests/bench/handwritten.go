@@ -16,6 +16,9 @@ import (
 	"github.com/stripe/stripe-go/v79/webhook"
 )
 
+// byHandApply does what an event makes the handwritten receiver do, beside its ledger.
+type byHandApply func(ctx context.Context, tx pgx.Tx, ev *stripe.Event) error
+
 // handTables creates the tables of the handwritten receiver.
 const handTables = `
 CREATE TABLE hand_events (event_id text PRIMARY KEY, event_type text NOT NULL, processed_at timestamptz NOT NULL DEFAULT now());
@@ -25,8 +28,8 @@ CREATE TABLE hand_subscriptions (
 );`
 
 // handwritten is a receiver as in a good tutorial: stripe-go verifies and parses the event. One transaction looks the event
-// up, stores the subscription unless the row is newer, and records the event.
-func handwritten(pool *pgxpool.Pool, secret string) http.Handler {
+// up, applies it, and records it.
+func handwritten(pool *pgxpool.Pool, secret string, apply byHandApply) http.Handler {
 	e := echo.New()
 	e.POST(webhookPath, func(c echo.Context) error {
 		body, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, 1<<20))
@@ -38,7 +41,7 @@ func handwritten(pool *pgxpool.Pool, secret string) http.Handler {
 		if err != nil {
 			return c.NoContent(http.StatusBadRequest)
 		}
-		if err := applyByHand(c.Request().Context(), pool, &ev); err != nil {
+		if err := onceByHand(c.Request().Context(), pool, &ev, apply); err != nil {
 			return c.NoContent(http.StatusInternalServerError)
 		}
 		return c.JSON(http.StatusOK, map[string]string{"event_id": ev.ID})
@@ -46,30 +49,13 @@ func handwritten(pool *pgxpool.Pool, secret string) http.Handler {
 	return e
 }
 
-func applyByHand(ctx context.Context, pool *pgxpool.Pool, ev *stripe.Event) error {
+func onceByHand(ctx context.Context, pool *pgxpool.Pool, ev *stripe.Event, apply byHandApply) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		var known bool
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM hand_events WHERE event_id = $1)`, ev.ID).Scan(&known); err != nil || known {
 			return err
 		}
-		var sub stripe.Subscription
-		if err := json.Unmarshal(ev.Data.Raw, &sub); err != nil {
-			return err
-		}
-		var price string
-		var quantity int64
-		if sub.Items != nil && len(sub.Items.Data) > 0 && sub.Items.Data[0].Price != nil {
-			price, quantity = sub.Items.Data[0].Price.ID, sub.Items.Data[0].Quantity
-		}
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO hand_subscriptions (id, customer_id, status, price_id, quantity, current_period_end, last_event_at, object)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-			ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, status = excluded.status, price_id = excluded.price_id,
-				quantity = excluded.quantity, current_period_end = excluded.current_period_end, last_event_at = excluded.last_event_at,
-				object = excluded.object
-			WHERE hand_subscriptions.last_event_at <= excluded.last_event_at`,
-			sub.ID, sub.Customer.ID, string(sub.Status), price, quantity, time.Unix(sub.CurrentPeriodEnd, 0), time.Unix(ev.Created, 0), ev.Data.Raw,
-		); err != nil {
+		if err := apply(ctx, tx, ev); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO hand_events (event_id, event_type) VALUES ($1, $2)`, ev.ID, string(ev.Type))
@@ -80,4 +66,26 @@ func applyByHand(ctx context.Context, pool *pgxpool.Pool, ev *stripe.Event) erro
 		return nil
 	}
 	return err
+}
+
+// storeByHand stores the subscription unless the row is newer, and reports whether it did.
+func storeByHand(ctx context.Context, tx pgx.Tx, ev *stripe.Event) (sub stripe.Subscription, stored bool, err error) {
+	if err := json.Unmarshal(ev.Data.Raw, &sub); err != nil {
+		return sub, false, err
+	}
+	var price string
+	var quantity int64
+	if sub.Items != nil && len(sub.Items.Data) > 0 && sub.Items.Data[0].Price != nil {
+		price, quantity = sub.Items.Data[0].Price.ID, sub.Items.Data[0].Quantity
+	}
+	tag, err := tx.Exec(ctx, `
+		INSERT INTO hand_subscriptions (id, customer_id, status, price_id, quantity, current_period_end, last_event_at, object)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, status = excluded.status, price_id = excluded.price_id,
+			quantity = excluded.quantity, current_period_end = excluded.current_period_end, last_event_at = excluded.last_event_at,
+			object = excluded.object
+		WHERE hand_subscriptions.last_event_at <= excluded.last_event_at`,
+		sub.ID, sub.Customer.ID, string(sub.Status), price, quantity, time.Unix(sub.CurrentPeriodEnd, 0), time.Unix(ev.Created, 0), ev.Data.Raw,
+	)
+	return sub, tag.RowsAffected() > 0, err
 }

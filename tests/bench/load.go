@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/webhooks"
@@ -17,12 +17,12 @@ import (
 
 // requests returns signed deliveries of a new account's events as HTTP requests. Each receiver gets the same requests. They
 // are prepared in advance, so that signing does not count.
-func requests(seed uint64, subscriptions int) [][]byte {
+func requests(seed uint64, subscriptions int, w *workload) [][]byte {
 	account := stripesim.New(seed, stripesim.Epoch)
 	account.Live(stripesim.Life{Subscriptions: subscriptions})
 	var list [][]byte
 	for _, ev := range account.Events {
-		if !strings.HasPrefix(ev.Type, "customer.subscription.") {
+		if !eventtypes.PatternMatches(w.types, ev.Type) {
 			continue
 		}
 		list = append(list, fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",

@@ -17,12 +17,14 @@ import (
 )
 
 var (
-	rounds      = flag.Int("rounds", 5, "rounds of each receiver")
-	lives       = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
-	connections = flag.Int("connections", 16, "deliveries in flight, and connections of the pool")
-	ledgerRows  = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
-	only        = flag.Bool("compare", false, "only compare the receivers")
-	write       = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
+	rounds       = flag.Int("rounds", 5, "rounds of each receiver")
+	lives        = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
+	connections  = flag.Int("connections", 16, "deliveries in flight, and connections of the pool, where one number is measured")
+	ledgerRows   = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
+	only         = flag.Bool("compare", false, "only compare the receivers")
+	onlyLoad     = flag.String("workload", "", "compare one workload: projection, onchange or invoice")
+	onlyInFlight = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
+	write        = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
 )
 
 func main() {
@@ -76,7 +78,7 @@ type stand struct {
 // row is one row of the table.
 type row struct{ what, hand, own, ratio, spread, goal string }
 
-// database creates a database with the tables of a receiver.
+// database creates a database with the tables of a receiver and of its host.
 func (b *stand) database(kind string) (url string, err error) {
 	b.databases++
 	name := fmt.Sprintf("bench_%d", b.databases)
@@ -84,19 +86,22 @@ func (b *stand) database(kind string) (url string, err error) {
 		return "", err
 	}
 	url = b.cluster.URL(name)
-	if kind != byHand {
-		return url, migrate.Up(b.ctx, url, io.Discard)
+	if kind == byHand {
+		return url, b.exec(url, handTables+accountsTable)
 	}
-	return url, b.exec(url, handTables)
+	if err := migrate.Up(b.ctx, url, io.Discard); err != nil {
+		return "", err
+	}
+	return url, b.exec(url, accountsTable)
 }
 
-func (b *stand) exec(url, sql string) error {
+func (b *stand) exec(url, sql string, args ...any) error {
 	conn, err := pgx.Connect(b.ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(b.ctx)
-	_, err = conn.Exec(b.ctx, sql)
+	_, err = conn.Exec(b.ctx, sql, args...)
 	return err
 }
 

@@ -22,7 +22,7 @@ const (
 func (b *stand) overNetwork() error {
 	of := map[string][]float64{}
 	for round := range *rounds {
-		list := requests(uint64(1000+round), networkSubs)
+		list := requests(uint64(1000+round), networkSubs, projectionOnly)
 		for _, kind := range []string{byHand, ours} {
 			took, err := b.latency(kind, list[:networkWarmUp+networkMeasure])
 			if err != nil {
@@ -47,7 +47,7 @@ func (b *stand) latency(kind string, list [][]byte) (float64, error) {
 		return 0, err
 	}
 	defer stop()
-	r, err := startReceiver(kind, far, 1)
+	r, err := startReceiver(kind, projectionOnly, far, 1)
 	if err != nil {
 		return 0, err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/subscriptions"
 )
 
 const (
@@ -33,7 +32,7 @@ var benchValues = map[string][]string{
 	"SubscriptionUpsert": {
 		"'sub_'||:sub::text", "'cus_NffrFeUfNV2Hib'", "'active'", "'price_1MowQVLkdIwHu7ix'", ":item % 10", "'usd'", "false", "NULL::timestamptz", "NULL::timestamptz",
 		"NULL::timestamptz", "now()", "now()", "NULL::timestamptz", "NULL::timestamptz", "'charge_automatically'", "'in_1MowQWLkdIwHu7ix'", "'{}'", "false", "NULL",
-		"'2026-01-01'", "NULL::jsonb", "NULL", "NULL", "NULL", "NULL", "'{}'::text[]", "true", ":object", "'evt_'||:event::text", "now()", "NULL::timestamptz", ":newest", "'2024-06-20'", "sha256(:event::text::bytea)",
+		"'2026-01-01'", "NULL::jsonb", "NULL", "NULL", "NULL", "NULL", "'{}'::text[]", "true", ":object", "'evt_'||:event::text", "now()", "NULL::timestamptz", ":newest", "'2024-06-20'", "sha256(:event::text::bytea)", "NULL::timestamptz",
 	},
 	"SubscriptionItemUpsert": {
 		"'sub_'||:sub::text", "'si_NcLYdDxLHxlFo7'", "0", "'price_1MowQVLkdIwHu7ix'", "'prod_NWjs8kKbJWmuuc'", ":item % 10", "now()", "now()", "'{}'",
@@ -113,7 +112,7 @@ func (b *stand) statements(url string, list [][]byte) (texts map[string]string, 
 		return nil, "", err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool, subscriptions.Config{})
+	r, err := newOwn(pool, projectionOnly)
 	if err != nil {
 		return nil, "", err
 	}

@@ -29,14 +29,14 @@ func (b *stand) memory() error {
 	if err != nil {
 		return err
 	}
-	r, err := startReceiver(ours, url, *connections)
+	r, err := startReceiver(ours, projectionOnly, url, *connections)
 	if err != nil {
 		return err
 	}
 	defer r.stop()
 	var held []float64
 	for round := range memoryRounds {
-		mib, err := b.hold(r, url, requests(uint64(4000+round), webhooks.DefaultMaxInFlight)[:webhooks.DefaultMaxInFlight])
+		mib, err := b.hold(r, url, requests(uint64(4000+round), webhooks.DefaultMaxInFlight, projectionOnly)[:webhooks.DefaultMaxInFlight])
 		if err != nil {
 			return fmt.Errorf("memory: %w", err)
 		}

@@ -17,11 +17,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/server"
-	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -30,6 +28,7 @@ const (
 	webhookPath = server.WebhookPath
 	// The environment of a receiver's process, which runs this program.
 	envReceiver = "BENCH_RECEIVER"
+	envWorkload = "BENCH_WORKLOAD"
 	envURL      = "BENCH_DATABASE_URL"
 	// envProfile is the path prefix of a profile, such as /tmp/profile-. The receiver's name is appended.
 	envProfile = "BENCH_PROFILE"
@@ -37,14 +36,14 @@ const (
 
 // The receivers that are compared.
 const (
-	byHand      = "by hand"
-	ours        = "stripeonce"
-	withHandler = "stripeonce with a handler of the host's" // its events are not batched
+	byHand = "by hand"
+	ours   = "stripeonce"
 )
 
 // runReceiver is a receiver's process.
 func runReceiver(kind string) error {
-	stopProfile, err := startProfile(kind)
+	w := workloadNamed(os.Getenv(envWorkload))
+	stopProfile, err := startProfile(kind + "-" + w.name)
 	if err != nil {
 		return err
 	}
@@ -66,14 +65,10 @@ func runReceiver(kind string) error {
 	fmt.Println(listener.Addr())
 	server.TuneGC() // for both, as a setting of the process
 	if kind == byHand {
-		byHand := &http.Server{Handler: handwritten(pool, secret), ReadHeaderTimeout: time.Minute}
+		byHand := &http.Server{Handler: handwritten(pool, secret, w.byHand), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
-	var config subscriptions.Config
-	if kind == withHandler {
-		config.OnChange = func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
-	}
-	r, err := newOwn(pool, config)
+	r, err := newOwn(pool, w)
 	if err != nil {
 		return err
 	}
@@ -83,10 +78,9 @@ func runReceiver(kind string) error {
 // quiet is a logger that formats its output and discards it.
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func newOwn(pool *pgxpool.Pool, config subscriptions.Config) (*webhooks.Receiver, error) {
+func newOwn(pool *pgxpool.Pool, w *workload) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
-	config.Logger = quiet
-	subscriptions.Register(h, &config)
+	w.register(h)
 	return webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: quiet})
 }
 
@@ -115,13 +109,13 @@ type receiver struct {
 	cmd  *exec.Cmd
 }
 
-func startReceiver(kind, databaseURL string, connections int) (*receiver, error) {
+func startReceiver(kind string, w *workload, databaseURL string, connections int) (*receiver, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), envReceiver+"="+kind, fmt.Sprintf("%s=%s&pool_max_conns=%d", envURL, databaseURL, connections))
+	cmd.Env = append(os.Environ(), envReceiver+"="+kind, envWorkload+"="+w.name, fmt.Sprintf("%s=%s&pool_max_conns=%d", envURL, databaseURL, connections))
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

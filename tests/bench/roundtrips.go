@@ -6,7 +6,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -28,11 +27,11 @@ func (b *stand) roundTrips() error {
 		return err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool, subscriptions.Config{})
+	r, err := newOwn(pool, projectionOnly)
 	if err != nil {
 		return err
 	}
-	events, err := eventsOf(requests(1, 10))
+	events, err := eventsOf(requests(1, 10, projectionOnly))
 	if err != nil {
 		return err
 	}

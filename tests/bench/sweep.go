@@ -11,35 +11,46 @@ var connectionCounts = []int{1, 2, 4, 8, 16, 32, 64}
 
 const sweepSubscriptions = 300
 
-// overConnections measures both receivers with few and with many deliveries in flight.
+// overConnections measures both receivers with few and with many deliveries in flight, without and with a handler.
 func (b *stand) overConnections() error {
-	p := plot{
-		file: "throughput-connections.svg", title: "New events a second, by deliveries in flight", x: "deliveries in flight, and connections of the pool",
-		series: []series{{name: byHand}, {name: ours}},
-	}
-	for i, n := range connectionCounts {
-		list := requests(uint64(2000+i), sweepSubscriptions)
-		for s := range p.series {
-			rate, err := b.rate(p.series[s].name, "", list, n)
-			if err != nil {
-				return err
-			}
-			p.series[s].points = append(p.series[s].points, point{float64(n), rate.rate})
+	for _, p := range []struct {
+		file, title string
+		load        *workload
+	}{
+		{"throughput-connections.svg", "New events/s, by deliveries in flight", projectionOnly},
+		{"throughput-handler.svg", "New events/s with a handler (OnChange with one UPDATE)", onChange},
+	} {
+		chart := plot{
+			file: p.file, title: p.title, x: "deliveries in flight, and connections of the pool",
+			series: []series{{name: byHand}, {name: ours}},
 		}
-		progress("%d connections: %.0f by hand, %.0f stripeonce", n, p.series[0].points[i].y, p.series[1].points[i].y)
+		for i, n := range connectionCounts {
+			list := requests(uint64(2000+i), sweepSubscriptions, p.load)
+			for s := range chart.series {
+				rate, err := b.rate(chart.series[s].name, p.load, "", list, n)
+				if err != nil {
+					return err
+				}
+				chart.series[s].points = append(chart.series[s].points, point{float64(n), rate.rate})
+			}
+			progress("%s, %d: %.0f by hand, %.0f stripeonce", chart.title, n, chart.series[0].points[i].y, chart.series[1].points[i].y)
+		}
+		b.plots = append(b.plots, chart)
 	}
-	b.plots = append(b.plots, p)
 	return nil
 }
 
 // rate measures new events over a number of connections. It uses a new database if databaseURL is empty.
-func (b *stand) rate(kind, databaseURL string, list [][]byte, connections int) (m measured, err error) {
+func (b *stand) rate(kind string, w *workload, databaseURL string, list [][]byte, connections int) (m measured, err error) {
 	if databaseURL == "" {
 		if databaseURL, err = b.database(kind); err != nil {
 			return m, err
 		}
+		if err := b.fillAccounts(databaseURL, list); err != nil {
+			return m, err
+		}
 	}
-	r, err := startReceiver(kind, databaseURL, connections)
+	r, err := startReceiver(kind, w, databaseURL, connections)
 	if err != nil {
 		return m, err
 	}
@@ -82,9 +93,9 @@ func (b *stand) overLedgers() error {
 	}
 	rates, costs := make([][]float64, len(sizes)), make([][]float64, len(sizes))
 	for round := range *rounds {
-		list := requests(uint64(3000+round), *lives)
+		list := requests(uint64(3000+round), *lives, projectionOnly)
 		for i := range sizes {
-			m, err := b.rate(ours, urls[i], list, *connections)
+			m, err := b.rate(ours, projectionOnly, urls[i], list, *connections)
 			if err != nil {
 				return err
 			}
