@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 )
 
 const serverBackend = `-- name: ServerBackend :one
@@ -18,6 +19,18 @@ SELECT pg_backend_pid()::integer
 func (q *Queries) ServerBackend(ctx context.Context, db DBTX) (int32, error) {
 	row := db.QueryRow(ctx, serverBackend)
 	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const serverClock = `-- name: ServerClock :one
+SELECT clock_timestamp()::timestamptz
+`
+
+// The server's time, which goes on during a transaction.
+func (q *Queries) ServerClock(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, serverClock)
+	var column_1 time.Time
 	err := row.Scan(&column_1)
 	return column_1, err
 }

@@ -7,6 +7,10 @@ SELECT
     current_setting('DateStyle')::text AS date_style,
     current_setting('bytea_output')::text AS bytea_output;
 
+-- name: ServerClock :one
+-- The server's time, which goes on during a transaction.
+SELECT clock_timestamp()::timestamptz;
+
 -- name: ServerBackend :one
 -- The process that serves this connection. Behind a pooler it differs from the process that PostgreSQL reported when the
 -- connection started.

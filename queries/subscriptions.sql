@@ -24,6 +24,23 @@ FROM (
 CROSS JOIN LATERAL (SELECT s.* FROM subscriptions AS s WHERE s.id = wanted.id LIMIT 1) AS subscription
 WHERE NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
+-- name: SubscriptionGet :one
+-- SubscriptionList for one id: for each event, where a handler is called with the row. It takes two thirds of the time.
+SELECT
+    subscription.*,
+    (
+        SELECT COALESCE(jsonb_agg(jsonb_build_object(
+            'id', item.id, 'price_id', item.price_id, 'product_id', item.product_id,
+            'quantity', item.quantity, 'metadata', item.metadata,
+            'current_period_start', to_char(item.current_period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'current_period_end', to_char(item.current_period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) ORDER BY item.position, item.id), '[]')
+        FROM subscription_items AS item WHERE item.subscription_id = subscription.id
+    )::jsonb AS items
+FROM subscriptions AS subscription
+WHERE subscription.id = @id
+    AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
+
 -- name: SubscriptionOrdering :one
 -- The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk
 -- of the row, are read only if the event may be of the row's own second. No row if the event has been applied.
@@ -35,19 +52,21 @@ FROM subscriptions
 WHERE id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));
 
--- name: SubscriptionUpsert :one
+-- name: SubscriptionUpsert :execrows
+-- written_at becomes created_at or updated_at. Null: the time of the write.
 INSERT INTO subscriptions (
     id, customer_id, status, price_id, quantity, currency, cancel_at_period_end, cancel_at,
     canceled_at, ended_at, current_period_start, current_period_end, trial_start, trial_end,
     collection_method, latest_invoice_id, metadata, livemode, account_id, stripe_created_at,
     pause_collection, customer_account_id, schedule_id, default_payment_method_id, billing_mode, discount_ids, items_complete,
-    object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest
+    object, last_event_id, last_event_created_at, as_of, newest_events, api_version, digest, created_at, updated_at
 ) VALUES (
     @id, @customer_id, @status, @price_id, @quantity, @currency, @cancel_at_period_end, @cancel_at,
     @canceled_at, @ended_at, @current_period_start, @current_period_end, @trial_start, @trial_end,
     @collection_method, @latest_invoice_id, @metadata, @livemode, @account_id, @stripe_created_at,
     @pause_collection, @customer_account_id, @schedule_id, @default_payment_method_id, @billing_mode, @discount_ids, @items_complete,
-    @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version, @digest
+    @object, @last_event_id, @last_event_created_at, @as_of, @newest_events, @api_version, @digest,
+    COALESCE(sqlc.narg('written_at')::timestamptz, clock_timestamp()), COALESCE(sqlc.narg('written_at')::timestamptz, clock_timestamp())
 )
 ON CONFLICT (id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -84,8 +103,7 @@ ON CONFLICT (id) DO UPDATE SET
     api_version = excluded.api_version,
     digest = excluded.digest,
     revision = subscriptions.revision + 1,
-    updated_at = clock_timestamp()
-RETURNING created_at, updated_at;
+    updated_at = excluded.updated_at;
 
 -- name: SubscriptionKeyList :many
 -- Lists the subscriptions of one account ('': the platform's own) and mode (null: any) that Stripe created after a time,

@@ -24,7 +24,12 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	}
 	asOf := r.asOf
 	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
-	queries, err := p.store(stored, next)
+	at, err := p.queries.ServerClock(ctx, tx)
+	if err != nil {
+		return wrap(err, "read the server's clock")
+	}
+	at = at.UTC()
+	queries, err := p.store(stored, next, &at)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
@@ -121,6 +122,7 @@ type application struct {
 	ev       *webhooks.Event
 	id       string // the subscription's
 	stored   *storedRow
+	readAt   *time.Time    // by PostgreSQL's clock; nil: OnChange does not need it
 	incoming *Subscription // nil until prepare has decoded it
 	err      error         // of decoding
 }
@@ -134,7 +136,11 @@ func (p *Projection) plan(ev *webhooks.Event) projection.Plan {
 	if a.id == "" { // it has no id that fits the ledger's column
 		return projection.Plan{Apply: a.apply}
 	}
-	return projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
+	plan := projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
+	if a.config.OnChange != nil {
+		plan.Read = append(plan.Read, a.readClock)
+	}
+	return plan
 }
 
 // read reads the row: all of it for OnChange and for a fetched object, otherwise only the columns that order events.
@@ -153,6 +159,14 @@ func (a *application) read(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	}
 	a.stored = storedOrdering(a.id, &row)
 	return nil
+}
+
+// readClock reads the time that the row is written with, so that OnChange receives it before the row is sent.
+func (a *application) readClock(ctx context.Context, dbtx pgpipe.DBTX) error {
+	at, err := a.queries.ServerClock(ctx, dbtx)
+	at = at.UTC()
+	a.readAt = &at
+	return wrap(err, "read the server's clock")
 }
 
 // createdAt returns when Stripe created an event, or nil if the event does not have the time.
@@ -186,7 +200,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 	if err != nil || next == nil {
 		return false, err
 	}
-	queries, err := a.store(a.stored, next)
+	queries, err := a.store(a.stored, next, a.readAt)
 	if err != nil {
 		return false, err
 	}
@@ -202,9 +216,6 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 	}
 	if a.config.OnChange == nil {
 		return true, nil
-	}
-	if err := writes.Flush(ctx); err != nil {
-		return false, err
 	}
 	return true, a.notify(ctx, tx, a.stored, next, a.ev)
 }
@@ -230,31 +241,36 @@ const anyEvent = ""
 
 // load returns the row of a subscription. It returns nil if there is none, or if the ledger has the event unlessApplied.
 func (p *Projection) load(ctx context.Context, tx db.DBTX, id, unlessApplied string) (*storedRow, error) {
-	rows, err := p.queries.SubscriptionList(ctx, tx, db.SubscriptionListParams{Ids: []string{id}, UnlessApplied: unlessApplied})
-	if err != nil {
+	row, err := p.queries.SubscriptionGet(ctx, tx, id, unlessApplied)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
 		return nil, wrap(err, "get subscription %s", id)
 	}
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	return storedFrom(&rows[0])
+	return storedFrom((*db.SubscriptionListRow)(&row))
 }
 
-// store returns the queries that write the next version.
-func (p *Projection) store(stored *storedRow, next *version) ([]pgpipe.Query, error) {
+// store returns the queries that write the next version, at a time by PostgreSQL's clock. Nil: when they run.
+func (p *Projection) store(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
 	next.digest, next.revision = digestOf(next.sub), revisionOf(stored)+1
 	next.keepItems(stored)
 	params, err := next.upsertParams()
 	if err != nil {
 		return nil, err
 	}
-	upsert := func(ctx context.Context, db pgpipe.DBTX) error {
-		times, err := p.queries.SubscriptionUpsert(ctx, db, params)
-		if err != nil {
-			return wrap(err, "store subscription %s", next.sub.ID)
+	if params.WrittenAt = at; at != nil {
+		next.sub.CreatedAt, next.sub.UpdatedAt = *at, *at
+		if stored != nil {
+			next.sub.CreatedAt = stored.CreatedAt
 		}
-		next.sub.CreatedAt, next.sub.UpdatedAt = times.CreatedAt.UTC(), times.UpdatedAt.UTC()
-		return nil
+	}
+	upsert := func(ctx context.Context, db pgpipe.DBTX) error {
+		rows, err := p.queries.SubscriptionUpsert(ctx, db, params)
+		if err == nil && rows == 0 {
+			err = fault.ErrNotReadBack
+		}
+		return wrap(err, "store subscription %s", next.sub.ID)
 	}
 	items, err := p.storeItems(stored, next)
 	return append([]pgpipe.Query{upsert}, items...), err

@@ -20,13 +20,18 @@ import (
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	onChange := func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }
+	onChangeWrites := func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+		_, err := tx.Exec(ctx, `SELECT status = $1 FROM subscriptions WHERE id = $2`, string(c.After.Status), c.After.ID)
+		return err
+	}
 	for name, c := range map[string]struct {
 		config                             *subscriptions.Config
 		unprepared                         bool
 		created, updated, again, elsewhere int64
 	}{
 		"the projection alone":        {nil, false, 2, 2, 1, 2},
-		"with OnChange":               {&subscriptions.Config{OnChange: onChange}, false, 3, 3, 1, 2},
+		"with OnChange":               {&subscriptions.Config{OnChange: onChange}, false, 2, 2, 1, 2},
+		"with OnChange's statement":   {&subscriptions.Config{OnChange: onChangeWrites}, false, 3, 3, 1, 2},
 		"without prepared statements": {nil, true, 3, 3, 1, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -53,7 +53,7 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 		return nil, err
 	}
 	next := fromEvent(ev, incoming)
-	queries, err := p.store(stored, next)
+	queries, err := p.store(stored, next, nil)
 	if err != nil {
 		return nil, err
 	}

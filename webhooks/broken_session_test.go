@@ -201,7 +201,9 @@ func TestHandlerLeavesNoTime(t *testing.T) {
 		}
 		return nil
 	})
-	subscriptions.Register(h, &subscriptions.Config{OnChange: func(context.Context, pgx.Tx, subscriptions.Change) error { return nil }})
+	subscriptions.Register(h, &subscriptions.Config{OnChange: func(ctx context.Context, tx pgx.Tx, _ subscriptions.Change) error {
+		return exec(`SELECT 1`)(ctx, tx) // before which the projection's row is sent
+	}})
 	host := newCounter(t, h, func(c *webhooks.Config) { c.Timeout = 2 * time.Second })
 	isReady(t, host)
 	pgtest.Exec(t, host.Pool, `CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$`)

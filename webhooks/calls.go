@@ -18,21 +18,24 @@ func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed boo
 	if h.plan != nil {
 		return t.callProjection(ctx, d, d.plans[i], h)
 	}
-	if err := d.writes.Flush(ctx); err != nil { // a handler may look at what those before it have written
-		return false, err
-	}
 	return t.callHost(ctx, d, h, d.eventFor(i))
 }
 
-// callHost runs a handler of the host's, after which the session must be restored.
+// callHost runs a handler of the host's. It may look at what those before it have written, and afterwards the session must
+// be restored.
 func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *Event) (changed bool, err error) {
 	d.handling, d.handlerRan = true, true
-	t.pipe.Prepend(t.restoreSession)
 	defer d.clock(time.Now())
-	err = t.pipe.Run(ctx, false, func(ctx context.Context, tx pgx.Tx) (err error) {
+	used, err := t.pipe.Run(ctx, false, &d.writes, func(ctx context.Context, tx pgx.Tx) (err error) {
 		changed, err = h.run(ctx, tx, ev)
 		return err
 	})
+	if used {
+		t.pipe.Prepend(t.restoreSession)
+	}
+	if own := (*pgpipe.OwnError)(nil); errors.As(err, &own) {
+		return false, own.Err
+	}
 	if err != nil {
 		return false, fault.InHandler(ev.Type, err)
 	}
@@ -48,17 +51,20 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 		changed, err = plan.Apply(ctx, tx, &d.writes)
 		return err
 	}
+	var used bool
 	if t.batch {
 		err = d.refusing.Run(ctx, apply)
 	} else {
-		err = t.pipe.Run(ctx, true, apply)
+		used, err = t.pipe.Run(ctx, true, &d.writes, apply)
 	}
 	if err != nil {
 		return false, t.projectionError(ctx, d.effective.Type, err)
 	}
 	if !h.honorsContext {
 		d.handlerRan = true
-		t.pipe.Prepend(t.restoreSession)
+		if used {
+			t.pipe.Prepend(t.restoreSession)
+		}
 	}
 	return changed, nil
 }
@@ -69,6 +75,9 @@ func (d *delivery) clock(began time.Time) { d.handlersTook += time.Since(began) 
 // projectionError tells an error of the projection itself, which is the event's failure (it cannot read the object, it
 // panics, the host's handler in it failed), from an error of a query, which fault.Classify looks at.
 func (t *transaction) projectionError(ctx context.Context, eventType string, err error) error {
+	if own := (*pgpipe.OwnError)(nil); errors.As(err, &own) {
+		return own.Err
+	}
 	own := fault.IsHandler(err) || errors.As(err, new(*PanicError)) || pgpipe.IsViolation(err)
 	if !own && (errors.Is(err, ErrUnavailable) || fault.Code(err) != "" || ctx.Err() != nil || t.pipe.Conn().IsClosed()) {
 		return err

@@ -34,19 +34,30 @@ const (
 )
 
 // Run calls fn with a guarded transaction, and checks that fn left the transaction as it must be. A panic in fn is
-// returned as a fault.PanicError. Own says that fn's queries are the receiver's own: a prepended query then comes before
-// them.
-func (t *Tx) Run(ctx context.Context, own bool, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	g := &guard{}
-	if own {
-		g.before = func(ctx context.Context) error { return t.Send(ctx, nil) }
-	}
-	return g.run(ctx, t.tx, t.conn, fn)
+// returned as a fault.PanicError.
+//
+// Writes, which may be nil, precede fn's first statement: in its round trip where they can, and not at all if fn has no
+// statement. An error of theirs is an OwnError, whatever fn makes of it. Own says that fn's queries are the receiver's
+// own: a prepended query then precedes them, too. Used reports whether fn used the transaction.
+func (t *Tx) Run(ctx context.Context, own bool, writes *Writes, fn func(ctx context.Context, tx pgx.Tx) error) (used bool, err error) {
+	g := &guard{deferred: &deferred{tx: t, ctx: ctx, own: own, writes: writes}}
+	err = g.run(ctx, t.tx, t.conn, fn)
+	return g.used.Load(), err
 }
+
+// OwnError is an error of the receiver's own queries that preceded a handler's statement.
+type OwnError struct{ Err error }
+
+func (e *OwnError) Error() string { return e.Err.Error() }
+
+func (e *OwnError) Unwrap() error { return e.Err }
 
 func (g *guard) run(ctx context.Context, tx pgx.Tx, conn *pgx.Conn, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	err := recovered(ctx, &guardedTx{guard: g, tx: tx}, fn)
 	g.closed.Store(true)
+	if g.deferred != nil && g.deferred.failed != nil {
+		return &OwnError{g.deferred.failed}
+	}
 	return g.check(ctx, conn.PgConn(), err)
 }
 
@@ -92,7 +103,8 @@ func IsViolation(err error) bool {
 type guard struct {
 	violated atomic.Bool
 	closed   atomic.Bool
-	before   func(ctx context.Context) error // comes before each statement; nil: nothing does
+	used     atomic.Bool
+	deferred *deferred // nil: nothing precedes the handler's statements
 }
 
 // guardedTx is the transaction, or a savepoint in it, as a handler sees it: all of pgx.Tx.
@@ -102,17 +114,27 @@ type guardedTx struct {
 	savepoint bool
 }
 
-// use returns what a statement runs on.
+// use returns what a statement runs on, when what precedes it has run.
 func (tx *guardedTx) use(ctx context.Context) pgx.Tx {
 	if tx.closed.Load() {
 		return &refusingTx{err: pgx.ErrTxClosed}
 	}
-	if tx.before != nil {
-		if err := tx.before(ctx); err != nil {
+	tx.used.Store(true)
+	if tx.deferred != nil {
+		if err := tx.deferred.flush(ctx); err != nil {
 			return &refusingTx{err: err, conn: tx.tx.Conn()}
 		}
 	}
 	return tx.tx
+}
+
+// useWith sends a statement together with what precedes it, if it can. Then the statement's result is the next one.
+func (tx *guardedTx) useWith(ctx context.Context, sql string, args []any) (results pgx.BatchResults, err error) {
+	if tx.closed.Load() || tx.deferred == nil || !tx.deferred.pipelines(args) {
+		return nil, nil
+	}
+	tx.used.Store(true)
+	return tx.deferred.sendWith(ctx, sql, args)
 }
 
 func (tx *guardedTx) Begin(ctx context.Context) (pgx.Tx, error) {
@@ -148,7 +170,7 @@ func (tx *guardedTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResul
 }
 
 func (tx *guardedTx) LargeObjects() pgx.LargeObjects {
-	return tx.use(context.Background()).LargeObjects()
+	return tx.use(tx.context()).LargeObjects()
 }
 
 func (tx *guardedTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
@@ -156,20 +178,58 @@ func (tx *guardedTx) Prepare(ctx context.Context, name, sql string) (*pgconn.Sta
 }
 
 func (tx *guardedTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return tx.use(ctx).Exec(ctx, sql, args...)
+	if len(args) == 0 { // pgx sends it by the simple protocol, since it may be several statements
+		return tx.use(ctx).Exec(ctx, sql)
+	}
+	results, err := tx.useWith(ctx, sql, args)
+	switch {
+	case err != nil:
+		return pgconn.CommandTag{}, err
+	case results == nil:
+		return tx.use(ctx).Exec(ctx, sql, args...)
+	}
+	tag, err := results.Exec()
+	return tag, closed(results, err)
 }
 
 func (tx *guardedTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return tx.use(ctx).Query(ctx, sql, args...)
+	results, err := tx.useWith(ctx, sql, args)
+	switch {
+	case err != nil:
+		return (&refusingTx{err: err}).Query(ctx, sql)
+	case results == nil:
+		return tx.use(ctx).Query(ctx, sql, args...)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return rows, closed(results, err)
+	}
+	return &lastRows{Rows: rows, results: results}, nil
 }
 
 func (tx *guardedTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return tx.use(ctx).QueryRow(ctx, sql, args...)
+	results, err := tx.useWith(ctx, sql, args)
+	switch {
+	case err != nil:
+		return failing{err}
+	case results == nil:
+		return tx.use(ctx).QueryRow(ctx, sql, args...)
+	}
+	return &lastRow{results}
 }
 
+// Conn returns the connection, on which a handler sees everything that precedes it.
 func (tx *guardedTx) Conn() *pgx.Conn {
 	if tx.closed.Load() {
 		return nil
 	}
-	return tx.tx.Conn()
+	return tx.use(tx.context()).Conn()
+}
+
+// context is the handler's, for methods without one.
+func (tx *guardedTx) context() context.Context {
+	if tx.deferred == nil {
+		return context.Background()
+	}
+	return tx.deferred.ctx
 }

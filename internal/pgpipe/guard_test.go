@@ -118,7 +118,7 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conn := connect(t, url, nil)
-			err := begun(t, conn).Run(t.Context(), false, c.fn)
+			_, err := begun(t, conn).Run(t.Context(), false, nil, c.fn)
 			if len(c.want) == 0 && err != nil {
 				t.Fatalf("Run returns %v", err)
 			}
@@ -161,7 +161,7 @@ func TestRunPanics(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	conn, _, _ := b.connect(t, "cache_statement", nil)
-	err := begun(t, conn).Run(t.Context(), false, func(context.Context, pgx.Tx) error { panic(7) })
+	_, err := begun(t, conn).Run(t.Context(), false, nil, func(context.Context, pgx.Tx) error { panic(7) })
 	var panicked *fault.PanicError
 	if !errors.As(err, &panicked) || panicked.Value != 7 || !strings.Contains(string(panicked.Stack), "TestRunPanics") {
 		t.Errorf("the error is %#v", err)
@@ -178,7 +178,7 @@ func TestRunIsLate(t *testing.T) {
 	}{"nil": {swallowed, errLate}, "an error": {replaced, errOnPurpose}} {
 		conn, _, _ := b.connect(t, "cache_statement", nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		err := begun(t, conn).Run(ctx, false, func(context.Context, pgx.Tx) error { cancel(); return c.result(nil) })
+		_, err := begun(t, conn).Run(ctx, false, nil, func(context.Context, pgx.Tx) error { cancel(); return c.result(nil) })
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: Run returns %v, want %v", name, err, c.want)
 		}
@@ -192,7 +192,7 @@ func TestUseAfterReturn(t *testing.T) {
 	conn, near, _ := b.connect(t, "cache_statement", nil)
 	tx := begun(t, conn)
 	kept := map[string]pgx.Tx{}
-	err := tx.Run(t.Context(), true, func(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Run(t.Context(), true, nil, func(ctx context.Context, tx pgx.Tx) error {
 		savepoint, err := tx.Begin(ctx)
 		if err != nil {
 			return err
@@ -253,7 +253,7 @@ func TestRunSendsThePrepended(t *testing.T) {
 				conn, _, _ := b.connect(t, "exec", nil)
 				tx := begun(t, conn)
 				tx.Prepend(selecting("prepended", new(string)))
-				_ = tx.Run(t.Context(), own, use)
+				_, _ = tx.Run(t.Context(), own, nil, use)
 				if err := tx.Commit(t.Context(), nil, pgtest.WaitLimit); err != nil {
 					t.Fatal(err)
 				}
@@ -282,7 +282,7 @@ func TestRunWithAPrependedFailure(t *testing.T) {
 			}
 			return errOnPurpose
 		})
-		err := tx.Run(t.Context(), true, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Run(t.Context(), true, nil, func(ctx context.Context, tx pgx.Tx) error {
 			err := call(ctx, tx)
 			if tx.Conn() != conn {
 				t.Errorf("after %s Conn is another one", name)

@@ -160,16 +160,26 @@ func (w *Writes) Add(queries ...Query) { w.list = append(w.list, queries...) }
 
 // Flush sends the queries in one round trip and scans their results.
 func (w *Writes) Flush(ctx context.Context) error {
-	if len(w.list) == 0 {
+	if w.empty() {
 		return nil
 	}
-	queries := w.list
-	w.list = nil
-	return w.send(ctx, queries)
+	return w.send(ctx, w.take())
 }
 
 // Queries returns what has been added and not been flushed.
 func (w *Writes) Queries() []Query { return w.list }
+
+func (w *Writes) empty() bool { return w == nil || len(w.list) == 0 }
+
+// take returns the queries, which are then not deferred any more.
+func (w *Writes) take() []Query {
+	if w == nil {
+		return nil
+	}
+	queries := w.list
+	w.list = nil
+	return queries
+}
 
 // ErrRecording is what an accessor returns while its query is only recorded. To wrap it would cost more than to record.
 var ErrRecording = errors.New("the query is being recorded")

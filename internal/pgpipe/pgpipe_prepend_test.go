@@ -28,9 +28,10 @@ func TestPrepend(t *testing.T) {
 			"Send":         func(tx *Tx) error { return tx.Send(t.Context(), []Query{executing("count", count)}) },
 			"Send nothing": func(tx *Tx) error { return tx.Send(t.Context(), nil) },
 			"Run": func(tx *Tx) error {
-				return tx.Run(t.Context(), true, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Run(t.Context(), true, nil, func(ctx context.Context, tx pgx.Tx) error {
 					return tx.QueryRow(ctx, `SELECT n FROM kept UNION ALL SELECT 1 LIMIT 1`).Scan(new(int))
 				})
+				return err
 			},
 			"Commit": func(tx *Tx) error {
 				return tx.Commit(t.Context(), []Query{executing("write", `DELETE FROM kept`)}, pgtest.WaitLimit)
