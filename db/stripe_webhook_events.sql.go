@@ -50,13 +50,21 @@ func (q *Queries) ObjectLockTry(ctx context.Context, db DBTX, arg ObjectLockTryP
 
 const objectLockTryAll = `-- name: ObjectLockTryAll :many
 SELECT object.id::text AS id
-FROM unnest((SELECT $1::text [])) AS object (id)
-WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, $2::bigint))
+FROM (SELECT unnest((SELECT $1::text [])) AS customer_id, unnest((SELECT $2::text [])) AS id) AS object
+WHERE CASE WHEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(object.customer_id, ''), $3::bigint)), TRUE)
+    THEN pg_try_advisory_xact_lock(hashtextextended(object.id, $3::bigint)) END
 `
 
-// ObjectLockTry for several objects, without the cap. It returns the objects whose lock it acquired.
-func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, objectIds []string, lockSeed int64) ([]string, error) {
-	rows, err := db.Query(ctx, objectLockTryAll, objectIds, lockSeed)
+type ObjectLockTryAllParams struct {
+	CustomerIds []string
+	ObjectIds   []string
+	LockSeed    int64
+}
+
+// ObjectLockTryBoth for several objects, each with its customer (”: none). It returns the objects of which it acquired
+// both locks.
+func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, arg ObjectLockTryAllParams) ([]string, error) {
+	rows, err := db.Query(ctx, objectLockTryAll, arg.CustomerIds, arg.ObjectIds, arg.LockSeed)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +81,27 @@ func (q *Queries) ObjectLockTryAll(ctx context.Context, db DBTX, objectIds []str
 		return nil, err
 	}
 	return items, nil
+}
+
+const objectLockTryBoth = `-- name: ObjectLockTryBoth :one
+SELECT (CASE WHEN pg_try_advisory_xact_lock(hashtextextended($1::text, $2::bigint))
+    THEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($3::text, ''), $2::bigint)), TRUE)
+    ELSE FALSE END)::boolean AS locked
+`
+
+type ObjectLockTryBothParams struct {
+	CustomerID string
+	LockSeed   int64
+	ObjectID   string
+}
+
+// ObjectLockTry for a customer and an object (”: none), without the cap: whether it acquired both. Without the customer's
+// lock it leaves the object's: all transactions acquire them in this order, so that they cannot deadlock.
+func (q *Queries) ObjectLockTryBoth(ctx context.Context, db DBTX, arg ObjectLockTryBothParams) (bool, error) {
+	row := db.QueryRow(ctx, objectLockTryBoth, arg.CustomerID, arg.LockSeed, arg.ObjectID)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
 }
 
 const reconcileLockTry = `-- name: ReconcileLockTry :one

@@ -21,6 +21,8 @@ var (
 	seconds    = desc("delivery_duration_seconds", "Time from reading a delivery to its response, by outcome.", "outcome")
 	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
+	abandoned  = desc("abandoned_handlers_total", "Handlers that did not return when their time was up, and whose connection was closed.")
+	overloaded = desc("overloaded", "1 while deliveries are refused since they arrive faster than they are processed, else 0.")
 
 	secretMatches   = desc("secret_matches_total", "Deliveries by the label of the first signing secret that verified them.", "secret")
 	secretLastMatch = desc("secret_last_match_timestamp_seconds", "When a signing secret last verified a delivery; 0: never since the start.", "secret")
@@ -37,7 +39,7 @@ var (
 // Describe sends every metric's description.
 func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, inFlight, unrecorded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, inFlight, unrecorded, abandoned, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -70,6 +72,12 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(inFlight, float64(stats.InFlight))
 	counter(unrecorded, float64(stats.UnrecordedFailures))
+	counter(abandoned, float64(stats.AbandonedHandlers))
+	isOverloaded := 0.0
+	if stats.Overloaded {
+		isOverloaded = 1
+	}
+	gauge(overloaded, isOverloaded)
 	gauge(poolMax, float64(stats.Pool.MaxConns()))
 	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))
 	gauge(poolIdle, float64(stats.Pool.IdleConns()))

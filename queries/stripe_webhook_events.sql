@@ -131,11 +131,20 @@ SELECT
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     pg_try_advisory_xact_lock(hashtextextended(@object_id::text, @lock_seed::bigint)) AS locked;
 
+-- name: ObjectLockTryBoth :one
+-- ObjectLockTry for a customer and an object ('': none), without the cap: whether it acquired both. Without the customer's
+-- lock it leaves the object's: all transactions acquire them in this order, so that they cannot deadlock.
+SELECT (CASE WHEN pg_try_advisory_xact_lock(hashtextextended(@customer_id::text, @lock_seed::bigint))
+    THEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), @lock_seed::bigint)), TRUE)
+    ELSE FALSE END)::boolean AS locked;
+
 -- name: ObjectLockTryAll :many
--- ObjectLockTry for several objects, without the cap. It returns the objects whose lock it acquired.
+-- ObjectLockTryBoth for several objects, each with its customer ('': none). It returns the objects of which it acquired
+-- both locks.
 SELECT object.id::text AS id
-FROM unnest((SELECT @object_ids::text [])) AS object (id)
-WHERE pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint));
+FROM (SELECT unnest((SELECT @customer_ids::text [])) AS customer_id, unnest((SELECT @object_ids::text [])) AS id) AS object
+WHERE CASE WHEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(object.customer_id, ''), @lock_seed::bigint)), TRUE)
+    THEN pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint)) END;
 
 -- name: ReconcileLockTry :one
 -- Lets one process on this schema reconcile at a time, until the transaction ends. It is not a session lock, which would

@@ -59,11 +59,15 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	if err := ev.validate(); err != nil {
 		return Result{}, err
 	}
+	if err := r.shedder.Admit(); err != nil {
+		return Result{}, fault.Unavailable(err)
+	}
 	if err := r.admit(); err != nil {
 		return Result{}, err
 	}
 	d := r.newDelivery(ev, replay)
 	defer r.finish(d)
+	r.bulkhead.Arrive(d.effective.Type)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	key := d.id()
@@ -150,7 +154,7 @@ func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*ad
 }
 
 // await queues and attempts the delivery. Where a handler may outlast its context, that happens in another goroutine, so that
-// a handler that never returns holds back only its own connection and its slot in flight.
+// a handler that never returns holds back only its slot in flight: its connection is taken from it.
 func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 	if !d.runsHost() {
 		r.queueAndAttempt(ctx, d)
@@ -180,8 +184,9 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 		return d.result()
 	case <-grace.C:
 	}
-	if !d.committing.Load() {
-		return Result{}, fmt.Errorf("%w: the handler of %s does not return", ErrTimeout, d.received.Type)
+	if d.held.abandon() {
+		r.stats.abandoned.Add(1)
+		return Result{}, fmt.Errorf("%w: the handler of %s does not return, so its connection is closed", ErrTimeout, d.received.Type)
 	}
 	<-d.running // COMMIT has a deadline of its own
 	return d.result()
@@ -204,24 +209,30 @@ func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 			d.err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
+	defer func() { d.whenDone(d.held.release) }()
 	if !d.inTx && !d.replay && r.seen.Has(d.received.ID) {
 		if found, err := r.lookup(ctx, d); found || errors.Is(err, ErrUnavailable) {
 			d.outcome, d.err = OutcomeDuplicate, err
 			return
 		}
 	}
-	if object := d.object(); object != "" {
-		ticket := r.objects.Join(object)
-		defer func() { d.whenDone(ticket.Release) }()
-		if !ticket.TryAcquire() {
+	looked := false
+	for _, key := range d.queues() {
+		ticket := r.objects.Join(key)
+		d.held.add(ticket.Release)
+		if ticket.TryAcquire() {
+			continue
+		}
+		if !looked {
+			looked = true
 			if found, err := r.lookup(ctx, d); found || err != nil {
 				d.outcome, d.err = OutcomeDuplicate, err
 				return
 			}
-			if err := ticket.Acquire(ctx, r.config.LockTimeout); err != nil {
-				d.err = fault.Unavailable(err)
-				return
-			}
+		}
+		if err := ticket.Acquire(ctx, r.config.LockTimeout); err != nil {
+			d.err = fault.Unavailable(err)
+			return
 		}
 	}
 	d.outcome, d.err = r.attemptUntilDone(ctx, d)

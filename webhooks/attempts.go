@@ -65,7 +65,9 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
 	d.begin(ctx)
 	if first && r.batchable(d) {
+		d.waiting = r.shedder.Wait()
 		carried := r.batches.Carry(ctx, d, r.runBatch)
+		d.waiting.End(false) // unless the batch has acquired a connection
 		switch {
 		case d.outcome != "" || d.err != nil:
 			return d.err

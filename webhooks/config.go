@@ -36,6 +36,8 @@ const (
 	DefaultConcurrentBatches = 2
 	DefaultFetchTimeout      = 3 * time.Second
 	DefaultRetryAfter        = 5 * time.Second
+	DefaultTargetWait        = time.Second
+	DefaultShedAfter         = 5 * time.Second
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
@@ -43,6 +45,19 @@ const (
 // batchSizeLimit bounds Config.MaxBatchSize: each event of a batch holds a lock in PostgreSQL, which has room for
 // max_locks_per_transaction of them for each connection.
 const batchSizeLimit = 256
+
+// Serialization says which events run one after the other, in this process and in others on the same database.
+type Serialization string
+
+const (
+	// ByObject runs the events of one Stripe object one after the other.
+	ByObject Serialization = "object"
+	// ByCustomer runs the events of one customer one after the other, whatever their objects are, so that handlers may read
+	// and write state of the customer. Events of one object still run one after the other. An event without a customer
+	// (data.object.customer, or a customer itself) is serialized by its object alone, and a thin event by its customer once
+	// its object has been fetched.
+	ByCustomer Serialization = "customer"
+)
 
 // Config configures a Receiver. Every field but Secrets may be zero.
 type Config struct {
@@ -81,6 +96,21 @@ type Config struct {
 	MaxBatchSize int
 	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Defaults to 2.
 	ConcurrentBatches int
+	// TargetWait is how long a delivery may wait for a connection of the pool, or for a batch, while the receiver keeps up.
+	// When even the shortest wait has exceeded it for ShedAfter, deliveries arrive faster than they are processed: the
+	// response to new ones is then 503 at once, but for as many as are processed within TargetWait. A burst is no overload
+	// and is absorbed. Negative: deliveries are refused at MaxInFlight alone, and wait for up to AcquireTimeout. Defaults to 1s.
+	TargetWait time.Duration
+	// ShedAfter is how long the shortest wait must have exceeded TargetWait before deliveries are refused, and how long none
+	// must have been refused before all are accepted again. Defaults to 5s.
+	ShedAfter time.Duration
+	// ReservedConnections is how many connections of the pool the events of one type leave to other types: a slow handler
+	// then does not hold up all events. It applies while events of other types have arrived within the last minute, and not
+	// to a pool of one. Negative: none. Defaults to a quarter of the pool, at least one.
+	ReservedConnections int
+	// SerializeBy says which events run one after the other. Defaults to ByObject. Set ByCustomer in all replicas before
+	// you rely on it.
+	SerializeBy Serialization
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other senders may honor it.
 	// Defaults to 5s.
 	RetryAfter time.Duration
@@ -121,6 +151,9 @@ func (c *Config) withDefaults() *Config {
 	config.MaxBatchSize = or(config.MaxBatchSize, DefaultMaxBatchSize)
 	config.ConcurrentBatches = or(config.ConcurrentBatches, DefaultConcurrentBatches)
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
+	config.TargetWait = or(config.TargetWait, DefaultTargetWait)
+	config.ShedAfter = or(config.ShedAfter, DefaultShedAfter)
+	config.SerializeBy = or(config.SerializeBy, ByObject)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Logger = or(config.Logger, slog.Default())
 	config.APIKey = signing.TrimAPIKey(config.APIKey)
@@ -149,6 +182,7 @@ func (c *Config) validate() error {
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
 		"MaxBufferBytes": c.MaxBufferBytes < 0, "LockTimeout": c.LockTimeout < 0, "MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
 		"FetchTimeout": c.FetchTimeout < 0, "MaxBatchSize": c.MaxBatchSize < 0, "ConcurrentBatches": c.ConcurrentBatches < 0,
+		"ShedAfter": c.ShedAfter < 0,
 	} {
 		if negative {
 			wrong("%s is negative", name)
@@ -163,7 +197,18 @@ func (c *Config) validate() error {
 	if c.Mode != ModeAny && c.Mode != ModeLive && c.Mode != ModeTest {
 		wrong("Mode is %q: use %q, %q or %q", c.Mode, ModeAny, ModeLive, ModeTest)
 	}
+	if c.SerializeBy != ByObject && c.SerializeBy != ByCustomer {
+		wrong("SerializeBy is %q: use %q or %q", c.SerializeBy, ByObject, ByCustomer)
+	}
 	return errors.Join(errs...)
+}
+
+// reservedConnections returns how many of a pool's connections one type leaves to others.
+func (c *Config) reservedConnections(maxConns int32) int {
+	if c.ReservedConnections == 0 {
+		return max(int(maxConns)/4, 1)
+	}
+	return c.ReservedConnections
 }
 
 // SplitSecrets splits a text that holds several secrets, such as STRIPE_WEBHOOK_SECRET while a secret is rolled, into

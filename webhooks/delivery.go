@@ -5,9 +5,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/projection"
 )
@@ -32,7 +32,8 @@ type delivery struct {
 	outcome Outcome // once it is committed, or found in the ledger
 	err     error   // of the last attempt
 
-	committing atomic.Bool   // COMMIT has been sent, whose answer has a deadline of its own
+	held       held
+	byCustomer bool          // Config.SerializeBy
 	running    chan struct{} // closed when the handlers have returned; nil: they run in the caller's goroutine
 	pending    func()        // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing
 }
@@ -42,7 +43,9 @@ type attempt struct {
 	ctx      context.Context
 	plans    []projection.Plan // of each handler that is one
 	lock     string            // the id of the event's object, whose lock handlers hold; "": none
-	locked   bool              // it is held
+	customer string            // the id of its customer, whose lock handlers hold, too; "": none, or the same
+	locked   bool              // they are held
+	waiting  *admission.Waiting
 	ledger   ledgerState
 	writes   pgpipe.Writes
 	refusing *pgpipe.RefusingTx // what projections get in a batch
@@ -61,7 +64,7 @@ const thinPrefix = "v1."
 func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 	received := *ev // not the caller's
 	received.canFetch = keyFits(r.config.APIKey, ev.Livemode)
-	d := &delivery{received: &received, effective: &received, replay: replay}
+	d := &delivery{received: &received, effective: &received, replay: replay, byCustomer: r.config.SerializeBy == ByCustomer}
 	if ev.thin {
 		snapshot := received
 		snapshot.ID, snapshot.Type = either(ev.snapshot, ev.ID), strings.TrimPrefix(ev.Type, thinPrefix)
@@ -101,9 +104,9 @@ func (d *delivery) event() *Event {
 
 // begin begins an attempt.
 func (d *delivery) begin(ctx context.Context) {
-	d.attempt = attempt{ctx: ctx, lock: d.object()}
+	d.attempt = attempt{ctx: ctx, lock: d.object(), customer: d.customerToLock()}
 	d.err = nil
-	d.committing.Store(false)
+	d.held.restart()
 	d.plans = make([]projection.Plan, len(d.handlers))
 	for i, h := range d.handlers {
 		if h.plan != nil {
@@ -125,6 +128,32 @@ func (d *delivery) object() string {
 		return ""
 	}
 	return d.received.ObjectID()
+}
+
+// customerToLock is the id of the customer whose lock handlers hold in addition to the object's; "": none. That of a thin
+// event is known when its object has been fetched.
+func (d *delivery) customerToLock() string {
+	if !d.byCustomer || d.inTx || !d.takesEffect() {
+		return ""
+	}
+	customer := d.event().CustomerID()
+	if customer == d.received.ObjectID() {
+		return ""
+	}
+	return customer
+}
+
+// hasLock reports whether handlers hold a lock.
+func (d *delivery) hasLock() bool { return d.lock != "" || d.customer != "" }
+
+// queues returns the keys of the in-process queues that the event waits in, in order.
+func (d *delivery) queues() (keys []string) {
+	for _, key := range []string{d.customerToLock(), d.object()} {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // runsHost reports whether the event runs a handler of the host's, which may outlast its context and change the session.

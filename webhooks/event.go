@@ -295,6 +295,36 @@ func storableText(name, s string) error {
 	return nil
 }
 
+// CustomerID is the id of the event's customer (cus_…): data.object.customer, which may be an id or the whole object, or
+// data.object itself. It is empty if the event has none, and for a thin event without its object.
+func (ev *Event) CustomerID() string {
+	object := bytes.TrimSpace(ev.Object)
+	if !rawjson.IsObject(object) || !rawjson.Valid(object) {
+		return ""
+	}
+	var kind, id, customer string
+	rawjson.Members(object, func(key, value []byte) {
+		switch string(key) {
+		case "id":
+			id, _ = rawjson.String(value)
+		case "object":
+			kind, _ = rawjson.String(value)
+		case "customer":
+			if rawjson.IsObject(value) {
+				value = rawjson.Get(value, "id")
+			}
+			customer, _ = rawjson.String(value)
+		}
+	})
+	if kind == "customer" {
+		customer = id
+	}
+	if storableText("", customer) != nil {
+		return ""
+	}
+	return customer
+}
+
 // ObjectID is the id of the Stripe object that the event is about. It is empty if the object has none
 // (an upcoming invoice) or one that the ledger's column cannot hold.
 func (ev *Event) ObjectID() string {

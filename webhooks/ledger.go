@@ -49,8 +49,12 @@ func (t *transaction) openingQueries() []pgpipe.Query {
 		return []pgpipe.Query{t.capLocks, t.lockAll, t.lookupAll}
 	case d.inTx:
 		return []pgpipe.Query{t.openSession}
-	case d.runsHost():
+	case d.runsHost() && d.customer == "":
 		return []pgpipe.Query{t.openSession, t.receiver.lookupQuery(d)}
+	case d.runsHost():
+		return []pgpipe.Query{t.openSession, t.lockBoth, t.receiver.lookupQuery(d)}
+	case d.customer != "":
+		return []pgpipe.Query{t.capLocks, t.lockBoth, t.receiver.lookupQuery(d)}
 	case d.lock == "":
 		return []pgpipe.Query{t.capLocks, t.receiver.lookupQuery(d)}
 	default:
@@ -72,14 +76,23 @@ func (t *transaction) lockOne(ctx context.Context, dbtx pgpipe.DBTX) error {
 	return lockError(d.lock, err)
 }
 
-func (t *transaction) lockAll(ctx context.Context, db pgpipe.DBTX) error {
-	var objects []string
+// lockBoth takes the locks of the event's customer and of its object.
+func (t *transaction) lockBoth(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
+	d := t.deliveries[0]
+	d.locked, err = t.receiver.queries.ObjectLockTryBoth(ctx, dbtx, db.ObjectLockTryBothParams{
+		CustomerID: d.customer, ObjectID: d.lock, LockSeed: objectLockSeed,
+	})
+	return lockError(d.customer, err)
+}
+
+func (t *transaction) lockAll(ctx context.Context, dbtx pgpipe.DBTX) error {
+	params := db.ObjectLockTryAllParams{LockSeed: objectLockSeed}
 	for _, d := range t.deliveries {
 		if d.lock != "" {
-			objects = append(objects, d.lock)
+			params.CustomerIds, params.ObjectIds = append(params.CustomerIds, d.customer), append(params.ObjectIds, d.lock)
 		}
 	}
-	taken, err := t.receiver.queries.ObjectLockTryAll(ctx, db, objects, objectLockSeed)
+	taken, err := t.receiver.queries.ObjectLockTryAll(ctx, dbtx, params)
 	for _, d := range t.deliveries {
 		d.locked = d.lock != "" && slices.Contains(taken, d.lock)
 	}

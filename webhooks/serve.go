@@ -59,6 +59,9 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request, source io.Read
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, errMethod
 	}
+	if err := r.shedder.Admit(); err != nil { // before the body costs anything
+		return nil, fault.Unavailable(err)
+	}
 	if req.ContentLength > r.config.MaxBodyBytes {
 		return nil, r.tooLarge()
 	}

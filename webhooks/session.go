@@ -31,8 +31,12 @@ func (s *session) writable() error {
 // is free.
 func (t *transaction) openSession(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	d := t.deliveries[0]
+	object := d.lock
+	if d.customer != "" {
+		object = "" // lockBoth follows
+	}
 	t.session.began, err = t.receiver.queries.ServerTransactionOpen(ctx, dbtx, db.ServerTransactionOpenParams{
-		LockTimeout: milliseconds(t.lockTimeout(ctx)), ObjectID: d.lock, LockSeed: objectLockSeed,
+		LockTimeout: milliseconds(t.lockTimeout(ctx)), ObjectID: object, LockSeed: objectLockSeed,
 	})
 	t.session.opened, d.locked = err == nil, t.session.began.Locked
 	return pgpipe.Wrap("open the transaction", err)

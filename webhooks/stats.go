@@ -43,6 +43,11 @@ type Stats struct {
 	Deliveries map[string]Durations
 	// UnrecordedFailures counts the failed events whose record could not be written: they are in no listing.
 	UnrecordedFailures uint64
+	// AbandonedHandlers counts the handlers that did not return when their time was up, and whose connection was closed.
+	AbandonedHandlers uint64
+	// Overloaded is true while deliveries are refused since they arrive faster than they are processed. See
+	// Config.TargetWait.
+	Overloaded bool
 	// InFlight is how many deliveries and calls of Apply are in progress.
 	InFlight int
 	// Secrets has an entry for each signing secret, in the order of Config.Secrets.
@@ -65,6 +70,7 @@ type SecretStats struct {
 func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
+		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(),
 		InFlight: r.limiter.InFlight(), Pool: r.pool.Stat(),
 	}
 	for _, s := range r.verifier.Stats() {
@@ -88,6 +94,7 @@ type recorder struct {
 	byLabel    map[string]*histogram
 	duplicates *timeline.Timeline
 	unrecorded atomic.Uint64 // failures
+	abandoned  atomic.Uint64 // handlers
 }
 
 func newRecorder() *recorder {

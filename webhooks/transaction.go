@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/pgpool"
 )
 
 const (
@@ -79,14 +79,14 @@ func (t *transaction) waitForLocks(ctx context.Context, d *delivery) error {
 	if d.isDuplicate() {
 		return nil
 	}
-	if d.lock != "" && !d.locked {
+	if d.hasLock() && !d.locked {
 		var reads []pgpipe.Query
 		for _, plan := range d.plans {
 			if plan.Lock == d.lock {
 				reads = append(reads, plan.Read...)
 			}
 		}
-		if err := t.waitForLock(ctx, d, d.lock, reads); err != nil {
+		if err := t.waitForLock(ctx, d, []string{d.customer, d.lock}, reads); err != nil {
 			return err
 		}
 		d.locked = true
@@ -95,16 +95,22 @@ func (t *transaction) waitForLocks(ctx context.Context, d *delivery) error {
 		if plan.Lock == "" || plan.Lock == d.lock {
 			continue
 		}
-		if err := t.waitForLock(ctx, d, plan.Lock, plan.Read); err != nil {
+		if err := t.waitForLock(ctx, d, []string{plan.Lock}, plan.Read); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *transaction) waitForLock(ctx context.Context, d *delivery, object string, reads []pgpipe.Query) error {
-	wait := func(ctx context.Context, db pgpipe.DBTX) error { return LockObject(ctx, db, object) }
-	return t.pipe.Send(ctx, append([]pgpipe.Query{wait, t.receiver.lookupQuery(d)}, reads...))
+func (t *transaction) waitForLock(ctx context.Context, d *delivery, objects []string, reads []pgpipe.Query) error {
+	var queries []pgpipe.Query
+	for _, object := range objects {
+		if object != "" {
+			queries = append(queries, func(ctx context.Context, db pgpipe.DBTX) error { return LockObject(ctx, db, object) })
+		}
+	}
+	queries = append(queries, t.receiver.lookupQuery(d))
+	return t.pipe.Send(ctx, append(queries, reads...))
 }
 
 // process runs the handlers of an event that is new, and notes what is to be recorded. Its error ends the transaction. In a
@@ -217,7 +223,9 @@ func (t *transaction) record(ctx context.Context) error {
 	}
 	t.committing = true
 	for _, d := range writers {
-		d.committing.Store(true)
+		if !d.held.commit() {
+			return errAbandoned
+		}
 	}
 	if err := t.pipe.Commit(ctx, writes, timeout); err != nil {
 		return err
@@ -278,7 +286,7 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 // runTransaction takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome
 // or an error, but for those that leave a batch.
 func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
-	conn, fresh, err := r.pool.Acquire(ctx)
+	lease, err := t.acquire(ctx)
 	if err != nil {
 		t.fail(ctx, err, false, !t.batch || ctx.Err() == nil)
 		t.end()
@@ -288,24 +296,63 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 	defer func() { // also when a Goexit passes
 		if held {
 			defer t.end() // also if a hook of the pool panics
-			conn.Release()
+			lease.Release()
 		}
 	}()
-	for _, d := range t.deliveries {
-		d.freshConn = fresh
-	}
-	switch err := t.run(ctx, conn.Conn()); {
+	switch err := t.run(ctx, lease.Conn()); {
 	case err != nil:
-		t.fail(ctx, err, conn.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
-		t.undo(ctx, conn.Conn(), err)
+		t.fail(ctx, err, lease.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
+		t.undo(ctx, lease.Conn(), err)
 	case t.committing:
 		r.readiness.EventCommitted()
 	case t.allAnswered():
 		held = false
-		t.deliveries[0].pending = t.rollbackLater(ctx, conn) // in place of answerEarly's, which would wait for this
+		t.deliveries[0].pending = t.rollbackLater(ctx, lease) // in place of answerEarly's, which would wait for this
 	default:
 		t.pipe.Rollback(ctx, rollbackLimit(ctx))
 	}
+}
+
+// acquire acquires the connection of the transaction. An event that runs handlers of the host's must not hold the connections
+// that are kept for events of other types.
+func (t *transaction) acquire(ctx context.Context) (*pgpool.Lease, error) {
+	r, d := t.receiver, t.deliveries[0]
+	if t.batch || !d.runsHost() {
+		lease, err := t.acquireFrom(ctx, nil)
+		return lease, err
+	}
+	kind := d.effective.Type
+	if err := r.bulkhead.Acquire(ctx, kind, r.config.AcquireTimeout); err != nil {
+		return nil, fault.Unavailable(err)
+	}
+	release := func() { r.bulkhead.Release(kind) }
+	lease, err := t.acquireFrom(ctx, release)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	if !d.held.lend(lease) {
+		lease.Release()
+		return nil, errAbandoned
+	}
+	return lease, nil
+}
+
+func (t *transaction) acquireFrom(ctx context.Context, onEnd func()) (*pgpool.Lease, error) {
+	for _, d := range t.deliveries {
+		if d.waiting == nil { // it has not waited for the batch
+			d.waiting = t.receiver.shedder.Wait()
+		}
+	}
+	conn, fresh, err := t.receiver.pool.Acquire(ctx)
+	for _, d := range t.deliveries {
+		d.freshConn = fresh
+		d.waiting.End(err == nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pgpool.NewLease(conn, onEnd), nil
 }
 
 // allAnswered reports whether no delivery still needs a transaction, so that the rollback can follow the reply.
@@ -319,10 +366,10 @@ func (t *transaction) allAnswered() bool {
 }
 
 // rollbackLater returns the rollback of a transaction in which nothing was written. It runs after the reply.
-func (t *transaction) rollbackLater(ctx context.Context, conn *pgxpool.Conn) func() {
+func (t *transaction) rollbackLater(ctx context.Context, lease *pgpool.Lease) func() {
 	return func() {
 		defer t.end()
-		defer conn.Release()
+		defer lease.Release()
 		t.pipe.Rollback(ctx, rollbackLimit(ctx))
 	}
 }

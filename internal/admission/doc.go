@@ -13,6 +13,8 @@
 //
 //	body       Budget   bytes of all bodies       over the budget: ErrBudget
 //	  |
+//	delivery   Shedder  overload                  the queue is long for too long: ErrOverload
+//	  |
 //	delivery   Limiter  deliveries in flight      full: ErrFull, shut down: ErrClosed
 //	  |
 //	event      Flights  one call per event        duplicates wait for the call and take its result
@@ -22,8 +24,10 @@
 //	object     Queues   one ticket at a time      waited too long: ErrQueueTimeout
 //	  |
 //	batch      Batches  group commit              not carried: a transaction of its own
+//	  |
+//	type       Bulkhead connections of one type   waited too long: ErrBulkhead
 //
-// [Limiter] and [Budget] are the limits. Neither waits: they refuse at once, so that Stripe retries later. The byte
+// [Limiter], [Budget] and [Shedder] are the limits. None waits: they refuse at once, so that Stripe retries later. The byte
 // budget comes first, since a body is read before its signature can be checked, and only a verified event counts as a
 // delivery in flight. An event that comes from elsewhere, such as a replay, has no body and begins at the Limiter.
 //
@@ -33,6 +37,10 @@
 // [Seen] is a hint. A hit makes a look-up in the ledger worthwhile before the delivery waits in a queue.
 //
 // [Queues] holds one in-process queue per object, so that events about the same object follow one another.
+//
+// [Shedder] measures the waits for what comes after the queues, and refuses before the byte budget and the Limiter.
+//
+// [Bulkhead] keeps a slow type from holding all connections of the pool.
 //
 // [Batches] is the group commit. A delivery never waits for others to arrive: it waits only while the permitted number
 // of batches is in progress.

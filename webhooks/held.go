@@ -1,0 +1,81 @@
+package webhooks
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/pook/stripeonce/internal/pgpool"
+)
+
+// errAbandoned is the error of a delivery whose caller has given it up. Nobody sees it.
+var errAbandoned = errors.New("the handler did not return in time")
+
+// held is what a delivery holds while its handlers run: the turns of its object and its customer, and a connection. The
+// goroutine of the handlers releases it. If a handler does not return, the delivery's caller takes it away.
+type held struct {
+	mu         sync.Mutex
+	turns      []func()      // what releases them, in the order in which they were joined
+	lease      *pgpool.Lease // the last one
+	committing bool          // COMMIT has been sent, whose answer has a deadline of its own
+	abandoned  bool
+}
+
+// add adds a turn.
+func (h *held) add(release func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.turns = append(h.turns, release)
+}
+
+// lend adds a connection. It returns false if the delivery has been abandoned.
+func (h *held) lend(lease *pgpool.Lease) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lease = lease
+	return !h.abandoned
+}
+
+// restart begins another attempt.
+func (h *held) restart() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lease, h.committing = nil, false
+}
+
+// commit returns false if the delivery has been abandoned, and must not be committed. Otherwise it can no longer be
+// abandoned.
+func (h *held) commit() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.committing = !h.abandoned
+	return h.committing
+}
+
+// abandon takes the connection away, so that PostgreSQL rolls back, and releases the turns. It returns false if COMMIT has
+// been sent.
+func (h *held) abandon() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.committing {
+		return false
+	}
+	h.abandoned = true
+	if h.lease != nil && h.lease.Revoke() {
+		h.releaseTurns()
+	}
+	return true
+}
+
+// release releases the turns.
+func (h *held) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.releaseTurns()
+}
+
+func (h *held) releaseTurns() {
+	for i := len(h.turns) - 1; i >= 0; i-- {
+		h.turns[i]()
+	}
+	h.turns = nil
+}
