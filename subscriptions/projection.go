@@ -38,6 +38,9 @@ type Config struct {
 	// one whose columns, items and metadata equal the stored ones. For each subscription, Before is the After of the
 	// previous call. An error rolls back the whole event, and Stripe retries. Optional.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
+	// BatchOnChange declares that OnChange may run in a transaction with other events, under a savepoint: see
+	// webhooks.Batchable for what that changes. It is faster where several events are in progress. Defaults to false.
+	BatchOnChange bool
 	// Refetch configures when the current object is fetched from Stripe. Defaults to RefetchAmbiguous.
 	Refetch Refetch
 	// Logger receives a warning whenever a tie-break settles an order. Defaults to slog.Default().
@@ -106,6 +109,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	projection.Register(h, projection.Projection{
 		Events:        "customer.subscription.*",
 		HonorsContext: p.config.OnChange == nil,
+		BatchesHost:   p.config.BatchOnChange,
 		Plan:          func(ev any) projection.Plan { return p.plan(ev.(*webhooks.Event)) },
 		Tables: []projection.Table{
 			{Name: "subscriptions", Privileges: []string{"SELECT", "INSERT", "UPDATE"}},
@@ -136,7 +140,7 @@ func (p *Projection) plan(ev *webhooks.Event) projection.Plan {
 	if a.id == "" { // it has no id that fits the ledger's column
 		return projection.Plan{Apply: a.apply}
 	}
-	plan := projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
+	plan := projection.Plan{Lock: a.id, Batchable: a.config.OnChange == nil || a.config.BatchOnChange, Prepare: a.prepare, Read: []pgpipe.Query{a.read}, Apply: a.apply}
 	if a.config.OnChange != nil {
 		plan.Read = append(plan.Read, a.readClock)
 	}

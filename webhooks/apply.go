@@ -184,9 +184,12 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 		return d.result()
 	case <-grace.C:
 	}
-	if d.held.abandon() {
+	switch done, own := d.held.abandon(); {
+	case own:
 		r.stats.abandoned.Add(1)
 		return Result{}, fmt.Errorf("%w: the handler of %s does not return, so its connection is closed", ErrTimeout, d.received.Type)
+	case done:
+		return Result{}, fault.Unavailable(errors.New("the handler of another event in its batch does not return"))
 	}
 	<-d.running // COMMIT has a deadline of its own
 	return d.result()

@@ -66,7 +66,11 @@ func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) err
 	d.begin(ctx)
 	if first && r.batchable(d) {
 		d.waiting = r.shedder.Wait()
-		carried := r.batches.Carry(ctx, d, r.runBatch)
+		batches := r.batches
+		if d.runsHost() {
+			batches = r.savepoints
+		}
+		carried := batches.Carry(ctx, d, r.runBatch)
 		d.waiting.End(false) // unless the batch has acquired a connection
 		switch {
 		case d.outcome != "" || d.err != nil:

@@ -12,7 +12,8 @@ import (
 
 // An event that runs no handler of the host's may be carried by a batch: one transaction, two round trips for all of its
 // events. An event whose object's lock is contended, or that needs something fetched, leaves the batch. If any query of
-// the batch fails, the batch rolls back and each event is retried in its own transaction.
+// the batch fails, the batch rolls back and each event is retried in its own transaction. Events whose handlers are
+// Batchable have batches of their own: see savepoints.go.
 
 const (
 	// batchLockTimeout caps each lock wait in a batch, so that one event does not delay the others. It is below PostgreSQL's
@@ -32,14 +33,18 @@ var errBatch = errors.New("the transaction is a batch's")
 // batchable reports whether the delivery may be in a batch. Its locks must be of the object that its ticket is for, so
 // that no two deliveries of a batch want the same.
 func (r *Receiver) batchable(d *delivery) bool {
-	if r.config.MaxBatchSize == 1 || !r.pipelines || d.received.thin || d.runsHost() {
+	if r.config.MaxBatchSize == 1 || !r.pipelines || d.received.thin || d.inTx || d.replay {
 		return false
 	}
 	if deadline, limited := d.ctx.Deadline(); !limited || time.Until(deadline) < batchMargin {
 		return false
 	}
-	for _, plan := range d.plans {
-		if !plan.Batchable || plan.Lock == "" || plan.Lock != d.lock || !prepared(plan) {
+	for i, h := range d.handlers {
+		plan := d.plans[i]
+		switch {
+		case !h.honorsContext && !h.batchable: // it is the host's
+			return false
+		case h.plan != nil && (!plan.Batchable || plan.Lock == "" || plan.Lock != d.lock || !prepared(plan)):
 			return false
 		}
 	}
@@ -59,7 +64,7 @@ func prepared(plan projection.Plan) (ok bool) {
 // runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
 // retried alone, and panics again by itself.
 func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
-	t := &transaction{receiver: r, batch: true, members: batch, ended: make(chan struct{})}
+	t := &transaction{receiver: r, batch: true, hosts: batch[0].Item.runsHost(), members: batch, ended: make(chan struct{})}
 	for _, m := range batch {
 		t.deliveries = append(t.deliveries, m.Item)
 	}
@@ -70,6 +75,9 @@ func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
 	}()
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
+	if t.hosts && len(batch) == 1 { // alone, a handler needs no savepoint
+		t.batch, t.hosts, t.members, t.ended = false, false, nil, nil
+	}
 	r.runTransaction(ctx, t)
 }
 

@@ -27,6 +27,7 @@ func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *
 	d.handling, d.handlerRan = true, true
 	defer d.clock(time.Now())
 	used, err := t.pipe.Run(ctx, false, &d.writes, func(ctx context.Context, tx pgx.Tx) (err error) {
+		defer d.held.run()()
 		changed, err = h.run(ctx, tx, ev)
 		return err
 	})
@@ -48,11 +49,12 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 		defer d.clock(time.Now())
 	}
 	apply := func(ctx context.Context, tx pgx.Tx) (err error) {
+		defer d.held.run()()
 		changed, err = plan.Apply(ctx, tx, &d.writes)
 		return err
 	}
 	var used bool
-	if t.batch {
+	if t.batch && !t.hosts {
 		err = d.refusing.Run(ctx, apply)
 	} else {
 		used, err = t.pipe.Run(ctx, true, &d.writes, apply)

@@ -16,6 +16,8 @@ type held struct {
 	mu         sync.Mutex
 	turns      []func()      // what releases them, in the order in which they were joined
 	lease      *pgpool.Lease // the last one
+	batch      bool          // it is a batch's
+	running    bool          // a handler of the host's is
 	committing bool          // COMMIT has been sent, whose answer has a deadline of its own
 	abandoned  bool
 }
@@ -31,15 +33,33 @@ func (h *held) add(release func()) {
 func (h *held) lend(lease *pgpool.Lease) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lease = lease
+	h.lease, h.batch = lease, false
 	return !h.abandoned
+}
+
+// lendBatch adds the connection of a batch, in which the handlers of other events run, too.
+func (h *held) lendBatch(lease *pgpool.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lease, h.batch = lease, true
+}
+
+// run notes that a handler runs, until the function that it returns is called.
+func (h *held) run() (returned func()) {
+	set := func(running bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.running = running
+	}
+	set(true)
+	return func() { set(false) }
 }
 
 // restart begins another attempt.
 func (h *held) restart() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lease, h.committing = nil, false
+	h.lease, h.batch, h.committing = nil, false, false
 }
 
 // commit returns false if the delivery has been abandoned, and must not be committed. Otherwise it can no longer be
@@ -51,19 +71,23 @@ func (h *held) commit() bool {
 	return h.committing
 }
 
-// abandon takes the connection away, so that PostgreSQL rolls back, and releases the turns. It returns false if COMMIT has
-// been sent.
-func (h *held) abandon() bool {
+// abandon takes the connection away, so that PostgreSQL rolls back, and releases the turns. Done is false if COMMIT has been
+// sent. Own is false if the delivery waits in a batch while the handler of another event does not return: that event's
+// caller takes the connection away.
+func (h *held) abandon() (done, own bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.committing {
-		return false
+		return false, false
 	}
 	h.abandoned = true
+	if h.batch && !h.running {
+		return true, false
+	}
 	if h.lease != nil && h.lease.Revoke() {
 		h.releaseTurns()
 	}
-	return true
+	return true, true
 }
 
 // release releases the turns.

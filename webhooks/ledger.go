@@ -45,6 +45,8 @@ func (r *Receiver) sawFinal(d *delivery, final bool) {
 func (t *transaction) openingQueries() []pgpipe.Query {
 	d := t.deliveries[0]
 	switch {
+	case t.hosts:
+		return []pgpipe.Query{t.openSession, t.lockAll, t.lookupAll}
 	case len(t.deliveries) > 1:
 		return []pgpipe.Query{t.capLocks, t.lockAll, t.lookupAll}
 	case d.inTx:
@@ -144,6 +146,9 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 // needs its result before COMMIT.
 func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery) (_ []pgpipe.Query, needsResult bool) {
 	d := writers[0]
+	if t.hosts {
+		return queries, false // each has been carried with its event
+	}
 	if len(writers) > 1 {
 		return append(queries, t.insertAll(writers)), false
 	}

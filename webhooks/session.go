@@ -32,8 +32,8 @@ func (s *session) writable() error {
 func (t *transaction) openSession(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 	d := t.deliveries[0]
 	object := d.lock
-	if d.customer != "" {
-		object = "" // lockBoth follows
+	if d.customer != "" || t.batch {
+		object = "" // lockBoth or lockAll follows
 	}
 	t.session.began, err = t.receiver.queries.ServerTransactionOpen(ctx, dbtx, db.ServerTransactionOpenParams{
 		LockTimeout: milliseconds(t.lockTimeout(ctx)), ObjectID: object, LockSeed: objectLockSeed,

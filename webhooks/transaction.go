@@ -27,6 +27,8 @@ type transaction struct {
 	receiver   *Receiver
 	deliveries []*delivery
 	batch      bool
+	hosts      bool                           // a batch of events that run handlers of the host's, each under a savepoint
+	carried    []pgpipe.Query                 // of such a batch: what is still to be sent of the events so far
 	members    []*admission.Member[*delivery] // of a batch: those of the deliveries
 	pipe       *pgpipe.Tx
 	session    session
@@ -60,12 +62,15 @@ func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
 		return err
 	}
 	for _, d := range t.deliveries {
-		if t.batch {
+		if t.batch && !t.hosts {
 			d.refusing = t.pipe.Refuse(errBatch)
 			d.writes = pgpipe.Defer(d.refusing.Send)
 		} else {
 			d.writes = pgpipe.Defer(t.pipe.Send)
 		}
+	}
+	if t.hosts {
+		t.pipe.ParseEarly()
 	}
 	if err := t.session.writable(); err != nil || t.batch {
 		return err
@@ -129,6 +134,8 @@ func (t *transaction) process(i int) error {
 		return nil
 	case t.leaves(d):
 		return nil
+	case t.hosts:
+		return t.processInSavepoint(i)
 	}
 	outcome, err := t.runHandlers(d.ctx, d)
 	switch {
@@ -204,7 +211,7 @@ func (t *transaction) record(ctx context.Context) error {
 	if len(writers) == 0 {
 		return nil
 	}
-	var writes []pgpipe.Query
+	writes := t.carried
 	for _, d := range writers {
 		if d.parked != nil {
 			d.writes.Add(t.receiver.parkedQuery(d))
@@ -249,7 +256,7 @@ func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context
 	for i, d := range t.deliveries {
 		switch {
 		case t.answered(i), d.toRecord == "":
-		case d.gaveUp():
+		case d.gaveUp() && !t.hosts: // what a handler did in a savepoint can no longer be left out
 			t.giveUp(i)
 		default:
 			writers = append(writers, d)
@@ -319,6 +326,9 @@ func (t *transaction) acquire(ctx context.Context) (*pgpool.Lease, error) {
 	r, d := t.receiver, t.deliveries[0]
 	if t.batch || !d.runsHost() {
 		lease, err := t.acquireFrom(ctx, nil)
+		if err == nil && t.hosts {
+			t.lendToMembers(lease)
+		}
 		return lease, err
 	}
 	kind := d.effective.Type

@@ -31,7 +31,7 @@ func (d *deferred) flush(ctx context.Context) error {
 // pipelines reports whether there are queries that can share the round trip of a statement with these arguments. The
 // statement may have to be parsed, which comes before all queries: not where a prepended query must precede it.
 func (d *deferred) pipelines(args []any) bool {
-	if d.writes.empty() || d.tx.prepended != nil || !d.tx.PipelinesCommit() {
+	if d.writes.empty() || d.tx.prepended != nil && !d.tx.early || !d.tx.PipelinesCommit() {
 		return false
 	}
 	if len(args) == 0 {
@@ -47,6 +47,9 @@ func (d *deferred) pipelines(args []any) bool {
 // sendWith sends the queries and a statement in one round trip. The statement's result is the next one of results.
 func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
 	queries, batch := d.writes.take(), &pgx.Batch{}
+	if first := d.tx.takePrepended(); first != nil {
+		queries = append([]Query{first}, queries...)
+	}
 	record(ctx, batch, queries)
 	batch.Queue(sql, slices.Clone(args)...)
 	results := d.tx.tx.SendBatch(ctx, batch)

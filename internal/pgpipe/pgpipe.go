@@ -69,6 +69,7 @@ type Tx struct {
 	tx        pgx.Tx
 	settings  *settings // of the connection
 	prepended Query     // precedes the next queries; nil: none does
+	early     bool      // see ParseEarly
 }
 
 // Isolation is that of the transactions: READ COMMITTED, whatever the database's default is.
@@ -112,6 +113,11 @@ func (t *Tx) Send(ctx context.Context, queries []Query) error {
 	return t.send(ctx, queries)
 }
 
+// ParseEarly lets Run send a prepended query and a handler's statement in one round trip, although PostgreSQL may have to
+// parse the statement before, with the settings that the prepended query restores. PostgreSQL parses it again when it runs
+// with others, so at worst the statement fails. It is for a batch, which then rolls back, and whose events are retried alone.
+func (t *Tx) ParseEarly() { t.early = true }
+
 // takePrepended returns the prepended query, which is then not prepended any more.
 func (t *Tx) takePrepended() Query {
 	first := t.prepended
@@ -150,6 +156,7 @@ func Rollback(ctx context.Context, tx pgx.Tx, timeout time.Duration) {
 type Writes struct {
 	send func(ctx context.Context, queries []Query) error
 	list []Query
+	sent bool
 }
 
 // Defer returns no queries, which Flush would send with send.
@@ -177,9 +184,15 @@ func (w *Writes) take() []Query {
 		return nil
 	}
 	queries := w.list
-	w.list = nil
+	w.list, w.sent = nil, w.sent || len(queries) > 0
 	return queries
 }
+
+// Sent reports whether queries have been sent, or were to be.
+func (w *Writes) Sent() bool { return w.sent }
+
+// Drop forgets the queries that have not been sent.
+func (w *Writes) Drop() { w.list = nil }
 
 // ErrRecording is what an accessor returns while its query is only recorded. To wrap it would cost more than to record.
 var ErrRecording = errors.New("the query is being recorded")

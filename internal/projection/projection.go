@@ -21,6 +21,8 @@ type Projection struct {
 	// somebody else wrote may not. Where this holds for everything that an event runs, the receiver needs no goroutine
 	// that it could leave behind. If it is not true, the reply hangs as long as the handler.
 	HonorsContext bool
+	// BatchesHost reports whether what somebody else wrote may run in a batch, under a savepoint.
+	BatchesHost bool
 	// Plan returns the work on an event, a *webhooks.Event. It is called for each attempt, outside the transaction.
 	Plan func(event any) Plan
 	// Tables are the tables that it uses, beside the receiver's own. Ready names the privileges that are missing.
@@ -43,8 +45,8 @@ type Plan struct {
 	// Read is then sent again. All processes take locks in the same order.
 	Lock string
 	// Batchable reports whether the event may share a transaction with other events. It requires that Lock alone guards what
-	// Read reads, that all Reads may precede all writes, and that Apply adds to writes and does not use tx. If Apply uses tx
-	// all the same, the event is retried in its own transaction.
+	// Read reads, that all Reads may precede all writes, and that Apply adds to writes and does not use tx, but for what
+	// Projection.BatchesHost declares. If Apply uses tx all the same, the event is retried in its own transaction.
 	Batchable bool
 	// Prepare does what needs no result, before the event waits to join a batch. It is not called where the event has a
 	// transaction of its own. Nil: there is nothing to prepare.

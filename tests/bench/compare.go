@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,7 +37,7 @@ type measurements struct{ fresh, freshCPU, freshServer, p99, duplicates, duplica
 func (b *stand) compare() error {
 	of := make([]map[string]*measurements, len(comparisons))
 	for i := range of {
-		of[i] = map[string]*measurements{byHand: {}, ours: {}}
+		of[i] = map[string]*measurements{byHand: {}, ours: {}, batched: {}}
 	}
 	var bare []float64
 	for round := range *rounds {
@@ -45,10 +46,9 @@ func (b *stand) compare() error {
 				continue
 			}
 			list := requests(uint64(round+1), int(float64(*lives)*c.subscriptions), c.load)
-			if err := b.roundOfBoth(of[i], c, list); err != nil {
-				return err
+			if err := b.round(round+1, of[i], c, list); err != nil {
+				return fmt.Errorf("%s: %w", c.what(), err)
 			}
-			progress("round %d, %s: %s", round+1, c.what(), of[i][ours].against(of[i][byHand]))
 			if !c.alsoPgbench() {
 				continue
 			}
@@ -67,8 +67,10 @@ func (b *stand) compare() error {
 func (b *stand) addComparisons(of []map[string]*measurements, bare []float64) {
 	each := func(what string, goal func(c comparison) string, values func(m *measurements) []float64) {
 		for i, c := range comparisons {
-			if c.selected() && len(values(of[i][ours])) > 0 {
-				b.add(what+": "+c.what(), values(of[i][byHand]), values(of[i][ours]), goal(c))
+			for _, kind := range c.receivers() {
+				if c.selected() && len(values(of[i][kind])) > 0 {
+					b.add(what+": "+c.what()+strings.TrimPrefix(kind, ours), values(of[i][byHand]), values(of[i][kind]), goal(c))
+				}
 			}
 		}
 	}
@@ -131,70 +133,139 @@ func (b *stand) add(what string, a, own []float64, goal string) {
 	})
 }
 
+// receivers returns the receivers that are compared with the handwritten one.
+func (c comparison) receivers() []string {
+	if c.load == projectionOnly {
+		return []string{ours}
+	}
+	return []string{ours, batched}
+}
+
 const (
 	// warmUp is the part of the new events that is not counted: connections are opened, and statements are replanned the
 	// first five times.
 	warmUp = 5
 	// latencyPart is the part of the new events whose latency is measured, after the others.
 	latencyPart = 4
+	// turns is how often the receivers take turns within a round, so that a change of the machine's speed meets all.
+	turns = 12
 )
 
-func (b *stand) roundOfBoth(of map[string]*measurements, c comparison, list [][]byte) error {
-	for _, kind := range []string{byHand, ours} {
-		if err := b.round(of, kind, c, list); err != nil {
-			return fmt.Errorf("%s, %s: %w", kind, c.what(), err)
-		}
-	}
-	return nil
+// contestant is a receiver in a round.
+type contestant struct {
+	kind string
+	*receiver
 }
 
-// round delivers new events as fast as they are answered, then others at half the handwritten receiver's rate, and
-// then all events again.
-func (b *stand) round(of map[string]*measurements, kind string, c comparison, list [][]byte) error {
-	url, err := b.database(kind)
+// round delivers new events as fast as they are answered, then others at half the handwritten receiver's rate, and then all
+// events again. The receivers take turns.
+func (b *stand) round(number int, of map[string]*measurements, c comparison, list [][]byte) error {
+	all, stop, err := b.contestants(c, list)
+	defer stop()
 	if err != nil {
 		return err
 	}
-	if err := b.fillAccounts(url, list); err != nil {
-		return err
-	}
-	r, err := startReceiver(kind, c.load, url, c.inFlight)
-	if err != nil {
-		return err
-	}
-	defer r.stop()
-	m := of[kind]
 	warm, measured := list[:len(list)/warmUp], list[len(list)/warmUp:]
-	if _, err := send(r.addr, warm, c.inFlight); err != nil {
-		return err
+	for _, one := range all {
+		if _, err := send(one.addr, warm, c.inFlight); err != nil {
+			return err
+		}
 	}
 	steady := c.inFlight == *connections
 	if steady {
 		cut := len(measured) * (latencyPart - 1) / latencyPart
 		measured, list = measured[:cut], measured[cut:]
 	}
-	fresh, err := b.measure(r, measured, c.inFlight)
+	fresh, err := b.takeTurns(all, measured, c.inFlight)
 	if err != nil {
 		return err
 	}
-	m.fresh, m.freshCPU, m.freshServer = append(m.fresh, fresh.rate), append(m.freshCPU, fresh.cpu), append(m.freshServer, fresh.server)
-	if steady {
-		p99, err := sendAtRate(r.addr, list, last(of[byHand].fresh)/2)
+	for i, one := range all {
+		m := of[one.kind]
+		m.fresh, m.freshCPU, m.freshServer = append(m.fresh, fresh[i].rate()), append(m.freshCPU, fresh[i].each(fresh[i].cpu)), append(m.freshServer, fresh[i].each(fresh[i].server))
+		if steady {
+			p99, err := sendAtRate(one.addr, list, last(of[byHand].fresh)/2)
+			if err != nil {
+				return err
+			}
+			m.p99 = append(m.p99, float64(p99.Microseconds()))
+		}
+	}
+	if c.measuresDuplicates() {
+		again, err := b.takeTurns(all, measured, c.inFlight)
 		if err != nil {
 			return err
 		}
-		m.p99 = append(m.p99, float64(p99.Microseconds()))
+		for i, one := range all {
+			m := of[one.kind]
+			m.duplicates, m.duplicateCPU = append(m.duplicates, again[i].rate()), append(m.duplicateCPU, again[i].each(again[i].cpu))
+		}
 	}
-	if !c.measuresDuplicates() {
-		return nil
+	for _, one := range all[1:] {
+		progress("round %d, %s, %s: %s", number, c.what(), one.kind, of[one.kind].against(of[byHand]))
 	}
-	again, err := b.measure(r, measured, c.inFlight)
-	m.duplicates, m.duplicateCPU = append(m.duplicates, again.rate), append(m.duplicateCPU, again.cpu)
-	return err
+	return nil
 }
 
-// measured is the result of deliveries: the rate per second, and the processor time of each in µs.
-type measured struct{ rate, cpu, server float64 }
+// contestants starts the receivers of a comparison, the handwritten one first, each on a database of its own.
+func (b *stand) contestants(c comparison, list [][]byte) (all []contestant, stop func(), err error) {
+	stop = func() {
+		for _, one := range all {
+			one.stop()
+		}
+	}
+	for _, kind := range append([]string{byHand}, c.receivers()...) {
+		url, err := b.database(kind)
+		if err != nil {
+			return all, stop, err
+		}
+		if err := b.fillAccounts(url, list); err != nil {
+			return all, stop, err
+		}
+		r, err := startReceiver(kind, c.load, url, c.inFlight)
+		if err != nil {
+			return all, stop, err
+		}
+		all = append(all, contestant{kind, r})
+	}
+	return all, stop, nil
+}
+
+// takeTurns delivers the same events to all receivers, a slice at a time.
+func (b *stand) takeTurns(all []contestant, list [][]byte, connections int) ([]measured, error) {
+	sums := make([]measured, len(all))
+	for slice := range turns {
+		part := list[len(list)*slice/turns : len(list)*(slice+1)/turns]
+		for turn := range all {
+			i := (slice + turn) % len(all)
+			m, err := b.measure(all[i].receiver, part, connections)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", all[i].kind, err)
+			}
+			sums[i].add(m)
+		}
+	}
+	return sums, nil
+}
+
+// measured is what deliveries took.
+type measured struct {
+	deliveries        int
+	took, cpu, server time.Duration // cpu: processor time of the receiver; server: of PostgreSQL
+}
+
+func (m *measured) add(other measured) {
+	m.deliveries += other.deliveries
+	m.took, m.cpu, m.server = m.took+other.took, m.cpu+other.cpu, m.server+other.server
+}
+
+// rate is the deliveries per second.
+func (m *measured) rate() float64 { return float64(m.deliveries) / m.took.Seconds() }
+
+// each is a time of one delivery, in µs.
+func (m *measured) each(d time.Duration) float64 {
+	return float64(d.Microseconds()) / float64(m.deliveries)
+}
 
 func (b *stand) measure(r *receiver, list [][]byte, connections int) (m measured, err error) {
 	before, err := b.used(r)
@@ -206,9 +277,7 @@ func (b *stand) measure(r *receiver, list [][]byte, connections int) (m measured
 		return m, err
 	}
 	after, err := b.used(r)
-	n := float64(len(list))
-	each := func(i int) float64 { return float64((after[i] - before[i]).Microseconds()) / n }
-	return measured{n / took.Seconds(), each(0), each(1)}, err
+	return measured{len(list), took, after[0] - before[0], after[1] - before[1]}, err
 }
 
 // used returns the processor time of the receiver and of PostgreSQL.

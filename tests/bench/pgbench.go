@@ -112,7 +112,7 @@ func (b *stand) statements(url string, list [][]byte) (texts map[string]string, 
 		return nil, "", err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool, projectionOnly)
+	r, err := newOwn(pool, projectionOnly, false)
 	if err != nil {
 		return nil, "", err
 	}

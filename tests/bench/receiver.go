@@ -36,8 +36,9 @@ const (
 
 // The receivers that are compared.
 const (
-	byHand = "by hand"
-	ours   = "stripeonce"
+	byHand  = "by hand"
+	ours    = "stripeonce"
+	batched = "stripeonce, Batchable" // its handlers are
 )
 
 // runReceiver is a receiver's process.
@@ -68,7 +69,7 @@ func runReceiver(kind string) error {
 		byHand := &http.Server{Handler: handwritten(pool, secret, w.byHand), ReadHeaderTimeout: time.Minute}
 		return byHand.Serve(listener)
 	}
-	r, err := newOwn(pool, w)
+	r, err := newOwn(pool, w, kind == batched)
 	if err != nil {
 		return err
 	}
@@ -78,9 +79,9 @@ func runReceiver(kind string) error {
 // quiet is a logger that formats its output and discards it.
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func newOwn(pool *pgxpool.Pool, w *workload) (*webhooks.Receiver, error) {
+func newOwn(pool *pgxpool.Pool, w *workload, batch bool) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
-	w.register(h)
+	w.register(h, batch)
 	return webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, Logger: quiet})
 }
 

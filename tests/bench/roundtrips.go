@@ -27,7 +27,7 @@ func (b *stand) roundTrips() error {
 		return err
 	}
 	defer pool.Close()
-	r, err := newOwn(pool, projectionOnly)
+	r, err := newOwn(pool, projectionOnly, false)
 	if err != nil {
 		return err
 	}

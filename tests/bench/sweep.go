@@ -31,7 +31,7 @@ func (b *stand) overConnections() error {
 				if err != nil {
 					return err
 				}
-				chart.series[s].points = append(chart.series[s].points, point{float64(n), rate.rate})
+				chart.series[s].points = append(chart.series[s].points, point{float64(n), rate.rate()})
 			}
 			progress("%s, %d: %.0f by hand, %.0f stripeonce", chart.title, n, chart.series[0].points[i].y, chart.series[1].points[i].y)
 		}
@@ -99,7 +99,7 @@ func (b *stand) overLedgers() error {
 			if err != nil {
 				return err
 			}
-			rates[i], costs[i] = append(rates[i], m.rate), append(costs[i], m.cpu+m.server)
+			rates[i], costs[i] = append(rates[i], m.rate()), append(costs[i], m.each(m.cpu+m.server))
 		}
 	}
 	p := plot{file: "throughput-ledger.svg", title: "New events a second, by rows of the ledger", x: "rows of the ledger", series: []series{{name: ours}}}

@@ -15,9 +15,9 @@ import (
 // workload is what each event makes the receivers do. A handler runs the same statement in both.
 type workload struct {
 	name     string
-	what     string // in the table
-	types    string // the pattern of the events
-	register func(h *webhooks.Handlers)
+	what     string                                 // in the table
+	types    string                                 // the pattern of the events
+	register func(h *webhooks.Handlers, batch bool) // batch: handlers are Batchable
 	byHand   byHandApply
 }
 
@@ -32,7 +32,7 @@ const (
 var (
 	projectionOnly = &workload{
 		name: "projection", what: "subscriptions", types: "customer.subscription.*",
-		register: func(h *webhooks.Handlers) { subscriptions.Register(h, &subscriptions.Config{Logger: quiet}) },
+		register: func(h *webhooks.Handlers, _ bool) { subscriptions.Register(h, &subscriptions.Config{Logger: quiet}) },
 		byHand: func(ctx context.Context, tx pgx.Tx, ev *stripe.Event) error {
 			_, _, err := storeByHand(ctx, tx, ev)
 			return err
@@ -40,8 +40,8 @@ var (
 	}
 	onChange = &workload{
 		name: "onchange", what: "subscriptions, `OnChange` with one UPDATE", types: "customer.subscription.*",
-		register: func(h *webhooks.Handlers) {
-			subscriptions.Register(h, &subscriptions.Config{Logger: quiet, OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+		register: func(h *webhooks.Handlers, batch bool) {
+			subscriptions.Register(h, &subscriptions.Config{Logger: quiet, BatchOnChange: batch, OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 				_, err := tx.Exec(ctx, accountStatus, c.After.CustomerID, string(c.After.Status))
 				return err
 			}})
@@ -57,11 +57,15 @@ var (
 	}
 	invoicePaid = &workload{
 		name: "invoice", what: "`invoice.paid`, a handler with one UPDATE", types: "invoice.paid",
-		register: func(h *webhooks.Handlers) {
+		register: func(h *webhooks.Handlers, batch bool) {
+			var options []webhooks.HandlerOption
+			if batch {
+				options = append(options, webhooks.Batchable())
+			}
 			webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
 				_, err := tx.Exec(ctx, accountPaid, inv.Customer.ID, inv.AmountPaid)
 				return err
-			})
+			}, options...)
 		},
 		byHand: func(ctx context.Context, tx pgx.Tx, ev *stripe.Event) error {
 			var inv stripe.Invoice

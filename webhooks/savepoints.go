@@ -1,0 +1,87 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/pgpool"
+)
+
+// A batch of events whose handlers are Batchable runs the handlers one after the other, each event under a savepoint.
+//
+// What an event leaves to be sent (the rest of its rows, its row of the ledger, the end of its savepoint) is carried to the
+// next event, and sent with the first statement of the next handler, so that an event with one statement takes one round
+// trip:
+//
+//	restore the settings, (rows, ledger row, RELEASE) of the event before, SAVEPOINT, rows, the handler's statement
+//
+// An event without a statement needs no savepoint: until something is sent, there is nothing to undo.
+//
+// The ledger's row of an event is written before the next handler runs. If that handler ends the transaction with a COMMIT
+// of its own, what is committed of the events before it has its rows in the ledger, and they are duplicates when they are
+// retried.
+
+// lendToMembers lets the callers of the events take away the connection.
+func (t *transaction) lendToMembers(lease *pgpool.Lease) {
+	for _, d := range t.deliveries {
+		d.held.lendBatch(lease)
+	}
+}
+
+// processInSavepoint runs the handlers of an event. If one fails, the event leaves the batch, and nothing of it is kept. An
+// error means that the transaction is lost.
+func (t *transaction) processInSavepoint(i int) error {
+	d := t.deliveries[i]
+	d.writes.Add(t.carried...)
+	d.writes.Add(pgpipe.Savepoint(i))
+	ctx, cancel := memberContext(d.ctx, t.deliveries)
+	defer cancel()
+	outcome, err := t.runHandlers(ctx, d)
+	sent, rest := d.writes.Sent(), d.writes.Queries()
+	d.writes.Drop()
+	if err != nil {
+		return t.leaveSavepoint(ctx, i, sent, err)
+	}
+	d.toRecord = outcome
+	if sent {
+		t.carried = append(rest, t.insert(d), pgpipe.ReleaseSavepoint(i))
+		return nil
+	}
+	own := rest[len(t.carried)+1:] // without the savepoint
+	t.carried = append(append(t.carried, own...), t.insert(d))
+	return nil
+}
+
+// leaveSavepoint undoes what an event has sent. The event is then retried in its own transaction.
+func (t *transaction) leaveSavepoint(ctx context.Context, i int, sent bool, err error) error {
+	d := t.deliveries[i]
+	if errors.As(err, new(*fetchError)) {
+		d.err = err
+	}
+	if !sent {
+		return nil
+	}
+	t.carried = nil // it was sent before the savepoint
+	if !fault.IsHandler(err) && d.err == nil {
+		return err
+	}
+	if undo := t.pipe.RollbackToSavepoint(ctx, i); undo != nil { // the handler ended the transaction, or closed the connection
+		return errors.Join(err, undo)
+	}
+	t.receiver.config.Logger.DebugContext(ctx, "an event leaves a batch, since its handler failed", "event_id", d.effective.ID, "error", safeError(err))
+	return nil
+}
+
+// memberContext returns the context of an event's handlers: with the values of the event's own, and the earliest deadline of
+// the batch. A caller that gives up does not cancel it, since that could end the connection of all.
+func memberContext(ctx context.Context, deliveries []*delivery) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline()
+	for _, d := range deliveries {
+		if one, _ := d.ctx.Deadline(); one.Before(deadline) {
+			deadline = one
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+}
