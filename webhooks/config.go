@@ -91,10 +91,11 @@ type Config struct {
 	// deadlock (40P01). Defaults to 4.
 	MaxAttempts int
 	// MaxBatchSize is the maximum number of events in one batch, which is one transaction. Events that run no handler of the
-	// host's are batched when they arrive while ConcurrentBatches are in progress. If a batch fails, each event is retried
+	// host's, or only Batchable ones, are batched when they arrive while ConcurrentBatches are in progress. If a batch fails, each event is retried
 	// alone. 1 disables batches. At most 256. Defaults to 16.
 	MaxBatchSize int
-	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Defaults to 2.
+	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool; and in addition as many of events
+	// that run Batchable handlers. Defaults to 2.
 	ConcurrentBatches int
 	// TargetWait is how long a delivery may wait for a connection of the pool, or for a batch, while the receiver keeps up.
 	// When even the shortest wait has exceeded it for ShedAfter, deliveries arrive faster than they are processed: the

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
@@ -46,11 +47,11 @@ func (t *transaction) processInSavepoint(i int) error {
 	}
 	d.toRecord = outcome
 	if sent {
-		t.carried = append(rest, t.insert(d), pgpipe.ReleaseSavepoint(i))
+		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(d), pgpipe.ReleaseSavepoint(i)})
 		return nil
 	}
 	own := rest[len(t.carried)+1:] // without the savepoint
-	t.carried = append(append(t.carried, own...), t.insert(d))
+	t.carried = slices.Concat(t.carried, own, []pgpipe.Query{t.insert(d)})
 	return nil
 }
 

@@ -303,9 +303,9 @@ func TestCommitFailsInABatch(t *testing.T) {
 func TestCallerGivesUpInABatch(t *testing.T) {
 	t.Parallel()
 	ctx, giveUp := context.WithCancel(t.Context())
-	s := newSavepointHost(t, inBatch{"evt_1": func(ctx context.Context, tx pgx.Tx) error {
+	s := newSavepointHost(t, inBatch{"evt_2": func(ctx context.Context, tx pgx.Tx) error {
 		giveUp()
-		_, err := tx.Exec(ctx, addNoteOf, "evt_1")
+		_, err := tx.Exec(ctx, addNoteOf, "evt_2")
 		return err
 	}})
 	ev, err := webhooks.ParseEvent(noted("evt_2"))
@@ -335,7 +335,7 @@ func TestCallerGivesUpInABatch(t *testing.T) {
 	if n := s.ran("evt_3"); n != 1 {
 		t.Errorf("the handler of another event ran %d times", n)
 	}
-	s.Expect(t, noted("evt_2"), 200, map[bool]webhooks.Outcome{true: webhooks.OutcomeDuplicate, false: webhooks.OutcomeProcessed}[s.Count(t, "stripe_webhook_events") == 5])
+	s.Expect(t, noted("evt_2"), 200, webhooks.OutcomeDuplicate) // it could no longer be left out
 	if notes := s.notes(t); len(notes) != 4 {
 		t.Errorf("the notes are %v", notes)
 	}
