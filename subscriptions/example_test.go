@@ -58,6 +58,23 @@ func Example_handler() {
 	// Output: [invoice.paid]
 }
 
+// Handlers that run a few quick statements may share a transaction with other events.
+func Example_batches() {
+	addCredit := func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+		_, err := tx.Exec(ctx, `UPDATE credits SET cents = cents + $1 WHERE customer_id = $2`, inv.AmountPaid, inv.Customer.ID)
+		return err
+	}
+	grantAccess := func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+		_, err := tx.Exec(ctx, `UPDATE accounts SET access = $1 WHERE customer_id = $2`, c.After.Status.Entitled(), c.After.CustomerID)
+		return err
+	}
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "invoice.paid", addCredit, webhooks.Batchable())
+	subscriptions.Register(h, &subscriptions.Config{OnChange: grantAccess, BatchOnChange: true})
+	fmt.Println(h.Types())
+	// Output: [customer.subscription.* invoice.paid]
+}
+
 // Reading stored subscriptions.
 func ExampleReader() {
 	read := func(ctx context.Context, pool *pgxpool.Pool, customerID string) (string, error) {

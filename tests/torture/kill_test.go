@@ -57,18 +57,28 @@ func within(least, most time.Duration) func(*rand.Rand) time.Duration {
 
 func TestKillReceiver(t *testing.T) {
 	t.Parallel()
+	killReceiver(t, standard, "01", "")
+}
+
+func TestKillReceiverOfBatchedHandlers(t *testing.T) {
+	t.Parallel()
+	killReceiver(t, batchable, "01a", ", whose handlers are `Batchable`")
+}
+
+func killReceiver(t *testing.T, kind, order, what string) {
+	t.Helper()
 	w := newWorld(t, pglocal.Config{})
 	addr := w.freeAddr()
 	var running atomic.Pointer[process]
-	running.Store(w.start(standard, w.url, addr))
+	running.Store(w.start(kind, w.url, addr))
 	n := times(6, 200)
 	w.deliverWhile(running.Load().url(), n, within(20*time.Millisecond, 250*time.Millisecond), func(int) {
 		running.Load().kill()
-		running.Store(w.start(standard, w.url, addr))
+		running.Store(w.start(kind, w.url, addr))
 	})
 	w.judge()
 	w.only(200, 503)
-	addRow(t, "01", "`kill -9` of the receiver, at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
+	addRow(t, order, "`kill -9` of the receiver"+what+", at random", fmt.Sprintf("%d times under a storm of deliveries", n), "%s", w.summary())
 }
 
 // The judge finds a receiver that splits its transaction, with the same faults.

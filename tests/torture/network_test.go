@@ -12,10 +12,20 @@ import (
 // The network between receiver and PostgreSQL is slow, resets connections, and is silent for a while.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
+	badNetwork(t, standard, "05a", "")
+}
+
+func TestNetworkOfBatchedHandlers(t *testing.T) {
+	t.Parallel()
+	badNetwork(t, batchable, "05b", ", with `Batchable` handlers")
+}
+
+func badNetwork(t *testing.T, kind, order, what string) {
+	t.Helper()
 	w := newWorld(t, pglocal.Config{})
 	w.away = true
 	proxy := w.newProxy()
-	p := w.start(standard, w.by(proxy), "127.0.0.1:0")
+	p := w.start(kind, w.by(proxy), "127.0.0.1:0")
 	n := times(9, 150)
 	var delays, resets, holes int
 	w.deliverWhile(p.url(), n, within(50*time.Millisecond, 300*time.Millisecond), func(i int) {
@@ -38,7 +48,7 @@ func TestNetwork(t *testing.T) {
 	proxy.Delay(0)
 	w.judge()
 	w.only(200, 500, 503)
-	addRow(t, "05a", "the network between receiver and PostgreSQL",
+	addRow(t, order, "the network between receiver and PostgreSQL"+what,
 		fmt.Sprintf("%d times delayed by up to 20 ms a message, %d times all connections reset, %d times silent for up to a second and then reset", delays, resets, holes),
 		"%s", w.summary())
 }

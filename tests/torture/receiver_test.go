@@ -33,7 +33,10 @@ const (
 	envAPI      = "TORTURE_API"
 )
 
-const standard = "stripeonce"
+const (
+	standard  = "stripeonce"
+	batchable = "stripeonce, with Batchable handlers"
+)
 
 // kinds has the handlers and the configuration of each kind of receiver.
 var kinds = map[string]struct {
@@ -41,6 +44,10 @@ var kinds = map[string]struct {
 	configure func(*webhooks.Config)
 }{
 	standard:          {register: registerStandard},
+	batchable:         {register: registerBatchable},
+	busy:              {register: registerBusy},
+	oneSlowType:       {register: registerSlowType},
+	stuckAtFirst:      {register: registerStuck, configure: func(c *webhooks.Config) { c.Timeout = 2 * time.Second }},
 	failing:           {register: registerFailing},
 	noHandler:         {register: func(*webhooks.Handlers, *slog.Logger) {}},
 	otherMode:         {register: registerStandard, configure: func(c *webhooks.Config) { c.Mode = webhooks.ModeLive }},
@@ -56,6 +63,18 @@ func registerStandard(h *webhooks.Handlers, logger *slog.Logger) {
 		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
 		return err
 	})
+}
+
+// registerBatchable registers handlers like registerStandard's, whose events share transactions.
+func registerBatchable(h *webhooks.Handlers, logger *slog.Logger) {
+	subscriptions.Register(h, &subscriptions.Config{Logger: logger, BatchOnChange: true, OnChange: func(ctx context.Context, tx pgx.Tx, _ subscriptions.Change) error {
+		_, err := tx.Exec(ctx, `SELECT $1::int`, 1)
+		return err
+	}})
+	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
+		return err
+	}, webhooks.Batchable())
 }
 
 // runReceiver runs a receiver in this process.
