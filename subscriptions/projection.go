@@ -204,6 +204,11 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 	if err != nil || next == nil {
 		return false, err
 	}
+	if a.config.OnChange != nil && a.readAt == nil {
+		if err := a.readClock(ctx, tx); err != nil {
+			return false, err
+		}
+	}
 	queries, err := a.store(a.stored, next, a.readAt)
 	if err != nil {
 		return false, err

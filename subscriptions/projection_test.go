@@ -293,3 +293,37 @@ func TestOddID(t *testing.T) {
 		t.Errorf("the status is %s", sub.Status)
 	}
 }
+
+// OnChange may go on after an error that kept its first statement from being sent. The subscription's row, which was to be
+// sent with it, is written all the same.
+func TestOnChangeGoesOnAfterAnError(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(ctx context.Context, tx pgx.Tx) error{
+		"an ended context": func(ctx context.Context, tx pgx.Tx) error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			_, err := tx.Exec(ctx, `SELECT $1::int`, 1)
+			return err
+		},
+		"missing arguments": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT @a::int`, pgx.StrictNamedArgs{"b": 1})
+			return err
+		},
+	} {
+		h := webhooks.NewHandlers()
+		subscriptions.Register(h, &subscriptions.Config{OnChange: func(ctx context.Context, tx pgx.Tx, _ subscriptions.Change) error {
+			if err := fails(ctx, tx); err == nil {
+				t.Errorf("%s: it succeeds", name)
+			}
+			return nil
+		}})
+		host := hooktest.New(t, h, nil)
+		for i, status := range []string{"active", "canceled"} {
+			body := hooktest.Event(fmt.Sprintf("evt_%d", i), "customer.subscription.updated", int64(1000+i), subscription("sub_1", status))
+			host.Expect(t, body, 200, webhooks.OutcomeProcessed)
+			if stored := pgtest.Scan[string](t, host.Pool, `SELECT status FROM subscriptions`); stored != status {
+				t.Errorf("%s: the row has the status %s, want %s", name, stored, status)
+			}
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 )
 
 // timeoutGrace is how long a delivery that ran out of time has to return by itself. A handler that does not honor its
-// context is then left behind: its event is answered 500, and undone when it returns.
+// context is then left behind: its connection is closed, which undoes its event, and the response is 500.
 const timeoutGrace = time.Second
 
 // Outcome is the result of an event.
@@ -44,7 +44,8 @@ type Result struct {
 }
 
 // Apply makes an event from a trusted source, such as Stripe's Events API, take effect exactly as a
-// delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone.
+// delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone, unless handlers of
+// other events share the transaction (Batchable).
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
 	return r.apply(ctx, ev, false)
 }
@@ -155,7 +156,7 @@ func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*ad
 }
 
 // await queues and attempts the delivery. Where a handler may outlast its context, that happens in another goroutine, so that
-// a handler that never returns holds back only its slot in flight: its connection is taken from it.
+// a handler that never returns holds back only its slot in flight, and those of its batch: its connection is taken from it.
 func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 	if !d.runsHost() {
 		r.queueAndAttempt(ctx, d)
@@ -167,8 +168,12 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 		defer close(d.running)
 		returned := false
 		defer func() {
-			if !returned {
+			switch {
+			case returned:
+			case d.inHost:
 				d.err = fault.InHandler(d.effective.Type, errGoexit)
+			default:
+				d.err = fault.Unavailable(errOtherGoexit)
 			}
 		}()
 		r.queueAndAttempt(ctx, d)
@@ -186,12 +191,13 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 		return d.result()
 	case <-grace.C:
 	}
-	switch done, own := d.held.abandon(); {
-	case own:
+	switch d.held.abandon() {
+	case handlerAbandoned:
 		r.stats.abandoned.Add(1)
 		return Result{}, fmt.Errorf("%w: the handler of %s does not return, so its connection is closed", ErrTimeout, d.received.Type)
-	case done:
-		return Result{}, fault.Unavailable(errors.New("the handler of another event in its batch does not return"))
+	case otherAbandoned:
+		return Result{}, fault.Unavailable(errors.New("it did not end in time: another event's handler in its batch, or a hook of the pool, does not return"))
+	case notAbandoned:
 	}
 	<-d.running // COMMIT has a deadline of its own
 	return d.result()
@@ -206,7 +212,10 @@ func growStack() {
 	runtime.KeepAlive(&frame)
 }
 
-var errGoexit = errors.New("it ended its goroutine with runtime.Goexit")
+var (
+	errGoexit      = errors.New("it ended its goroutine with runtime.Goexit")
+	errOtherGoexit = errors.New("another event's handler in its batch, or a hook of the pool, ended the goroutine with runtime.Goexit")
+)
 
 func (d *delivery) result() (Result, error) {
 	if d.err != nil {

@@ -65,13 +65,15 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
 	d.begin(ctx)
 	if first && r.batchable(d) {
-		d.waiting = r.shedder.Wait()
 		batches := r.batches
 		if d.runsHost() {
 			batches = r.savepoints
 		}
+		waiting := r.shedder.Wait()
+		defer waiting.End(false) // if a hook of the pool panics
+		d.waiting = waiting
 		carried := batches.Carry(ctx, d, r.runBatch)
-		d.waiting.End(false) // unless the batch has acquired a connection
+		waiting.End(false) // unless the batch has acquired a connection
 		switch {
 		case d.outcome != "" || d.err != nil:
 			return d.err

@@ -42,7 +42,7 @@ func (r *Receiver) batchable(d *delivery) bool {
 	for i, h := range d.handlers {
 		plan := d.plans[i]
 		switch {
-		case !h.honorsContext && !h.batchable: // it is the host's
+		case !h.honorsContext && (!h.batchable || d.lock == ""): // it is the host's
 			return false
 		case h.plan != nil && (!plan.Batchable || plan.Lock == "" || plan.Lock != d.lock || !prepared(plan)):
 			return false
@@ -76,7 +76,10 @@ func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
 	if t.hosts && len(batch) == 1 { // alone, a handler needs no savepoint
-		t.batch, t.hosts, t.members, t.ended = false, false, nil, nil
+		if !r.bulkhead.TryAcquire(t.deliveries[0].effective.Type) {
+			return // it leaves, and waits for a place without keeping others from a batch
+		}
+		t.batch, t.hosts, t.members, t.ended, t.placed = false, false, nil, nil, true
 	}
 	r.runTransaction(ctx, t)
 }

@@ -24,19 +24,22 @@ func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed boo
 // callHost runs a handler of the host's. It may look at what those before it have written, and afterwards the session must
 // be restored.
 func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *Event) (changed bool, err error) {
-	d.handling, d.handlerRan = true, true
-	defer d.clock(time.Now())
+	d.handling, d.inHost = true, true
+	began := time.Now()
 	used, err := t.pipe.Run(ctx, false, &d.writes, func(ctx context.Context, tx pgx.Tx) (err error) {
 		defer d.held.run()()
 		changed, err = h.run(ctx, tx, ev)
 		return err
 	})
+	d.inHost = false
 	if used {
 		t.pipe.Prepend(t.restoreSession)
 	}
 	if own := (*pgpipe.OwnError)(nil); errors.As(err, &own) {
 		return false, own.Err
 	}
+	d.handlerRan = true
+	d.clock(began)
 	if err != nil {
 		return false, fault.InHandler(ev.Type, err)
 	}

@@ -55,7 +55,7 @@ const (
 	// ByCustomer runs the events of one customer one after the other, whatever their objects are, so that handlers may read
 	// and write state of the customer. Events of one object still run one after the other. An event without a customer
 	// (data.object.customer, or a customer itself) is serialized by its object alone, and a thin event by its customer once
-	// its object has been fetched.
+	// its object has been fetched. An import (subscriptions.Verify with Fix) holds the subscription's lock alone.
 	ByCustomer Serialization = "customer"
 )
 

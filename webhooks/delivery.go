@@ -51,6 +51,7 @@ type attempt struct {
 	refusing *pgpipe.RefusingTx // what projections get in a batch
 	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
 
+	inHost       bool // a handler has been called and has not returned
 	freshConn    bool // the connection was opened for this attempt, as far as is known
 	handling     bool // a handler has been called: an error from here on is not simply retried
 	handlerRan   bool // and one of them was the host's

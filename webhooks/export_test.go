@@ -12,6 +12,12 @@ func (r *Receiver) Waiting() int { return r.batches.Waiting() }
 // WaitingForSavepoint is how many events wait to join a batch in which handlers run.
 func (r *Receiver) WaitingForSavepoint() int { return r.savepoints.Waiting() }
 
+// Places is how many connections the events of a type are taken to hold.
+func (r *Receiver) Places(eventType string) int { return r.bulkhead.Holding(eventType) }
+
+// WaitingForConnection is how many deliveries are taken to wait for a connection.
+func (r *Receiver) WaitingForConnection() int { return r.shedder.Waiting() }
+
 // WaitForBatch has events wait so long for a batch to begin.
 func (r *Receiver) WaitForBatch(limit time.Duration) {
 	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)

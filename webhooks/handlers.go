@@ -40,13 +40,17 @@ type HandlerOption func(*handler)
 // statements. What changes for them:
 //
 //	                           in its own transaction         in a batch
-//	the handler fails          its event fails                it is undone up to its savepoint, and retried alone
+//	the handler fails          its event fails                it is undone up to its savepoint, and retried alone; all are,
+//	                                                          if it ended the transaction or the connection
 //	COMMIT fails               its event fails                all are undone, and retried alone
 //	  (a deferred constraint)
 //	a lock is contended        it waits, up to LockTimeout    it waits up to 50ms, and is then retried alone
 //	locks are held             until its event commits        until the batch commits
 //	now()                      is its event's                 is the same for all events of the batch
+//	SET LOCAL app.tenant       ends with its event            lasts until the batch commits, but for the settings that the
+//	                                                          receiver restores (docs/how-it-works.md)
 //	the handler is slow        its event is                   all events of the batch are
+//	it never returns           its event fails (500)          its event fails, the others are answered 503
 //
 // A handler may so run more often. What it does through tx still takes effect exactly once, together with its event.
 // Transactions of yours that lock the rows of several customers may deadlock with a batch more easily than with single

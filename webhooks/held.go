@@ -7,7 +7,7 @@ import (
 	"github.com/pook/stripeonce/internal/pgpool"
 )
 
-// errAbandoned is the error of a delivery whose caller has given it up. Nobody sees it.
+// errAbandoned is the error of a delivery whose caller has given it up, or whose batch's connection was taken away.
 var errAbandoned = errors.New("the handler did not return in time")
 
 // held is what a delivery holds while its handlers run: the turns of its object and its customer, and a connection. The
@@ -17,7 +17,7 @@ type held struct {
 	turns      []func()      // what releases them, in the order in which they were joined
 	lease      *pgpool.Lease // the last one
 	batch      bool          // it is a batch's
-	running    bool          // a handler of the host's is
+	running    bool          // a handler of the host's, or a projection that may call one, is
 	committing bool          // COMMIT has been sent, whose answer has a deadline of its own
 	abandoned  bool
 }
@@ -71,23 +71,34 @@ func (h *held) commit() bool {
 	return h.committing
 }
 
-// abandon takes the connection away, so that PostgreSQL rolls back, and releases the turns. Done is false if COMMIT has been
-// sent. Own is false if the delivery waits in a batch while the handler of another event does not return: that event's
-// caller takes the connection away.
-func (h *held) abandon() (done, own bool) {
+// abandonment is the result of abandon.
+type abandonment int
+
+const (
+	notAbandoned     abandonment = iota // COMMIT has been sent
+	handlerAbandoned                    // the delivery's handler does not return
+	otherAbandoned                      // something else does not: another event's handler in its batch, or a hook of the pool
+)
+
+// abandon releases the turns, and takes the connection away, so that PostgreSQL rolls back. In a batch the caller of the
+// event whose handler runs takes it away.
+func (h *held) abandon() abandonment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.committing {
-		return false, false
+		return notAbandoned
 	}
 	h.abandoned = true
-	if h.batch && !h.running {
-		return true, false
+	if h.lease != nil && (h.running || !h.batch) {
+		h.lease.Revoke()
 	}
-	if h.lease != nil && h.lease.Revoke() {
+	if h.lease != nil { // otherwise the delivery waits for its turn
 		h.releaseTurns()
 	}
-	return true, true
+	if h.running {
+		return handlerAbandoned
+	}
+	return otherAbandoned
 }
 
 // release releases the turns.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgpool"
@@ -20,15 +21,49 @@ import (
 //
 // An event without a statement needs no savepoint: until something is sent, there is nothing to undo.
 //
-// The ledger's row of an event is written before the next handler runs. If that handler ends the transaction with a COMMIT
+// The ledger's row of an event is written before the first statement of the next handler. If that handler ends the transaction with a COMMIT
 // of its own, what is committed of the events before it has its rows in the ledger, and they are duplicates when they are
 // retried.
 
-// lendToMembers lets the callers of the events take away the connection.
-func (t *transaction) lendToMembers(lease *pgpool.Lease) {
+// acquireForHandlers acquires the connection of a batch in which handlers run. It counts against the share of each type that
+// the batch has. If one has no place left, the events leave the batch, and wait for a place by themselves.
+func (t *transaction) acquireForHandlers(ctx context.Context) (*pgpool.Lease, error) {
+	bulkhead := t.receiver.bulkhead
+	var kinds []string
+	release := func() {
+		for _, kind := range kinds {
+			bulkhead.Release(kind)
+		}
+	}
+	leased := false
+	defer func() {
+		if !leased { // also if a hook of the pool panics
+			release()
+		}
+	}()
+	for _, d := range t.deliveries {
+		kind := d.effective.Type
+		if slices.Contains(kinds, kind) {
+			continue
+		}
+		if !bulkhead.TryAcquire(kind) {
+			return nil, fault.Unavailable(admission.ErrBulkhead)
+		}
+		kinds = append(kinds, kind)
+	}
+	lease, err := t.acquireFrom(ctx, func() { // the next batch may begin, and duplicates of this one's objects go on
+		release()
+		t.end()
+		t.members[0].Pass()
+	})
+	if err != nil {
+		return nil, err
+	}
+	leased = true
 	for _, d := range t.deliveries {
 		d.held.lendBatch(lease)
 	}
+	return lease, nil
 }
 
 // processInSavepoint runs the handlers of an event. If one fails, the event leaves the batch, and nothing of it is kept. An
@@ -39,12 +74,17 @@ func (t *transaction) processInSavepoint(i int) error {
 	d.writes.Add(pgpipe.Savepoint(i))
 	ctx, cancel := memberContext(d.ctx, t.deliveries)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t.inHandler = d
 	outcome, err := t.runHandlers(ctx, d)
 	sent, rest := d.writes.Sent(), d.writes.Queries()
 	d.writes.Drop()
 	if err != nil {
 		return t.leaveSavepoint(ctx, i, sent, err)
 	}
+	t.inHandler = nil
 	d.toRecord = outcome
 	if sent {
 		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(d), pgpipe.ReleaseSavepoint(i)})
@@ -58,10 +98,14 @@ func (t *transaction) processInSavepoint(i int) error {
 // leaveSavepoint undoes what an event has sent. The event is then retried in its own transaction.
 func (t *transaction) leaveSavepoint(ctx context.Context, i int, sent bool, err error) error {
 	d := t.deliveries[i]
-	if errors.As(err, new(*fetchError)) {
+	switch {
+	case errors.As(err, new(*fetchError)):
 		d.err = err
+	case d.gaveUp() && fault.IsHandler(err): // there is no time to retry it
+		d.err = fault.Classify(err, fault.Circumstances{HandlerRan: true, TimeUp: true})
 	}
 	if !sent {
+		t.inHandler = nil
 		return nil
 	}
 	t.carried = nil // it was sent before the savepoint
@@ -71,6 +115,7 @@ func (t *transaction) leaveSavepoint(ctx context.Context, i int, sent bool, err 
 	if undo := t.pipe.RollbackToSavepoint(ctx, i); undo != nil { // the handler ended the transaction, or closed the connection
 		return errors.Join(err, undo)
 	}
+	t.inHandler = nil
 	t.receiver.config.Logger.DebugContext(ctx, "an event leaves a batch, since its handler failed", "event_id", d.effective.ID, "error", safeError(err))
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
@@ -44,6 +46,18 @@ const addNoteOf = `INSERT INTO notes (event, xid) VALUES ($1, txid_current())`
 func newSavepointHost(t *testing.T, do inBatch) *savepointHost {
 	t.Helper()
 	s := &savepointHost{roundTrips: &pglocal.RoundTrips{}, do: do}
+	pool := pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1", s.roundTrips.Dial)
+	pgtest.Exec(t, pool, `CREATE TABLE notes (event text NOT NULL, xid bigint NOT NULL)`)
+	s.Host = &hooktest.Host{Pool: pool}
+	s.restart(t, func(c *webhooks.Config) {
+		c.ConcurrentBatches, c.Timeout, c.LockTimeout, c.AcquireTimeout = 1, pgtest.WaitLimit, pgtest.WaitLimit, pgtest.WaitLimit
+	})
+	return s
+}
+
+// restart gives the host another receiver.
+func (s *savepointHost) restart(t *testing.T, configure func(c *webhooks.Config)) {
+	t.Helper()
 	h := webhooks.NewHandlers()
 	webhooks.On(h, "gate.event", func(ctx context.Context, _ pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
 		g := s.gates.Load()
@@ -63,14 +77,9 @@ func newSavepointHost(t *testing.T, do inBatch) *savepointHost {
 		_, err := tx.Exec(ctx, addNoteOf, ev.ID)
 		return err
 	}, webhooks.Batchable())
-	pool := pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1", s.roundTrips.Dial)
-	pgtest.Exec(t, pool, `CREATE TABLE notes (event text NOT NULL, xid bigint NOT NULL)`)
-	s.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) {
-		c.ConcurrentBatches, c.Timeout, c.LockTimeout, c.AcquireTimeout = 1, pgtest.WaitLimit, pgtest.WaitLimit, pgtest.WaitLimit
-	})
+	s.Host = hooktest.On(t, s.Pool, h, configure)
 	s.Receiver.WaitForBatch(time.Minute)
 	isReady(t, s.Host)
-	return s
 }
 
 func noted(id string) []byte { return hooktest.Event(id, "noted.event", 1, `{"id":"obj_`+id+`"}`) }
@@ -224,7 +233,7 @@ func TestHandlerFailsInABatch(t *testing.T) {
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
 			return exec(`SELECT 1`)(ctx, tx)
-		}, 500, "", false, true},
+		}, 500, "", true, true},
 		"is the last and sets its role":   {exec(`SET LOCAL ROLE pg_monitor`), 200, webhooks.OutcomeProcessed, true, false},
 		"changes the role and then fails": {thenFails(`SET ROLE pg_monitor`), 500, "", true, true},
 	} {
@@ -380,14 +389,148 @@ func TestStuckHandlerInABatch(t *testing.T) {
 	if n := pgtest.Scan[int](t, s.Pool, `SELECT count(*) FROM stripe_webhook_failures WHERE event_id = 'evt_stuck'`); n != 1 || s.Count(t, "stripe_webhook_failures") != 1 {
 		t.Errorf("%d failures of it are recorded, of %d", n, s.Count(t, "stripe_webhook_failures"))
 	}
+	for _, id := range []string{"evt_1", "evt_2"} { // as Stripe retries them, while the handler still does not return
+		s.Expect(t, noted(id), 200, webhooks.OutcomeProcessed)
+	}
 	close(release)
 	pgtest.AwaitEqual(t, "the number of deliveries in flight", 0, func() int { return s.Receiver.Stats().InFlight })
 	delete(s.do, "evt_stuck")
-	for _, id := range []string{"evt_1", "evt_stuck", "evt_2"} { // as Stripe retries them
-		s.Expect(t, noted(id), 200, webhooks.OutcomeProcessed)
+	s.Expect(t, noted("evt_stuck"), 200, webhooks.OutcomeProcessed)
+	if notes := s.notes(t); len(notes) != 3 {
+		t.Errorf("the notes are %v", notes)
+	}
+}
+
+// A handler that ends its goroutine fails its own event, and not the one that leads the batch.
+func TestGoexitInABatch(t *testing.T) {
+	t.Parallel()
+	s := newSavepointHost(t, inBatch{"evt_2": func(context.Context, pgx.Tx) error { runtime.Goexit(); return nil }})
+	replies, _ := s.batch(t, noted("evt_1"), noted("evt_2"), noted("evt_3"))
+	for i, want := range []int{503, 500, 200} {
+		if replies[i].Status != want {
+			t.Errorf("the reply is %s, want %d", replies[i], want)
+		}
+	}
+	if n := pgtest.Scan[string](t, s.Pool, `SELECT string_agg(event_id, ' ') FROM stripe_webhook_failures`); n != "evt_2" {
+		t.Errorf("failures of %s are recorded", n)
+	}
+	s.Expect(t, noted("evt_1"), 200, webhooks.OutcomeProcessed)
+}
+
+// A handler that takes all the time of its batch is to blame, and the others are not, whose time it was.
+func TestHandlerTakesTheTimeOfItsBatch(t *testing.T) {
+	t.Parallel()
+	s := newSavepointHost(t, inBatch{"evt_2": func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SELECT pg_sleep($1)`, 3600)
+		return err
+	}})
+	s.restart(t, func(c *webhooks.Config) {
+		c.ConcurrentBatches, c.Timeout, c.LockTimeout = 1, 3*time.Second, pgtest.WaitLimit
+	})
+	replies, _ := s.batch(t, noted("evt_1"), noted("evt_2"), noted("evt_3"))
+	for i, reply := range replies {
+		if i != 1 && reply.Status == 500 {
+			t.Errorf("the reply of event %d is %s", i+1, reply)
+		}
+	}
+	delete(s.do, "evt_2")
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		if reply := s.Send(t, noted(id)); !reply.OK() {
+			t.Error(reply)
+		}
+	}
+	if n := pgtest.Scan[int](t, s.Pool, `SELECT count(*)::int FROM stripe_webhook_failures WHERE event_id <> 'evt_2'`); n != 0 {
+		t.Errorf("%d failures of other events are recorded", n)
 	}
 	if notes := s.notes(t); len(notes) != 3 {
 		t.Errorf("the notes are %v", notes)
+	}
+}
+
+// Batches count against the share of a type, too.
+func TestBulkheadOfBatches(t *testing.T) {
+	t.Parallel()
+	const connections = 4
+	runs, release := make(chan string, 40), make(chan struct{})
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "slow.event", func(ctx context.Context, _ pgx.Tx, ev *webhooks.Event, _ *anyObject) error {
+		runs <- ev.ID
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}, webhooks.Batchable())
+	webhooks.On(h, "fast.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
+		return exec(`SELECT 1`)(ctx, tx)
+	}, webhooks.Batchable())
+	pool := pgtest.Connect(t, fmt.Sprintf("%s&pool_max_conns=%d", pgtest.NewURL(t), connections))
+	host := hooktest.On(t, pool, h, func(c *webhooks.Config) { c.Timeout, c.AcquireTimeout = pgtest.WaitLimit, pgtest.WaitLimit })
+	isReady(t, host)
+	fast := func(i int) {
+		t.Helper()
+		host.Expect(t, hooktest.Event(fmt.Sprintf("evt_fast_%d", i), "fast.event", 1, `{"id":"obj_fast"}`), 200, webhooks.OutcomeProcessed)
+	}
+	fast(0)
+	replies := sendAll(t, host, slowEvents(20)...)
+	pgtest.AwaitEqual(t, "the number of connections in use", connections-1, func() int { return int(pool.Stat().AcquiredConns()) })
+	for i := range 10 {
+		fast(i + 1)
+	}
+	if n := pool.Stat().AcquiredConns(); n != connections-1 {
+		t.Errorf("%d connections are in use", n)
+	}
+	close(release)
+	for _, reply := range replies() {
+		if !reply.OK() {
+			t.Error(reply)
+		}
+	}
+}
+
+// A hook of the pool that panics, or ends the goroutine, takes no place of the type's with it.
+func TestHooksLeakNoPlace(t *testing.T) {
+	t.Parallel()
+	for _, options := range [][]webhooks.HandlerOption{nil, {webhooks.Batchable()}} {
+		config, err := pgxpool.ParseConfig(pgtest.NewURL(t) + "&pool_max_conns=2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var broken atomic.Int32
+		config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
+			switch broken.Load() {
+			case 1:
+				panic("on purpose")
+			case 2:
+				runtime.Goexit()
+			}
+			return true, nil
+		}
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Reset) // connections in the hooks' hands are lost, so that it cannot be closed
+		h := webhooks.NewHandlers()
+		webhooks.On(h, "noted.event", func(ctx context.Context, tx pgx.Tx, _ *webhooks.Event, _ *anyObject) error {
+			return exec(`SELECT 1`)(ctx, tx)
+		}, options...)
+		host := hooktest.On(t, pool, h, func(c *webhooks.Config) { c.AcquireTimeout, c.Timeout = time.Second, 3*time.Second })
+		isReady(t, host)
+		host.Expect(t, hooktest.Event("evt_other", "other.event", 1, `{"id":"obj"}`), 200, webhooks.OutcomeIgnored)
+		for kind := range 2 {
+			broken.Store(int32(kind + 1))
+			if reply := host.Send(t, noted(fmt.Sprintf("evt_%d", kind))); reply.OK() {
+				t.Error(reply)
+			}
+			broken.Store(0)
+			if places := host.Receiver.Places("noted.event"); places != 0 {
+				t.Errorf("%d places are held", places)
+			}
+		}
+		if waiting := host.Receiver.WaitingForConnection(); waiting != 0 {
+			t.Errorf("%d deliveries are taken to wait", waiting)
+		}
 	}
 }
 

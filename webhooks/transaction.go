@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,19 +22,22 @@ const (
 	lockMargin = 200 * time.Millisecond
 )
 
-// transaction carries deliveries from BEGIN to COMMIT. A batch has one or more, which run no handler of the host's; any
-// other transaction has one.
+// transaction carries deliveries from BEGIN to COMMIT. A batch has one or more; any other transaction has one.
 type transaction struct {
 	receiver   *Receiver
 	deliveries []*delivery
 	batch      bool
 	hosts      bool                           // a batch of events that run handlers of the host's, each under a savepoint
 	carried    []pgpipe.Query                 // of such a batch: what is still to be sent of the events so far
+	inHandler  *delivery                      // of such a batch: the event whose handler runs, or failed and took the transaction with it
 	members    []*admission.Member[*delivery] // of a batch: those of the deliveries
+	placed     bool                           // the bulkhead's place of the one delivery is held
+	lease      *pgpool.Lease
 	pipe       *pgpipe.Tx
 	session    session
 	committing bool          // COMMIT has been sent, or is about to be
 	ended      chan struct{} // of a batch: closed when the transaction has ended
+	endOnce    sync.Once
 }
 
 // run takes the deliveries from BEGIN to COMMIT in two round trips, unless a lock is contended or a handler needs more.
@@ -234,6 +238,9 @@ func (t *transaction) record(ctx context.Context) error {
 			return errAbandoned
 		}
 	}
+	if !t.lease.BeginCommit() {
+		return errAbandoned
+	}
 	if err := t.pipe.Commit(ctx, writes, timeout); err != nil {
 		return err
 	}
@@ -295,13 +302,14 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 	lease, err := t.acquire(ctx)
 	if err != nil {
-		t.fail(ctx, err, false, !t.batch || ctx.Err() == nil)
+		full := t.batch && errors.Is(err, admission.ErrBulkhead)
+		t.fail(ctx, err, false, !full && (!t.batch || ctx.Err() == nil))
 		t.end()
 		return
 	}
-	held := true
+	releases := true
 	defer func() { // also when a Goexit passes
-		if held {
+		if releases {
 			defer t.end() // also if a hook of the pool panics
 			lease.Release()
 		}
@@ -313,7 +321,7 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 	case t.committing:
 		r.readiness.EventCommitted()
 	case t.allAnswered():
-		held = false
+		releases = false
 		t.deliveries[0].pending = t.rollbackLater(ctx, lease) // in place of answerEarly's, which would wait for this
 	default:
 		t.pipe.Rollback(ctx, rollbackLimit(ctx))
@@ -324,23 +332,30 @@ func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
 // that are kept for events of other types.
 func (t *transaction) acquire(ctx context.Context) (*pgpool.Lease, error) {
 	r, d := t.receiver, t.deliveries[0]
-	if t.batch || !d.runsHost() {
-		lease, err := t.acquireFrom(ctx, nil)
-		if err == nil && t.hosts {
-			t.lendToMembers(lease)
-		}
-		return lease, err
+	switch {
+	case t.hosts:
+		return t.acquireForHandlers(ctx)
+	case t.batch, !d.runsHost():
+		return t.acquireFrom(ctx, nil)
 	}
 	kind := d.effective.Type
-	if err := r.bulkhead.Acquire(ctx, kind, r.config.AcquireTimeout); err != nil {
-		return nil, fault.Unavailable(err)
+	if !t.placed {
+		if err := r.bulkhead.Acquire(ctx, kind, r.config.AcquireTimeout); err != nil {
+			return nil, fault.Unavailable(err)
+		}
 	}
 	release := func() { r.bulkhead.Release(kind) }
+	leased := false
+	defer func() {
+		if !leased { // also if a hook of the pool panics
+			release()
+		}
+	}()
 	lease, err := t.acquireFrom(ctx, release)
 	if err != nil {
-		release()
 		return nil, err
 	}
+	leased = true
 	if !d.held.lend(lease) {
 		lease.Release()
 		return nil, errAbandoned
@@ -353,6 +368,7 @@ func (t *transaction) acquireFrom(ctx context.Context, onEnd func()) (*pgpool.Le
 		if d.waiting == nil { // it has not waited for the batch
 			d.waiting = t.receiver.shedder.Wait()
 		}
+		defer d.waiting.End(false) // if a hook of the pool panics
 	}
 	conn, fresh, err := t.receiver.pool.Acquire(ctx)
 	for _, d := range t.deliveries {
@@ -362,7 +378,8 @@ func (t *transaction) acquireFrom(ctx context.Context, onEnd func()) (*pgpool.Le
 	if err != nil {
 		return nil, err
 	}
-	return pgpool.NewLease(conn, onEnd), nil
+	t.lease = pgpool.NewLease(conn, onEnd)
+	return t.lease, nil
 }
 
 // allAnswered reports whether no delivery still needs a transaction, so that the rollback can follow the reply.
@@ -384,9 +401,10 @@ func (t *transaction) rollbackLater(ctx context.Context, lease *pgpool.Lease) fu
 	}
 }
 
+// end lets what waits for the end of a batch go on. A second call does nothing.
 func (t *transaction) end() {
 	if t.ended != nil {
-		close(t.ended)
+		t.endOnce.Do(func() { close(t.ended) })
 	}
 }
 
@@ -401,6 +419,10 @@ func (t *transaction) fail(ctx context.Context, err error, closed, noRetry bool)
 		gaveUp := d.gaveUp()
 		if !noRetry && !gaveUp {
 			leave++
+			continue
+		}
+		if t.hosts && d != t.inHandler { // it is not to blame for a handler that ran for too long
+			d.err = fault.Classify(d.ctx.Err(), fault.Circumstances{TimeUp: true})
 			continue
 		}
 		d.err = fault.Classify(err, fault.Circumstances{

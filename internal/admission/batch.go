@@ -41,7 +41,12 @@ type Member[T any] struct {
 	// news wakes a caller that waits: with the batch that it leads, or with nil when the member is finished. A batch is
 	// received before the member is finished, so that one place is enough. There is no channel if the caller never waits.
 	news chan []*Member[T]
+	pass func() // of the member that leads: see Pass
 }
+
+// Pass lets the next batch begin although this one has not ended, since it may never. A second call does nothing. It is
+// called on the first member of a batch, from any goroutine.
+func (m *Member[T]) Pass() { m.pass() }
 
 // Finish releases the member's caller before the batch ends. run must not use the member's Item afterwards. A second call
 // does nothing. The caller that leads the batch stays until run has returned.
@@ -120,8 +125,10 @@ func (b *Batches[T]) leave(m *Member[T]) bool {
 
 // lead runs the batch. At its end the next batch begins before the callers of this one are released.
 func (b *Batches[T]) lead(batch []*Member[T], run func(batch []*Member[T])) {
+	var once sync.Once
+	batch[0].pass = func() { once.Do(b.pass) }
 	defer finish(batch)
-	defer b.pass()
+	defer batch[0].pass()
 	run(batch)
 }
 

@@ -14,9 +14,8 @@ var ErrBulkhead = errors.New("events of this type hold every connection that one
 // bulkheadWindow is how long the arrival of another kind keeps the last places free for it.
 const bulkheadWindow = time.Minute
 
-// Bulkhead keeps one kind of items, such as the events of a slow type, from holding all places of a pool. It wastes no
-// place: a kind may hold all of them unless an item of another kind arrived within the last minute. It is safe for
-// concurrent use.
+// Bulkhead keeps one kind of items, such as the events of a slow type, from holding all places of a pool. A kind may hold all
+// of them unless an item of another kind arrived within the last minute. It is safe for concurrent use.
 //
 //	bulkhead.Arrive(kind)
 //	…
@@ -76,16 +75,35 @@ func (b *Bulkhead) Acquire(ctx context.Context, kind string, limit time.Duration
 	return nil // the place was handed over at the same moment
 }
 
-// join takes a place, or returns the channel to wait on.
-func (b *Bulkhead) join(kind string) chan struct{} {
+// Holding returns how many places a kind holds.
+func (b *Bulkhead) Holding(kind string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.mayTake(kind) && len(b.waiting[kind]) == 0 {
-		b.holding[kind]++
+	return b.holding[kind]
+}
+
+// TryAcquire takes a place if one is free and nothing waits for it, and reports whether it has.
+func (b *Bulkhead) TryAcquire(kind string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.handOver(kind)
+	if len(b.waiting[kind]) > 0 || !b.mayTake(kind) {
+		return false
+	}
+	b.holding[kind]++
+	return true
+}
+
+// join takes a place, or returns the channel to wait on.
+func (b *Bulkhead) join(kind string) chan struct{} {
+	if b.TryAcquire(kind) {
 		return nil
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	turn := make(chan struct{})
 	b.waiting[kind] = append(b.waiting[kind], turn)
+	b.handOver(kind) // a place may have become free
 	return turn
 }
 
@@ -121,6 +139,11 @@ func (b *Bulkhead) Release(kind string) {
 	if b.holding[kind]--; b.holding[kind] == 0 {
 		delete(b.holding, kind)
 	}
+	b.handOver(kind)
+}
+
+// handOver gives free places to those that wait for them.
+func (b *Bulkhead) handOver(kind string) {
 	waiting := b.waiting[kind]
 	for len(waiting) > 0 && b.mayTake(kind) {
 		b.holding[kind]++

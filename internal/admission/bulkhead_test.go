@@ -173,3 +173,26 @@ func TestBulkheadHoldsItsLimit(t *testing.T) {
 		t.Errorf("left behind: %v, %v", b.holding, b.waiting)
 	}
 }
+
+// A place that became free with the minute goes to those that wait, before newcomers.
+func TestBulkheadOpensForNewcomers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBulkhead(2, 1)
+		b.Arrive("fast")
+		b.Arrive("slow")
+		if !b.TryAcquire("slow") || b.TryAcquire("slow") {
+			t.Error("one kind does not hold one place")
+		}
+		got := make(chan error, 1)
+		go func() { got <- b.Acquire(t.Context(), "slow", time.Hour) }()
+		synctest.Wait()
+		time.Sleep(bulkheadWindow)
+		if err := b.Acquire(t.Context(), "slow", time.Nanosecond); err != nil {
+			t.Error(err)
+		}
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -29,7 +29,7 @@
 //
 // [Limiter], [Budget] and [Shedder] are the limits. None waits: they refuse at once, so that Stripe retries later. The byte
 // budget comes first, since a body is read before its signature can be checked, and only a verified event counts as a
-// delivery in flight. An event that comes from elsewhere, such as a replay, has no body and begins at the Limiter.
+// delivery in flight. An event that comes from elsewhere, such as a replay, has no body and begins at the Shedder.
 //
 // [Flights] is the single flight of duplicates. The first delivery of an event leads a call, and the others follow it
 // without a connection.

@@ -54,21 +54,34 @@ func (s *Shedder) Admit() error {
 		return nil
 	}
 	now := time.Now()
-	switch {
-	case s.waiting >= s.admitted:
+	if s.waiting >= s.admitted {
 		s.refusedAt = now
 		return ErrOverload
-	case now.Sub(s.refusedAt) >= s.interval:
-		s.overloaded, s.began = false, time.Time{}
 	}
+	s.endIfOver(now)
 	return nil
+}
+
+// Waiting returns how many items wait.
+func (s *Shedder) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
 }
 
 // Overloaded reports whether items are being refused.
 func (s *Shedder) Overloaded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endIfOver(time.Now())
 	return s.overloaded
+}
+
+// endIfOver ends an overload if nothing has been refused for an interval.
+func (s *Shedder) endIfOver(now time.Time) {
+	if s.overloaded && now.Sub(s.refusedAt) >= s.interval {
+		s.overloaded, s.began = false, time.Time{}
+	}
 }
 
 // Waiting is an item that waits to be served.
@@ -86,6 +99,9 @@ func (s *Shedder) Wait() *Waiting {
 	w := &Waiting{shedder: s, since: time.Now()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.waiting == 0 && !s.overloaded {
+		s.began = time.Time{} // nothing waited, so no queue has been standing
+	}
 	s.waiting++
 	return w
 }
@@ -108,6 +124,8 @@ func (w *Waiting) End(served bool) {
 func (s *Shedder) end(wait time.Duration, now time.Time, served bool) {
 	s.waiting--
 	switch {
+	case wait <= s.target && !served: // it went to wait elsewhere
+		return
 	case wait <= s.target && !s.overloaded:
 		s.began, s.served = time.Time{}, 0
 		return

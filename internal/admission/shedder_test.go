@@ -166,17 +166,65 @@ func TestShedderWithoutService(t *testing.T) {
 			}
 			s.queue = nil
 		}
+		stuck := s.Wait() // so that the queue is never empty
 		for range 2 * shedInterval / patient {
 			s.offer(10 * minAdmitted)
 			time.Sleep(patient)
 			end(false)
 		}
 		s.offer(10 * minAdmitted)
-		if !s.Overloaded() || len(s.queue) != minAdmitted {
+		if !s.Overloaded() || len(s.queue) != minAdmitted-1 {
 			t.Errorf("overloaded: %t, and %d wait", s.Overloaded(), len(s.queue))
 		}
+		stuck.End(false)
 		end(true)
 		s.run(1, 2*shedInterval)
+		if s.Overloaded() {
+			t.Error("still overloaded")
+		}
+	})
+}
+
+// Slow waits with nothing between them are no standing queue.
+func TestShedderWithSlowWaits(t *testing.T) {
+	t.Parallel()
+	shedding(t, func(t *testing.T, s *server) {
+		for range 5 {
+			w := s.Wait()
+			time.Sleep(2 * shedTarget)
+			w.End(true)
+			time.Sleep(2 * shedInterval)
+		}
+		if s.Overloaded() {
+			t.Error("overloaded")
+		}
+	})
+}
+
+// A wait that goes on elsewhere says nothing, however short it was.
+func TestShedderWithWaitsThatGoOn(t *testing.T) {
+	t.Parallel()
+	shedding(t, func(t *testing.T, s *server) {
+		for range 30 {
+			s.offer(20)
+			s.Wait().End(false)
+			s.run(4*capacity, time.Second)
+		}
+		if !s.Overloaded() {
+			t.Error("not overloaded")
+		}
+	})
+}
+
+// An overload ends without another item, too, for whoever looks.
+func TestShedderEndsByItself(t *testing.T) {
+	t.Parallel()
+	shedding(t, func(t *testing.T, s *server) {
+		s.run(10*capacity, 3*shedInterval)
+		if !s.Overloaded() {
+			t.Error("not overloaded")
+		}
+		time.Sleep(shedInterval)
 		if s.Overloaded() {
 			t.Error("still overloaded")
 		}

@@ -3,11 +3,8 @@ package pgpipe
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/pook/stripeonce/internal/fault"
 )
 
 // deferred are the receiver's own queries that precede a handler's first statement.
@@ -21,17 +18,36 @@ type deferred struct {
 
 // flush sends the queries in a round trip of their own.
 func (d *deferred) flush(ctx context.Context) error {
-	queries := d.writes.take()
-	if len(queries) == 0 && (!d.own || d.tx.prepended == nil) {
+	if d.writes.empty() && (!d.own || d.tx.prepended == nil) {
 		return nil
 	}
-	return d.note(ctx, d.tx.Send(ctx, queries), "")
+	taken := d.take()
+	err := d.tx.Send(ctx, taken.queries)
+	if err != nil {
+		d.note(ctx, taken, err, true)
+	}
+	return err
+}
+
+// taken is what has been taken to be sent.
+type taken struct {
+	queries []Query
+	first   Query // the prepended one
+	sent    bool  // something had been sent before
+}
+
+func (d *deferred) take() taken {
+	t := taken{first: d.tx.prepended, sent: d.writes.Sent()}
+	t.queries = d.writes.take()
+	return t
 }
 
 // pipelines reports whether there are queries that can share the round trip of a statement with these arguments. The
-// statement may have to be parsed, which comes before all queries: not where a prepended query must precede it.
+// statement may have to be parsed, which comes before all queries: not where a prepended query must precede it. Not either
+// where the host's tracer knows no batches, and would not see the statement.
 func (d *deferred) pipelines(args []any) bool {
-	if d.writes.empty() || d.tx.prepended != nil && !d.tx.early || !d.tx.PipelinesCommit() {
+	blind := d.tx.settings.query != nil && d.tx.settings.batch == nil
+	if d.writes.empty() || d.tx.prepended != nil && !d.tx.early || !d.tx.PipelinesCommit() || blind {
 		return false
 	}
 	if len(args) == 0 {
@@ -46,38 +62,43 @@ func (d *deferred) pipelines(args []any) bool {
 
 // sendWith sends the queries and a statement in one round trip. The statement's result is the next one of results.
 func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
-	queries, batch := d.writes.take(), &pgx.Batch{}
+	taken, batch := d.take(), &pgx.Batch{}
+	queries := taken.queries
 	if first := d.tx.takePrepended(); first != nil {
 		queries = append([]Query{first}, queries...)
 	}
 	record(ctx, batch, queries)
-	batch.Queue(sql, slices.Clone(args)...)
+	batch.Queue(sql, args...)
 	results := d.tx.tx.SendBatch(ctx, batch)
 	for _, query := range queries {
 		if err := query(ctx, scanner{results}); err != nil {
 			_ = results.Close()
-			return nil, d.note(ctx, err, batch.QueuedQueries[len(queries)].SQL)
+			// Pgx prepares all statements and encodes all arguments before it sends the first statement.
+			var unsent pgx.ErrPreprocessingBatch
+			own := !errors.As(err, &unsent) || unsent.SQL() != sql
+			if !own {
+				err = unsent.Unwrap()
+			}
+			d.note(ctx, taken, err, own)
+			return nil, err
 		}
 	}
 	return results, nil
 }
 
-// note keeps the error of a query, unless it is of the statement that was sent with the queries: pgx prepares all
-// statements and encodes all arguments before it sends the first one, and a handler's context may end before Run's.
-func (d *deferred) note(ctx context.Context, err error, statement string) error {
-	var unsent pgx.ErrPreprocessingBatch
+// note notes that what was taken has failed. If nothing of it was sent, it is put back, since a handler may go on after an
+// error of its statement. Otherwise the transaction has failed or the connection is closed, which ends the event whatever
+// the handler makes of it. An error of one of the queries is the receiver's own, unless the handler gave its statement a
+// context that ended before Run's.
+func (d *deferred) note(ctx context.Context, t taken, err error, own bool) {
+	conn := d.tx.conn
 	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &unsent) && unsent.SQL() == statement:
-		return unsent.Unwrap()
-	case ctx.Err() != nil && d.ctx.Err() == nil:
-		return err
-	case statement != "" && fault.Code(err) == "" && !d.tx.conn.IsClosed():
-		return err // a QueryRewriter of the statement's failed
+	case own && (ctx.Err() == nil || d.ctx.Err() != nil):
+		d.failed = err
+	case !conn.IsClosed() && conn.PgConn().TxStatus() == txOpen:
+		d.tx.prepended = t.first
+		d.writes.putBack(t.queries, t.sent)
 	}
-	d.failed = err
-	return err
 }
 
 // closed closes the results of a batch whose last one has been read, and returns the first error.

@@ -3,6 +3,7 @@ package pgpipe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -30,6 +31,7 @@ var (
 // TxStatus of a PostgreSQL connection: https://www.postgresql.org/docs/current/protocol-message-formats.html
 const (
 	txIdle   = 'I'
+	txOpen   = 'T'
 	txFailed = 'E'
 )
 
@@ -55,10 +57,11 @@ func (e *OwnError) Unwrap() error { return e.Err }
 func (g *guard) run(ctx context.Context, tx pgx.Tx, conn *pgx.Conn, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	err := recovered(ctx, &guardedTx{guard: g, tx: tx}, fn)
 	g.closed.Store(true)
-	if g.deferred != nil && g.deferred.failed != nil {
+	err = g.check(ctx, conn.PgConn(), err)
+	if g.deferred != nil && g.deferred.failed != nil && !errors.Is(err, ErrRawCommit) {
 		return &OwnError{g.deferred.failed}
 	}
-	return g.check(ctx, conn.PgConn(), err)
+	return err
 }
 
 // check returns what fn violated, or its error.
@@ -132,6 +135,16 @@ func (tx *guardedTx) use(ctx context.Context) pgx.Tx {
 func (tx *guardedTx) useWith(ctx context.Context, sql string, args []any) (results pgx.BatchResults, err error) {
 	if tx.closed.Load() || tx.deferred == nil || !tx.deferred.pipelines(args) {
 		return nil, nil
+	}
+	if len(args) > 0 {
+		if rewriter, ok := args[0].(pgx.QueryRewriter); ok { // pgx would do it after the queries have been taken
+			if sql, args, err = rewriter.RewriteQuery(ctx, tx.tx.Conn(), sql, args[1:]); err != nil {
+				return nil, fmt.Errorf("rewrite query failed: %w", err)
+			}
+			if len(args) == 0 { // it may be several statements
+				return nil, nil
+			}
+		}
 	}
 	tx.used.Store(true)
 	return tx.deferred.sendWith(ctx, sql, args)

@@ -188,8 +188,15 @@ func (w *Writes) take() []Query {
 	return queries
 }
 
+// putBack undoes take, where nothing was sent.
+func (w *Writes) putBack(queries []Query, sent bool) {
+	if w != nil {
+		w.list, w.sent = append(queries, w.list...), sent
+	}
+}
+
 // Sent reports whether queries have been sent, or were to be.
-func (w *Writes) Sent() bool { return w.sent }
+func (w *Writes) Sent() bool { return w != nil && w.sent }
 
 // Drop forgets the queries that have not been sent.
 func (w *Writes) Drop() { w.list = nil }

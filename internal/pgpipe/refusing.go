@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // RefusingTx is a pgx.Tx on which everything fails with one error.
@@ -66,7 +67,8 @@ func (tx *refusingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, 
 }
 
 func (tx *refusingTx) Query(context.Context, string, ...any) (pgx.Rows, error) {
-	return nil, tx.refuse()
+	err := tx.refuse()
+	return failedRows{err}, err
 }
 
 func (tx *refusingTx) QueryRow(context.Context, string, ...any) pgx.Row { return failing{tx.refuse()} }
@@ -77,10 +79,33 @@ type refusedResults struct{ err error }
 
 func (r refusedResults) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, r.err }
 
-func (r refusedResults) Query() (pgx.Rows, error) { return nil, r.err }
+func (r refusedResults) Query() (pgx.Rows, error) { return failedRows(r), r.err }
 
 func (r refusedResults) QueryRow() pgx.Row { return failing(r) }
 
 func (r refusedResults) Close() error { return r.err }
 
 func (r refusedResults) Tx() pgx.Tx { return nil }
+
+// failedRows are the rows of a query that failed: a caller of pgx's may ignore the error of Query, and use the rows.
+type failedRows struct{ err error }
+
+func (r failedRows) Close() {}
+
+func (r failedRows) Err() error { return r.err }
+
+func (r failedRows) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
+
+func (r failedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+
+func (r failedRows) Next() bool { return false }
+
+func (r failedRows) Scan(...any) error { return r.err }
+
+func (r failedRows) Values() ([]any, error) { return nil, r.err }
+
+func (r failedRows) RawValues() [][]byte { return nil }
+
+func (r failedRows) Conn() *pgx.Conn { return nil }
+
+func (r failedRows) TypeMap() *pgtype.Map { return nil }
