@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,9 +23,9 @@ var comparisons = []comparison{
 }
 
 const (
-	goalCPU        = "≤ 0.55, aim 0.45"
-	goalServerCPU  = "≤ 0.85, aim 0.7"
-	goalP99        = "≤ 0.7, aim 0.5"
+	goalCPU        = "≤ 0.55 ×, aim 0.45"
+	goalServerCPU  = "≤ 0.85 ×, aim 0.7"
+	goalP99        = "≤ 0.7 ×, aim 0.5"
 	goalPgbench    = "≥ 0.65, aim 0.75"
 	goalDuplicates = "≥ 2.5, aim 3"
 	goalAlone      = "≥ 2, aim 2.5" // duplicates, one at a time
@@ -63,36 +64,62 @@ func (b *stand) compare() error {
 	return nil
 }
 
-// addComparisons adds the rows of compare, by what is measured.
+// addComparisons adds the lines of compare: new events, duplicates, and pgbench.
 func (b *stand) addComparisons(of []map[string]*measurements, bare []float64) {
-	each := func(what string, goal func(c comparison) string, values func(m *measurements) []float64) {
-		for i, c := range comparisons {
-			for _, kind := range c.receivers() {
-				if c.selected() && len(values(of[i][kind])) > 0 {
-					b.add(what+": "+c.what()+strings.TrimPrefix(kind, ours), values(of[i][byHand]), values(of[i][kind]), goal(c))
-				}
-			}
-		}
-	}
-	always := func(goal string) func(comparison) string { return func(comparison) string { return goal } }
-	each("new events/s", func(c comparison) string { return c.goal }, func(m *measurements) []float64 { return m.fresh })
-	each("receiver's CPU for a new event, µs", always(goalCPU), func(m *measurements) []float64 { return m.freshCPU })
-	each("PostgreSQL's CPU for a new event, µs", always(goalServerCPU), func(m *measurements) []float64 { return m.freshServer })
-	each("99th percentile at half of the rate by hand, µs", always(goalP99), func(m *measurements) []float64 { return m.p99 })
-	each("duplicates/s", func(c comparison) string {
-		if c.inFlight == 1 {
-			return goalAlone
-		}
-		return goalDuplicates
-	}, func(m *measurements) []float64 { return m.duplicates })
-	each("receiver's CPU for a duplicate, µs", always(""), func(m *measurements) []float64 { return m.duplicateCPU })
 	for i, c := range comparisons {
-		if c.selected() && c.alsoPgbench() {
+		if !c.selected() {
+			continue
+		}
+		hand := of[i][byHand]
+		for _, kind := range c.receivers() {
+			own := of[i][kind]
+			b.fresh = append(b.fresh, []string{
+				c.load.what + strings.TrimPrefix(kind, ours), strconv.Itoa(c.inFlight), number(hand.fresh), number(own.fresh),
+				ratio(hand.fresh, own.fresh), spread(hand.fresh, own.fresh), c.goal,
+				valueAndRatio(hand.freshCPU, own.freshCPU), valueAndRatio(hand.freshServer, own.freshServer), valueAndRatio(hand.p99, own.p99),
+			})
+		}
+		if own := of[i][ours]; c.measuresDuplicates() {
+			goal := goalDuplicates
+			if c.inFlight == 1 {
+				goal = goalAlone
+			}
+			b.duplicates = append(b.duplicates, []string{
+				strconv.Itoa(c.inFlight), number(hand.duplicates), number(own.duplicates), ratio(hand.duplicates, own.duplicates),
+				spread(hand.duplicates, own.duplicates), goal, valueAndRatio(hand.duplicateCPU, own.duplicateCPU),
+			})
+		}
+		if c.alsoPgbench() {
 			b.add("new events/s, against pgbench with the same statements and bytes", bare, of[i][ours].fresh, goalPgbench)
 			against := &b.rows[len(b.rows)-1]
 			against.hand = "pgbench: " + against.hand
 		}
 	}
+}
+
+func number(values []float64) string { return fmt.Sprintf("%.0f", median(values)) }
+
+func ratio(hand, own []float64) string { return fmt.Sprintf("%.2f ×", median(ratios(hand, own))) }
+
+func spread(hand, own []float64) string {
+	all := ratios(hand, own)
+	return fmt.Sprintf("%.2f to %.2f", slices.Min(all), slices.Max(all))
+}
+
+func valueAndRatio(hand, own []float64) string {
+	if len(own) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, %s", number(own), ratio(hand, own))
+}
+
+// ratios returns the ratio of each round.
+func ratios(hand, own []float64) []float64 {
+	all := make([]float64, len(hand))
+	for i := range hand {
+		all[i] = own[i] / hand[i]
+	}
+	return all
 }
 
 func (c comparison) what() string { return fmt.Sprintf("%s, %d in flight", c.load.what, c.inFlight) }
@@ -122,15 +149,8 @@ func (m *measurements) against(hand *measurements) string {
 }
 
 // add adds a line that compares the rounds of two receivers.
-func (b *stand) add(what string, a, own []float64, goal string) {
-	ratios := make([]float64, len(a))
-	for i := range a {
-		ratios[i] = own[i] / a[i]
-	}
-	b.rows = append(b.rows, row{
-		what, fmt.Sprintf("%.0f", median(a)), fmt.Sprintf("%.0f", median(own)),
-		fmt.Sprintf("%.2f ×", median(ratios)), fmt.Sprintf("%.2f to %.2f", slices.Min(ratios), slices.Max(ratios)), goal,
-	})
+func (b *stand) add(what string, hand, own []float64, goal string) {
+	b.rows = append(b.rows, row{what, number(hand), number(own), ratio(hand, own), spread(hand, own), goal})
 }
 
 // receivers returns the receivers that are compared with the handwritten one.

@@ -23,6 +23,7 @@ var (
 	ledgerRows   = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
 	only         = flag.Bool("compare", false, "only compare the receivers")
 	onlyLoad     = flag.String("workload", "", "compare one workload: projection, onchange or invoice")
+	network      = flag.Bool("network", false, "only measure over a network")
 	onlyInFlight = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
 	write        = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
 )
@@ -49,8 +50,11 @@ func bench() error {
 	defer func() { _ = cluster.Stop() }()
 	b := &stand{ctx: ctx, cluster: cluster}
 	steps := []func() error{b.compare, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
-	if *only {
+	switch {
+	case *only:
 		steps = steps[:1]
+	case *network:
+		steps = []func() error{b.overNetwork}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -71,8 +75,9 @@ type stand struct {
 	cluster   *pglocal.Cluster
 	databases int
 
-	rows  []row
-	plots []plot
+	fresh, duplicates [][]string // lines of the tables of new events and of duplicates
+	rows              []row      // of the last table
+	plots             []plot
 }
 
 // row is one row of the table.

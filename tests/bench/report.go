@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,11 +21,24 @@ func (b *stand) report() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d rounds of each, %d deliveries in flight and as many connections of the pool, durable commits, %d CPUs, %s, %s. Medians; "+
 		"the ratio is the median of the rounds' ratios.\n\n", *rounds, *connections, runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly))
+	table(&text, b.fresh, "new events", "in flight", byHand+", events/s", "stripeonce, events/s", "ratio", "in the rounds", "goal",
+		"receiver's CPU, µs ("+goalCPU+")", "PostgreSQL's CPU, µs ("+goalServerCPU+")", "99th percentile, µs ("+goalP99+")")
+	table(&text, b.duplicates, "duplicates in flight", byHand+", events/s", "stripeonce, events/s", "ratio", "in the rounds", "goal", "receiver's CPU, µs")
 	fmt.Fprintf(&text, "| what | %s | %s | ratio | in the rounds | goal |\n| --- | --- | --- | --- | --- | --- |\n", byHand, ours)
 	for _, r := range b.rows {
 		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s |\n", r.what, r.hand, r.own, r.ratio, r.spread, r.goal)
 	}
 	return text.String()
+}
+
+func table(text *strings.Builder, lines [][]string, columns ...string) {
+	line := func(cells []string) { fmt.Fprintf(text, "| %s |\n", strings.Join(cells, " | ")) }
+	line(columns)
+	line(slices.Repeat([]string{"---"}, len(columns)))
+	for _, cells := range lines {
+		line(cells)
+	}
+	text.WriteByte('\n')
 }
 
 // writeDocs writes the results between their marks in the document, and the plots next to it.

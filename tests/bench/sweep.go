@@ -102,7 +102,7 @@ func (b *stand) overLedgers() error {
 			rates[i], costs[i] = append(rates[i], m.rate()), append(costs[i], m.each(m.cpu+m.server))
 		}
 	}
-	p := plot{file: "throughput-ledger.svg", title: "New events a second, by rows of the ledger", x: "rows of the ledger", series: []series{{name: ours}}}
+	p := plot{file: "throughput-ledger.svg", title: "New events/s, by rows of the ledger", x: "rows of the ledger", series: []series{{name: ours}}}
 	for i, size := range sizes {
 		p.series[0].points = append(p.series[0].points, point{float64(max(size, 1)), median(rates[i])})
 		progress("%d rows: %.0f new events a second", size, median(rates[i]))
