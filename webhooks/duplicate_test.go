@@ -101,7 +101,7 @@ func TestDuplicatesLeave(t *testing.T) {
 	isReady(t, host)
 	for _, failure := range []error{errOfATest, nil} {
 		replies := send(t, host, testEvent, testEvent, testEvent, testEvent, testEvent)
-		awaitInFlight(t, host, limit)
+		await(t, "that follow the first", limit-1, func() int { return host.Receiver.Followers("evt_1") })
 		g.awaitStart(t)
 		g.release(t, failure)
 		replies()

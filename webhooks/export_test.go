@@ -12,6 +12,9 @@ func (r *Receiver) Waiting() int { return r.batches.Waiting() }
 // WaitingForSavepoint is how many events wait to join a batch in which handlers run.
 func (r *Receiver) WaitingForSavepoint() int { return r.savepoints.Waiting() }
 
+// Followers is how many concurrent duplicates follow an event in progress.
+func (r *Receiver) Followers(eventID string) int { return r.flights.Followers(eventID) }
+
 // Places is how many connections the events of a type are taken to hold.
 func (r *Receiver) Places(eventType string) int { return r.bulkhead.Holding(eventType) }
 

@@ -99,7 +99,7 @@ func TestCopiesWaitWithoutAConnection(t *testing.T) {
 		}
 		replies := send(t, host, bodies...)
 		g.awaitStart(t)
-		awaitInFlight(t, host, deliveries)
+		await(t, "that follow the first", deliveries-1, func() int { return host.Receiver.Followers("evt_1") })
 		if n := host.Pool.Stat().AcquiredConns(); n != 1 {
 			t.Errorf("%d deliveries hold %d connections", deliveries, n)
 		}

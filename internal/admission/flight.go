@@ -22,8 +22,9 @@ type Flights[R any] struct {
 
 // Call is the work of a leader, and its result.
 type Call[R any] struct {
-	done   chan struct{}
-	result R
+	done      chan struct{}
+	result    R
+	followers int // that have joined, guarded by the Flights
 }
 
 // Join returns the call of the key that is in progress. If there is none, it returns a new one with leads set, and the
@@ -32,6 +33,7 @@ func (f *Flights[R]) Join(key string) (call *Call[R], leads bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if call := f.calls[key]; call != nil {
+		call.followers++
 		return call, false
 	}
 	if f.calls == nil {
@@ -40,6 +42,16 @@ func (f *Flights[R]) Join(key string) (call *Call[R], leads bool) {
 	call = &Call[R]{done: make(chan struct{})}
 	f.calls[key] = call
 	return call, true
+}
+
+// Followers returns how many callers have joined the key's call in progress, beside its leader.
+func (f *Flights[R]) Followers(key string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if call := f.calls[key]; call != nil {
+		return call.followers
+	}
+	return 0
 }
 
 // Finish ends the call that the caller leads, and gives its followers the result. The key is

@@ -36,8 +36,8 @@ func TestFlightsFollowersTakeTheResult(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if len(results) > 0 {
-			t.Fatal("a follower does not wait")
+		if n := f.Followers("a"); len(results) > 0 || n != cap(results) {
+			t.Fatalf("%d follow, and %d do not wait", n, len(results))
 		}
 		f.Finish("a", call, "result")
 		for range cap(results) {
@@ -45,7 +45,7 @@ func TestFlightsFollowersTakeTheResult(t *testing.T) {
 				t.Errorf("a follower has %q", got)
 			}
 		}
-		if len(f.calls) > 0 {
+		if len(f.calls) > 0 || f.Followers("a") > 0 {
 			t.Errorf("a finished call is kept: %v", f.calls)
 		}
 	})
