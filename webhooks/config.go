@@ -76,12 +76,15 @@ type Config struct {
 	// response is 503. Defaults to 64 MiB.
 	MaxBufferBytes int64
 	// Timeout bounds the work on one delivery, from the signature to COMMIT. When it expires the response is 500 if handlers
-	// took the time, else 503. Defaults to 8s.
+	// took more than half of it, else 503. A handler that has not returned one second later is left behind: the response is
+	// 500, and its connection is closed. Events with less than a second left are not batched. Defaults to 8s.
 	Timeout time.Duration
 	// AcquireTimeout bounds the wait for a connection of the pool; then the response is 503. Defaults to 5s.
 	AcquireTimeout time.Duration
 	// LockTimeout bounds the wait for other events of the same Stripe object in this process, and each wait for a lock
-	// in PostgreSQL (lock_timeout), such as a lock that another process holds; then the response is 503. Defaults to 5s.
+	// in PostgreSQL (lock_timeout), such as a lock that another process holds; then the response is 503, or 500 with a record if
+	// it is a handler's statement that waits. With ByCustomer it bounds the waits for the customer and for the object each.
+	// Defaults to 5s.
 	LockTimeout time.Duration
 	// CommitTimeout bounds the wait for PostgreSQL's answer to COMMIT and the writes sent with it, in addition to their lock
 	// waits. Timeout does not interrupt it. When it expires the socket is closed without a cancel request, and the response
@@ -91,15 +94,15 @@ type Config struct {
 	// deadlock (40P01). Defaults to 4.
 	MaxAttempts int
 	// MaxBatchSize is the maximum number of events in one batch, which is one transaction. Events that run no handler of the
-	// host's, or only Batchable ones, are batched when they arrive while ConcurrentBatches are in progress. If a batch fails, each event is retried
+	// host's, or only Batchable ones, are batched when they arrive while as many batches as allowed are in progress. If a batch fails, each event is retried
 	// alone. 1 disables batches. At most 256. Defaults to 16.
 	MaxBatchSize int
-	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool; and in addition as many of events
-	// that run Batchable handlers. Defaults to 2.
+	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Batches with Batchable handlers
+	// and batches without have this limit each. Defaults to 2.
 	ConcurrentBatches int
 	// TargetWait is how long a delivery may wait for a connection of the pool, or for a batch, while the receiver keeps up.
 	// When even the shortest wait has exceeded it for ShedAfter, deliveries arrive faster than they are processed: the
-	// response to new ones is then 503 at once, but for as many as are processed within TargetWait. A burst is no overload
+	// response to new ones is then 503 at once, except for as many as are processed within TargetWait. A burst is no overload
 	// and is absorbed. Negative: deliveries are refused at MaxInFlight alone, and wait for up to AcquireTimeout. Defaults to 1s.
 	TargetWait time.Duration
 	// ShedAfter is how long the shortest wait must have exceeded TargetWait before deliveries are refused, and how long none

@@ -40,8 +40,10 @@ type HandlerOption func(*handler)
 // statements. What changes for them:
 //
 //	                           in its own transaction         in a batch
-//	the handler fails          its event fails                it is undone up to its savepoint, and retried alone; all are,
-//	                                                          if it ended the transaction or the connection
+//	the handler fails          its event fails                it is undone up to its savepoint, and retried alone; all are, if
+//	                                                          it ended the transaction, closed the connection or left
+//	                                                          rows open. After a raw COMMIT the events before it stay
+//	                                                          committed, and it commits again when it is retried
 //	COMMIT fails               its event fails                all are undone, and retried alone
 //	  (a deferred constraint)
 //	a lock is contended        it waits, up to LockTimeout    it waits up to 50ms, and is then retried alone
@@ -52,12 +54,12 @@ type HandlerOption func(*handler)
 //	the handler is slow        its event is                   all events of the batch are
 //	it never returns           its event fails (500)          its event fails, the others are answered 503
 //
-// A handler may so run more often. What it does through tx still takes effect exactly once, together with its event.
+// So a handler may run more often. What it does through tx still takes effect exactly once, together with its event.
 // Transactions of yours that lock the rows of several customers may deadlock with a batch more easily than with single
 // events; the batch's events are then retried alone.
 //
 // An event is batched if all of its handlers are Batchable (a projection without an OnChange of yours is), its object has
-// an id, it is not thin, and the pool has prepared statements. See also subscriptions.Config.BatchOnChange.
+// an id, it is not thin, no replay, has more than a second left of Config.Timeout, and the pool has prepared statements. See also subscriptions.Config.BatchOnChange.
 func Batchable() HandlerOption { return func(h *handler) { h.batchable = true } }
 
 type run func(ctx context.Context, tx pgx.Tx, ev *Event) (changed bool, err error)
@@ -71,9 +73,11 @@ func NewHandlers() *Handlers { return &Handlers{} }
 // run in the order of their registration.
 //
 // fn runs inside the delivery's transaction. If it returns an error or panics, or does not return within
-// [Config].Timeout, everything that it did through tx is undone, the response is a 5xx, and Stripe retries.
+// [Config].Timeout, everything that it did through tx is undone, the response is 500, and Stripe retries.
 // It may run more than once (after a serialization failure, a deadlock, a lost race), so only
 // what it does through tx is exactly once. ctx ends with [Config].Timeout, not with the client.
+//
+// Options: [Batchable].
 //
 // fn may return [Fetch] to run again with Stripe's current object, then also in obj, and [Park] where no retry helps.
 //

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrQueueTimeout reports that a ticket did not get its turn in time.
-var ErrQueueTimeout = errors.New("other events of the object are still in progress (webhooks.Config.LockTimeout)")
+var ErrQueueTimeout = errors.New("other events of the object or its customer are still in progress (webhooks.Config.LockTimeout, or Timeout)")
 
 // Queues holds one first-in, first-out queue per key. A key without tickets takes no memory. The zero value of Queues is
 // ready to use, and it is safe for concurrent use.

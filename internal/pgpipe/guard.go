@@ -20,7 +20,7 @@ func (e *ViolationError) Error() string { return e.text }
 
 // The violations that Run notices when a handler has returned.
 var (
-	ErrRawCommit    = &ViolationError{"it ended the transaction with a statement of its own: what it did up to there is COMMITTED and cannot be undone"}
+	ErrRawCommit    = &ViolationError{"it ended the transaction with a statement of its own: if that was a COMMIT, what it did up to there cannot be undone"}
 	ErrChained      = &ViolationError{"it ended the transaction with a statement of its own (COMMIT or ROLLBACK AND CHAIN): what it committed cannot be undone"}
 	errSwallowed    = &ViolationError{"a statement failed and its error was not returned: use a savepoint (tx.Begin) for statements that may fail"}
 	errRowsLeftOpen = &ViolationError{"it left a query's rows open: close them before returning"}
