@@ -24,12 +24,11 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	}
 	asOf := r.asOf
 	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
-	at, err := p.queries.ServerClock(ctx, tx)
+	at, err := p.clock(ctx, tx)
 	if err != nil {
-		return wrap(err, "read the server's clock")
+		return err
 	}
-	at = at.UTC()
-	queries, err := p.store(stored, next, &at)
+	queries, err := p.store(stored, next, at)
 	if err != nil {
 		return err
 	}

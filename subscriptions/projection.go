@@ -166,11 +166,15 @@ func (a *application) read(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
 }
 
 // readClock reads the time that the row is written with, so that OnChange receives it before the row is sent.
-func (a *application) readClock(ctx context.Context, dbtx pgpipe.DBTX) error {
-	at, err := a.queries.ServerClock(ctx, dbtx)
-	at = at.UTC()
-	a.readAt = &at
-	return wrap(err, "read the server's clock")
+func (a *application) readClock(ctx context.Context, dbtx pgpipe.DBTX) (err error) {
+	a.readAt, err = a.clock(ctx, dbtx)
+	return err
+}
+
+// clock returns PostgreSQL's time.
+func (p *Projection) clock(ctx context.Context, dbtx pgpipe.DBTX) (*time.Time, error) {
+	at, err := p.queries.ServerClock(ctx, dbtx)
+	return utc(&at), wrap(err, "read the server's clock")
 }
 
 // createdAt returns when Stripe created an event, or nil if the event does not have the time.

@@ -67,7 +67,7 @@ func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) err
 	if first && r.batchable(d) {
 		batches := r.batches
 		if d.runsHost() {
-			batches = r.savepoints
+			batches = r.hostBatches
 		}
 		waiting := r.shedder.Wait()
 		defer waiting.End(false) // if a hook of the pool panics

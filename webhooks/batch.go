@@ -64,23 +64,21 @@ func prepared(plan projection.Plan) (ok bool) {
 // runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
 // retried alone, and panics again by itself.
 func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
-	t := &transaction{receiver: r, batch: true, hosts: batch[0].Item.runsHost(), members: batch, ended: make(chan struct{})}
-	for _, m := range batch {
-		t.deliveries = append(t.deliveries, m.Item)
-	}
 	defer func() {
 		if value := recover(); value != nil {
 			r.config.Logger.Warn("a panic in a batch, whose events are retried alone", "panic", value, "stack", string(debug.Stack()))
 		}
 	}()
+	t := &transaction{receiver: r, slot: true}
+	for _, m := range batch {
+		t.deliveries = append(t.deliveries, m.Item)
+	}
+	runsHost := batch[0].Item.runsHost()
+	if len(batch) > 1 || !runsHost { // alone, a handler needs no savepoint
+		t.batch, t.hosts, t.members, t.ended = true, runsHost, batch, make(chan struct{})
+	}
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
-	if t.hosts && len(batch) == 1 { // alone, a handler needs no savepoint
-		if !r.bulkhead.TryAcquire(t.deliveries[0].effective.Type) {
-			return // it leaves, and waits for a place without keeping others from a batch
-		}
-		t.batch, t.hosts, t.members, t.ended, t.placed = false, false, nil, nil, true
-	}
 	r.runTransaction(ctx, t)
 }
 

@@ -57,7 +57,7 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 		return err
 	}
 	var used bool
-	if t.batch && !t.hosts {
+	if d.refusing != nil {
 		err = d.refusing.Run(ctx, apply)
 	} else {
 		used, err = t.pipe.Run(ctx, true, &d.writes, apply)

@@ -48,7 +48,7 @@ type attempt struct {
 	waiting  *admission.Waiting
 	ledger   ledgerState
 	writes   pgpipe.Writes
-	refusing *pgpipe.RefusingTx // what projections get in a batch
+	refusing *pgpipe.RefusingTx // what projections get in a batch without handlers; nil: the transaction
 	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
 
 	inHost       bool // a handler has been called and has not returned
@@ -107,7 +107,6 @@ func (d *delivery) event() *Event {
 func (d *delivery) begin(ctx context.Context) {
 	d.attempt = attempt{ctx: ctx, lock: d.object(), customer: d.customerToLock()}
 	d.err = nil
-	d.held.restart()
 	d.plans = make([]projection.Plan, len(d.handlers))
 	for i, h := range d.handlers {
 		if h.plan != nil {

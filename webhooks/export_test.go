@@ -10,7 +10,7 @@ import (
 func (r *Receiver) Waiting() int { return r.batches.Waiting() }
 
 // WaitingForSavepoint is how many events wait to join a batch in which handlers run.
-func (r *Receiver) WaitingForSavepoint() int { return r.savepoints.Waiting() }
+func (r *Receiver) WaitingForSavepoint() int { return r.hostBatches.Waiting() }
 
 // Followers is how many concurrent duplicates follow an event in progress.
 func (r *Receiver) Followers(eventID string) int { return r.flights.Followers(eventID) }
@@ -24,5 +24,5 @@ func (r *Receiver) WaitingForConnection() int { return r.shedder.Waiting() }
 // WaitForBatch has events wait so long for a batch to begin.
 func (r *Receiver) WaitForBatch(limit time.Duration) {
 	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
-	r.savepoints = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
+	r.hostBatches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 }

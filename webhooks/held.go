@@ -11,15 +11,15 @@ import (
 var errAbandoned = errors.New("the handler did not return in time")
 
 // held is what a delivery holds while its handlers run: the turns of its object and its customer, and a connection. The
-// goroutine of the handlers releases it. If a handler does not return, the delivery's caller takes it away.
+// goroutine of the handlers releases it. If a handler does not return, the delivery's caller takes it away. Whether the
+// transaction can still be prevented from committing is the lease's to know.
 type held struct {
-	mu         sync.Mutex
-	turns      []func()      // what releases them, in the order in which they were joined
-	lease      *pgpool.Lease // the last one
-	batch      bool          // it is a batch's
-	running    bool          // a handler of the host's, or a projection that may call one, is
-	committing bool          // COMMIT has been sent, whose answer has a deadline of its own
-	abandoned  bool
+	mu        sync.Mutex
+	turns     []func()      // what releases them, in the order in which they were joined
+	lease     *pgpool.Lease // the last one
+	batch     bool          // it is a batch's
+	running   bool          // a handler of the host's, or a projection that may call one, is
+	abandoned bool
 }
 
 // add adds a turn.
@@ -29,19 +29,13 @@ func (h *held) add(release func()) {
 	h.turns = append(h.turns, release)
 }
 
-// lend adds a connection. It returns false if the delivery has been abandoned.
-func (h *held) lend(lease *pgpool.Lease) bool {
+// lend adds a connection. Batch says that the handlers of other events run on it, too. It returns false if the delivery
+// has been abandoned.
+func (h *held) lend(lease *pgpool.Lease, batch bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lease, h.batch = lease, false
+	h.lease, h.batch = lease, batch
 	return !h.abandoned
-}
-
-// lendBatch adds the connection of a batch, in which the handlers of other events run, too.
-func (h *held) lendBatch(lease *pgpool.Lease) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lease, h.batch = lease, true
 }
 
 // run notes that a handler runs, until the function that it returns is called.
@@ -55,27 +49,11 @@ func (h *held) run() (returned func()) {
 	return func() { set(false) }
 }
 
-// restart begins another attempt.
-func (h *held) restart() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lease, h.batch, h.committing = nil, false, false
-}
-
-// commit returns false if the delivery has been abandoned, and must not be committed. Otherwise it can no longer be
-// abandoned.
-func (h *held) commit() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.committing = !h.abandoned
-	return h.committing
-}
-
 // abandonment is the result of abandon.
 type abandonment int
 
 const (
-	notAbandoned     abandonment = iota // COMMIT has been sent
+	notAbandoned     abandonment = iota // COMMIT has been sent, whose answer has a deadline of its own
 	handlerAbandoned                    // the delivery's handler does not return
 	otherAbandoned                      // something else does not: another event's handler in its batch, or a hook of the pool
 )
@@ -85,15 +63,15 @@ const (
 func (h *held) abandon() abandonment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.committing {
-		return notAbandoned
-	}
 	h.abandoned = true
-	if h.lease != nil && (h.running || !h.batch) {
-		h.lease.Revoke()
-	}
-	if h.lease != nil { // otherwise the delivery waits for its turn
-		h.releaseTurns()
+	if h.lease != nil {
+		if h.lease.Committing() {
+			return notAbandoned
+		}
+		if h.running || !h.batch {
+			h.lease.Revoke()
+		}
+		h.releaseTurns() // without a connection, the delivery waits for its turn
 	}
 	if h.running {
 		return handlerAbandoned

@@ -28,15 +28,15 @@ type Receiver struct {
 	stripe    *stripeapi.Client
 	stats     *recorder
 
-	limiter    *admission.Limiter
-	shedder    *admission.Shedder
-	bodies     *admission.Budget
-	flights    admission.Flights[flightResult]
-	seen       *admission.Seen
-	objects    admission.Queues
-	bulkhead   *admission.Bulkhead
-	batches    *admission.Batches[*delivery] // of events that run no handler of the host's
-	savepoints *admission.Batches[*delivery] // of those that do
+	limiter     *admission.Limiter
+	shedder     *admission.Shedder
+	bodies      *admission.Budget
+	flights     admission.Flights[flightResult]
+	seen        *admission.Seen
+	objects     admission.Queues
+	bulkhead    *admission.Bulkhead
+	batches     *admission.Batches[*delivery] // of events that run no handler of the host's
+	hostBatches *admission.Batches[*delivery] // of those that do
 }
 
 // New returns a Receiver whose events take effect through pool's connections. It freezes h. It does not
@@ -67,15 +67,15 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 			Fetches: config.APIKey != "", AssumeMigrated: config.AssumeMigrated, Logger: config.Logger,
 		}),
 		// No retries, and a short timeout: Stripe retries the delivery.
-		stripe:     stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
-		stats:      newRecorder(),
-		limiter:    admission.NewLimiter(config.MaxInFlight),
-		shedder:    admission.NewShedder(config.TargetWait, config.ShedAfter),
-		bodies:     admission.NewBudget(config.MaxBufferBytes),
-		seen:       admission.NewSeen(),
-		bulkhead:   admission.NewBulkhead(int(pool.Config().MaxConns), config.reservedConnections(pool.Config().MaxConns)),
-		batches:    admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
-		savepoints: admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
+		stripe:      stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
+		stats:       newRecorder(),
+		limiter:     admission.NewLimiter(config.MaxInFlight),
+		shedder:     admission.NewShedder(config.TargetWait, config.ShedAfter),
+		bodies:      admission.NewBudget(config.MaxBufferBytes),
+		seen:        admission.NewSeen(),
+		bulkhead:    admission.NewBulkhead(int(pool.Config().MaxConns), config.reservedConnections(pool.Config().MaxConns)),
+		batches:     admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
+		hostBatches: admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 	}, nil
 }
 

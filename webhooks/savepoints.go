@@ -5,10 +5,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
-	"github.com/pook/stripeonce/internal/pgpool"
 )
 
 // A batch of events whose handlers are Batchable runs the handlers one after the other, each event under a savepoint.
@@ -21,62 +19,24 @@ import (
 //
 // An event without a statement needs no savepoint: until something is sent, there is nothing to undo.
 //
-// The ledger's row of an event is written before the first statement of the next handler. If that handler ends the transaction with a COMMIT
-// of its own, what is committed of the events before it has its rows in the ledger, and they are duplicates when they are
-// retried.
-
-// acquireForHandlers acquires the connection of a batch in which handlers run. It counts against the share of each type that
-// the batch has. If one has no place left, the events leave the batch, and wait for a place by themselves.
-func (t *transaction) acquireForHandlers(ctx context.Context) (*pgpool.Lease, error) {
-	bulkhead := t.receiver.bulkhead
-	var kinds []string
-	release := func() {
-		for _, kind := range kinds {
-			bulkhead.Release(kind)
-		}
-	}
-	leased := false
-	defer func() {
-		if !leased { // also if a hook of the pool panics
-			release()
-		}
-	}()
-	for _, d := range t.deliveries {
-		kind := d.effective.Type
-		if slices.Contains(kinds, kind) {
-			continue
-		}
-		if !bulkhead.TryAcquire(kind) {
-			return nil, fault.Unavailable(admission.ErrBulkhead)
-		}
-		kinds = append(kinds, kind)
-	}
-	lease, err := t.acquireFrom(ctx, func() { // the next batch may begin, and duplicates of this one's objects go on
-		release()
-		t.end()
-		t.members[0].Pass()
-	})
-	if err != nil {
-		return nil, err
-	}
-	leased = true
-	for _, d := range t.deliveries {
-		d.held.lendBatch(lease)
-	}
-	return lease, nil
-}
+// The ledger's row of an event is written before the first statement of the next handler. If that handler ends the
+// transaction with a COMMIT of its own, what is committed of the events before it has its rows in the ledger, and they are
+// duplicates when they are retried.
 
 // processInSavepoint runs the handlers of an event. If one fails, the event leaves the batch, and nothing of it is kept. An
 // error means that the transaction is lost.
-func (t *transaction) processInSavepoint(i int) error {
-	d := t.deliveries[i]
-	d.writes.Add(t.carried...)
-	d.writes.Add(pgpipe.Savepoint(i))
-	ctx, cancel := memberContext(d.ctx, t.deliveries)
-	defer cancel()
+func (t *transaction) processInSavepoint(ctx context.Context, i int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	d := t.deliveries[i]
+	d.writes.Add(t.carried...)
+	d.writes.Add(pgpipe.Savepoint(i))
+	// The values are of the event's own context, and the deadline of the batch's. A caller that gives up does not cancel it,
+	// since that could end the connection of all.
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(d.ctx), deadline)
+	defer cancel()
 	t.inHandler = d
 	outcome, err := t.runHandlers(ctx, d)
 	sent, rest := d.writes.Sent(), d.writes.Queries()
@@ -118,16 +78,4 @@ func (t *transaction) leaveSavepoint(ctx context.Context, i int, sent bool, err 
 	t.inHandler = nil
 	t.receiver.config.Logger.DebugContext(ctx, "an event leaves a batch, since its handler failed", "event_id", d.effective.ID, "error", safeError(err))
 	return nil
-}
-
-// memberContext returns the context of an event's handlers: with the values of the event's own, and the earliest deadline of
-// the batch. A caller that gives up does not cancel it, since that could end the connection of all.
-func memberContext(ctx context.Context, deliveries []*delivery) (context.Context, context.CancelFunc) {
-	deadline, _ := ctx.Deadline()
-	for _, d := range deliveries {
-		if one, _ := d.ctx.Deadline(); one.Before(deadline) {
-			deadline = one
-		}
-	}
-	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
 }

@@ -3,9 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,11 +14,8 @@ import (
 	"github.com/pook/stripeonce/internal/pgpool"
 )
 
-const (
-	rollbackTimeout = 5 * time.Second
-	// lockMargin is how long before its deadline a delivery stops waiting for a lock.
-	lockMargin = 200 * time.Millisecond
-)
+// lockMargin is how long before its deadline a delivery stops waiting for a lock.
+const lockMargin = 200 * time.Millisecond
 
 // transaction carries deliveries from BEGIN to COMMIT. A batch has one or more; any other transaction has one.
 type transaction struct {
@@ -31,13 +26,12 @@ type transaction struct {
 	carried    []pgpipe.Query                 // of such a batch: what is still to be sent of the events so far
 	inHandler  *delivery                      // of such a batch: the event whose handler runs, or failed and took the transaction with it
 	members    []*admission.Member[*delivery] // of a batch: those of the deliveries
-	placed     bool                           // the bulkhead's place of the one delivery is held
+	slot       bool                           // it has a slot of Batches, so that it waits for no place of the bulkhead's
 	lease      *pgpool.Lease
 	pipe       *pgpipe.Tx
 	session    session
 	committing bool          // COMMIT has been sent, or is about to be
 	ended      chan struct{} // of a batch: closed when the transaction has ended
-	endOnce    sync.Once
 }
 
 // run takes the deliveries from BEGIN to COMMIT in two round trips, unless a lock is contended or a handler needs more.
@@ -46,7 +40,7 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	for i := range t.deliveries {
-		if err := t.process(i); err != nil { // handlers
+		if err := t.process(ctx, i); err != nil { // handlers
 			return err
 		}
 	}
@@ -65,16 +59,13 @@ func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
 	if t.pipe, err = pgpipe.Begin(ctx, conn, queries); err != nil {
 		return err
 	}
-	for _, d := range t.deliveries {
-		if t.batch && !t.hosts {
-			d.refusing = t.pipe.Refuse(errBatch)
-			d.writes = pgpipe.Defer(d.refusing.Send)
-		} else {
-			d.writes = pgpipe.Defer(t.pipe.Send)
-		}
-	}
-	if t.hosts {
+	switch {
+	case t.hosts:
 		t.pipe.ParseEarly()
+	case t.batch:
+		for _, d := range t.deliveries {
+			d.refusing = t.pipe.Refuse(errBatch)
+		}
 	}
 	if err := t.session.writable(); err != nil || t.batch {
 		return err
@@ -124,7 +115,7 @@ func (t *transaction) waitForLock(ctx context.Context, d *delivery, objects []st
 
 // process runs the handlers of an event that is new, and notes what is to be recorded. Its error ends the transaction. In a
 // batch no delivery does that: one that cannot go on leaves, without anything to be recorded.
-func (t *transaction) process(i int) error {
+func (t *transaction) process(ctx context.Context, i int) error {
 	r, d := t.receiver, t.deliveries[i]
 	r.sawFinal(d, d.ledger.final)
 	switch {
@@ -139,7 +130,7 @@ func (t *transaction) process(i int) error {
 	case t.leaves(d):
 		return nil
 	case t.hosts:
-		return t.processInSavepoint(i)
+		return t.processInSavepoint(ctx, i)
 	}
 	outcome, err := t.runHandlers(d.ctx, d)
 	switch {
@@ -233,11 +224,6 @@ func (t *transaction) record(ctx context.Context) error {
 		timeout += t.lockTimeouts(ctx, len(writes))
 	}
 	t.committing = true
-	for _, d := range writers {
-		if !d.held.commit() {
-			return errAbandoned
-		}
-	}
 	if !t.lease.BeginCommit() {
 		return errAbandoned
 	}
@@ -295,168 +281,6 @@ func (t *transaction) lockTimeout(ctx context.Context) time.Duration {
 		limit = min(limit, time.Until(deadline)-lockMargin)
 	}
 	return max(limit, time.Millisecond)
-}
-
-// runTransaction takes the transaction's deliveries through it, on a connection of the pool. Afterwards each has an outcome
-// or an error, but for those that leave a batch.
-func (r *Receiver) runTransaction(ctx context.Context, t *transaction) {
-	lease, err := t.acquire(ctx)
-	if err != nil {
-		full := t.batch && errors.Is(err, admission.ErrBulkhead)
-		t.fail(ctx, err, false, !full && (!t.batch || ctx.Err() == nil))
-		t.end()
-		return
-	}
-	releases := true
-	defer func() { // also when a Goexit passes
-		if releases {
-			defer t.end() // also if a hook of the pool panics
-			lease.Release()
-		}
-	}()
-	switch err := t.run(ctx, lease.Conn()); {
-	case err != nil:
-		t.fail(ctx, err, lease.Conn().IsClosed(), !t.batch || t.committing && errors.Is(err, ErrUnavailable))
-		t.undo(ctx, lease.Conn(), err)
-	case t.committing:
-		r.readiness.EventCommitted()
-	case t.allAnswered():
-		releases = false
-		t.deliveries[0].pending = t.rollbackLater(ctx, lease) // in place of answerEarly's, which would wait for this
-	default:
-		t.pipe.Rollback(ctx, rollbackLimit(ctx))
-	}
-}
-
-// acquire acquires the connection of the transaction. An event that runs handlers of the host's must not hold the connections
-// that are kept for events of other types.
-func (t *transaction) acquire(ctx context.Context) (*pgpool.Lease, error) {
-	r, d := t.receiver, t.deliveries[0]
-	switch {
-	case t.hosts:
-		return t.acquireForHandlers(ctx)
-	case t.batch, !d.runsHost():
-		return t.acquireFrom(ctx, nil)
-	}
-	kind := d.effective.Type
-	if !t.placed {
-		if err := r.bulkhead.Acquire(ctx, kind, r.config.AcquireTimeout); err != nil {
-			return nil, fault.Unavailable(err)
-		}
-	}
-	release := func() { r.bulkhead.Release(kind) }
-	leased := false
-	defer func() {
-		if !leased { // also if a hook of the pool panics
-			release()
-		}
-	}()
-	lease, err := t.acquireFrom(ctx, release)
-	if err != nil {
-		return nil, err
-	}
-	leased = true
-	if !d.held.lend(lease) {
-		lease.Release()
-		return nil, errAbandoned
-	}
-	return lease, nil
-}
-
-func (t *transaction) acquireFrom(ctx context.Context, onEnd func()) (*pgpool.Lease, error) {
-	for _, d := range t.deliveries {
-		if d.waiting == nil { // it has not waited for the batch
-			d.waiting = t.receiver.shedder.Wait()
-		}
-		defer d.waiting.End(false) // if a hook of the pool panics
-	}
-	conn, fresh, err := t.receiver.pool.Acquire(ctx)
-	for _, d := range t.deliveries {
-		d.freshConn = fresh
-		d.waiting.End(err == nil)
-	}
-	if err != nil {
-		return nil, err
-	}
-	t.lease = pgpool.NewLease(conn, onEnd)
-	return t.lease, nil
-}
-
-// allAnswered reports whether no delivery still needs a transaction, so that the rollback can follow the reply.
-func (t *transaction) allAnswered() bool {
-	for i, d := range t.deliveries {
-		if !t.answered(i) && (t.batch || d.outcome != OutcomeDuplicate) {
-			return false
-		}
-	}
-	return true
-}
-
-// rollbackLater returns the rollback of a transaction in which nothing was written. It runs after the reply.
-func (t *transaction) rollbackLater(ctx context.Context, lease *pgpool.Lease) func() {
-	return func() {
-		defer t.end()
-		defer lease.Release()
-		t.pipe.Rollback(ctx, rollbackLimit(ctx))
-	}
-}
-
-// end lets what waits for the end of a batch go on. A second call does nothing.
-func (t *transaction) end() {
-	if t.ended != nil {
-		t.endOnce.Do(func() { close(t.ended) })
-	}
-}
-
-// fail sets err on the deliveries that have neither an outcome nor an error. Unless noRetry, deliveries of a batch whose
-// time is not up get no error, and are retried alone: nothing of theirs has been kept.
-func (t *transaction) fail(ctx context.Context, err error, closed, noRetry bool) {
-	r, leave := t.receiver, 0
-	for i, d := range t.deliveries {
-		if t.answered(i) || d.err != nil || t.committing && d.toRecord == "" {
-			continue
-		}
-		gaveUp := d.gaveUp()
-		if !noRetry && !gaveUp {
-			leave++
-			continue
-		}
-		if t.hosts && d != t.inHandler { // it is not to blame for a handler that ran for too long
-			d.err = fault.Classify(d.ctx.Err(), fault.Circumstances{TimeUp: true})
-			continue
-		}
-		d.err = fault.Classify(err, fault.Circumstances{
-			HandlerRan: d.handlerRan, HandlersTookMost: d.handlersTook > r.config.Timeout/2, TimeUp: gaveUp, ConnClosed: closed,
-		})
-		if closed && !t.batch && !d.handling && !t.committing && !gaveUp {
-			d.err = fmt.Errorf("%w: %w", errDeadConn, d.err)
-		}
-	}
-	if leave > 0 {
-		r.config.Logger.DebugContext(ctx, "events leave a batch that failed", "events", leave, "error", safeError(err))
-	}
-}
-
-// undo rolls back what has failed. It closes a connection that is unfit for the next event.
-func (t *transaction) undo(ctx context.Context, conn *pgx.Conn, err error) {
-	if t.pipe != nil {
-		t.pipe.Rollback(ctx, rollbackLimit(ctx))
-	}
-	if !t.batch {
-		err = t.deliveries[0].err
-	}
-	if fault.SpoilsConnection(err) || errors.Is(err, pgpipe.ErrRawCommit) || errors.Is(err, pgpipe.ErrChained) {
-		_ = conn.Close(ctx)
-	}
-}
-
-// rollbackLimit is how long a rollback may take after the work that ctx is of: no longer than the reply may wait.
-func rollbackLimit(ctx context.Context) time.Duration {
-	deadline, limited := ctx.Deadline()
-	if !limited {
-		return rollbackTimeout
-	}
-	return min(rollbackTimeout, max(time.Until(deadline), 0)+timeoutGrace)
 }
 
 // milliseconds is a duration as PostgreSQL's settings have it.

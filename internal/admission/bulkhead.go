@@ -55,7 +55,7 @@ func (b *Bulkhead) Arrive(kind string) {
 }
 
 // Acquire waits for a place, in order of arrival within the kind. It returns ErrBulkhead if the limit passes or ctx ends
-// first.
+// first. With a limit of 0 it does not wait.
 func (b *Bulkhead) Acquire(ctx context.Context, kind string, limit time.Duration) error {
 	turn := b.join(kind)
 	if turn == nil {
@@ -82,28 +82,17 @@ func (b *Bulkhead) Holding(kind string) int {
 	return b.holding[kind]
 }
 
-// TryAcquire takes a place if one is free and nothing waits for it, and reports whether it has.
-func (b *Bulkhead) TryAcquire(kind string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.handOver(kind)
-	if len(b.waiting[kind]) > 0 || !b.mayTake(kind) {
-		return false
-	}
-	b.holding[kind]++
-	return true
-}
-
 // join takes a place, or returns the channel to wait on.
 func (b *Bulkhead) join(kind string) chan struct{} {
-	if b.TryAcquire(kind) {
-		return nil
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.handOver(kind) // a minute may have passed
+	if len(b.waiting[kind]) == 0 && b.mayTake(kind) {
+		b.holding[kind]++
+		return nil
+	}
 	turn := make(chan struct{})
 	b.waiting[kind] = append(b.waiting[kind], turn)
-	b.handOver(kind) // a place may have become free
 	return turn
 }
 

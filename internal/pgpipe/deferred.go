@@ -101,8 +101,8 @@ func (d *deferred) note(ctx context.Context, t taken, err error, own bool) {
 	}
 }
 
-// closed closes the results of a batch whose last one has been read, and returns the first error.
-func closed(results pgx.BatchResults, err error) error {
+// closeResults closes the results of a batch whose last one has been read, and returns the first error.
+func closeResults(results pgx.BatchResults, err error) error {
 	if closing := results.Close(); err == nil {
 		return closing
 	}
@@ -127,7 +127,7 @@ func (r *lastRows) Next() bool {
 func (r *lastRows) Close() {
 	r.Rows.Close()
 	if r.results != nil {
-		r.err = closed(r.results, r.Rows.Err())
+		r.err = closeResults(r.results, r.Rows.Err())
 		r.results = nil
 	}
 }
@@ -159,5 +159,5 @@ func (r *lastRows) Values() ([]any, error) {
 type lastRow struct{ results pgx.BatchResults }
 
 func (r *lastRow) Scan(dest ...any) error {
-	return closed(r.results, r.results.QueryRow().Scan(dest...))
+	return closeResults(r.results, r.results.QueryRow().Scan(dest...))
 }

@@ -97,7 +97,7 @@ func TestDeferredWritesPrecede(t *testing.T) {
 				exec(t, conn, `CREATE TABLE deferred (n int)`)
 				for range 2 { // the first one prepares the statements
 					tx := begun(t, conn)
-					writes := Defer(tx.Send)
+					var writes Writes
 					writes.Add(inserting(1), inserting(2))
 					used, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
 						for which := range 2 {
@@ -129,7 +129,7 @@ func TestDeferredWritesShareARoundTrip(t *testing.T) {
 		var took int64
 		for range 2 {
 			tx := begun(t, conn)
-			writes := Defer(tx.Send)
+			var writes Writes
 			writes.Add(inserting(1))
 			before := trips.Count()
 			_, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
@@ -152,7 +152,7 @@ func TestDeferredWritesStay(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
 	tx := begun(t, conn)
-	writes := Defer(tx.Send)
+	var writes Writes
 	writes.Add(inserting(1))
 	used, err := tx.Run(t.Context(), false, &writes, func(context.Context, pgx.Tx) error { return nil })
 	if used || err != nil || len(writes.Queries()) != 1 {
@@ -197,7 +197,7 @@ func TestDeferredWriteFails(t *testing.T) {
 						conn = connect(t, conn.Config().ConnString(), nil)
 					}
 					tx := begun(t, conn)
-					writes := Defer(tx.Send)
+					var writes Writes
 					writes.Add(c.write)
 					_, err := tx.Run(t.Context(), false, &writes, c.fn)
 					if own := errors.As(err, new(*OwnError)); own != c.own {
@@ -220,7 +220,7 @@ func TestDeferredWriteWithAShorterContext(t *testing.T) {
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
 	exec(t, conn, `CREATE TABLE deferred (n int)`)
 	tx := begun(t, conn)
-	writes := Defer(tx.Send)
+	var writes Writes
 	writes.Add(executing("write", `SELECT pg_sleep($1)`, 60))
 	_, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
 		ctx, cancel := context.WithCancel(ctx)
@@ -263,7 +263,7 @@ func TestDeferredWritesAreNotLost(t *testing.T) {
 					conn := connect(t, pgtest.NewEmptyURL(t)+"&default_query_exec_mode="+mode, nil)
 					exec(t, conn, `CREATE TABLE deferred (n int)`)
 					tx := begun(t, conn)
-					writes := Defer(tx.Send)
+					var writes Writes
 					writes.Add(inserting(1), inserting(2))
 					tx.Prepend(inserting(0))
 					used, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
@@ -323,7 +323,7 @@ func TestDeferredWritesFailLoudly(t *testing.T) {
 			conn := connect(t, pgtest.NewEmptyURL(t), nil)
 			exec(t, conn, `CREATE TABLE deferred (n int)`)
 			tx := begun(t, conn)
-			writes := Defer(tx.Send)
+			var writes Writes
 			writes.Add(c.write)
 			_, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error { _ = c.first(ctx, tx); return nil })
 			if err == nil || errors.As(err, new(*OwnError)) != c.own {
@@ -338,7 +338,7 @@ func TestDeferredWriteFailsAndRollback(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
 	tx := begun(t, conn)
-	writes := Defer(tx.Send)
+	var writes Writes
 	writes.Add(executing("write", `SELECT 1 / $1::int`, 0))
 	_, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
 		_, _ = tx.Exec(ctx, `SELECT $1::int`, 1)
@@ -356,7 +356,7 @@ func TestFailedRows(t *testing.T) {
 	conn := connect(t, pgtest.NewEmptyURL(t), nil)
 	for name, sql := range map[string]string{"parse": `SELECT nonsense + $1::int`, "own": `SELECT $1::int`} {
 		tx := begun(t, conn)
-		writes := Defer(tx.Send)
+		var writes Writes
 		writes.Add(executing("write", `SELECT 1 / $1::int`, map[string]int{"parse": 1, "own": 0}[name]))
 		_, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, sql, 1)
@@ -413,7 +413,7 @@ func TestDeferredRows(t *testing.T) {
 		}, errRowsLeftOpen.Error()},
 	} {
 		tx := begun(t, conn)
-		writes := Defer(tx.Send)
+		var writes Writes
 		writes.Add(inserting(1), inserting(2))
 		_, err := tx.Run(t.Context(), false, &writes, c.fn)
 		if err == nil || fault.Code(err) != c.want && !strings.Contains(err.Error(), c.want) || errors.As(err, new(*OwnError)) {
@@ -437,7 +437,7 @@ func TestDeferredWritesAfterAPrepended(t *testing.T) {
 	}
 	conn, _, _ := b.connect(t, "cache_statement", nil)
 	tx := begun(t, conn)
-	writes := Defer(tx.Send)
+	var writes Writes
 	writes.Add(executing("write", `SELECT 2`))
 	tx.Prepend(executing("prepended", `SELECT 1`))
 	if _, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {

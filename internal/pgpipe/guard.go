@@ -202,7 +202,7 @@ func (tx *guardedTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.
 		return tx.use(ctx).Exec(ctx, sql, args...)
 	}
 	tag, err := results.Exec()
-	return tag, closed(results, err)
+	return tag, closeResults(results, err)
 }
 
 func (tx *guardedTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -215,7 +215,7 @@ func (tx *guardedTx) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return rows, closed(results, err)
+		return rows, closeResults(results, err)
 	}
 	return &lastRows{Rows: rows, results: results}, nil
 }

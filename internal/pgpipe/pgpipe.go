@@ -152,28 +152,16 @@ func Rollback(ctx context.Context, tx pgx.Tx, timeout time.Duration) {
 }
 
 // Writes are queries whose results nobody waits for: they are deferred until the transaction is committed, or until a
-// handler needs what they write.
+// handler needs what they write. See Tx.Run. The zero value has none.
 type Writes struct {
-	send func(ctx context.Context, queries []Query) error
 	list []Query
 	sent bool
 }
 
-// Defer returns no queries, which Flush would send with send.
-func Defer(send func(ctx context.Context, queries []Query) error) Writes { return Writes{send: send} }
-
 // Add adds queries.
 func (w *Writes) Add(queries ...Query) { w.list = append(w.list, queries...) }
 
-// Flush sends the queries in one round trip and scans their results.
-func (w *Writes) Flush(ctx context.Context) error {
-	if w.empty() {
-		return nil
-	}
-	return w.send(ctx, w.take())
-}
-
-// Queries returns what has been added and not been flushed.
+// Queries returns what has been added and not been sent.
 func (w *Writes) Queries() []Query { return w.list }
 
 func (w *Writes) empty() bool { return w == nil || len(w.list) == 0 }

@@ -269,34 +269,33 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// Writes keep their order until Flush sends them once.
+// Writes keep their order, also where they are taken and put back.
 func TestWrites(t *testing.T) {
 	t.Parallel()
-	var sent [][]Query
-	w := Defer(func(_ context.Context, queries []Query) error { sent = append(sent, queries); return errOnPurpose })
-	if err := w.Flush(t.Context()); err != nil || len(sent) > 0 {
-		t.Errorf("Flush of nothing sends %d times and returns %v", len(sent), err)
-	}
-	var order string
+	var w Writes
+	order := ""
 	note := func(name string) Query {
 		return func(context.Context, DBTX) error { order += name; return nil }
 	}
+	if len(w.take()) > 0 || w.Sent() {
+		t.Error("nothing counts as sent")
+	}
 	w.Add(note("a"), note("b"))
+	taken := w.take()
+	if !w.Sent() || len(w.Queries()) > 0 {
+		t.Errorf("sent: %t, and %d queries are left", w.Sent(), len(w.Queries()))
+	}
 	w.Add(note("c"))
-	if n := len(w.Queries()); n != 3 {
-		t.Errorf("%d queries are added", n)
-	}
-	if err := w.Flush(t.Context()); !errors.Is(err, errOnPurpose) || len(w.Queries()) != 0 {
-		t.Errorf("Flush returns %v and leaves %d queries", err, len(w.Queries()))
-	}
-	if err := w.Flush(t.Context()); err != nil || len(sent) != 1 {
-		t.Errorf("the second Flush returns %v, and there were %d", err, len(sent))
-	}
-	for _, query := range sent[0] {
+	w.putBack(taken, false)
+	for _, query := range w.Queries() {
 		_ = query(t.Context(), failing{})
 	}
-	if order != "abc" {
-		t.Errorf("the order is %s", order)
+	if order != "abc" || w.Sent() {
+		t.Errorf("the order is %s, sent: %t", order, w.Sent())
+	}
+	w.Drop()
+	if len(w.Queries()) > 0 || w.Sent() {
+		t.Errorf("%d queries are left, sent: %t", len(w.Queries()), w.Sent())
 	}
 }
 

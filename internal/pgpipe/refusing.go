@@ -24,9 +24,6 @@ func (tx *RefusingTx) Run(ctx context.Context, fn func(ctx context.Context, tx p
 	return (&guard{}).run(ctx, tx, tx.conn, fn)
 }
 
-// Send refuses queries.
-func (tx *RefusingTx) Send(context.Context, []Query) error { return tx.refuse() }
-
 // refusingTx has the methods of pgx.Tx.
 type refusingTx struct {
 	err  error

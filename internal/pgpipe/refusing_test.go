@@ -89,10 +89,6 @@ func TestRefusingTx(t *testing.T) {
 	if !tx.Used() {
 		t.Error("after LargeObjects it is not used")
 	}
-	tx = (&Tx{conn: conn}).Refuse(errOnPurpose)
-	if err := tx.Send(t.Context(), nil); !errors.Is(err, errOnPurpose) || !tx.Used() {
-		t.Errorf("Send returns %v; used: %t", err, tx.Used())
-	}
 	results := tx.SendBatch(t.Context(), &pgx.Batch{})
 	if results.Tx() != nil {
 		t.Error("the refused batch has a transaction")
