@@ -47,12 +47,20 @@ type Result struct {
 // delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone, unless handlers of
 // other events share the transaction (Batchable).
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
-	return r.apply(ctx, ev, false)
+	return r.applyUnlessOverloaded(ctx, ev, false)
 }
 
 // Replay is Apply on behalf of a person: it also applies an event that is parked. See Park.
 func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
-	return r.apply(ctx, ev, true)
+	return r.applyUnlessOverloaded(ctx, ev, true)
+}
+
+// applyUnlessOverloaded is for events that come from elsewhere: a delivery is refused before its body is read.
+func (r *Receiver) applyUnlessOverloaded(ctx context.Context, ev *Event, replay bool) (Result, error) {
+	if err := r.shedder.Admit(); err != nil {
+		return Result{}, fault.Unavailable(err)
+	}
+	return r.apply(ctx, ev, replay)
 }
 
 // apply takes every event from admission to its result: the single flight with its concurrent duplicates, its attempts, and
@@ -60,9 +68,6 @@ func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
 func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
-	}
-	if err := r.shedder.Admit(); err != nil {
-		return Result{}, fault.Unavailable(err)
 	}
 	if err := r.admit(); err != nil {
 		return Result{}, err

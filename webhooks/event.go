@@ -52,7 +52,7 @@ type Event struct {
 	relatedURL string // and .url
 	snapshot   string // the id of the event that tells the same with the object in it
 	canFetch   bool
-	objectID   string // Object's id,
+	about      about  // Object's,
 	identified *byte  // if this is where Object begins
 	raw        []byte // the whole body, nil for an event that was not parsed
 }
@@ -106,8 +106,38 @@ type envelope struct {
 // data has the members of data, and members has those of data.object that are asked of every object.
 type (
 	data    struct{ object, previous []byte }
-	members struct{ id, livemode []byte }
+	members struct{ id, livemode, object, customer []byte }
 )
+
+// about is what is asked of every object.
+type about struct{ id, customer string }
+
+func (m *members) about() about {
+	id, _ := rawjson.String(m.id)
+	if kind, _ := rawjson.String(m.object); kind == "customer" {
+		return about{id, id}
+	}
+	customer := m.customer
+	if rawjson.IsObject(customer) {
+		customer = rawjson.Get(customer, "id")
+	}
+	text, _ := rawjson.String(customer)
+	return about{id, text}
+}
+
+// note notes a member of the object.
+func (m *members) note(key string, value []byte) {
+	switch key {
+	case "id":
+		m.id = value
+	case "livemode":
+		m.livemode = value
+	case "object":
+		m.object = value
+	case "customer":
+		m.customer = value
+	}
+}
 
 // envelopeDepth is the depth of the deepest member that is read from every event, data.object.id.
 const envelopeDepth = 3
@@ -124,10 +154,8 @@ func (e *envelope) note(path [][]byte, value []byte) {
 		e.inObject, e.objectInProgress = e.objectInProgress, members{}
 	case len(path) == 2 && key == "previous_attributes":
 		e.dataInProgress.previous = value
-	case len(path) == 3 && string(path[1]) == "object" && key == "id":
-		e.objectInProgress.id = value
-	case len(path) == 3 && string(path[1]) == "object" && key == "livemode":
-		e.objectInProgress.livemode = value
+	case len(path) == 3 && string(path[1]) == "object":
+		e.objectInProgress.note(key, value)
 	}
 }
 
@@ -184,32 +212,24 @@ func (ev *Event) readData(e *envelope, plain bool) error {
 		return ev.readRelated(e)
 	}
 	ev.Object, ev.Previous = readObject(e.data.object, plain), readObject(e.data.previous, plain)
-	livemode := e.inObject.livemode
-	if ev.Object != nil {
-		if plain {
-			ev.objectID, _ = rawjson.String(e.inObject.id)
-		} else {
-			ev.objectID, livemode = readMembers(ev.Object)
-		}
-		ev.identified = &ev.Object[0]
+	if ev.Object == nil {
+		return nil
 	}
-	if said := string(e.livemode); ev.Object != nil && said != "true" && said != "false" {
-		ev.Livemode = string(livemode) == "true"
+	object := e.inObject
+	if !plain {
+		object = readMembers(ev.Object)
+	}
+	ev.about, ev.identified = object.about(), &ev.Object[0]
+	if said := string(e.livemode); said != "true" && said != "false" {
+		ev.Livemode = string(object.livemode) == "true"
 	}
 	return nil
 }
 
 // readMembers reads what is asked of every object.
-func readMembers(object []byte) (id string, livemode []byte) {
-	rawjson.Members(object, func(key, value []byte) {
-		switch string(key) {
-		case "id":
-			id, _ = rawjson.String(value)
-		case "livemode":
-			livemode = value
-		}
-	})
-	return id, livemode
+func readMembers(object []byte) (m members) {
+	rawjson.Members(object, func(key, value []byte) { m.note(string(key), value) })
+	return m
 }
 
 func (ev *Event) readRelated(e *envelope) error {
@@ -297,47 +317,32 @@ func storableText(name, s string) error {
 
 // CustomerID is the id of the event's customer (cus_…): data.object.customer, which may be an id or the whole object, or
 // data.object itself. It is empty if the event has none, and for a thin event without its object.
-func (ev *Event) CustomerID() string {
-	object := bytes.TrimSpace(ev.Object)
-	if !rawjson.IsObject(object) || !rawjson.Valid(object) {
-		return ""
-	}
-	var kind, id, customer string
-	rawjson.Members(object, func(key, value []byte) {
-		switch string(key) {
-		case "id":
-			id, _ = rawjson.String(value)
-		case "object":
-			kind, _ = rawjson.String(value)
-		case "customer":
-			if rawjson.IsObject(value) {
-				value = rawjson.Get(value, "id")
-			}
-			customer, _ = rawjson.String(value)
-		}
-	})
-	if kind == "customer" {
-		customer = id
-	}
-	if storableText("", customer) != nil {
-		return ""
-	}
-	return customer
-}
+func (ev *Event) CustomerID() string { return storableOrEmpty(ev.aboutObject().customer) }
 
 // ObjectID is the id of the Stripe object that the event is about. It is empty if the object has none
 // (an upcoming invoice) or one that the ledger's column cannot hold.
 func (ev *Event) ObjectID() string {
-	id := ev.related
-	switch {
-	case ev.thin:
-	case len(ev.Object) > 0 && ev.identified == &ev.Object[0]:
-		id = ev.objectID
-	default: // an event that was not parsed
-		if object := bytes.TrimSpace(ev.Object); rawjson.IsObject(object) && rawjson.Valid(object) {
-			id, _ = readMembers(object)
-		}
+	if ev.thin {
+		return storableOrEmpty(ev.related)
 	}
+	return storableOrEmpty(ev.aboutObject().id)
+}
+
+// aboutObject returns what ParseEvent has read, or reads it from an Object that came from elsewhere.
+func (ev *Event) aboutObject() about {
+	if len(ev.Object) > 0 && ev.identified == &ev.Object[0] {
+		return ev.about
+	}
+	object := bytes.TrimSpace(ev.Object)
+	if !rawjson.IsObject(object) || !rawjson.Valid(object) {
+		return about{}
+	}
+	m := readMembers(object)
+	return m.about()
+}
+
+// storableOrEmpty returns an id, or "" for one that the ledger's column cannot hold.
+func storableOrEmpty(id string) string {
 	if storableText("", id) != nil {
 		return ""
 	}
