@@ -184,7 +184,7 @@ func mirrored() *webhooks.Handlers {
 	return h
 }
 
-// Projections of one customer's events are never in one batch, where a lock would exclude nothing. Batches still form.
+// Two events of one customer are never in one batch, where a lock would exclude nothing.
 func TestSerializeByCustomerInBatches(t *testing.T) {
 	t.Parallel()
 	const subs = 30
@@ -204,6 +204,11 @@ func TestSerializeByCustomerInBatches(t *testing.T) {
 	}
 	if n := host.Count(t, "subscriptions"); n != subs {
 		t.Errorf("there are %d subscriptions", n)
+	}
+	const together = `SELECT count(*)::int FROM (SELECT FROM stripe_webhook_events AS e JOIN subscriptions AS s ON s.id = e.object_id
+		GROUP BY e.xmin::text, s.customer_id HAVING count(*) > 1) AS shared`
+	if n := pgtest.Scan[int](t, host.Pool, together); n > 0 {
+		t.Errorf("%d transactions have several events of one customer", n)
 	}
 }
 

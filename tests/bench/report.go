@@ -19,8 +19,8 @@ const (
 
 func (b *stand) report() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d rounds of each, %d deliveries in flight and as many connections of the pool, durable commits, %d CPUs, %s, %s. Medians; "+
-		"the ratio is the median of the rounds' ratios.\n\n", *rounds, *connections, runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly))
+	fmt.Fprintf(&text, "%d rounds of each, %d deliveries in flight and as many connections of the pool, durable commits, %d CPUs,\n%s, %s. "+
+		"Medians; the ratio is the median of the rounds' ratios.\n\n", *rounds, *connections, runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly))
 	table(&text, b.fresh, "new events", "in flight", byHand+", events/s", "stripeonce, events/s", "ratio", "in the rounds", "goal",
 		"receiver's CPU, µs ("+goalCPU+")", "PostgreSQL's CPU, µs ("+goalServerCPU+")", "99th percentile, µs ("+goalP99+")")
 	table(&text, b.duplicates, "duplicates in flight", byHand+", events/s", "stripeonce, events/s", "ratio", "in the rounds", "goal", "receiver's CPU, µs")

@@ -71,7 +71,11 @@ func (w *world) offer(p *process, senders int, events []*stripesim.Event) (took 
 	for range senders {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(events)) && w.ctx.Err() == nil; i = next.Add(1) - 1 {
-				for acknowledged := false; !acknowledged && w.ctx.Err() == nil; {
+				for first, acknowledged := time.Now(), false; !acknowledged && w.ctx.Err() == nil; {
+					if time.Since(first) > waitLimit {
+						w.t.Errorf("%s is not acknowledged within %s", events[i].ID, waitLimit)
+						return
+					}
 					began := time.Now()
 					reply, err := sender.Send(w.ctx, events[i].Body)
 					if err != nil {
