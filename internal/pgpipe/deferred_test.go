@@ -257,3 +257,37 @@ func TestDeferredWritesAfterAPrepended(t *testing.T) {
 		t.Errorf("the statements are %q, want %q", all[1:], want)
 	}
 }
+
+// queryTracer is a tracer that knows no batches.
+type queryTracer struct{ seen []string }
+
+func (t *queryTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	t.seen = append(t.seen, data.SQL)
+	return ctx
+}
+
+func (t *queryTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Where the host's tracer knows no batches, a handler's first statement has a round trip of its own, so that the tracer sees
+// it.
+func TestDeferredWritesWithAQueryTracer(t *testing.T) {
+	t.Parallel()
+	tracer := &queryTracer{}
+	conn := connect(t, pgtest.NewEmptyURL(t), func(config *pgx.ConnConfig) { config.Tracer = tracer })
+	exec(t, conn, `CREATE TABLE deferred (n int)`)
+	tx := begun(t, conn)
+	var writes Writes
+	writes.Add(inserting(1))
+	if _, err := tx.Run(t.Context(), false, &writes, func(ctx context.Context, tx pgx.Tx) error {
+		n, err := looks["Exec"](ctx, tx)
+		if n != 1 {
+			t.Errorf("it sees %d rows", n)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(tracer.seen, seen) {
+		t.Errorf("the tracer has seen %q", tracer.seen)
+	}
+}
