@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/amacneil/dbmate/v2 v2.33.0
 	github.com/google/go-cmp v0.7.0
+	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/labstack/echo/v5 v5.4.4

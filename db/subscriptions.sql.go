@@ -383,7 +383,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg Subscriptio
 
 const subscriptionOrdering = `-- name: SubscriptionOrdering :one
 SELECT
-    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest,
+    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions
@@ -406,6 +406,7 @@ type SubscriptionOrderingRow struct {
 	AsOf               *time.Time
 	ApiVersion         *string
 	Digest             []byte
+	UpdatedAt          time.Time
 	Object             json.RawMessage
 	NewestEvents       json.RawMessage
 }
@@ -424,6 +425,7 @@ func (q *Queries) SubscriptionOrdering(ctx context.Context, db DBTX, arg Subscri
 		&i.AsOf,
 		&i.ApiVersion,
 		&i.Digest,
+		&i.UpdatedAt,
 		&i.Object,
 		&i.NewestEvents,
 	)

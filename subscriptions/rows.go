@@ -42,7 +42,7 @@ func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	sub := &Subscription{
 		ID: id, Status: Status(row.Status), Livemode: row.Livemode, Object: row.Object,
-		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
+		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
 		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
@@ -113,6 +113,21 @@ func (v *version) keepItems(stored *storedRow) {
 		}
 	}
 	v.sub = &merged
+}
+
+// keepOrder gives the items the stored order if they are the same items: the stored positions stay.
+func (v *version) keepOrder(stored *storedRow) {
+	if len(v.sub.Items) < 2 || stored == nil || !stored.whole || !sameItems(stored.Items, v.sub.Items) {
+		return
+	}
+	ordered := *v.sub
+	ordered.Items = slices.Clone(v.sub.Items)
+	at := make(map[string]int, len(stored.Items))
+	for i := range stored.Items {
+		at[stored.Items[i].ID] = i
+	}
+	slices.SortStableFunc(ordered.Items, func(a, b Item) int { return at[a.ID] - at[b.ID] })
+	v.sub = &ordered
 }
 
 // itemIDs returns the sorted ids of items.
