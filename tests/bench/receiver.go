@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -149,8 +151,18 @@ func cpuOf(pid int) (time.Duration, error) {
 	return ticksOf(fields[utime : utime+2])
 }
 
-// cpuOfServer returns the processor time of a PostgreSQL server's processes, including those that have ended.
-func cpuOfServer(postmaster int) (time.Duration, error) {
+// cpuOfServer returns the processor time of a PostgreSQL server's processes, including those that have ended. It looks again
+// if one ends meanwhile, such as autovacuum's: its time is then the server's.
+func cpuOfServer(postmaster int) (total time.Duration, err error) {
+	for range 10 {
+		if total, err = cpuOfProcesses(postmaster); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return total, err
+}
+
+func cpuOfProcesses(postmaster int) (time.Duration, error) {
 	fields, err := statOf(postmaster)
 	if err != nil {
 		return 0, err
