@@ -228,58 +228,6 @@ func (q *Queries) StripeWebhookEventInsertAll(ctx context.Context, db DBTX, arg 
 	return err
 }
 
-const stripeWebhookEventInsertChecked = `-- name: StripeWebhookEventInsertChecked :exec
-INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
-) VALUES (
-    $1, $2,
-    CASE
-        WHEN now() <> $3::timestamptz
-            THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean::text
-        WHEN ARRAY[
-            current_setting('session_authorization'), current_setting('role'), current_setting('search_path'),
-            current_setting('row_security'), current_setting('client_encoding'), current_setting('DateStyle'),
-            current_setting('statement_timeout'), current_setting('synchronous_commit'), current_setting('lock_timeout')
-        ] <> $4::text []
-            THEN ('a handler changed a setting at ' || now())::date::text
-        ELSE $5::text
-    END,
-    $6, $7, $8, $9, $10
-)
-`
-
-type StripeWebhookEventInsertCheckedParams struct {
-	EventID        string
-	EventType      string
-	Began          time.Time
-	Settings       []string
-	Outcome        string
-	EventCreatedAt *time.Time
-	Livemode       bool
-	AccountID      *string
-	ApiVersion     *string
-	ObjectID       *string
-}
-
-// StripeWebhookEventInsert after a handler, in place of ServerTransactionRestore and it. It fails before it writes: with
-// invalid_text_representation if the transaction is no longer the one that ServerTransactionOpen saw, and with
-// invalid_datetime_format if a setting that ServerTransactionOpen returned differs.
-func (q *Queries) StripeWebhookEventInsertChecked(ctx context.Context, db DBTX, arg StripeWebhookEventInsertCheckedParams) error {
-	_, err := db.Exec(ctx, stripeWebhookEventInsertChecked,
-		arg.EventID,
-		arg.EventType,
-		arg.Began,
-		arg.Settings,
-		arg.Outcome,
-		arg.EventCreatedAt,
-		arg.Livemode,
-		arg.AccountID,
-		arg.ApiVersion,
-		arg.ObjectID,
-	)
-	return err
-}
-
 const stripeWebhookEventList = `-- name: StripeWebhookEventList :many
 SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events
 WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)

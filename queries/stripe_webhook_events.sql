@@ -18,28 +18,6 @@ INSERT INTO stripe_webhook_events (
     @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id
 );
 
--- name: StripeWebhookEventInsertChecked :exec
--- StripeWebhookEventInsert after a handler, in place of ServerTransactionRestore and it. It fails before it writes: with
--- invalid_text_representation if the transaction is no longer the one that ServerTransactionOpen saw, and with
--- invalid_datetime_format if a setting that ServerTransactionOpen returned differs.
-INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
-) VALUES (
-    @event_id, @event_type,
-    CASE
-        WHEN now() <> @began::timestamptz
-            THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean::text
-        WHEN ARRAY[
-            current_setting('session_authorization'), current_setting('role'), current_setting('search_path'),
-            current_setting('row_security'), current_setting('client_encoding'), current_setting('DateStyle'),
-            current_setting('statement_timeout'), current_setting('synchronous_commit'), current_setting('lock_timeout')
-        ] <> @settings::text []
-            THEN ('a handler changed a setting at ' || now())::date::text
-        ELSE @outcome::text
-    END,
-    @event_created_at, @livemode, @account_id, @api_version, @object_id
-);
-
 -- name: StripeWebhookEventInsertAll :exec
 -- StripeWebhookEventInsert for several events. '' and the year 1 mean null.
 INSERT INTO stripe_webhook_events (

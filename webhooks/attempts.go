@@ -92,10 +92,6 @@ func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) err
 func (r *Receiver) retry(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
 	var request *fetchError
 	switch {
-	case errors.Is(err, errSessionChanged):
-		r.config.Logger.DebugContext(ctx, err.Error(), "event_id", d.effective.ID, "event_type", d.effective.Type)
-		d.restoreSessionFromNow()
-		return true, nil
 	case errors.As(err, &request):
 		failure := r.fetch(ctx, d, request)
 		return failure == nil, failure

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,7 +30,6 @@ type handler struct {
 	plan          func(ev *Event) projection.Plan // in place of run
 	honorsContext bool                            // it returns promptly when its context is canceled
 	batchable     bool                            // it is the host's, and may be in a batch all the same
-	restores      *atomic.Bool                    // it has changed a setting of its session once: see session
 }
 
 // HandlerOption is an option of On.
@@ -46,7 +44,6 @@ type HandlerOption func(*handler)
 //	                                                          it ended the transaction, closed the connection or left
 //	                                                          rows open. After a raw COMMIT the events before it stay
 //	                                                          committed, and it commits again when it is retried
-//	its first SET              its event is retried           all are undone, and retried alone; later ones are expected
 //	COMMIT fails               its event fails                all are undone, and retried alone
 //	  (a deferred constraint)
 //	a lock is contended        it waits, up to LockTimeout    it waits up to 50ms, and is then retried alone
@@ -78,8 +75,8 @@ func NewHandlers() *Handlers { return &Handlers{} }
 //
 // fn runs inside the delivery's transaction. If it returns an error or panics, or does not return within
 // [Config].Timeout, everything that it did through tx is undone, the response is 500, and Stripe retries.
-// It may run more than once (after a serialization failure, a deadlock, a lost race, the first change of a
-// setting such as search_path), so only what it does through tx is exactly once. ctx ends with [Config].Timeout, not with the client.
+// It may run more than once (after a serialization failure, a deadlock, a lost race), so only
+// what it does through tx is exactly once. ctx ends with [Config].Timeout, not with the client.
 //
 // Options: [Batchable].
 //
@@ -153,7 +150,6 @@ func (h *Handlers) add(handler handler) {
 	if handler.pattern != "*" && (stem == "" || strings.ContainsAny(stem, "* ")) {
 		panic(fmt.Sprintf("webhooks: %q is not an event type: use one such as \"invoice.paid\", \"invoice.*\" or \"*\"", handler.pattern))
 	}
-	handler.restores = new(atomic.Bool)
 	h.list = append(h.list, handler)
 }
 

@@ -144,7 +144,7 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 
 // ledgerQueries appends the queries that record the events. A row that is updated, or whose failure record must be there,
 // needs its result before COMMIT.
-func (t *transaction) ledgerQueries(ctx context.Context, queries []pgpipe.Query, writers []*delivery) (_ []pgpipe.Query, needsResult bool) {
+func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery) (_ []pgpipe.Query, needsResult bool) {
 	d := writers[0]
 	if t.hosts {
 		return queries, false // each has been carried with its event
@@ -161,14 +161,12 @@ func (t *transaction) ledgerQueries(ctx context.Context, queries []pgpipe.Query,
 	if d.ledger.recorded {
 		queries = append(queries, t.updateProvisional(d))
 	} else {
-		queries = append(queries, t.insert(ctx, d, len(queries) == 0))
+		queries = append(queries, t.insert(d))
 	}
 	return queries, d.parked != nil || d.ledger.twin || d.ledger.recorded
 }
 
-// insert returns the query that records an event. If it is the first of the receiver's own since a handler ran, it may
-// check the session in place of restoreSession.
-func (t *transaction) insert(ctx context.Context, d *delivery, first bool) pgpipe.Query {
+func (t *transaction) insert(d *delivery) pgpipe.Query {
 	ev := d.event()
 	params := db.StripeWebhookEventInsertParams{
 		EventID:        ev.ID,
@@ -180,35 +178,10 @@ func (t *transaction) insert(ctx context.Context, d *delivery, first bool) pgpip
 		ApiVersion:     nilIfZero(ev.APIVersion),
 		ObjectID:       nilIfZero(ev.ObjectID()),
 	}
-	if first && t.checksSession(ctx, d) && t.pipe.Unprepend() {
-		return t.insertChecked(d, &params)
-	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
 		if !errors.Is(err, pgpipe.ErrRecording) && isLedgerViolation(err) {
 			return errLostRace
-		}
-		return pgpipe.Wrap("record the event", err)
-	}
-}
-
-// insertChecked is insert in a session that a handler may have changed.
-func (t *transaction) insertChecked(d *delivery, p *db.StripeWebhookEventInsertParams) pgpipe.Query {
-	params := db.StripeWebhookEventInsertCheckedParams{
-		EventID: p.EventID, EventType: p.EventType, Outcome: p.Outcome, EventCreatedAt: p.EventCreatedAt, Livemode: p.Livemode,
-		AccountID: p.AccountID, ApiVersion: p.ApiVersion, ObjectID: p.ObjectID,
-		Began: t.session.began.Began, Settings: t.session.began.Settings,
-	}
-	return func(ctx context.Context, db pgpipe.DBTX) error {
-		err := t.receiver.queries.StripeWebhookEventInsertChecked(ctx, db, params)
-		switch {
-		case errors.Is(err, pgpipe.ErrRecording):
-		case isLedgerViolation(err):
-			return errLostRace
-		case fault.IsCastOf(err, endedByHandler):
-			return fault.InHandler(d.effective.Type, pgpipe.ErrChained)
-		case fault.MayBeOfSession(err):
-			return errSessionChanged
 		}
 		return pgpipe.Wrap("record the event", err)
 	}

@@ -15,7 +15,7 @@ import (
 // next event, and sent with the first statement of the next handler, so that an event with one statement takes one round
 // trip:
 //
-//	(rows, ledger row, RELEASE) of the event before, SAVEPOINT, rows, the handler's statement
+//	restore the settings, (rows, ledger row, RELEASE) of the event before, SAVEPOINT, rows, the handler's statement
 //
 // An event without a statement needs no savepoint: until something is sent, there is nothing to undo.
 //
@@ -47,11 +47,11 @@ func (t *transaction) processInSavepoint(ctx context.Context, i int) error {
 	t.inHandler = nil
 	d.toRecord = outcome
 	if sent {
-		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(ctx, d, len(rest) == 0), pgpipe.ReleaseSavepoint(i)})
+		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(d), pgpipe.ReleaseSavepoint(i)})
 		return nil
 	}
 	own := rest[len(t.carried)+1:] // without the savepoint
-	t.carried = slices.Concat(t.carried, own, []pgpipe.Query{t.insert(ctx, d, false)})
+	t.carried = slices.Concat(t.carried, own, []pgpipe.Query{t.insert(d)})
 	return nil
 }
 

@@ -96,56 +96,6 @@ func TestHandlerChangesTheSession(t *testing.T) {
 	}
 }
 
-// Where no handler changes the session, no handler runs twice, and nothing is restored. One that changes it runs twice the
-// first time, and from then on once: its session is restored. A trigger's error is not taken for a changed session.
-func TestSessionIsRestoredWhereItWasChanged(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		do    string
-		first int
-	}{
-		"no setting":                {addOne, 1},
-		"a setting of the host's":   {`SELECT set_config('app.tenant', '7', true)`, 1},
-		"search_path as it was":     {`SELECT set_config('search_path', current_setting('search_path'), true)`, 1},
-		"search_path":               {`SET LOCAL search_path TO tenant_1`, 2},
-		"a role that lacks rights":  {`SET LOCAL ROLE tenant_role`, 2},
-		"statement_timeout":         {`SET LOCAL statement_timeout = '1min'`, 2},
-		"a table of the same name":  {`SET LOCAL search_path TO same_name`, 2},
-		"a trigger's invalid text":  {`CREATE TRIGGER later BEFORE INSERT ON public.stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION refuse_text()`, -1},
-		"a trigger's missing table": {`CREATE TRIGGER later BEFORE INSERT ON public.stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION refuse_table()`, -1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			runs := 0
-			host := newTenant(t, "cache_statement", counting(func(ctx context.Context, tx pgx.Tx) error {
-				runs++
-				return exec(c.do)(ctx, tx)
-			}))
-			pgtest.Exec(t, host.Pool, `CREATE SCHEMA same_name; CREATE TABLE same_name.stripe_webhook_events AS TABLE public.stripe_webhook_events`)
-			pgtest.Exec(t, host.Pool, `CREATE FUNCTION refuse_text() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM 'x'::boolean; RETURN NEW; END $$`)
-			pgtest.Exec(t, host.Pool, `CREATE FUNCTION refuse_table() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM nowhere; RETURN NEW; END $$`)
-			if c.first < 0 {
-				host.Send(t, testEvent)
-				if runs != 1 {
-					t.Errorf("the handler ran %d times, want once: the trigger's error is not of the session", runs)
-				}
-				return
-			}
-			for i, want := range []int{c.first, 1, 1} {
-				runs = 0
-				host.Expect(t, hooktest.Event(fmt.Sprint("evt_", i), "test.event", 1, `{"id":"obj_1"}`), 200, webhooks.OutcomeProcessed)
-				if runs != want {
-					t.Errorf("for event %d the handler ran %d times, want %d", i+1, runs, want)
-				}
-			}
-			got := pgtest.Scan[string](t, host.Pool, `SELECT (SELECT count(*) FROM public.stripe_webhook_events) || ' ' || (SELECT count(*) FROM same_name.stripe_webhook_events)`)
-			if got != "3 0" {
-				t.Errorf("events in the ledger and in the table of the same name: %s, want 3 0", got)
-			}
-		})
-	}
-}
-
 // COMMIT is as durable, and has as much time, as the pool's settings say.
 func TestCommitIsAsThePoolHasIt(t *testing.T) {
 	t.Parallel()

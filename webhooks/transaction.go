@@ -56,9 +56,6 @@ func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
 			queries = append(queries, plan.Read...)
 		}
 	}
-	if err := t.prepareChecked(ctx, conn); err != nil {
-		return err
-	}
 	if t.pipe, err = pgpipe.Begin(ctx, conn, queries); err != nil {
 		return err
 	}
@@ -216,7 +213,7 @@ func (t *transaction) record(ctx context.Context) error {
 		}
 		writes = append(writes, d.writes.Queries()...)
 	}
-	writes, needsResult := t.ledgerQueries(ctx, writes, writers)
+	writes, needsResult := t.ledgerQueries(writes, writers)
 	timeout := t.receiver.config.CommitTimeout
 	if needsResult || !t.pipe.PipelinesCommit() {
 		if err := t.pipe.Send(ctx, writes); err != nil {

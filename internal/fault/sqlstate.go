@@ -78,19 +78,6 @@ func IsRefusedByHost(err error) bool {
 		s.is(InsufficientPrivilege) && pgError(err).Routine == "ExecWithCheckOptions"
 }
 
-// MayBeOfSession reports whether a changed setting of the session may be the cause of PostgreSQL's error: another
-// search_path or role, or the data error of a statement that compares the settings.
-func MayBeOfSession(err error) bool {
-	s := newState(err, Circumstances{})
-	return s.class("22", "42") && !s.inTrigger()
-}
-
-// IsCastOf reports whether PostgreSQL could not cast a text, in any language of the server's messages.
-func IsCastOf(err error, text string) bool {
-	pgErr := pgError(err)
-	return pgErr != nil && pgErr.Code == InvalidText && strings.Contains(pgErr.Message, text)
-}
-
 // IsPassing reports whether the cause of PostgreSQL's error is likely to pass by itself: a connection, a serialization
 // failure, a lock, an operator's intervention.
 func IsPassing(err error) bool { return newState(err, Circumstances{}).class("08", "40", "55", "57") }

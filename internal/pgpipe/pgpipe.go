@@ -90,27 +90,12 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 	return t, scan(ctx, results, queries)
 }
 
-// Prepare prepares a query's statement for Commit, in a round trip of its own, unless the connection has it.
-func Prepare(ctx context.Context, conn *pgx.Conn, query Query) error {
-	batch := &pgx.Batch{}
-	record(ctx, batch, []Query{query})
-	for _, queued := range batch.QueuedQueries {
-		if _, err := conn.Prepare(ctx, queued.SQL, queued.SQL); err != nil {
-			return Wrap("prepare", err)
-		}
-	}
-	return nil
-}
-
 // Conn returns the connection.
 func (t *Tx) Conn() *pgx.Conn { return t.conn }
 
 // Prepend runs q before the next queries of Send, Run or Commit. It shares their round trip only if PostgreSQL need not
 // parse one of them: Parse comes before q runs, and would use the handler's settings.
 func (t *Tx) Prepend(q Query) { t.prepended = q }
-
-// Unprepend undoes Prepend, and reports whether there was a query.
-func (t *Tx) Unprepend() bool { return t.takePrepended() != nil }
 
 // Send runs queries in one round trip. A prepended query needs its own round trip in modes that prepare statements: pgx may
 // have to prepare a query again, under the handler's settings.
