@@ -237,18 +237,15 @@ func (q *Queries) ServerStrayTables(ctx context.Context, db DBTX, tableNames []s
 const serverTransactionOpen = `-- name: ServerTransactionOpen :one
 SELECT
     current_setting('lock_timeout')::text AS session_lock_timeout,
+    ARRAY[
+        current_setting('session_authorization'), current_setting('role'), current_setting('search_path'),
+        current_setting('row_security'), current_setting('client_encoding'), current_setting('DateStyle'),
+        current_setting('statement_timeout'), current_setting('synchronous_commit')
+    ]::text [] AS settings,
     set_config('lock_timeout', $1::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF($2::text, ''), $3::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
-    (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
-    current_setting('session_authorization')::text AS session_authorization,
-    current_setting('role')::text AS role,
-    current_setting('search_path')::text AS search_path,
-    current_setting('row_security')::text AS row_security,
-    current_setting('client_encoding')::text AS client_encoding,
-    current_setting('DateStyle')::text AS date_style,
-    current_setting('statement_timeout')::text AS statement_timeout,
-    current_setting('synchronous_commit')::text AS synchronous_commit
+    now()::timestamptz AS began
 `
 
 type ServerTransactionOpenParams struct {
@@ -258,81 +255,61 @@ type ServerTransactionOpenParams struct {
 }
 
 type ServerTransactionOpenRow struct {
-	SessionLockTimeout   string
-	LockTimeout          string
-	Locked               bool
-	ReadOnly             bool
-	Began                int64
-	SessionAuthorization string
-	Role                 string
-	SearchPath           string
-	RowSecurity          string
-	ClientEncoding       string
-	DateStyle            string
-	StatementTimeout     string
-	SynchronousCommit    string
+	SessionLockTimeout string
+	Settings           []string
+	LockTimeout        string
+	Locked             bool
+	ReadOnly           bool
+	Began              time.Time
 }
 
 // The first statement of a transaction in which handlers run. It caps each wait for a lock, in milliseconds, and takes the
 // lock of the event's object (empty: none) if the lock is free, without waiting. It reads no table, so the later
-// statements of the round trip see what the last holder of the lock committed. It returns the identity of the transaction
-// and the settings that the receiver's own statements depend on.
+// statements of the round trip see what the last holder of the lock committed. It returns when the transaction began, which
+// is its identity, and the settings that the receiver's own statements depend on.
 func (q *Queries) ServerTransactionOpen(ctx context.Context, db DBTX, arg ServerTransactionOpenParams) (ServerTransactionOpenRow, error) {
 	row := db.QueryRow(ctx, serverTransactionOpen, arg.LockTimeout, arg.ObjectID, arg.LockSeed)
 	var i ServerTransactionOpenRow
 	err := row.Scan(
 		&i.SessionLockTimeout,
+		&i.Settings,
 		&i.LockTimeout,
 		&i.Locked,
 		&i.ReadOnly,
 		&i.Began,
-		&i.SessionAuthorization,
-		&i.Role,
-		&i.SearchPath,
-		&i.RowSecurity,
-		&i.ClientEncoding,
-		&i.DateStyle,
-		&i.StatementTimeout,
-		&i.SynchronousCommit,
 	)
 	return i, err
 }
 
 const serverTransactionRestore = `-- name: ServerTransactionRestore :exec
 SELECT
-    (CASE WHEN (extract(EPOCH FROM now()) * 1000000)::bigint <> $1::bigint
+    (CASE WHEN now() <> $1::timestamptz
         THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean END) IS NULL AS same_transaction,
-    CASE WHEN current_setting('session_authorization') <> $2::text
-        THEN set_config('session_authorization', $2::text, FALSE) END AS session_authorization,
-    CASE WHEN current_setting('role') <> $3::text THEN set_config('role', $3::text, FALSE) END AS role,
-    CASE WHEN current_setting('search_path') <> $4::text
-        THEN set_config('search_path', $4::text, FALSE) END AS search_path,
-    CASE WHEN current_setting('row_security') <> $5::text
-        THEN set_config('row_security', $5::text, FALSE) END AS row_security,
-    CASE WHEN current_setting('client_encoding') <> $6::text
-        THEN set_config('client_encoding', $6::text, FALSE) END AS client_encoding,
-    CASE WHEN current_setting('DateStyle') <> $7::text
-        THEN set_config('DateStyle', $7::text, FALSE) END AS date_style,
-    CASE WHEN current_setting('statement_timeout') <> $8::text
-        THEN set_config('statement_timeout', $8::text, FALSE) END AS statement_timeout,
-    CASE WHEN current_setting('synchronous_commit') <> $9::text
-        THEN set_config('synchronous_commit', $9::text, FALSE) END AS synchronous_commit,
-    set_config('lock_timeout', $10::text, FALSE) AS session_lock_timeout,
-    set_config('lock_timeout', $11::text, TRUE) AS lock_timeout
+    CASE WHEN current_setting('session_authorization') <> ($2::text [])[1]
+        THEN set_config('session_authorization', ($2::text [])[1], FALSE) END AS session_authorization,
+    CASE WHEN current_setting('role') <> ($2::text [])[2]
+        THEN set_config('role', ($2::text [])[2], FALSE) END AS role,
+    CASE WHEN current_setting('search_path') <> ($2::text [])[3]
+        THEN set_config('search_path', ($2::text [])[3], FALSE) END AS search_path,
+    CASE WHEN current_setting('row_security') <> ($2::text [])[4]
+        THEN set_config('row_security', ($2::text [])[4], FALSE) END AS row_security,
+    CASE WHEN current_setting('client_encoding') <> ($2::text [])[5]
+        THEN set_config('client_encoding', ($2::text [])[5], FALSE) END AS client_encoding,
+    CASE WHEN current_setting('DateStyle') <> ($2::text [])[6]
+        THEN set_config('DateStyle', ($2::text [])[6], FALSE) END AS date_style,
+    CASE WHEN current_setting('statement_timeout') <> ($2::text [])[7]
+        THEN set_config('statement_timeout', ($2::text [])[7], FALSE) END AS statement_timeout,
+    CASE WHEN current_setting('synchronous_commit') <> ($2::text [])[8]
+        THEN set_config('synchronous_commit', ($2::text [])[8], FALSE) END AS synchronous_commit,
+    set_config('lock_timeout', $3::text, FALSE) AS session_lock_timeout,
+    set_config('lock_timeout', $4::text, TRUE) AS lock_timeout
 `
 
 type ServerTransactionRestoreParams struct {
-	Began                int64
-	SessionAuthorization string
-	Role                 string
-	SearchPath           string
-	RowSecurity          string
-	ClientEncoding       string
-	DateStyle            string
-	StatementTimeout     string
-	SynchronousCommit    string
-	SessionLockTimeout   string
-	LockTimeout          string
+	Began              time.Time
+	Settings           []string
+	SessionLockTimeout string
+	LockTimeout        string
 }
 
 // Precedes the receiver's own statements after a handler has run. It fails if the transaction is no longer the one that
@@ -341,14 +318,7 @@ type ServerTransactionRestoreParams struct {
 func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg ServerTransactionRestoreParams) error {
 	_, err := db.Exec(ctx, serverTransactionRestore,
 		arg.Began,
-		arg.SessionAuthorization,
-		arg.Role,
-		arg.SearchPath,
-		arg.RowSecurity,
-		arg.ClientEncoding,
-		arg.DateStyle,
-		arg.StatementTimeout,
-		arg.SynchronousCommit,
+		arg.Settings,
 		arg.SessionLockTimeout,
 		arg.LockTimeout,
 	)

@@ -27,45 +27,43 @@ SELECT set_config('lock_timeout', @lock_timeout::text, TRUE);
 -- name: ServerTransactionOpen :one
 -- The first statement of a transaction in which handlers run. It caps each wait for a lock, in milliseconds, and takes the
 -- lock of the event's object (empty: none) if the lock is free, without waiting. It reads no table, so the later
--- statements of the round trip see what the last holder of the lock committed. It returns the identity of the transaction
--- and the settings that the receiver's own statements depend on.
+-- statements of the round trip see what the last holder of the lock committed. It returns when the transaction began, which
+-- is its identity, and the settings that the receiver's own statements depend on.
 SELECT
     current_setting('lock_timeout')::text AS session_lock_timeout,
+    ARRAY[
+        current_setting('session_authorization'), current_setting('role'), current_setting('search_path'),
+        current_setting('row_security'), current_setting('client_encoding'), current_setting('DateStyle'),
+        current_setting('statement_timeout'), current_setting('synchronous_commit')
+    ]::text [] AS settings,
     set_config('lock_timeout', @lock_timeout::text, TRUE)::text AS lock_timeout,
     COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(@object_id::text, ''), @lock_seed::bigint)), TRUE)::boolean AS locked,
     (current_setting('transaction_read_only') = 'on')::boolean AS read_only,
-    (extract(EPOCH FROM now()) * 1000000)::bigint AS began,
-    current_setting('session_authorization')::text AS session_authorization,
-    current_setting('role')::text AS role,
-    current_setting('search_path')::text AS search_path,
-    current_setting('row_security')::text AS row_security,
-    current_setting('client_encoding')::text AS client_encoding,
-    current_setting('DateStyle')::text AS date_style,
-    current_setting('statement_timeout')::text AS statement_timeout,
-    current_setting('synchronous_commit')::text AS synchronous_commit;
+    now()::timestamptz AS began;
 
 -- name: ServerTransactionRestore :exec
 -- Precedes the receiver's own statements after a handler has run. It fails if the transaction is no longer the one that
 -- ServerTransactionOpen saw (a handler ran COMMIT AND CHAIN or ROLLBACK AND CHAIN). It restores the settings that a
 -- handler changed, with SET LOCAL or for the session. The role comes after the session's user, which determines it.
 SELECT
-    (CASE WHEN (extract(EPOCH FROM now()) * 1000000)::bigint <> @began::bigint
+    (CASE WHEN now() <> @began::timestamptz
         THEN ('a handler ended the transaction, and the next one began at ' || now())::boolean END) IS NULL AS same_transaction,
-    CASE WHEN current_setting('session_authorization') <> @session_authorization::text
-        THEN set_config('session_authorization', @session_authorization::text, FALSE) END AS session_authorization,
-    CASE WHEN current_setting('role') <> @role::text THEN set_config('role', @role::text, FALSE) END AS role,
-    CASE WHEN current_setting('search_path') <> @search_path::text
-        THEN set_config('search_path', @search_path::text, FALSE) END AS search_path,
-    CASE WHEN current_setting('row_security') <> @row_security::text
-        THEN set_config('row_security', @row_security::text, FALSE) END AS row_security,
-    CASE WHEN current_setting('client_encoding') <> @client_encoding::text
-        THEN set_config('client_encoding', @client_encoding::text, FALSE) END AS client_encoding,
-    CASE WHEN current_setting('DateStyle') <> @date_style::text
-        THEN set_config('DateStyle', @date_style::text, FALSE) END AS date_style,
-    CASE WHEN current_setting('statement_timeout') <> @statement_timeout::text
-        THEN set_config('statement_timeout', @statement_timeout::text, FALSE) END AS statement_timeout,
-    CASE WHEN current_setting('synchronous_commit') <> @synchronous_commit::text
-        THEN set_config('synchronous_commit', @synchronous_commit::text, FALSE) END AS synchronous_commit,
+    CASE WHEN current_setting('session_authorization') <> (@settings::text [])[1]
+        THEN set_config('session_authorization', (@settings::text [])[1], FALSE) END AS session_authorization,
+    CASE WHEN current_setting('role') <> (@settings::text [])[2]
+        THEN set_config('role', (@settings::text [])[2], FALSE) END AS role,
+    CASE WHEN current_setting('search_path') <> (@settings::text [])[3]
+        THEN set_config('search_path', (@settings::text [])[3], FALSE) END AS search_path,
+    CASE WHEN current_setting('row_security') <> (@settings::text [])[4]
+        THEN set_config('row_security', (@settings::text [])[4], FALSE) END AS row_security,
+    CASE WHEN current_setting('client_encoding') <> (@settings::text [])[5]
+        THEN set_config('client_encoding', (@settings::text [])[5], FALSE) END AS client_encoding,
+    CASE WHEN current_setting('DateStyle') <> (@settings::text [])[6]
+        THEN set_config('DateStyle', (@settings::text [])[6], FALSE) END AS date_style,
+    CASE WHEN current_setting('statement_timeout') <> (@settings::text [])[7]
+        THEN set_config('statement_timeout', (@settings::text [])[7], FALSE) END AS statement_timeout,
+    CASE WHEN current_setting('synchronous_commit') <> (@settings::text [])[8]
+        THEN set_config('synchronous_commit', (@settings::text [])[8], FALSE) END AS synchronous_commit,
     set_config('lock_timeout', @session_lock_timeout::text, FALSE) AS session_lock_timeout,
     set_config('lock_timeout', @lock_timeout::text, TRUE) AS lock_timeout;
 

@@ -44,7 +44,8 @@ type Config struct {
 	BatchOnChange bool
 	// KeepRecent is the number of subscriptions whose newest version is kept in memory, so that PostgreSQL need not read the
 	// whole row for the next Before: those that this process wrote last, each of its object's size and about 2 kB. An object
-	// of more than 32 KiB is not kept. Without OnChange, none are. Defaults to DefaultKeepRecent, 1024; negative: none.
+	// of more than 32 KiB is not kept. Without OnChange, none are. SQL of yours that changes rows of these
+	// tables is then not seen in Before. Defaults to DefaultKeepRecent, 1024; negative: none.
 	KeepRecent int
 	// Refetch configures when the current object is fetched from Stripe. Defaults to RefetchAmbiguous.
 	Refetch Refetch

@@ -18,7 +18,8 @@ const maxRecentObject = 32 << 10
 // recent keeps the newest version of the subscriptions that this process wrote last, as OnChange's next Before. A version
 // counts only if the row says that it is still the row's: its revision, its event and the time of its write, which is
 // PostgreSQL's, in microseconds. So one whose transaction was rolled back, or that another process has replaced, is not
-// used. Nil: none are kept.
+// used. What SQL of somebody else's has changed in the row or in its items is not noticed, as the digest of a state does not
+// notice it either: verify does. Nil: none are kept.
 type recent struct{ versions *lru.Cache[string, *written] }
 
 // written is a version as this process wrote it.
@@ -43,18 +44,26 @@ func (r *recent) has(id string) bool { return r != nil && r.versions.Contains(id
 
 // keep keeps a copy of a version.
 func (r *recent) keep(next *version) {
-	if r != nil && len(next.sub.Object) <= maxRecentObject {
+	switch {
+	case r == nil:
+	case len(next.sub.Object) > maxRecentObject:
+		r.versions.Remove(next.sub.ID)
+	default:
 		r.versions.Add(next.sub.ID, &written{next.sub.clone(), next.revision})
 	}
 }
 
-// find returns a copy of the version that a row has, or nil.
+// find returns a copy of the version that a row has, or nil. It forgets a version that the row does not have any more.
 func (r *recent) find(row *storedRow) *Subscription {
 	if r == nil {
 		return nil
 	}
 	kept, found := r.versions.Get(row.ID)
-	if !found || kept.revision != row.revision || kept.sub.LastEventID != row.LastEventID || !kept.sub.UpdatedAt.Equal(row.UpdatedAt) {
+	if !found {
+		return nil
+	}
+	if kept.revision != row.revision || kept.sub.LastEventID != row.LastEventID || !kept.sub.UpdatedAt.Equal(row.UpdatedAt) {
+		r.versions.Remove(row.ID)
 		return nil
 	}
 	return kept.sub.clone()

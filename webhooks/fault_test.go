@@ -158,6 +158,7 @@ func TestTriggerOnOurTables(t *testing.T) {
 		"raises with a code of its own": {`RAISE EXCEPTION 'not this one' USING ERRCODE = 'XX123'`, "not this one"},
 		"violates a constraint":         {`INSERT INTO other VALUES ('taken')`, "SQLSTATE 23505"},
 		"has no number for a text":      {`PERFORM 'x'::int`, "SQLSTATE 22P02"},
+		"has no boolean for a text":     {`PERFORM 'x'::boolean`, "SQLSTATE 22P02"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -47,9 +47,7 @@ func (t *transaction) restoreSession(ctx context.Context, dbtx pgpipe.DBTX) erro
 	began := &t.session.began
 	err := t.receiver.queries.ServerTransactionRestore(ctx, dbtx, db.ServerTransactionRestoreParams{
 		Began: began.Began, LockTimeout: milliseconds(t.lockTimeout(ctx)), SessionLockTimeout: began.SessionLockTimeout,
-		SessionAuthorization: began.SessionAuthorization, Role: began.Role, SearchPath: began.SearchPath,
-		RowSecurity: began.RowSecurity, ClientEncoding: began.ClientEncoding, DateStyle: began.DateStyle,
-		StatementTimeout: began.StatementTimeout, SynchronousCommit: began.SynchronousCommit,
+		Settings: began.Settings,
 	})
 	if !errors.Is(err, pgpipe.ErrRecording) && fault.Code(err) == fault.InvalidText {
 		return fault.InHandler(t.deliveries[0].effective.Type, pgpipe.ErrChained)
