@@ -22,6 +22,7 @@ var (
 	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
 	abandoned  = desc("abandoned_handlers_total", "Handlers that did not return when their time was up, and whose connection was closed.")
+	missing    = desc("missing_objects_total", "Thin events that were ignored since Stripe did not have their object.")
 	overloaded = desc("overloaded", "1 while deliveries are refused since they arrive faster than they are processed, else 0.")
 
 	secretMatches   = desc("secret_matches_total", "Deliveries by the label of the first signing secret that verified them.", "secret")
@@ -39,7 +40,7 @@ var (
 // Describe sends every metric's description.
 func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, inFlight, unrecorded, abandoned, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, inFlight, unrecorded, abandoned, missing, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -73,6 +74,7 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(inFlight, float64(stats.InFlight))
 	counter(unrecorded, float64(stats.UnrecordedFailures))
 	counter(abandoned, float64(stats.AbandonedHandlers))
+	counter(missing, float64(stats.MissingObjects))
 	isOverloaded := 0.0
 	if stats.Overloaded {
 		isOverloaded = 1

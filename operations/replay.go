@@ -13,9 +13,6 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// thinVersion is the API version of requests to /v2. The version of stripe-go v79 has no events about v1 resources.
-const thinVersion = "2026-09-30.endive"
-
 // Applied is the result of applying one event again.
 type Applied struct {
 	EventID string           `json:"event_id"`
@@ -149,7 +146,7 @@ func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *E
 	request := stripeapi.Request{Path: "/v1/events/" + url.PathEscape(id), Account: account}
 	response, err := o.api.Do(ctx, request)
 	if stripeapi.IsMissing(err) {
-		request.Path, request.Version = "/v2/core/events/"+url.PathEscape(id), thinVersion
+		request.Path = "/v2/core/events/" + url.PathEscape(id)
 		if thin, err := o.api.Do(ctx, request); err == nil {
 			return parseOf(thin.Body, account)
 		}

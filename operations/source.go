@@ -125,7 +125,7 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 		if !w.to.IsZero() {
 			values.Set("created[lte]", w.to.UTC().Add(time.Second-time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00"))
 		}
-		add(stripeapi.Request{Path: "/v2/core/events", Values: values, Version: thinVersion})
+		add(stripeapi.Request{Path: "/v2/core/events", Values: values})
 		return all
 	}
 	span := func() url.Values {
@@ -179,7 +179,7 @@ func (o *Operator) sendsThinOnly(ctx context.Context) (bool, error) {
 	if len(endpoints) > 0 || err != nil && !stripeapi.IsMissing(err) {
 		return false, unlessRefused(err)
 	}
-	destinations, err := o.all(ctx, stripeapi.Request{Path: "/v2/core/event_destinations", Version: thinVersion})
+	destinations, err := o.all(ctx, stripeapi.Request{Path: "/v2/core/event_destinations"})
 	thin := false
 	for _, raw := range destinations {
 		var destination struct {

@@ -12,13 +12,18 @@ import (
 func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
 	p.warnOfModes(ctx, incoming, stored)
 	if fetched := ev.Current; fetched != nil {
-		// The row was written after the request, so Stripe's response may be older than the row.
 		if fetched.Token != tokenOf(stored) {
+			if stored.isOf(fetched) {
+				return nil, nil
+			}
+			// The row was written after the request, so Stripe's response may be older than the row.
 			return nil, refetch(ev, stored)
 		}
 		if fetched.Object != nil {
 			return p.fromFetched(ctx, ev, stored)
 		}
+	} else if ev.Thin() && stored.covers(ev) {
+		return nil, nil
 	} else if ev.Thin() || p.config.Refetch == RefetchAlways && ev.CanFetch() {
 		return nil, refetch(ev, stored)
 	}
@@ -38,6 +43,20 @@ func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Sub
 	case orderOlder:
 	}
 	return nil, nil
+}
+
+// covers reports whether the row is of a response that Stripe gave after the event, so that the event's change is in it.
+func (s *storedRow) covers(ev *webhooks.Event) bool {
+	return s != nil && s.asOf != nil && compareAsOf(createdAt(ev), *s.asOf) == orderOlder
+}
+
+// isOf reports whether the row is of a response, which another event has stored already.
+func (s *storedRow) isOf(fetched *webhooks.Current) bool {
+	if s == nil || s.asOf == nil || !s.asOf.Equal(fetched.AsOf) || fetched.Object == nil {
+		return false
+	}
+	sub, err := decode(&webhooks.Event{Type: "Stripe's response", Object: fetched.Object, APIVersion: fetched.APIVersion, Account: s.AccountID})
+	return err == nil && digestOf(sub).equal(s.digest)
 }
 
 // fromEvent returns the version of an event that is newer than the row.
@@ -79,6 +98,9 @@ func (p *Projection) fromSameSecond(ctx context.Context, ev *webhooks.Event, sto
 func (p *Projection) fromFetched(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	of := *ev
 	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
+	if isStub(of.Object) {
+		return goneAsOf(stored, ev, ev.Current.AsOf)
+	}
 	sub, err := decode(&of)
 	if err != nil {
 		return nil, err
@@ -100,15 +122,9 @@ func (p *Projection) mayRefetch(ev *webhooks.Event) bool {
 // tokenOf returns the token of the row that a fetch is based on.
 func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
 
-// refetch requests the current object in the event's API version. A thin event has none, so it uses the row's.
+// refetch requests the current object.
 func refetch(ev *webhooks.Event, stored *storedRow) error {
-	options := webhooks.FetchOptions{
-		Token: tokenOf(stored), APIVersion: ev.APIVersion, Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID()),
-	}
-	if ev.Thin() && stored != nil {
-		options.APIVersion = stored.apiVersion
-	}
-	return webhooks.Fetch(options)
+	return webhooks.Fetch(webhooks.FetchOptions{Token: tokenOf(stored), Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID())})
 }
 
 func (p *Projection) breakTie(ctx context.Context, ev *webhooks.Event, how string) {

@@ -1,7 +1,6 @@
 package subscriptions_test
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,17 +17,6 @@ import (
 
 func newAccount() *stripesim.Account { return stripesim.New(1, stripesim.Epoch) }
 
-// thin returns the thin twin of an event, or a thin event without a twin.
-func thin(e *stripesim.Event, withTwin bool) []byte {
-	twin := ""
-	if withTwin {
-		twin = fmt.Sprintf(`,"snapshot_event":%q`, e.ID)
-	}
-	return fmt.Appendf(nil, `{"id":"evt_thin_%s","object":"v2.core.event","type":"v1.%s","created":%q,"livemode":false,
-		"related_object":{"id":%q,"type":"subscription","url":"/v1/subscriptions/%s"}%s}`,
-		e.ID, e.Type, time.Unix(e.Created, 0).UTC().Format(time.RFC3339), e.ObjectID, e.ObjectID, twin)
-}
-
 func ledger(t *testing.T, w *world) string {
 	t.Helper()
 	return pgtest.Scan[string](t, w.host.Pool, `SELECT coalesce(string_agg(event_id || ' ' || event_type || ' ' || outcome, ', ' ORDER BY event_id), '') FROM stripe_webhook_events`)
@@ -43,13 +31,13 @@ func TestThinAndSnapshot(t *testing.T) {
 	once := e.ID + " customer.subscription.created processed"
 	for name, deliver := range map[string]func(w *world){
 		"thin first": func(w *world) {
-			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+			w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeProcessed)
 			w.host.Expect(t, e.Body, 200, webhooks.OutcomeDuplicate)
-			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+			w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeDuplicate)
 		},
 		"snapshot first": func(w *world) {
 			w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
-			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+			w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeDuplicate)
 			if n := len(w.api.Requests()); n != 0 {
 				t.Errorf("there were %d requests to Stripe for a known event", n)
 			}
@@ -57,7 +45,7 @@ func TestThinAndSnapshot(t *testing.T) {
 		"at the same instant": func(w *world) {
 			var wg sync.WaitGroup
 			for range 4 {
-				for _, body := range [][]byte{e.Body, thin(e, true)} {
+				for _, body := range [][]byte{e.Body, e.Thin(true)} {
 					wg.Go(func() {
 						if reply := w.host.Send(t, body); !reply.OK() {
 							t.Errorf("the reply is %s", reply)
@@ -90,29 +78,29 @@ func TestThinAfterTheKeyIsGiven(t *testing.T) {
 	account := newAccount()
 	account.Subscribe(stripesim.VersionBasil)
 	e := account.Events[0]
-	thinID := "evt_thin_" + e.ID
+	thinID := e.ThinID()
 	for _, c := range []struct {
 		name     string
 		withTwin bool
 		second   func(w *world)
 		want     string
 	}{
-		{"itself", true, func(w *world) { w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed) },
+		{"itself", true, func(w *world) { w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeProcessed) },
 			e.ID + " customer.subscription.created processed"},
-		{"itself, without a twin", false, func(w *world) { w.host.Expect(t, thin(e, false), 200, webhooks.OutcomeProcessed) },
+		{"itself, without a twin", false, func(w *world) { w.host.Expect(t, e.Thin(false), 200, webhooks.OutcomeProcessed) },
 			thinID + " customer.subscription.created processed"},
 		{"its twin, then itself", true, func(w *world) {
 			w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
-			w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeDuplicate)
+			w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeDuplicate)
 		}, e.ID + " customer.subscription.created processed, " + thinID + " v1.customer.subscription.created ignored"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			keyless := newWorld(t, account, false, "")
-			keyless.host.Expect(t, thin(e, c.withTwin), 200, webhooks.OutcomeIgnored)
-			keyless.host.Expect(t, thin(e, c.withTwin), 200, webhooks.OutcomeDuplicate)
+			keyless.host.Expect(t, e.Thin(c.withTwin), 200, webhooks.OutcomeIgnored)
+			keyless.host.Expect(t, e.Thin(c.withTwin), 200, webhooks.OutcomeDuplicate)
 			keyed := newWorld(t, account, true, "")
-			keyed.failed[e.ID], keyed.failed[thinID] = true, true
+			keyed.failed[e.ID], keyed.failed[thinID], keyed.api.Unnamed = true, true, !c.withTwin
 			pgtest.Exec(t, keyed.host.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
 				VALUES ($1, 'v1.customer.subscription.created', 'ignored', false)`, thinID)
 			c.second(keyed)
@@ -127,7 +115,7 @@ func TestThinAfterTheKeyIsGiven(t *testing.T) {
 		w.failed[e.ID] = true
 		pgtest.Exec(t, w.host.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode)
 			VALUES ($1, 'customer.subscription.created', 'ignored', false)`, e.ID)
-		w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+		w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeProcessed)
 		if got, want := ledger(t, w), e.ID+" customer.subscription.created processed"; got != want {
 			t.Errorf("the ledger has %s, want %s", got, want)
 		}
@@ -145,16 +133,16 @@ func TestThinWithoutAResponse(t *testing.T) {
 	w.failed[e.ID] = true
 	for _, status := range []int{429, 500, 503, 401} {
 		w.api.Fail(stripesim.Fault{Status: status})
-		w.host.Expect(t, thin(e, true), 503, "")
+		w.host.Expect(t, e.Thin(true), 503, "")
 	}
 	gone := *e
 	gone.ID, gone.ObjectID = "evt_gone", "sub_gone"
-	w.host.Expect(t, thin(&gone, true), 200, webhooks.OutcomeIgnored)
-	w.host.Expect(t, thin(&gone, true), 200, webhooks.OutcomeDuplicate)
+	w.host.Expect(t, gone.Thin(true), 200, webhooks.OutcomeIgnored)
+	w.host.Expect(t, gone.Thin(true), 200, webhooks.OutcomeDuplicate)
 	sly := *e
 	sly.ID, sly.ObjectID = "evt_sly", "../../elsewhere"
-	w.host.Expect(t, thin(&sly, true), 500, "")
-	w.host.Expect(t, thin(e, true), 200, webhooks.OutcomeProcessed)
+	w.host.Expect(t, sly.Thin(true), 500, "")
+	w.host.Expect(t, e.Thin(true), 200, webhooks.OutcomeProcessed)
 	if got := get(t, w.host, sub.ID()); string(got.Status) != sub.Status() || got.LastEventID != e.ID {
 		t.Errorf("the row is %s of %s", got.Status, got.LastEventID)
 	}
@@ -326,17 +314,17 @@ func TestAmbiguousWithoutAResponse(t *testing.T) {
 	}
 }
 
-// A request to Stripe has the event's account and API version. For a thin event it has the row's version.
+// A request to Stripe has the event's account, by its context. A thin event has no API version, and neither has the request.
 func TestRefetchRequest(t *testing.T) {
 	t.Parallel()
 	account := newAccount()
+	account.ID = "acct_7"
 	sub := account.Subscribe(stripesim.VersionBeforeBasil)
-	w := newWorld(t, account, true, "")
-	w.api.Connect("acct_7", account)
+	w := newWorld(t, stripesim.New(2, stripesim.Epoch), true, "")
+	w.api.Connect(account.ID, account)
 	e := account.Events[0]
 	w.failed[e.ID] = true
-	connected := strings.Replace(string(e.Body), `"api_version"`, `"account": "acct_7", "api_version"`, 1)
-	w.host.Expect(t, []byte(connected), 200, webhooks.OutcomeProcessed)
+	w.host.Expect(t, e.Body, 200, webhooks.OutcomeProcessed)
 	if got := get(t, w.host, sub.ID()).AccountID; got != "acct_7" {
 		t.Errorf("the row's account is %q", got)
 	}
@@ -344,20 +332,22 @@ func TestRefetchRequest(t *testing.T) {
 	sub.Activate()
 	later := account.Events[len(account.Events)-1]
 	w.failed[later.ID] = true
-	body := strings.Replace(string(thin(later, true)), `"livemode"`, `"account":"acct_7","livemode"`, 1)
-	w.host.Expect(t, []byte(body), 200, webhooks.OutcomeProcessed)
+	w.host.Expect(t, later.Thin(true), 200, webhooks.OutcomeProcessed)
 	requests := w.api.Requests()
 	if len(requests) != 1 {
 		t.Fatalf("there were %d requests to Stripe", len(requests))
 	}
-	if got := requests[0].Header.Get("Stripe-Account"); got != "acct_7" {
-		t.Errorf("the request to Stripe has account %q", got)
+	if got := requests[0].Header.Get("Stripe-Context") + requests[0].Header.Get("Stripe-Account"); got != "acct_7" {
+		t.Errorf("the request to Stripe is for the account %q", got)
 	}
-	if got := requests[0].Header.Get("Stripe-Version"); got != stripesim.VersionBeforeBasil {
-		t.Errorf("the request to Stripe has version %q", got)
+	if got, set := requests[0].Header["Stripe-Version"]; set {
+		t.Errorf("the request to Stripe has the version %q", got)
+	}
+	if got := requests[0].Header.Get("Stripe-Request-Trigger"); got != "event="+later.ThinID() {
+		t.Errorf("the request to Stripe is for %q", got)
 	}
 	row := pgtest.Scan[string](t, w.host.Pool, `SELECT concat_ws(' ', status, as_of IS NOT NULL, object ? 'current_period_end') FROM subscriptions`)
-	if row != "active t t" {
+	if row != "active t f" { // in the account's own version
 		t.Errorf("the row is %s", row)
 	}
 }

@@ -77,6 +77,10 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	r.bulkhead.Arrive(d.effective.Type)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
+	if err := r.learn(limited, d); err != nil {
+		r.recordFailure(ctx, d, err)
+		return Result{}, err
+	}
 	key := d.id()
 	call, duplicate, err := r.joinFlight(limited, key, d)
 	if call == nil {

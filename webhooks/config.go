@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/stripe/stripe-go/v79/webhook"
@@ -59,7 +60,7 @@ const (
 	ByCustomer Serialization = "customer"
 )
 
-// Config configures a Receiver. Every field but Secrets may be zero.
+// Config configures a Receiver. Every field but Secrets, or AccountFor in its place, may be zero.
 type Config struct {
 	// Secrets are the signing secrets (whsec_…). A delivery may be signed with any of them. List several while rolling a
 	// secret (the newest first), or for several endpoints. "label=whsec_…" names a secret in Stats. Required. Empty secrets
@@ -112,15 +113,26 @@ type Config struct {
 	// then does not hold up all events. It applies while events of other types have arrived within the last minute, and not
 	// to a pool of one. Negative: none. Defaults to a quarter of the pool, at least one.
 	ReservedConnections int
+	// AccountID is the id of the receiver's own account (acct_…), for tables that receivers of several accounts share. It is
+	// the account of events that name none, and is never sent with a request to Stripe. Empty: such events have no account.
+	AccountID string
+	// AccountFor returns the account that a request is for, such as that of a tenant whose id is in the URL. It takes the place
+	// of Secrets and APIKey. The event gets the account's ID, whatever its body says. Nil without an error: there is no such
+	// account (404). An error: the lookup failed (503, and Stripe retries). Events from elsewhere (Apply, Replay) keep their
+	// Account, and nothing is fetched for them. It may be called concurrently. Nil: there is one account.
+	AccountFor func(req *http.Request) (*Account, error)
 	// SerializeBy says which events run one after the other. Defaults to ByObject. Set ByCustomer in all replicas before
 	// you rely on it.
 	SerializeBy Serialization
 	// RetryAfter is the Retry-After of a 503, in whole seconds. Stripe keeps its own schedule; other senders may honor it.
 	// Defaults to 5s.
 	RetryAfter time.Duration
-	// APIKey is the secret or restricted key for fetching objects from Stripe (Fetch, thin events). Events of the key's other
+	// APIKey is the secret, restricted or organization key for fetching objects from Stripe (Fetch, thin events). Events of the key's other
 	// mode are handled as without a key. Empty: nothing is fetched.
 	APIKey string
+	// APIVersion is the version in which objects of /v1 are fetched, such as the one that the handlers' stripe-go was made for.
+	// Defaults to the event's, else the account's.
+	APIVersion string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
 	// FetchTimeout bounds one request to Stripe, within Timeout. Defaults to 3s.
@@ -178,8 +190,14 @@ func (c *Config) validate() error {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("webhooks.Config."+format, args...))
 	}
-	if err := signing.CheckSecrets(c.Secrets); err != nil {
+	switch err := signing.CheckSecrets(c.Secrets); {
+	case c.AccountFor == nil && err != nil:
 		wrong("Secrets: %w", err)
+	case c.AccountFor != nil && (len(c.Secrets) > 0 || c.APIKey != "" || c.AccountID != ""):
+		wrong("AccountFor takes the place of Secrets, APIKey and AccountID: leave them empty")
+	}
+	if err := storableText("AccountID", c.AccountID); err != nil {
+		wrong("AccountID: %w", err)
 	}
 	for name, negative := range map[string]bool{
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,

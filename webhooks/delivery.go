@@ -28,6 +28,8 @@ type delivery struct {
 	parked           error
 	projectionParked bool
 
+	arrived time.Time // an object that is fetched later has the event's change in it
+
 	attempt
 	outcome Outcome // once it is committed, or found in the ledger
 	err     error   // of the last attempt
@@ -58,25 +60,62 @@ type attempt struct {
 	handlersTook time.Duration
 }
 
-// thinPrefix is what the type of a thin event about a v1 resource begins with.
-const thinPrefix = "v1."
-
-// newDelivery finds the handlers of an event. A thin event runs those of its snapshot type, if its object can be fetched.
+// newDelivery finds the handlers of an event. A thin event about a v1 resource runs those of its snapshot type, one about a v2
+// resource those that are registered for exactly its type: if its object can be fetched.
 func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 	received := *ev // not the caller's
-	received.canFetch = keyFits(r.config.APIKey, ev.Livemode)
-	d := &delivery{received: &received, effective: &received, replay: replay, byCustomer: r.config.SerializeBy == ByCustomer}
-	if ev.thin {
-		snapshot := received
-		snapshot.ID, snapshot.Type = either(ev.snapshot, ev.ID), strings.TrimPrefix(ev.Type, thinPrefix)
-		d.effective = &snapshot
+	r.stamp(&received)
+	received.canFetch = keyFits(r.keyFor(&received), ev.Livemode)
+	d := &delivery{
+		received: &received, effective: &received, replay: replay, byCustomer: r.config.SerializeBy == ByCustomer, arrived: time.Now(),
 	}
+	d.asSnapshot()
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
-	if otherMode || ev.thin && (!received.canFetch || !strings.HasPrefix(ev.Type, thinPrefix)) {
+	if otherMode || received.needsKey() && !received.canFetch {
 		return d
 	}
-	d.handlers = r.handlers.match(d.effective.Type)
+	d.handlers = r.handlers.of(d)
 	return d
+}
+
+// of returns the handlers of an event.
+func (h *Handlers) of(d *delivery) []handler {
+	switch ev := d.received; {
+	case ev.thin && ev.Type == HealthEvent:
+		return h.healthHandlers(ev)
+	case ev.thin && !ev.aboutV1():
+		return h.exactly(ev.Type)
+	default:
+		return h.match(d.effective.Type)
+	}
+}
+
+// asSnapshot sets what handlers see of a thin event: the id and the type of its snapshot event.
+func (d *delivery) asSnapshot() {
+	if !d.received.thin {
+		return
+	}
+	snapshot := *d.received
+	if snapshot.aboutV1() {
+		snapshot.ID, snapshot.Type = or(snapshot.snapshot, snapshot.ID), strings.TrimPrefix(snapshot.Type, thinPrefix)
+	}
+	d.effective = &snapshot
+}
+
+// stamp sets the account of an event that names none, and notes whether it is the receiver's own.
+func (r *Receiver) stamp(ev *Event) {
+	if ev.Account == "" {
+		ev.Account = r.config.AccountID
+	}
+	ev.own = ev.tenant != nil || ev.Account == r.config.AccountID
+}
+
+// keyFor returns the API key that can see an event's object.
+func (r *Receiver) keyFor(ev *Event) string {
+	if ev.tenant != nil {
+		return ev.tenant.APIKey
+	}
+	return r.config.APIKey
 }
 
 // takesEffect reports whether a handler runs. If not, the event is recorded as it came.
@@ -167,7 +206,7 @@ func (d *delivery) runs(h handler) bool {
 }
 
 // lacksObject reports whether the object of a thin event must still be fetched.
-func (d *delivery) lacksObject() bool { return d.received.thin && d.fetched.answer == nil }
+func (d *delivery) lacksObject() bool { return d.received.fetches() && d.fetched.answer == nil }
 
 // isDuplicate reports whether the ledger's outcome of the event stays as it is.
 func (d *delivery) isDuplicate() bool {

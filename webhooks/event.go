@@ -31,7 +31,8 @@ type Event struct {
 	Type string
 	// APIVersion is the version that Object is rendered in, such as "2024-06-20". It may be empty.
 	APIVersion string
-	// Account is the connected account that the event is about, and empty for the platform's own.
+	// Account is the account that the event is about: a connected one, one of an organization, or a tenant's
+	// (Config.AccountFor). For the receiver's own account it is Config.AccountID, or else empty.
 	Account string
 	// Created is when Stripe made the event, in whole seconds. Zero if the event does not say.
 	Created time.Time
@@ -41,21 +42,33 @@ type Event struct {
 	// half a surrogate pair, wrong UTF-8, numbers beyond its range) is replaced. Nil if there is none, or
 	// none that jsonb could hold: it nests deeper than 512 levels.
 	Object json.RawMessage
-	// Previous is data.previous_attributes, cleaned like Object. Nil if there is none.
+	// Previous is data.previous_attributes, or a thin event's changes.before, cleaned like Object. Nil if there is none. It is
+	// of the event's time, whereas a thin event's Object is of the time at which it was fetched.
 	Previous json.RawMessage
 
 	// Current is Stripe's current object, for a handler that requested it with Fetch. Nil otherwise.
 	Current *Current
 
-	thin       bool   // a v2.core.event, which carries no object
-	related    string // a thin event's related_object.id
-	relatedURL string // and .url
+	context    string   // the path of the account as Stripe gave it, such as org_…/acct_…
+	tenant     *Account // what Config.AccountFor returned
+	own        bool     // Account is the account of the API key, which is never sent with a request
+	thin       bool     // a v2.core.event, which carries no object
+	related    related
+	impact     impact // of a HealthEvent
 	snapshot   string // the id of the event that tells the same with the object in it
+	names      bool   // it has the member snapshot_event, even if that is null
 	canFetch   bool
 	about      about  // Object's,
 	identified *byte  // if this is where Object begins
 	raw        []byte // the whole body, nil for an event that was not parsed
 }
+
+// related is a thin event's related_object.
+type related struct{ id, kind, url string }
+
+// Context is the event's context, which names its account by a path such as org_…/acct_…. Thin events of other accounts
+// and all events of organizations have one. Empty: none.
+func (ev *Event) Context() string { return ev.context }
 
 // CanFetch reports whether a handler may return Fetch: there is an API key of the event's mode.
 func (ev *Event) CanFetch() bool { return ev.canFetch }
@@ -67,9 +80,21 @@ func (ev *Event) Payload() []byte { return ev.raw }
 func (ev *Event) SnapshotEventID() string { return ev.snapshot }
 
 // Thin reports whether it is a thin event (https://docs.stripe.com/event-destinations#thin-events). Handlers receive
-// it with Stripe's current object in Object, and without Previous. Projections also receive it before, with
-// a nil Object, and should then return Fetch.
+// it with Stripe's current object in Object; one about nothing that can be fetched, with its data. Projections also receive
+// it before, with a nil Object, and should then return Fetch.
 func (ev *Event) Thin() bool { return ev.thin }
+
+// thinPrefix is what the type of a thin event about a v1 resource begins with.
+const thinPrefix = "v1."
+
+// aboutV1 reports whether a thin event is about a v1 resource. It then has a snapshot event's type.
+func (ev *Event) aboutV1() bool { return strings.HasPrefix(ev.Type, thinPrefix) }
+
+// needsKey reports whether something of the event must be fetched.
+func (ev *Event) needsKey() bool { return ev.fetches() || ev.thin && ev.aboutV1() || ev.lacksMembers() }
+
+// fetches reports whether the event's object must be fetched.
+func (ev *Event) fetches() bool { return ev.thin && ev.related.url != "" }
 
 // ParseEvent reads an event from the body of a delivery or from an answer of Stripe's Events API.
 // Every error wraps ErrInvalidEvent and says what is wrong. Unknown fields, types and API versions are
@@ -97,7 +122,7 @@ func invalid(format string, args ...any) error {
 
 // envelope has the members of an event as they came. Of a repeated key the last value is kept.
 type envelope struct {
-	id, kind, object, account, created, apiVersion, livemode, related, snapshot []byte
+	id, kind, object, account, context, created, apiVersion, livemode, related, snapshot, changes, wholeData []byte
 
 	data, dataInProgress       data
 	inObject, objectInProgress members
@@ -176,11 +201,15 @@ func (e *envelope) noteTop(key string, value []byte) {
 	case "livemode":
 		e.livemode = value
 	case "data":
-		e.data, e.dataInProgress = e.dataInProgress, data{}
+		e.data, e.dataInProgress, e.wholeData = e.dataInProgress, data{}, value
 	case "related_object":
 		e.related = value
 	case "snapshot_event":
 		e.snapshot = value
+	case "context":
+		e.context = value
+	case "changes":
+		e.changes = value
 	}
 }
 
@@ -191,6 +220,7 @@ func (ev *Event) readEnvelope(e *envelope) error {
 		readString(e.kind, "type", &ev.Type),
 		readString(e.object, "object", &object),
 		readString(e.account, "account", &ev.Account),
+		readString(e.context, "context", &ev.context),
 		readCreated(e.created, &ev.Created),
 	)
 	if err != nil {
@@ -203,13 +233,16 @@ func (ev *Event) readEnvelope(e *envelope) error {
 		return invalid("object is %.40q, not \"event\"", object)
 	}
 	ev.thin = object == thinObject
+	if ev.Account == "" {
+		ev.Account = ev.context[strings.LastIndexByte(ev.context, '/')+1:]
+	}
 	return nil
 }
 
 func (ev *Event) readData(e *envelope, plain bool) error {
 	ev.Livemode = string(e.livemode) == "true"
 	if ev.thin {
-		return ev.readRelated(e)
+		return ev.readThin(e, plain)
 	}
 	ev.Object, ev.Previous = readObject(e.data.object, plain), readObject(e.data.previous, plain)
 	if ev.Object == nil {
@@ -226,17 +259,30 @@ func (ev *Event) readData(e *envelope, plain bool) error {
 	return nil
 }
 
+func readRelated(raw []byte) (r related) {
+	r.id, _ = rawjson.String(member(raw, "id"))
+	r.kind, _ = rawjson.String(member(raw, "type"))
+	r.url, _ = rawjson.String(member(raw, "url"))
+	return r
+}
+
 // readMembers reads what is asked of every object.
 func readMembers(object []byte) (m members) {
 	rawjson.Members(object, func(key, value []byte) { m.note(string(key), value) })
 	return m
 }
 
-func (ev *Event) readRelated(e *envelope) error {
-	if rawjson.IsObject(e.related) {
-		ev.related, _ = rawjson.String(rawjson.Get(e.related, "id"))
-		ev.relatedURL, _ = rawjson.String(rawjson.Get(e.related, "url"))
+// readThin reads what a thin event has in place of an object.
+func (ev *Event) readThin(e *envelope, plain bool) error {
+	ev.related = readRelated(e.related)
+	if ev.related.url == "" { // it is about nothing that can be fetched
+		ev.Object = readObject(e.wholeData, plain)
 	}
+	if ev.Type == HealthEvent {
+		ev.readImpact(e.wholeData)
+	}
+	ev.Previous = readObject(member(e.changes, "before"), plain)
+	ev.names = e.snapshot != nil
 	return readString(e.snapshot, "snapshot_event", &ev.snapshot)
 }
 
@@ -298,6 +344,7 @@ func (ev *Event) validate() error {
 		return invalid("no type")
 	}
 	return errors.Join(storableText("id", ev.ID), storableText("type", ev.Type), storableText("account", ev.Account),
+		storableText("context", ev.context),
 		storableText("snapshot_event", ev.snapshot))
 }
 
@@ -323,7 +370,7 @@ func (ev *Event) CustomerID() string { return storableOrEmpty(ev.aboutObject().c
 // (an upcoming invoice) or one that the ledger's column cannot hold.
 func (ev *Event) ObjectID() string {
 	if ev.thin {
-		return storableOrEmpty(ev.related)
+		return storableOrEmpty(ev.related.id)
 	}
 	return storableOrEmpty(ev.aboutObject().id)
 }

@@ -27,10 +27,10 @@ const (
 )
 
 // recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no
-// record. If it cannot be written with the payload, it is written without; if it cannot be written at all,
+// record, unless Stripe does not let the API key see a thin event's object: that does not pass by itself. If it cannot be written with the payload, it is written without; if it cannot be written at all,
 // Stats.UnrecordedFailures counts it and the log has it.
 func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error) {
-	if fault.IsInfrastructure(failure) {
+	if fault.IsInfrastructure(failure) && !errors.Is(failure, errForbidden) {
 		return
 	}
 	err := r.writeFailure(ctx, r.failureParams(d, failure, stateFailing))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -89,7 +90,55 @@ func ofHandler(i int, h handler, err error) error {
 	return err
 }
 
-// fetch fetches the object that a handler requested. A thin event whose object Stripe does not have is ignored.
+// missingGrace is how long a thin event whose object Stripe does not have is refused, so that Stripe delivers it again: the
+// part of Stripe that answers may lag behind.
+const missingGrace = time.Hour
+
+// errForbidden reports that Stripe does not let the API key see what a thin event needs.
+var errForbidden = errors.New("the API key is not allowed to read it: check its permissions, its mode, and whether it is of the event's account")
+
+// lacksMembers reports whether a thin event came without a member that decides what happens: snapshot_event, or the data of a
+// HealthEvent. Stripe documents these as members of the event, but the notification may lack them.
+func (ev *Event) lacksMembers() bool {
+	return ev.thin && (ev.aboutV1() && !ev.names || ev.Type == HealthEvent && ev.impact.eventType == "")
+}
+
+// learn fetches a thin event that came without a member that decides what happens. The id of the snapshot event is the key of
+// both in the ledger.
+func (r *Receiver) learn(ctx context.Context, d *delivery) error {
+	ev := d.received
+	if !ev.lacksMembers() || !ev.canFetch || !d.takesEffect() {
+		return nil
+	}
+	path := "/v2/core/events/" + url.PathEscape(ev.ID)
+	response, err := r.ask(ctx, ev, path, "")
+	if stripeapi.IsMissing(err) {
+		return r.ignoreMissing(ctx, d, path, err)
+	}
+	if err != nil {
+		return unanswered(path, err)
+	}
+	whole, err := ParseEvent(response.Body)
+	if err != nil || whole.ID != ev.ID {
+		return fmt.Errorf("%w: Stripe's answer for %s is not the event: %w", ErrUnavailable, path, err)
+	}
+	ev.snapshot, ev.names, ev.impact = whole.snapshot, true, whole.impact
+	if ev.Previous == nil {
+		ev.Previous = whole.Previous
+	}
+	if ev.related.url == "" {
+		ev.related, ev.Object = whole.related, whole.Object
+	}
+	if ev.context == "" && ev.Account == r.config.AccountID {
+		ev.context, ev.Account = whole.context, whole.Account
+		r.stamp(ev)
+	}
+	d.asSnapshot()
+	d.handlers = r.handlers.of(d)
+	return nil
+}
+
+// fetch fetches the object that a handler requested.
 func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) error {
 	ev := d.received
 	if !ev.canFetch {
@@ -105,12 +154,19 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 			return err
 		}
 	}
-	answer, err := r.fetchPath(ctx, ev, path, either(request.APIVersion, ev.APIVersion))
+	version := or(r.config.APIVersion, or(request.APIVersion, ev.APIVersion))
+	if strings.HasPrefix(path, v2Path) {
+		version = ""
+	}
+	var answer *Current
+	var err error
+	if ev.thin {
+		answer, err = r.fetchThin(ctx, d, request, path, version)
+	} else {
+		answer, err = r.fetchPath(ctx, ev, path, version)
+	}
 	if err != nil {
 		return err
-	}
-	if ev.thin && answer.Object == nil {
-		d.handlers = nil
 	}
 	if d.fetched.requests == nil {
 		d.fetched.requests = map[int]*fetchError{}
@@ -120,18 +176,70 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 	return nil
 }
 
-func either(first, second string) string {
-	if first != "" {
-		return first
+// fetchThin fetches the object of a thin event, or takes what another event's request has fetched since this one arrived.
+func (r *Receiver) fetchThin(ctx context.Context, d *delivery, request *fetchError, path, version string) (*Current, error) {
+	ev := d.received
+	asked := r.request(ev, path, version)
+	key := fetchKey{path, asked.Context, asked.Account, version, asked.Key}
+	since := d.arrived
+	if d.fetched.times > 1 { // what it had did not fit
+		since = time.Now()
 	}
-	return second
+	answer, token, err := r.fetches.do(ctx, key, since, request.Token, func() (*Current, error) { return r.fetchPath(ctx, ev, path, version) })
+	request.Token = token
+	switch {
+	case stripeapi.IsMissing(err) && strings.HasSuffix(ev.Type, ".deleted"):
+		stub, err := json.Marshal(map[string]any{"id": ev.related.id, "object": ev.related.kind, "deleted": true})
+		return &Current{Object: stub, AsOf: time.Now().UTC().Truncate(time.Second), APIVersion: version}, err
+	case stripeapi.IsMissing(err):
+		return &Current{}, r.ignoreMissing(ctx, d, path, err)
+	}
+	return answer, err
 }
 
-// fetchPath fetches an object. One that Stripe does not have is no error, but nil.
-func (r *Receiver) fetchPath(ctx context.Context, ev *Event, path, version string) (*Current, error) {
+// ignoreMissing has a thin event ignored whose object Stripe does not have, once the event is old enough. The outcome is
+// provisional: a replay tries again.
+func (r *Receiver) ignoreMissing(ctx context.Context, d *delivery, path string, err error) error {
+	ev := d.received
+	if time.Since(ev.Created) < missingGrace {
+		return fmt.Errorf("%w: Stripe does not have %s (yet): %w", ErrUnavailable, path, err)
+	}
+	r.stats.missingObjects.Add(1)
+	r.config.Logger.WarnContext(ctx, "a thin event is ignored, since Stripe does not have what it is about: replay it once Stripe has it",
+		"event_id", ev.ID, "event_type", ev.Type, "account", ev.Account, "path", path, "error", stripeapi.Explain(err))
+	d.handlers = nil
+	return nil
+}
+
+// request returns a request to Stripe on behalf of an event. The account of the key itself is not sent, unless the key is an
+// organization's, which has none.
+func (r *Receiver) request(ev *Event, path, version string) stripeapi.Request {
+	req := stripeapi.Request{Path: path, Version: version, Key: r.keyFor(ev)}
+	if ev.thin {
+		req.Event = ev.ID
+	}
+	switch organization := stripeapi.OfOrganization(req.Key); {
+	case organization:
+		req.Context = or(ev.context, ev.Account)
+	case ev.own:
+	case ev.context != "":
+		req.Context = ev.context
+	default:
+		req.Account = ev.Account
+	}
+	return req
+}
+
+// ask makes a request to Stripe on behalf of an event.
+func (r *Receiver) ask(ctx context.Context, ev *Event, path, version string) (*stripeapi.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
 	defer cancel()
-	answer, err := r.stripe.Do(ctx, stripeapi.Request{Path: path, Account: ev.Account, Version: version})
+	return r.stripe.Do(ctx, r.request(ev, path, version))
+}
+
+// fetchPath fetches an object. For a snapshot event, one that Stripe does not have is no error, but nil.
+func (r *Receiver) fetchPath(ctx context.Context, ev *Event, path, version string) (*Current, error) {
+	answer, err := r.ask(ctx, ev, path, version)
 	if err != nil {
 		if stripeapi.Status(err) == http.StatusBadRequest && version != "" {
 			return r.fetchPath(ctx, ev, path, "") // it may be the version that is refused
@@ -147,15 +255,24 @@ func (r *Receiver) fetchPath(ctx context.Context, ev *Event, path, version strin
 
 // noAnswer tells Stripe's refusals from errors that a retry may resolve.
 func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err error) (*Current, error) {
-	status := stripeapi.Status(err)
-	missing := status == http.StatusNotFound || status == http.StatusBadRequest
-	forbidden := status == http.StatusUnauthorized || status == http.StatusForbidden
-	if missing || forbidden && !ev.thin {
+	if ev.thin {
+		return nil, unanswered(path, err)
+	}
+	switch status := stripeapi.Status(err); status {
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		r.config.Logger.WarnContext(ctx, "Stripe does not return the current object",
 			"event_id", ev.ID, "path", path, "status", status, "error", err)
 		return &Current{}, nil
 	}
-	return nil, fmt.Errorf("%w: fetch %s from Stripe: %w", ErrUnavailable, path, err)
+	return nil, unanswered(path, err)
+}
+
+// unanswered is the error of a request that has no answer: 503, so that Stripe delivers the event again.
+func unanswered(path string, err error) error {
+	if status := stripeapi.Status(err); status == http.StatusUnauthorized || status == http.StatusForbidden {
+		return fmt.Errorf("%w: fetch %s from Stripe: %w: %w", ErrUnavailable, path, errForbidden, err)
+	}
+	return fmt.Errorf("%w: fetch %s from Stripe: %w", ErrUnavailable, path, err)
 }
 
 // objectPaths are where the API keeps objects, by their field "object".
@@ -169,13 +286,17 @@ var objectPaths = map[string]string{
 	"transfer": "transfers",
 }
 
+// v2Path is what the paths of v2 resources begin with.
+const v2Path = "/v2/"
+
 // objectPath is where the API has the event's object.
 func (ev *Event) objectPath() (string, error) {
 	if ev.thin {
-		if !strings.HasPrefix(ev.relatedURL, "/v1/") || strings.Contains(ev.relatedURL, "..") {
-			return "", fmt.Errorf("related_object.url is %.80q, not a path of Stripe's API", ev.relatedURL)
+		path := ev.related.url
+		if !strings.HasPrefix(path, "/v1/") && !strings.HasPrefix(path, v2Path) || strings.Contains(path, "..") {
+			return "", fault.InHandler(ev.Type, fmt.Errorf("related_object.url is %.80q, not a path of Stripe's API", path))
 		}
-		return ev.relatedURL, nil
+		return path, nil
 	}
 	var object struct {
 		Object string `json:"object"`

@@ -142,6 +142,17 @@ func (h *Handlers) Types() []string {
 	return types
 }
 
+// exactly returns the handlers that are registered for exactly an event's type.
+func (h *Handlers) exactly(eventType string) []handler {
+	var list []handler
+	for _, handler := range h.list {
+		if handler.pattern == eventType {
+			list = append(list, handler)
+		}
+	}
+	return list
+}
+
 func (h *Handlers) add(handler handler) {
 	if h.frozen {
 		panic("webhooks: " + handler.pattern + " was registered after New: register every handler before")

@@ -32,6 +32,7 @@ type Receiver struct {
 	shedder     *admission.Shedder
 	bodies      *admission.Budget
 	flights     admission.Flights[flightResult]
+	fetches     sharedFetches
 	seen        *admission.Seen
 	objects     admission.Queues
 	bulkhead    *admission.Bulkhead

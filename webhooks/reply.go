@@ -14,6 +14,8 @@ func reply(err error, accepted bool) (status int, text string) {
 		switch {
 		case errors.Is(err, errMethod):
 			return http.StatusMethodNotAllowed, err.Error()
+		case errors.Is(err, errNoAccount):
+			return http.StatusNotFound, err.Error()
 		case errors.Is(err, errBodyTooLarge):
 			return http.StatusRequestEntityTooLarge, err.Error()
 		case errors.Is(err, ErrInvalidSignature), errors.Is(err, ErrInvalidEvent):

@@ -31,15 +31,23 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	source := r.bodies.Reader(http.MaxBytesReader(w, req.Body, r.config.MaxBodyBytes))
 	defer source.Release()
 	body, err := r.read(w, req, source)
+	var verifier *signing.Verifier
+	var account *Account
 	if err == nil {
-		err = r.verifier.Verify(body, req.Header.Get(SignatureHeader))
+		verifier, account, err = r.authenticate(req)
+	}
+	if err == nil {
+		err = verifier.Verify(body, req.Header.Get(SignatureHeader))
 	}
 	replay := req.Header.Get(signing.ReplayHeader) != ""
 	if err == nil && replay {
-		err = r.verifier.VerifyReplay(body, req.Header.Get(signing.ReplayHeader))
+		err = verifier.VerifyReplay(body, req.Header.Get(signing.ReplayHeader))
 	}
 	if err == nil {
 		ev, err = ParseEvent(body)
+	}
+	if err == nil {
+		account.of(ev)
 	}
 	var result Result
 	accepted := err == nil

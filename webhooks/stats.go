@@ -45,6 +45,8 @@ type Stats struct {
 	UnrecordedFailures uint64
 	// AbandonedHandlers counts the handlers that did not return when their time was up, and whose connection was closed.
 	AbandonedHandlers uint64
+	// MissingObjects counts the thin events that were ignored since Stripe did not have their object.
+	MissingObjects uint64
 	// Overloaded is true while deliveries are refused since they arrive faster than they are processed. See
 	// Config.TargetWait.
 	Overloaded bool
@@ -71,7 +73,8 @@ func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, UnrecordedFailures: r.stats.unrecorded.Load(),
 		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(),
-		InFlight: r.limiter.InFlight(), Pool: r.pool.Stat(),
+		MissingObjects: r.stats.missingObjects.Load(),
+		InFlight:       r.limiter.InFlight(), Pool: r.pool.Stat(),
 	}
 	for _, s := range r.verifier.Stats() {
 		stats.Secrets = append(stats.Secrets, SecretStats(s))
@@ -95,6 +98,8 @@ type recorder struct {
 	duplicates *timeline.Timeline
 	unrecorded atomic.Uint64 // failures
 	abandoned  atomic.Uint64 // handlers
+
+	missingObjects atomic.Uint64 // of thin events
 }
 
 func newRecorder() *recorder {

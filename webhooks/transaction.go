@@ -176,9 +176,13 @@ func (t *transaction) runHandlers(ctx context.Context, d *delivery) (Outcome, er
 	if !d.takesEffect() {
 		return OutcomeIgnored, nil
 	}
-	outcome := OutcomeStale
+	outcome, waits := OutcomeStale, false
 	for i, h := range d.handlers {
-		if !d.runs(h) || d.lacksObject() && !h.projection {
+		if !d.runs(h) {
+			continue
+		}
+		if d.lacksObject() && !h.projection {
+			waits = true
 			continue
 		}
 		d.handling = true
@@ -193,7 +197,7 @@ func (t *transaction) runHandlers(ctx context.Context, d *delivery) (Outcome, er
 	if d.parked != nil {
 		return OutcomeParked, ctx.Err()
 	}
-	if d.lacksObject() {
+	if waits {
 		return "", &fetchError{handler: noHandler}
 	}
 	return outcome, ctx.Err()

@@ -33,6 +33,10 @@ const (
 	BackgroundAttempts = 8
 )
 
+// Version is the API version of requests to /v2, and of those with an organization's key: both need one. It is the newest
+// that this program was built for. The version of stripe-go v79 has no events about v1 resources.
+const Version = "2026-09-30.endive"
+
 // Config configures a Client.
 type Config struct {
 	// Key is a secret or restricted key. White space around it is trimmed.
@@ -57,7 +61,7 @@ type Client struct {
 func New(config Config) *Client {
 	config.Key = strings.TrimSpace(config.Key)
 	settings := &stripe.BackendConfig{
-		HTTPClient:        &http.Client{Timeout: config.Timeout},
+		HTTPClient:        &http.Client{Timeout: config.Timeout, Transport: transport{}},
 		MaxNetworkRetries: stripe.Int64(0),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		EnableTelemetry:   stripe.Bool(false),
@@ -73,16 +77,32 @@ type Request struct {
 	Method  string
 	Path    string // such as /v1/events
 	Values  url.Values
-	Account string // the connected account, if any
-	Version string // the API version; empty: stripe-go's
+	Account string // the connected account (Stripe-Account), if any
+	Context string // the account's path (Stripe-Context), such as org_…/acct_…, in place of Account
+	Version string // the API version; empty: the account's, and Version where one is needed
+	Key     string // in place of Config.Key; empty: that
+	Event   string // the id of the event that the request is for, which Stripe's logs then show; empty: none
 }
 
 // Response is a 2xx response.
 type Response struct {
 	Body    []byte
 	Date    time.Time // from the header, in whole seconds
-	Version string    // the API version of Body
+	Version string    // the API version of Body; empty: not known
 }
+
+// transport sends no header Stripe-Version that is empty: stripe-go itself always sends its own version.
+type transport struct{}
+
+func (transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if list, set := req.Header[versionHeader]; set && strings.Join(list, "") == "" {
+		req = req.Clone(req.Context())
+		req.Header.Del(versionHeader)
+	}
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+const versionHeader = "Stripe-Version"
 
 // raw keeps only the bytes and headers of a response.
 type raw struct{ stripe.APIResource }
@@ -110,12 +130,22 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 }
 
 func (c *Client) once(ctx context.Context, req Request, key string) (*Response, error) {
-	params := &stripe.Params{Context: ctx, Headers: http.Header{}}
-	if req.Version != "" {
-		params.Headers.Set("Stripe-Version", req.Version)
+	if req.Key == "" {
+		req.Key = c.config.Key
 	}
-	if req.Account != "" {
+	if req.Version == "" && (strings.HasPrefix(req.Path, "/v2/") || OfOrganization(req.Key)) {
+		req.Version = Version
+	}
+	params := &stripe.Params{Context: ctx, Headers: http.Header{}}
+	params.Headers.Set(versionHeader, req.Version)
+	switch {
+	case req.Context != "":
+		params.Headers.Set("Stripe-Context", req.Context)
+	case req.Account != "":
 		params.SetStripeAccount(req.Account)
+	}
+	if req.Event != "" { // as stripe-go does since v83
+		params.Headers.Set("Stripe-Request-Trigger", "event="+req.Event)
 	}
 	method := req.Method
 	if method == "" {
@@ -130,16 +160,16 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 		}
 	}
 	response := &raw{}
-	if err := c.backend.CallRaw(method, req.Path, c.config.Key, values, params, response); err != nil {
+	if err := c.backend.CallRaw(method, req.Path, req.Key, values, params, response); err != nil {
 		return nil, err
 	}
 	date, err := http.ParseTime(response.LastResponse.Header.Get("Date"))
 	if err != nil {
 		date = time.Now().Truncate(time.Second)
 	}
-	version := req.Version
+	version := response.LastResponse.Header.Get(versionHeader)
 	if version == "" {
-		version = stripe.APIVersion
+		version = req.Version
 	}
 	return &Response{response.LastResponse.RawJSON, date.UTC(), version}, nil
 }
@@ -184,10 +214,14 @@ func Explain(err error) error {
 	return fmt.Errorf("Stripe answers %d: %s", refusal.HTTPStatusCode, refusal.Msg) //nolint:staticcheck // a name
 }
 
+// OfOrganization reports whether a key is an organization's, which needs a version and the context of an account.
+// See https://docs.stripe.com/keys#organization-api-keys.
+func OfOrganization(key string) bool { return strings.HasPrefix(key, "sk_org_") }
+
 // Mode returns the mode of a key, and whether the key shows it. See https://docs.stripe.com/keys.
 func Mode(key string) (livemode, known bool) {
 	key = strings.TrimSpace(key)
-	for _, prefix := range []string{"sk_", "rk_"} {
+	for _, prefix := range []string{"sk_", "rk_", "sk_org_"} {
 		switch {
 		case strings.HasPrefix(key, prefix+"live_"):
 			return true, true

@@ -21,12 +21,28 @@ var Epoch = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
 
 // Account is the simulated account. It is not safe for concurrent use.
 type Account struct {
+	// ID is the account's id (acct_…), which the events of a connected account have. Empty: the platform's own, whose events
+	// name no account.
+	ID string
+	// Organization is the organization (org_…) that all events come from. Their context then names the account.
+	Organization string
+
 	Seed          uint64
 	Now           int64 // the account's clock, in Unix seconds
 	Events        []*Event
 	Subscriptions []*Subscription
 
-	random *rand.Rand
+	random   *rand.Rand
+	invoices map[string]rendering
+	clocks   []*TestClock
+}
+
+// context is the account's path in an event's context.
+func (a *Account) context() any {
+	if a.Organization != "" {
+		return a.Organization + "/" + a.ID
+	}
+	return nullText(a.ID)
 }
 
 // Event is one event as Stripe would deliver it.
@@ -40,6 +56,7 @@ type Event struct {
 	// Body is the event in the API version of the endpoint. In this account, the version depends on the subscription.
 	Body []byte
 
+	account *Account
 	request string
 	render  rendering
 }
@@ -73,7 +90,7 @@ type rendering func(version string) (about, previous object)
 // emit creates an event of a subscription.
 func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	ev := &Event{
-		ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
+		account: a, ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
 		request: a.id("req_", 14), render: render,
 	}
 	about, _ := render(s.version)
@@ -91,7 +108,7 @@ func (ev *Event) object(version string) object {
 	if previous != nil {
 		data["previous_attributes"] = previous
 	}
-	return object{
+	o := object{
 		"id":               ev.ID,
 		"object":           "event",
 		"api_version":      version,
@@ -102,6 +119,13 @@ func (ev *Event) object(version string) object {
 		"request":          object{"id": ev.request, "idempotency_key": nil},
 		"type":             ev.Type,
 	}
+	switch a := ev.account; {
+	case a.Organization != "":
+		o["context"] = a.context()
+	case a.ID != "":
+		o["account"] = a.ID
+	}
+	return o
 }
 
 // marshal renders as Stripe does, indented by two spaces.

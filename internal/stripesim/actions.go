@@ -209,9 +209,14 @@ func (s *Subscription) Delete() {
 // invoice creates an event of the latest invoice.
 func (s *Subscription) invoice(eventType string) {
 	st, now := s.state.clone(), s.account.Now
-	s.account.emit(s, eventType, func(version string) (about, previous object) {
+	render := func(version string) (about, previous object) {
 		return st.renderInvoice(version, now, eventType == "invoice.paid"), nil
-	})
+	}
+	if s.account.invoices == nil {
+		s.account.invoices = map[string]rendering{}
+	}
+	s.account.invoices[st.LatestInvoice] = render
+	s.account.emit(s, eventType, render)
 }
 
 func (st *state) renderInvoice(version string, created int64, paid bool) object {

@@ -27,7 +27,7 @@ type API struct {
 	Key string
 	// Version is the account's API version. The Events API uses it, and so do requests without a Stripe-Version header.
 	Version string
-	// Unnamed leaves snapshot_event out of thin events.
+	// Unnamed is for an account without snapshot events: the snapshot_event of thin events is null.
 	Unnamed bool
 	// OnRequest is called with each request before it is answered. Optional.
 	OnRequest func(req *http.Request)
@@ -64,6 +64,9 @@ func NewAPI(account *Account) *API {
 	api.mux.HandleFunc("GET /v1/events/{id}", api.getEvent)
 	api.mux.HandleFunc("GET /v1/subscriptions", api.listSubscriptions)
 	api.mux.HandleFunc("GET /v1/subscriptions/{id}", api.getSubscription)
+	api.mux.HandleFunc("GET /v1/subscription_items", api.listItems)
+	api.mux.HandleFunc("GET /v1/invoices/{id}", api.getInvoice)
+	api.routeTestClocks()
 	api.routeEndpoints()
 	api.routeThin()
 	api.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -79,17 +82,24 @@ func (api *API) Do(fn func(account *Account)) {
 	fn(api.account)
 }
 
-// Connect adds a connected account, which requests select with the header Stripe-Account.
+// Connect adds a connected account, or one of an organization. Requests select it with the header Stripe-Account or
+// Stripe-Context.
 func (api *API) Connect(id string, account *Account) {
 	api.Do(func(*Account) { api.connected[id] = account })
 }
 
-// of returns the account of a request.
+// of returns the account of a request, or nil if there is none.
 func (api *API) of(req *http.Request) *Account {
-	if id := req.Header.Get("Stripe-Account"); id != "" {
-		return api.connected[id]
+	context := req.Header.Get("Stripe-Context")
+	id := req.Header.Get("Stripe-Account") + context[strings.LastIndexByte(context, '/')+1:]
+	if id == "" {
+		return api.account
 	}
-	return api.account
+	account := api.connected[id]
+	if account != nil && account.Organization != "" && context != account.context() {
+		return nil
+	}
+	return account
 }
 
 // Fail answers the next requests with faults, one for each request.
@@ -127,7 +137,7 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case api.Key != "" && key != api.Key:
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
 	case api.of(req) == nil:
-		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Code: "account_invalid", Message: fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist).", masked(key), req.Header.Get("Stripe-Account"))})
+		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Code: "account_invalid", Message: fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist).", masked(key), req.Header.Get("Stripe-Account")+req.Header.Get("Stripe-Context"))})
 	default:
 		api.answer(w, req, api.fault(req))
 	}
@@ -299,7 +309,7 @@ func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
 		return entry{s.ID(), s.state.Created, func() object { return s.state.render(version) }}
 	}, func(s *Subscription) bool {
-		return statusFits(query.Get("status"), s.state.Status) &&
+		return statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
 			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
 	})
 }
@@ -327,6 +337,31 @@ func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	missing(w, "subscription", req.PathValue("id"))
+}
+
+// listItems lists the items of a subscription: https://docs.stripe.com/api/subscription_items/list.
+func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
+	id := req.URL.Query().Get("subscription")
+	for _, s := range api.of(req).Subscriptions {
+		if s.ID() == id {
+			version := shape(api.version(req))
+			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it item) entry {
+				return entry{it.ID, it.Created, func() object { return s.state.renderItem(&it, version) }}
+			}, func(item) bool { return true })
+			return
+		}
+	}
+	missing(w, "subscription", id)
+}
+
+func (api *API) getInvoice(w http.ResponseWriter, req *http.Request) {
+	render, found := api.of(req).invoices[req.PathValue("id")]
+	if !found {
+		missing(w, "invoice", req.PathValue("id"))
+		return
+	}
+	about, _ := render(shape(api.version(req)))
+	answer(w, http.StatusOK, about)
 }
 
 // entry is one object of a list.

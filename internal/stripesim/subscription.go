@@ -31,6 +31,7 @@ type state struct {
 	Discounts            []string
 	Metadata             map[string]string
 	Items                []item
+	TestClock            string // clock_…
 	// Turn is how many places the list of items is rotated: Stripe does not promise its order.
 	Turn int
 }
@@ -108,7 +109,7 @@ func (st *state) render(version string) object {
 		"schedule":                          nullText(st.Schedule),
 		"start_date":                        st.Created,
 		"status":                            st.Status,
-		"test_clock":                        nil,
+		"test_clock":                        nullText(st.TestClock),
 		"transfer_data":                     nil,
 		"trial_end":                         null(st.TrialEnd),
 		"trial_settings":                    object{"end_behavior": object{"missing_payment_method": "create_invoice"}},

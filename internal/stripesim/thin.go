@@ -25,22 +25,38 @@ func (api *API) AddDestination(d Destination) {
 // ThinID returns the id of the thin event that corresponds to a snapshot event.
 func (ev *Event) ThinID() string { return "evt_thin_" + strings.TrimPrefix(ev.ID, "evt_") }
 
-// Thin returns the corresponding thin event. named sets its snapshot_event.
-func (ev *Event) Thin(named bool) []byte { return marshal(ev.thin(named)) }
+// Thin returns the corresponding thin event. named sets its snapshot_event; otherwise it is as older notifications are,
+// without snapshot_event and changes.
+func (ev *Event) Thin(named bool) []byte {
+	o := ev.thin(named)
+	if !named {
+		delete(o, "snapshot_event")
+		delete(o, "changes")
+	}
+	return marshal(o)
+}
 
+// thin returns the thin event as the API has it.
 func (ev *Event) thin(named bool) object {
 	kind, path := "subscription", "/v1/subscriptions/"
 	if strings.HasPrefix(ev.Type, "invoice.") {
 		kind, path = "invoice", "/v1/invoices/"
 	}
 	o := object{
-		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": nil, "changes": nil, "data": nil,
+		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": ev.account.context(), "changes": nil, "data": nil, "snapshot_event": nil,
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
 		"related_object": object{"id": ev.ObjectID, "type": kind, "url": path + ev.ObjectID},
 	}
 	if named {
 		o["snapshot_event"] = ev.ID
+	}
+	if about, previous := ev.render(VersionBasil); previous != nil {
+		after := object{}
+		for key := range previous {
+			after[key] = about[key]
+		}
+		o["changes"] = object{"before": previous, "after": after}
 	}
 	return o
 }
