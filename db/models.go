@@ -32,6 +32,7 @@ type StripeWebhookFailure struct {
 	History       json.RawMessage
 	State         string
 	Reason        *string
+	AccountID     *string
 }
 
 type StripeonceMigration struct {

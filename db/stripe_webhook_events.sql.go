@@ -235,8 +235,9 @@ WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::tex
     AND ($4::text = '' OR event_type = $4::text)
     AND starts_with(event_type, $5::text)
     AND ($6::text = '' OR outcome = $6::text)
+    AND ($7::text = '' OR account_id = $7::text)
 ORDER BY processed_at DESC, event_id DESC
-LIMIT $7
+LIMIT $8
 `
 
 type StripeWebhookEventListParams struct {
@@ -246,6 +247,7 @@ type StripeWebhookEventListParams struct {
 	EventType     string
 	TypePrefix    string
 	Outcome       string
+	AccountID     string
 	MaxRows       int32
 }
 
@@ -258,6 +260,7 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 		arg.EventType,
 		arg.TypePrefix,
 		arg.Outcome,
+		arg.AccountID,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -296,8 +299,9 @@ WHERE object_id = $1::text
     AND ($5::text = '' OR event_type = $5::text)
     AND starts_with(event_type, $6::text)
     AND ($7::text = '' OR outcome = $7::text)
+    AND ($8::text = '' OR account_id = $8::text)
 ORDER BY processed_at DESC, event_id DESC
-LIMIT $8
+LIMIT $9
 `
 
 type StripeWebhookEventListByObjectParams struct {
@@ -308,6 +312,7 @@ type StripeWebhookEventListByObjectParams struct {
 	EventType     string
 	TypePrefix    string
 	Outcome       string
+	AccountID     string
 	MaxRows       int32
 }
 
@@ -321,6 +326,7 @@ func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, a
 		arg.EventType,
 		arg.TypePrefix,
 		arg.Outcome,
+		arg.AccountID,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -366,32 +372,34 @@ func (q *Queries) StripeWebhookEventNewest(ctx context.Context, db DBTX) (time.T
 }
 
 const stripeWebhookEventOutcome = `-- name: StripeWebhookEventOutcome :one
-SELECT outcome, event_type FROM stripe_webhook_events WHERE event_id = $1
+SELECT outcome, event_type, account_id FROM stripe_webhook_events WHERE event_id = $1
 `
 
 type StripeWebhookEventOutcomeRow struct {
 	Outcome   string
 	EventType string
+	AccountID *string
 }
 
 // The outcome of an event; no row if it was never recorded. Takes no transaction id.
 func (q *Queries) StripeWebhookEventOutcome(ctx context.Context, db DBTX, eventID string) (StripeWebhookEventOutcomeRow, error) {
 	row := db.QueryRow(ctx, stripeWebhookEventOutcome, eventID)
 	var i StripeWebhookEventOutcomeRow
-	err := row.Scan(&i.Outcome, &i.EventType)
+	err := row.Scan(&i.Outcome, &i.EventType, &i.AccountID)
 	return i, err
 }
 
 const stripeWebhookEventOutcomes = `-- name: StripeWebhookEventOutcomes :many
-SELECT asked.id::text AS event_id, event.outcome, event.event_type
+SELECT asked.id::text AS event_id, event.outcome, event.event_type, event.account_id
 FROM unnest((SELECT $1::text [])) AS asked (id)
-CROSS JOIN LATERAL (SELECT e.outcome, e.event_type FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event
+CROSS JOIN LATERAL (SELECT e.outcome, e.event_type, e.account_id FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event
 `
 
 type StripeWebhookEventOutcomesRow struct {
 	EventID   string
 	Outcome   string
 	EventType string
+	AccountID *string
 }
 
 // The outcomes of several events. Takes no transaction id. LATERAL makes PostgreSQL look each event up in the index, even if
@@ -406,7 +414,12 @@ func (q *Queries) StripeWebhookEventOutcomes(ctx context.Context, db DBTX, event
 	var items []StripeWebhookEventOutcomesRow
 	for rows.Next() {
 		var i StripeWebhookEventOutcomesRow
-		if err := rows.Scan(&i.EventID, &i.Outcome, &i.EventType); err != nil {
+		if err := rows.Scan(
+			&i.EventID,
+			&i.Outcome,
+			&i.EventType,
+			&i.AccountID,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -12,7 +12,7 @@ import (
 )
 
 const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
-SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures WHERE event_id = $1
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures WHERE event_id = $1
 `
 
 func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
@@ -29,22 +29,26 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 		&i.History,
 		&i.State,
 		&i.Reason,
+		&i.AccountID,
 	)
 	return i, err
 }
 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
-SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
+SELECT
+    f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
+    f.account_id
 FROM (
-    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures AS one
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT $3::bigint
 ) AS f
 WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
     AND (f.state = $4::text OR $4::text = '' AND f.state <> 'dismissed')
+    AND ($5::text = '' OR f.account_id = $5::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
-LIMIT $5
+LIMIT $6
 `
 
 type StripeWebhookFailureListParams struct {
@@ -52,6 +56,7 @@ type StripeWebhookFailureListParams struct {
 	BeforeEventID string
 	MaxLookedAt   *int64
 	State         string
+	AccountID     string
 	MaxRows       int32
 }
 
@@ -66,6 +71,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 		arg.BeforeEventID,
 		arg.MaxLookedAt,
 		arg.State,
+		arg.AccountID,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -86,6 +92,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 			&i.History,
 			&i.State,
 			&i.Reason,
+			&i.AccountID,
 		); err != nil {
 			return nil, err
 		}
@@ -99,7 +106,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 
 const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObject :many
 SELECT f.event_id, f.event_type, f.last_error
-FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
+FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
@@ -139,13 +146,15 @@ SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND ($3::text = '' OR f.account_id = $3::text)
 ORDER BY f.first_failed_at, f.event_id
-LIMIT $3
+LIMIT $4
 `
 
 type StripeWebhookFailureListOldestParams struct {
 	After        time.Time
 	AfterEventID string
+	AccountID    string
 	MaxRows      int32
 }
 
@@ -156,7 +165,12 @@ type StripeWebhookFailureListOldestRow struct {
 
 // Lists the ids of the failing events, without parked ones, the oldest first failure first.
 func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, arg StripeWebhookFailureListOldestParams) ([]StripeWebhookFailureListOldestRow, error) {
-	rows, err := db.Query(ctx, stripeWebhookFailureListOldest, arg.After, arg.AfterEventID, arg.MaxRows)
+	rows, err := db.Query(ctx, stripeWebhookFailureListOldest,
+		arg.After,
+		arg.AfterEventID,
+		arg.AccountID,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -176,10 +190,11 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 }
 
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :execrows
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
+INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state)
 VALUES (
-    $1, $2, $3::text, $4,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($3::text, 200))), $5
+    $1,
+    $2, $3, $4::text, $5,
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($4::text, 200))), $6
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -188,9 +203,11 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
+WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
 `
 
 type StripeWebhookFailureUpsertParams struct {
+	AccountID *string
 	EventID   string
 	EventType string
 	LastError string
@@ -199,9 +216,10 @@ type StripeWebhookFailureUpsertParams struct {
 }
 
 // Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
-// parked when its replay fails.
+// parked when its replay fails. The record of another account's event, which has the same id, is left alone.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int64, error) {
 	result, err := db.Exec(ctx, stripeWebhookFailureUpsert,
+		arg.AccountID,
 		arg.EventID,
 		arg.EventType,
 		arg.LastError,

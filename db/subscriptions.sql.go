@@ -383,7 +383,7 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg Subscriptio
 
 const subscriptionOrdering = `-- name: SubscriptionOrdering :one
 SELECT
-    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
+    status, livemode, account_id, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions
@@ -400,6 +400,7 @@ type SubscriptionOrderingParams struct {
 type SubscriptionOrderingRow struct {
 	Status             string
 	Livemode           bool
+	AccountID          *string
 	LastEventID        *string
 	LastEventCreatedAt *time.Time
 	Revision           int64
@@ -419,6 +420,7 @@ func (q *Queries) SubscriptionOrdering(ctx context.Context, db DBTX, arg Subscri
 	err := row.Scan(
 		&i.Status,
 		&i.Livemode,
+		&i.AccountID,
 		&i.LastEventID,
 		&i.LastEventCreatedAt,
 		&i.Revision,

@@ -1,14 +1,14 @@
 -- name: StripeWebhookEventOutcome :one
 -- The outcome of an event; no row if it was never recorded. Takes no transaction id.
-SELECT outcome, event_type FROM stripe_webhook_events WHERE event_id = @event_id;
+SELECT outcome, event_type, account_id FROM stripe_webhook_events WHERE event_id = @event_id;
 
 -- name: StripeWebhookEventOutcomes :many
 -- The outcomes of several events. Takes no transaction id. LATERAL makes PostgreSQL look each event up in the index, even if
 -- the table had few rows when the query was planned. The subquery hides the number of ids from the planner, so that one
 -- plan serves every number.
-SELECT asked.id::text AS event_id, event.outcome, event.event_type
+SELECT asked.id::text AS event_id, event.outcome, event.event_type, event.account_id
 FROM unnest((SELECT @event_ids::text [])) AS asked (id)
-CROSS JOIN LATERAL (SELECT e.outcome, e.event_type FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
+CROSS JOIN LATERAL (SELECT e.outcome, e.event_type, e.account_id FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
 
 -- name: StripeWebhookEventInsert :exec
 -- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
@@ -60,6 +60,7 @@ WHERE (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'in
     AND (@event_type::text = '' OR event_type = @event_type::text)
     AND starts_with(event_type, @type_prefix::text)
     AND (@outcome::text = '' OR outcome = @outcome::text)
+    AND (@account_id::text = '' OR account_id = @account_id::text)
 ORDER BY processed_at DESC, event_id DESC
 LIMIT @max_rows;
 
@@ -72,6 +73,7 @@ WHERE object_id = @object_id::text
     AND (@event_type::text = '' OR event_type = @event_type::text)
     AND starts_with(event_type, @type_prefix::text)
     AND (@outcome::text = '' OR outcome = @outcome::text)
+    AND (@account_id::text = '' OR account_id = @account_id::text)
 ORDER BY processed_at DESC, event_id DESC
 LIMIT @max_rows;
 

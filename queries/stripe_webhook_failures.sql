@@ -1,8 +1,9 @@
 -- name: StripeWebhookFailureUpsert :execrows
 -- Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
--- parked when its replay fails.
-INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload, history, state)
+-- parked when its replay fails. The record of another account's event, which has the same id, is left alone.
+INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state)
 VALUES (
+    @account_id,
     @event_id, @event_type, @last_error::text, @payload,
     jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200))), @state
 )
@@ -12,7 +13,8 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
-    history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]');
+    history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
+WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '');
 
 -- name: StripeWebhookFailureGet :one
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
@@ -23,7 +25,9 @@ SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 -- failed (null: at all). The record of an event that has been applied since stays until it is pruned, so the query skips
 -- those one by one. It uses a subquery, since PostgreSQL would read the whole ledger for a join that it expects to return
 -- few rows.
-SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason
+SELECT
+    f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
+    f.account_id
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
@@ -32,6 +36,7 @@ FROM (
 ) AS f
 WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
     AND (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
+    AND (@account_id::text = '' OR f.account_id = @account_id::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
@@ -51,5 +56,6 @@ SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND (@account_id::text = '' OR f.account_id = @account_id::text)
 ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;

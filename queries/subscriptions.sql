@@ -45,7 +45,7 @@ WHERE subscription.id = @id
 -- The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk
 -- of the row, are read only if the event may be of the row's own second. No row if the event has been applied.
 SELECT
-    status, livemode, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
+    status, livemode, account_id, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
     (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
 FROM subscriptions

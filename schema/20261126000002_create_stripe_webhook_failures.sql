@@ -3,6 +3,7 @@
 -- One row for each event that failed. It stays after the event has been applied: the ledger says whether it has.
 -- state is 'failing' after a failure, 'parked' once a handler returned webhooks.Park, and 'dismissed' if a person decided
 -- that the event need not be applied. It does not change when the event is applied. reason is that person's reason.
+-- account_id is the event's account, as in the ledger.
 -- history has the last failed attempts, the newest last, each with its time and the beginning of its error.
 CREATE TABLE stripe_webhook_failures (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE stripe_webhook_failures (
     history JSONB NOT NULL DEFAULT '[]',
     state VARCHAR(16) NOT NULL DEFAULT 'failing',
     reason VARCHAR,
+    account_id VARCHAR(255),
     CONSTRAINT stripe_webhook_failures_pkey PRIMARY KEY (event_id),
     CONSTRAINT stripe_webhook_failures_state_check CHECK (state::TEXT IN ('failing', 'parked', 'dismissed'))
 );

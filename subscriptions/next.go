@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strconv"
 
@@ -11,6 +12,9 @@ import (
 // next returns the version that the row becomes by an event, or nil if the row stays as it is.
 func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
 	p.warnOfModes(ctx, incoming, stored)
+	if err := stored.mayBecome(ev); err != nil {
+		return nil, err
+	}
 	if fetched := ev.Current; fetched != nil {
 		if fetched.Token != tokenOf(stored) {
 			if stored.isOf(fetched) {
@@ -43,6 +47,16 @@ func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Sub
 	case orderOlder:
 	}
 	return nil, nil
+}
+
+// mayBecome refuses an event of another account than the row's. Stripe's ids are unique across accounts, so such an event was
+// made up by somebody who has a signing secret, or an account is not told apart. A row of the time before Config.AccountID was
+// set has no account, and gets the receiver's own.
+func (s *storedRow) mayBecome(ev *webhooks.Event) error {
+	if s == nil || s.AccountID == ev.Account || s.AccountID == "" && ev.OwnAccount() {
+		return nil
+	}
+	return fmt.Errorf("subscription %s is of account %q, and the event of account %q: it changes nothing", s.ID, s.AccountID, ev.Account)
 }
 
 // covers reports whether the row is of a response that Stripe gave after the event, so that the event's change is in it.

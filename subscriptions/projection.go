@@ -265,7 +265,10 @@ func (a *application) complete(ctx context.Context, tx pgx.Tx) (err error) {
 
 func (a *application) fetchThin(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes) (bool, error) {
 	stored, err := a.load(ctx, tx, a.ev.ObjectID(), anyEvent)
-	if err != nil {
+	if err == nil {
+		err = stored.mayBecome(a.ev)
+	}
+	if err != nil || stored.covers(a.ev) {
 		return false, err
 	}
 	return false, refetch(a.ev, stored)

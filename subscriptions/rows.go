@@ -41,7 +41,7 @@ func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 
 func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	sub := &Subscription{
-		ID: id, Status: Status(row.Status), Livemode: row.Livemode, Object: row.Object,
+		ID: id, Status: Status(row.Status), Livemode: row.Livemode, AccountID: orZero(row.AccountID), Object: row.Object,
 		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{

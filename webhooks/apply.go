@@ -81,7 +81,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 		r.recordFailure(ctx, d, err)
 		return Result{}, err
 	}
-	key := d.id()
+	key := d.flightKey()
 	call, duplicate, err := r.joinFlight(limited, key, d)
 	if call == nil {
 		return duplicate, err
@@ -156,9 +156,9 @@ func (r *Receiver) joinFlight(ctx context.Context, key string, d *delivery) (*ad
 		case f.abandoned, f.replay, d.replay: // the outcome of a replay says nothing to a delivery, nor the other way round
 		case f.err != nil:
 			return nil, Result{}, &duplicateError{f.err}
-		case f.EventID == key:
+		case f.EventID == d.id():
 			r.warnOfOtherType(ctx, d, f.eventType)
-			return nil, Result{key, OutcomeDuplicate}, nil
+			return nil, Result{f.EventID, OutcomeDuplicate}, nil
 		}
 		// Given up, or recorded under another id, since a thin event's object was not found.
 	}
@@ -279,10 +279,10 @@ func (r *Receiver) lookup(ctx context.Context, d *delivery) (found bool, err err
 		d.ledger = ledgerState{}
 		return r.lookupQuery(d)(ctx, conn)
 	})
-	if d.ledger.final {
+	if d.ledger.final && d.ledger.other == nil {
 		r.warnOfOtherType(ctx, d, d.ledger.eventType)
 	}
-	return d.ledger.final, err
+	return d.ledger.final && d.ledger.other == nil, err
 }
 
 // warnOfOtherType warns where a duplicate has another type than the event that its id was recorded for, which then has

@@ -129,6 +129,9 @@ func (d *delivery) id() string {
 	return d.received.ID
 }
 
+// flightKey is the same for concurrent duplicates of the event.
+func (d *delivery) flightKey() string { return d.id() + "\x00" + d.received.Account }
+
 // event returns the event as it is recorded, with what was fetched.
 func (d *delivery) event() *Event {
 	if !d.takesEffect() {

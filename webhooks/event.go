@@ -70,6 +70,9 @@ type related struct{ id, kind, url string }
 // and all events of organizations have one. Empty: none.
 func (ev *Event) Context() string { return ev.context }
 
+// OwnAccount reports whether Account is the receiver's own (Config.AccountID).
+func (ev *Event) OwnAccount() bool { return ev.own && ev.tenant == nil }
+
 // CanFetch reports whether a handler may return Fetch: there is an API key of the event's mode.
 func (ev *Event) CanFetch() bool { return ev.canFetch }
 

@@ -13,7 +13,7 @@ func (r *Receiver) Waiting() int { return r.batches.Waiting() }
 func (r *Receiver) WaitingForSavepoint() int { return r.hostBatches.Waiting() }
 
 // Followers is how many concurrent duplicates follow an event in progress.
-func (r *Receiver) Followers(eventID string) int { return r.flights.Followers(eventID) }
+func (r *Receiver) Followers(eventID string) int { return r.flights.Followers(eventID + "\x00") }
 
 // Places is how many connections the events of a type are taken to hold.
 func (r *Receiver) Places(eventType string) int { return r.bulkhead.Holding(eventType) }

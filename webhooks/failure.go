@@ -70,7 +70,7 @@ func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
 }
 
 // errDropped reports that PostgreSQL wrote no row and no error either.
-var errDropped = errors.New("the row was not written: a trigger or a rule on the table drops it")
+var errDropped = errors.New("the row was not written: a trigger or a rule on the table drops it, or it is of another account's event of the same id")
 
 func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.StripeWebhookFailureUpsertParams) error {
 	rows, err := r.queries.StripeWebhookFailureUpsert(ctx, dbtx, params)
@@ -81,7 +81,9 @@ func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.St
 }
 
 func (r *Receiver) failureParams(d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {
-	params := db.StripeWebhookFailureUpsertParams{EventID: d.effective.ID, EventType: d.effective.Type, State: state}
+	params := db.StripeWebhookFailureUpsertParams{
+		EventID: d.effective.ID, EventType: d.effective.Type, AccountID: nilIfZero(d.effective.Account), State: state,
+	}
 	if raw := d.received.raw; raw != nil && !r.config.DropPayloads {
 		// A payload that jsonb cannot hold is left out; Stripe has it.
 		if payload, err := storable.JSON(raw); err == nil {

@@ -20,13 +20,26 @@ type ledgerState struct {
 	recorded  bool   // there is a row under the id that it is recorded under
 	twin      bool   // there is a provisional row under the thin event's id, which is another
 	eventType string // of the row
+	other     error  // the row is of an event of another account
 }
 
+// errOtherAccount reports that the ledger has an event id as one of another account. Stripe's ids are unique across accounts,
+// so one of the two was made up by somebody who has a signing secret.
+var errOtherAccount = errors.New("the ledger has the event's id as one of another account")
+
 // found notes a row of the ledger. A parked event is final but for a person's replay.
-func (d *delivery) found(outcome, eventType string) {
+func (d *delivery) found(outcome, eventType string, account *string) {
+	if d.received.otherThan(account) {
+		d.ledger.other = fmt.Errorf("%w, %q", errOtherAccount, *account)
+	}
 	provisional := Outcome(outcome) == OutcomeIgnored || Outcome(outcome) == OutcomeParked && d.replay
 	d.ledger.final = d.ledger.final || !provisional
 	d.ledger.eventType = eventType
+}
+
+// otherThan reports whether a row's account is not the event's. A row of the time before Config.AccountID was set has none.
+func (ev *Event) otherThan(account *string) bool {
+	return account != nil && ev.Account != "" && *account != ev.Account
 }
 
 // sameType reports whether a row of the ledger can be of an event's type: a thin event's begins with "v1.".
@@ -110,7 +123,7 @@ func (t *transaction) lookupAll(ctx context.Context, db pgpipe.DBTX) error {
 	for _, row := range rows {
 		d := t.deliveries[slices.Index(ids, row.EventID)]
 		d.ledger.recorded = true
-		d.found(row.Outcome, row.EventType)
+		d.found(row.Outcome, row.EventType, row.AccountID)
 	}
 	return pgpipe.Wrap("look up events", err)
 }
@@ -124,7 +137,7 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 			switch {
 			case err == nil:
 				d.ledger.recorded = true
-				d.found(row.Outcome, row.EventType)
+				d.found(row.Outcome, row.EventType, row.AccountID)
 			case errors.Is(err, pgx.ErrNoRows):
 				return nil
 			}
@@ -134,7 +147,7 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, own})
 		for _, row := range rows {
-			d.found(row.Outcome, row.EventType)
+			d.found(row.Outcome, row.EventType, row.AccountID)
 			d.ledger.recorded = d.ledger.recorded || row.EventID == id
 			d.ledger.twin = d.ledger.twin || row.EventID == own
 		}

@@ -117,8 +117,12 @@ func (t *transaction) waitForLock(ctx context.Context, d *delivery, objects []st
 // batch no delivery does that: one that cannot go on leaves, without anything to be recorded.
 func (t *transaction) process(ctx context.Context, i int) error {
 	r, d := t.receiver, t.deliveries[i]
-	r.sawFinal(d, d.ledger.final)
+	r.sawFinal(d, d.ledger.final && d.ledger.other == nil)
 	switch {
+	case d.ledger.other != nil && t.batch: // it fails alone
+		return nil
+	case d.ledger.other != nil:
+		return fault.InHandler(d.effective.Type, d.ledger.other)
 	case d.isDuplicate():
 		r.warnOfOtherType(d.ctx, d, d.ledger.eventType)
 		d.outcome = OutcomeDuplicate
