@@ -31,6 +31,9 @@ type Host struct {
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
+	// AccountID is webhooks.Config.AccountID of the receiver. Commands that compare or list an account's objects then work on
+	// that account alone, unless --account names others.
+	AccountID string
 	// Close is called at the end of a command. Optional.
 	Close func()
 }

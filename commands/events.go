@@ -31,6 +31,7 @@ each failed attempt.`,
 	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
 	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
 	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
+	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
 	flags.Var(&since, "since", "only events that took effect in the last `duration`, such as 72h or 30d")
 	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event`, to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")

@@ -27,6 +27,7 @@ webhooks.Park) is not retried: 'replay EVENT' applies it.`,
 	}
 	cmd.Flags().StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
 	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
+	cmd.Flags().StringVar(&filter.Account, "account", "", "only events of this `account`")
 	cmd.Flags().StringVar(&state, "state", "", "only this `state`: failing or parked")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -47,7 +47,7 @@ still fails, and each such event is named.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all-failed", false, "every failing event that is not parked, oldest failure first")
-	cmd.Flags().StringVar(&account, "account", "", "the connected `account` of the events, if the ledger does not have it")
+	cmd.Flags().StringVar(&account, "account", "", "the connected `account` of the events, if the ledger does not have it; with --all-failed, only events of this account")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -66,7 +66,7 @@ still fails, and each such event is named.`,
 			}
 			r := &replayed{out: out.Of(cmd)}
 			if all {
-				err = o.ReplayFailed(cmd.Context(), r.add)
+				err = o.ReplayFailed(cmd.Context(), account, r.add)
 			} else {
 				err = r.each(cmd.Context(), o, ids, account)
 			}

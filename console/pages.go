@@ -106,7 +106,7 @@ func deliveries(stats webhooks.Stats) (list []tally) {
 }
 
 type eventsData struct {
-	Filter   struct{ ID, Type, Outcome, Object, Span, Until string }
+	Filter   struct{ ID, Type, Outcome, Object, Account, Span, Until string }
 	Spans    []span
 	Outcomes []string
 	Events   []operations.Event
@@ -122,7 +122,8 @@ func (c *Console) events(r *request) (*page, error) {
 	d := &eventsData{Spans: spans, Outcomes: outcomes}
 	f := &d.Filter
 	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
-	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Before: r.param("before"), Limit: pageRows + 1}
+	f.Account = trimmed(r, "account")
+	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Account: f.Account, Before: r.param("before"), Limit: pageRows + 1}
 	end := time.Now()
 	var err error
 	if f.Until = trimmed(r, "until"); f.Until != "" {
@@ -193,18 +194,19 @@ func (c *Console) event(r *request) (*page, error) {
 }
 
 type failuresData struct {
+	Account  string // the filter
 	Failures []operations.Failure
 	Next     template.URL // of the next page, empty if there is none
 }
 
 func (c *Console) failures(r *request) (*page, error) {
 	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{
-		Before: r.param("before"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
+		Before: r.param("before"), Account: trimmed(r, "account"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
 	})
 	if err != nil {
 		return nil, err
 	}
-	d := &failuresData{Failures: list}
+	d := &failuresData{Account: trimmed(r, "account"), Failures: list}
 	if len(list) > pageRows {
 		d.Failures = list[:pageRows]
 		d.Next = following(r, "/failures", list[pageRows-1].EventID)

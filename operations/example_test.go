@@ -67,7 +67,7 @@ func ExampleOperator_ReplayFailed() {
 
 	broken = false
 	o := operations.New(pool, &operations.Config{Applier: r})
-	err = o.ReplayFailed(ctx, func(a operations.Applied) { fmt.Println(a.EventID, a.Outcome, a.Err) })
+	err = o.ReplayFailed(ctx, "", func(a operations.Applied) { fmt.Println(a.EventID, a.Outcome, a.Err) })
 	if err != nil {
 		log.Fatal(err)
 	}

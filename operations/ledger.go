@@ -42,6 +42,7 @@ type Failure struct {
 	Payload       json.RawMessage `json:"payload"` // nil if it is not kept
 	State         FailureState    `json:"state"`
 	Reason        *string         `json:"reason"` // of the dismissal
+	AccountID     *string         `json:"account_id"`
 }
 
 // FailureState is the state of a failure's record.
@@ -67,6 +68,7 @@ type EventFilter struct {
 	Type     string
 	Outcome  webhooks.Outcome // empty: every outcome
 	ObjectID string           // the id of a Stripe object; empty: any
+	Account  string           // the id of an account; empty: any, and events without an account
 	Since    time.Time        // the earliest time at which an event took effect; zero: any
 	Until    time.Time        // events took effect before this time; zero: any
 	// Before is an event's id: only events that took effect before it are listed. Pass the last id of a listing to get
@@ -79,7 +81,7 @@ type EventFilter struct {
 // long the ledger is.
 func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 	params := db.StripeWebhookEventListParams{
-		Since: f.Since, Outcome: string(f.Outcome), MaxRows: limit(f.Limit),
+		Since: f.Since, Outcome: string(f.Outcome), AccountID: f.Account, MaxRows: limit(f.Limit),
 	}
 	if prefix, wild := strings.CutSuffix(f.Type, "*"); wild {
 		params.TypePrefix = prefix
@@ -102,7 +104,7 @@ func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
 		}
 		return o.queries.StripeWebhookEventListByObject(ctx, o.pool, db.StripeWebhookEventListByObjectParams{
 			ObjectID: f.ObjectID, Before: params.Before, BeforeEventID: params.BeforeEventID, Since: params.Since,
-			EventType: params.EventType, TypePrefix: params.TypePrefix, Outcome: params.Outcome, MaxRows: params.MaxRows,
+			EventType: params.EventType, TypePrefix: params.TypePrefix, Outcome: params.Outcome, AccountID: params.AccountID, MaxRows: params.MaxRows,
 		})
 	}
 	rows, err := list()
@@ -181,7 +183,7 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	f := &Failure{
 		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
 		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
-		State: FailureState(row.State), Reason: row.Reason,
+		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID,
 	}
 	if err := json.Unmarshal(row.History, &f.History); err != nil {
 		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)
@@ -238,6 +240,8 @@ type FailureFilter struct {
 	Before string
 	Limit  int          // 0: DefaultLimit
 	State  FailureState // empty: StateFailing and StateParked
+	// Account is the id of an account. Empty: any, and events without an account.
+	Account string
 	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
 	// until they are pruned, and are read and skipped. 0: no bound.
 	MaxLookedAt int
@@ -258,7 +262,7 @@ func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
 // Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
 // newest failure is first.
 func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
-	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State)}
+	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State), AccountID: f.Account}
 	if f.Before != "" {
 		row, err := o.failure(ctx, f.Before)
 		if err != nil {

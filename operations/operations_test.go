@@ -206,7 +206,7 @@ func TestReconcileContinues(t *testing.T) {
 	}
 	pgtest.Exec(t, b.Pool, `ALTER TABLE effects DROP CONSTRAINT effects_event_id_check`)
 	var applied []operations.Applied
-	if err := b.ReplayFailed(t.Context(), func(a operations.Applied) { applied = append(applied, a) }); err != nil || len(applied) != 1 || applied[0].Err != nil {
+	if err := b.ReplayFailed(t.Context(), "", func(a operations.Applied) { applied = append(applied, a) }); err != nil || len(applied) != 1 || applied[0].Err != nil {
 		t.Errorf("replay: %+v, %v", applied, err)
 	}
 	b.expectTruth(t)

@@ -43,7 +43,7 @@ func TestParked(t *testing.T) {
 	if n, err := here.CountFailing(ctx); err != nil || n != 0 {
 		t.Errorf("%d events count as failing, %v", n, err)
 	}
-	if err := here.ReplayFailed(ctx, func(a operations.Applied) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
+	if err := here.ReplayFailed(ctx, "", func(a operations.Applied) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
 		t.Error(err)
 	}
 	detail, err := here.EventDetail(ctx, "evt_here")

@@ -130,8 +130,11 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 
 // fetchEvent returns an event from the payload of its failure record, or else from Stripe.
 func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *EventDetail) (*webhooks.Event, error) {
+	if account == "" && detail.Failure != nil && detail.Failure.AccountID != nil {
+		account = *detail.Failure.AccountID
+	}
 	if detail.Failure != nil && detail.Failure.Payload != nil {
-		return webhooks.ParseEvent(detail.Failure.Payload)
+		return parseOf(detail.Failure.Payload, account)
 	}
 	if account == "" && detail.Event != nil && detail.Event.AccountID != nil {
 		account = *detail.Event.AccountID
@@ -161,13 +164,13 @@ func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *E
 	return parseOf(response.Body, account)
 }
 
-// ReplayFailed replays every failing event, oldest failure first, and calls each with each result. It continues after an
-// event that fails again.
-func (o *Operator) ReplayFailed(ctx context.Context, each func(Applied)) error {
+// ReplayFailed replays every failing event of an account (empty: of all), oldest failure first, and calls each with each
+// result. It continues after an event that fails again.
+func (o *Operator) ReplayFailed(ctx context.Context, account string, each func(Applied)) error {
 	if o.config.Applier == nil {
 		return ErrNoApplier
 	}
-	after := db.StripeWebhookFailureListOldestParams{MaxRows: 1000}
+	after := db.StripeWebhookFailureListOldestParams{AccountID: account, MaxRows: 1000}
 	for {
 		rows, err := o.queries.StripeWebhookFailureListOldest(ctx, o.pool, after)
 		if err != nil {

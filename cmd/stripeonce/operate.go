@@ -57,7 +57,7 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 		return nil, err
 	}
 	return &commands.Host{
-		Pool: pool, Receiver: receiver, Projection: projection, APIKey: s.apiKey, APIBase: s.apiBase, Close: pool.Close,
+		Pool: pool, Receiver: receiver, Projection: projection, APIKey: s.apiKey, APIBase: s.apiBase, AccountID: s.accountID, Close: pool.Close,
 	}, nil
 }
 
@@ -66,6 +66,8 @@ type stripeSettings struct {
 	mode         string
 	refetch      string
 	apiBase      string
+	apiVersion   string
+	accountID    string
 	apiKey       string // not a flag, since it is secret; set by check
 	dropPayloads bool
 }
@@ -77,6 +79,12 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
 		"`when` the current object is fetched from Stripe: ambiguous, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
 	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
+	flags.StringVar(&s.accountID, "account-id", envOr("STRIPE_ACCOUNT_ID", ""),
+		"the receiver's own `account` (acct_…), for tables that receivers of several accounts share (STRIPE_ACCOUNT_ID)")
+	if flags.Lookup("api-version") == nil { // endpoint has one of its own
+		flags.StringVar(&s.apiVersion, "api-version", envOr("STRIPE_API_VERSION", ""),
+			"the API `version` in which objects are fetched (STRIPE_API_VERSION); default: the event's, else the account's")
+	}
 	flags.BoolVar(&s.dropPayloads, "drop-payloads", os.Getenv("DROP_PAYLOADS") == "true",
 		"do not keep the payloads of failed events (DROP_PAYLOADS)")
 }
@@ -107,7 +115,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
 	receiver, err := webhooks.New(pool, h, &webhooks.Config{
 		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
-		DropPayloads: s.dropPayloads, Logger: logger,
+		APIVersion: s.apiVersion, AccountID: s.accountID, DropPayloads: s.dropPayloads, Logger: logger,
 	})
 	return receiver, projection, err
 }
