@@ -26,7 +26,9 @@ have rows are included.
 
 --fix stores Stripe's object if a row differs or is missing, and calls OnChange with a nil
 Event. Use it also to import existing subscriptions; --no-hooks turns off OnChange. A row
-of a subscription that Stripe does not know is not changed.`,
+of a subscription that Stripe does not know is not changed, unless --gone marks it as
+canceled: after test data or a test clock was deleted. It is refused for more than 1 % of
+the subscriptions, since the key may be of another account, unless --force is set.`,
 		Example: `  stripeonce verify
   stripeonce verify --json | jq 'select(.field == "status")'
   stripeonce verify --fix --no-hooks --here    # the first import`,
@@ -35,7 +37,10 @@ of a subscription that Stripe does not know is not changed.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&fix, "fix", false, "store Stripe's object if a row differs or is missing")
 	flags.BoolVar(&config.NoHooks, "no-hooks", false, "with --fix: do not call OnChange")
-	flags.StringSliceVar(&config.Accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included")
+	flags.BoolVar(&config.Gone, "gone", false, "with --fix: mark rows as canceled whose subscription Stripe does not have any more")
+	flags.BoolVar(&config.Force, "force", false, "with --gone: also if these are more than 1 % of the subscriptions")
+	flags.StringSliceVar(&config.Accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
+	flags.IntVar(&config.Rate, "rate", subscriptions.DefaultVerifyRate, "the requests a second to Stripe")
 	flags.StringVar(&config.After, "after", "", "resume an interrupted run at its `position`")
 	t.addWhere(cmd, &s, false)
 	s.addAPI(cmd)
@@ -47,13 +52,19 @@ of a subscription that Stripe does not know is not changed.`,
 		if config.NoHooks && !fix {
 			return cli.Usage("--no-hooks requires --fix: without it nothing is stored")
 		}
+		if config.Gone && !fix || config.Force && !config.Gone {
+			return cli.Usage("--gone requires --fix, and --force requires --gone")
+		}
+		if config.Rate < 1 {
+			return cli.Usage("--rate must be at least 1")
+		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
 			if host.APIKey == "" {
 				return operations.ErrNoAPIKey
 			}
 			config.APIKey, config.APIBase, config.APITimeout = host.APIKey, host.APIBase, s.apiTimeout
-			config.Projection, config.Logger = host.Projection, t.Logger
+			config.Projection, config.AccountID, config.Logger = host.Projection, host.AccountID, t.Logger
 			if fix {
 				config.Fix = host.Receiver
 				if host.Projection == nil {

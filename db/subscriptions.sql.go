@@ -11,6 +11,18 @@ import (
 	"time"
 )
 
+const completeLockTry = `-- name: CompleteLockTry :one
+SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_complete ' || current_schema(), 0))
+`
+
+// Lets one process on this schema complete items at a time, until the transaction ends.
+func (q *Queries) CompleteLockTry(ctx context.Context, db DBTX) (bool, error) {
+	row := db.QueryRow(ctx, completeLockTry)
+	var pg_try_advisory_xact_lock bool
+	err := row.Scan(&pg_try_advisory_xact_lock)
+	return pg_try_advisory_xact_lock, err
+}
+
 const subscriptionAccountList = `-- name: SubscriptionAccountList :many
 WITH RECURSIVE account AS (
     (SELECT COALESCE(account_id, '') AS id FROM subscriptions ORDER BY COALESCE(account_id, '') LIMIT 1)
@@ -150,6 +162,46 @@ func (q *Queries) SubscriptionGet(ctx context.Context, db DBTX, iD string, unles
 		&i.Items,
 	)
 	return i, err
+}
+
+const subscriptionIncompleteList = `-- name: SubscriptionIncompleteList :many
+SELECT id, COALESCE(account_id, '')::text AS account_id FROM subscriptions
+WHERE NOT items_complete AND id > $1::text
+    AND ($2::boolean IS NULL OR livemode = $2::boolean)
+ORDER BY id
+LIMIT $3
+`
+
+type SubscriptionIncompleteListParams struct {
+	AfterID  string
+	Livemode *bool
+	MaxRows  int32
+}
+
+type SubscriptionIncompleteListRow struct {
+	ID        string
+	AccountID string
+}
+
+// Lists the subscriptions of a mode (null: any) of which only a part of the items is stored.
+func (q *Queries) SubscriptionIncompleteList(ctx context.Context, db DBTX, arg SubscriptionIncompleteListParams) ([]SubscriptionIncompleteListRow, error) {
+	rows, err := db.Query(ctx, subscriptionIncompleteList, arg.AfterID, arg.Livemode, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SubscriptionIncompleteListRow
+	for rows.Next() {
+		var i SubscriptionIncompleteListRow
+		if err := rows.Scan(&i.ID, &i.AccountID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const subscriptionKeyList = `-- name: SubscriptionKeyList :many

@@ -126,6 +126,18 @@ WHERE COALESCE(account_id, '') = @account_id::text
 ORDER BY id
 LIMIT @max_rows;
 
+-- name: SubscriptionIncompleteList :many
+-- Lists the subscriptions of a mode (null: any) of which only a part of the items is stored.
+SELECT id, COALESCE(account_id, '')::text AS account_id FROM subscriptions
+WHERE NOT items_complete AND id > @after_id::text
+    AND (sqlc.narg('livemode')::boolean IS NULL OR livemode = sqlc.narg('livemode')::boolean)
+ORDER BY id
+LIMIT @max_rows;
+
+-- name: CompleteLockTry :one
+-- Lets one process on this schema complete items at a time, until the transaction ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_complete ' || current_schema(), 0));
+
 -- name: SubscriptionAccountList :many
 -- Lists the accounts that have subscriptions here ('': the platform's own), with one index lookup for each.
 WITH RECURSIVE account AS (

@@ -58,6 +58,10 @@ CREATE INDEX subscriptions_customer_id_idx ON subscriptions (customer_id);
 -- these columns ever changes.
 CREATE INDEX subscriptions_stripe_created_at_idx ON subscriptions ((COALESCE(account_id, '')), stripe_created_at, id);
 
+-- For completing the items of rows that have only a part (SubscriptionIncompleteList). It has few entries, and an update that
+-- does not change items_complete stays HOT.
+CREATE INDEX subscriptions_incomplete_idx ON subscriptions (id) WHERE NOT items_complete;
+
 -- Stripe's object is most of a row and is compressed on each write, which takes a third less time with lz4 than with pglz.
 -- A server that was built without lz4, or that is older than PostgreSQL 14, keeps pglz.
 -- https://www.postgresql.org/docs/current/storage-toast.html

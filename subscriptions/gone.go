@@ -1,8 +1,13 @@
 package subscriptions
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
@@ -48,4 +53,46 @@ func goneAsOf(stored *storedRow, ev *webhooks.Event, asOf time.Time) (*version, 
 	}
 	sub.Object = object
 	return &version{sub: sub, asOf: &asOf, apiVersion: stored.apiVersion}, nil
+}
+
+// maxGonePercent is the share of the subscriptions that Gone may mark without Force.
+const maxGonePercent = 1
+
+// resolveGone marks the rows as canceled whose subscription Stripe does not have any more.
+func (v *verification) resolveGone(ctx context.Context) error {
+	if n := len(v.gone); n*100 > v.sum.Checked*maxGonePercent && !v.config.Force {
+		return fmt.Errorf("%w: Stripe does not have %d of %d subscriptions, more than %d %%: is the API key of another account or sandbox? "+
+			"Nothing was marked as canceled; Force (--force) does it", ErrRefused, n, v.sum.Checked, maxGonePercent)
+	}
+	var failed []error
+	for _, r := range v.gone {
+		err := v.config.Fix.InTx(ctx, "import", func(ctx context.Context, tx pgx.Tx) error {
+			return v.config.Projection.importGone(ctx, tx, r, !v.config.NoHooks)
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", r.id, err))
+			continue
+		}
+		v.sum.Fixed++
+	}
+	return errors.Join(failed...)
+}
+
+// importGone marks a row as canceled, unless it was written after it was compared.
+func (p *Projection) importGone(ctx context.Context, tx pgx.Tx, r *reading, hooks bool) error {
+	stored, err := p.lockAndLoad(ctx, tx, r.id)
+	if err != nil {
+		return err
+	}
+	if revisionOf(stored) != revisionOf(r.local) {
+		return errMoved
+	}
+	next, err := goneAsOf(stored, nil, time.Now().UTC().Truncate(time.Second))
+	if err != nil || next == nil {
+		return err
+	}
+	return p.importVersion(ctx, tx, stored, next, hooks)
 }

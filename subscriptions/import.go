@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,8 +23,15 @@ func (p *Projection) importOne(ctx context.Context, tx pgx.Tx, r *reading, hooks
 	if revisionOf(stored) != revisionOf(r.local) {
 		return errMoved
 	}
+	if stored != nil && stored.AccountID != "" && stored.AccountID != r.stripe.AccountID {
+		return fmt.Errorf("subscription %s is of account %q here, and of account %q at Stripe", r.id, stored.AccountID, r.stripe.AccountID)
+	}
 	asOf := r.asOf
-	next := &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}
+	return p.importVersion(ctx, tx, stored, &version{sub: r.stripe, asOf: &asOf, apiVersion: r.apiVersion}, hooks)
+}
+
+// importVersion stores a version that no event brings.
+func (p *Projection) importVersion(ctx context.Context, tx pgx.Tx, stored *storedRow, next *version, hooks bool) error {
 	at, err := p.clock(ctx, tx)
 	if err != nil {
 		return err

@@ -9,8 +9,19 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// next returns the version that the row becomes by an event, or nil if the row stays as it is.
+// next returns the version that the row becomes by an event, or nil if the row stays as it is. The event's list of items may
+// go on (has_more): then the object is fetched with all of them.
 func (p *Projection) next(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
+	next, err := p.nextOf(ctx, ev, incoming, stored)
+	if err == nil && next != nil && !next.sub.ItemsComplete && p.mayRefetch(ev) {
+		options := fetchOptions(ev, stored)
+		options.Optional = true
+		return nil, webhooks.Fetch(options)
+	}
+	return next, err
+}
+
+func (p *Projection) nextOf(ctx context.Context, ev *webhooks.Event, incoming *Subscription, stored *storedRow) (*version, error) {
 	p.warnOfModes(ctx, incoming, stored)
 	if err := stored.mayBecome(ev); err != nil {
 		return nil, err
@@ -137,9 +148,16 @@ func (p *Projection) mayRefetch(ev *webhooks.Event) bool {
 func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
 
 // refetch requests the current object.
-func refetch(ev *webhooks.Event, stored *storedRow) error {
-	return webhooks.Fetch(webhooks.FetchOptions{Token: tokenOf(stored), Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID())})
+func refetch(ev *webhooks.Event, stored *storedRow) error { return webhooks.Fetch(fetchOptions(ev, stored)) }
+
+func fetchOptions(ev *webhooks.Event, stored *storedRow) webhooks.FetchOptions {
+	return webhooks.FetchOptions{
+		Token: tokenOf(stored), Path: "/v1/subscriptions/" + url.PathEscape(ev.ObjectID()), Lists: lists,
+	}
 }
+
+// lists are the members of a subscription that are lists.
+var lists = []string{"items"}
 
 func (p *Projection) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
 	p.tieBreak.Add(1)

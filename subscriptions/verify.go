@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,11 @@ import (
 const (
 	DefaultVerifyTimeout  = stripeapi.BackgroundTimeout
 	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
+	DefaultVerifyRate     = 20
 )
+
+// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
+var ErrRefused = errors.New("refused")
 
 // verifyVersion is the API version of Verify's requests: the first that has billing_mode and a period on each item.
 // See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
@@ -47,8 +52,18 @@ type VerifyConfig struct {
 	Projection *Projection
 	// NoHooks turns off OnChange.
 	NoHooks bool
+	// Gone marks rows as canceled whose subscription Stripe does not have any more, as after the deletion of test data or of a
+	// test clock. Requires Fix. It is refused (ErrRefused) if more than 1 % of the subscriptions would be marked, since the API
+	// key may be of another account or sandbox, unless Force is set.
+	Gone, Force bool
+	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared, and rows without an
+	// account, which get this one. Empty: all accounts that have rows.
+	AccountID string
 	// Accounts are connected accounts to compare in addition to those that have rows already.
 	Accounts []string
+	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate. Stripe permits 100 reads a second in live
+	// mode and 25 in a sandbox: https://docs.stripe.com/rate-limits.
+	Rate int
 	// After resumes an interrupted run: set it to that run's Verified.Position.
 	After string
 	// Each is called with each field that differs. Optional.
@@ -77,18 +92,33 @@ type verification struct {
 	api      *stripeapi.Client
 	livemode *bool // nil: the key does not show its mode
 	sum      Verified
-	broken   bool // an account failed: Position stays before it
+	gone     []*reading // rows whose subscription Stripe does not have any more
+	broken   bool       // an account failed: Position stays before it
 }
 
 // Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
 // if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Verified, error) {
+	v, err := newVerification(pool, config)
+	if err != nil {
+		return Verified{}, err
+	}
+	err = v.accounts(ctx)
+	if err == nil {
+		err = v.resolveGone(ctx)
+	}
+	return v.sum, err
+}
+
+func newVerification(pool *pgxpool.Pool, config *VerifyConfig) (*verification, error) {
 	v := &verification{config: *config, pool: pool, queries: db.New()}
 	switch {
 	case config.APIKey == "":
-		return v.sum, errors.New("subscriptions.VerifyConfig.APIKey is empty")
+		return nil, errors.New("subscriptions.VerifyConfig.APIKey is empty")
 	case config.Fix != nil && config.Projection == nil:
-		return v.sum, errors.New("subscriptions.VerifyConfig.Projection is nil: set it to the result of Register")
+		return nil, errors.New("subscriptions.VerifyConfig.Projection is nil: set it to the result of Register")
+	case config.Gone && config.Fix == nil:
+		return nil, errors.New("subscriptions.VerifyConfig.Fix is nil: Gone requires it")
 	}
 	if v.config.Logger == nil {
 		v.config.Logger = slog.Default()
@@ -97,31 +127,42 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 		v.config.APITimeout = DefaultVerifyTimeout
 	}
 	v.api = stripeapi.New(stripeapi.Config{
-		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts, Logger: v.config.Logger,
+		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
+		Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode
 		probe := &webhooks.Event{Type: "customer.subscription.updated", Livemode: livemode}
 		if config.Fix != nil && !config.Fix.Handles(probe) {
-			return v.sum, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
+			return nil, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
 		}
 	}
-	err := v.accounts(ctx)
-	return v.sum, err
+	return v, nil
+}
+
+// request returns a request to Stripe on behalf of an account. The key's own is not named.
+func (v *verification) request(account, path string, values url.Values) stripeapi.Request {
+	if account == v.config.AccountID {
+		account = ""
+	}
+	return stripeapi.Request{Path: path, Values: values, Account: account, Version: verifyVersion}
 }
 
 // accounts compares each account, in order. It continues after an account that fails.
 func (v *verification) accounts(ctx context.Context) error {
-	stored, err := v.queries.SubscriptionAccountList(ctx, v.pool)
-	if err != nil {
-		return fmt.Errorf("list the accounts: %w", err)
+	var stored []string
+	if v.config.AccountID == "" {
+		var err error
+		if stored, err = v.queries.SubscriptionAccountList(ctx, v.pool); err != nil {
+			return fmt.Errorf("list the accounts: %w", err)
+		}
 	}
 	from, after := "", v.config.After
 	if account, id, ok := strings.Cut(after, "/"); ok {
 		from, after = account, id
 	}
 	var failed []error
-	for _, account := range inOrder("", stored, v.config.Accounts) {
+	for _, account := range inOrder(v.config.AccountID, stored, v.config.Accounts) {
 		if account < from {
 			continue
 		}
@@ -135,7 +176,7 @@ func (v *verification) accounts(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return errors.Join(append(failed, ctx.Err())...)
-		case err != nil && account != "":
+		case err != nil && account != v.config.AccountID:
 			failed = append(failed, fmt.Errorf("account %s: %w", account, stripeapi.Explain(err)))
 		case err != nil:
 			failed = append(failed, stripeapi.Explain(err))
@@ -157,8 +198,11 @@ type reading struct {
 }
 
 func (r *reading) differences() []Difference {
-	if r.local == nil {
+	switch {
+	case r.local == nil:
 		return differences(r.id, nil, r.stripe)
+	case r.stripe == nil && r.local.Status.Terminal(): // it ended, and was deleted at Stripe
+		return nil
 	}
 	return differences(r.id, r.local.Subscription, r.stripe)
 }
@@ -174,8 +218,10 @@ func (r *reading) same(other *reading) bool {
 // get fetches one subscription from Stripe.
 func (v *verification) get(ctx context.Context, id, account string) (*reading, error) {
 	r := &reading{id: id}
-	response, err := v.api.Do(ctx, stripeapi.Request{Path: "/v1/subscriptions/" + url.PathEscape(id), Account: account, Version: verifyVersion})
+	response, err := v.api.Whole(ctx, v.request(account, "/v1/subscriptions/"+url.PathEscape(id), nil), lists)
 	switch {
+	case errors.Is(err, stripeapi.ErrTruncated):
+		v.config.Logger.WarnContext(ctx, "the rest of a subscription's items cannot be read", "subscription", id, "error", stripeapi.Explain(err))
 	case stripeapi.IsMissing(err):
 		return r, nil
 	case err != nil:
@@ -222,8 +268,6 @@ func (v *verification) locals(ctx context.Context, readings []*reading) error {
 }
 
 // list returns the request for the account's subscriptions, including those that have ended.
-func list(account string) stripeapi.Request {
-	return stripeapi.Request{Path: "/v1/subscriptions", Account: account, Version: verifyVersion, Values: url.Values{
-		"status": {"all"}, "limit": {strconv.Itoa(stripeapi.PageSize)},
-	}}
+func (v *verification) list(account string) stripeapi.Request {
+	return v.request(account, "/v1/subscriptions", url.Values{"status": {"all"}, "limit": {strconv.Itoa(stripeapi.PageSize)}})
 }

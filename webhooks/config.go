@@ -36,6 +36,7 @@ const (
 	DefaultMaxBatchSize      = 16
 	DefaultConcurrentBatches = 2
 	DefaultFetchTimeout      = 3 * time.Second
+	DefaultListRate          = 15
 	DefaultRetryAfter        = 5 * time.Second
 	DefaultTargetWait        = time.Second
 	DefaultShedAfter         = 5 * time.Second
@@ -137,6 +138,12 @@ type Config struct {
 	APIBase string
 	// FetchTimeout bounds one request to Stripe, within Timeout. Defaults to 3s.
 	FetchTimeout time.Duration
+	// ListRate bounds the requests a second for the rest of lists of which events hold only a part (FetchOptions.Lists). Such an
+	// event takes three: the object, a page of up to 100 elements, and the object once more. Beyond the rate the object is
+	// stored as the event has it, marked as incomplete, and completed in the background (subscriptions.CompleteItems). Stripe
+	// permits 100 reads a second in live mode and 25 in a sandbox: https://docs.stripe.com/rate-limits. Defaults to 15;
+	// negative: none.
+	ListRate int
 	// Mode says whether live events, test events or both take effect. Defaults to ModeAny.
 	Mode Mode
 	// DropPayloads leaves the payload out of a failure's record (stripe_webhook_failures), which then says
@@ -166,6 +173,7 @@ func (c *Config) withDefaults() *Config {
 	config.FetchTimeout = or(config.FetchTimeout, DefaultFetchTimeout)
 	config.MaxBatchSize = or(config.MaxBatchSize, DefaultMaxBatchSize)
 	config.ConcurrentBatches = or(config.ConcurrentBatches, DefaultConcurrentBatches)
+	config.ListRate = or(config.ListRate, DefaultListRate)
 	config.RetryAfter = or(config.RetryAfter, DefaultRetryAfter)
 	config.TargetWait = or(config.TargetWait, DefaultTargetWait)
 	config.ShedAfter = or(config.ShedAfter, DefaultShedAfter)

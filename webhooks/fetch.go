@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/storable"
 	"github.com/pook/stripeonce/internal/stripeapi"
@@ -26,6 +28,12 @@ type FetchOptions struct {
 	// APIVersion of the object. Defaults to the event's, else stripe-go's own, which is also used when Stripe refuses
 	// the version that is requested.
 	APIVersion string
+	// Lists are the members of the object that are lists, such as "items" or "lines", of which all elements are fetched. Stripe
+	// renders the first 10 or 20. Where it refuses the rest, or Config.ListRate is used up, has_more stays true.
+	Lists []string
+	// Optional says that the handler can go on without the object, and only wants the rest of its Lists: Current.Object is nil
+	// where Config.ListRate is used up or Stripe refuses the request, also with 429.
+	Optional bool
 	// Path is where the API has the object, such as "/v1/subscriptions/sub_1". Defaults to the path of the event's own
 	// object, if its type is a common one.
 	Path string
@@ -160,10 +168,13 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 	}
 	var answer *Current
 	var err error
-	if ev.thin {
+	switch {
+	case ev.thin:
 		answer, err = r.fetchThin(ctx, d, request, path, version)
-	} else {
-		answer, err = r.fetchPath(ctx, ev, path, version)
+	case request.Optional && !r.mayReadLists():
+		answer = &Current{}
+	default:
+		answer, err = r.fetchPath(ctx, ev, &request.FetchOptions, path, version)
 	}
 	if err != nil {
 		return err
@@ -185,7 +196,9 @@ func (r *Receiver) fetchThin(ctx context.Context, d *delivery, request *fetchErr
 	if d.fetched.times > 1 { // what it had did not fit
 		since = time.Now()
 	}
-	answer, token, err := r.fetches.do(ctx, key, since, request.Token, func() (*Current, error) { return r.fetchPath(ctx, ev, path, version) })
+	answer, token, err := r.fetches.do(ctx, key, since, request.Token, func() (*Current, error) {
+		return r.fetchPath(ctx, ev, &request.FetchOptions, path, version)
+	})
 	request.Token = token
 	switch {
 	case stripeapi.IsMissing(err) && strings.HasSuffix(ev.Type, ".deleted"):
@@ -237,14 +250,32 @@ func (r *Receiver) ask(ctx context.Context, ev *Event, path, version string) (*s
 	return r.stripe.Do(ctx, r.request(ev, path, version))
 }
 
+// requestsOfList is the usual number of requests for an object with the rest of a list.
+const requestsOfList = 3
+
+func newListLimiter(perSecond int) *rate.Limiter {
+	if perSecond < 0 {
+		return rate.NewLimiter(0, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(perSecond, requestsOfList))
+}
+
+// mayReadLists reports whether the requests for the rest of a list are within Config.ListRate.
+func (r *Receiver) mayReadLists() bool { return r.lists.AllowN(time.Now(), requestsOfList) }
+
 // fetchPath fetches an object. For a snapshot event, one that Stripe does not have is no error, but nil.
-func (r *Receiver) fetchPath(ctx context.Context, ev *Event, path, version string) (*Current, error) {
+func (r *Receiver) fetchPath(ctx context.Context, ev *Event, options *FetchOptions, path, version string) (*Current, error) {
 	answer, err := r.ask(ctx, ev, path, version)
 	if err != nil {
 		if stripeapi.Status(err) == http.StatusBadRequest && version != "" {
-			return r.fetchPath(ctx, ev, path, "") // it may be the version that is refused
+			return r.fetchPath(ctx, ev, options, path, "") // it may be the version that is refused
 		}
-		return r.noAnswer(ctx, ev, path, err)
+		return r.noAnswer(ctx, ev, options, path, err)
+	}
+	if len(options.Lists) > 0 && (options.Optional || stripeapi.IsTruncated(answer.Body, options.Lists) && r.mayReadLists()) {
+		if answer, err = r.complete(ctx, ev, options, path, version, answer); err != nil {
+			return nil, unanswered(path, err)
+		}
 	}
 	object, err := storable.JSON(answer.Body)
 	if err != nil {
@@ -253,13 +284,25 @@ func (r *Receiver) fetchPath(ctx context.Context, ev *Event, path, version strin
 	return &Current{Object: object, AsOf: answer.Date, APIVersion: answer.Version}, nil
 }
 
-// noAnswer tells Stripe's refusals from errors that a retry may resolve.
-func (r *Receiver) noAnswer(ctx context.Context, ev *Event, path string, err error) (*Current, error) {
-	if ev.thin {
-		return nil, unanswered(path, err)
+// complete reads the rest of an object's lists. Where Stripe refuses that, the object stays as it is.
+func (r *Receiver) complete(ctx context.Context, ev *Event, options *FetchOptions, path, version string, answer *stripeapi.Response) (*stripeapi.Response, error) {
+	limited, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
+	defer cancel()
+	answer, err := r.stripe.Complete(limited, r.request(ev, path, version), answer, options.Lists)
+	if errors.Is(err, stripeapi.ErrTruncated) {
+		r.config.Logger.WarnContext(ctx, "the rest of an object's lists could not be read", "event_id", ev.ID, "path", path, "error", err)
+		return answer, nil
 	}
-	switch status := stripeapi.Status(err); status {
-	case http.StatusNotFound, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	return answer, err
+}
+
+// noAnswer tells Stripe's refusals from errors that a retry may resolve.
+func (r *Receiver) noAnswer(ctx context.Context, ev *Event, options *FetchOptions, path string, err error) (*Current, error) {
+	status := stripeapi.Status(err)
+	switch {
+	case ev.thin:
+	case status == http.StatusNotFound, status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden,
+		status == http.StatusTooManyRequests && options.Optional:
 		r.config.Logger.WarnContext(ctx, "Stripe does not return the current object",
 			"event_id", ev.ID, "path", path, "status", status, "error", err)
 		return &Current{}, nil

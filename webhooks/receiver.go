@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/admission"
@@ -33,6 +34,7 @@ type Receiver struct {
 	bodies      *admission.Budget
 	flights     admission.Flights[flightResult]
 	fetches     sharedFetches
+	lists       *rate.Limiter // of the requests for the rest of lists
 	seen        *admission.Seen
 	objects     admission.Queues
 	bulkhead    *admission.Bulkhead
@@ -69,6 +71,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		}),
 		// No retries, and a short timeout: Stripe retries the delivery.
 		stripe:      stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
+		lists:       newListLimiter(config.ListRate),
 		stats:       newRecorder(),
 		limiter:     admission.NewLimiter(config.MaxInFlight),
 		shedder:     admission.NewShedder(config.TargetWait, config.ShedAfter),

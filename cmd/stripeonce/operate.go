@@ -68,6 +68,7 @@ type stripeSettings struct {
 	apiBase      string
 	apiVersion   string
 	accountID    string
+	listRate     int    // 0: the default
 	apiKey       string // not a flag, since it is secret; set by check
 	dropPayloads bool
 }
@@ -115,7 +116,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
 	receiver, err := webhooks.New(pool, h, &webhooks.Config{
 		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
-		APIVersion: s.apiVersion, AccountID: s.accountID, DropPayloads: s.dropPayloads, Logger: logger,
+		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, Logger: logger,
 	})
 	return receiver, projection, err
 }

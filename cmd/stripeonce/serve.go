@@ -26,6 +26,8 @@ import (
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 const localDatabase = "stripeonce"
@@ -77,6 +79,7 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
+	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
 }
@@ -114,6 +117,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	if err := f.check(); err != nil {
 		return err
+	}
+	if f.listRate < 1 {
+		return cli.Usage("--rate must be at least 1")
 	}
 	if f.reconcileEvery > 0 && f.apiKey == "" {
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
@@ -205,6 +211,14 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		}, logger)
 		defer stop()
 	}
+	if f.apiKey != "" && f.refetch != string(subscriptions.RefetchNever) && pool.Config().MaxConns > 1 {
+		stop := inBackground(ctx, func(ctx context.Context) error {
+			return subscriptions.CompleteItemsEvery(ctx, pool, completeInterval, &subscriptions.VerifyConfig{
+				APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver, Projection: projection, AccountID: f.accountID, Rate: f.listRate, Logger: logger,
+			})
+		}, logger)
+		defer stop()
+	}
 	s := server.New(receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
 	if password := os.Getenv(envConsolePassword); password != "" {
@@ -215,6 +229,9 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	}
 	return s.Serve(ctx, listener)
 }
+
+// completeInterval is how often the program looks for subscriptions of which only a part of the items is stored.
+const completeInterval = time.Minute
 
 func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 	var config net.ListenConfig

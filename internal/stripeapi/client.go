@@ -16,6 +16,7 @@ import (
 
 	"github.com/stripe/stripe-go/v79"
 	"github.com/stripe/stripe-go/v79/form"
+	"golang.org/x/time/rate"
 )
 
 // The bounds of the pauses between attempts without a Retry-After. A pause is between a half and the whole of its bound,
@@ -47,6 +48,8 @@ type Config struct {
 	// Attempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not response. stripe-go itself does
 	// not retry a 429, and does not honor the context while it sleeps. 0 and 1: no retry.
 	Attempts int
+	// Rate bounds the requests per second. 0: no bound.
+	Rate int
 	// Logger receives a warning before each retry. Optional.
 	Logger *slog.Logger
 }
@@ -55,6 +58,7 @@ type Config struct {
 type Client struct {
 	config  Config
 	backend stripe.Backend
+	limiter *rate.Limiter
 }
 
 // New returns a Client. It does not connect.
@@ -69,7 +73,11 @@ func New(config Config) *Client {
 	if config.Base != "" {
 		settings.URL = stripe.String(strings.TrimSuffix(config.Base, "/"))
 	}
-	return &Client{config, stripe.GetBackendWithConfig(stripe.APIBackend, settings)}
+	limit := rate.Inf
+	if config.Rate > 0 {
+		limit = rate.Limit(config.Rate)
+	}
+	return &Client{config, stripe.GetBackendWithConfig(stripe.APIBackend, settings), rate.NewLimiter(limit, max(config.Rate, 1))}
 }
 
 // Request is one request. The zero Method is GET.
@@ -130,6 +138,9 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 }
 
 func (c *Client) once(ctx context.Context, req Request, key string) (*Response, error) {
+	if err := c.limiter.Wait(ctx); err != nil {
+		return nil, err
+	}
 	if req.Key == "" {
 		req.Key = c.config.Key
 	}

@@ -29,6 +29,8 @@ type API struct {
 	Version string
 	// Unnamed is for an account without snapshot events: the snapshot_event of thin events is null.
 	Unnamed bool
+	// Refuse is the path of requests that the key is not allowed to make. Optional.
+	Refuse string
 	// OnRequest is called with each request before it is answered. Optional.
 	OnRequest func(req *http.Request)
 
@@ -136,6 +138,8 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."})
 	case api.Key != "" && key != api.Key:
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
+	case api.Refuse != "" && req.URL.Path == api.Refuse:
+		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Message: "The provided key does not have the required permissions for this endpoint."})
 	case api.of(req) == nil:
 		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Code: "account_invalid", Message: fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist).", masked(key), req.Header.Get("Stripe-Account")+req.Header.Get("Stripe-Context"))})
 	default:
