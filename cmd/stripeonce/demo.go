@@ -17,7 +17,7 @@ import (
 )
 
 func newDemo() *cobra.Command {
-	config := demo.Config{}
+	config, thin := demo.Config{}, ""
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a demonstration on this machine, without an account or network",
@@ -42,6 +42,12 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 			if config.For < 0 {
 				return cli.Usage("--for must not be negative")
 			}
+			switch config.Thin = stripesim.Thin(thin); {
+			case config.Thin != stripesim.SnapshotOnly && config.Thin != stripesim.ThinOnly && config.Thin != stripesim.ThinAndTwin:
+				return cli.Usage("--thin=%s: use only or both", thin)
+			case config.Thin != stripesim.SnapshotOnly && config.Receiver != "":
+				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers know no thin events")
+			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
 				return cli.Usage("%w", err)
 			}
@@ -63,6 +69,8 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "the `number` of subscriptions in one wave")
 	flags.DurationVar(&config.For, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
 	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "the `storm` of deliveries: mild, default or wild")
+	flags.StringVar(&thin, "thin", "", "deliver thin events (`form` only), or each event in both forms (both); a quarter of connected accounts")
+	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	addPostgres(flags, &config.Postgres)
 	flags.StringVar(&config.Receiver, "receiver", "", "deliver to an incorrect receiver of this `kind`")
 	return cmd

@@ -50,6 +50,8 @@ type Config struct {
 	Storm string
 	// Postgres is the major version of a PostgreSQL to download, see pglocal.Config. Empty: the installed one.
 	Postgres string
+	// Thin says in which form events are delivered. With thin events, a part of the subscriptions is of connected accounts.
+	Thin stripesim.Thin
 	// Receiver is the name of a receiver of package wrong. Empty: stripeonce.
 	Receiver string
 }
@@ -60,12 +62,16 @@ func Run(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
+	storm.Thin = config.Thin
 	d := &demo{Config: config, storm: storm}
 	epoch := stripesim.Epoch
 	if config.Keep {
 		epoch = epoch.AddDate(0, 0, -7*keptWeeks)
 	}
 	d.account = stripesim.New(config.Seed, epoch)
+	if config.Thin != stripesim.SnapshotOnly {
+		d.account.Connected = []string{"acct_1DemoConnectedA", "acct_1DemoConnectedB"}
+	}
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
 	if d.host, err = startHost(ctx, &d.Config, d.account); err != nil {
 		return err

@@ -43,6 +43,7 @@ type host struct {
 	password    string // of the console
 	pool        *pgxpool.Pool
 	projection  *subscriptions.Projection // nil for a receiver of package wrong
+	api         *stripesim.API            // nil for a receiver of package wrong
 	stops       []func()
 }
 
@@ -111,7 +112,9 @@ func (h *host) startDatabase(ctx context.Context, config *Config) error {
 }
 
 func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) error {
-	api := httptest.NewServer(stripesim.NewAPI(account))
+	h.api = stripesim.NewAPI(account)
+	h.api.CountOnly = true
+	api := httptest.NewServer(h.api)
 	h.stops = append(h.stops, api.Close)
 	if _, err := h.pool.Exec(ctx, judge.EffectsTable); err != nil {
 		return err

@@ -31,6 +31,13 @@ func (d *demo) printPlan() {
 	d.printf("  %s subscriptions, %s events\n", number(d.Subscriptions), number(s.Events))
 	d.printf("  delivered %s times: %d%% duplicates, %d%% out of order, %s at the same instant as a duplicate\n",
 		number(s.Deliveries), percent(s.Duplicates, s.Deliveries), percent(s.Disordered, s.Deliveries), number(s.AtOnce))
+	switch d.Thin {
+	case stripesim.ThinOnly:
+		d.printf("  as thin events, half of them without the id of their snapshot event; a quarter of connected accounts\n")
+	case stripesim.ThinAndTwin:
+		d.printf("  each also as a thin event; a quarter of connected accounts\n")
+	case stripesim.SnapshotOnly:
+	}
 	d.printf("  the handler fails on purpose on the first attempt of one event in %d; Stripe retries\n\n", failOneIn)
 }
 
@@ -117,6 +124,10 @@ func (d *demo) printTally(t stripesim.Tally) {
 		d.printf("  order within one second: by the chain of changes %s times, by refetching from Stripe %s, by tie-break %s\n",
 			number(int(s.Chain)), number(int(s.Refetched)), number(int(s.TieBreak)))
 	}
+	if d.host.api != nil {
+		n := d.host.api.Count()
+		d.printf("  requests to Stripe's API: %s, %.2f for each event\n", number(n), float64(n)/float64(max(d.shape.Events, 1)))
+	}
 }
 
 // report prints the checks with their findings.
@@ -162,6 +173,9 @@ func (d *demo) otherFlags() string {
 	flags := ""
 	if d.For > 0 {
 		flags += " --for " + d.For.String()
+	}
+	if d.Thin != stripesim.SnapshotOnly {
+		flags += " --thin=" + string(d.Thin)
 	}
 	if d.Receiver != "" {
 		flags += " --receiver " + d.Receiver

@@ -118,7 +118,7 @@ SELECT id, jsonb_build_object(
 	'current_period_end', extract(epoch FROM current_period_end)::bigint,
 	'trial_start', extract(epoch FROM trial_start)::bigint, 'trial_end', extract(epoch FROM trial_end)::bigint,
 	'collection_method', collection_method, 'latest_invoice_id', latest_invoice_id, 'metadata', metadata, 'livemode', livemode,
-	'pause_collection', pause_collection, 'customer_account_id', customer_account_id, 'schedule_id', schedule_id,
+	'account_id', account_id, 'pause_collection', pause_collection, 'customer_account_id', customer_account_id, 'schedule_id', schedule_id,
 	'default_payment_method_id', default_payment_method_id, 'billing_mode', billing_mode, 'discount_ids', discount_ids,
 	'items_complete', items_complete,
 	'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', i.id, 'price_id', i.price_id, 'product_id', i.product_id,

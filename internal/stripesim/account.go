@@ -26,6 +26,8 @@ type Account struct {
 	ID string
 	// Organization is the organization (org_…) that all events come from. Their context then names the account.
 	Organization string
+	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
+	Connected []string
 
 	Seed          uint64
 	Now           int64 // the account's clock, in Unix seconds
@@ -33,16 +35,24 @@ type Account struct {
 	Subscriptions []*Subscription
 
 	random   *rand.Rand
-	invoices map[string]rendering
+	invoices map[string]invoice
 	clocks   []*TestClock
 }
 
-// context is the account's path in an event's context.
-func (a *Account) context() any {
+// context is an account's path in an event's context.
+func (a *Account) context(id string) any {
 	if a.Organization != "" {
-		return a.Organization + "/" + a.ID
+		return a.Organization + "/" + id
 	}
-	return nullText(a.ID)
+	return nullText(id)
+}
+
+// owner draws the id of the account of a new subscription.
+func (a *Account) owner() string {
+	if len(a.Connected) == 0 || a.random.IntN(4) > 0 {
+		return a.ID
+	}
+	return a.Connected[a.random.IntN(len(a.Connected))]
 }
 
 // Event is one event as Stripe would deliver it.
@@ -53,6 +63,8 @@ type Event struct {
 	ObjectID string
 	// SubscriptionID is the id of the event's subscription, or of the subscription of the event's invoice.
 	SubscriptionID string
+	// AccountID is the account of the event; empty: the platform's own.
+	AccountID string
 	// Body is the event in the API version of the endpoint. In this account, the version depends on the subscription.
 	Body []byte
 
@@ -84,13 +96,19 @@ func (a *Account) id(prefix string, letters int) string {
 // object is a Stripe object as JSON decodes it.
 type object = map[string]any
 
+// invoice is an invoice as it is now.
+type invoice struct {
+	accountID string
+	render    rendering
+}
+
 // rendering returns an event's object and its previous attributes (nil except for updates) in an API version.
 type rendering func(version string) (about, previous object)
 
 // emit creates an event of a subscription.
 func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	ev := &Event{
-		account: a, ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
+		account: a, AccountID: s.AccountID, ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
 		request: a.id("req_", 14), render: render,
 	}
 	about, _ := render(s.version)
@@ -119,11 +137,11 @@ func (ev *Event) object(version string) object {
 		"request":          object{"id": ev.request, "idempotency_key": nil},
 		"type":             ev.Type,
 	}
-	switch a := ev.account; {
-	case a.Organization != "":
-		o["context"] = a.context()
-	case a.ID != "":
-		o["account"] = a.ID
+	switch {
+	case ev.account.Organization != "":
+		o["context"] = ev.account.context(ev.AccountID)
+	case ev.AccountID != "":
+		o["account"] = ev.AccountID
 	}
 	return o
 }

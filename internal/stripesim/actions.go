@@ -26,7 +26,7 @@ func (a *Account) SubscribeTrial(version string, trial time.Duration) *Subscript
 }
 
 func (a *Account) subscribe(version, status string, trial int64) *Subscription {
-	s := &Subscription{account: a, version: version, state: state{
+	s := &Subscription{AccountID: a.owner(), account: a, version: version, state: state{
 		ID: a.id("sub_1", 23), Customer: a.id("cus_", 14), Status: status, Created: a.Now,
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
 	}}
@@ -213,9 +213,9 @@ func (s *Subscription) invoice(eventType string) {
 		return st.renderInvoice(version, now, eventType == "invoice.paid"), nil
 	}
 	if s.account.invoices == nil {
-		s.account.invoices = map[string]rendering{}
+		s.account.invoices = map[string]invoice{}
 	}
-	s.account.invoices[st.LatestInvoice] = render
+	s.account.invoices[st.LatestInvoice] = invoice{s.AccountID, render}
 	s.account.emit(s, eventType, render)
 }
 

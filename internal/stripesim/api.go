@@ -31,6 +31,8 @@ type API struct {
 	Unnamed bool
 	// Refuse is the path of requests that the key is not allowed to make. Optional.
 	Refuse string
+	// CountOnly counts the requests and does not keep them.
+	CountOnly bool
 	// OnRequest is called with each request before it is answered. Optional.
 	OnRequest func(req *http.Request)
 
@@ -42,6 +44,7 @@ type API struct {
 	destinations []*Destination
 	faults       []Fault
 	requests     []*http.Request
+	count        int
 	mux          *http.ServeMux
 }
 
@@ -94,14 +97,21 @@ func (api *API) Connect(id string, account *Account) {
 func (api *API) of(req *http.Request) *Account {
 	context := req.Header.Get("Stripe-Context")
 	id := req.Header.Get("Stripe-Account") + context[strings.LastIndexByte(context, '/')+1:]
-	if id == "" {
-		return api.account
-	}
 	account := api.connected[id]
-	if account != nil && account.Organization != "" && context != account.context() {
+	if id == "" || slices.Contains(api.account.Connected, id) {
+		account = api.account
+	}
+	if account != nil && id != "" && account.Organization != "" && context != account.context(id) {
 		return nil
 	}
 	return account
+}
+
+// sees reports whether a request is for the account that something belongs to.
+func (api *API) sees(req *http.Request, accountID string) bool {
+	context := req.Header.Get("Stripe-Context")
+	id := req.Header.Get("Stripe-Account") + context[strings.LastIndexByte(context, '/')+1:]
+	return accountID == id || id == "" && accountID == api.account.ID
 }
 
 // Fail answers the next requests with faults, one for each request.
@@ -121,16 +131,26 @@ func (api *API) Requests() []*http.Request {
 	return slices.Clone(api.requests)
 }
 
+// Count returns the number of requests so far.
+func (api *API) Count() int {
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	return api.count
+}
+
 // ServeHTTP answers one request.
 func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	api.mu.Lock()
 	defer api.mu.Unlock()
-	api.requests = append(api.requests, req.Clone(req.Context()))
+	api.count++
+	if !api.CountOnly {
+		api.requests = append(api.requests, req.Clone(req.Context()))
+	}
 	if api.OnRequest != nil {
 		api.OnRequest(req)
 	}
 	w.Header().Set("Date", time.Unix(api.account.Now, 0).UTC().Format(http.TimeFormat))
-	w.Header().Set("Request-Id", fmt.Sprintf("req_%014d", len(api.requests)))
+	w.Header().Set("Request-Id", fmt.Sprintf("req_%014d", api.count))
 	w.Header().Set("Stripe-Version", api.version(req))
 	key, bears := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 	switch {
@@ -271,7 +291,7 @@ func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
 	page(w, req, "/v1/events", "event", newest, func(ev *Event) entry {
 		return entry{ev.ID, ev.Created, func() object { return ev.object(shape(api.Version)) }}
 	}, func(ev *Event) bool {
-		return ev.Created > account.Now-int64(eventsKept/time.Second) &&
+		return api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) &&
 			(len(types) == 0 || slices.Contains(types, ev.Type)) &&
 			(!query.Has("type") || typeFits(query.Get("type"), ev.Type)) &&
 			(!query.Has("delivery_success") || strconv.FormatBool(api.delivered[ev.ID]) == query.Get("delivery_success"))
@@ -297,7 +317,7 @@ func typeFits(pattern, eventType string) bool {
 func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
 	account := api.of(req)
 	for _, ev := range account.Events {
-		if ev.ID == req.PathValue("id") && ev.Created > account.Now-int64(eventsKept/time.Second) {
+		if ev.ID == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) {
 			answer(w, http.StatusOK, ev.object(shape(api.Version)))
 			return
 		}
@@ -313,7 +333,7 @@ func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
 		return entry{s.ID(), s.state.Created, func() object { return s.state.render(version) }}
 	}, func(s *Subscription) bool {
-		return statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
+		return api.sees(req, s.AccountID) && statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
 			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
 	})
 }
@@ -335,7 +355,7 @@ func statusFits(filter, status string) bool {
 
 func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == req.PathValue("id") {
+		if s.ID() == req.PathValue("id") && api.sees(req, s.AccountID) {
 			answer(w, http.StatusOK, s.state.render(shape(api.version(req))))
 			return
 		}
@@ -347,7 +367,7 @@ func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
 	id := req.URL.Query().Get("subscription")
 	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == id {
+		if s.ID() == id && api.sees(req, s.AccountID) {
 			version := shape(api.version(req))
 			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it item) entry {
 				return entry{it.ID, it.Created, func() object { return s.state.renderItem(&it, version) }}
@@ -359,12 +379,12 @@ func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
 }
 
 func (api *API) getInvoice(w http.ResponseWriter, req *http.Request) {
-	render, found := api.of(req).invoices[req.PathValue("id")]
-	if !found {
+	invoice, found := api.of(req).invoices[req.PathValue("id")]
+	if !found || !api.sees(req, invoice.accountID) {
 		missing(w, "invoice", req.PathValue("id"))
 		return
 	}
-	about, _ := render(shape(api.version(req)))
+	about, _ := invoice.render(shape(api.version(req)))
 	answer(w, http.StatusOK, about)
 }
 

@@ -85,21 +85,22 @@ func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
 // deliver sends the duplicates of one entry at the same instant.
 func (d *Deliverer) deliver(ctx context.Context, entry Delivery) {
 	if entry.Times == 1 {
-		d.untilOK(ctx, entry.Event)
+		d.untilOK(ctx, entry)
 		return
 	}
 	var wg sync.WaitGroup
 	for range entry.Times {
-		wg.Go(func() { d.untilOK(ctx, entry.Event) })
+		wg.Go(func() { d.untilOK(ctx, entry) })
 	}
 	wg.Wait()
 }
 
-func (d *Deliverer) untilOK(ctx context.Context, ev *Event) {
+func (d *Deliverer) untilOK(ctx context.Context, entry Delivery) {
 	defer d.tally.done.Add(1)
+	ev, body := entry.Event, entry.Body()
 	pause := firstRetry
 	for attempt := 1; ctx.Err() == nil; attempt++ {
-		reply, err := d.Sender.Send(ctx, ev.Body)
+		reply, err := d.Sender.Send(ctx, body)
 		switch {
 		case err == nil && d.Observe != nil:
 			d.Observe(ev, reply)

@@ -20,6 +20,34 @@ type Storm struct {
 	MaxDuplicates int
 	// Concurrent is the share of duplicates that arrive at the same instant as the first delivery, from 0 to 1.
 	Concurrent float64
+	// Thin says in which form events are delivered. It does not change the rest of the plan.
+	Thin Thin
+}
+
+// Thin says in which form events are delivered.
+type Thin string
+
+const (
+	SnapshotOnly Thin = ""     // as snapshot events
+	ThinOnly     Thin = "only" // as thin events
+	ThinAndTwin  Thin = "both" // each in both forms: during a migration both destinations exist
+)
+
+// Form is the form of one delivery.
+type Form int
+
+const (
+	Snapshot    Form = iota
+	ThinNamed        // a thin event that names its snapshot event
+	ThinUnnamed      // a thin event without the member snapshot_event, as older notifications are
+)
+
+// formOf draws the form of a thin delivery.
+func formOf(random *rand.Rand) Form {
+	if random.IntN(2) == 0 {
+		return ThinNamed
+	}
+	return ThinUnnamed
 }
 
 // storms are the storms of the demo.
@@ -42,11 +70,20 @@ func NamedStorm(name string) (Storm, error) {
 type Delivery struct {
 	Event *Event
 	Times int // at the same instant
+	Form  Form
+}
+
+// Body returns what is delivered.
+func (d Delivery) Body() []byte {
+	if d.Form == Snapshot {
+		return d.Event.Body
+	}
+	return d.Event.Thin(d.Form == ThinNamed)
 }
 
 // Plan returns the deliveries of events, with duplicates, in their order. The same seed and events give the same plan.
 func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
-	random := rand.New(rand.NewPCG(seed, 0x5702a))
+	random, forms := rand.New(rand.NewPCG(seed, 0x5702a)), rand.New(rand.NewPCG(seed, 0x741))
 	type placed struct {
 		place float64
 		Delivery
@@ -60,7 +97,7 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 	for _, ev := range events {
 		own, n := places[ev.SubscriptionID], nth[ev.SubscriptionID]
 		nth[ev.SubscriptionID]++
-		first := placed{float64(own[n]), Delivery{ev, 1}}
+		first := placed{float64(own[n]), Delivery{Event: ev, Times: 1}}
 		if random.Float64() < s.Disorder {
 			first.place = at(own, n+random.IntN(2*s.Window+1)-s.Window) + random.Float64() - 0.5
 		}
@@ -69,9 +106,18 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 				first.Times++
 				continue
 			}
-			queue = append(queue, placed{at(own, n+random.IntN(s.Window+1)) + random.Float64(), Delivery{ev, 1}})
+			queue = append(queue, placed{at(own, n+random.IntN(s.Window+1)) + random.Float64(), Delivery{Event: ev, Times: 1}})
 		}
 		queue = append(queue, first)
+		if s.Thin == ThinAndTwin {
+			twin := Delivery{Event: ev, Times: 1, Form: formOf(forms)}
+			queue = append(queue, placed{at(own, n+forms.IntN(2*s.Window+1)-s.Window) + forms.Float64() - 0.5, twin})
+		}
+	}
+	if s.Thin == ThinOnly {
+		for i := range queue {
+			queue[i].Form = formOf(forms)
+		}
 	}
 	slices.SortStableFunc(queue, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
 	plan := make([]Delivery, len(queue))

@@ -7,6 +7,9 @@ import (
 
 // Subscription is a subscription of the account. Its methods change it and create the events of the change.
 type Subscription struct {
+	// AccountID is the account that it belongs to; empty: the platform's own.
+	AccountID string
+
 	account *Account
 	version string
 	state   state

@@ -43,7 +43,7 @@ func (ev *Event) thin(named bool) object {
 		kind, path = "invoice", "/v1/invoices/"
 	}
 	o := object{
-		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": ev.account.context(), "changes": nil, "data": nil, "snapshot_event": nil,
+		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": ev.account.context(ev.AccountID), "changes": nil, "data": nil, "snapshot_event": nil,
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
 		"related_object": object{"id": ev.ObjectID, "type": kind, "url": path + ev.ObjectID},
@@ -67,7 +67,7 @@ func (api *API) routeThin() {
 	api.mux.HandleFunc("GET /v2/core/events", api.listThin)
 	api.mux.HandleFunc("GET /v2/core/events/{id}", func(w http.ResponseWriter, req *http.Request) {
 		for _, ev := range api.of(req).Events {
-			if ev.ThinID() == req.PathValue("id") {
+			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) {
 				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
 				return
 			}
@@ -99,7 +99,7 @@ func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 	}
 	var fit []*Event
 	for _, ev := range slices.Backward(api.of(req).Events) {
-		if thinCreatedFits(query, ev.Created) && ev.Created > api.of(req).Now-int64(eventsKept/time.Second) {
+		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.Created > api.of(req).Now-int64(eventsKept/time.Second) {
 			fit = append(fit, ev)
 		}
 	}

@@ -33,6 +33,7 @@ type Truth struct {
 	ItemsComplete      bool              `json:"items_complete"`
 	Metadata           map[string]string `json:"metadata"`
 	Livemode           bool              `json:"livemode"`
+	AccountID          *string           `json:"account_id"`
 	Items              []TruthItem       `json:"items"`
 }
 
@@ -61,6 +62,7 @@ func (s *Subscription) Truth() Truth {
 		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata, PauseCollection: st.pauseCollection(),
 		ScheduleID: pointer(st.Schedule), PaymentMethodID: pointer(st.PaymentMethod), BillingMode: billingMode,
 		DiscountIDs: append([]string{}, st.Discounts...), ItemsComplete: true,
+		AccountID: pointer(s.AccountID),
 	}
 	for _, it := range st.Items {
 		t.Items = append(t.Items, TruthItem{
