@@ -72,3 +72,46 @@ func TestStorm(t *testing.T) {
 		t.Errorf("an old signature is answered %s", reply)
 	}
 }
+
+// A snapshot event and its thin twin take effect once. The thin event names its account, and its object is fetched.
+func TestThinTwin(t *testing.T) {
+	t.Parallel()
+	api := webhookstest.NewAPI(t)
+	var seen []string
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "invoice.paid", func(_ context.Context, _ pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
+		seen = append(seen, fmt.Sprintf("%s %s %d %s", ev.ID, ev.Account, inv.AmountPaid, ev.Previous))
+		return nil
+	})
+	r, err := webhooks.New(pgtest.NewPool(t), h, &webhooks.Config{
+		Secrets: []string{webhookstest.Secret}, APIKey: webhookstest.APIKey, APIBase: api.URL,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender := webhookstest.New(t, r, "/", webhookstest.Secret)
+	invoice := map[string]any{"id": "in_1", "object": "invoice", "amount_paid": 500}
+	api.Set("/v1/invoices/in_1", invoice)
+	for i, bare := range []bool{false, true} {
+		paid := webhookstest.Event{ID: fmt.Sprint("evt_", i), Type: "invoice.paid", Account: "acct_1", Object: invoice, Previous: map[string]any{"status": "open"}}
+		thin := paid.Thin("/v1/invoices/in_1")
+		thin.Bare = bare
+		api.Add(&thin)
+		for _, c := range []struct {
+			body []byte
+			want webhooks.Outcome
+		}{{thin.Body(), webhooks.OutcomeProcessed}, {paid.Body(), webhooks.OutcomeDuplicate}, {thin.Body(), webhooks.OutcomeDuplicate}} {
+			if reply := sender.Deliver(c.body); reply.Outcome != c.want {
+				t.Errorf("the reply is %s, want %s", reply, c.want)
+			}
+		}
+	}
+	if want := "[evt_0 acct_1 500 {\n      \"status\": \"open\"\n    } evt_1 acct_1 500 {\"status\":\"open\"}]"; fmt.Sprint(seen) != want {
+		t.Errorf("the handler saw %q, want %q", fmt.Sprint(seen), want)
+	}
+	for _, req := range api.Requests() {
+		if req.Header.Get("Stripe-Context") != "acct_1" {
+			t.Errorf("the request for %s is for the account %q", req.URL.Path, req.Header.Get("Stripe-Context"))
+		}
+	}
+}
