@@ -26,6 +26,7 @@ type world struct {
 	host       *hooktest.Host
 	projection *subscriptions.Projection
 	api        *stripesim.API
+	apiBase    string
 	mu         sync.Mutex
 	failed     map[string]bool
 }
@@ -60,6 +61,7 @@ func newWorld(tb testing.TB, account *stripesim.Account, withAPI bool, refetch s
 			w.api = stripesim.NewAPI(account)
 			server := httptest.NewServer(w.api)
 			tb.Cleanup(server.Close)
+			w.apiBase = server.URL
 			c.APIKey, c.APIBase = "sk_test_1", server.URL
 		}
 	})

@@ -148,7 +148,9 @@ func (p *Projection) mayRefetch(ev *webhooks.Event) bool {
 func tokenOf(stored *storedRow) string { return strconv.FormatInt(revisionOf(stored), 10) }
 
 // refetch requests the current object.
-func refetch(ev *webhooks.Event, stored *storedRow) error { return webhooks.Fetch(fetchOptions(ev, stored)) }
+func refetch(ev *webhooks.Event, stored *storedRow) error {
+	return webhooks.Fetch(fetchOptions(ev, stored))
+}
 
 func fetchOptions(ev *webhooks.Event, stored *storedRow) webhooks.FetchOptions {
 	return webhooks.FetchOptions{

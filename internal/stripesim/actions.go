@@ -37,7 +37,7 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	s.addItem(0, 1)
 	s.state.LatestInvoice = a.id("in_1", 23)
 	a.Subscriptions = append(a.Subscriptions, s)
-	s.update("customer.subscription.created", func(*state) {})
+	s.update(created, func(*state) {})
 	return s
 }
 
@@ -45,6 +45,9 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 // another order, which previous_attributes do not show.
 func (s *Subscription) update(eventType string, change func(*state)) {
 	before := s.state.clone()
+	if eventType != created {
+		s.past = append(s.past, before)
+	}
 	s.state = s.state.clone()
 	change(&s.state)
 	after := s.state.clone()
@@ -58,7 +61,10 @@ func (s *Subscription) update(eventType string, change func(*state)) {
 	})
 }
 
-const updated = "customer.subscription.updated"
+const (
+	created = "customer.subscription.created"
+	updated = "customer.subscription.updated"
+)
 
 // Activate completes the first payment or ends the trial.
 func (s *Subscription) Activate() {

@@ -31,6 +31,9 @@ type API struct {
 	Unnamed bool
 	// Refuse is the path of requests that the key is not allowed to make. Optional.
 	Refuse string
+	// Lag is called for each request of one subscription, and says by how many of its changes the response is behind; -1: the
+	// subscription is not found. Optional.
+	Lag func() int
 	// CountOnly counts the requests and does not keep them.
 	CountOnly bool
 	// OnRequest is called with each request before it is answered. Optional.
@@ -356,7 +359,11 @@ func statusFits(filter, status string) bool {
 func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 	for _, s := range api.of(req).Subscriptions {
 		if s.ID() == req.PathValue("id") && api.sees(req, s.AccountID) {
-			answer(w, http.StatusOK, s.state.render(shape(api.version(req))))
+			state, found := s.behind(api.Lag)
+			if !found {
+				break
+			}
+			answer(w, http.StatusOK, state.render(shape(api.version(req))))
 			return
 		}
 	}

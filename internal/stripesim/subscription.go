@@ -13,6 +13,22 @@ type Subscription struct {
 	account *Account
 	version string
 	state   state
+	past    []state
+}
+
+// behind returns a past state, as a part of Stripe would that lags behind.
+func (s *Subscription) behind(lag func() int) (st *state, found bool) {
+	if lag == nil {
+		return &s.state, true
+	}
+	switch n := lag(); {
+	case n < 0:
+		return nil, false
+	case n == 0 || len(s.past) == 0:
+		return &s.state, true
+	default:
+		return &s.past[max(0, len(s.past)-n)], true
+	}
 }
 
 // state is a subscription, independent of the API version. Times are Unix seconds, 0 for null.
