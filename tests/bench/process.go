@@ -45,7 +45,7 @@ func (b *stand) memory() error {
 	progress("memory with %d in flight, MiB: %.1f", webhooks.DefaultMaxInFlight, held)
 	b.rows = append(b.rows, row{
 		fmt.Sprintf("receiver's memory with %d deliveries in flight, MiB, the greatest of %d rounds", webhooks.DefaultMaxInFlight, memoryRounds), "",
-		fmt.Sprintf("%.0f", slices.Max(held)), "", fmt.Sprintf("%.0f to %.0f", slices.Min(held), slices.Max(held)), "≤ 48, aim 40",
+		fmt.Sprintf("%.0f", slices.Max(held)), "", fmt.Sprintf("%.0f to %.0f", slices.Min(held), slices.Max(held)), "≤ 64, aim 40",
 	})
 	return nil
 }
