@@ -1,9 +1,11 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,30 +20,38 @@ type endpointFlags struct {
 	url    string
 	create string
 	update bool
-	dryRun bool
+	operations.EndpointOptions
+	account string
 }
 
 func (t *tree) endpoint() *cobra.Command {
 	f := &endpointFlags{}
 	cmd := &cobra.Command{
 		Use:   "endpoint",
-		Short: "Compare Stripe's webhook endpoints with the types that have handlers",
-		Long: `Shows Stripe's webhook endpoints: status, API version, and their event types compared with
-the types that have handlers here. The exit code is 1 if an endpoint is disabled or lacks
-a type. Requires STRIPE_API_KEY.
+		Short: "Compare what Stripe delivers with the types that have handlers",
+		Long: `Shows Stripe's webhook endpoints and event destinations: status, payload, API version, and
+their event types compared with the types that have handlers here. The exit code is 1 if
+one is disabled or lacks a type. Requires STRIPE_API_KEY.
 
---create creates an endpoint for a URL and prints its signing secret, which Stripe returns
-only once. --update enables an endpoint and adds the missing types.` + t.aboutUnhandled(),
+--create creates a webhook endpoint for a URL, or with --thin an event destination for thin
+events, and prints its signing secret, which Stripe returns only once. --update enables an
+endpoint and adds the missing types. A type that a handler's pattern matches is never
+removed.` + t.aboutUnhandled(),
 		Example: `  stripeonce endpoint --url https://example.com/webhooks/stripe
   stripeonce endpoint --create https://example.com/webhooks/stripe
+  stripeonce endpoint --create https://example.com/webhooks/stripe --thin --connect
   stripeonce endpoint --url https://example.com/webhooks/stripe --update --dry-run`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.url, "url", "", "only the endpoints with this `URL`, or the endpoint with this id (we_…)")
+	flags.StringVar(&f.url, "url", "", "only the endpoints with this `URL`, or the one with this id (we_…, ed_…)")
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
 	flags.BoolVar(&f.update, "update", false, "enable the endpoint and add the types that have handlers")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "with --create or --update: only show the result")
+	flags.BoolVar(&f.Thin, "thin", false, "with --create: an event destination for thin events; otherwise only endpoints for thin events")
+	flags.BoolVar(&f.Connect, "connect", false, "with --create: for the events of connected accounts")
+	flags.StringVar(&f.APIVersion, "api-version", "", "with --create: the API `version` of the events; default: the account's")
+	flags.StringVar(&f.account, "account", "", "the endpoints of this connected `account`")
+	flags.BoolVar(&f.DryRun, "dry-run", false, "with --create or --update: only show the result")
 	t.addWhere(cmd, &f.settings, false)
 	f.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -49,8 +59,11 @@ only once. --update enables an endpoint and adds the missing types.` + t.aboutUn
 		if f.create != "" && (f.update || f.url != "") {
 			return cli.Usage("--create cannot be combined with --update or --url")
 		}
-		if f.dryRun && f.create == "" && !f.update {
+		if f.DryRun && f.create == "" && !f.update {
 			return cli.Usage("--dry-run requires --create or --update: without them nothing is changed")
+		}
+		if f.create == "" && (f.Connect || f.APIVersion != "") {
+			return cli.Usage("--connect and --api-version require --create")
 		}
 		return t.workWith(cmd.Context(), false, func(host *Host) error {
 			return t.endpoints(cmd.Context(), host, f, out.Of(cmd))
@@ -70,11 +83,11 @@ types only with --here, which declares that there is no such application.`
 
 func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out *cli.Output) error {
 	o := operations.New(host.Pool, &operations.Config{
-		APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: f.apiTimeout, Logger: t.Logger,
+		APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: f.apiTimeout, Account: f.account, Logger: t.Logger,
 	})
 	types := host.Receiver.Types()
 	if f.create != "" {
-		created, err := o.CreateEndpoint(ctx, types, f.create, f.dryRun)
+		created, err := o.CreateEndpoint(ctx, types, f.create, f.EndpointOptions)
 		if errors.Is(err, operations.ErrExists) {
 			return cli.Usage("%w: update it with --url %s --update", err, f.create)
 		}
@@ -87,6 +100,9 @@ func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out 
 	if err != nil {
 		return err
 	}
+	if f.Thin {
+		endpoints = slices.DeleteFunc(endpoints, func(e operations.Endpoint) bool { return e.Payload != operations.PayloadThin })
+	}
 	if f.update {
 		return t.updateEndpoint(ctx, o, types, endpoints, f, out)
 	}
@@ -94,7 +110,7 @@ func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out 
 }
 
 func (f *endpointFlags) verb(done string) string {
-	if f.dryRun {
+	if f.DryRun {
 		return "would be " + done
 	}
 	return done
@@ -109,11 +125,11 @@ func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
-			urls = append(urls, endpoints[i].ID+" ("+endpoints[i].URL+")")
+			urls = append(urls, endpoints[i].ID+" ("+cli.OneLine(endpoints[i].URL)+")")
 		}
 		return cli.Usage("there are several endpoints: choose one with --url: %s", strings.Join(urls, ", "))
 	}
-	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.dryRun)
+	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.DryRun)
 	if err != nil {
 		return err
 	}
@@ -145,12 +161,25 @@ func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error 
 	if out.JSON {
 		return out.Line(e)
 	}
-	out.Printf("%s  %s  %s\n", cli.OneLine(e.URL), e.ID, state)
-	version := e.APIVersion
-	if version == "" {
-		version = "the account's default"
+	where := e.URL
+	if where == "" {
+		where = e.Type
 	}
-	out.Printf("  %-12s %s\n  %-12s %s\n", "mode", mode(e.Livemode), "api version", version)
+	out.Printf("%s  %s  %s\n", cli.OneLine(where), e.ID, state)
+	payload := "snapshot events of a webhook endpoint, in the version "
+	switch {
+	case e.Payload == operations.PayloadThin:
+		payload = "thin events of an event destination"
+	case e.Kind == operations.KindDestination:
+		payload = "snapshot events of an event destination, in the version "
+	}
+	if e.Payload != operations.PayloadThin {
+		payload += cmp.Or(e.APIVersion, "that is the account's default")
+	}
+	out.Printf("  %-12s %s\n  %-12s %s\n", "mode", mode(e.Livemode), "payload", cli.OneLine(payload))
+	if len(e.EventsFrom) > 0 {
+		out.Printf("  %-12s %s\n", "events from", cli.OneLine(strings.Join(e.EventsFrom, ", ")))
+	}
 	printTypes(out, "delivers", e.EnabledEvents)
 	printTypes(out, "missing", e.Missing)
 	printTypes(out, "unhandled", e.Unhandled)

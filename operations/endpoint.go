@@ -15,17 +15,38 @@ import (
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
-// ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL.
+// ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL that delivers in this form.
 var ErrExists = errors.New("there is an endpoint for this URL already")
 
-// Endpoint is one of Stripe's webhook endpoints, compared with the event types that have handlers.
-// See https://docs.stripe.com/api/webhook_endpoints/object.
+// EndpointKind is how Stripe calls what delivers events.
+type EndpointKind string
+
+// The kinds. Stripe recommends event destinations for new integrations: https://docs.stripe.com/event-destinations.
+const (
+	KindEndpoint    EndpointKind = "webhook_endpoint"  // https://docs.stripe.com/api/webhook_endpoints
+	KindDestination EndpointKind = "event_destination" // https://docs.stripe.com/api/v2/core/event-destinations
+)
+
+// The payloads of endpoints: whole events, or thin ones.
+const (
+	PayloadSnapshot = "snapshot"
+	PayloadThin     = "thin"
+)
+
+// Endpoint is one of Stripe's webhook endpoints or event destinations, compared with the event types that have handlers.
 type Endpoint struct {
-	ID            string   `json:"id"` // empty: not created (a dry run)
-	URL           string   `json:"url"`
-	Status        string   `json:"status"` // enabled or disabled
-	APIVersion    string   `json:"api_version"`
-	Livemode      bool     `json:"livemode"`
+	ID   string       `json:"id"` // we_… or ed_…; empty: not created (a dry run)
+	Kind EndpointKind `json:"kind"`
+	// Type is where a destination delivers: webhook_endpoint, amazon_eventbridge, azure_event_grid.
+	Type string `json:"type"`
+	URL  string `json:"url"` // empty for a destination that is no webhook endpoint
+	// Payload is PayloadSnapshot or PayloadThin.
+	Payload    string `json:"event_payload"`
+	Status     string `json:"status"` // enabled or disabled
+	APIVersion string `json:"api_version"`
+	Livemode   bool   `json:"livemode"`
+	// EventsFrom is whose events a destination delivers, in Stripe's words, such as @self. Nil for a webhook endpoint.
+	EventsFrom    []string `json:"events_from,omitempty"`
 	EnabledEvents []string `json:"enabled_events"`
 	// Secret is the signing secret, which Stripe returns only when the endpoint is created.
 	Secret string `json:"secret,omitempty"`
@@ -35,128 +56,271 @@ type Endpoint struct {
 	Unhandled []string `json:"superfluous"`
 }
 
-// Complete reports whether the endpoint is enabled and delivers every event type that has a handler.
-func (e *Endpoint) Complete() bool { return e.Status != "disabled" && len(e.Missing) == 0 }
+// Complete reports whether the endpoint is enabled and delivers every event type that has a handler. What does not deliver
+// to a URL is not compared, and counts as complete.
+func (e *Endpoint) Complete() bool {
+	return e.Type != string(KindEndpoint) || e.Status != "disabled" && len(e.Missing) == 0
+}
 
-// Endpoints lists Stripe's webhook endpoints, compared with types, which may be patterns. A non-empty endpointURL, or an
-// endpoint's id (we_…), selects the endpoints with that URL or id.
+// Endpoints lists Stripe's webhook endpoints and event destinations, compared with types, which may be patterns. A non-empty
+// endpointURL, or an endpoint's id (we_…, ed_…), selects those with that URL or id. If the key may not list event
+// destinations, they are left out, with a warning.
 func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL string) ([]Endpoint, error) {
 	if o.config.APIKey == "" {
 		return nil, ErrNoAPIKey
 	}
+	raws, err := o.all(ctx, stripeapi.Request{Path: "/v1/webhook_endpoints", Values: url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}})
+	if err != nil {
+		return nil, fmt.Errorf("list the webhook endpoints: %w", stripeapi.Explain(err))
+	}
+	destinations, err := o.all(ctx, stripeapi.Request{Path: destinationsPath, Values: url.Values{
+		"limit": {strconv.Itoa(stripeapi.PageSize)}, "include[0]": {includeURL},
+	}})
+	switch {
+	case err != nil && unlessRefused(err) == nil:
+		o.config.Logger.WarnContext(ctx, "event destinations are not shown: the API key may not list them", "error", stripeapi.Explain(err))
+	case err != nil:
+		return nil, fmt.Errorf("list the event destinations: %w", stripeapi.Explain(err))
+	}
 	var endpoints []Endpoint
-	next := &stripeapi.Request{Path: "/v1/webhook_endpoints", Values: url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}}
-	for next != nil {
-		page, err := o.api.Page(ctx, *next)
+	for _, raw := range append(raws, destinations...) {
+		e, err := readEndpoint(raw, types)
 		if err != nil {
-			return nil, fmt.Errorf("list the webhook endpoints: %w", stripeapi.Explain(err))
+			return nil, err
 		}
-		for _, raw := range page.Data {
-			endpoint, err := readEndpoint(raw, types)
-			if err != nil {
-				return nil, err
-			}
-			if endpointURL == "" || endpoint.URL == endpointURL || endpoint.ID == endpointURL {
-				endpoints = append(endpoints, *endpoint)
-			}
+		known := slices.ContainsFunc(endpoints, func(other Endpoint) bool { return other.ID == e.ID }) // listed as both
+		if !known && (endpointURL == "" || e.URL == endpointURL || e.ID == endpointURL) {
+			endpoints = append(endpoints, *e)
 		}
-		next = page.Next
 	}
 	return endpoints, nil
 }
 
+const (
+	destinationsPath = "/v2/core/event_destinations"
+	includeURL       = "webhook_endpoint.url"
+	includeSecret    = "webhook_endpoint.signing_secret"
+)
+
+// readEndpoint reads a webhook endpoint or an event destination.
 func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
-	e := &Endpoint{}
-	if err := json.Unmarshal(raw, e); err != nil {
+	var fields struct {
+		Endpoint
+		Object             string `json:"object"`
+		SnapshotAPIVersion string `json:"snapshot_api_version"`
+		WebhookEndpoint    struct {
+			URL    string `json:"url"`
+			Secret string `json:"signing_secret"`
+		} `json:"webhook_endpoint"`
+	}
+	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, fmt.Errorf("a webhook endpoint: %w", err)
 	}
-	e.Missing, e.Unhandled = compareTypes(types, e.EnabledEvents)
+	e := &fields.Endpoint
+	if fields.Object == "v2.core.event_destination" {
+		e.Kind, e.URL, e.Secret, e.APIVersion = KindDestination, fields.WebhookEndpoint.URL, fields.WebhookEndpoint.Secret, fields.SnapshotAPIVersion
+	} else {
+		e.Kind, e.Type, e.Payload = KindEndpoint, string(KindEndpoint), PayloadSnapshot
+	}
+	e.compare(types)
 	return e, nil
 }
 
-// compareTypes compares the types that have handlers with those that an endpoint delivers.
-func compareTypes(handled, enabled []string) (missing, unhandled []string) {
-	missing, unhandled = []string{}, []string{} // for JSON: never null
-	for _, one := range Expand(handled) {
-		if !slices.Contains(enabled, one) && !slices.Contains(enabled, "*") {
-			missing = append(missing, one)
+// compare compares the types that have handlers with those that the endpoint delivers.
+func (e *Endpoint) compare(handled []string) {
+	e.Missing, e.Unhandled = []string{}, []string{} // for JSON: never null
+	if e.Type != string(KindEndpoint) {
+		return
+	}
+	for _, one := range expandFor(e.Payload, handled) {
+		if !slices.Contains(e.EnabledEvents, one) && !slices.Contains(e.EnabledEvents, "*") {
+			e.Missing = append(e.Missing, one)
 		}
 	}
-	for _, one := range enabled {
-		if !slices.ContainsFunc(handled, func(pattern string) bool { return eventtypes.PatternMatches(pattern, one) }) {
-			unhandled = append(unhandled, one)
+	for _, one := range e.EnabledEvents {
+		if !handles(e.Payload, handled, one) {
+			e.Unhandled = append(e.Unhandled, one)
 		}
 	}
-	return missing, unhandled
+}
+
+// handles reports whether there is a handler for a type as an endpoint has it.
+func handles(payload string, handled []string, delivered string) bool {
+	if payload == PayloadThin {
+		v1, aboutV1 := strings.CutPrefix(delivered, "v1.")
+		if delivered != "*" && !aboutV1 {
+			return slices.Contains(handled, delivered) // handlers of v2 events are for exactly their type
+		}
+		if aboutV1 {
+			delivered = v1
+		}
+	}
+	return slices.ContainsFunc(handled, func(pattern string) bool { return eventtypes.PatternMatches(pattern, delivered) })
 }
 
 // Expand returns types with each pattern replaced by the known types that match it, since an endpoint takes no patterns but
-// "*". Exact types are kept whether they are known or not, and so is "*".
-func Expand(types []string) []string {
-	if slices.Contains(types, "*") {
-		return []string{"*"}
+// "*". Exact types are kept whether they are known or not, and so is "*". With "*", which leaves out types that need explicit
+// selection, exact types that are not known are kept. Types of v2 resources are left out: only thin events are about these.
+func Expand(types []string) []string { return expandFor(PayloadSnapshot, types) }
+
+func expandFor(payload string, types []string) []string {
+	prefix, known := "", eventtypes.List()
+	if payload == PayloadThin {
+		prefix, known = "v1.", eventtypes.ThinList()
 	}
+	all := slices.Contains(types, "*")
 	var list []string
 	for _, one := range types {
-		if !strings.HasSuffix(one, "*") {
+		switch v2 := strings.HasPrefix(one, "v2."); {
+		case one == "*":
 			list = append(list, one)
+		case strings.HasSuffix(one, "*"):
+		case v2 && payload == PayloadThin:
+			list = append(list, one)
+		case v2, all && slices.Contains(known, one), payload == PayloadSnapshot && eventtypes.ThinOnly(one):
+		default:
+			list = append(list, prefix+one)
 		}
 	}
-	for _, known := range eventtypes.List() {
-		if slices.ContainsFunc(types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, known) }) {
-			list = append(list, known)
+	for _, one := range known {
+		if !all && slices.ContainsFunc(types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, one) }) {
+			list = append(list, prefix+one)
 		}
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
 }
 
+// EndpointOptions configures CreateEndpoint. The zero value creates a webhook endpoint for the account's own events, of the
+// account's API version.
+type EndpointOptions struct {
+	// Thin creates an event destination for thin events.
+	Thin bool
+	// Connect is for the events of connected accounts. For thin events they are delivered in addition to the account's own.
+	Connect bool
+	// APIVersion is the version of the events. Thin events have none. Defaults to the account's.
+	APIVersion string
+	DryRun     bool
+}
+
+func (options *EndpointOptions) payload() string {
+	if options.Thin {
+		return PayloadThin
+	}
+	return PayloadSnapshot
+}
+
 // CreateEndpoint creates an endpoint for a URL that delivers types. The result has the new signing secret, which Stripe
-// does not return again. The error wraps ErrExists if there is already an endpoint for the URL.
-func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointURL string, dryRun bool) (*Endpoint, error) {
+// does not return again. The error wraps ErrExists if there is already an endpoint for the URL with the same payload.
+func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointURL string, options EndpointOptions) (*Endpoint, error) {
 	u, err := url.Parse(endpointURL)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("%w: %q is not a URL such as https://example.com/webhooks/stripe", ErrRefused, endpointURL)
+	case options.Thin && options.APIVersion != "":
+		return nil, fmt.Errorf("%w: thin events have no API version", ErrRefused)
 	}
 	existing, err := o.Endpoints(ctx, types, endpointURL)
 	if err != nil {
 		return nil, err
 	}
-	if len(existing) > 0 {
-		return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[0].ID)
+	for i := range existing {
+		if existing[i].Payload == options.payload() {
+			return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[i].ID)
+		}
 	}
-	if dryRun {
-		e := &Endpoint{URL: endpointURL, Status: "enabled", EnabledEvents: Expand(types)}
-		e.Missing, e.Unhandled = compareTypes(types, e.EnabledEvents)
+	enabled := expandFor(options.payload(), types)
+	if len(enabled) == 0 {
+		return nil, fmt.Errorf("%w: there is no type to deliver: no handler is for %s events", ErrRefused, options.payload())
+	}
+	e := &Endpoint{
+		URL: endpointURL, Kind: KindEndpoint, Type: string(KindEndpoint), Payload: options.payload(), Status: "enabled",
+		APIVersion: options.APIVersion, EnabledEvents: enabled,
+	}
+	if options.Thin {
+		e.Kind, e.EventsFrom = KindDestination, []string{fromSelf}
+		if options.Connect {
+			e.EventsFrom = append(e.EventsFrom, fromAccounts)
+		}
+	}
+	if options.DryRun {
+		e.compare(types)
 		return e, nil
 	}
-	return o.writeEndpoint(ctx, "/v1/webhook_endpoints", types, url.Values{
-		"url": {endpointURL}, "enabled_events[]": Expand(types), "description": {"stripeonce"},
-	})
+	if options.Thin {
+		return o.writeEndpoint(ctx, types, stripeapi.Request{Path: destinationsPath, JSON: map[string]any{
+			"name": "stripeonce", "type": KindEndpoint, "event_payload": PayloadThin, "enabled_events": enabled, "events_from": e.EventsFrom,
+			"webhook_endpoint": map[string]any{"url": endpointURL}, "include": []string{includeURL, includeSecret},
+		}})
+	}
+	values := url.Values{"url": {endpointURL}, "enabled_events[]": enabled, "description": {"stripeonce"}}
+	if options.Connect {
+		values.Set("connect", "true")
+	}
+	if options.APIVersion != "" {
+		values.Set("api_version", options.APIVersion)
+	}
+	return o.writeEndpoint(ctx, types, stripeapi.Request{Path: "/v1/webhook_endpoints", Values: values})
 }
 
-// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes the unhandled types: use it
-// only if types are those of every handler behind the URL.
+// Whose events a destination delivers: https://docs.stripe.com/api/v2/core/event-destinations/create.
+const (
+	fromSelf     = "@self"
+	fromAccounts = "@accounts"
+)
+
+// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes the types that no handler is for:
+// use it only if types are those of every handler behind the URL. A type that a handler's pattern matches is never removed,
+// whether it is known or not, and neither is "*" where there is a pattern.
 func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoint, exact, dryRun bool) (*Endpoint, error) {
-	enabled := Expand(types)
-	if !exact {
-		enabled = Expand(slices.Concat(types, e.EnabledEvents))
+	if e.Type != string(KindEndpoint) {
+		return nil, fmt.Errorf("%w: %s delivers to %s, not to a URL", ErrRefused, e.ID, e.Type)
+	}
+	patterns := slices.ContainsFunc(types, func(one string) bool { return strings.HasSuffix(one, "*") })
+	enabled := expandFor(e.Payload, types)
+	for _, one := range e.EnabledEvents {
+		if !exact || handles(e.Payload, types, one) || one == "*" && patterns {
+			enabled = append(enabled, one)
+		}
+	}
+	slices.Sort(enabled)
+	enabled = slices.Compact(enabled)
+	if slices.Contains(enabled, "*") { // with which known types are not named
+		known := expandFor(e.Payload, types)
+		enabled = slices.DeleteFunc(enabled, func(one string) bool {
+			return one != "*" && slices.Contains(known, one) && !slices.Contains(e.EnabledEvents, one)
+		})
 	}
 	if dryRun {
 		updated := *e
 		updated.Status, updated.EnabledEvents = "enabled", enabled
-		updated.Missing, updated.Unhandled = compareTypes(types, enabled)
+		updated.compare(types)
 		return &updated, nil
 	}
-	return o.writeEndpoint(ctx, "/v1/webhook_endpoints/"+url.PathEscape(e.ID), types, url.Values{
-		"enabled_events[]": enabled, "disabled": {"false"},
-	})
+	if e.Kind == KindEndpoint {
+		return o.writeEndpoint(ctx, types, stripeapi.Request{Path: "/v1/webhook_endpoints/" + url.PathEscape(e.ID), Values: url.Values{
+			"enabled_events[]": enabled, "disabled": {"false"},
+		}})
+	}
+	path := destinationsPath + "/" + url.PathEscape(e.ID)
+	updated, err := o.writeEndpoint(ctx, types, stripeapi.Request{Path: path, JSON: map[string]any{
+		"enabled_events": enabled, "include": []string{includeURL},
+	}})
+	if err != nil || updated.Status != "disabled" {
+		return updated, err
+	}
+	if _, err := o.writeEndpoint(ctx, types, stripeapi.Request{Path: path + "/enable", JSON: map[string]any{"include": []string{includeURL}}}); err != nil {
+		return nil, err
+	}
+	updated.Status = "enabled"
+	return updated, nil
 }
 
-func (o *Operator) writeEndpoint(ctx context.Context, path string, types []string, values url.Values) (*Endpoint, error) {
-	answer, err := o.api.Do(ctx, stripeapi.Request{Method: http.MethodPost, Path: path, Values: values})
+func (o *Operator) writeEndpoint(ctx context.Context, types []string, request stripeapi.Request) (*Endpoint, error) {
+	request.Method = http.MethodPost
+	answer, err := o.api.Do(ctx, request)
 	if err != nil {
-		return nil, fmt.Errorf("write the webhook endpoint: %w", stripeapi.Explain(err))
+		return nil, fmt.Errorf("write the endpoint: %w", stripeapi.Explain(err))
 	}
 	return readEndpoint(answer.Body, types)
 }

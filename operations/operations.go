@@ -41,6 +41,8 @@ type Config struct {
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
+	// Account is the connected account on whose behalf requests are made that name no other. Empty: the platform's own.
+	Account string
 	// APITimeout bounds one attempt of a request. Defaults to DefaultAPITimeout.
 	APITimeout time.Duration
 	// Logger receives warnings of retried requests, and the results of ReconcileEvery. Defaults to slog.Default().
@@ -70,7 +72,8 @@ func New(pool *pgxpool.Pool, config *Config) *Operator {
 		o.config.Logger = slog.Default()
 	}
 	o.api = stripeapi.New(stripeapi.Config{
-		Key: o.config.APIKey, Base: o.config.APIBase, Timeout: o.config.APITimeout, Attempts: DefaultAPIAttempts, Logger: o.config.Logger,
+		Key: o.config.APIKey, Base: o.config.APIBase, Timeout: o.config.APITimeout, Attempts: DefaultAPIAttempts,
+		Account: o.config.Account, Logger: o.config.Logger,
 	})
 	return o
 }

@@ -287,8 +287,10 @@ func TestThinObjectIsForbidden(t *testing.T) {
 			body func(id string) []byte
 			path string
 		}{
-			"the object": {func(id string) []byte { return thinEvent(id, "v1.customer.updated", time.Now().Add(-2*time.Hour), noTwin) }, customerPath},
-			"the event":  {func(id string) []byte { return thinEvent(id, "v1.customer.updated", time.Now().Add(-2*time.Hour), "") }, "/v2/core/events/evt_1"},
+			"the object": {func(id string) []byte {
+				return thinEvent(id, "v1.customer.updated", time.Now().Add(-2*time.Hour), noTwin)
+			}, customerPath},
+			"the event": {func(id string) []byte { return thinEvent(id, "v1.customer.updated", time.Now().Add(-2*time.Hour), "") }, "/v2/core/events/evt_1"},
 		} {
 			t.Run(name+" "+status, func(t *testing.T) {
 				t.Parallel()

@@ -30,6 +30,16 @@ var list = sync.OnceValue(func() []string { return strings.Fields(text) })
 // List returns the known types of snapshot events, sorted.
 func List() []string { return slices.Clone(list()) }
 
+// ThinList returns the known types about v1 resources that thin events have, without their prefix "v1.", sorted.
+func ThinList() []string {
+	all := append(List(), thinOnly...)
+	slices.Sort(all)
+	return all
+}
+
+// ThinOnly reports whether a type about a v1 resource is delivered only as thin events.
+func ThinOnly(eventType string) bool { return slices.Contains(thinOnly, eventType) }
+
 // Known reports whether a type is in the list or delivered only as thin events. It is also true for types that are not
 // checked: types of v2 resources ("v2.…"), for which there is no list, and made-up types of tests ("test.…").
 func Known(eventType string) bool {

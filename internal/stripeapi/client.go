@@ -48,6 +48,8 @@ type Config struct {
 	// Attempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not response. stripe-go itself does
 	// not retry a 429, and does not honor the context while it sleeps. 0 and 1: no retry.
 	Attempts int
+	// Account is the connected account of requests that name none. Empty: none.
+	Account string
 	// Rate bounds the requests per second. 0: no bound.
 	Rate int
 	// Logger receives a warning before each retry. Optional.
@@ -57,6 +59,7 @@ type Config struct {
 // Client makes requests with one key. Create it with New.
 type Client struct {
 	config  Config
+	http    *http.Client
 	backend stripe.Backend
 	limiter *rate.Limiter
 }
@@ -77,7 +80,7 @@ func New(config Config) *Client {
 	if config.Rate > 0 {
 		limit = rate.Limit(config.Rate)
 	}
-	return &Client{config, stripe.GetBackendWithConfig(stripe.APIBackend, settings), rate.NewLimiter(limit, max(config.Rate, 1))}
+	return &Client{config, settings.HTTPClient, stripe.GetBackendWithConfig(stripe.APIBackend, settings), rate.NewLimiter(limit, max(config.Rate, 1))}
 }
 
 // Request is one request. The zero Method is GET.
@@ -85,6 +88,7 @@ type Request struct {
 	Method  string
 	Path    string // such as /v1/events
 	Values  url.Values
+	JSON    any    // the body of a request to /v2, in place of Values
 	Account string // the connected account (Stripe-Account), if any
 	Context string // the account's path (Stripe-Context), such as org_…/acct_…, in place of Account
 	Version string // the API version; empty: the account's, and Version where one is needed
@@ -144,6 +148,9 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 	if req.Key == "" {
 		req.Key = c.config.Key
 	}
+	if req.Account == "" && req.Context == "" {
+		req.Account = c.config.Account
+	}
 	if req.Version == "" && (strings.HasPrefix(req.Path, "/v2/") || OfOrganization(req.Key)) {
 		req.Version = Version
 	}
@@ -171,6 +178,9 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 		}
 	}
 	response := &raw{}
+	if req.JSON != nil {
+		return c.post(ctx, req, params)
+	}
 	if err := c.backend.CallRaw(method, req.Path, req.Key, values, params, response); err != nil {
 		return nil, err
 	}

@@ -11,10 +11,13 @@ import (
 
 // Destination is one of the account's event destinations: https://docs.stripe.com/api/v2/core/event_destinations.
 type Destination struct {
-	ID      string
-	Payload string // thin or snapshot
-	Status  string // enabled or disabled
-	Types   []string
+	ID         string
+	Kind       string // webhook_endpoint (also if empty), amazon_eventbridge or azure_event_grid
+	URL        string
+	Payload    string // thin or snapshot
+	Status     string // enabled or disabled
+	Types      []string
+	EventsFrom []string
 }
 
 // AddDestination adds an event destination.
@@ -74,13 +77,7 @@ func (api *API) routeThin() {
 		}
 		missing(w, "event", req.PathValue("id"))
 	})
-	api.mux.HandleFunc("GET /v2/core/event_destinations", func(w http.ResponseWriter, _ *http.Request) {
-		data := []object{}
-		for _, d := range api.destinations {
-			data = append(data, object{"id": d.ID, "object": "v2.core.event_destination", "status": d.Status, "event_payload": d.Payload, "enabled_events": d.Types})
-		}
-		answer(w, http.StatusOK, object{"data": data, "next_page_url": nil, "previous_page_url": nil})
-	})
+	api.routeDestinations()
 }
 
 // listThin lists thin events in the form of /v2: the next page has a URL, and times are texts.
