@@ -16,35 +16,45 @@ import (
 // "payment_succeeded".
 const maxDistance = 4
 
-// text has the types that stripe-go v86 knows, sorted, one a line.
+// text has the types that the newest stripe-go knows, sorted, one a line. Those that are delivered only as thin events begin
+// with "v1.": endpoints for snapshot events do not accept them. make generate writes it (tools/eventtypes).
 //
 //go:embed event_types.txt
 var text string
 
-// thinOnly has types about v1 resources that are delivered only as thin events, so endpoints for snapshot events do not
-// accept them.
-var thinOnly = []string{"billing.meter.error_report_triggered", "billing.meter.no_meter_found"}
+const thinPrefix = "v1."
 
-var list = sync.OnceValue(func() []string { return strings.Fields(text) })
+type types struct{ snapshot, thinOnly []string }
+
+var known = sync.OnceValue(func() (t types) {
+	for _, one := range strings.Fields(text) {
+		if v1, thin := strings.CutPrefix(one, thinPrefix); thin {
+			t.thinOnly = append(t.thinOnly, v1)
+		} else {
+			t.snapshot = append(t.snapshot, one)
+		}
+	}
+	return t
+})
 
 // List returns the known types of snapshot events, sorted.
-func List() []string { return slices.Clone(list()) }
+func List() []string { return slices.Clone(known().snapshot) }
 
 // ThinList returns the known types about v1 resources that thin events have, without their prefix "v1.", sorted.
 func ThinList() []string {
-	all := append(List(), thinOnly...)
+	all := append(List(), known().thinOnly...)
 	slices.Sort(all)
 	return all
 }
 
 // ThinOnly reports whether a type about a v1 resource is delivered only as thin events.
-func ThinOnly(eventType string) bool { return slices.Contains(thinOnly, eventType) }
+func ThinOnly(eventType string) bool { return slices.Contains(known().thinOnly, eventType) }
 
 // Known reports whether a type is in the list or delivered only as thin events. It is also true for types that are not
 // checked: types of v2 resources ("v2.…"), for which there is no list, and made-up types of tests ("test.…").
 func Known(eventType string) bool {
-	_, found := slices.BinarySearch(list(), eventType)
-	return found || slices.Contains(thinOnly, eventType) || unchecked(eventType)
+	_, found := slices.BinarySearch(known().snapshot, eventType)
+	return found || ThinOnly(eventType) || unchecked(eventType)
 }
 
 func unchecked(pattern string) bool {
@@ -57,8 +67,8 @@ func Matches(pattern string) bool {
 	if !wild {
 		return Known(pattern)
 	}
-	begins := func(known string) bool { return strings.HasPrefix(known, prefix) }
-	return unchecked(prefix) || slices.ContainsFunc(list(), begins) || slices.ContainsFunc(thinOnly, begins)
+	begins := func(one string) bool { return strings.HasPrefix(one, prefix) }
+	return unchecked(prefix) || slices.ContainsFunc(known().snapshot, begins) || slices.ContainsFunc(known().thinOnly, begins)
 }
 
 // PatternMatches reports whether a registered pattern matches an event's type: an equal type, "*", or a prefix that ends in
@@ -73,12 +83,12 @@ func PatternMatches(pattern, eventType string) bool {
 // Nearest returns the known type or pattern that is most similar to an unknown one, or "" if none is similar.
 func Nearest(pattern string) string {
 	word := strings.ToLower(strings.TrimPrefix(pattern, "v1."))
-	candidates := list()
+	candidates := known().snapshot
 	if strings.HasSuffix(pattern, "*") {
 		candidates = patterns()
 	}
 	// Such as "subscription.updated", for "customer.subscription.updated".
-	if i := slices.IndexFunc(candidates, func(known string) bool { return strings.HasSuffix(known, "."+word) }); i >= 0 {
+	if i := slices.IndexFunc(candidates, func(one string) bool { return strings.HasSuffix(one, "."+word) }); i >= 0 {
 		return candidates[i]
 	}
 	return nearest.Of(word, candidates, min(len(word)/3, maxDistance)+1)
@@ -87,10 +97,10 @@ func Nearest(pattern string) string {
 // patterns returns the patterns that match known types, such as "invoice.*".
 func patterns() []string {
 	var all []string
-	for _, known := range list() {
-		for i, letter := range known {
+	for _, one := range known().snapshot {
+		for i, letter := range one {
 			if letter == '.' {
-				all = append(all, known[:i]+".*")
+				all = append(all, one[:i]+".*")
 			}
 		}
 	}
