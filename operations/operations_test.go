@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +22,7 @@ import (
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
 // bench is a receiver, a simulated account with its API, and an operator.
@@ -274,6 +278,43 @@ func TestReconcileThin(t *testing.T) {
 				t.Errorf("the replay of a thin event is %+v", a)
 			}
 		})
+	}
+}
+
+// Events of v2 resources are in the list of thin events alone. They are found where a handler is registered for their type,
+// also if the account delivers snapshot events, too.
+func TestReconcileV2(t *testing.T) {
+	t.Parallel()
+	const eventType = "v2.core.account.updated"
+	var asked []string
+	thin := webhookstest.ThinEvent{ID: "evt_v2", Type: eventType, Created: time.Now(), Related: webhookstest.Related{ID: "acct_1", Type: "v2.core.account", URL: "/v2/core/accounts/acct_1"}}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked = append(asked, req.URL.Path+" "+req.URL.Query().Get("types[0]"))
+		switch req.URL.Path {
+		case "/v1/webhook_endpoints":
+			_, _ = io.WriteString(w, `{"data":[{"id":"we_1"}],"has_more":false}`)
+		case "/v2/core/events":
+			_, _ = io.WriteString(w, `{"data":[`+string(thin.Body())+`],"next_page_url":null}`)
+		case "/v2/core/accounts/acct_1":
+			_, _ = io.WriteString(w, `{"id":"acct_1","object":"v2.core.account"}`)
+		default:
+			_, _ = io.WriteString(w, `{"data":[],"has_more":false}`)
+		}
+	}))
+	t.Cleanup(api.Close)
+	h := webhooks.NewHandlers()
+	seen := 0
+	webhooks.On(h, eventType, func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error { seen++; return nil })
+	webhooks.On(h, "invoice.paid", func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error { return nil })
+	host := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", api.URL })
+	o := operations.New(host.Pool, &operations.Config{Applier: host.Receiver, APIKey: "sk_test_1", APIBase: api.URL})
+	for round, want := range []operations.Reconciled{{Listed: 1, Missing: 1, Applied: 1}, {Listed: 1}} {
+		if sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: time.Hour}); err != nil || sum != want {
+			t.Errorf("round %d gives %+v, %v, want %+v", round, sum, err, want)
+		}
+	}
+	if seen != 1 || !slices.Contains(asked, "/v2/core/events "+eventType) {
+		t.Errorf("the handler ran %d times, and the requests are %v", seen, asked)
 	}
 }
 

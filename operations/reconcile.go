@@ -89,8 +89,23 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 			return Reconciled{}, err
 		}
 	}
-	err := run.all(ctx, window{from: time.Now().Add(-options.Since)})
+	whole := window{from: time.Now().Add(-options.Since)}
+	err := run.all(ctx, whole)
+	if v2 := run.v2Types(); err == nil && !run.thin && len(v2) > 0 { // these are in no list of snapshot events
+		run.thin, run.types = true, v2
+		err = run.all(ctx, whole)
+	}
 	return run.sum, err
+}
+
+// v2Types are the requested types of v2 resources. Handlers of these are for exactly one type.
+func (run *reconciliation) v2Types() (list []string) {
+	for _, one := range run.types {
+		if strings.HasPrefix(one, "v2.") && !strings.HasSuffix(one, "*") {
+			list = append(list, one)
+		}
+	}
+	return list
 }
 
 // reconciliation is one run of Reconcile.
@@ -205,7 +220,8 @@ func (run *reconciliation) wants(ev *webhooks.Event) bool {
 	if ev.Thin() {
 		trimmed, aboutV1 := strings.CutPrefix(ev.Type, "v1.")
 		if !aboutV1 {
-			return false
+			health := ev.Type == webhooks.HealthEvent && len(run.options.Types) == 0
+			return health || len(run.types) == 0 || slices.Contains(run.types, ev.Type)
 		}
 		eventType = trimmed
 	}

@@ -120,8 +120,16 @@ func (o *Operator) open(types []string, thin bool, account string, w window) sou
 		request.Values.Set("limit", strconv.Itoa(stripeapi.PageSize))
 		all = append(all, &source{api: o.api, next: &request})
 	}
-	if thin { // this list cannot be filtered by pattern
+	if thin { // this list is filtered by up to 20 exact types
 		values := url.Values{"created[gte]": {w.from.UTC().Format(time.RFC3339)}}
+		if exact, wild := widest(types); len(wild) == 0 && len(exact) > 0 && len(exact) <= maxTypes {
+			for i, one := range exact {
+				if !strings.HasPrefix(one, "v2.") {
+					one = "v1." + one
+				}
+				values.Set(fmt.Sprintf("types[%d]", i), one)
+			}
+		}
 		if !w.to.IsZero() {
 			values.Set("created[lte]", w.to.UTC().Add(time.Second-time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00"))
 		}

@@ -39,6 +39,8 @@ func (ev *Event) Thin(named bool) []byte {
 	return marshal(o)
 }
 
+func (ev *Event) thinType() string { return "v1." + ev.Type }
+
 // thin returns the thin event as the API has it.
 func (ev *Event) thin(named bool) object {
 	kind, path := "subscription", "/v1/subscriptions/"
@@ -46,7 +48,7 @@ func (ev *Event) thin(named bool) object {
 		kind, path = "invoice", "/v1/invoices/"
 	}
 	o := object{
-		"id": ev.ThinID(), "object": "v2.core.event", "type": "v1." + ev.Type, "livemode": false, "context": ev.account.context(ev.AccountID), "changes": nil, "data": nil, "snapshot_event": nil,
+		"id": ev.ThinID(), "object": "v2.core.event", "type": ev.thinType(), "livemode": false, "context": ev.account.context(ev.AccountID), "changes": nil, "data": nil, "snapshot_event": nil,
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
 		"related_object": object{"id": ev.ObjectID, "type": kind, "url": path + ev.ObjectID},
@@ -96,6 +98,9 @@ func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 	}
 	var fit []*Event
 	for _, ev := range slices.Backward(api.of(req).Events) {
+		if types := indexed(query, "types"); len(types) > 0 && !slices.Contains(types, ev.thinType()) {
+			continue
+		}
 		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.Created > api.of(req).Now-int64(eventsKept/time.Second) {
 			fit = append(fit, ev)
 		}
