@@ -1,7 +1,9 @@
 package webhooks_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,8 +12,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stripe/stripe-go/v79/webhook"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -60,5 +64,61 @@ func TestSecretThatMatched(t *testing.T) {
 	}
 	if want := "new 2 old 1 3 0"; strings.Join(got, " ") != want {
 		t.Errorf("the matches are %q, want %q", strings.Join(got, " "), want)
+	}
+}
+
+// A signing secret is rolled without a single 400, by the steps of the docs: Stripe signs with both secrets for a while; in
+// that time the receivers get the new one beside the old one; afterwards the old one goes. Retries of earlier deliveries are
+// signed anew.
+func TestRollingASecret(t *testing.T) {
+	t.Parallel()
+	const oldSecret, newSecret = "whsec_old_of_a_test", "whsec_new_of_a_test"
+	pool := pgtest.NewPool(t)
+	receiver := func(secrets ...string) *hooktest.Host {
+		h := webhooks.NewHandlers()
+		webhooks.On(h, "test.event", nothing)
+		return hooktest.On(t, pool, h, func(c *webhooks.Config) { c.Secrets = secrets })
+	}
+	events := 0
+	deliver := func(to *hooktest.Host, secrets ...string) {
+		t.Helper()
+		events++
+		body := hooktest.Event(fmt.Sprint("evt_", events), "test.event", 1, `{"id":"obj_1"}`)
+		var signatures []string
+		for _, secret := range secrets {
+			header := webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret}).Header
+			at, signature, _ := strings.Cut(header, ",")
+			if len(signatures) == 0 {
+				signatures = append(signatures, at)
+			}
+			signatures = append(signatures, signature)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, to.URL, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Stripe-Signature", strings.Join(signatures, ","))
+		response, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("event %d, signed with %v: %s", events, secrets, response.Status)
+		}
+	}
+	before, during, after := receiver(oldSecret), receiver(newSecret, oldSecret), receiver(newSecret)
+	deliver(before, oldSecret)
+	deliver(before, newSecret, oldSecret) // the secret is rolled in Stripe's dashboard, the old one expires later
+	deliver(before, oldSecret, newSecret)
+	for range 3 { // a rolling deploy: both kinds of replicas receive
+		deliver(before, newSecret, oldSecret)
+		deliver(during, newSecret, oldSecret)
+	}
+	deliver(during, newSecret) // the old one has expired
+	deliver(during, newSecret)
+	deliver(after, newSecret)
+	if n := before.Count(t, "stripe_webhook_events"); n != events {
+		t.Errorf("%d of %d events are in the ledger", n, events)
 	}
 }

@@ -1,0 +1,95 @@
+package exampletest_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v86"
+
+	"github.com/pook/stripeonce/internal/stripesim"
+)
+
+// The newest stripe-go decodes every object that the simulated Stripe makes.
+func TestNewestStripeGoDecodesTheSimulation(t *testing.T) {
+	account := stripesim.New(3, stripesim.Epoch)
+	account.Connected = []string{"acct_1"}
+	account.Live(stripesim.Life{Subscriptions: 20, Bursts: true})
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Use(account.AddTestClock())
+	for range 25 {
+		sub.AddItem()
+	}
+	decode := func(what string, text []byte, into any) {
+		t.Helper()
+		if err := json.Unmarshal(text, into); err != nil {
+			t.Errorf("%s: %v\n%.300s", what, err, text)
+		}
+	}
+	for _, ev := range account.Events {
+		event := &stripe.Event{}
+		decode(ev.Type, ev.In(stripesim.VersionBasil), event)
+		if event.ID != ev.ID || event.Data == nil {
+			t.Errorf("%s is decoded as %+v", ev.ID, event)
+			continue
+		}
+		if ev.ObjectID == ev.SubscriptionID {
+			object := &stripe.Subscription{}
+			decode(ev.Type, event.Data.Raw, object)
+			if object.ID != ev.ObjectID || len(object.Items.Data) == 0 || object.Items.Data[0].CurrentPeriodEnd == 0 {
+				t.Errorf("the subscription of %s is decoded as %+v", ev.ID, object)
+			}
+		} else {
+			object := &stripe.Invoice{}
+			decode(ev.Type, event.Data.Raw, object)
+			if object.ID != ev.ObjectID || object.Parent == nil {
+				t.Errorf("the invoice of %s is decoded as %+v", ev.ID, object)
+			}
+		}
+		thin := &stripe.V2BaseEvent{}
+		decode("a thin event", ev.Thin(true), thin)
+		if thin.Context != ev.AccountID || thin.ID != ev.ThinID() || thin.Created.Unix() != ev.Created {
+			t.Errorf("the thin event of %s is decoded as %+v", ev.ID, thin)
+		}
+	}
+	api := stripesim.NewAPI(account)
+	api.AddDestination(stripesim.Destination{ID: "ed_1", URL: "https://example.com/", Payload: "thin", Types: []string{"v1.invoice.paid"}, EventsFrom: []string{"@self"}})
+	server := httptest.NewServer(api)
+	t.Cleanup(server.Close)
+	get := func(path string, into any) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer sk_test_1")
+		req.Header.Set("Stripe-Version", "2026-09-30.endive")
+		response, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d %s, %v", path, response.StatusCode, text, err)
+		}
+		decode(path, text, into)
+	}
+	subs, items, clocks := &stripe.SubscriptionList{}, &stripe.SubscriptionItemList{}, &stripe.TestHelpersTestClockList{}
+	get("/v1/subscriptions?limit=100", subs)
+	get("/v1/subscription_items?limit=100&subscription="+sub.ID(), items)
+	get("/v1/test_helpers/test_clocks", clocks)
+	if len(subs.Data) == 0 || len(items.Data) != 26 || len(clocks.Data) != 1 || clocks.Data[0].Created > time.Now().Unix() {
+		t.Errorf("%d subscriptions, %d items, %d test clocks", len(subs.Data), len(items.Data), len(clocks.Data))
+	}
+	var destinations struct {
+		Data []*stripe.V2CoreEventDestination `json:"data"`
+	}
+	get("/v2/core/event_destinations?include[0]=webhook_endpoint.url", &destinations)
+	if len(destinations.Data) != 1 || destinations.Data[0].WebhookEndpoint.URL != "https://example.com/" {
+		t.Errorf("the destinations are %+v", destinations.Data)
+	}
+}
