@@ -49,14 +49,8 @@ the subscriptions, since the key may be of another account, unless --force is se
 		if fix && t.Remote != nil && !s.here {
 			return errWhere(false)
 		}
-		if config.NoHooks && !fix {
-			return cli.Usage("--no-hooks requires --fix: without it nothing is stored")
-		}
-		if config.Gone && !fix || config.Force && !config.Gone {
-			return cli.Usage("--gone requires --fix, and --force requires --gone")
-		}
-		if config.Rate < 1 {
-			return cli.Usage("--rate must be at least 1")
+		if err := checkVerify(&config, fix); err != nil {
+			return err
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
@@ -75,6 +69,19 @@ the subscriptions, since the key may be of another account, unless --force is se
 		})
 	}
 	return cmd
+}
+
+// checkVerify refuses flags that do not fit together.
+func checkVerify(config *subscriptions.VerifyConfig, fix bool) error {
+	switch {
+	case config.NoHooks && !fix:
+		return cli.Usage("--no-hooks requires --fix: without it nothing is stored")
+	case config.Gone && !fix, config.Force && !config.Gone:
+		return cli.Usage("--gone requires --fix, and --force requires --gone")
+	case config.Rate < 1:
+		return cli.Usage("--rate must be at least 1")
+	}
+	return nil
 }
 
 func verify(cmd *cobra.Command, host *Host, config subscriptions.VerifyConfig, out *cli.Output) error {

@@ -27,38 +27,41 @@ func CompleteItems(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig
 	if err != nil {
 		return 0, err
 	}
+	return v.completeAll(ctx)
+}
+
+func (v *verification) completeAll(ctx context.Context) (completed int, err error) {
 	var failed []error
 	params := db.SubscriptionIncompleteListParams{Livemode: v.livemode, MaxRows: completePage}
-	for {
-		rows, err := v.queries.SubscriptionIncompleteList(ctx, pool, params)
+	for more := true; more; {
+		rows, err := v.queries.SubscriptionIncompleteList(ctx, v.pool, params)
 		if err != nil {
 			return completed, fmt.Errorf("list the subscriptions without all items: %w", err)
 		}
 		for _, row := range rows {
 			params.AfterID = row.ID
-			if config.AccountID != "" && row.AccountID != "" && row.AccountID != config.AccountID {
-				continue
-			}
-			done, err := v.completeOne(ctx, row.ID, row.AccountID)
-			if ctx.Err() != nil {
+			switch done, err := v.completeOne(ctx, row.ID, row.AccountID); {
+			case ctx.Err() != nil:
 				return completed, ctx.Err()
-			}
-			if err != nil {
+			case err != nil:
 				failed = append(failed, fmt.Errorf("%s: %w", row.ID, err))
-			}
-			if done {
+			case done:
 				completed++
 			}
 		}
-		if len(rows) < completePage {
-			return completed, errors.Join(failed...)
-		}
+		more = len(rows) == completePage
 	}
+	return completed, errors.Join(failed...)
 }
 
+// completeOne completes a subscription's items. One of an account that the key does not belong to is left alone.
 func (v *verification) completeOne(ctx context.Context, id, account string) (done bool, err error) {
+	own := v.config.AccountID
+	if own != "" && account != "" && account != own {
+		return false, nil
+	}
 	if account == "" {
-		account = v.config.AccountID
+		account = own
 	}
 	w := &walk{verification: v, account: account}
 	r, err := w.get(ctx, id, account)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -39,19 +38,11 @@ type walk struct {
 }
 
 func (w *walk) run(ctx context.Context) error {
-	request := w.list(w.account)
-	if w.after != "" {
-		last, err := w.get(ctx, w.after, w.account)
-		if err != nil {
-			return err
-		}
-		if last.stripe == nil || last.stripe.Created == nil {
-			return errors.New("cannot resume after " + w.after + ": Stripe does not have this subscription; start without a position")
-		}
-		w.upper = *last.stripe.Created
-		request = *request.After(w.after)
+	request, err := w.first(ctx)
+	if err != nil {
+		return err
 	}
-	for next := &request; next != nil; {
+	for next := request; next != nil; {
 		page, err := w.api.Page(ctx, *next)
 		if err != nil {
 			return err
@@ -80,6 +71,23 @@ func (w *walk) run(ctx context.Context) error {
 	return w.testClocks(ctx)
 }
 
+// first returns the request for the first page of Stripe's list.
+func (w *walk) first(ctx context.Context) (*stripeapi.Request, error) {
+	request := w.list(w.account)
+	if w.after == "" {
+		return &request, nil
+	}
+	last, err := w.get(ctx, w.after, w.account)
+	if err != nil {
+		return nil, err
+	}
+	if last.stripe == nil || last.stripe.Created == nil {
+		return nil, errors.New("cannot resume after " + w.after + ": Stripe does not have this subscription; start without a position")
+	}
+	w.upper = *last.stripe.Created
+	return request.After(w.after), nil
+}
+
 // completed reads subscriptions alone that have more items than the page has of them.
 func (w *walk) completed(ctx context.Context, readings []*reading) ([]*reading, error) {
 	for i, r := range readings {
@@ -106,10 +114,10 @@ func (w *walk) testClocks(ctx context.Context) error {
 	clocks := w.request(w.account, "/v1/test_helpers/test_clocks", url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}})
 	for next := &clocks; next != nil; {
 		page, err := w.api.Page(ctx, *next)
-		if status := stripeapi.Status(err); w.livemode == nil && status >= 400 && status < 500 || status == http.StatusNotFound || status == http.StatusForbidden {
-			return nil // a live key, or one that may not read test clocks
-		}
-		if err != nil {
+		switch {
+		case stripeapi.IsRefused(err): // a live key, or one that may not read test clocks
+			return nil
+		case err != nil:
 			return err
 		}
 		for _, raw := range page.Data {

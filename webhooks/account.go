@@ -51,7 +51,7 @@ func (a *Account) validate() error {
 		return fmt.Errorf("Secrets: %w", err) //nolint:staticcheck // a field's name
 	}
 	if err := signing.CheckAPIKey(a.APIKey); err != nil {
-		return fmt.Errorf("APIKey: %w", err) //nolint:staticcheck // a field's name
+		return fmt.Errorf("APIKey: %w", err)
 	}
 	return nil
 }

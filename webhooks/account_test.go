@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +18,6 @@ import (
 // tenants is a receiver whose accounts are found by the last part of the URL's path.
 type tenants struct {
 	*hooktest.Host
-	server   *httptest.Server
 	accounts map[string]*webhooks.Account
 }
 

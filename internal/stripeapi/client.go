@@ -223,6 +223,12 @@ func Status(err error) int {
 	return 0
 }
 
+// IsRefused reports whether Stripe refused the request, so that no retry helps: the key has no access, or there is no such path.
+func IsRefused(err error) bool {
+	status := Status(err)
+	return status >= 400 && status < 500 && !retryable(err)
+}
+
 // IsMissing reports whether Stripe does not have the requested object.
 func IsMissing(err error) bool { return Status(err) == http.StatusNotFound }
 

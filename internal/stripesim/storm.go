@@ -27,6 +27,7 @@ type Storm struct {
 // Thin says in which form events are delivered.
 type Thin string
 
+// The forms of a storm.
 const (
 	SnapshotOnly Thin = ""     // as snapshot events
 	ThinOnly     Thin = "only" // as thin events
@@ -36,6 +37,7 @@ const (
 // Form is the form of one delivery.
 type Form int
 
+// The forms of a delivery.
 const (
 	Snapshot    Form = iota
 	ThinNamed        // a thin event that names its snapshot event
