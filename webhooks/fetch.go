@@ -118,6 +118,9 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	if !ev.lacksMembers() || !ev.canFetch || !d.takesEffect() {
 		return nil
 	}
+	if duplicate, err := r.isKnownTwin(ctx, d); duplicate || err != nil {
+		return err
+	}
 	path := "/v2/core/events/" + url.PathEscape(ev.ID)
 	response, err := r.ask(ctx, ev, path, "")
 	if stripeapi.IsMissing(err) {
@@ -143,7 +146,20 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	}
 	d.asSnapshot()
 	d.handlers = r.handlers.of(d)
+	r.twins.Add(ev.ID, ev.snapshot)
 	return nil
+}
+
+// isKnownTwin reports whether this process has learned the event's twin before, and the ledger has it: a duplicate needs no
+// request.
+func (r *Receiver) isKnownTwin(ctx context.Context, d *delivery) (duplicate bool, err error) {
+	twin := r.twins.Of(d.received.ID)
+	if twin == "" {
+		return false, nil
+	}
+	d.received.snapshot = twin
+	d.asSnapshot()
+	return r.lookup(ctx, d)
 }
 
 // fetch fetches the object that a handler requested.

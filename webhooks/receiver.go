@@ -36,6 +36,7 @@ type Receiver struct {
 	fetches     sharedFetches
 	lists       *rate.Limiter // of the requests for the rest of lists
 	seen        *admission.Seen
+	twins       *admission.Twins
 	objects     admission.Queues
 	bulkhead    *admission.Bulkhead
 	batches     *admission.Batches[*delivery] // of events that run no handler of the host's
@@ -77,6 +78,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		shedder:     admission.NewShedder(config.TargetWait, config.ShedAfter),
 		bodies:      admission.NewBudget(config.MaxBufferBytes),
 		seen:        admission.NewSeen(),
+		twins:       admission.NewTwins(),
 		bulkhead:    admission.NewBulkhead(int(pool.Config().MaxConns), config.reservedConnections(pool.Config().MaxConns)),
 		batches:     admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 		hostBatches: admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),

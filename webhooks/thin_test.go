@@ -106,12 +106,16 @@ const (
 type seenBy struct {
 	mu   sync.Mutex
 	list []string
+	fail bool
 }
 
 func (s *seenBy) handle(_ context.Context, _ pgx.Tx, ev *webhooks.Event, object *json.RawMessage) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, fmt.Sprintf("%s %s %s %s %s", ev.ID, ev.Type, ev.Account, *object, ev.Previous))
+	if s.fail {
+		return errOfATest
+	}
 	return nil
 }
 
@@ -195,6 +199,16 @@ func TestThinTwinIsLearned(t *testing.T) {
 	twin := hooktest.Event("evt_twin", "customer.updated", 1, aCustomer)
 	host.Expect(t, twin, 200, webhooks.OutcomeDuplicate)
 	host.Expect(t, thinEvent("evt_thin", "v1.customer.updated", time.Now(), `,"context":"acct_1"`), 200, webhooks.OutcomeDuplicate)
+	expectAsked(t, api) // the twin is remembered
+	hooktest.On(t, host.Pool, seen.handlers("customer.updated"), api.config).Expect(t, thinEvent("evt_thin", "v1.customer.updated", time.Now(), `,"context":"acct_1"`), 200, webhooks.OutcomeDuplicate)
+	expectAsked(t, api, "/v2/core/events/evt_thin||acct_1|2026-09-30.endive|event=evt_thin")
+	// An event that failed is fetched again, with its changes.
+	seen.fail = true
+	api.set("/v2/core/events/evt_failing", string(thinEvent("evt_failing", "v1.customer.updated", time.Now(), `,"snapshot_event":"evt_failing_twin","changes":{"before":{"name":"then"}}`)))
+	host.Expect(t, thinEvent("evt_failing", "v1.customer.updated", time.Now(), ""), 500, "")
+	seen.list, seen.fail = nil, false
+	host.Expect(t, thinEvent("evt_failing", "v1.customer.updated", time.Now(), ""), 200, webhooks.OutcomeProcessed)
+	seen.expect(t, `evt_failing_twin customer.updated  `+aCustomer+` {"name":"then"}`)
 	api.asked()
 
 	host.Expect(t, thinEvent("evt_none", "v1.customer.updated", time.Now(), noTwin), 200, webhooks.OutcomeProcessed)
