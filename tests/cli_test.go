@@ -74,6 +74,12 @@ func TestWrongUse(t *testing.T) {
 		{nil, "demo --storm thunder", 2, "use mild, default or wild"},
 		{nil, "demo --subscriptions 0", 2, "at least 1"},
 		{nil, "demo --receiver right", 2, "use one of"},
+		{nil, "demo --thin=thick", 2, "use only or both"},
+		{nil, "demo --thin --receiver last-writer-wins", 2, "mutually exclusive"},
+		{nil, "endpoint --connect", 2, "require --create"},
+		{nil, "verify --gone", 2, "--gone requires --fix"},
+		{nil, "verify --fix --force --here", 2, "--force requires --gone"},
+		{nil, "verify --rate 0", 2, "--rate must be at least 1"},
 	} {
 		r := run(t, environ(c.env...), "{}", strings.Fields(c.args)...)
 		if all := r.stdout + r.stderr; r.code != c.code || !strings.Contains(all, c.reason) {

@@ -59,3 +59,15 @@ func TestDemoFor(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// The storm as thin events, and in both forms: all checks hold, and the number of requests to Stripe is printed.
+func TestDemoThin(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--thin", "--thin=both"} {
+		r := run(t, environ(), "", "demo", "--subscriptions", "30", flag)
+		requests := regexp.MustCompile(`requests to Stripe's API: \d+, \d\.\d\d for each event`)
+		if r.code != 0 || strings.Count(r.stdout, "\n  ok    ") != 5 || !requests.MatchString(r.stdout) {
+			t.Errorf("%s: %s", flag, r)
+		}
+	}
+}

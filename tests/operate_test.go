@@ -291,6 +291,17 @@ func TestEndpointCommand(t *testing.T) {
 	endpoint(1, "--url https://other.example.com/")
 	endpoint(0, "--url https://other.example.com/ --update", "updated", "unhandled    charge.refunded")
 	endpoint(0, "--url https://other.example.com/ --update --here", "updated")
+	// Event destinations beside them.
+	endpoint(0, "--dry-run --thin --create "+url, "would be created", "thin events of an event destination", "v1.customer.subscription.deleted")
+	endpoint(0, "--thin --connect --create "+url, "created", "@self, @accounts", "whsec_")
+	endpoint(2, "--thin --create "+url, "already")
+	endpoint(0, "--url "+url, "ed_test_", "we_", "v1.customer.subscription.paused")
+	endpoint(2, "--url "+url+" --update", "there are several endpoints")
+	endpoint(0, "--url "+url+" --thin --update --here", "updated")
+	st.api.AddDestination(stripesim.Destination{ID: "ed_old", URL: "https://thin.example.com/", Payload: "thin", Status: "disabled", Types: []string{"v1.charge.refunded"}})
+	endpoint(1, "--url ed_old", "disabled", "missing", "v1.customer.subscription.created", "unhandled    v1.charge.refunded")
+	endpoint(0, "--url ed_old --update", "updated", "unhandled    v1.charge.refunded")
+	endpoint(0, "--url ed_old", "enabled")
 	r := endpoint(0, "--url https://other.example.com/ --json")
 	if list := lines(t, r); fmt.Sprintf("%v %v %v", list[0]["superfluous"], list[0]["missing"], list[0]["status"]) != "[] [] enabled" || strings.Contains(r.stdout, "whsec_") {
 		t.Errorf("in the end it is %s", r)
