@@ -173,7 +173,7 @@ func explain(err error) error {
 // operator returns the Operator of a command. applies reports whether the command applies events, which checkWhere has
 // permitted.
 func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Operator, error) {
-	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, Logger: t.Logger}
+	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, AccountID: host.AccountID, Logger: t.Logger}
 	switch {
 	case t.Remote == nil || s.here:
 		config.Applier = host.Receiver

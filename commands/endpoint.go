@@ -83,7 +83,7 @@ types only with --here, which declares that there is no such application.`
 
 func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out *cli.Output) error {
 	o := operations.New(host.Pool, &operations.Config{
-		APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: f.apiTimeout, Account: f.account, Logger: t.Logger,
+		APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: f.apiTimeout, Account: f.account, AccountID: host.AccountID, Logger: t.Logger,
 	})
 	types := host.Receiver.Types()
 	if f.create != "" {

@@ -114,6 +114,10 @@ func verify(cmd *cobra.Command, host *Host, config subscriptions.VerifyConfig, o
 		}
 	}
 	out.Printf("%d checked, %d drifted, %d fixed\n", sum.Checked, sum.Drifted, sum.Fixed)
+	if sum.Unknown*100 > sum.Checked && !config.Gone {
+		out.Hintf("Stripe does not have %s: is the API key of another account or sandbox than these rows? Two of them need a database each, or "+
+			"STRIPE_ACCOUNT_ID. Test data that was deleted can be marked as canceled: --fix --gone\n", plural(sum.Unknown, "subscription"))
+	}
 	switch {
 	case err != nil:
 		return err

@@ -41,6 +41,9 @@ type Config struct {
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
+	// AccountID is the API key's own account, webhooks.Config.AccountID, which is never sent with a request. Defaults to the
+	// Applier's, if that is a Receiver.
+	AccountID string
 	// Account is the connected account on whose behalf requests are made that name no other. Empty: the platform's own.
 	Account string
 	// APITimeout bounds one attempt of a request. Defaults to DefaultAPITimeout.
@@ -65,6 +68,9 @@ func New(pool *pgxpool.Pool, config *Config) *Operator {
 		o.config = *config
 	}
 	o.config.APIKey = strings.TrimSpace(o.config.APIKey)
+	if here, ok := o.config.Applier.(interface{ AccountID() string }); ok && o.config.AccountID == "" {
+		o.config.AccountID = here.AccountID()
+	}
 	if o.config.APITimeout == 0 {
 		o.config.APITimeout = DefaultAPITimeout
 	}
@@ -73,7 +79,7 @@ func New(pool *pgxpool.Pool, config *Config) *Operator {
 	}
 	o.api = stripeapi.New(stripeapi.Config{
 		Key: o.config.APIKey, Base: o.config.APIBase, Timeout: o.config.APITimeout, Attempts: DefaultAPIAttempts,
-		Account: o.config.Account, Logger: o.config.Logger,
+		Account: o.config.Account, Own: o.config.AccountID, Logger: o.config.Logger,
 	})
 	return o
 }

@@ -1,10 +1,17 @@
 package operations_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -89,6 +96,38 @@ func TestReplayOfIgnored(t *testing.T) {
 				t.Errorf("with a handler the replay is %+v, want %s", a, want)
 			}
 		}
+	}
+}
+
+// A receiver with an account id of its own stamps its events. That account is never named in a request.
+func TestReplayOfOwnAccount(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	event := `{"id":"evt_1","object":"event","type":"invoice.paid","created":1,"data":{"object":{"id":"in_1"}}}`
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked = append(asked, req.URL.Path+" "+req.Header.Get("Stripe-Account"))
+		_, _ = io.WriteString(w, event)
+	}))
+	t.Cleanup(api.Close)
+	pool := pgtest.NewPool(t)
+	receiver := func(types ...string) *hooktest.Host {
+		h := webhooks.NewHandlers()
+		for _, one := range types {
+			webhooks.On(h, one, func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error { return nil })
+		}
+		return hooktest.On(t, pool, h, func(c *webhooks.Config) { c.AccountID, c.APIKey, c.APIBase = "acct_own", "sk_test_1", api.URL })
+	}
+	receiver().Expect(t, []byte(event), 200, webhooks.OutcomeIgnored)
+	host := receiver("invoice.paid")
+	o := operations.New(pool, &operations.Config{Applier: host.Receiver, APIKey: "sk_test_1", APIBase: api.URL})
+	if a := o.Replay(t.Context(), "evt_1", ""); a.Err != nil || a.Outcome != webhooks.OutcomeProcessed {
+		t.Errorf("the replay is %+v", a)
+	}
+	if want := "[/v1/events/evt_1 ]"; fmt.Sprint(asked) != want {
+		t.Errorf("the requests are %v, want %s", asked, want)
+	}
+	if got := pgtest.Scan[string](t, pool, `SELECT account_id FROM stripe_webhook_events`); got != "acct_own" {
+		t.Errorf("the account is %s", got)
 	}
 }
 

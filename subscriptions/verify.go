@@ -79,6 +79,8 @@ type Verified struct {
 	Checked int `json:"checked"` // subscriptions of Stripe's list and of the table
 	Drifted int `json:"drifted"` // checked subscriptions that differ, are missing here, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // drifted subscriptions that now match Stripe's
+	// Unknown is how many of the drifted ones Stripe does not have.
+	Unknown int `json:"-"`
 	// Position is the last subscription of Stripe's list that an interrupted run has completed. It is empty if the run
 	// completed, or was interrupted before the first page.
 	Position string `json:"-"`

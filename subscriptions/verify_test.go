@@ -80,7 +80,7 @@ func (v *verified) verify(t *testing.T) (subscriptions.Verified, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum.Position = ""
+	sum.Position, sum.Unknown = "", 0
 	return sum, strings.Join(found, "\n")
 }
 

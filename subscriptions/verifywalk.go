@@ -253,6 +253,9 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 			w.config.Each(difference)
 		}
 	}
+	if r.stripe == nil {
+		w.sum.Unknown++
+	}
 	if w.config.Gone && r.stripe == nil {
 		w.gone = append(w.gone, r)
 	}

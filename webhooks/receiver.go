@@ -104,6 +104,9 @@ func (r *Receiver) Ready(ctx context.Context) error {
 // Types returns the types that handlers are registered for, as Handlers.Types does.
 func (r *Receiver) Types() []string { return r.handlers.Types() }
 
+// AccountID is Config.AccountID.
+func (r *Receiver) AccountID() string { return r.config.AccountID }
+
 // Handles reports whether the event would run a handler: one is registered for its type, it is of the mode
 // that takes effect, and if it is thin there is an API key to fetch its object with.
 func (r *Receiver) Handles(ev *Event) bool { return r.newDelivery(ev, false).takesEffect() }

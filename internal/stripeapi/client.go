@@ -50,6 +50,8 @@ type Config struct {
 	Attempts int
 	// Account is the connected account of requests that name none. Empty: none.
 	Account string
+	// Own is the id of the key's own account, which is never sent. Empty: not known.
+	Own string
 	// Rate bounds the requests per second. 0: no bound.
 	Rate int
 	// Logger receives a warning before each retry. Optional.
@@ -150,6 +152,9 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 	}
 	if req.Account == "" && req.Context == "" {
 		req.Account = c.config.Account
+	}
+	if req.Account == c.config.Own {
+		req.Account = ""
 	}
 	if req.Version == "" && (strings.HasPrefix(req.Path, "/v2/") || OfOrganization(req.Key)) {
 		req.Version = Version
