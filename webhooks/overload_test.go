@@ -115,7 +115,7 @@ func TestBulkheadTimeout(t *testing.T) {
 	h := webhooks.NewHandlers()
 	blocking(h, runs, release)
 	host := hooktest.On(t, pgtest.Connect(t, pgtest.NewURL(t)+"&pool_max_conns=2"), h, func(config *webhooks.Config) {
-		config.Timeout, config.AcquireTimeout = pgtest.WaitLimit, 50*time.Millisecond
+		config.Timeout, config.AcquireTimeout = pgtest.WaitLimit, 2*time.Second
 	})
 	isReady(t, host)
 	host.Expect(t, hooktest.Event("evt_other", "other.event", 1, `{"id":"obj"}`), 200, webhooks.OutcomeIgnored)
