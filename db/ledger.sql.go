@@ -67,9 +67,9 @@ func (q *Queries) LedgerActivity(ctx context.Context, db DBTX, arg LedgerActivit
 const ledgerFailing = `-- name: LedgerFailing :one
 SELECT count(*) FROM (
     SELECT FROM (
-        SELECT f.event_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
+        SELECT f.event_id, f.account_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
     ) AS newest
-    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id), 'ignored') = 'ignored'
+    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id AND COALESCE(e.account_id = newest.account_id, TRUE)), 'ignored') = 'ignored'
     LIMIT $2
 ) AS failing
 `

@@ -44,7 +44,7 @@ FROM (
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT $3::bigint
 ) AS f
-WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
     AND (f.state = $4::text OR $4::text = '' AND f.state <> 'dismissed')
     AND ($5::text = '' OR f.account_id = $5::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
@@ -108,7 +108,7 @@ const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObj
 SELECT f.event_id, f.event_type, f.last_error
 FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20
 `
@@ -145,7 +145,7 @@ const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest 
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
     AND ($3::text = '' OR f.account_id = $3::text)
 ORDER BY f.first_failed_at, f.event_id
 LIMIT $4
@@ -187,6 +187,17 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 		return nil, err
 	}
 	return items, nil
+}
+
+const stripeWebhookFailureSettle = `-- name: StripeWebhookFailureSettle :exec
+UPDATE stripe_webhook_failures SET state = 'dismissed', reason = 'it took effect as ' || $1::text
+WHERE event_id = $2 AND state = 'failing'
+`
+
+// Settles the record of a thin event that failed before its snapshot event was known, and took effect under that one's id.
+func (q *Queries) StripeWebhookFailureSettle(ctx context.Context, db DBTX, recordedAs string, eventID string) error {
+	_, err := db.Exec(ctx, stripeWebhookFailureSettle, recordedAs, eventID)
+	return err
 }
 
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :execrows

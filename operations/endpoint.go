@@ -13,6 +13,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL that delivers in this form.
@@ -148,6 +149,9 @@ func (e *Endpoint) compare(handled []string) {
 func handles(payload string, handled []string, delivered string) bool {
 	if payload == PayloadThin {
 		v1, aboutV1 := strings.CutPrefix(delivered, "v1.")
+		if delivered == webhooks.HealthEvent { // projections need no handler of their own for it
+			return true
+		}
 		if delivered != "*" && !aboutV1 {
 			return slices.Contains(handled, delivered) // handlers of v2 events are for exactly their type
 		}
@@ -225,7 +229,8 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 		return nil, err
 	}
 	for i := range existing {
-		if existing[i].Payload == options.payload() {
+		another := options.Connect && !options.Thin // for connected accounts, an endpoint beside that for the account's own events
+		if existing[i].Payload == options.payload() && !another {
 			return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[i].ID)
 		}
 	}

@@ -135,6 +135,7 @@ func TestUpdateNeverNarrows(t *testing.T) {
 		{"snapshot", "*", "charge.from_the_future", "* charge.from_the_future"},
 		{"snapshot", "invoice.paid", "*", ""}, // no pattern: the exact list is enough
 		{"thin", "invoice.*", "v1.invoice.from_the_future v1.charge.refunded", "v1.invoice.from_the_future"},
+		{"thin", "customer.subscription.*", "v2.core.health.event_generation_failure.resolved v2.core.other", "v2.core.health.event_generation_failure.resolved"},
 		{"thin", "v2.core.new.thing", "v2.core.new.thing v2.core.other", "v2.core.new.thing"},
 	} {
 		e := &operations.Endpoint{ID: "x", Type: "webhook_endpoint", Payload: c.payload, EnabledEvents: strings.Fields(c.enabled)}

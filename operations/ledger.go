@@ -68,9 +68,10 @@ type EventFilter struct {
 	Type     string
 	Outcome  webhooks.Outcome // empty: every outcome
 	ObjectID string           // the id of a Stripe object; empty: any
-	Account  string           // the id of an account; empty: any, and events without an account
-	Since    time.Time        // the earliest time at which an event took effect; zero: any
-	Until    time.Time        // events took effect before this time; zero: any
+	// Account is the id of an account. Empty: any, and events without an account. There is no index on it either.
+	Account string
+	Since   time.Time // the earliest time at which an event took effect; zero: any
+	Until   time.Time // events took effect before this time; zero: any
 	// Before is an event's id: only events that took effect before it are listed. Pass the last id of a listing to get
 	// the next one. Empty: start with the newest.
 	Before string

@@ -130,11 +130,11 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 
 // fetchEvent returns an event from the payload of its failure record, or else from Stripe.
 func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *EventDetail) (*webhooks.Event, error) {
-	if account == "" && detail.Failure != nil && detail.Failure.AccountID != nil {
+	if detail.Failure != nil && detail.Failure.AccountID != nil {
 		account = *detail.Failure.AccountID
 	}
 	if detail.Failure != nil && detail.Failure.Payload != nil {
-		return parseOf(detail.Failure.Payload, account)
+		return parseRecorded(detail.Failure.Payload, account)
 	}
 	if account == "" && detail.Event != nil && detail.Event.AccountID != nil {
 		account = *detail.Event.AccountID

@@ -13,10 +13,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -181,5 +183,57 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := b.EventDetail(ctx, "evt_0"); !errors.Is(err, operations.ErrNotFound) {
 		t.Errorf("of an unknown event: %v", err)
+	}
+}
+
+// What a tenant signed is replayed as that tenant's, whatever account it names. A failure that names another account's event
+// is listed.
+func TestReplayOfATenantsEvent(t *testing.T) {
+	t.Parallel()
+	secrets := map[string]string{"/a": "whsec_of_tenant_a", "/b": "whsec_of_tenant_b"}
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, nil)
+	host := hooktest.New(t, h, func(c *webhooks.Config) {
+		c.Secrets = nil
+		c.AccountFor = func(req *http.Request) (*webhooks.Account, error) {
+			return &webhooks.Account{ID: "acct" + strings.ReplaceAll(req.URL.Path, "/", "_"), Secrets: []string{secrets[req.URL.Path]}}, nil
+		}
+	})
+	send := func(path, id, status, more string) int {
+		sender := delivery.NewSender(host.URL+path, secrets[path], 1)
+		defer sender.Close()
+		reply, err := sender.Send(t.Context(), fmt.Appendf(nil, `{"id":%q,"type":"customer.subscription.updated","created":%d,%s
+			"data":{"object":{"id":"sub_b","object":"subscription","customer":"cus_1","status":%q}}}`, id, len(id), more, status))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.Status
+	}
+	if status := send("/b", "evt_b", "active", ""); status != 200 {
+		t.Errorf("the tenant's own event: %d", status)
+	}
+	for id, more := range map[string]string{"evt_forged_1": `"account":"acct_b",`, "evt_forged_2": `"context":"org_1/acct_b",`, "evt_b": ""} {
+		if status := send("/a", id, "canceled", more); status != 500 {
+			t.Errorf("%s: %d", id, status)
+		}
+	}
+	o := operations.New(host.Pool, &operations.Config{Applier: host.Receiver})
+	failures, err := o.Failures(t.Context(), operations.FailureFilter{Account: "acct_a"})
+	if err != nil || len(failures) != 3 {
+		t.Errorf("%d failures are listed, want 3: %v", len(failures), err)
+	}
+	if n, err := o.CountFailing(t.Context()); n != 3 || err != nil {
+		t.Errorf("%d failures are counted, %v", n, err)
+	}
+	if err := o.ReplayFailed(t.Context(), "", func(a operations.Applied) {
+		if a.Err == nil {
+			t.Errorf("the replay of %s is %s", a.EventID, a.Outcome)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	got := pgtest.Scan[string](t, host.Pool, `SELECT concat_ws(' ', status, account_id, last_event_id, (SELECT count(*) FROM stripe_webhook_events)) FROM subscriptions`)
+	if got != "active acct_b evt_b 1" {
+		t.Errorf("the subscription is %s", got)
 	}
 }

@@ -63,10 +63,27 @@ func parseOf(raw json.RawMessage, account string) (*webhooks.Event, error) {
 	if err != nil || account == "" || ev.Account != "" {
 		return ev, err
 	}
+	return parseAs(raw, account)
+}
+
+// parseRecorded parses the payload of a failure's record. The event is of the account that was recorded, whatever the payload
+// says: a tenant may have signed an event that names another (webhooks.Config.AccountFor).
+func parseRecorded(payload json.RawMessage, account string) (*webhooks.Event, error) {
+	ev, err := webhooks.ParseEvent(payload)
+	if err != nil || account == "" || ev.Account == account {
+		return ev, err
+	}
+	return parseAs(payload, account)
+}
+
+// parseAs parses an event as one of an account.
+func parseAs(raw json.RawMessage, account string) (*webhooks.Event, error) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
+	err := json.Unmarshal(raw, &fields)
+	if err != nil {
 		return nil, err
 	}
+	delete(fields, "context")
 	if fields["account"], err = json.Marshal(account); err != nil {
 		return nil, err
 	}

@@ -38,9 +38,9 @@ FROM (
 -- that has been applied since stays until it is pruned, so the query skips those one by one.
 SELECT count(*) FROM (
     SELECT FROM (
-        SELECT f.event_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT @max_looked_at
+        SELECT f.event_id, f.account_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT @max_looked_at
     ) AS newest
-    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id), 'ignored') = 'ignored'
+    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id AND COALESCE(e.account_id = newest.account_id, TRUE)), 'ignored') = 'ignored'
     LIMIT @max_rows
 ) AS failing;
 

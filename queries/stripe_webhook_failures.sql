@@ -16,6 +16,11 @@ ON CONFLICT (event_id) DO UPDATE SET
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '');
 
+-- name: StripeWebhookFailureSettle :exec
+-- Settles the record of a thin event that failed before its snapshot event was known, and took effect under that one's id.
+UPDATE stripe_webhook_failures SET state = 'dismissed', reason = 'it took effect as ' || @recorded_as::text
+WHERE event_id = @event_id AND state = 'failing';
+
 -- name: StripeWebhookFailureGet :one
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 
@@ -34,7 +39,7 @@ FROM (
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT sqlc.narg('max_looked_at')::bigint
 ) AS f
-WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') IN ('ignored', 'parked')
+WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
     AND (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
     AND (@account_id::text = '' OR f.account_id = @account_id::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
@@ -46,7 +51,7 @@ LIMIT @max_rows;
 SELECT f.event_id, f.event_type, f.last_error
 FROM (SELECT * FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = @object_id::text
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20;
 
@@ -55,7 +60,7 @@ LIMIT 20;
 SELECT f.event_id, f.first_failed_at
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
-    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id), 'ignored') = 'ignored'
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
     AND (@account_id::text = '' OR f.account_id = @account_id::text)
 ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;

@@ -11,8 +11,25 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// completePage is the number of rows that CompleteItems reads at a time.
-const completePage = 100
+const (
+	// completePage is the number of rows that CompleteItems reads at a time.
+	completePage = 100
+	// firstCompletion is the pause after the first attempt that did not complete a row. It doubles up to lastCompletion.
+	firstCompletion = time.Minute
+	lastCompletion  = 24 * time.Hour
+)
+
+// postponed is a row that could not be completed: Stripe does not have it, or refuses the rest of its items.
+type postponed struct {
+	until time.Time
+	pause time.Duration
+}
+
+// postpone has a row wait for its next attempt.
+func (v *verification) postpone(id string) {
+	pause := min(max(2*v.postponed[id].pause, firstCompletion), lastCompletion)
+	v.postponed[id] = postponed{time.Now().Add(pause), pause}
+}
 
 // CompleteItems fetches the subscriptions of which only a part of the items is stored (items_complete is false), and stores
 // them whole, as Verify with Fix does; OnChange is called. It is for the background: where an event has only a part of the
@@ -40,28 +57,32 @@ func (v *verification) completeAll(ctx context.Context) (completed int, err erro
 		}
 		for _, row := range rows {
 			params.AfterID = row.ID
-			switch done, err := v.completeOne(ctx, row.ID, row.AccountID); {
+			if time.Now().Before(v.postponed[row.ID].until) {
+				continue
+			}
+			done, err := v.completeOne(ctx, row.ID, row.AccountID)
+			switch {
 			case ctx.Err() != nil:
 				return completed, ctx.Err()
 			case err != nil:
 				failed = append(failed, fmt.Errorf("%s: %w", row.ID, err))
-			case done:
-				completed++
 			}
+			if !done {
+				v.postpone(row.ID)
+				continue
+			}
+			delete(v.postponed, row.ID)
+			completed++
 		}
 		more = len(rows) == completePage
 	}
 	return completed, errors.Join(failed...)
 }
 
-// completeOne completes a subscription's items. One of an account that the key does not belong to is left alone.
+// completeOne completes a subscription's items. A row without an account is the key's own.
 func (v *verification) completeOne(ctx context.Context, id, account string) (done bool, err error) {
-	own := v.config.AccountID
-	if own != "" && account != "" && account != own {
-		return false, nil
-	}
 	if account == "" {
-		account = own
+		account = v.config.AccountID
 	}
 	w := &walk{verification: v, account: account}
 	r, err := w.get(ctx, id, account)
@@ -75,7 +96,8 @@ func (v *verification) completeOne(ctx context.Context, id, account string) (don
 }
 
 // CompleteItemsEvery calls CompleteItems at once and then at each interval, until ctx ends. Only one process per database does
-// so at a time; it holds a connection of the pool while there is something to complete. Errors are logged.
+// so at a time; it holds a connection of the pool while there is something to complete. Errors are logged. A row that cannot
+// be completed is tried again after a minute, then after two, and so on up to a day.
 func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {
 	v, err := newVerification(pool, config)
 	if err != nil {
@@ -107,7 +129,7 @@ func (v *verification) completeAlone(ctx context.Context) error {
 	if mine, err := v.queries.CompleteLockTry(ctx, tx); err != nil || !mine {
 		return err
 	}
-	completed, err := CompleteItems(ctx, v.pool, &v.config)
+	completed, err := v.completeAll(ctx)
 	if completed > 0 {
 		v.config.Logger.InfoContext(ctx, "completed the items of subscriptions", "subscriptions", completed)
 	}

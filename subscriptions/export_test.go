@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -29,4 +30,14 @@ func Settled(events []*webhooks.Event) bool {
 	}
 	_, settled := last(set)
 	return settled
+}
+
+// CompletionPauses returns the pauses before the attempts to complete one row.
+func CompletionPauses(n int) (pauses []time.Duration) {
+	v := &verification{postponed: map[string]postponed{}}
+	for range n {
+		v.postpone("sub_1")
+		pauses = append(pauses, v.postponed["sub_1"].pause)
+	}
+	return pauses
 }

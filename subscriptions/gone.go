@@ -18,8 +18,34 @@ func isStub(object []byte) bool {
 	return rawjson.IsObject(object) && string(rawjson.Get(object, "deleted")) == "true" && rawjson.Get(object, "status") == nil
 }
 
+// nextGone is nextVersion for a deletion's event whose object Stripe does not have any more.
+func (a *application) nextGone() (*version, error) {
+	if err := a.stored.mayBecome(a.ev); err != nil {
+		return nil, err
+	}
+	switch fetched := a.ev.Current; {
+	case fetched == nil && a.stored.covers(a.ev):
+		return nil, nil
+	case fetched == nil || fetched.Token != tokenOf(a.stored):
+		return nil, refetch(a.ev, a.stored)
+	case a.stored == nil: // so that a late event does not make it active
+		return tombstone(a.id, a.ev), nil
+	default:
+		return goneAsOf(a.stored, a.ev, fetched.AsOf)
+	}
+}
+
+// tombstone is the version of a subscription of which nothing is known but that it was deleted.
+func tombstone(id string, ev *webhooks.Event) *version {
+	asOf := ev.Current.AsOf
+	return &version{asOf: &asOf, apiVersion: ev.Current.APIVersion, sub: &Subscription{
+		ID: id, Status: StatusCanceled, EndedAt: &asOf, Metadata: map[string]string{}, ItemsComplete: true, Livemode: ev.Livemode,
+		AccountID: ev.Account, Object: ev.Object, LastEventID: ev.ID, LastEventCreatedAt: createdAt(ev),
+	}}
+}
+
 // goneAsOf returns the version of a row whose subscription Stripe does not have any more: canceled, and otherwise as it was.
-// Nil if there is no row, or if it has ended already. Ev is nil where no event says so.
+// Nil if it has ended already. Ev is nil where no event says so.
 func goneAsOf(stored *storedRow, ev *webhooks.Event, asOf time.Time) (*version, error) {
 	if stored == nil || stored.Status.Terminal() {
 		return nil, nil
@@ -54,6 +80,10 @@ func goneAsOf(stored *storedRow, ev *webhooks.Event, asOf time.Time) (*version, 
 	sub.Object = object
 	return &version{sub: sub, asOf: &asOf, apiVersion: stored.apiVersion}, nil
 }
+
+// goneGrace is how long after its creation a subscription that Stripe does not have is left as it is: the part of Stripe that
+// answers may lag behind.
+const goneGrace = time.Hour
 
 // maxGonePercent is the share of the subscriptions that Gone may mark without Force.
 const maxGonePercent = 1

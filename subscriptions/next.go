@@ -72,7 +72,7 @@ func (s *storedRow) mayBecome(ev *webhooks.Event) error {
 
 // covers reports whether the row is of a response that Stripe gave after the event, so that the event's change is in it.
 func (s *storedRow) covers(ev *webhooks.Event) bool {
-	return s != nil && s.asOf != nil && compareAsOf(createdAt(ev), *s.asOf) == orderOlder
+	return s != nil && s.asOf != nil && !ev.Created.IsZero() && compareAsOf(createdAt(ev), *s.asOf) == orderOlder
 }
 
 // isOf reports whether the row is of a response, which another event has stored already.
@@ -123,9 +123,6 @@ func (p *Projection) fromSameSecond(ctx context.Context, ev *webhooks.Event, sto
 func (p *Projection) fromFetched(ctx context.Context, ev *webhooks.Event, stored *storedRow) (*version, error) {
 	of := *ev
 	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
-	if isStub(of.Object) {
-		return goneAsOf(stored, ev, ev.Current.AsOf)
-	}
 	sub, err := decode(&of)
 	if err != nil {
 		return nil, err

@@ -207,17 +207,7 @@ func (a *application) prepare() {
 
 // apply stores the event's subscription unless the stored one is newer.
 func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (changed bool, err error) {
-	a.prepare()
-	incoming := a.incoming
-	if a.err != nil {
-		return false, a.err
-	}
-	if incoming.ID != a.id { // such as an id from which a NUL was removed
-		if a.stored, err = a.lockAndLoad(ctx, tx, incoming.ID); err != nil {
-			return false, err
-		}
-	}
-	next, err := a.next(ctx, a.ev, incoming, a.stored)
+	next, err := a.nextVersion(ctx, tx)
 	if err != nil || next == nil {
 		return false, err
 	}
@@ -248,6 +238,23 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 		return true, nil
 	}
 	return true, a.notify(ctx, tx, a.stored, next, a.ev)
+}
+
+// nextVersion returns the version that the row becomes, or nil if it stays as it is.
+func (a *application) nextVersion(ctx context.Context, tx pgx.Tx) (next *version, err error) {
+	if isStub(a.ev.Object) {
+		return a.nextGone()
+	}
+	a.prepare()
+	if a.err != nil {
+		return nil, a.err
+	}
+	if a.incoming.ID != a.id { // such as an id from which a NUL was removed
+		if a.stored, err = a.lockAndLoad(ctx, tx, a.incoming.ID); err != nil {
+			return nil, err
+		}
+	}
+	return a.next(ctx, a.ev, a.incoming, a.stored)
 }
 
 // complete makes the stored row a whole one, for OnChange: by the version that is kept, or by reading it.

@@ -56,8 +56,8 @@ type VerifyConfig struct {
 	// test clock. Requires Fix. It is refused (ErrRefused) if more than 1 % of the subscriptions would be marked, since the API
 	// key may be of another account or sandbox, unless Force is set.
 	Gone, Force bool
-	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared, and rows without an
-	// account, which get this one. Empty: all accounts that have rows.
+	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared. Rows without an account
+	// are compared if Stripe lists their subscriptions, and get this one. Empty: all accounts that have rows.
 	AccountID string
 	// Accounts are connected accounts to compare in addition to those that have rows already.
 	Accounts []string
@@ -88,14 +88,15 @@ type Verified struct {
 
 // verification is one run of Verify.
 type verification struct {
-	config   VerifyConfig
-	pool     *pgxpool.Pool
-	queries  *db.Queries
-	api      *stripeapi.Client
-	livemode *bool // nil: the key does not show its mode
-	sum      Verified
-	gone     []*reading // rows whose subscription Stripe does not have any more
-	broken   bool       // an account failed: Position stays before it
+	config    VerifyConfig
+	pool      *pgxpool.Pool
+	queries   *db.Queries
+	api       *stripeapi.Client
+	livemode  *bool // nil: the key does not show its mode
+	sum       Verified
+	postponed map[string]postponed // of CompleteItemsEvery, by id
+	gone      []*reading           // rows whose subscription Stripe does not have any more
+	broken    bool                 // an account failed: Position stays before it
 }
 
 // Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
@@ -113,7 +114,7 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 }
 
 func newVerification(pool *pgxpool.Pool, config *VerifyConfig) (*verification, error) {
-	v := &verification{config: *config, pool: pool, queries: db.New()}
+	v := &verification{config: *config, pool: pool, queries: db.New(), postponed: map[string]postponed{}}
 	switch {
 	case config.APIKey == "":
 		return nil, errors.New("subscriptions.VerifyConfig.APIKey is empty")
@@ -130,7 +131,7 @@ func newVerification(pool *pgxpool.Pool, config *VerifyConfig) (*verification, e
 	}
 	v.api = stripeapi.New(stripeapi.Config{
 		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
-		Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
+		Own: v.config.AccountID, Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode
@@ -144,9 +145,6 @@ func newVerification(pool *pgxpool.Pool, config *VerifyConfig) (*verification, e
 
 // request returns a request to Stripe on behalf of an account. The key's own is not named.
 func (v *verification) request(account, path string, values url.Values) stripeapi.Request {
-	if account == v.config.AccountID {
-		account = ""
-	}
 	return stripeapi.Request{Path: path, Values: values, Account: account, Version: verifyVersion}
 }
 

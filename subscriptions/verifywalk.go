@@ -95,14 +95,16 @@ func (w *walk) completed(ctx context.Context, readings []*reading) ([]*reading, 
 			continue
 		}
 		whole, err := w.get(ctx, r.id, w.account)
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnreadable):
+			w.unreadable[r.id] = err
+		case err != nil:
 			return nil, err
-		}
-		if whole.stripe != nil {
+		case whole.stripe != nil:
 			readings[i] = whole
 		}
 	}
-	return readings, nil
+	return slices.DeleteFunc(readings, func(r *reading) bool { return w.unreadable[r.id] != nil }), nil
 }
 
 // testClocks checks the subscriptions of test clocks that have no row. Stripe's list leaves these subscriptions out. Those that
@@ -115,7 +117,11 @@ func (w *walk) testClocks(ctx context.Context) error {
 	for next := &clocks; next != nil; {
 		page, err := w.api.Page(ctx, *next)
 		switch {
-		case stripeapi.IsRefused(err): // a live key, or one that may not read test clocks
+		case stripeapi.IsRefused(err):
+			if w.livemode != nil { // a live key may not read them
+				w.config.Logger.WarnContext(ctx, "subscriptions of test clocks that have no row are not compared: the API key may not list test clocks",
+					"account", w.account, "error", stripeapi.Explain(err))
+			}
 			return nil
 		case err != nil:
 			return err
@@ -256,7 +262,7 @@ func (w *walk) drifted(ctx context.Context, r *reading) error {
 	if r.stripe == nil {
 		w.sum.Unknown++
 	}
-	if w.config.Gone && r.stripe == nil {
+	if w.config.Gone && r.stripe == nil && time.Since(orZero(r.local.Created)) > goneGrace {
 		w.gone = append(w.gone, r)
 	}
 	if w.config.Fix == nil || r.stripe == nil || !r.fixable() {

@@ -189,3 +189,12 @@ func TestAccountConfig(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The dashboard's test events have one id for all accounts: the second tenant's is a duplicate.
+func TestTestEventOfTwoTenants(t *testing.T) {
+	t.Parallel()
+	ts := newTenants(t, webhooks.NewHandlers(), "")
+	body := hooktest.Event("evt_00000000000000", "customer.created", 1, aCustomer)
+	ts.expect(t, "a", secretOfA, body, 200, webhooks.OutcomeIgnored)
+	ts.expect(t, "b", secretOfB, body, 200, webhooks.OutcomeDuplicate)
+}

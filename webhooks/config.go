@@ -36,7 +36,7 @@ const (
 	DefaultMaxBatchSize      = 16
 	DefaultConcurrentBatches = 2
 	DefaultFetchTimeout      = 3 * time.Second
-	DefaultListRate          = 15
+	DefaultListRate          = 10
 	DefaultRetryAfter        = 5 * time.Second
 	DefaultTargetWait        = time.Second
 	DefaultShedAfter         = 5 * time.Second
@@ -140,9 +140,9 @@ type Config struct {
 	FetchTimeout time.Duration
 	// ListRate bounds the requests a second for the rest of lists of which events hold only a part (FetchOptions.Lists). Such an
 	// event takes three: the object, a page of up to 100 elements, and the object once more. Beyond the rate the object is
-	// stored as the event has it, marked as incomplete, and completed in the background (subscriptions.CompleteItems). Stripe
-	// permits 100 reads a second in live mode and 25 in a sandbox: https://docs.stripe.com/rate-limits. Defaults to 15;
-	// negative: none.
+	// stored as the event has it, marked as incomplete, and completed in the background (subscriptions.CompleteItemsEvery),
+	// which has a rate of its own. Stripe permits 100 reads a second in live mode and 25 in a sandbox:
+	// https://docs.stripe.com/rate-limits. Defaults to 10 for each process; negative: none.
 	ListRate int
 	// Mode says whether live events, test events or both take effect. Defaults to ModeAny.
 	Mode Mode

@@ -22,6 +22,7 @@ type delivery struct {
 	inTx      bool      // there is no event, but a function of InTx, which is the one handler
 	replay    bool      // on behalf of a person: the event is applied although it is parked
 	fetched   fetched
+	learned   bool // its snapshot event was fetched
 
 	// parked is what a handler returned with Park. The event is then recorded, and of its handlers only the projections
 	// run; none, if a projection parked it.

@@ -237,9 +237,14 @@ func (ev *Event) readEnvelope(e *envelope) error {
 	}
 	ev.thin = object == thinObject
 	if ev.Account == "" {
-		ev.Account = ev.context[strings.LastIndexByte(ev.context, '/')+1:]
+		ev.setContext(ev.context)
 	}
 	return nil
+}
+
+// setContext sets the path of the account, whose last part is its id.
+func (ev *Event) setContext(path string) {
+	ev.context, ev.Account = path, path[strings.LastIndexByte(path, '/')+1:]
 }
 
 func (ev *Event) readData(e *envelope, plain bool) error {

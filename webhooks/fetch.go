@@ -25,8 +25,8 @@ type FetchOptions struct {
 	// Token comes back in Current.Token. Put into it what the request is based on, such as a row's revision, to see
 	// whether the answer still fits.
 	Token string
-	// APIVersion of the object. Defaults to the event's, else stripe-go's own, which is also used when Stripe refuses
-	// the version that is requested.
+	// APIVersion of the object. Defaults to Config.APIVersion, else the event's, else the account's, which is also used when
+	// Stripe refuses the version that is requested.
 	APIVersion string
 	// Lists are the members of the object that are lists, such as "items" or "lines", of which all elements are fetched. Stripe
 	// renders the first 10 or 20. Where it refuses the rest, or Config.ListRate is used up, has_more stays true.
@@ -118,18 +118,26 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	if !ev.lacksMembers() || !ev.canFetch || !d.takesEffect() {
 		return nil
 	}
-	if duplicate, err := r.isKnownTwin(ctx, d); duplicate || err != nil {
+	if duplicate, err := r.isKnown(ctx, d); duplicate || err != nil {
 		return err
 	}
 	path := "/v2/core/events/" + url.PathEscape(ev.ID)
-	response, err := r.ask(ctx, ev, path, "")
+	asked := r.request(ev, path, "")
+	// An event never changes, so that concurrent duplicates share any request.
+	answer, _, err := r.fetches.do(ctx, keyOf(&asked, nil), time.Time{}, "", func() (*Current, error) {
+		response, err := r.ask(ctx, ev, path, "")
+		if err != nil {
+			return nil, err
+		}
+		return &Current{Object: response.Body}, nil
+	})
 	if stripeapi.IsMissing(err) {
 		return r.ignoreMissing(ctx, d, path, err)
 	}
 	if err != nil {
 		return unanswered(path, err)
 	}
-	whole, err := ParseEvent(response.Body)
+	whole, err := ParseEvent(answer.Object)
 	if err != nil || whole.ID != ev.ID {
 		return fmt.Errorf("%w: Stripe's answer for %s is not the event: %w", ErrUnavailable, path, err)
 	}
@@ -146,19 +154,20 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	}
 	d.asSnapshot()
 	d.handlers = r.handlers.of(d)
-	r.twins.Add(ev.ID, ev.snapshot)
+	d.learned = true
+	if ev.snapshot != "" {
+		r.twins.Add(ev.ID, ev.snapshot)
+	}
 	return nil
 }
 
-// isKnownTwin reports whether this process has learned the event's twin before, and the ledger has it: a duplicate needs no
-// request.
-func (r *Receiver) isKnownTwin(ctx context.Context, d *delivery) (duplicate bool, err error) {
-	twin := r.twins.Of(d.received.ID)
-	if twin == "" {
-		return false, nil
+// isKnown reports whether the ledger has the event, under its own id or its twin's if this process has learned it before: a
+// duplicate needs no request.
+func (r *Receiver) isKnown(ctx context.Context, d *delivery) (duplicate bool, err error) {
+	if twin := r.twins.Of(d.received.ID); twin != "" {
+		d.received.snapshot = twin
+		d.asSnapshot()
 	}
-	d.received.snapshot = twin
-	d.asSnapshot()
 	return r.lookup(ctx, d)
 }
 
@@ -178,7 +187,7 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 			return err
 		}
 	}
-	version := or(r.config.APIVersion, or(request.APIVersion, ev.APIVersion))
+	version := or(request.APIVersion, or(r.config.APIVersion, ev.APIVersion))
 	if strings.HasPrefix(path, v2Path) {
 		version = ""
 	}
@@ -207,7 +216,7 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 func (r *Receiver) fetchThin(ctx context.Context, d *delivery, request *fetchError, path, version string) (*Current, error) {
 	ev := d.received
 	asked := r.request(ev, path, version)
-	key := fetchKey{path, asked.Context, asked.Account, version, asked.Key}
+	key := keyOf(&asked, request.Lists)
 	since := d.arrived
 	if d.fetched.times > 1 { // what it had did not fit
 		since = time.Now()
@@ -218,8 +227,9 @@ func (r *Receiver) fetchThin(ctx context.Context, d *delivery, request *fetchErr
 	request.Token = token
 	switch {
 	case stripeapi.IsMissing(err) && strings.HasSuffix(ev.Type, ".deleted"):
+		missing := err
 		stub, err := json.Marshal(map[string]any{"id": ev.related.id, "object": ev.related.kind, "deleted": true})
-		return &Current{Object: stub, AsOf: time.Now().UTC().Truncate(time.Second), APIVersion: version}, err
+		return &Current{Object: stub, AsOf: stripeapi.DateOf(missing), APIVersion: version}, err
 	case stripeapi.IsMissing(err):
 		return &Current{}, r.ignoreMissing(ctx, d, path, err)
 	}

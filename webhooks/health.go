@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pook/stripeonce/internal/rawjson"
 )
@@ -16,14 +17,16 @@ const HealthEvent = "v2.core.health.event_generation_failure.resolved"
 type impact struct {
 	eventType string // of the event that was lost
 	related   related
-	account   string
+	context   string // the account's path; empty: the platform's own
 }
 
 // readImpact reads a HealthEvent's data. Stripe documents it as a member of the event, which the notification may lack.
 func (ev *Event) readImpact(data []byte) {
 	impact := member(data, "impact")
 	ev.impact.eventType, _ = rawjson.String(member(impact, "event_type"))
-	ev.impact.account, _ = rawjson.String(member(impact, "account"))
+	if ev.impact.context, _ = rawjson.String(member(impact, "context")); ev.impact.context == "" {
+		ev.impact.context, _ = rawjson.String(member(impact, "account")) // in early previews
+	}
 	about := member(impact, "related_object")
 	ev.impact.related = readRelated(about)
 	if ev.impact.related.url == "" {
@@ -31,16 +34,19 @@ func (ev *Event) readImpact(data []byte) {
 	}
 	ev.related, ev.Object = ev.impact.related, nil
 	if ev.Account == "" {
-		ev.Account = ev.impact.account
+		ev.setContext(ev.impact.context)
 	}
 }
 
-// healthHandlers are the handlers that run for a HealthEvent. While the lost event's type is not known, they are all that may.
+// healthHandlers are the handlers that run for a HealthEvent. Until the event has been fetched (names), they are all that may.
 func (h *Handlers) healthHandlers(ev *Event) []handler {
 	list := h.exactly(ev.Type)
 	of := h.list
-	if ev.impact.eventType != "" {
-		of = h.match(ev.impact.eventType)
+	switch {
+	case ev.impact.eventType != "":
+		of = h.match(strings.TrimPrefix(ev.impact.eventType, thinPrefix))
+	case ev.names: // it does not say
+		of = nil
 	}
 	return append(list, slices.DeleteFunc(slices.Clone(of), func(h handler) bool { return !h.projection || h.pattern == ev.Type })...)
 }

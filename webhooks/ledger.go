@@ -27,6 +27,9 @@ type ledgerState struct {
 // so one of the two was made up by somebody who has a signing secret.
 var errOtherAccount = errors.New("the ledger has the event's id as one of another account")
 
+// testEventID is the id of all test events that Stripe's dashboard sends, for any account.
+const testEventID = "evt_00000000000000"
+
 // found notes a row of the ledger. A parked event is final but for a person's replay.
 func (d *delivery) found(outcome, eventType string, account *string) {
 	if d.received.otherThan(account) {
@@ -39,7 +42,7 @@ func (d *delivery) found(outcome, eventType string, account *string) {
 
 // otherThan reports whether a row's account is not the event's. A row of the time before Config.AccountID was set has none.
 func (ev *Event) otherThan(account *string) bool {
-	return account != nil && ev.Account != "" && *account != ev.Account
+	return ev.ID != testEventID && account != nil && ev.Account != "" && *account != ev.Account
 }
 
 // sameType reports whether a row of the ledger can be of an event's type: a thin event's begins with "v1.".
@@ -171,6 +174,9 @@ func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery)
 	if d.ledger.twin {
 		queries = append(queries, t.deleteTwin(d))
 	}
+	if d.learned && d.id() != d.received.ID {
+		queries = append(queries, t.settleFailure(d))
+	}
 	if d.ledger.recorded {
 		queries = append(queries, t.updateProvisional(d))
 	} else {
@@ -232,6 +238,14 @@ func (t *transaction) deleteTwin(d *delivery) pgpipe.Query {
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventDeleteIgnored(ctx, db, d.received.ID)
 		return pgpipe.Wrap("remove the thin event's provisional row", err)
+	}
+}
+
+// settleFailure settles the record of the time before the event's twin was known.
+func (t *transaction) settleFailure(d *delivery) pgpipe.Query {
+	return func(ctx context.Context, db pgpipe.DBTX) error {
+		err := t.receiver.queries.StripeWebhookFailureSettle(ctx, db, d.id(), d.received.ID)
+		return pgpipe.Wrap("settle the thin event's failure", err)
 	}
 }
 

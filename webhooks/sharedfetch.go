@@ -3,13 +3,20 @@ package webhooks
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
-// keepFetched is how long an answer is kept for events that arrived before it was requested. No event waits longer by
-// default.
-const keepFetched = DefaultTimeout
+const (
+	// keepFetched is how long an answer is kept for events that arrived before it was requested. No event waits longer by
+	// default.
+	keepFetched = DefaultTimeout
+	// maxFetched bounds the requests that are shared. Further ones are made without being shared.
+	maxFetched = 512
+)
 
 // sharedFetches lets the thin events of one object share a request: an answer that was requested after an event arrived has
 // the event's change in it. A burst of events takes two requests: one of the first event, and one for those that arrived
@@ -20,7 +27,11 @@ type sharedFetches struct {
 }
 
 // fetchKey is everything that a request for an object depends on.
-type fetchKey struct{ path, context, account, version, key string }
+type fetchKey struct{ path, context, account, version, key, lists string }
+
+func keyOf(req *stripeapi.Request, lists []string) fetchKey {
+	return fetchKey{req.Path, req.Context, req.Account, req.Version, req.Key, strings.Join(lists, " ")}
+}
 
 // sharedFetch is a request, in progress or answered.
 type sharedFetch struct {
@@ -36,6 +47,11 @@ type sharedFetch struct {
 func (s *sharedFetches) do(ctx context.Context, key fetchKey, after time.Time, token string, fetch func() (*Current, error)) (*Current, string, error) {
 	s.mu.Lock()
 	f := s.byKey[key]
+	if f == nil && len(s.byKey) >= maxFetched {
+		s.mu.Unlock()
+		answer, err := fetch()
+		return answer, token, err
+	}
 	if f == nil || !f.requested.After(after) {
 		f = s.begin(key, token)
 		s.mu.Unlock()
@@ -68,7 +84,17 @@ func (s *sharedFetches) lead(key fetchKey, f *sharedFetch, fetch func() (*Curren
 		time.AfterFunc(keepFetched, func() { s.forget(key, f) })
 	}()
 	f.answer, f.err = fetch()
-	return f.answer, f.token, f.err
+	return f.answer.clone(), f.token, f.err
+}
+
+// clone returns a copy that shares nothing: handlers may change what they are given.
+func (c *Current) clone() *Current {
+	if c == nil {
+		return nil
+	}
+	copied := *c
+	copied.Object = bytes.Clone(c.Object)
+	return &copied
 }
 
 func (s *sharedFetches) forget(key fetchKey, f *sharedFetch) {
@@ -89,7 +115,5 @@ func (f *sharedFetch) result() (*Current, bool) {
 	if f.answer == nil || f.err != nil {
 		return nil, false
 	}
-	answer := *f.answer
-	answer.Object = bytes.Clone(answer.Object)
-	return &answer, true
+	return f.answer.clone(), true
 }

@@ -379,13 +379,13 @@ func TestEventGenerationFailure(t *testing.T) {
 	object := `{"id":"sub_1","object":"subscription","customer":"cus_1","status":"past_due"}`
 	api := newStripeAPI(t, map[string]string{path: object})
 	host := hooktest.New(t, h, api.config)
-	data := `,"data":{"alert_id":"a","impact":{"account":"acct_1","event_type":"customer.subscription.updated",
+	data := `,"data":{"alert_id":"a","impact":{"context":"org_1/acct_1","event_type":"customer.subscription.updated",
 		"related_object":{"id":"sub_1","type":"subscription","url":"` + path + `"}}}`
 	health := func(id, more string) []byte {
 		return []byte(strings.Replace(string(thinEvent(id, webhooks.HealthEvent, time.Now(), more)), `"related_object":{"id":"cus_1","type":"customer","url":"/v1/customers/cus_1"}`, `"related_object":null`, 1))
 	}
 	host.Expect(t, health("evt_1", data), 200, webhooks.OutcomeProcessed)
-	expectAsked(t, api, path+"|acct_1|||event=evt_1")
+	expectAsked(t, api, path+"||org_1/acct_1||event=evt_1")
 	own.expect(t, "evt_1 "+webhooks.HealthEvent+" acct_1 "+object+" ")
 	seen.expect(t)
 	if got := pgtest.Scan[string](t, host.Pool, `SELECT status || ' ' || account_id || ' ' || last_event_id FROM subscriptions`); got != "past_due acct_1 evt_1" {
@@ -395,10 +395,16 @@ func TestEventGenerationFailure(t *testing.T) {
 	api.set("/v2/core/events/evt_2", string(health("evt_2", data)))
 	api.set(path, strings.Replace(object, "past_due", "canceled", 1))
 	host.Expect(t, health("evt_2", ""), 200, webhooks.OutcomeProcessed)
-	expectAsked(t, api, "/v2/core/events/evt_2|||2026-09-30.endive|event=evt_2", path+"|acct_1|||event=evt_2")
+	expectAsked(t, api, "/v2/core/events/evt_2|||2026-09-30.endive|event=evt_2", path+"||org_1/acct_1||event=evt_2")
 	if got := pgtest.Scan[string](t, host.Pool, `SELECT status FROM subscriptions`); got != "canceled" {
 		t.Errorf("the subscription is %s", got)
 	}
+	// One that does not say which event was lost runs the handlers of the health event alone.
+	api.set("/v2/core/events/evt_silent", string(health("evt_silent", `,"data":{"alert_id":"a"}`)))
+	own.list = nil
+	host.Expect(t, health("evt_silent", ""), 200, webhooks.OutcomeProcessed)
+	own.expect(t, "evt_silent "+webhooks.HealthEvent+`  {"alert_id":"a"} `)
+	api.asked()
 	// Of an event type without a projection only the handlers of the health event run.
 	own.list = nil
 	host.Expect(t, health("evt_3", strings.Replace(data, "customer.subscription.updated", "invoice.created", 1)), 200, webhooks.OutcomeProcessed)
@@ -420,4 +426,52 @@ func TestAPIVersion(t *testing.T) {
 	host := hooktest.New(t, seen.handlers("customer.updated"), func(c *webhooks.Config) { api.config(c); c.APIKey = "sk_org_test_1" })
 	host.Expect(t, thinEvent("evt_1", "v1.customer.updated", time.Now(), noTwin+`,"context":"org_1/acct_1"`), 200, webhooks.OutcomeProcessed)
 	expectAsked(t, api, customerPath+"||org_1/acct_1|2026-09-30.endive|event=evt_1")
+}
+
+// An event that failed before its twin was known has its record settled once it takes effect under the twin's id.
+func TestFailureBeforeTheTwinIsKnown(t *testing.T) {
+	t.Parallel()
+	seen := &seenBy{}
+	api := newStripeAPI(t, map[string]string{customerPath: aCustomer, "/v2/core/events/evt_thin": "403"})
+	host := hooktest.New(t, seen.handlers("customer.updated"), api.config)
+	bare := thinEvent("evt_thin", "v1.customer.updated", time.Now(), "")
+	host.Expect(t, bare, 503, "")
+	api.set("/v2/core/events/evt_thin", string(thinEvent("evt_thin", "v1.customer.updated", time.Now(), `,"snapshot_event":"evt_twin"`)))
+	host.Expect(t, bare, 200, webhooks.OutcomeProcessed)
+	record := pgtest.Scan[string](t, host.Pool, `SELECT concat_ws(' ', event_id, state, reason) FROM stripe_webhook_failures`)
+	if record != "evt_thin dismissed it took effect as evt_twin" {
+		t.Errorf("the record is %s", record)
+	}
+}
+
+// Concurrent duplicates of an event that must be fetched share the request.
+func TestConcurrentBareDuplicates(t *testing.T) {
+	t.Parallel()
+	seen := &seenBy{}
+	const path = "/v2/core/events/evt_thin"
+	api := newStripeAPI(t, map[string]string{customerPath: aCustomer, path: string(thinEvent("evt_thin", "v1.customer.updated", time.Now(), `,"snapshot_event":"evt_twin"`))})
+	api.reached, api.release = make(chan string, 10), make(chan struct{})
+	host := hooktest.New(t, seen.handlers("customer.updated"), func(c *webhooks.Config) {
+		api.config(c)
+		c.Timeout, c.FetchTimeout = pgtest.WaitLimit, pgtest.WaitLimit
+	})
+	bare := thinEvent("evt_thin", "v1.customer.updated", time.Now(), "")
+	replies := sendAll(t, host, bare, bare, bare, bare)
+	pgtest.Receive(t, "the first request", api.reached)
+	pgtest.AwaitEqual(t, "the number of deliveries in flight", 4, func() int { return host.Receiver.Stats().InFlight })
+	close(api.release)
+	for _, reply := range replies() {
+		if !reply.OK() {
+			t.Error(reply)
+		}
+	}
+	requests := 0
+	for _, asked := range api.asked() {
+		if strings.HasPrefix(asked, path) {
+			requests++
+		}
+	}
+	if requests != 1 || len(seen.list) != 1 {
+		t.Errorf("%d requests for the event, and %d runs of the handler", requests, len(seen.list))
+	}
 }

@@ -79,7 +79,7 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
-	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out")
+	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
 }

@@ -3,6 +3,7 @@
 package stripeapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,10 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 	if req.Account == "" && req.Context == "" {
 		req.Account = c.config.Account
 	}
-	if req.Account == c.config.Own {
+	switch organization := OfOrganization(req.Key); {
+	case organization && req.Context == "":
+		req.Context = cmp.Or(req.Account, c.config.Own)
+	case !organization && req.Account == c.config.Own:
 		req.Account = ""
 	}
 	if req.Version == "" && (strings.HasPrefix(req.Path, "/v2/") || OfOrganization(req.Key)) {
@@ -232,6 +236,17 @@ func Status(err error) int {
 func IsRefused(err error) bool {
 	status := Status(err)
 	return status >= 400 && status < 500 && !retryable(err)
+}
+
+// DateOf returns the Date of Stripe's error response, or the time if there is none.
+func DateOf(err error) time.Time {
+	var refusal *stripe.Error
+	if errors.As(err, &refusal) && refusal.LastResponse != nil {
+		if date, err := http.ParseTime(refusal.LastResponse.Header.Get("Date")); err == nil {
+			return date.UTC()
+		}
+	}
+	return time.Now().UTC().Truncate(time.Second)
 }
 
 // IsMissing reports whether Stripe does not have the requested object.

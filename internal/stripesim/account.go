@@ -37,6 +37,7 @@ type Account struct {
 	random   *rand.Rand
 	invoices map[string]invoice
 	clocks   []*TestClock
+	unheard  []object // the thin events about events that could not be generated
 }
 
 // context is an account's path in an event's context.

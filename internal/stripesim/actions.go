@@ -83,6 +83,16 @@ func (s *Subscription) Renew() {
 	s.invoice("invoice.paid")
 }
 
+// FailPaymentUnheard fails a payment, of which Stripe fails to generate the events. It returns the thin event that says so.
+// bare leaves out its data, as notifications do.
+func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
+	n := len(s.account.Events)
+	s.FailPayment()
+	lost := s.account.Events[len(s.account.Events)-1]
+	s.account.Events = s.account.Events[:n]
+	return lost, lost.unheard(bare)
+}
+
 // FailPayment fails a payment: status past_due.
 func (s *Subscription) FailPayment() {
 	s.invoice("invoice.payment_failed")

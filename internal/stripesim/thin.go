@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -66,6 +67,23 @@ func (ev *Event) thin(named bool) object {
 	return o
 }
 
+// unheard returns the thin event that says that this event could not be generated.
+func (ev *Event) unheard(bare bool) []byte {
+	impact := object{"event_type": ev.Type, "related_object": object{"id": ev.ObjectID, "type": "subscription", "url": "/v1/subscriptions/" + ev.ObjectID}}
+	if ev.AccountID != "" { // only then, in Stripe's words
+		impact["context"] = ev.account.context(ev.AccountID)
+	}
+	o := ev.thin(false)
+	o["id"], o["type"], o["related_object"], o["changes"], o["context"] = ev.ThinID(), "v2.core.health.event_generation_failure.resolved", nil, nil, nil
+	o["data"] = object{"alert_id": "alert_1", "grouping_key": "key_1", "impact": impact, "resolved_at": o["created"]}
+	ev.account.unheard = append(ev.account.unheard, o)
+	if bare {
+		o = maps.Clone(o)
+		delete(o, "data")
+	}
+	return marshal(o)
+}
+
 const v2DefaultLimit, v2MaxLimit = 20, 100
 
 func (api *API) routeThin() {
@@ -74,6 +92,12 @@ func (api *API) routeThin() {
 		for _, ev := range api.of(req).Events {
 			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) {
 				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
+				return
+			}
+		}
+		for _, o := range api.of(req).unheard {
+			if o["id"] == req.PathValue("id") {
+				answer(w, http.StatusOK, o)
 				return
 			}
 		}
