@@ -209,9 +209,14 @@ func (d *EventDetail) CreatedAt() *time.Time {
 	return nil
 }
 
+// ofTwoAccounts reports whether the event and the failure are of different accounts: one of them was made up.
+func (d *EventDetail) ofTwoAccounts() bool {
+	return d.Event != nil && d.Failure != nil && d.Event.AccountID != nil && d.Failure.AccountID != nil && *d.Event.AccountID != *d.Failure.AccountID
+}
+
 // Failing reports whether the event's last attempt failed and it has not been applied since.
 func (d *EventDetail) Failing() bool {
-	return d.Failure != nil && (d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored)
+	return d.Failure != nil && (d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored || d.ofTwoAccounts())
 }
 
 // Parked reports whether the event is parked: see webhooks.Park.

@@ -42,7 +42,7 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 	case err != nil:
 		return webhooks.Result{}, err
 	}
-	if detail.Event != nil && detail.Event.Outcome != webhooks.OutcomeIgnored && !detail.Parked() {
+	if detail.Event != nil && detail.Event.Outcome != webhooks.OutcomeIgnored && !detail.Parked() && !detail.ofTwoAccounts() {
 		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
 	}
 	ev, err := o.fetchEvent(ctx, id, account, detail)
