@@ -148,21 +148,54 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 	if err := c.limiter.Wait(ctx); err != nil {
 		return nil, err
 	}
-	if req.Key == "" {
-		req.Key = c.config.Key
+	req = c.complete(req)
+	params := paramsOf(ctx, &req)
+	if req.Method != http.MethodGet {
+		params.SetIdempotencyKey(key)
 	}
-	if req.Account == "" && req.Context == "" {
-		req.Account = c.config.Account
+	if req.JSON != nil {
+		return c.post(ctx, req, params)
 	}
-	switch organization := OfOrganization(req.Key); {
+	values := &form.Values{}
+	for name, list := range req.Values {
+		for _, value := range list {
+			values.Add(name, value)
+		}
+	}
+	response := &raw{}
+	if err := c.backend.CallRaw(req.Method, req.Path, req.Key, values, params, response); err != nil {
+		return nil, err
+	}
+	date, err := http.ParseTime(response.LastResponse.Header.Get("Date"))
+	if err != nil {
+		date = time.Now().Truncate(time.Second)
+	}
+	version := cmp.Or(response.LastResponse.Header.Get(versionHeader), req.Version)
+	return &Response{response.LastResponse.RawJSON, date.UTC(), version}, nil
+}
+
+// complete sets what a request leaves to the client. An organization's key has no account of its own, so that each of its
+// requests names one; any other key's own account is never named.
+func (c *Client) complete(req Request) Request {
+	req.Method, req.Key = cmp.Or(req.Method, http.MethodGet), cmp.Or(req.Key, c.config.Key)
+	organization := OfOrganization(req.Key)
+	if req.Context == "" {
+		req.Account = cmp.Or(req.Account, c.config.Account)
+	}
+	switch {
 	case organization && req.Context == "":
 		req.Context = cmp.Or(req.Account, c.config.Own)
 	case !organization && req.Account == c.config.Own:
 		req.Account = ""
 	}
-	if req.Version == "" && (strings.HasPrefix(req.Path, "/v2/") || OfOrganization(req.Key)) {
-		req.Version = Version
+	if organization || strings.HasPrefix(req.Path, "/v2/") {
+		req.Version = cmp.Or(req.Version, Version)
 	}
+	return req
+}
+
+// paramsOf returns the headers of a request.
+func paramsOf(ctx context.Context, req *Request) *stripe.Params {
 	params := &stripe.Params{Context: ctx, Headers: http.Header{}}
 	params.Headers.Set(versionHeader, req.Version)
 	switch {
@@ -174,34 +207,7 @@ func (c *Client) once(ctx context.Context, req Request, key string) (*Response, 
 	if req.Event != "" { // as stripe-go does since v83
 		params.Headers.Set("Stripe-Request-Trigger", "event="+req.Event)
 	}
-	method := req.Method
-	if method == "" {
-		method = http.MethodGet
-	} else {
-		params.SetIdempotencyKey(key)
-	}
-	values := &form.Values{}
-	for name, list := range req.Values {
-		for _, value := range list {
-			values.Add(name, value)
-		}
-	}
-	response := &raw{}
-	if req.JSON != nil {
-		return c.post(ctx, req, params)
-	}
-	if err := c.backend.CallRaw(method, req.Path, req.Key, values, params, response); err != nil {
-		return nil, err
-	}
-	date, err := http.ParseTime(response.LastResponse.Header.Get("Date"))
-	if err != nil {
-		date = time.Now().Truncate(time.Second)
-	}
-	version := response.LastResponse.Header.Get(versionHeader)
-	if version == "" {
-		version = req.Version
-	}
-	return &Response{response.LastResponse.RawJSON, date.UTC(), version}, nil
+	return params
 }
 
 // retryable reports whether another attempt may succeed: see https://docs.stripe.com/error-low-level.
