@@ -48,7 +48,7 @@ removed.` + t.aboutUnhandled(),
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
 	flags.BoolVar(&f.update, "update", false, "enable the endpoint and add the types that have handlers")
 	flags.BoolVar(&f.Thin, "thin", false, "with --create: an event destination for thin events; otherwise only endpoints for thin events")
-	flags.BoolVar(&f.Connect, "connect", false, "with --create: for the events of connected accounts")
+	flags.BoolVar(&f.Connect, "connect", false, "with --create: for the events of connected accounts; a webhook endpoint then delivers only those, with --thin the own account's, too")
 	flags.StringVar(&f.APIVersion, "api-version", "", "with --create: the API `version` of the events; default: the account's")
 	flags.StringVar(&f.account, "account", "", "the endpoints of this connected `account`")
 	flags.BoolVar(&f.DryRun, "dry-run", false, "with --create or --update: only show the result")
@@ -184,7 +184,7 @@ func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error 
 	printTypes(out, "missing", e.Missing)
 	printTypes(out, "unhandled", e.Unhandled)
 	if e.Secret != "" {
-		out.Printf("  %-12s %s\n  It is not shown again: set STRIPE_WEBHOOK_SECRET of the receiver to it.\n", "secret", e.Secret)
+		out.Printf("  %-12s %s\n  It is not shown again: give it to the receiver, STRIPE_WEBHOOK_SECRET. If other endpoints\n  deliver there, too, add it to theirs, separated by a comma.\n", "secret", e.Secret)
 	}
 	return nil
 }

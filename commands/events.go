@@ -158,7 +158,7 @@ func printDetail(out *cli.Output, id string, detail *operations.EventDetail) err
 		if detail.Failing() {
 			line("outcome", "ignored, then failing: the event has not taken effect")
 		} else {
-			line("outcome", "ignored: it takes effect if it is redelivered once it has a handler")
+			line("outcome", "ignored: it had no handler, was of the other mode, or is a thin event without an API key or its object; 'replay EVENT' tries again")
 		}
 	case e.Outcome == webhooks.OutcomeParked:
 		line("parked", when(e.ProcessedAt))

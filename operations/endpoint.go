@@ -231,7 +231,11 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	for i := range existing {
 		another := options.Connect && !options.Thin // for connected accounts, an endpoint beside that for the account's own events
 		if existing[i].Payload == options.payload() && !another {
-			return nil, fmt.Errorf("%w: %w (%s)", ErrRefused, ErrExists, existing[i].ID)
+			from := ""
+			if options.Thin && options.Connect && !slices.Contains(existing[i].EventsFrom, fromAccounts) {
+				from = ", which delivers events of " + strings.Join(existing[i].EventsFrom, ", ") + " alone: change that in the dashboard, or delete it"
+			}
+			return nil, fmt.Errorf("%w: %w (%s%s)", ErrRefused, ErrExists, existing[i].ID, from)
 		}
 	}
 	enabled := expandFor(options.payload(), types)

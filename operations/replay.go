@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/eventtypes"
@@ -105,12 +106,17 @@ func (o *Operator) parked(ctx context.Context, ev *webhooks.Event, id string) er
 func (o *Operator) notHandled(ev *webhooks.Event) error {
 	switch applier := o.config.Applier.(type) {
 	case *Remote:
-		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode", ev.Type, applier.url)
+		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode, "+
+			"or has no API key of this mode for a thin event", ev.Type, applier.url)
 	case typed:
-		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, ev.Type) }
+		handled := ev.Type
+		if ev.Thin() {
+			handled = strings.TrimPrefix(ev.Type, "v1.")
+		}
+		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, handled) }
 		if slices.ContainsFunc(applier.Types(), fits) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
-				"or has no API key for a thin event", ev.Type)
+				"or has no API key of this mode for a thin event", ev.Type)
 		}
 	}
 	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", ev.Type)

@@ -52,6 +52,11 @@ const changesTable = `CREATE TABLE changes (n BIGSERIAL, subscription TEXT, befo
 // newWorld starts a receiver. With an API it refetches as configured, by default if the order is ambiguous.
 func newWorld(tb testing.TB, account *stripesim.Account, withAPI bool, refetch subscriptions.Refetch) *world {
 	tb.Helper()
+	return newWorldWith(tb, account, withAPI, refetch, func(*webhooks.Config) {})
+}
+
+func newWorldWith(tb testing.TB, account *stripesim.Account, withAPI bool, refetch subscriptions.Refetch, configure func(*webhooks.Config)) *world {
+	tb.Helper()
 	w := &world{failed: map[string]bool{}}
 	h := webhooks.NewHandlers()
 	w.projection = subscriptions.Register(h, &subscriptions.Config{OnChange: recordChange, Refetch: refetch, Logger: hooktest.NoLog()})
@@ -64,6 +69,7 @@ func newWorld(tb testing.TB, account *stripesim.Account, withAPI bool, refetch s
 			w.apiBase = server.URL
 			c.APIKey, c.APIBase = "sk_test_1", server.URL
 		}
+		configure(c)
 	})
 	pgtest.Exec(tb, w.host.Pool, judge.EffectsTable)
 	pgtest.Exec(tb, w.host.Pool, changesTable)

@@ -35,10 +35,11 @@ func (a *application) nextGone() (*version, error) {
 	}
 }
 
-// tombstone is the version of a subscription of which nothing is known but that it was deleted.
+// tombstone is the version of a subscription of which nothing is known but that it was deleted. OnChange is not called for it:
+// there is no state that it could have changed from, and no customer.
 func tombstone(id string, ev *webhooks.Event) *version {
 	asOf := ev.Current.AsOf
-	return &version{asOf: &asOf, apiVersion: ev.Current.APIVersion, sub: &Subscription{
+	return &version{tombstone: true, asOf: &asOf, apiVersion: ev.Current.APIVersion, sub: &Subscription{
 		ID: id, Status: StatusCanceled, EndedAt: &asOf, Metadata: map[string]string{}, ItemsComplete: true, Livemode: ev.Livemode,
 		AccountID: ev.Account, Object: ev.Object, LastEventID: ev.ID, LastEventCreatedAt: createdAt(ev),
 	}}

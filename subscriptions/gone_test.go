@@ -3,6 +3,7 @@ package subscriptions_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -100,6 +101,7 @@ func TestAccountOfRequests(t *testing.T) {
 			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 				asked = append(asked, req.Header.Get("Stripe-Context")+req.Header.Get("Stripe-Account"))
 				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"error":{"type":"invalid_request_error","code":"resource_missing","message":"No such subscription"}}`)
 			}))
 			t.Cleanup(api.Close)
 			h := webhooks.NewHandlers()

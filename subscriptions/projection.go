@@ -234,7 +234,7 @@ func (a *application) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Write
 	if a.stored != nil && a.stored.hasState(next) {
 		return false, nil
 	}
-	if a.config.OnChange == nil {
+	if a.config.OnChange == nil || next.tombstone {
 		return true, nil
 	}
 	return true, a.notify(ctx, tx, a.stored, next, a.ev)

@@ -146,6 +146,7 @@ type version struct {
 	asOf       *time.Time
 	apiVersion string
 	newest     []occurrence
+	tombstone  bool   // nothing is known of it but that it was deleted
 	digest     digest // set by store
 	revision   int64  // of the row, set by store; the lock keeps others from writing it
 }

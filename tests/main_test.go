@@ -51,7 +51,7 @@ func environ(settings ...string) []string {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
-		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_FILE", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_KEY_FILE", "STRIPE_API_BASE", "STRIPE_REFETCH",
+		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_FILE", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_KEY_FILE", "STRIPE_API_BASE", "STRIPE_REFETCH", "STRIPE_ACCOUNT_ID", "STRIPE_API_VERSION",
 			"ADDR", "LOG_FORMAT", "LOG_LEVEL", "DROP_PAYLOADS", "CONSOLE_PASSWORD":
 		default:
 			env = append(env, entry)

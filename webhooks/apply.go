@@ -74,6 +74,10 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	}
 	d := r.newDelivery(ev, replay)
 	defer r.finish(d)
+	if d.lacksKey {
+		r.config.Logger.WarnContext(ctx, "a thin event is ignored, although it has a handler: there is no API key of its mode; set one, then replay or reconcile",
+			"event_id", ev.ID, "event_type", ev.Type, "livemode", ev.Livemode)
+	}
 	r.bulkhead.Arrive(d.effective.Type)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()

@@ -23,6 +23,7 @@ type delivery struct {
 	replay    bool      // on behalf of a person: the event is applied although it is parked
 	fetched   fetched
 	learned   bool // its snapshot event was fetched
+	lacksKey  bool // it is ignored although it has a handler, since there is no API key of its mode
 
 	// parked is what a handler returned with Park. The event is then recorded, and of its handlers only the projections
 	// run; none, if a projection parked it.
@@ -72,10 +73,13 @@ func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 	}
 	d.asSnapshot()
 	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
-	if otherMode || received.needsKey() && !received.canFetch {
+	if otherMode {
 		return d
 	}
 	d.handlers = r.handlers.of(d)
+	if received.needsKey() && !received.canFetch {
+		d.lacksKey, d.handlers = d.takesEffect(), nil
+	}
 	return d
 }
 

@@ -57,6 +57,7 @@ type Event struct {
 	impact     impact // of a HealthEvent
 	snapshot   string // the id of the event that tells the same with the object in it
 	names      bool   // it has the member snapshot_event, even if that is null
+	whole      bool   // it has been fetched, to learn what it lacked
 	canFetch   bool
 	about      about  // Object's,
 	identified *byte  // if this is where Object begins

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"log/slog"
+	"strings"
 
 	"github.com/pook/stripeonce/internal/eventtypes"
 )
@@ -10,6 +11,10 @@ import (
 func warnOfUnknownTypes(h *Handlers, logger *slog.Logger) {
 	for _, pattern := range h.Types() {
 		if eventtypes.Matches(pattern) {
+			continue
+		}
+		if v1, thin := strings.CutPrefix(pattern, thinPrefix); thin && eventtypes.Matches(v1) {
+			logger.Warn("a handler is registered for a type of thin events: these run the handlers of the type without v1., so register that", "type", pattern, "register", v1)
 			continue
 		}
 		text := "a handler is registered for a type that matches no known Stripe event type; it may be newer than this list"

@@ -141,7 +141,7 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	if err != nil || whole.ID != ev.ID {
 		return fmt.Errorf("%w: Stripe's answer for %s is not the event: %w", ErrUnavailable, path, err)
 	}
-	ev.snapshot, ev.names, ev.impact = whole.snapshot, true, whole.impact
+	ev.snapshot, ev.names, ev.whole, ev.impact = whole.snapshot, true, true, whole.impact
 	if ev.Previous == nil {
 		ev.Previous = whole.Previous
 	}

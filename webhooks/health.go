@@ -38,14 +38,14 @@ func (ev *Event) readImpact(data []byte) {
 	}
 }
 
-// healthHandlers are the handlers that run for a HealthEvent. Until the event has been fetched (names), they are all that may.
+// healthHandlers are the handlers that run for a HealthEvent. Until the event is whole, they are all that may.
 func (h *Handlers) healthHandlers(ev *Event) []handler {
 	list := h.exactly(ev.Type)
 	of := h.list
 	switch {
 	case ev.impact.eventType != "":
 		of = h.match(strings.TrimPrefix(ev.impact.eventType, thinPrefix))
-	case ev.names: // it does not say
+	case ev.whole: // it does not say
 		of = nil
 	}
 	return append(list, slices.DeleteFunc(slices.Clone(of), func(h handler) bool { return !h.projection || h.pattern == ev.Type })...)

@@ -32,7 +32,7 @@ STRIPE_API_KEY, or the files named by STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)
-	root.AddCommand(newServe(), newDemo(), newMigrate(), newSend())
+	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend())
 	root.AddCommand(operatorCommands()...)
 	return root
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/pook/stripeonce/internal/delivery"
 )
 
@@ -26,6 +28,14 @@ type Deliverer struct {
 	MaxAttempts int
 	// Observe is called with each response, from several goroutines. Optional.
 	Observe func(ev *Event, reply delivery.Reply)
+	// Pauses are those after each attempt, in place of the usual ones; a delivery has one attempt more. See RetrySchedule.
+	Pauses []time.Duration
+	// Rate bounds the deliveries per second. 0: no bound.
+	Rate float64
+	// Took is called with the time of each response, from several goroutines. Optional.
+	Took func(took time.Duration)
+	// GaveUp is called for each delivery that was never answered with a 2xx, with the last response or error. Optional.
+	GaveUp func(ev *Event, reply delivery.Reply, err error)
 	// Unanswered is called for each attempt without a response, from several goroutines. Optional.
 	Unanswered func(ev *Event, err error)
 
@@ -71,7 +81,14 @@ func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
 			}
 		})
 	}
+	limiter := rate.NewLimiter(rate.Inf, 1)
+	if d.Rate > 0 {
+		limiter.SetLimit(rate.Limit(d.Rate))
+	}
 	for _, entry := range plan {
+		for range entry.Times {
+			_ = limiter.Wait(ctx)
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -100,7 +117,11 @@ func (d *Deliverer) untilOK(ctx context.Context, entry Delivery) {
 	ev, body := entry.Event, entry.Body()
 	pause := firstRetry
 	for attempt := 1; ctx.Err() == nil; attempt++ {
+		sent := time.Now()
 		reply, err := d.Sender.Send(ctx, body)
+		if err == nil && d.Took != nil {
+			d.Took(time.Since(sent))
+		}
 		switch {
 		case err == nil && d.Observe != nil:
 			d.Observe(ev, reply)
@@ -111,17 +132,41 @@ func (d *Deliverer) untilOK(ctx context.Context, entry Delivery) {
 			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })
 			return
 		}
-		if attempt == cmp.Or(d.MaxAttempts, maxAttempts) {
+		if attempt == d.attempts() {
 			d.count(func(t *Tally) { t.GivenUp++ })
+			if d.GaveUp != nil {
+				d.GaveUp(ev, reply, err)
+			}
 			return
 		}
 		d.count(func(t *Tally) { t.Retried++ })
+		if len(d.Pauses) > 0 {
+			pause = d.Pauses[attempt-1]
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 		pause = min(2*pause, lastRetry)
 	}
+}
+
+func (d *Deliverer) attempts() int {
+	if len(d.Pauses) > 0 {
+		return len(d.Pauses) + 1
+	}
+	return cmp.Or(d.MaxAttempts, maxAttempts)
+}
+
+// RetrySchedule returns pauses that grow as Stripe's do, over some three days, scaled down. Stripe publishes no figures but the
+// three days: https://docs.stripe.com/webhooks#retries.
+func RetrySchedule(scale float64) (pauses []time.Duration) {
+	for _, pause := range []time.Duration{
+		5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour,
+	} {
+		pauses = append(pauses, time.Duration(float64(pause)/scale))
+	}
+	return pauses
 }
 
 func (d *Deliverer) count(change func(*Tally)) {

@@ -140,6 +140,18 @@ func (st *state) render(version string) object {
 	return o
 }
 
+// whole renders the subscription with all items, as the API's pages have them.
+func (st *state) whole(version string) object {
+	o := st.render(version)
+	items := make([]any, len(st.Items))
+	for i := range st.Items {
+		items[i] = st.renderItem(&st.Items[i], version)
+	}
+	list := o["items"].(object)
+	list["data"], list["has_more"] = items, false
+	return o
+}
+
 const billingMode = "flexible"
 
 func (st *state) discountIDs() []any {

@@ -2,6 +2,8 @@ package stripesim
 
 import (
 	"cmp"
+	"encoding/json"
+	"io"
 	"slices"
 )
 
@@ -45,6 +47,17 @@ type TruthItem struct {
 	Quantity           int64  `json:"quantity"`
 	CurrentPeriodStart int64  `json:"current_period_start"`
 	CurrentPeriodEnd   int64  `json:"current_period_end"`
+}
+
+// WriteTruth writes the final object of each subscription as the API renders it, one JSON object a line.
+func WriteTruth(w io.Writer, account *Account) error {
+	encoder := json.NewEncoder(w)
+	for _, s := range account.Subscriptions {
+		if err := encoder.Encode(s.state.whole(VersionBasil)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Truth returns the current state of the subscription.

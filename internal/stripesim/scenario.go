@@ -1,0 +1,131 @@
+package stripesim
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Scenario is one life cycle: what happens to a subscription, and when. To add one, add it to scenarios.
+type Scenario struct {
+	Name  string
+	About string
+	begin func(a *Account) *Subscription
+	steps []scene
+}
+
+// scene is one change, so long after the one before.
+type scene struct {
+	after time.Duration
+	do    func(s *Subscription)
+}
+
+const day = 24 * time.Hour
+
+func subscribed(a *Account) *Subscription { return a.begin() }
+
+func onTrial(a *Account) *Subscription { return a.SubscribeTrial(VersionBasil, 14*day) }
+
+// scenarios are the life cycles that a name selects, sorted by name.
+var scenarios = []Scenario{
+	{"cancel-at-period-end", "paid, canceled for the end of the period, and ended then", subscribed, []scene{
+		{time.Second, (*Subscription).Activate}, {10 * day, func(s *Subscription) { s.CancelAtPeriodEnd(true) }}, {20 * day, (*Subscription).Delete},
+	}},
+	{"downgrade", "paid, with a second item that is removed, and fewer seats", subscribed, []scene{
+		{time.Second, (*Subscription).Activate}, {day, (*Subscription).AddItem}, {0, func(s *Subscription) { s.SetQuantity(9) }},
+		{9 * day, (*Subscription).RemoveItem}, {0, func(s *Subscription) { s.SetQuantity(1) }}, {20 * day, (*Subscription).Renew},
+	}},
+	{"dunning", "paid, then payments fail until the subscription is unpaid and ends", subscribed, []scene{
+		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {30 * day, (*Subscription).FailPayment},
+		{3 * day, (*Subscription).FailPayment}, {4 * day, (*Subscription).MarkUnpaid}, {30 * day, (*Subscription).Delete},
+	}},
+	{"many-items", "paid, with 45 items, of which events hold 20", subscribed, append([]scene{{time.Second, (*Subscription).Activate}}, repeat(44, scene{time.Minute, (*Subscription).AddItem})...)},
+	{"pause-collection", "paid, and the collection of payments is paused: the status stays active", subscribed, []scene{
+		{time.Second, (*Subscription).Activate}, {5 * day, func(s *Subscription) { s.PauseCollection("void", 0) }}, {25 * day, (*Subscription).Renew},
+	}},
+	{"resume", "a trial that pauses without a payment method, and is resumed", onTrial, []scene{
+		{11 * day, (*Subscription).RemindOfTrialEnd}, {3 * day, (*Subscription).Pause}, {5 * day, (*Subscription).SetPaymentMethod},
+		{0, (*Subscription).Resume}, {30 * day, (*Subscription).Renew},
+	}},
+	{"trial-to-paid", "a trial that becomes a paid subscription, and is renewed", onTrial, []scene{
+		{11 * day, (*Subscription).RemindOfTrialEnd}, {day, (*Subscription).SetPaymentMethod}, {2 * day, (*Subscription).Activate}, {30 * day, (*Subscription).Renew},
+	}},
+	{"upgrade", "paid, then upgraded and renewed within one second", subscribed, []scene{
+		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {0, func(s *Subscription) { s.Upgrade(5) }}, {30 * day, (*Subscription).Renew},
+	}},
+}
+
+func repeat(n int, one scene) []scene { return slices.Repeat([]scene{one}, n) }
+
+// Scenarios returns all life cycles.
+func Scenarios() []Scenario { return slices.Clone(scenarios) }
+
+// NamedScenario returns a life cycle by its name.
+func NamedScenario(name string) (Scenario, error) {
+	var names []string
+	for _, s := range scenarios {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Scenario{}, fmt.Errorf("scenario %q: use one of %s", name, strings.Join(names, ", "))
+}
+
+// Play plays life cycles, one after the other in turn, for so many subscriptions, which begin within 30 days and are
+// interleaved. It returns the events in the order in which they were created.
+func (a *Account) Play(list []Scenario, subscriptions int) []*Event {
+	from := len(a.Events)
+	var due cues
+	for i := range subscriptions {
+		due = append(due, &cue{at: a.Now + a.random.Int64N(int64(beginning/time.Second)), nth: i, of: &list[i%len(list)], next: -1})
+	}
+	heap.Init(&due)
+	for len(due) > 0 {
+		c := due[0]
+		a.Now = max(a.Now, c.at)
+		if c.next < 0 {
+			c.sub = c.of.begin(a)
+		} else {
+			c.of.steps[c.next].do(c.sub)
+		}
+		if c.next++; c.next == len(c.of.steps) {
+			heap.Pop(&due)
+			continue
+		}
+		c.at = a.Now + int64(c.of.steps[c.next].after/time.Second)
+		heap.Fix(&due, 0)
+	}
+	return a.Events[from:]
+}
+
+// cue is the next scene of one subscription.
+type cue struct {
+	at   int64
+	nth  int // of the subscriptions
+	of   *Scenario
+	next int // of the steps; -1: it begins
+	sub  *Subscription
+}
+
+// cues is a heap of cues by time.
+type cues []*cue
+
+func (c cues) Len() int { return len(c) }
+func (c cues) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(c[i].at, c[j].at), cmp.Compare(c[i].nth, c[j].nth)) < 0
+}
+func (c cues) Swap(i, j int) { c[i], c[j] = c[j], c[i] }
+
+// Push appends an element, for package heap.
+func (c *cues) Push(x any) { *c = append(*c, x.(*cue)) }
+
+// Pop removes the last element, for package heap.
+func (c *cues) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
+}
