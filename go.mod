@@ -1,6 +1,6 @@
 module github.com/pook/stripeonce
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/amacneil/dbmate/v2 v2.33.0
@@ -14,7 +14,7 @@ require (
 	github.com/spf13/pflag v1.0.9
 	github.com/stripe/stripe-go/v79 v79.12.0
 	golang.org/x/term v0.45.0
-	golang.org/x/time v0.16.0
+	golang.org/x/time v0.15.0
 	pgregory.net/rapid v1.3.0
 )
 
