@@ -70,13 +70,23 @@ func TestSimulateAnotherReceiver(t *testing.T) {
 		}
 	}))
 	t.Cleanup(receiver.Close)
+	set := func(refused string) {
+		mu.Lock()
+		defer mu.Unlock()
+		count = map[string]int{}
+		if refused != "" {
+			refuse = refused
+		}
+	}
 	simulate := func(code int, args ...string) (map[string]int, result) {
 		t.Helper()
-		count = map[string]int{}
+		set("")
 		r := run(t, environ(simulateSecret), "", append([]string{"simulate", "--to", receiver.URL, "--subscriptions", "10"}, args...)...)
 		if r.code != code {
 			t.Errorf("simulate %v: want exit %d, got %s", args, code, r)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		return count, r
 	}
 	first, _ := simulate(0)
@@ -87,7 +97,7 @@ func TestSimulateAnotherReceiver(t *testing.T) {
 	if other, _ := simulate(0, "--seed", "2"); fmt.Sprint(first) == fmt.Sprint(other) {
 		t.Error("another seed gives the same deliveries")
 	}
-	refuse = "customer.subscription.created"
+	set("customer.subscription.created")
 	_, r := simulate(1, "--retry-scale", "100000000")
 	if !strings.Contains(r.stdout, "never accepted: evt_") || !strings.Contains(r.stdout, "418") {
 		t.Error(r)
