@@ -228,15 +228,8 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	if err != nil {
 		return nil, err
 	}
-	for i := range existing {
-		another := options.Connect && !options.Thin // for connected accounts, an endpoint beside that for the account's own events
-		if existing[i].Payload == options.payload() && !another {
-			from := ""
-			if options.Thin && options.Connect && !slices.Contains(existing[i].EventsFrom, fromAccounts) {
-				from = ", which delivers events of " + strings.Join(existing[i].EventsFrom, ", ") + " alone: change that in the dashboard, or delete it"
-			}
-			return nil, fmt.Errorf("%w: %w (%s%s)", ErrRefused, ErrExists, existing[i].ID, from)
-		}
+	if err := options.distinct(existing); err != nil {
+		return nil, err
 	}
 	enabled := expandFor(options.payload(), types)
 	if len(enabled) == 0 {
@@ -256,20 +249,41 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 		e.compare(types)
 		return e, nil
 	}
-	if options.Thin {
-		return o.writeEndpoint(ctx, types, stripeapi.Request{Path: destinationsPath, JSON: map[string]any{
-			"name": "stripeonce", "type": KindEndpoint, "event_payload": PayloadThin, "enabled_events": enabled, "events_from": e.EventsFrom,
-			"webhook_endpoint": map[string]any{"url": endpointURL}, "include": []string{includeURL, includeSecret},
-		}})
+	return o.writeEndpoint(ctx, types, options.request(e))
+}
+
+// distinct returns an error where an endpoint of these options would deliver the same events as one of existing, all of its URL.
+func (options *EndpointOptions) distinct(existing []Endpoint) error {
+	if options.Connect && !options.Thin { // for connected accounts, an endpoint beside that for the account's own events
+		return nil
 	}
-	values := url.Values{"url": {endpointURL}, "enabled_events[]": enabled, "description": {"stripeonce"}}
+	at := slices.IndexFunc(existing, func(e Endpoint) bool { return e.Payload == options.payload() })
+	if at < 0 {
+		return nil
+	}
+	e, from := &existing[at], ""
+	if options.Thin && options.Connect && !slices.Contains(e.EventsFrom, fromAccounts) {
+		from = ", which delivers events of " + strings.Join(e.EventsFrom, ", ") + " alone: change that in the dashboard, or delete it"
+	}
+	return fmt.Errorf("%w: %w (%s%s)", ErrRefused, ErrExists, e.ID, from)
+}
+
+// request is the request that creates e.
+func (options *EndpointOptions) request(e *Endpoint) stripeapi.Request {
+	if options.Thin {
+		return stripeapi.Request{Path: destinationsPath, JSON: map[string]any{
+			"name": "stripeonce", "type": KindEndpoint, "event_payload": PayloadThin, "enabled_events": e.EnabledEvents,
+			"events_from": e.EventsFrom, "webhook_endpoint": map[string]any{"url": e.URL}, "include": []string{includeURL, includeSecret},
+		}}
+	}
+	values := url.Values{"url": {e.URL}, "enabled_events[]": e.EnabledEvents, "description": {"stripeonce"}}
 	if options.Connect {
 		values.Set("connect", "true")
 	}
 	if options.APIVersion != "" {
 		values.Set("api_version", options.APIVersion)
 	}
-	return o.writeEndpoint(ctx, types, stripeapi.Request{Path: "/v1/webhook_endpoints", Values: values})
+	return stripeapi.Request{Path: "/v1/webhook_endpoints", Values: values}
 }
 
 // Whose events a destination delivers: https://docs.stripe.com/api/v2/core/event-destinations/create.
