@@ -12,9 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 func TestExpand(t *testing.T) {

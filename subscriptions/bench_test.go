@@ -3,7 +3,7 @@ package subscriptions
 import (
 	"testing"
 
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )

@@ -16,7 +16,7 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // bot is a running compliancebot.

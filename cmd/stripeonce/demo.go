@@ -12,8 +12,8 @@ import (
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/demo"
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 func newDemo() *cobra.Command {

@@ -17,7 +17,7 @@ import (
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 type simulateFlags struct {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stripe/stripe-go/v86"
 
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // The newest stripe-go decodes every object that the simulated Stripe makes.

@@ -12,7 +12,7 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // The defaults of Config.

@@ -20,9 +20,9 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
-	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
 	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )

@@ -6,7 +6,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // leftFailing is how many events are left failing for the console: their first delivery fails and is not retried. Replay

@@ -11,7 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/signing"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgproxy"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // says reports whether a message contains a text, such as a statement.

@@ -15,7 +15,7 @@ import (
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // herd is the number of concurrent deliveries.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgproxy"
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // deliverWhile delivers waves of a storm until disturb has been called n times, each time after a random pause.

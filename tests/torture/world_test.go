@@ -21,9 +21,9 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/pgproxy"
 	"github.com/pook/stripeonce/internal/pgtest"
-	"github.com/pook/stripeonce/internal/stripesim"
 	"github.com/pook/stripeonce/internal/wrong"
 	"github.com/pook/stripeonce/schema/migrate"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // world is the environment of a fault: a PostgreSQL with fsync, a simulated Stripe account, and the acknowledged events.

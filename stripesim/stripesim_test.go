@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pook/stripeonce/internal/stripesim"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 var start = stripesim.Epoch
