@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
 // The API versions of the two shapes of subscriptions. Before 2025-03-31.basil a subscription has its period at the top
 // level, since then on each item. See https://docs.stripe.com/changelog/basil.
 const (
-	VersionBeforeBasil = "2024-06-20"
-	VersionBasil       = "2025-03-31.basil"
+	VersionBeforeBasil = stripeobject.VersionBeforeBasil
+	VersionBasil       = stripeobject.VersionBasil
 )
 
 // Epoch is the usual start of a simulated account's clock: Monday, 5 January 2026.
@@ -45,7 +47,7 @@ func (a *Account) context(id string) any {
 	if a.Organization != "" {
 		return a.Organization + "/" + id
 	}
-	return nullText(id)
+	return stripeobject.OrNull(id)
 }
 
 // owner draws the id of the account of a new subscription.
@@ -95,7 +97,7 @@ func (a *Account) id(prefix string, letters int) string {
 }
 
 // object is a Stripe object as JSON decodes it.
-type object = map[string]any
+type object = stripeobject.Object
 
 // invoice is an invoice as it is now.
 type invoice struct {

@@ -3,12 +3,14 @@ package stripesim
 import (
 	"slices"
 	"time"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
 const month = 30 * 24 * time.Hour
 
 // catalog has the account's prices.
-var catalog = []item{
+var catalog = []stripeobject.Item{
 	{Price: "price_1PBasicMonthlyStripeonce", Product: "prod_QBasicStripeonce", Amount: 900},
 	{Price: "price_1PTeamMonthlyStripeonce0", Product: "prod_QTeamStripeonce0", Amount: 2900},
 	{Price: "price_1PAuditAddOnStripeonce00", Product: "prod_QAuditStripeonce", Amount: 500},
@@ -26,7 +28,7 @@ func (a *Account) SubscribeTrial(version string, trial time.Duration) *Subscript
 }
 
 func (a *Account) subscribe(version, status string, trial int64) *Subscription {
-	s := &Subscription{AccountID: a.owner(), account: a, version: version, state: state{
+	s := &Subscription{AccountID: a.owner(), account: a, version: version, state: stripeobject.Subscription{
 		ID: a.id("sub_1", 23), Customer: a.id("cus_", 14), Status: status, Created: a.Now,
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
 	}}
@@ -37,25 +39,25 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	s.addItem(0, 1)
 	s.state.LatestInvoice = a.id("in_1", 23)
 	a.Subscriptions = append(a.Subscriptions, s)
-	s.update(created, func(*state) {})
+	s.update(created, func(*stripeobject.Subscription) {})
 	return s
 }
 
 // update changes the state and creates an event, with previous_attributes if it is an update. Each event lists the items in
 // another order, which previous_attributes do not show.
-func (s *Subscription) update(eventType string, change func(*state)) {
-	before := s.state.clone()
+func (s *Subscription) update(eventType string, change func(*stripeobject.Subscription)) {
+	before := s.state.Clone()
 	if eventType != created {
 		s.past = append(s.past, before)
 	}
-	s.state = s.state.clone()
+	s.state = s.state.Clone()
 	change(&s.state)
-	after := s.state.clone()
+	after := s.state.Clone()
 	before.Turn, after.Turn = len(s.account.Events), len(s.account.Events)
 	s.account.emit(s, eventType, func(version string) (about, previous object) {
-		about = after.render(version)
+		about = after.Render(version)
 		if eventType == updated {
-			previous = difference(before.render(version), about)
+			previous = stripeobject.Difference(before.Render(version), about)
 		}
 		return about, previous
 	})
@@ -69,12 +71,12 @@ const (
 // Activate completes the first payment or ends the trial.
 func (s *Subscription) Activate() {
 	s.invoice("invoice.paid")
-	s.update(updated, func(st *state) { st.Status = "active" })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
 }
 
 // Renew begins the next period with an invoice.
 func (s *Subscription) Renew() {
-	s.update(updated, func(st *state) {
+	s.update(updated, func(st *stripeobject.Subscription) {
 		st.PeriodStart = st.PeriodEnd
 		st.PeriodEnd += int64(month / time.Second)
 		st.LatestInvoice = s.account.id("in_1", 23)
@@ -96,12 +98,12 @@ func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
 // FailPayment fails a payment: status past_due.
 func (s *Subscription) FailPayment() {
 	s.invoice("invoice.payment_failed")
-	s.update(updated, func(st *state) { st.Status = "past_due" })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "past_due" })
 }
 
 // Upgrade changes the first item's price and adds an item.
 func (s *Subscription) Upgrade(quantity int64) {
-	s.update(updated, func(st *state) {
+	s.update(updated, func(st *stripeobject.Subscription) {
 		first := &st.Items[0]
 		first.Price, first.Product, first.Amount = catalog[1].Price, catalog[1].Product, catalog[1].Amount
 		first.Quantity = quantity
@@ -117,12 +119,12 @@ func (s *Subscription) addItem(price int, quantity int64) {
 
 // SetQuantity sets the quantity of the first item. It may be 0.
 func (s *Subscription) SetQuantity(quantity int64) {
-	s.update(updated, func(st *state) { st.Items[0].Quantity = quantity })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Items[0].Quantity = quantity })
 }
 
 // AddItem adds an item with the last price.
 func (s *Subscription) AddItem() {
-	s.update(updated, func(*state) { s.addItem(3, 2) })
+	s.update(updated, func(*stripeobject.Subscription) { s.addItem(3, 2) })
 }
 
 // RemoveItem removes the last item, unless it is the only one.
@@ -130,39 +132,39 @@ func (s *Subscription) RemoveItem() {
 	if len(s.state.Items) == 1 {
 		return
 	}
-	s.update(updated, func(st *state) { st.Items = st.Items[:len(st.Items)-1] })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Items = st.Items[:len(st.Items)-1] })
 }
 
 // Expire ends a subscription without its first payment: status incomplete_expired.
 func (s *Subscription) Expire() {
-	s.update(updated, func(st *state) { st.Status, st.EndedAt = "incomplete_expired", s.account.Now })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status, st.EndedAt = "incomplete_expired", s.account.Now })
 }
 
 // MarkUnpaid gives up on a payment without ending the subscription: status unpaid.
 func (s *Subscription) MarkUnpaid() {
-	s.update(updated, func(st *state) { st.Status = "unpaid" })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "unpaid" })
 }
 
 // Pause ends a trial without a payment method: status paused. Stripe sends two events.
 func (s *Subscription) Pause() {
-	s.update(updated, func(st *state) { st.Status = "paused" })
-	s.update("customer.subscription.paused", func(*state) {})
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "paused" })
+	s.update("customer.subscription.paused", func(*stripeobject.Subscription) {})
 }
 
 // Resume resumes a paused subscription. Stripe sends two events.
 func (s *Subscription) Resume() {
-	s.update(updated, func(st *state) { st.Status = "active" })
-	s.update("customer.subscription.resumed", func(*state) {})
+	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
+	s.update("customer.subscription.resumed", func(*stripeobject.Subscription) {})
 }
 
 // RemindOfTrialEnd creates the reminder three days before the trial's end. Nothing changes.
 func (s *Subscription) RemindOfTrialEnd() {
-	s.update("customer.subscription.trial_will_end", func(*state) {})
+	s.update("customer.subscription.trial_will_end", func(*stripeobject.Subscription) {})
 }
 
 // SetMetadata sets a key. An empty value removes it.
 func (s *Subscription) SetMetadata(key, value string) {
-	s.update(updated, func(st *state) {
+	s.update(updated, func(st *stripeobject.Subscription) {
 		st.Metadata[key] = value
 		if value == "" {
 			delete(st.Metadata, key)
@@ -172,7 +174,7 @@ func (s *Subscription) SetMetadata(key, value string) {
 
 // CancelAtPeriodEnd schedules the cancellation at the period's end, or revokes it.
 func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
-	s.update(updated, func(st *state) {
+	s.update(updated, func(st *stripeobject.Subscription) {
 		st.CancelAtPeriodEnd, st.CancelAt, st.CanceledAt, st.CancelReason = cancel, 0, 0, ""
 		if cancel {
 			st.CancelAt, st.CanceledAt, st.CancelReason = st.PeriodEnd, s.account.Now, "cancellation_requested"
@@ -183,27 +185,29 @@ func (s *Subscription) CancelAtPeriodEnd(cancel bool) {
 // PauseCollection pauses payment collection, as the customer portal does, or resumes it if the behavior is empty. The
 // status does not change.
 func (s *Subscription) PauseCollection(behavior string, resumesAt int64) {
-	s.update(updated, func(st *state) { st.PauseBehavior, st.ResumesAt = behavior, resumesAt })
+	s.update(updated, func(st *stripeobject.Subscription) { st.PauseBehavior, st.ResumesAt = behavior, resumesAt })
 }
 
 // SetPaymentMethod sets a new default payment method.
 func (s *Subscription) SetPaymentMethod() {
-	s.update(updated, func(st *state) { st.PaymentMethod = s.account.id("pm_1", 23) })
+	s.update(updated, func(st *stripeobject.Subscription) { st.PaymentMethod = s.account.id("pm_1", 23) })
 }
 
 // AddDiscount adds a discount before the others.
 func (s *Subscription) AddDiscount() {
-	s.update(updated, func(st *state) { st.Discounts = slices.Insert(st.Discounts, 0, s.account.id("di_1", 23)) })
+	s.update(updated, func(st *stripeobject.Subscription) {
+		st.Discounts = slices.Insert(st.Discounts, 0, s.account.id("di_1", 23))
+	})
 }
 
 // RemoveDiscounts removes the discounts.
 func (s *Subscription) RemoveDiscounts() {
-	s.update(updated, func(st *state) { st.Discounts = nil })
+	s.update(updated, func(st *stripeobject.Subscription) { st.Discounts = nil })
 }
 
 // Schedule attaches a schedule, or releases the attached one.
 func (s *Subscription) Schedule() {
-	s.update(updated, func(st *state) {
+	s.update(updated, func(st *stripeobject.Subscription) {
 		if st.Schedule != "" {
 			st.Schedule = ""
 		} else {
@@ -214,7 +218,7 @@ func (s *Subscription) Schedule() {
 
 // Delete ends the subscription immediately: status canceled.
 func (s *Subscription) Delete() {
-	s.update("customer.subscription.deleted", func(st *state) {
+	s.update("customer.subscription.deleted", func(st *stripeobject.Subscription) {
 		st.Status, st.EndedAt = "canceled", s.account.Now
 		if st.CanceledAt == 0 {
 			st.CanceledAt = s.account.Now
@@ -224,36 +228,21 @@ func (s *Subscription) Delete() {
 
 // invoice creates an event of the latest invoice.
 func (s *Subscription) invoice(eventType string) {
-	st, now := s.state.clone(), s.account.Now
-	render := func(version string) (about, previous object) {
-		return st.renderInvoice(version, now, eventType == "invoice.paid"), nil
+	st := s.state.Clone()
+	about := stripeobject.Invoice{
+		ID: st.LatestInvoice, Customer: st.Customer, Subscription: st.ID, SubscriptionMetadata: st.Metadata, Status: "open",
+		BillingReason: "subscription_cycle", Currency: "usd", Created: s.account.Now, PeriodStart: st.PeriodStart, PeriodEnd: st.PeriodEnd,
 	}
+	for _, it := range st.Items {
+		about.AmountDue += it.Amount * it.Quantity
+	}
+	if eventType == "invoice.paid" {
+		about.AmountPaid, about.Status = about.AmountDue, "paid"
+	}
+	render := func(version string) (object, object) { return about.Render(version), nil }
 	if s.account.invoices == nil {
 		s.account.invoices = map[string]invoice{}
 	}
 	s.account.invoices[st.LatestInvoice] = invoice{s.AccountID, render}
 	s.account.emit(s, eventType, render)
-}
-
-func (st *state) renderInvoice(version string, created int64, paid bool) object {
-	var total int64
-	for _, it := range st.Items {
-		total += it.Amount * it.Quantity
-	}
-	o := object{
-		"id": st.LatestInvoice, "object": "invoice", "amount_due": total, "amount_paid": 0, "attempt_count": 1,
-		"attempted": true, "billing_reason": "subscription_cycle", "created": created, "currency": "usd",
-		"customer": st.Customer, "livemode": false, "metadata": object{}, "period_start": st.PeriodStart,
-		"period_end": st.PeriodEnd, "status": "open", "subtotal": total, "total": total,
-	}
-	if paid {
-		o["amount_paid"], o["status"] = total, "paid"
-	}
-	if version == VersionBeforeBasil {
-		o["paid"], o["subscription"] = paid, st.ID
-	} else {
-		o["parent"] = object{"type": "subscription_details", "quote_details": nil,
-			"subscription_details": object{"metadata": texts(st.Metadata), "subscription": st.ID}}
-	}
-	return o
 }

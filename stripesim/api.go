@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
 // eventsKept is how long the Events API keeps events: https://docs.stripe.com/api/events.
@@ -226,14 +228,6 @@ func (api *API) version(req *http.Request) string {
 	return api.Version
 }
 
-// shape returns VersionBeforeBasil or VersionBasil, according to the date that a version begins with.
-func shape(version string) string {
-	if version < VersionBasil[:len("2025-03-31")] {
-		return VersionBeforeBasil
-	}
-	return VersionBasil
-}
-
 func masked(key string) string {
 	if len(key) < 12 {
 		return "****"
@@ -295,7 +289,7 @@ func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
 	newest := slices.Clone(account.Events)
 	slices.Reverse(newest)
 	page(w, req, "/v1/events", "event", newest, func(ev *Event) entry {
-		return entry{ev.ID, ev.Created, func() object { return ev.object(shape(api.Version)) }}
+		return entry{ev.ID, ev.Created, func() object { return ev.object(stripeobject.Shape(api.Version)) }}
 	}, func(ev *Event) bool {
 		return api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) &&
 			(len(types) == 0 || slices.Contains(types, ev.Type)) &&
@@ -324,7 +318,7 @@ func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
 	account := api.of(req)
 	for _, ev := range account.Events {
 		if ev.ID == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) {
-			answer(w, http.StatusOK, ev.object(shape(api.Version)))
+			answer(w, http.StatusOK, ev.object(stripeobject.Shape(api.Version)))
 			return
 		}
 	}
@@ -335,9 +329,9 @@ func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	newest := slices.Clone(api.of(req).Subscriptions)
 	slices.Reverse(newest)
-	version := shape(api.version(req))
+	version := stripeobject.Shape(api.version(req))
 	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
-		return entry{s.ID(), s.state.Created, func() object { return s.state.render(version) }}
+		return entry{s.ID(), s.state.Created, func() object { return s.state.Render(version) }}
 	}, func(s *Subscription) bool {
 		return api.sees(req, s.AccountID) && statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
 			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
@@ -366,7 +360,7 @@ func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 			if !found {
 				break
 			}
-			answer(w, http.StatusOK, state.render(shape(api.version(req))))
+			answer(w, http.StatusOK, state.Render(stripeobject.Shape(api.version(req))))
 			return
 		}
 	}
@@ -378,10 +372,10 @@ func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
 	id := req.URL.Query().Get("subscription")
 	for _, s := range api.of(req).Subscriptions {
 		if s.ID() == id && api.sees(req, s.AccountID) {
-			version := shape(api.version(req))
-			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it item) entry {
-				return entry{it.ID, it.Created, func() object { return s.state.renderItem(&it, version) }}
-			}, func(item) bool { return true })
+			version := stripeobject.Shape(api.version(req))
+			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it stripeobject.Item) entry {
+				return entry{it.ID, it.Created, func() object { return s.state.RenderItem(&it, version) }}
+			}, func(stripeobject.Item) bool { return true })
 			return
 		}
 	}
@@ -394,7 +388,7 @@ func (api *API) getInvoice(w http.ResponseWriter, req *http.Request) {
 		missing(w, "invoice", req.PathValue("id"))
 		return
 	}
-	about, _ := invoice.render(shape(api.version(req)))
+	about, _ := invoice.render(stripeobject.Shape(api.version(req)))
 	answer(w, http.StatusOK, about)
 }
 

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
 // Endpoint is a webhook endpoint of the account: https://docs.stripe.com/api/webhook_endpoints/object.
@@ -23,7 +25,7 @@ func (e *Endpoint) object() object {
 		status = "disabled"
 	}
 	return object{
-		"id": e.ID, "object": "webhook_endpoint", "api_version": nullText(e.APIVersion), "application": nil, "created": e.created,
+		"id": e.ID, "object": "webhook_endpoint", "api_version": stripeobject.OrNull(e.APIVersion), "application": nil, "created": e.created,
 		"description": nil, "enabled_events": e.EnabledEvents, "livemode": false, "metadata": object{}, "status": status, "url": e.URL,
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"slices"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
 // Truth is the state to which a receiver's row of a subscription must converge, with the names of the tables' columns. It
@@ -53,7 +55,7 @@ type TruthItem struct {
 func WriteTruth(w io.Writer, account *Account) error {
 	encoder := json.NewEncoder(w)
 	for _, s := range account.Subscriptions {
-		if err := encoder.Encode(s.state.whole(VersionBasil)); err != nil {
+		if err := encoder.Encode(s.state.Whole(VersionBasil)); err != nil {
 			return err
 		}
 	}
@@ -63,7 +65,7 @@ func WriteTruth(w io.Writer, account *Account) error {
 // Truth returns the current state of the subscription.
 func (s *Subscription) Truth() Truth {
 	st := &s.state
-	oldest := slices.MinFunc(st.Items, func(a, b item) int {
+	oldest := slices.MinFunc(st.Items, func(a, b stripeobject.Item) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	t := Truth{
@@ -72,8 +74,8 @@ func (s *Subscription) Truth() Truth {
 		CancelAtPeriodEnd: st.CancelAtPeriodEnd, CancelAt: pointer(st.CancelAt), CanceledAt: pointer(st.CanceledAt),
 		EndedAt: pointer(st.EndedAt), CurrentPeriodStart: st.PeriodStart, CurrentPeriodEnd: st.PeriodEnd,
 		TrialStart: pointer(st.TrialStart), TrialEnd: pointer(st.TrialEnd), CollectionMethod: "charge_automatically",
-		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata, PauseCollection: st.pauseCollection(),
-		ScheduleID: pointer(st.Schedule), PaymentMethodID: pointer(st.PaymentMethod), BillingMode: billingMode,
+		LatestInvoiceID: st.LatestInvoice, Metadata: st.Metadata, PauseCollection: st.PauseCollection(),
+		ScheduleID: pointer(st.Schedule), PaymentMethodID: pointer(st.PaymentMethod), BillingMode: stripeobject.BillingMode,
 		DiscountIDs: append([]string{}, st.Discounts...), ItemsComplete: true,
 		AccountID: pointer(s.AccountID),
 	}
