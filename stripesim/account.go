@@ -1,5 +1,3 @@
-// Package stripesim simulates a Stripe account: its subscriptions, and the events that Stripe would create, in the shapes
-// of its API. Everything is determined by a seed.
 package stripesim
 
 import (
@@ -18,8 +16,8 @@ const (
 	VersionBasil       = stripeobject.VersionBasil
 )
 
-// Epoch is the usual start of a simulated account's clock: Monday, 5 January 2026.
-var Epoch = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+// Epoch is the usual start of a simulated account's clock: Monday, 1 January 2024.
+var Epoch = time.Date(2024, 1, 1, 9, 0, 0, 0, time.UTC)
 
 // Account is the simulated account. It is not safe for concurrent use.
 type Account struct {
@@ -28,6 +26,9 @@ type Account struct {
 	ID string
 	// Organization is the organization (org_…) that all events come from. Their context then names the account.
 	Organization string
+	// APIVersion is that of the events: VersionBeforeBasil or VersionBasil. Empty: half of the subscriptions that Live and Play
+	// create have the one, half the other, as if the endpoint were upgraded meanwhile.
+	APIVersion string
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
 
@@ -68,7 +69,7 @@ type Event struct {
 	SubscriptionID string
 	// AccountID is the account of the event; empty: the platform's own.
 	AccountID string
-	// Body is the event in the API version of the endpoint. In this account, the version depends on the subscription.
+	// Body is the event in the API version of the subscription.
 	Body []byte
 
 	account *Account

@@ -3,6 +3,8 @@ package stripesim
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,72 +14,86 @@ import (
 	"github.com/pook/stripeonce/internal/delivery"
 )
 
-// The back-off after a response other than 2xx. It doubles after each attempt. Stripe's own lasts for three days.
+// The defaults of a Deliverer.
 const (
-	firstRetry  = 10 * time.Millisecond
-	lastRetry   = time.Second
-	maxAttempts = 15
+	DefaultConcurrency = 24
+	DefaultRetryScale  = 20_000 // of RetrySchedule: twelve seconds in place of three days
 )
 
-// Deliverer delivers a plan as Stripe does: several deliveries concurrently, each retried until it is answered with a 2xx.
+// Deliverer delivers events to an endpoint as Stripe does: signed, several at once, each again until the response is a 2xx.
 type Deliverer struct {
-	Sender *delivery.Sender
-	// Concurrency is the number of plan entries in flight.
+	URL    string // of the endpoint
+	Secret string // its signing secret
+	// Concurrency is the number of deliveries in flight. Duplicates at the same instant count as one. Defaults to
+	// DefaultConcurrency.
 	Concurrency int
-	// MaxAttempts bounds the attempts of one delivery. Defaults to 15, which take about ten seconds.
-	MaxAttempts int
-	// Observe is called with each response, from several goroutines. Optional.
-	Observe func(ev *Event, reply delivery.Reply)
-	// Pauses are those after each attempt, in place of the usual ones; a delivery has one attempt more. See RetrySchedule.
+	// Pauses are those after each attempt without a 2xx. After the last one, a delivery is given up. Defaults to
+	// RetrySchedule(DefaultRetryScale).
 	Pauses []time.Duration
-	// Rate bounds the deliveries per second. 0: no bound.
+	// Rate is the maximum number of deliveries a second, without retries. 0: as fast as they are answered.
 	Rate float64
-	// Took is called with the time of each response, from several goroutines. Optional.
-	Took func(took time.Duration)
-	// GaveUp is called for each delivery that was never answered with a 2xx, with the last response or error. Optional.
-	GaveUp func(ev *Event, reply delivery.Reply, err error)
-	// Unanswered is called for each attempt without a response, from several goroutines. Optional.
-	Unanswered func(ev *Event, err error)
+	// Observe is called with each attempt, from several goroutines. Optional.
+	Observe func(Attempt)
 
-	tally tally
+	results results
+	done    atomic.Int64
 }
 
-// Tally counts the results of deliveries.
-type Tally struct {
-	Answered map[string]int // deliveries answered with a 2xx, by outcome
-	Retried  int            // retries
-	GivenUp  int            // deliveries that were never answered with a 2xx
+// Attempt is one attempt of a delivery, and what was answered.
+type Attempt struct {
+	Event  *Event
+	Err    error // why there was no response
+	Status int   // 0: no response
+	Header http.Header
+	Body   []byte // trimmed, and cut to 4 KiB
+	// Took is the time until the response, or until there was none.
+	Took time.Duration
+	// Last reports that the delivery is not attempted again.
+	Last bool
+
+	reply delivery.Reply
 }
 
-type tally struct {
-	mu sync.Mutex
-	Tally
-	done atomic.Int64
-}
+// OK reports whether the response is a 2xx, the only one that Stripe does not retry.
+func (a Attempt) OK() bool { return a.Err == nil && a.reply.OK() }
 
-// Done returns the number of completed deliveries.
-func (d *Deliverer) Done() int { return int(d.tally.done.Load()) }
+// Outcome returns the outcome in a response of stripeonce, such as "processed". It is empty for other receivers.
+func (a Attempt) Outcome() string { return string(a.reply.Outcome()) }
 
-// Tally returns the counts so far.
-func (d *Deliverer) Tally() Tally {
-	d.tally.mu.Lock()
-	defer d.tally.mu.Unlock()
-	copied := d.tally.Tally
-	copied.Answered = map[string]int{}
-	for outcome, n := range d.tally.Answered {
-		copied.Answered[outcome] = n
+// String returns the status and the body of the response, or why there was none.
+func (a Attempt) String() string {
+	if a.Err != nil {
+		return a.Err.Error()
 	}
-	return copied
+	return a.reply.String()
 }
 
-// Deliver delivers the plan. It returns when every delivery was answered with a 2xx or given up, or ctx has ended.
+// RetrySchedule returns pauses that grow as Stripe's do, over some three days, scaled down. Stripe publishes no figures but the
+// three days: https://docs.stripe.com/webhooks#retries.
+func RetrySchedule(scale float64) (pauses []time.Duration) {
+	for _, pause := range []time.Duration{
+		5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour,
+	} {
+		pauses = append(pauses, time.Duration(float64(pause)/scale))
+	}
+	return pauses
+}
+
+// Deliver delivers a plan. It returns when every delivery was answered with a 2xx or given up, or ctx has ended. Several calls
+// add to one Report.
 func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
+	began := time.Now()
+	d.results.begin(Measure(plan))
+	defer func() { d.results.end(time.Since(began)) }()
+	concurrency := cmp.Or(d.Concurrency, DefaultConcurrency)
+	sender := delivery.NewSender(d.URL, d.Secret, 4*concurrency)
+	defer sender.Close()
 	queue := make(chan Delivery)
 	var wg sync.WaitGroup
-	for range d.Concurrency {
+	for range concurrency {
 		wg.Go(func() {
 			for entry := range queue {
-				d.deliver(ctx, entry)
+				d.deliver(ctx, sender, entry)
 			}
 		})
 	}
@@ -100,80 +116,53 @@ func (d *Deliverer) Deliver(ctx context.Context, plan []Delivery) error {
 }
 
 // deliver sends the duplicates of one entry at the same instant.
-func (d *Deliverer) deliver(ctx context.Context, entry Delivery) {
-	if entry.Times == 1 {
-		d.untilOK(ctx, entry)
-		return
-	}
+func (d *Deliverer) deliver(ctx context.Context, sender *delivery.Sender, entry Delivery) {
 	var wg sync.WaitGroup
-	for range entry.Times {
-		wg.Go(func() { d.untilOK(ctx, entry) })
+	for range entry.Times - 1 {
+		wg.Go(func() { d.untilOK(ctx, sender, entry) })
 	}
+	d.untilOK(ctx, sender, entry)
 	wg.Wait()
 }
 
-func (d *Deliverer) untilOK(ctx context.Context, entry Delivery) {
-	defer d.tally.done.Add(1)
-	ev, body := entry.Event, entry.Body()
-	pause := firstRetry
-	for attempt := 1; ctx.Err() == nil; attempt++ {
+func (d *Deliverer) untilOK(ctx context.Context, sender *delivery.Sender, entry Delivery) {
+	defer d.done.Add(1)
+	body, pauses := entry.Body(), d.Pauses
+	if pauses == nil {
+		pauses = RetrySchedule(DefaultRetryScale)
+	}
+	for n := 0; ctx.Err() == nil; n++ {
 		sent := time.Now()
-		reply, err := d.Sender.Send(ctx, body)
-		if err == nil && d.Took != nil {
-			d.Took(time.Since(sent))
-		}
-		switch {
-		case err == nil && d.Observe != nil:
-			d.Observe(ev, reply)
-		case err != nil && d.Unanswered != nil:
-			d.Unanswered(ev, err)
-		}
-		if err == nil && reply.OK() {
-			d.count(func(t *Tally) { t.Answered[string(reply.Outcome())]++ })
+		reply, err := sender.Send(ctx, body)
+		if ctx.Err() != nil {
 			return
 		}
-		if attempt == d.attempts() {
-			d.count(func(t *Tally) { t.GivenUp++ })
-			if d.GaveUp != nil {
-				d.GaveUp(ev, reply, err)
-			}
-			return
+		a := Attempt{
+			Event: entry.Event, Err: err, Status: reply.Status, Header: reply.Header, Body: reply.Body, Took: time.Since(sent),
+			Last: n == len(pauses) || err == nil && reply.OK(), reply: reply,
 		}
-		d.count(func(t *Tally) { t.Retried++ })
-		if len(d.Pauses) > 0 {
-			pause = d.Pauses[attempt-1]
+		d.results.add(a)
+		if d.Observe != nil {
+			d.Observe(a)
+		}
+		if a.Last {
+			return
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(pauses[n]):
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, lastRetry)
 	}
 }
 
-func (d *Deliverer) attempts() int {
-	if len(d.Pauses) > 0 {
-		return len(d.Pauses) + 1
-	}
-	return cmp.Or(d.MaxAttempts, maxAttempts)
+// Done returns the number of completed deliveries.
+func (d *Deliverer) Done() int { return int(d.done.Load()) }
+
+// Refused is a delivery that was never answered with a 2xx.
+type Refused struct {
+	EventID   string `json:"event_id"`
+	EventType string `json:"event_type"`
+	Answer    string `json:"answer"` // the last one
 }
 
-// RetrySchedule returns pauses that grow as Stripe's do, over some three days, scaled down. Stripe publishes no figures but the
-// three days: https://docs.stripe.com/webhooks#retries.
-func RetrySchedule(scale float64) (pauses []time.Duration) {
-	for _, pause := range []time.Duration{
-		5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour,
-	} {
-		pauses = append(pauses, time.Duration(float64(pause)/scale))
-	}
-	return pauses
-}
-
-func (d *Deliverer) count(change func(*Tally)) {
-	d.tally.mu.Lock()
-	defer d.tally.mu.Unlock()
-	if d.tally.Answered == nil {
-		d.tally.Answered = map[string]int{}
-	}
-	change(&d.tally.Tally)
-}
+func refused(a Attempt) Refused { return Refused{a.Event.ID, a.Event.Type, fmt.Sprint(a)} }

@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -27,7 +28,7 @@ type step struct {
 	begins bool
 }
 
-// Live simulates interleaved life cycles of subscriptions. Half of them have the API version before basil. It returns the
+// Live simulates interleaved life cycles of subscriptions. It returns the
 // events in the order in which they were created.
 func (a *Account) Live(l Life) []*Event {
 	from := len(a.Events)
@@ -71,14 +72,20 @@ func (a *Account) pause(bursts bool) int64 {
 }
 
 func (a *Account) begin() *Subscription {
-	version := VersionBasil
-	if a.random.IntN(2) == 0 {
-		version = VersionBeforeBasil
-	}
+	version := a.version()
 	if a.random.IntN(4) == 0 {
 		return a.SubscribeTrial(version, 14*24*time.Hour)
 	}
 	return a.Subscribe(version)
+}
+
+// version returns the API version of the events of a new subscription.
+func (a *Account) version() string {
+	version := VersionBasil
+	if a.random.IntN(2) == 0 {
+		version = VersionBeforeBasil
+	}
+	return cmp.Or(a.APIVersion, version)
 }
 
 // Step makes a change that fits the status. n, from 0 to 99, selects it.

@@ -9,58 +9,60 @@ import (
 	"time"
 )
 
-// Scenario is one life cycle: what happens to a subscription, and when. To add one, add it to scenarios.
+// Scenario is a life cycle as a value: how a subscription begins, and what happens to it when.
 type Scenario struct {
 	Name  string
 	About string
-	begin func(a *Account) *Subscription
-	steps []scene
+	Begin func(a *Account) *Subscription
+	Steps []Step
 }
 
-// scene is one change, so long after the one before.
-type scene struct {
-	after time.Duration
-	do    func(s *Subscription)
+// Step is one change, so long after the one before. Steps after 0 are of the same second.
+type Step struct {
+	After time.Duration
+	Do    func(s *Subscription)
 }
 
 const day = 24 * time.Hour
 
-func subscribed(a *Account) *Subscription { return a.begin() }
+// The usual beginnings of a life cycle.
+var (
+	subscribed = func(a *Account) *Subscription { return a.Subscribe(a.version()) }
+	onTrial    = func(a *Account) *Subscription { return a.SubscribeTrial(a.version(), 14*day) }
+)
 
-func onTrial(a *Account) *Subscription { return a.SubscribeTrial(VersionBasil, 14*day) }
-
-// scenarios are the life cycles that a name selects, sorted by name.
+// scenarios are those that a name selects, sorted by name. To add one, add it here.
 var scenarios = []Scenario{
-	{"cancel-at-period-end", "paid, canceled for the end of the period, and ended then", subscribed, []scene{
+	{"cancel-at-period-end", "paid, canceled for the end of the period, and ended then", subscribed, []Step{
 		{time.Second, (*Subscription).Activate}, {10 * day, func(s *Subscription) { s.CancelAtPeriodEnd(true) }}, {20 * day, (*Subscription).Delete},
 	}},
-	{"downgrade", "paid, with a second item that is removed, and fewer seats", subscribed, []scene{
+	{"downgrade", "paid, with a second item that is removed, and fewer seats", subscribed, []Step{
 		{time.Second, (*Subscription).Activate}, {day, (*Subscription).AddItem}, {0, func(s *Subscription) { s.SetQuantity(9) }},
 		{9 * day, (*Subscription).RemoveItem}, {0, func(s *Subscription) { s.SetQuantity(1) }}, {20 * day, (*Subscription).Renew},
 	}},
-	{"dunning", "paid, then payments fail until the subscription is unpaid and ends", subscribed, []scene{
+	{"dunning", "paid, then payments fail until the subscription is unpaid and ends", subscribed, []Step{
 		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {30 * day, (*Subscription).FailPayment},
 		{3 * day, (*Subscription).FailPayment}, {4 * day, (*Subscription).MarkUnpaid}, {30 * day, (*Subscription).Delete},
 	}},
-	{"many-items", "paid, with 45 items, of which events hold 20", subscribed, append([]scene{{time.Second, (*Subscription).Activate}}, repeat(44, scene{time.Minute, (*Subscription).AddItem})...)},
-	{"pause-collection", "paid, and the collection of payments is paused: the status stays active", subscribed, []scene{
+	{"many-items", "paid, with 45 items, of which events hold 20", subscribed, append([]Step{{time.Second, (*Subscription).Activate}}, repeat(44, Step{time.Minute, (*Subscription).AddItem})...)},
+	{"pause-collection", "paid, and the collection of payments is paused: the status stays active", subscribed, []Step{
 		{time.Second, (*Subscription).Activate}, {5 * day, func(s *Subscription) { s.PauseCollection("void", 0) }}, {25 * day, (*Subscription).Renew},
 	}},
-	{"resume", "a trial that pauses without a payment method, and is resumed", onTrial, []scene{
+	{"resume", "a trial that pauses without a payment method, and is resumed", onTrial, []Step{
 		{11 * day, (*Subscription).RemindOfTrialEnd}, {3 * day, (*Subscription).Pause}, {5 * day, (*Subscription).SetPaymentMethod},
 		{0, (*Subscription).Resume}, {30 * day, (*Subscription).Renew},
 	}},
-	{"trial-to-paid", "a trial that becomes a paid subscription, and is renewed", onTrial, []scene{
+	{"trial-to-paid", "a trial that becomes a paid subscription, and is renewed", onTrial, []Step{
 		{11 * day, (*Subscription).RemindOfTrialEnd}, {day, (*Subscription).SetPaymentMethod}, {2 * day, (*Subscription).Activate}, {30 * day, (*Subscription).Renew},
 	}},
-	{"upgrade", "paid, then upgraded and renewed within one second", subscribed, []scene{
+	{"upgrade", "paid, then upgraded and renewed within one second", subscribed, []Step{
 		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {0, func(s *Subscription) { s.Upgrade(5) }}, {30 * day, (*Subscription).Renew},
 	}},
 }
 
-func repeat(n int, one scene) []scene { return slices.Repeat([]scene{one}, n) }
+func repeat(n int, one Step) []Step { return slices.Repeat([]Step{one}, n) }
 
-// Scenarios returns all life cycles.
+// Scenarios returns the life cycles that have names.
 func Scenarios() []Scenario { return slices.Clone(scenarios) }
 
 // NamedScenario returns a life cycle by its name.
@@ -88,21 +90,21 @@ func (a *Account) Play(list []Scenario, subscriptions int) []*Event {
 		c := due[0]
 		a.Now = max(a.Now, c.at)
 		if c.next < 0 {
-			c.sub = c.of.begin(a)
+			c.sub = c.of.Begin(a)
 		} else {
-			c.of.steps[c.next].do(c.sub)
+			c.of.Steps[c.next].Do(c.sub)
 		}
-		if c.next++; c.next == len(c.of.steps) {
+		if c.next++; c.next == len(c.of.Steps) {
 			heap.Pop(&due)
 			continue
 		}
-		c.at = a.Now + int64(c.of.steps[c.next].after/time.Second)
+		c.at = a.Now + int64(c.of.Steps[c.next].After/time.Second)
 		heap.Fix(&due, 0)
 	}
 	return a.Events[from:]
 }
 
-// cue is the next scene of one subscription.
+// cue is the next step of one subscription.
 type cue struct {
 	at   int64
 	nth  int // of the subscriptions

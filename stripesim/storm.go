@@ -10,6 +10,7 @@ import (
 // Storm configures how a simulated Stripe delivers: how far out of order, and with how many duplicates. The zero value
 // delivers everything once and in order, which the real Stripe does not promise.
 type Storm struct {
+	Name string // empty for one's own
 	// Disorder is the share of deliveries that are early or late, from 0 to 1.
 	Disorder float64
 	// Window is how many of its subscription's events a delivery may be early or late.
@@ -52,20 +53,21 @@ func formOf(random *rand.Rand) Form {
 	return ThinUnnamed
 }
 
-// storms are the storms of the demo.
-var storms = map[string]Storm{
-	"mild":    {Disorder: 0.1, Window: 2, Duplicates: 0.15, MaxDuplicates: 2, Concurrent: 0.3},
-	"default": {Disorder: 0.6, Window: 6, Duplicates: 0.4, MaxDuplicates: 4, Concurrent: 0.5},
-	"wild":    {Disorder: 0.95, Window: 30, Duplicates: 0.8, MaxDuplicates: 8, Concurrent: 0.5},
-}
+// The storms that have names. Default is that of simulations unless they say otherwise.
+var (
+	Mild    = Storm{Name: "mild", Disorder: 0.1, Window: 2, Duplicates: 0.15, MaxDuplicates: 2, Concurrent: 0.3}
+	Default = Storm{Name: "default", Disorder: 0.6, Window: 6, Duplicates: 0.4, MaxDuplicates: 4, Concurrent: 0.5}
+	Wild    = Storm{Name: "wild", Disorder: 0.95, Window: 30, Duplicates: 0.8, MaxDuplicates: 8, Concurrent: 0.5}
+)
 
 // NamedStorm returns the storm named mild, default or wild.
 func NamedStorm(name string) (Storm, error) {
-	storm, ok := storms[name]
-	if !ok {
-		return Storm{}, fmt.Errorf("storm %q: use mild, default or wild", name)
+	for _, storm := range []Storm{Mild, Default, Wild} {
+		if storm.Name == name {
+			return storm, nil
+		}
 	}
-	return storm, nil
+	return Storm{}, fmt.Errorf("storm %q: use mild, default or wild", name)
 }
 
 // Delivery is one delivery of an event to an endpoint, or several at the same instant.

@@ -24,10 +24,7 @@ func TestDeterministic(t *testing.T) {
 	t.Parallel()
 	life := stripesim.Life{Subscriptions: 50, Bursts: true}
 	a, b, other := grown(7, life), grown(7, life), grown(8, life)
-	storm, err := stripesim.NamedStorm("wild")
-	if err != nil {
-		t.Fatal(err)
-	}
+	storm := stripesim.Wild
 	planA, planB := storm.Plan(7, a.Events), storm.Plan(7, b.Events)
 	if len(planA) != len(planB) {
 		t.Fatalf("one seed gave %d and %d deliveries", len(planA), len(planB))

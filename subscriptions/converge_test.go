@@ -312,10 +312,7 @@ func TestThousandsOfHistories(t *testing.T) {
 	}
 	account.Live(stripesim.Life{Subscriptions: lives, Bursts: true})
 	account.Events = subscriptionEvents(account)
-	storm, err := stripesim.NamedStorm("default")
-	if err != nil {
-		t.Fatal(err)
-	}
+	storm := stripesim.Default
 	var arrival []*stripesim.Event
 	for _, d := range storm.Plan(2026, account.Events) {
 		for range d.Times {

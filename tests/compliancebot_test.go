@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/stripesim"
@@ -93,13 +92,8 @@ func TestCompliancebotInTheStorm(t *testing.T) {
 	for _, sub := range account.Subscriptions {
 		pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ($1, $1)`, sub.Customer())
 	}
-	storm, err := stripesim.NamedStorm("wild")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sender := delivery.NewSender(url+"/webhooks/stripe", hooktest.Secret, 64)
-	defer sender.Close()
-	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: 12}
+	storm := stripesim.Wild
+	deliverer := &stripesim.Deliverer{URL: url + "/webhooks/stripe", Secret: hooktest.Secret, Concurrency: 12}
 	if err := deliverer.Deliver(context.Background(), storm.Plan(9, events)); err != nil {
 		t.Fatal(err)
 	}

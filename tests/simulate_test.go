@@ -4,16 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/stripesim"
 )
 
 const simulateSecret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
@@ -24,7 +27,7 @@ func TestSimulate(t *testing.T) {
 	databaseURL := pgtest.NewURL(t)
 	s := serve(t, environ("DATABASE_URL="+databaseURL))
 	truth := filepath.Join(t.TempDir(), "truth.jsonl")
-	r := run(t, environ("STRIPE_WEBHOOK_SECRET="+hooktest.Secret), "", "simulate", "--to", s.url+"/webhooks/stripe", "--storm", "wild", "--subscriptions", "24", "--truth", truth,
+	r := run(t, environ(simulateSecret), "", "simulate", "--to", s.url+"/webhooks/stripe", "--storm", "wild", "--subscriptions", "24", "--truth", truth,
 		"--scenario", "cancel-at-period-end,downgrade,dunning,pause-collection,resume,trial-to-paid,upgrade")
 	if r.code != 0 || !strings.Contains(r.stdout, "answered 200: ") || strings.Contains(r.stdout, "never accepted") {
 		t.Fatal(r)
@@ -53,58 +56,87 @@ func TestSimulate(t *testing.T) {
 	}
 }
 
-// The same seed gives the same deliveries, in any order of their arrival, to any receiver. One that never accepts an event is
-// reported, with the exit code 1.
-func TestSimulateAnotherReceiver(t *testing.T) {
+// another is a receiver that counts what it is sent, and refuses bodies with a text.
+type another struct {
+	URL string
+
+	mu     sync.Mutex
+	refuse string
+	bodies map[string]int
+}
+
+func newAnother(t *testing.T, refuse string) *another {
+	t.Helper()
+	a := &another{refuse: refuse, bodies: map[string]int{}}
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	a.URL = server.URL
+	return a
+}
+
+func (a *another) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bodies[string(body)]++
+	if a.refuse != "" && strings.Contains(string(body), a.refuse) {
+		w.WriteHeader(http.StatusTeapot)
+	}
+}
+
+// The same seed gives the same deliveries by simulate, by demo, and by the Go package.
+func TestSimulateAsDemoAndGo(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	count := map[string]int{}
-	refuse := ""
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, _ := io.ReadAll(req.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		count[string(body)]++
-		if refuse != "" && strings.Contains(string(body), refuse) {
-			w.WriteHeader(http.StatusTeapot)
-		}
-	}))
-	t.Cleanup(receiver.Close)
-	set := func(refused string) {
-		mu.Lock()
-		defer mu.Unlock()
-		count = map[string]int{}
-		if refused != "" {
-			refuse = refused
-		}
+	flags := []string{"--subscriptions", "10", "--seed", "3", "--scenario", "upgrade,dunning", "--storm", "wild"}
+	plan := regexp.MustCompile(`(?m)^A simulated Stripe .*\n.* events\n  delivered .*$`)
+	byCommand := newAnother(t, "")
+	simulated := run(t, environ(simulateSecret), "", append([]string{"simulate", "--to", byCommand.URL}, flags...)...)
+	demonstrated := run(t, environ(), "", append([]string{"demo"}, flags...)...)
+	if simulated.code != 0 || demonstrated.code != 0 {
+		t.Fatalf("simulate: %s\ndemo: %s", simulated, demonstrated)
 	}
-	simulate := func(code int, args ...string) (map[string]int, result) {
-		t.Helper()
-		set("")
-		r := run(t, environ(simulateSecret), "", append([]string{"simulate", "--to", receiver.URL, "--subscriptions", "10"}, args...)...)
-		if r.code != code {
-			t.Errorf("simulate %v: want exit %d, got %s", args, code, r)
+	if want := plan.FindString(simulated.stdout); want == "" || plan.FindString(demonstrated.stdout) != want {
+		t.Errorf("simulate delivers\n%s\nbut demo\n%s", want, plan.FindString(demonstrated.stdout))
+	}
+	byGo := newAnother(t, "")
+	s := stripesim.Simulation{Seed: 3, Subscriptions: 10, Storm: stripesim.Wild}
+	for _, name := range []string{"upgrade", "dunning"} {
+		scenario, err := stripesim.NamedScenario(name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		return count, r
+		s.Scenarios = append(s.Scenarios, scenario)
 	}
-	first, _ := simulate(0)
-	second, _ := simulate(0)
-	if fmt.Sprint(first) != fmt.Sprint(second) || len(first) < 20 {
-		t.Errorf("the same seed gives %d and %d events", len(first), len(second))
+	if err := s.Run(t.Context(), stripesim.NewAPI(s.NewAccount()), &stripesim.Deliverer{URL: byGo.URL, Secret: hooktest.Secret}); err != nil {
+		t.Fatal(err)
 	}
-	if other, _ := simulate(0, "--seed", "2"); fmt.Sprint(first) == fmt.Sprint(other) {
+	if len(byGo.bodies) < 20 || !maps.Equal(byCommand.bodies, byGo.bodies) {
+		t.Errorf("simulate delivers %d events, and the package %d, or others", len(byCommand.bodies), len(byGo.bodies))
+	}
+	other := newAnother(t, "")
+	run(t, environ(simulateSecret), "", append([]string{"simulate", "--to", other.URL}, append(flags, "--seed", "4")...)...)
+	if maps.Equal(byCommand.bodies, other.bodies) {
 		t.Error("another seed gives the same deliveries")
 	}
-	set("customer.subscription.created")
-	_, r := simulate(1, "--retry-scale", "100000000")
-	if !strings.Contains(r.stdout, "never accepted: evt_") || !strings.Contains(r.stdout, "418") {
+}
+
+// An event that is never accepted is reported, with the exit code 1. --for delivers at least two waves.
+func TestSimulateNeverAccepted(t *testing.T) {
+	t.Parallel()
+	receiver := newAnother(t, "customer.subscription.created")
+	flags := []string{"simulate", "--to", receiver.URL, "--subscriptions", "5", "--retry-scale", "100000000"}
+	r := run(t, environ(simulateSecret), "", flags...)
+	if r.code != 1 || !strings.Contains(r.stdout, "never accepted: evt_") || !strings.Contains(r.stdout, "418: ") {
 		t.Error(r)
 	}
-	_, r = simulate(1, "--retry-scale", "100000000", "--json")
+	r = run(t, environ(simulateSecret), "", append(flags, "--json", "--for", "1ms")...)
 	list := lines(t, r)
-	if last := list[len(list)-1]; last["never_accepted"] != float64(len(list)-1) || last["events"] != float64(len(first)) {
+	last := list[len(list)-1]
+	if r.code != 1 || last["never_accepted"] != float64(len(list)-1) || len(list)-1 < 10 || list[0]["answer"] != "418 " {
 		t.Errorf("as JSON it is %s", r)
+	}
+	gone := run(t, environ(simulateSecret), "", "simulate", "--to", "http://127.0.0.1:9", "--subscriptions", "1", "--retry-scale", "100000000")
+	if gone.code != 1 || !strings.Contains(gone.stdout, "not at all: ") || !strings.Contains(gone.stdout, "connection refused") {
+		t.Error(gone)
 	}
 }

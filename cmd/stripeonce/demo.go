@@ -3,11 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	"github.com/spf13/pflag"
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/demo"
@@ -17,7 +16,7 @@ import (
 )
 
 func newDemo() *cobra.Command {
-	config, thin := demo.Config{}, ""
+	f, config := &simulationFlags{}, demo.Config{}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a demonstration on this machine, without an account or network",
@@ -33,19 +32,11 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
   stripeonce demo --receiver last-writer-wins`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := stripesim.NamedStorm(config.Storm); err != nil {
-				return cli.Usage("%w", err)
+			var err error
+			if config.Simulation, err = f.simulation(); err != nil {
+				return err
 			}
-			if config.Subscriptions < 1 {
-				return cli.Usage("--subscriptions must be at least 1")
-			}
-			if config.For < 0 {
-				return cli.Usage("--for must not be negative")
-			}
-			switch config.Thin = stripesim.Thin(thin); {
-			case config.Thin != stripesim.SnapshotOnly && config.Thin != stripesim.ThinOnly && config.Thin != stripesim.ThinAndTwin:
-				return cli.Usage("--thin=%s: use only or both", thin)
-			case config.Thin != stripesim.SnapshotOnly && config.Receiver != "":
+			if config.Simulation.Storm.Thin != stripesim.SnapshotOnly && config.Receiver != "" {
 				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers know no thin events")
 			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
@@ -54,9 +45,8 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 			if err := pglocal.CheckVersion(config.Postgres); err != nil {
 				return cli.Usage("--postgres: %w", err)
 			}
-			config.Out = cmd.OutOrStdout()
-			config.Live = config.Out == os.Stdout && term.IsTerminal(int(os.Stdout.Fd()))
-			err := demo.Run(cmd.Context(), config)
+			config.Out, config.Progress, config.Repeat = cmd.OutOrStdout(), cli.NewProgress(cmd), repeat(cmd)
+			err = demo.Run(cmd.Context(), config)
 			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) && !errors.Is(err, pglocal.ErrDownload) {
 				return fmt.Errorf("%w: to use a PostgreSQL of your own, run 'stripeonce serve' with %s", err, envDatabaseURL)
 			}
@@ -65,13 +55,19 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&config.Keep, "keep", false, "keep the receiver running until Ctrl-C")
-	flags.Uint64Var(&config.Seed, "seed", demo.DefaultSeed, "the random `seed` of the simulated Stripe")
-	flags.IntVar(&config.Subscriptions, "subscriptions", demo.DefaultSubscriptions, "the `number` of subscriptions in one wave")
-	flags.DurationVar(&config.For, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
-	flags.StringVar(&config.Storm, "storm", demo.DefaultStorm, "the `storm` of deliveries: mild, default or wild")
-	flags.StringVar(&thin, "thin", "", "deliver thin events, or with --thin=both each event in both `forms`; a quarter of connected accounts")
-	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
+	f.add(flags)
 	addPostgres(flags, &config.Postgres)
 	flags.StringVar(&config.Receiver, "receiver", "", "deliver to an incorrect receiver of this `kind`")
 	return cmd
+}
+
+// repeat returns the command as it was called.
+func repeat(cmd *cobra.Command) string {
+	command := cmd.CommandPath()
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if flag.Name != "keep" {
+			command += " --" + flag.Name + "=" + strings.Trim(flag.Value.String(), "[]")
+		}
+	})
+	return command
 }

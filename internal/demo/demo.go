@@ -7,25 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/pook/stripeonce/internal/delivery"
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pglocal"
+	"github.com/pook/stripeonce/internal/simulation"
 	"github.com/pook/stripeonce/stripesim"
 )
 
-// The defaults of Config.
-const (
-	DefaultSeed          = 1
-	DefaultSubscriptions = 400
-	DefaultStorm         = "default"
-)
-
-const (
-	concurrency = 24  // entries of the plan in flight
-	resent      = 300 // events that are redelivered while PostgreSQL's writes are counted
-)
+// resent is the number of events that are redelivered while PostgreSQL's writes are counted.
+const resent = 300
 
 // ErrCheck reports that a check failed.
 var ErrCheck = errors.New("a check failed")
@@ -35,45 +26,25 @@ var ErrDatabase = errors.New("a private PostgreSQL could not be started")
 
 // Config configures the demo.
 type Config struct {
-	Out io.Writer
-	// Live shows progress by rewriting a line: for terminals.
-	Live bool
+	Simulation stripesim.Simulation
+	Out        io.Writer
+	Progress   *cli.Progress
 	// Keep keeps the receiver running until the context ends.
 	Keep bool
-	// Seed is the random seed of the simulated Stripe.
-	Seed uint64
-	// Subscriptions is the number of subscriptions in one wave.
-	Subscriptions int
-	// For is how long wave after wave is delivered, at least two. 0: one wave.
-	For time.Duration
-	// Storm is mild, default or wild.
-	Storm string
 	// Postgres is the major version of a PostgreSQL to download, see pglocal.Config. Empty: the installed one.
 	Postgres string
-	// Thin says in which form events are delivered. With thin events, a part of the subscriptions is of connected accounts.
-	Thin stripesim.Thin
 	// Receiver is the name of a receiver of package wrong. Empty: stripeonce.
 	Receiver string
+	// Repeat is the command that repeats the deliveries.
+	Repeat string
 }
 
 // Run runs the demo and returns ErrCheck if a check failed.
 func Run(ctx context.Context, config Config) error {
-	storm, err := stripesim.NamedStorm(config.Storm)
-	if err != nil {
-		return err
-	}
-	storm.Thin = config.Thin
-	d := &demo{Config: config, storm: storm}
-	epoch := stripesim.Epoch
-	if config.Keep {
-		epoch = epoch.AddDate(0, 0, -7*keptWeeks)
-	}
-	d.account = stripesim.New(config.Seed, epoch)
-	if config.Thin != stripesim.SnapshotOnly {
-		d.account.Connected = []string{"acct_1DemoConnectedA", "acct_1DemoConnectedB"}
-	}
+	d := &demo{Config: config, account: config.Simulation.NewAccount()}
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
-	if d.host, err = startHost(ctx, &d.Config, d.account); err != nil {
+	var err error
+	if d.host, err = startHost(ctx, &d.Config, stripesim.NewAPI(d.account)); err != nil {
 		return err
 	}
 	defer d.host.stop()
@@ -86,69 +57,49 @@ func Run(ctx context.Context, config Config) error {
 
 type demo struct {
 	Config
-	storm   stripesim.Storm
 	account *stripesim.Account
 	host    *host
-	shape   stripesim.Shape
-	took    time.Duration
 	history history
 }
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
 
 func (d *demo) run(ctx context.Context) error {
-	sender := delivery.NewSender(d.host.url, secret, 4*concurrency)
-	defer sender.Close()
-	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, Observe: d.history.record}
-	if err := d.deliver(ctx, deliverer); err != nil {
+	deliverer := &stripesim.Deliverer{URL: d.host.url, Secret: secret, Observe: d.history.record}
+	run := &simulation.Run{Simulation: d.Simulation, API: d.host.api, Deliverer: deliverer, Progress: d.Progress, Out: d.Out}
+	run.Simulation.Planned = func([]stripesim.Delivery) { d.history.choose(d.account) }
+	d.printf("\n")
+	if err := run.Deliver(ctx); err != nil {
 		return err
 	}
+	d.printf("\n")
 	d.printHistory()
-	d.printTally(deliverer.Tally())
-	wrote, err := d.resend(ctx, sender)
+	d.printf("\n")
+	run.PrintReport()
+	report := deliverer.Report()
+	d.printWork(&report)
+	findings, err := d.resend(ctx)
 	if err != nil {
 		return err
 	}
-	findings, err := judge.Judge(ctx, d.host.pool, d.account)
+	judged, err := judge.Judge(ctx, d.host.pool, d.account)
 	if err != nil {
 		return err
 	}
-	if n := deliverer.Tally().GivenUp; n > 0 {
+	findings = append(findings, judged...)
+	if n := len(report.Refused); n > 0 {
 		findings = append(findings, judge.Finding{Check: checkAnswered, What: "deliveries given up", Want: 0, Got: n})
 	}
-	return d.report(append(findings, wrote...))
-}
-
-// deliver simulates waves of subscriptions and delivers their events until the time is over.
-func (d *demo) deliver(ctx context.Context, deliverer *stripesim.Deliverer) error {
-	start := time.Now()
-	atLeast := uint64(1)
-	if d.For > 0 {
-		atLeast = 2
-	}
-	for wave := uint64(0); wave < atLeast || time.Since(start) < d.For; wave++ {
-		events := d.account.Live(stripesim.Life{Subscriptions: d.Subscriptions, Bursts: true})
-		plan := d.storm.Plan(d.Seed+wave, events)
-		d.shape = d.shape.Add(stripesim.Measure(plan))
-		if wave == 0 {
-			d.history.choose(d.account)
-			d.printPlan()
-		}
-		if err := d.watch(ctx, deliverer, plan); err != nil {
-			return err
-		}
-	}
-	d.took = time.Since(start)
-	return nil
+	return d.report(&report, findings)
 }
 
 // resend redelivers events while nothing else happens, and checks that PostgreSQL writes nothing.
-func (d *demo) resend(ctx context.Context, sender *delivery.Sender) ([]judge.Finding, error) {
+func (d *demo) resend(ctx context.Context) ([]judge.Finding, error) {
 	before, err := pglocal.ReadWritten(ctx, d.host.pool)
 	if err != nil {
 		return nil, err
 	}
-	again := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency}
+	again := &stripesim.Deliverer{URL: d.host.url, Secret: secret}
 	var plan []stripesim.Delivery
 	for _, ev := range d.account.Events[:min(resent, len(d.account.Events))] {
 		plan = append(plan, stripesim.Delivery{Event: ev, Times: 2})

@@ -43,7 +43,7 @@ type host struct {
 	password    string // of the console
 	pool        *pgxpool.Pool
 	projection  *subscriptions.Projection // nil for a receiver of package wrong
-	api         *stripesim.API            // nil for a receiver of package wrong
+	api         *stripesim.API
 	stops       []func()
 }
 
@@ -54,21 +54,22 @@ func (h *host) stop() {
 }
 
 // startHost starts both. If one of them does not start, it stops the other.
-func startHost(ctx context.Context, config *Config, account *stripesim.Account) (*host, error) {
-	h := &host{}
-	if err := h.start(ctx, config, account); err != nil {
+func startHost(ctx context.Context, config *Config, api *stripesim.API) (*host, error) {
+	api.CountOnly = true
+	h := &host{api: api}
+	if err := h.start(ctx, config); err != nil {
 		h.stop()
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *host) start(ctx context.Context, config *Config, account *stripesim.Account) error {
+func (h *host) start(ctx context.Context, config *Config) error {
 	if err := h.startDatabase(ctx, config); err != nil {
 		return err
 	}
 	if config.Receiver == "" {
-		return h.serveStripeonce(ctx, account)
+		return h.serveStripeonce(ctx)
 	}
 	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
 		return err
@@ -111,9 +112,7 @@ func (h *host) startDatabase(ctx context.Context, config *Config) error {
 	return nil
 }
 
-func (h *host) serveStripeonce(ctx context.Context, account *stripesim.Account) error {
-	h.api = stripesim.NewAPI(account)
-	h.api.CountOnly = true
+func (h *host) serveStripeonce(ctx context.Context) error {
 	api := httptest.NewServer(h.api)
 	h.stops = append(h.stops, api.Close)
 	if _, err := h.pool.Exec(ctx, judge.EffectsTable); err != nil {

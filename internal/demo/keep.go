@@ -13,9 +13,6 @@ import (
 // applies them.
 const leftFailing = 3
 
-// keptWeeks is how many weeks in the past the simulated account begins, so that its events are not in the future.
-const keptWeeks = 104
-
 // keep keeps the receiver running, with events to look at and failures to replay in the console.
 func (d *demo) keep(ctx context.Context) error {
 	if d.host.console != "" {

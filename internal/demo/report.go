@@ -1,17 +1,15 @@
 package demo
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/simulation"
 	"github.com/pook/stripeonce/stripesim"
 )
 
@@ -19,53 +17,9 @@ const (
 	checkAnswered = "every delivery was eventually answered with a 2xx"
 	checkWrites   = "duplicates wrote nothing"
 
-	progressInterval = 100 * time.Millisecond
-	barWidth         = 30
-	shownFindings    = 10 // of each check
-	shownDeliveries  = 12
+	shownFindings   = 10 // of each check
+	shownDeliveries = 12
 )
-
-func (d *demo) printPlan() {
-	s := d.shape
-	d.printf("\nA simulated Stripe (seed %d, storm %s)\n", d.Seed, d.Storm)
-	d.printf("  %s subscriptions, %s events\n", number(d.Subscriptions), number(s.Events))
-	d.printf("  delivered %s times: %d%% duplicates, %d%% out of order, %s at the same instant as a duplicate\n",
-		number(s.Deliveries), percent(s.Duplicates, s.Deliveries), percent(s.Disordered, s.Deliveries), number(s.AtOnce))
-	switch d.Thin {
-	case stripesim.ThinOnly:
-		d.printf("  as thin events, half of them without the id of their snapshot event; a quarter of connected accounts\n")
-	case stripesim.ThinAndTwin:
-		d.printf("  each also as a thin event; a quarter of connected accounts\n")
-	case stripesim.SnapshotOnly:
-	}
-	d.printf("  the handler fails on purpose on the first attempt of one event in %d; Stripe retries\n\n", failOneIn)
-}
-
-// watch delivers a plan and shows its progress.
-func (d *demo) watch(ctx context.Context, deliverer *stripesim.Deliverer, plan []stripesim.Delivery) error {
-	done := make(chan error, 1)
-	go func() { done <- deliverer.Deliver(ctx, plan) }()
-	tick := time.NewTicker(progressInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-done:
-			if d.Live {
-				d.printf("\r\033[K")
-			}
-			return err
-		case <-tick.C:
-			if d.Live {
-				d.printf("\r  %s", bar(deliverer.Done(), d.shape.Deliveries))
-			}
-		}
-	}
-}
-
-func bar(done, of int) string {
-	full := barWidth * done / max(of, 1)
-	return fmt.Sprintf("[%s%s] %s of %s deliveries", strings.Repeat("█", full), strings.Repeat("·", barWidth-full), number(done), number(of))
-}
 
 // history has the responses to one subscription's deliveries, in their order.
 type history struct {
@@ -74,8 +28,11 @@ type history struct {
 	lines []string
 }
 
-// choose selects the subscription with the most events.
+// choose selects the subscription with the most events of the first wave.
 func (s *history) choose(account *stripesim.Account) {
+	if s.sub != nil {
+		return
+	}
 	count := map[string]int{}
 	for _, ev := range account.Events {
 		if ev.ObjectID == ev.SubscriptionID {
@@ -85,13 +42,14 @@ func (s *history) choose(account *stripesim.Account) {
 	s.sub = slices.MaxFunc(account.Subscriptions, func(a, b *stripesim.Subscription) int { return count[a.ID()] - count[b.ID()] })
 }
 
-func (s *history) record(ev *stripesim.Event, reply delivery.Reply) {
+func (s *history) record(a stripesim.Attempt) {
+	ev := a.Event
 	if ev.ObjectID != s.sub.ID() {
 		return
 	}
-	outcome := string(reply.Outcome())
+	outcome := a.Outcome()
 	if outcome == "" {
-		outcome = fmt.Sprintf("%d, to be retried", reply.Status)
+		outcome = fmt.Sprintf("%d, to be retried", a.Status)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,32 +69,27 @@ func (d *demo) printHistory() {
 	}
 }
 
-func (d *demo) printTally(t stripesim.Tally) {
-	d.printf("\nResult: %.1f s, %s deliveries/s, %s events/s\n", d.took.Seconds(),
-		number(int(float64(d.shape.Deliveries)/d.took.Seconds())), number(int(float64(d.shape.Events)/d.took.Seconds())))
-	var parts []string
-	for _, outcome := range []string{"processed", "stale", "ignored", "duplicate"} {
-		parts = append(parts, fmt.Sprintf("%s %s", outcome, number(t.Answered[outcome])))
-	}
-	d.printf("  %s, retried %s\n", strings.Join(parts, ", "), number(t.Retried))
+// printWork prints what else it took.
+func (d *demo) printWork(report *stripesim.Report) {
+	d.printf("  the handler failed on purpose on the first attempt of one event in %d\n", failOneIn)
 	if p := d.host.projection; p != nil {
 		s := p.Stats()
 		d.printf("  order within one second: by the chain of changes %s times, by refetching from Stripe %s, by tie-break %s\n",
 			number(int(s.Chain)), number(int(s.Refetched)), number(int(s.TieBreak)))
 	}
-	if d.host.api != nil {
-		n := d.host.api.Count()
-		d.printf("  requests to Stripe's API: %s, %.2f for each event\n", number(n), float64(n)/float64(max(d.shape.Events, 1)))
-	}
+	n := d.host.api.Count()
+	d.printf("  requests to Stripe's API: %s, %.2f for each event\n", number(n), float64(n)/float64(max(report.Events, 1)))
 }
 
+func number(n int) string { return simulation.Number(n) }
+
 // report prints the checks with their findings.
-func (d *demo) report(findings []judge.Finding) error {
+func (d *demo) report(report *stripesim.Report, findings []judge.Finding) error {
 	d.printf("\nChecks\n")
 	for _, check := range []struct{ name, scope string }{
-		{checkAnswered, number(d.shape.Deliveries) + " deliveries"},
-		{judge.CheckLedger, number(d.shape.Events) + " events"},
-		{judge.CheckEffects, number(d.shape.Events) + " events"},
+		{checkAnswered, number(report.Deliveries) + " deliveries"},
+		{judge.CheckLedger, number(report.Events) + " events"},
+		{judge.CheckEffects, number(report.Events) + " events"},
 		{judge.CheckSubscriptions, number(len(d.account.Subscriptions)) + " subscriptions, every column and item"},
 		{checkWrites, "no transaction id, no byte of write-ahead log"},
 	} {
@@ -159,37 +112,11 @@ func (d *demo) report(findings []judge.Finding) error {
 		}
 	}
 	if len(findings) > 0 {
-		d.printf("\nTo repeat these deliveries: stripeonce demo --seed %d --subscriptions %d --storm %s%s\n",
-			d.Seed, d.Subscriptions, d.Storm, d.otherFlags())
+		d.printf("\nTo repeat these deliveries: %s\n", d.Repeat)
 		return ErrCheck
 	}
 	if !d.Keep {
 		d.printf("\nNext: %s demo --keep keeps it running, with the console; docs/quickstart.md adds it to your application.\n", os.Args[0])
 	}
 	return nil
-}
-
-func (d *demo) otherFlags() string {
-	flags := ""
-	if d.For > 0 {
-		flags += " --for " + d.For.String()
-	}
-	if d.Thin != stripesim.SnapshotOnly {
-		flags += " --thin=" + string(d.Thin)
-	}
-	if d.Receiver != "" {
-		flags += " --receiver " + d.Receiver
-	}
-	return flags
-}
-
-func percent(n, of int) int { return 100 * n / max(of, 1) }
-
-// number formats n with separated thousands.
-func number(n int) string {
-	digits := strconv.Itoa(n)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
 }

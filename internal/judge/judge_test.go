@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -28,19 +27,14 @@ import (
 func storm(t *testing.T, url string, pool *pgxpool.Pool) []judge.Finding {
 	t.Helper()
 	account := stripesim.New(42, stripesim.Epoch)
-	named, err := stripesim.NamedStorm("wild")
-	if err != nil {
-		t.Fatal(err)
-	}
+	named := stripesim.Wild
 	plan := named.Plan(42, account.Live(stripesim.Life{Subscriptions: 30}))
-	sender := delivery.NewSender(url, hooktest.Secret, 64)
-	defer sender.Close()
 	failed := &answered500{}
-	deliverer := &stripesim.Deliverer{Sender: sender, Concurrency: 12, Observe: failed.note}
+	deliverer := &stripesim.Deliverer{URL: url, Secret: hooktest.Secret, Concurrency: 12, Observe: failed.note}
 	if err := deliverer.Deliver(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
-	if n := deliverer.Tally().GivenUp; n > 0 {
+	if n := len(deliverer.Report().Refused); n > 0 {
 		t.Errorf("%d deliveries were given up", n)
 	}
 	findings, err := judge.Judge(t.Context(), pool, account)
@@ -60,8 +54,9 @@ type answered500 struct {
 	events []judge.Failed
 }
 
-func (a *answered500) note(ev *stripesim.Event, reply delivery.Reply) {
-	if reply.Status != http.StatusInternalServerError {
+func (a *answered500) note(attempt stripesim.Attempt) {
+	ev := attempt.Event
+	if attempt.Status != http.StatusInternalServerError {
 		return
 	}
 	a.mu.Lock()

@@ -138,10 +138,7 @@ func (c *customer) UnmarshalJSON(text []byte) error {
 // foreign creates events of subscriptions and customers whose payloads are not ASCII, and plans a storm of them.
 func (w *world) foreign(n int) []stripesim.Delivery {
 	w.t.Helper()
-	storm, err := stripesim.NamedStorm("wild")
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	storm := stripesim.Wild
 	var events []*stripesim.Event
 	w.sim.Do(func(account *stripesim.Account) {
 		from := len(account.Events)

@@ -31,12 +31,6 @@ func (w *world) failureOf(ev *stripesim.Event) *failed {
 	return f
 }
 
-func (w *world) unanswered(ev *stripesim.Event, _ error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.failureOf(ev).unanswered++
-}
-
 // judgeFailures checks that every event answered 500 has a failure record with its payload, and that no other event has one.
 func (w *world) judgeFailures(pool *pgxpool.Pool) {
 	w.t.Helper()

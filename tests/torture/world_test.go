@@ -123,10 +123,7 @@ func (w *world) freeAddr() string {
 // live simulates subscriptions, and plans a storm of their events.
 func (w *world) live(subscriptions int) []stripesim.Delivery {
 	w.t.Helper()
-	storm, err := stripesim.NamedStorm("default")
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	storm := stripesim.Default
 	var events []*stripesim.Event
 	w.sim.Do(func(account *stripesim.Account) {
 		events = account.Live(stripesim.Life{Subscriptions: subscriptions, Bursts: true})
@@ -151,15 +148,32 @@ func (w *world) newEvents(n int) []*stripesim.Event {
 // deliver delivers a plan as Stripe does, with retries until a 2xx, and records the acknowledged events.
 func (w *world) deliver(url string, concurrency int, plan []stripesim.Delivery) {
 	w.t.Helper()
-	sender := delivery.NewSender(url, hooktest.Secret, 2*concurrency)
-	defer sender.Close()
-	d := &stripesim.Deliverer{Sender: sender, Concurrency: concurrency, MaxAttempts: 1000, Observe: w.note, Unanswered: w.unanswered}
+	d := &stripesim.Deliverer{URL: url, Secret: hooktest.Secret, Concurrency: concurrency, Pauses: patience(), Observe: w.attempted}
 	if err := d.Deliver(w.ctx, plan); err != nil {
 		w.t.Fatal(err)
 	}
-	if n := d.Tally().GivenUp; n > 0 {
+	if n := len(d.Report().Refused); n > 0 {
 		w.t.Errorf("%d deliveries were given up", n)
 	}
+}
+
+// patience has the pauses of a deliverer that waits for a receiver through every fault.
+func patience() []time.Duration {
+	pauses := slices.Repeat([]time.Duration{time.Second}, 1000)
+	for i := range 7 {
+		pauses[i] = 10 * time.Millisecond << i
+	}
+	return pauses
+}
+
+func (w *world) attempted(a stripesim.Attempt) {
+	if a.Err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.failureOf(a.Event).unanswered++
+		return
+	}
+	w.note(a.Event, delivery.Reply{Status: a.Status, Header: a.Header, Body: a.Body})
 }
 
 func (w *world) note(ev *stripesim.Event, reply delivery.Reply) {

@@ -1,0 +1,25 @@
+// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, the events that Stripe would create, in
+// the shapes of its API, their delivery in disorder, and the API itself. Everything but the time of a response is determined by
+// a seed. It needs neither an account nor a network, and tests a receiver that is written in any language.
+//
+// # An account and its clock
+//
+// [New] returns an empty [Account] with a clock of its own, [Account.Now], which [Account.Wait] advances. The methods of a
+// [Subscription] change it as Stripe would and create the events of the change. [Account.Play] plays life cycles, which are
+// values: a [Scenario] of your own, or one of [Scenarios]. [Account.Live] draws them.
+//
+// # Deliveries
+//
+// A [Storm] plans the deliveries of events: out of order, and with duplicates. A [Deliverer] makes them: signed, several at once,
+// and again until the response is a 2xx. Its [Report] says what was answered.
+//
+// # All together
+//
+// A [Simulation] does what the command stripeonce simulate does. The same values make the same deliveries.
+//
+// # The API
+//
+// [NewAPI] returns an [http.Handler] with the account's events and objects, for a receiver that asks Stripe.
+//
+// What a receiver's tables should hold in the end is in [Subscription.Truth], from the account's own state and not from events.
+package stripesim
