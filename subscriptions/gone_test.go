@@ -133,3 +133,33 @@ func TestPostponedCompletion(t *testing.T) {
 		t.Errorf("the pauses are %v", pauses)
 	}
 }
+
+// Where nothing but its deletion is known of a subscription, OnChange was not called: its first call has no Before.
+func TestForgottenAndFoundAgain(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	w := newWorld(t, account, true, "")
+	sub := account.Subscribe(stripesim.VersionBasil)
+	account.Wait(time.Hour)
+	sub.Delete()
+	deleted := account.Events[len(account.Events)-1]
+	for _, e := range account.Events {
+		w.failed[e.ID] = true
+	}
+	w.api.Lag = func() int { return -1 }
+	w.host.Expect(t, deleted.Thin(true), 200, webhooks.OutcomeProcessed)
+	if n := pgtest.Scan[int](t, w.host.Pool, `SELECT count(*)::int FROM changes`); n != 0 {
+		t.Errorf("OnChange was called %d times", n)
+	}
+	w.api.Do(func(*stripesim.Account) { w.api.Lag = nil })
+	config := &subscriptions.VerifyConfig{APIKey: "sk_test_1", APIBase: w.apiBase, Fix: w.host.Receiver, Projection: w.projection, Rate: 10_000}
+	if sum, err := subscriptions.Verify(t.Context(), w.host.Pool, config); err != nil || sum.Fixed != 1 {
+		t.Fatalf("verify fixes %+v, %v", sum, err)
+	}
+	if before := pgtest.Scan[string](t, w.host.Pool, `SELECT string_agg(before, ', ') FROM changes`); before != "nothing" {
+		t.Errorf("OnChange had before: %s", before)
+	}
+	if stored := get(t, w.host, sub.ID()); stored.CustomerID != sub.Customer() {
+		t.Errorf("the row is %+v", stored)
+	}
+}

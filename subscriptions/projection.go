@@ -378,7 +378,7 @@ func (p *Projection) notify(ctx context.Context, tx pgx.Tx, stored *storedRow, n
 		return nil
 	}
 	change := Change{After: next.sub, Event: ev}
-	if stored != nil {
+	if stored != nil && !isStub(stored.Object) { // OnChange was not called for a tombstone
 		change.Before = stored.Subscription
 	}
 	if err := p.config.OnChange(ctx, tx, change); err != nil {
