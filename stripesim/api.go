@@ -43,6 +43,7 @@ type API struct {
 
 	mu           sync.Mutex
 	account      *Account
+	objects      map[string]any // by path, in place of the account's own
 	connected    map[string]*Account
 	delivered    map[string]bool
 	endpoints    []*Endpoint
@@ -122,6 +123,16 @@ func (api *API) sees(req *http.Request, accountID string) bool {
 	return accountID == id || id == "" && accountID == api.account.ID
 }
 
+// Set makes an object available to requests for a path, such as "/v1/invoices/in_1", of any account. Nil: Stripe does not have it.
+func (api *API) Set(path string, object any) {
+	api.Do(func(*Account) {
+		if api.objects == nil {
+			api.objects = map[string]any{}
+		}
+		api.objects[path] = object
+	})
+}
+
 // Fail answers the next requests with faults, one for each request.
 func (api *API) Fail(faults ...Fault) {
 	api.Do(func(*Account) { api.faults = append(api.faults, faults...) })
@@ -168,7 +179,7 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
 	case api.Refuse != "" && req.URL.Path == api.Refuse:
 		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Message: "The provided key does not have the required permissions for this endpoint."})
-	case api.of(req) == nil:
+	case api.of(req) == nil && api.objects[req.URL.Path] == nil:
 		fail(w, http.StatusForbidden, apiError{Type: invalidRequest, Code: "account_invalid", Message: fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist).", masked(key), req.Header.Get("Stripe-Account")+req.Header.Get("Stripe-Context"))})
 	default:
 		api.answer(w, req, api.fault(req))
@@ -195,10 +206,10 @@ func (api *API) fault(req *http.Request) *Fault {
 func (api *API) answer(w http.ResponseWriter, req *http.Request, fault *Fault) {
 	switch {
 	case fault == nil:
-		api.mux.ServeHTTP(w, req)
+		api.route(w, req)
 	case fault.Hang:
 		whole := &held{ResponseWriter: w}
-		api.mux.ServeHTTP(whole, req)
+		api.route(whole, req)
 		_, _ = w.Write(whole.body[:len(whole.body)/2])
 		_ = http.NewResponseController(w).Flush()
 		api.mu.Unlock() // answers other requests meanwhile
@@ -206,6 +217,17 @@ func (api *API) answer(w http.ResponseWriter, req *http.Request, fault *Fault) {
 		api.mu.Lock()
 	default:
 		fault.answer(w)
+	}
+}
+
+func (api *API) route(w http.ResponseWriter, req *http.Request) {
+	switch object, set := api.objects[req.URL.Path]; {
+	case object != nil:
+		answer(w, http.StatusOK, object)
+	case set:
+		missing(w, "object", req.URL.Path)
+	default:
+		api.mux.ServeHTTP(w, req)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/reason"
 	"github.com/pook/stripeonce/internal/signing"
 )
 
@@ -55,10 +56,20 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
 		result, err = r.apply(context.WithoutCancel(req.Context()), ev, replay)
 	}
+	reason.Note(req.Context(), cause(err))
 	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)
 	r.stats.observe(label(status, result.Outcome), start, took)
 	r.log(req.Context(), ev, status, result, took, err)
+}
+
+// cause is an error without the notice that it was a duplicate's.
+func cause(err error) error {
+	var duplicate *duplicateError
+	if errors.As(err, &duplicate) {
+		return duplicate.err
+	}
+	return err
 }
 
 // read returns the body of a POST.

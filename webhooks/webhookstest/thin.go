@@ -3,16 +3,9 @@ package webhookstest
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
-	"testing"
 	"time"
 )
-
-// APIKey is an API key for a receiver whose Config.APIBase is an API's URL.
-const APIKey = "sk_test_webhookstest"
 
 // ThinEvent is a thin event to be delivered (https://docs.stripe.com/event-destinations#thin-events): it names an object, which
 // the receiver fetches. Serve the object with NewAPI.
@@ -91,62 +84,4 @@ func (ev *Event) Thin(url string) ThinEvent {
 		Related:         Related{ID: url[strings.LastIndexByte(url, '/')+1:], Type: strings.TrimSuffix(kind, "s"), URL: url},
 		SnapshotEventID: ev.ID, Before: ev.Previous,
 	}
-}
-
-// API is the part of Stripe's API that a receiver asks: objects by their paths, and events. Create it with NewAPI.
-type API struct {
-	// URL is for Config.APIBase.
-	URL string
-
-	mu       sync.Mutex
-	objects  map[string]any
-	requests []*http.Request
-}
-
-// NewAPI serves an API until the test ends.
-func NewAPI(tb testing.TB) *API {
-	tb.Helper()
-	api := &API{objects: map[string]any{}}
-	server := httptest.NewServer(api)
-	tb.Cleanup(server.Close)
-	api.URL = server.URL
-	return api
-}
-
-// Set makes an object available at a path, such as "/v1/invoices/in_1". Nil: Stripe does not have it.
-func (api *API) Set(path string, object any) {
-	api.mu.Lock()
-	defer api.mu.Unlock()
-	api.objects[path] = object
-}
-
-// Add makes a thin event available, whole, to a receiver that got it Bare. The event gets an id if it has none.
-func (api *API) Add(ev *ThinEvent) {
-	if ev.ID == "" {
-		ev.ID = NewID("evt")
-	}
-	api.Set("/v2/core/events/"+ev.ID, ev.object())
-}
-
-// Requests returns the requests so far, without their bodies.
-func (api *API) Requests() []*http.Request {
-	api.mu.Lock()
-	defer api.mu.Unlock()
-	return append([]*http.Request{}, api.requests...)
-}
-
-// ServeHTTP answers a request of the receiver's.
-func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	api.mu.Lock()
-	api.requests = append(api.requests, req.Clone(req.Context()))
-	object := api.objects[req.URL.Path]
-	api.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	if object == nil {
-		w.WriteHeader(http.StatusNotFound)
-		object = map[string]any{"error": map[string]any{
-			"type": "invalid_request_error", "code": "resource_missing", "message": "No such object: " + req.URL.Path,
-		}}
-	}
-	_ = json.NewEncoder(w).Encode(object)
 }
