@@ -59,8 +59,8 @@ func TestQuickstart(t *testing.T) {
 			t.Errorf("this block of the quickstart is not tested:\n%s", b.text)
 		}
 	}
-	if len(shell) != 4 || len(testFiles) != 2 {
-		t.Fatalf("the quickstart has %d blocks for the shell, not one to add it, one to make the tables, one to send an event and one to test; and %d test files, not 2",
+	if len(shell) != 4 || len(testFiles) != 1 {
+		t.Fatalf("the quickstart has %d blocks for the shell, not one to add it, one to make the tables, one to send an event and one to test; and %d test files, not 1",
 			len(shell), len(testFiles))
 	}
 	folder := t.TempDir()
@@ -73,7 +73,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	script := shell[0] + shell[1] +
 		file("main.go", mainFile) + file("event.json", event) +
-		file("main_test.go", testFiles[0]) + file("database_test.go", testFiles[1]) +
+		file("main_test.go", testFiles[0]) +
 		"trap 'kill %1 || true' EXIT\n" + shell[2] +
 		`echo "rows of credits: $(psql "$DATABASE_URL" -Atc 'SELECT count(*) FROM credits')"
 curl -sf -o /dev/null -u admin:sesame http://` + address + `/admin/stripe && echo "the console answers"

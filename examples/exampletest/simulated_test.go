@@ -11,7 +11,17 @@ import (
 	"github.com/stripe/stripe-go/v86"
 
 	"github.com/pook/stripeonce/stripesim"
+	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
+
+func marshal(t *testing.T, value any) []byte {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
 
 // The newest stripe-go decodes every object that the simulated Stripe makes.
 func TestNewestStripeGoDecodesTheSimulation(t *testing.T) {
@@ -54,6 +64,12 @@ func TestNewestStripeGoDecodesTheSimulation(t *testing.T) {
 		if thin.Context != ev.AccountID || thin.ID != ev.ThinID() || thin.Created.Unix() != ev.Created {
 			t.Errorf("the thin event of %s is decoded as %+v", ev.ID, thin)
 		}
+	}
+	session, invoice := &stripe.CheckoutSession{}, &stripe.Invoice{}
+	decode("a Checkout session", marshal(t, webhookstest.CheckoutSession{ID: "cs_1", SubscriptionID: "sub_1", AmountTotal: 900}), session)
+	decode("an invoice", marshal(t, webhookstest.Invoice{ID: "in_1", SubscriptionID: "sub_1", AmountDue: 900}), invoice)
+	if session.Subscription.ID != "sub_1" || session.AmountTotal != 900 || invoice.Parent.SubscriptionDetails.Subscription.ID != "sub_1" || invoice.AmountPaid != 900 {
+		t.Errorf("webhookstest's objects are decoded as %+v and %+v", session, invoice)
 	}
 	api := stripesim.NewAPI(account)
 	api.AddDestination(stripesim.Destination{ID: "ed_1", URL: "https://example.com/", Payload: "thin", Types: []string{"v1.invoice.paid"}, EventsFrom: []string{"@self"}})

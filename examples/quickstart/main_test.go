@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/pook/stripeonce/webhooks"
@@ -8,13 +9,13 @@ import (
 )
 
 func TestCredits(t *testing.T) {
-	pool := newDatabase(t, `CREATE TABLE credits (customer_id text, cents bigint)`)
+	pool := webhookstest.Database(t, os.Getenv("DATABASE_URL"), `CREATE TABLE credits (customer_id text, cents bigint)`)
 	app, err := newApp(pool, []string{webhookstest.Secret}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	stripe := webhookstest.New(t, app, "/webhooks/stripe", webhookstest.Secret)
-	paid := webhookstest.Event{ID: "evt_1", Type: "invoice.paid", Object: map[string]any{"id": "in_1", "customer": "cus_1", "amount_paid": 500}}
+	paid := webhookstest.Event{ID: "evt_1", Type: "invoice.paid", Object: webhookstest.Invoice{CustomerID: "cus_1", AmountDue: 500}}
 	stripe.Expect(paid, webhooks.OutcomeProcessed)
 	stripe.Storm(paid) // duplicates, one after the other and concurrent
 	var cents int
