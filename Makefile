@@ -24,21 +24,31 @@ run: postgres build ## Serve with a private PostgreSQL, with a signing secret ma
 build: ## Build the program, .bin/stripeonce
 	@go build -buildvcs=false -o $(BIN)/stripeonce ./cmd/stripeonce
 
+CHROMIUM := tools/ensure-optional 'chromium chromium-browser google-chrome google-chrome-stable' chromium "the console's tests in a browser"
+NODE := tools/ensure-optional node nodejs "the tutorial's tests"
+
 .PHONY: test
 test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its own database in a private PostgreSQL
-	@tools/ensure-chromium
+	@$(CHROMIUM)
+	@$(NODE)
 	go test -timeout 30m ./...
 	go -C tests/browser test -timeout 30m ./...
 	go -C examples test ./...
 
+.PHONY: tutorial
+tutorial: postgres ## Run docs/is-your-handler-correct.md as written, and write the output into it
+	@$(NODE)
+	go test ./tests -run TestTutorial -count 1 -args -write-tutorial
+
 .PHONY: screenshots
 screenshots: postgres ## Write the console's screenshots into docs/screenshots
-	@tools/ensure-chromium
+	@$(CHROMIUM)
 	mkdir -p docs/screenshots
 	go -C tests/browser test -count 1 . -args -screenshots $(CURDIR)/docs/screenshots
 
 .PHONY: race
 race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector
+	@$(NODE)
 	go test -race -timeout 30m ./...
 
 ROWS ?=
@@ -51,7 +61,7 @@ SOAK ?= 3m
 REPORT ?=
 .PHONY: torture
 torture: postgres ## Disturb it in every way for minutes; REPORT=docs/reliability.md writes the table there
-	@tools/ensure-pgbouncer
+	@tools/ensure-optional 'pgbouncer /usr/sbin/pgbouncer' pgbouncer "the tests of PgBouncer"
 	go test ./tests/torture -count 1 -timeout 60m -v -args -long -soak $(SOAK) $(if $(REPORT),-report $(abspath $(REPORT)))
 
 FUZZTIME ?= 30s
@@ -100,7 +110,7 @@ down: $(BIN)/dbmate ## Undo the newest migration of DATABASE_URL with dbmate
 	$(BIN)/dbmate down
 
 .PHONY: postgres
-postgres:
+postgres: ## Install PostgreSQL's programs where they are missing, or name the command that does
 	@tools/ensure-postgres
 
 $(BIN)/dbmate: PACKAGE := github.com/amacneil/dbmate/v2

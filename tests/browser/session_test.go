@@ -36,7 +36,7 @@ func browse(t *testing.T) session {
 		}
 	}
 	if path == "" {
-		t.Skip("there is no Chromium: tools/ensure-chromium installs it")
+		t.Skip("there is no Chromium: make test installs it where it may")
 	}
 	s := session{t, nil, stepTimeout, newWitness()}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
