@@ -73,7 +73,7 @@ fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
 	go test -run '^$$' -fuzz FuzzBackendMessages -fuzztime $(FUZZTIME) ./internal/pgpipe
 	go test -run '^$$' -fuzz FuzzRawJSON -fuzztime $(FUZZTIME) ./internal/rawjson
 	go test -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME) ./subscriptions
-	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./subscriptions
+	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./internal/ordering
 
 .PHONY: bench
 bench: postgres ## Run the benchmarks, and compare with a receiver that is written by hand

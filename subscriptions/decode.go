@@ -2,10 +2,10 @@ package subscriptions
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -196,11 +196,9 @@ func parseObject(ev *webhooks.Event) (*subscriptionObject, error) {
 	return object, nil
 }
 
-// errUnreadable is wrapped by every error of decode.
-var errUnreadable = errors.New("the subscription cannot be read")
-
+// unreadable returns the error of decode.
 func unreadable(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{errUnreadable}, args...)...)
+	return &engine.UnreadableError{Object: "subscription", Reason: fmt.Sprintf(format, args...)}
 }
 
 func checkIDs(o *subscriptionObject) error {
@@ -261,7 +259,7 @@ func (o *subscriptionObject) subscription(ev *webhooks.Event) *Subscription {
 		ItemsComplete:          !o.MoreItems,
 		Object:                 ev.Object,
 		LastEventID:            ev.ID,
-		LastEventCreatedAt:     createdAt(ev),
+		LastEventCreatedAt:     engine.CreatedAt(ev),
 	}
 	if len(sub.DiscountIDs) == 0 && o.Discount != "" {
 		sub.DiscountIDs = []string{o.Discount}

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
@@ -72,45 +73,43 @@ func orNull(s string) any {
 }
 
 // differences compares a stored subscription with Stripe's. Nil stands for a subscription that one side does not have.
-func differences(id string, local, stripe *Subscription) []Difference {
+func differences(id string, local, stripe *Subscription) []engine.Difference {
 	switch {
 	case local == nil && stripe == nil:
 		return nil
 	case local == nil:
-		return []Difference{{ID: id, Field: "id", Stripe: id}}
+		return []engine.Difference{{ID: id, Field: "id", Stripe: id}}
 	case stripe == nil:
-		return []Difference{{ID: id, Field: "id", Local: id}}
+		return []engine.Difference{{ID: id, Field: "id", Local: id}}
 	}
 	found := compareFields(id, "", local.fields(), stripe.fields())
 	found = append(found, compareNewer(id, local, stripe)...)
 	if !local.ItemsComplete || !stripe.ItemsComplete {
-		found = append(found, Difference{id, itemsComplete, local.ItemsComplete, !local.ItemsComplete})
+		found = append(found, engine.Difference{ID: id, Field: "items_complete", Local: local.ItemsComplete, Stripe: !local.ItemsComplete, Incomplete: true})
 	}
 	return append(found, compareItems(id, local.Items, stripe.Items, stripe.ItemsComplete)...)
 }
 
-const itemsComplete = "items_complete"
-
 // compareNewer compares fields that not every API version has. A member that is missing in Stripe's response, not even
 // null, is not compared.
-func compareNewer(id string, local, stripe *Subscription) []Difference {
-	var found []Difference
+func compareNewer(id string, local, stripe *Subscription) []engine.Difference {
+	var found []engine.Difference
 	for _, newer := range []struct{ member, column, local, stripe string }{
 		{"customer_account", "customer_account_id", local.CustomerAccountID, stripe.CustomerAccountID},
 		{"billing_mode", "billing_mode", local.BillingMode, stripe.BillingMode},
 	} {
 		if newer.local != newer.stripe && rawjson.Get(stripe.Object, newer.member) != nil {
-			found = append(found, Difference{id, newer.column, orNull(newer.local), orNull(newer.stripe)})
+			found = append(found, engine.Difference{ID: id, Field: newer.column, Local: orNull(newer.local), Stripe: orNull(newer.stripe)})
 		}
 	}
 	return found
 }
 
-func compareFields(id, prefix string, local, stripe []field) []Difference {
-	var found []Difference
+func compareFields(id, prefix string, local, stripe []field) []engine.Difference {
+	var found []engine.Difference
 	for i, one := range local {
 		if !reflect.DeepEqual(one.value, stripe[i].value) {
-			found = append(found, Difference{id, prefix + one.name, one.value, stripe[i].value})
+			found = append(found, engine.Difference{ID: id, Field: prefix + one.name, Local: one.value, Stripe: stripe[i].value})
 		}
 	}
 	return found
@@ -118,14 +117,14 @@ func compareFields(id, prefix string, local, stripe []field) []Difference {
 
 // compareItems compares the items, whatever their order. An item that is missing in a truncated list of Stripe's is no
 // difference: it may be on a further page.
-func compareItems(id string, local, stripe []Item, complete bool) []Difference {
-	var found []Difference
+func compareItems(id string, local, stripe []Item, complete bool) []engine.Difference {
+	var found []engine.Difference
 	for i := range local {
 		prefix := "items[" + local[i].ID + "]"
 		at := slices.IndexFunc(stripe, func(other Item) bool { return other.ID == local[i].ID })
 		if at < 0 {
 			if complete {
-				found = append(found, Difference{id, prefix, local[i].ID, nil})
+				found = append(found, engine.Difference{ID: id, Field: prefix, Local: local[i].ID, Stripe: nil})
 			}
 			continue
 		}
@@ -133,7 +132,7 @@ func compareItems(id string, local, stripe []Item, complete bool) []Difference {
 	}
 	for i := range stripe {
 		if !slices.ContainsFunc(local, func(other Item) bool { return other.ID == stripe[i].ID }) {
-			found = append(found, Difference{id, "items[" + stripe[i].ID + "]", nil, stripe[i].ID})
+			found = append(found, engine.Difference{ID: id, Field: "items[" + stripe[i].ID + "]", Local: nil, Stripe: stripe[i].ID})
 		}
 	}
 	return found

@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // notState has the fields that sameState ignores.
@@ -82,25 +80,6 @@ func change(t *testing.T, field reflect.Value) {
 		}
 	}
 	t.Fatalf("no value of %s", field.Type())
-}
-
-// newestRows writes JSON that encoding/json reads.
-func TestNewestRows(t *testing.T) {
-	want := []occurrence{
-		{ID: "evt_1", Type: "a.b"},
-		{ID: "evt_\"2\n", Type: "é", APIVersion: "2024-06-20", Object: []byte(`{"a":1}`), Previous: []byte(`{"b":[2]}`)},
-	}
-	v := &version{sub: &Subscription{LastEventID: "evt_3"}, newest: append(want, occurrence{ID: "evt_3", Object: []byte(`{"own":1}`)})}
-	var got []occurrence
-	if err := json.Unmarshal(v.newestRows(), &got); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(append(want, occurrence{ID: "evt_3"}), got); diff != "" {
-		t.Error(diff)
-	}
-	if got := (&version{}).newestRows(); string(got) != "[]" {
-		t.Errorf("no events are %s", got)
-	}
 }
 
 // A member that is missing in Stripe's response is no difference.

@@ -2,8 +2,8 @@ package subscriptions
 
 import (
 	"encoding/json"
-	"time"
 
+	"github.com/pook/stripeonce/internal/ordering"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -14,30 +14,21 @@ func Settled(events []*webhooks.Event) bool {
 		created  int64
 	}
 	var newest rank
-	var set []occurrence
+	var set []ordering.Occurrence
 	for _, ev := range events {
 		var object struct{ Status Status }
 		if json.Unmarshal(ev.Object, &object) != nil {
 			return false
 		}
 		r := rank{object.Status.Terminal(), ev.Created.Unix()}
+		o := ordering.Occurrence{ID: ev.ID, Type: ev.Type, Object: ev.Object, Previous: ev.Previous}
 		switch {
 		case set == nil, r.terminal && !newest.terminal, r.terminal == newest.terminal && r.created > newest.created:
-			newest, set = r, []occurrence{occurrenceOf(ev)}
+			newest, set = r, []ordering.Occurrence{o}
 		case r == newest:
-			set = with(set, occurrenceOf(ev))
+			set = ordering.With(set, o)
 		}
 	}
-	_, settled := last(set)
+	_, settled := rules.Last(set)
 	return settled
-}
-
-// CompletionPauses returns the pauses before the attempts to complete one row.
-func CompletionPauses(n int) (pauses []time.Duration) {
-	v := &verification{postponed: map[string]postponed{}}
-	for range n {
-		v.postpone("sub_1")
-		pauses = append(pauses, v.postponed["sub_1"].pause)
-	}
-	return pauses
 }

@@ -125,15 +125,6 @@ func TestAccountOfRequests(t *testing.T) {
 	}
 }
 
-// What cannot be completed is tried again after longer and longer pauses.
-func TestPostponedCompletion(t *testing.T) {
-	t.Parallel()
-	pauses := subscriptions.CompletionPauses(14)
-	if pauses[0] != time.Minute || pauses[1] != 2*time.Minute || pauses[10] != 1024*time.Minute || pauses[13] != 24*time.Hour {
-		t.Errorf("the pauses are %v", pauses)
-	}
-}
-
 // Where nothing but its deletion is known of a subscription, OnChange was not called: its first call has no Before.
 func TestForgottenAndFoundAgain(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/pook/stripeonce/internal/ordering"
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
@@ -43,7 +44,7 @@ func (p *PauseCollection) canonical() string {
 	if p == nil {
 		return ""
 	}
-	return canonical(decodeAny(p.Object))
+	return ordering.Canonical(ordering.Decode(p.Object))
 }
 
 // value returns the value of a Difference.
@@ -51,7 +52,7 @@ func (p *PauseCollection) value() any {
 	if p == nil {
 		return nil
 	}
-	return plain(decodeAny(p.Object))
+	return ordering.Plain(ordering.Decode(p.Object))
 }
 
 // comparable returns a copy with the object in canonical form.

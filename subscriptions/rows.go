@@ -7,26 +7,14 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/engine"
 )
 
-// storedRow is a row with the columns that order events.
-type storedRow struct {
-	*Subscription
-	revision   int64
-	asOf       *time.Time
-	apiVersion string
-	events     json.RawMessage // the events of the row's second, see newest
-	digest     digest
-	whole      bool // false: Subscription has only the columns that SubscriptionOrdering reads
-}
-
-// revisionOf returns the revision of a row, or 0 for nil.
-func revisionOf(row *storedRow) int64 {
-	if row == nil {
-		return 0
-	}
-	return row.revision
-}
+// storedRow is a row with the columns that order events, and version is a new state with these.
+type (
+	storedRow = engine.Row[Subscription]
+	version   = engine.Version[Subscription]
+)
 
 func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 	sub, err := fromRow(row)
@@ -34,8 +22,8 @@ func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 		return nil, err
 	}
 	return &storedRow{
-		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
-		events: row.NewestEvents, digest: storedDigest(row.Digest, row.Revision), whole: true,
+		Head: headOf(sub), State: sub, Whole: true, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
 	}, nil
 }
 
@@ -45,89 +33,70 @@ func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
-		Subscription: sub, revision: row.Revision, asOf: utc(row.AsOf), apiVersion: orZero(row.ApiVersion),
-		events: row.NewestEvents, digest: storedDigest(row.Digest, row.Revision),
+		Head: headOf(sub), State: sub, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
 	}
 }
 
-// newest returns the events of the row's second.
-func (s *storedRow) newest() (set []occurrence, err error) {
-	if err := json.Unmarshal(s.events, &set); err != nil {
-		return nil, fmt.Errorf("newest events of subscription %s: %w", s.ID, err)
+func headOf(s *Subscription) engine.Head {
+	return engine.Head{
+		ID: s.ID, Account: s.AccountID, Livemode: s.Livemode, Terminal: s.Status.Terminal(), Complete: s.ItemsComplete, Created: s.Created,
+		Object: s.Object, EventID: s.LastEventID, EventCreated: s.LastEventCreatedAt, UpdatedAt: s.UpdatedAt,
 	}
-	found := false
-	for i := range set {
-		if set[i].ID == s.LastEventID {
-			set[i].Object, found = s.Object, true
-		}
-	}
-	if !found && s.asOf == nil && s.LastEventID != "" {
-		// An earlier version wrote the row without the set: its event is a state without a step.
-		set = with(set, occurrence{ID: s.LastEventID, Object: s.Object})
-	}
-	return set, nil
-}
-
-// hasState reports whether a version has the stored state.
-func (s *storedRow) hasState(next *version) bool {
-	if s.whole {
-		return sameState(s.Subscription, next.sub)
-	}
-	return next.digest.equal(s.digest)
 }
 
 // itemsBefore returns the stored items, or nil if they are not known, and whether none of them must be deleted. Equal
 // items in another order count as the version's items: an event that changes no item writes none, and the positions stay.
-func (s *storedRow) itemsBefore(next *version) (items []Item, keepsAll bool) {
-	truncated := !next.sub.ItemsComplete
+func itemsBefore(s *storedRow, next *version) (items []Item, keepsAll bool) {
+	truncated := !next.State.ItemsComplete
 	switch {
 	case s == nil:
 		return nil, true
-	case s.whole && sameItems(s.Items, next.sub.Items), !s.whole && next.digest.sameItems(s.digest):
-		return next.sub.Items, true
-	case !s.whole:
-		return nil, truncated || next.digest.sameItemIDs(s.digest)
-	case !s.ItemsComplete: // its positions need not be 0, 1, 2 and so on
+	case s.Whole && sameItems(s.State.Items, next.State.Items), !s.Whole && digest(next.Digest).sameItems(s.Digest):
+		return next.State.Items, true
+	case !s.Whole:
+		return nil, truncated || digest(next.Digest).sameItemIDs(s.Digest)
+	case !s.State.ItemsComplete: // its positions need not be 0, 1, 2 and so on
 		items = nil
 	default:
-		items = s.Items
+		items = s.State.Items
 	}
-	return items, truncated || slices.Equal(itemIDs(s.Items), itemIDs(next.sub.Items))
+	return items, truncated || slices.Equal(itemIDs(s.State.Items), itemIDs(next.State.Items))
 }
 
 // keepItems adds the stored items that a truncated list lacks, since they may be on a further page of Stripe's list. If
 // only the digest of the row is known, they stay in the table without being added here.
-func (v *version) keepItems(stored *storedRow) {
-	if v.sub.ItemsComplete || stored == nil || !stored.whole {
-		return
+func keepItems(sub *Subscription, stored *storedRow) *Subscription {
+	if sub.ItemsComplete || stored == nil || !stored.Whole {
+		return sub
 	}
-	listed := make(map[string]bool, len(v.sub.Items))
-	for i := range v.sub.Items {
-		listed[v.sub.Items[i].ID] = true
+	listed := make(map[string]bool, len(sub.Items))
+	for i := range sub.Items {
+		listed[sub.Items[i].ID] = true
 	}
-	merged := *v.sub
-	merged.Items = slices.Clone(v.sub.Items)
-	for i := range stored.Items {
-		if !listed[stored.Items[i].ID] {
-			merged.Items = append(merged.Items, stored.Items[i])
+	merged := *sub
+	merged.Items = slices.Clone(sub.Items)
+	for i := range stored.State.Items {
+		if !listed[stored.State.Items[i].ID] {
+			merged.Items = append(merged.Items, stored.State.Items[i])
 		}
 	}
-	v.sub = &merged
+	return &merged
 }
 
 // keepOrder gives the items the stored order if they are the same items: the stored positions stay.
-func (v *version) keepOrder(stored *storedRow) {
-	if len(v.sub.Items) < 2 || stored == nil || !stored.whole || !sameItems(stored.Items, v.sub.Items) {
-		return
+func keepOrder(sub *Subscription, stored *storedRow) *Subscription {
+	if len(sub.Items) < 2 || stored == nil || !stored.Whole || !sameItems(stored.State.Items, sub.Items) {
+		return sub
 	}
-	ordered := *v.sub
-	ordered.Items = slices.Clone(v.sub.Items)
-	at := make(map[string]int, len(stored.Items))
-	for i := range stored.Items {
-		at[stored.Items[i].ID] = i
+	ordered := *sub
+	ordered.Items = slices.Clone(sub.Items)
+	at := make(map[string]int, len(stored.State.Items))
+	for i := range stored.State.Items {
+		at[stored.State.Items[i].ID] = i
 	}
 	slices.SortStableFunc(ordered.Items, func(a, b Item) int { return at[a.ID] - at[b.ID] })
-	v.sub = &ordered
+	return &ordered
 }
 
 // itemIDs returns the sorted ids of items.
@@ -138,32 +107,6 @@ func itemIDs(items []Item) []string {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-// version is a new state of a subscription, with the columns that order later events.
-type version struct {
-	sub        *Subscription
-	asOf       *time.Time
-	apiVersion string
-	newest     []occurrence
-	tombstone  bool   // nothing is known of it but that it was deleted
-	digest     digest // set by store
-	revision   int64  // of the row, set by store; the lock keeps others from writing it
-}
-
-// newestRows returns newest as JSON. The object of the row's own event is left out: the row has it.
-func (v *version) newestRows() json.RawMessage {
-	rows := []byte{'['}
-	for i, o := range v.newest {
-		if i > 0 {
-			rows = append(rows, ',')
-		}
-		if o.ID == v.sub.LastEventID {
-			o.Object = nil
-		}
-		rows = o.appendJSON(rows)
-	}
-	return append(rows, ']')
 }
 
 // fromRow returns the Subscription of a row and the JSON array of its items.
@@ -219,8 +162,8 @@ func fromRow(row *db.SubscriptionListRow) (*Subscription, error) {
 	return sub, nil
 }
 
-func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
-	s := v.sub
+func upsertParams(v *version) (db.SubscriptionUpsertParams, error) {
+	s := v.State
 	metadata, err := json.Marshal(s.Metadata)
 	var pause json.RawMessage
 	if s.PauseCollection != nil {
@@ -259,10 +202,10 @@ func (v *version) upsertParams() (db.SubscriptionUpsertParams, error) {
 		Object:             s.Object,
 		LastEventID:        nilIfEmpty(s.LastEventID),
 		LastEventCreatedAt: s.LastEventCreatedAt,
-		AsOf:               v.asOf,
-		NewestEvents:       v.newestRows(),
-		ApiVersion:         nilIfEmpty(v.apiVersion),
-		Digest:             v.digest.at(v.revision),
+		AsOf:               v.AsOf,
+		NewestEvents:       v.NewestJSON(s.LastEventID),
+		ApiVersion:         nilIfEmpty(v.APIVersion),
+		Digest:             digest(v.Digest).at(v.Revision),
 	}, err
 }
 

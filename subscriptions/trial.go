@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -30,13 +31,13 @@ const trialObject = `{
 const trialItem = `, {"id": "si_stripeonce_trial_%[1]s_2", "created": 1767225600, "price": {"id": "price_%[1]s"}, "quantity": 9007199254740993, "metadata": {"ß": "é"}}`
 
 // try stores a subscription with a random id, then its next state, and reads both back. It does not call OnChange.
-func (p *Projection) try(ctx context.Context, tx pgx.Tx) error {
+func (s store) try(ctx context.Context, tx pgx.Tx) error {
 	id := rand.Text()
-	stored, err := p.tryState(ctx, tx, nil, trialEvent(id, trialItem))
+	stored, err := s.tryState(ctx, tx, nil, trialEvent(id, trialItem))
 	if err != nil {
 		return err
 	}
-	_, err = p.tryState(ctx, tx, stored, trialEvent(id, ""))
+	_, err = s.tryState(ctx, tx, stored, trialEvent(id, ""))
 	return err
 }
 
@@ -47,13 +48,13 @@ func trialEvent(id, secondItem string) *webhooks.Event {
 	}
 }
 
-func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow, ev *webhooks.Event) (*storedRow, error) {
+func (s store) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow, ev *webhooks.Event) (*storedRow, error) {
 	incoming, err := decode(ev)
 	if err != nil {
 		return nil, err
 	}
-	next := fromEvent(ev, incoming)
-	queries, err := p.store(stored, next, nil)
+	next := engine.FromEvent(ev, incoming)
+	queries, err := s.Write(stored, next, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -62,12 +63,12 @@ func (p *Projection) tryState(ctx context.Context, tx pgx.Tx, stored *storedRow,
 			return nil, err
 		}
 	}
-	found, err := p.load(ctx, tx, incoming.ID, anyEvent)
+	found, err := s.Load(ctx, tx, engine.Key{ID: incoming.ID}, engine.AnyEvent)
 	if err != nil {
 		return nil, err
 	}
 	// A trigger of the host's may change the row. An equal digest then shows that values are read back as written.
-	if found == nil || len(found.Items) == 0 || sameState(found.Subscription, next.sub) && !next.digest.equal(found.digest) {
+	if found == nil || len(found.State.Items) == 0 || sameState(found.State, next.State) && !digest(next.Digest).equal(found.Digest) {
 		return nil, fault.ErrNotReadBack
 	}
 	return found, nil

@@ -1,39 +1,26 @@
 package subscriptions
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"net/url"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pook/stripeonce/db"
-	"github.com/pook/stripeonce/internal/storable"
-	"github.com/pook/stripeonce/internal/stripeapi"
+	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/webhooks"
 )
 
 // The defaults of VerifyConfig.
 const (
-	DefaultVerifyTimeout  = stripeapi.BackgroundTimeout
-	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
-	DefaultVerifyRate     = 20
+	DefaultVerifyTimeout  = engine.DefaultVerifyTimeout
+	DefaultVerifyAttempts = engine.DefaultVerifyAttempts
+	DefaultVerifyRate     = engine.DefaultVerifyRate
 )
 
 // ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
-var ErrRefused = errors.New("refused")
-
-// verifyVersion is the API version of Verify's requests: the first that has billing_mode and a period on each item.
-// See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
-const verifyVersion = "2025-06-30.basil"
+var ErrRefused = engine.ErrRefused
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
@@ -86,188 +73,61 @@ type Verified struct {
 	Position string `json:"-"`
 }
 
-// verification is one run of Verify.
-type verification struct {
-	config    VerifyConfig
-	pool      *pgxpool.Pool
-	queries   *db.Queries
-	api       *stripeapi.Client
-	livemode  *bool // nil: the key does not show its mode
-	sum       Verified
-	postponed map[string]postponed // of CompleteItemsEvery, by id
-	gone      []*reading           // rows whose subscription Stripe does not have any more
-	broken    bool                 // an account failed: Position stays before it
-}
-
 // Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
 // if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Verified, error) {
-	v, err := newVerification(pool, config)
+	e, c, err := config.engine()
 	if err != nil {
 		return Verified{}, err
 	}
-	err = v.accounts(ctx)
-	if err == nil {
-		err = v.resolveGone(ctx)
-	}
-	return v.sum, err
+	sum, err := e.Verify(ctx, pool, c)
+	return Verified(sum), err
 }
 
-func newVerification(pool *pgxpool.Pool, config *VerifyConfig) (*verification, error) {
-	v := &verification{config: *config, pool: pool, queries: db.New(), postponed: map[string]postponed{}}
-	switch {
-	case config.APIKey == "":
-		return nil, errors.New("subscriptions.VerifyConfig.APIKey is empty")
-	case config.Fix != nil && config.Projection == nil:
-		return nil, errors.New("subscriptions.VerifyConfig.Projection is nil: set it to the result of Register")
-	case config.Gone && config.Fix == nil:
-		return nil, errors.New("subscriptions.VerifyConfig.Fix is nil: Gone requires it")
+// CompleteItems fetches the subscriptions of which only a part of the items is stored (items_complete is false), and stores
+// them whole, as Verify with Fix does; OnChange is called. It is for the background: where an event has only a part of the
+// items and the rest cannot be fetched at once, the row waits for this. It takes three requests for a row, at most
+// VerifyConfig.Rate a second, and without such rows nothing but a look into an index. It returns the number of rows that it
+// completed, also with an error. VerifyConfig.Fix is required; Gone, Accounts, After, Each and Progress are not used.
+func CompleteItems(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (completed int, err error) {
+	if config.Fix == nil {
+		return 0, errors.New("subscriptions.VerifyConfig.Fix is nil: CompleteItems requires it")
 	}
-	if v.config.Logger == nil {
-		v.config.Logger = slog.Default()
-	}
-	if v.config.APITimeout == 0 {
-		v.config.APITimeout = DefaultVerifyTimeout
-	}
-	v.api = stripeapi.New(stripeapi.Config{
-		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
-		Own: v.config.AccountID, Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
-	})
-	if livemode, known := stripeapi.Mode(config.APIKey); known {
-		v.livemode = &livemode
-		probe := &webhooks.Event{Type: "customer.subscription.updated", Livemode: livemode}
-		if config.Fix != nil && !config.Fix.Handles(probe) {
-			return nil, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
-		}
-	}
-	return v, nil
-}
-
-// request returns a request to Stripe on behalf of an account. The key's own is not named.
-func (v *verification) request(account, path string, values url.Values) stripeapi.Request {
-	return stripeapi.Request{Path: path, Values: values, Account: account, Version: verifyVersion}
-}
-
-// accounts compares each account, in order. It continues after an account that fails.
-func (v *verification) accounts(ctx context.Context) error {
-	var stored []string
-	if v.config.AccountID == "" {
-		var err error
-		if stored, err = v.queries.SubscriptionAccountList(ctx, v.pool); err != nil {
-			return fmt.Errorf("list the accounts: %w", err)
-		}
-	}
-	from, after := "", v.config.After
-	if account, id, ok := strings.Cut(after, "/"); ok {
-		from, after = account, id
-	}
-	var failed []error
-	for _, account := range inOrder(v.config.AccountID, stored, v.config.Accounts) {
-		if account < from {
-			continue
-		}
-		w := &walk{verification: v, account: account, boundary: map[string]bool{}, unreadable: map[string]error{}}
-		if account == from {
-			w.after = after
-		}
-		err := w.run(ctx)
-		failed = slices.AppendSeq(failed, maps.Values(w.unreadable))
-		v.broken = v.broken || err != nil
-		switch {
-		case ctx.Err() != nil:
-			return errors.Join(append(failed, ctx.Err())...)
-		case err != nil && account != v.config.AccountID:
-			failed = append(failed, fmt.Errorf("account %s: %w", account, stripeapi.Explain(err)))
-		case err != nil:
-			failed = append(failed, stripeapi.Explain(err))
-		}
-	}
-	if !v.broken {
-		v.sum.Position = ""
-	}
-	return errors.Join(failed...)
-}
-
-// reading is one subscription, read from the table and from Stripe at about the same time.
-type reading struct {
-	id         string
-	local      *storedRow    // nil: not in the table
-	stripe     *Subscription // nil: not at Stripe
-	asOf       time.Time     // the Date of Stripe's response
-	apiVersion string
-}
-
-func (r *reading) differences() []Difference {
-	switch {
-	case r.local == nil:
-		return differences(r.id, nil, r.stripe)
-	case r.stripe == nil && r.local.Status.Terminal(): // it ended, and was deleted at Stripe
-		return nil
-	}
-	return differences(r.id, r.local.Subscription, r.stripe)
-}
-
-// same reports whether neither side changed between two readings.
-func (r *reading) same(other *reading) bool {
-	if revisionOf(r.local) != revisionOf(other.local) || (r.stripe == nil) != (other.stripe == nil) {
-		return false
-	}
-	return r.stripe == nil || sameState(r.stripe, other.stripe)
-}
-
-// get fetches one subscription from Stripe.
-func (v *verification) get(ctx context.Context, id, account string) (*reading, error) {
-	r := &reading{id: id}
-	response, err := v.api.Whole(ctx, v.request(account, "/v1/subscriptions/"+url.PathEscape(id), nil), lists)
-	switch {
-	case errors.Is(err, stripeapi.ErrTruncated):
-		v.config.Logger.WarnContext(ctx, "the rest of a subscription's items cannot be read", "subscription", id, "error", stripeapi.Explain(err))
-	case stripeapi.IsMissing(err):
-		return r, nil
-	case err != nil:
-		return nil, fmt.Errorf("get subscription %s: %w", id, err)
-	}
-	if err := r.read(response.Body, response.Date, response.Version, account); err != nil {
-		return nil, fmt.Errorf("subscription %s: %w", id, err)
-	}
-	return r, nil
-}
-
-func (r *reading) read(body []byte, asOf time.Time, apiVersion, account string) error {
-	object, err := storable.JSON(body)
+	e, c, err := config.engine()
 	if err != nil {
-		return fmt.Errorf("Stripe's subscription: %w", err) //nolint:staticcheck // a name
+		return 0, err
 	}
-	if r.stripe, err = readResponse(object, apiVersion, account); err != nil {
+	return e.Complete(ctx, pool, c)
+}
+
+// CompleteItemsEvery calls CompleteItems at once and then at each interval, until ctx ends. Only one process per database does
+// so at a time; it holds a connection of the pool while there is something to complete. Errors are logged. A row that cannot
+// be completed is tried again after a minute, then after two, and so on up to a day.
+func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {
+	e, c, err := config.engine()
+	if err != nil {
 		return err
 	}
-	r.id, r.asOf, r.apiVersion = r.stripe.ID, asOf, apiVersion
-	return nil
+	return e.CompleteEvery(ctx, pool, every, c)
 }
 
-// locals reads the rows of several readings with one query.
-func (v *verification) locals(ctx context.Context, readings []*reading) error {
-	byID := map[string]*reading{}
-	ids := make([]string, len(readings))
-	for i, r := range readings {
-		ids[i], byID[r.id] = r.id, r
-		r.local = nil
+// engine returns the engine that compares, with its configuration.
+func (c *VerifyConfig) engine() (*engine.Engine[Subscription], *engine.VerifyConfig, error) {
+	config := &engine.VerifyConfig{
+		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
+		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, After: c.After, Logger: c.Logger,
 	}
-	rows, err := v.queries.SubscriptionList(ctx, v.pool, db.SubscriptionListParams{Ids: ids})
-	if err != nil {
-		return fmt.Errorf("list subscriptions: %w", err)
+	if c.Each != nil {
+		config.Each = func(d engine.Difference) { c.Each(Difference{d.ID, d.Field, d.Local, d.Stripe}) }
 	}
-	for i := range rows {
-		stored, err := storedFrom(&rows[i])
-		if err != nil {
-			return err
-		}
-		byID[stored.ID].local = stored
+	if c.Progress != nil {
+		config.Progress = func(sum engine.Verified) { c.Progress(Verified(sum)) }
 	}
-	return nil
-}
-
-// list returns the request for the account's subscriptions, including those that have ended.
-func (v *verification) list(account string) stripeapi.Request {
-	return v.request(account, "/v1/subscriptions", url.Values{"status": {"all"}, "limit": {strconv.Itoa(stripeapi.PageSize)}})
+	switch {
+	case c.Projection != nil:
+		return c.Projection.engine, config, nil
+	case c.Fix != nil:
+		return nil, nil, errors.New("subscriptions.VerifyConfig.Projection is nil: set it to the result of Register")
+	}
+	return newEngine(&Config{Logger: c.Logger}), config, nil
 }

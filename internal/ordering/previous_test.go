@@ -1,4 +1,4 @@
-package subscriptions
+package ordering
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ func previousOf(before, after map[string]any) map[string]any {
 	previous := map[string]any{}
 	for key, old := range before {
 		now := after[key]
-		if canonical(old) == canonical(now) {
+		if Canonical(old) == Canonical(now) {
 			continue
 		}
 		oldHash, ok1 := old.(map[string]any)
@@ -43,14 +43,14 @@ func FuzzPrevious(f *testing.F) {
 		f.Add(pair[0], pair[1])
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {
-		before, ok1 := decodeAny([]byte(first)).(map[string]any)
-		after, ok2 := decodeAny([]byte(second)).(map[string]any)
+		before, ok1 := Decode([]byte(first)).(map[string]any)
+		after, ok2 := Decode([]byte(second)).(map[string]any)
 		if !ok1 || !ok2 {
 			t.Skip()
 		}
 		previous := previousOf(before, after)
-		if got, want := canonical(restored(after, previous)), canonical(before); got != want {
-			t.Errorf("%s became %s, previously %s: restored to %s", want, canonical(after), canonical(previous), got)
+		if got, want := Canonical(restored(after, previous)), Canonical(before); got != want {
+			t.Errorf("%s became %s, previously %s: restored to %s", want, Canonical(after), Canonical(previous), got)
 		}
 	})
 }

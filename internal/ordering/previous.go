@@ -1,4 +1,4 @@
-package subscriptions
+package ordering
 
 import (
 	"bytes"
@@ -28,48 +28,54 @@ func restored(current, previous any) any {
 	return result
 }
 
-// canonical renders a JSON value so that values that are equal to Stripe have the same text: keys are sorted, null is the
+// Canonical renders a JSON value so that values that are equal to Stripe have the same text: keys are sorted, null is the
 // same as a missing member, and numbers are compared by value. An empty object is the same as an empty array, since
 // relays in PHP do not keep the difference.
-func canonical(value any) string {
-	text, err := json.Marshal(plain(value))
+func Canonical(value any) string {
+	text, err := json.Marshal(Plain(value))
 	if err != nil {
 		panic(err) // decoded JSON can be encoded
 	}
 	return string(text)
 }
 
-// canonicalState is canonical for a subscription, with its items sorted by id: Stripe may list them in another order in
+// canonical is Canonical for an object, with the elements of its lists sorted by id: Stripe may list them in another order in
 // each event, and previous attributes do not show that.
-func canonicalState(subscription any) string {
-	if object, ok := subscription.(map[string]any); ok {
-		if list, ok := object["items"].(map[string]any); ok {
-			if items, ok := list["data"].([]any); ok && len(items) > 1 {
-				list, object = maps.Clone(list), maps.Clone(object)
-				list["data"] = slices.SortedStableFunc(slices.Values(items), func(a, b any) int {
-					return strings.Compare(idOf(a), idOf(b))
-				})
-				object["items"] = list
-				return canonical(object)
-			}
+func (r Rules) canonical(value any) string {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return Canonical(value)
+	}
+	for _, name := range r.Lists {
+		list, ok := object[name].(map[string]any)
+		if !ok {
+			continue
+		}
+		if elements, ok := list["data"].([]any); ok && len(elements) > 1 {
+			list, object = maps.Clone(list), maps.Clone(object)
+			list["data"] = slices.SortedStableFunc(slices.Values(elements), func(a, b any) int {
+				return strings.Compare(idOf(a), idOf(b))
+			})
+			object[name] = list
 		}
 	}
-	return canonical(subscription)
+	return Canonical(object)
 }
 
-func idOf(item any) string {
-	object, _ := item.(map[string]any)
+func idOf(element any) string {
+	object, _ := element.(map[string]any)
 	id, _ := object["id"].(string)
 	return id
 }
 
-func plain(value any) any {
+// Plain returns a decoded value without what makes no difference to Stripe: see Canonical.
+func Plain(value any) any {
 	switch value := value.(type) {
 	case map[string]any:
 		kept := make(map[string]any, len(value))
 		for key, inner := range value {
 			if inner != nil {
-				kept[key] = plain(inner)
+				kept[key] = Plain(inner)
 			}
 		}
 		if len(kept) == 0 {
@@ -79,7 +85,7 @@ func plain(value any) any {
 	case []any:
 		kept := make([]any, len(value))
 		for i, inner := range value {
-			kept[i] = plain(inner)
+			kept[i] = Plain(inner)
 		}
 		return kept
 	case json.Number:
@@ -102,8 +108,8 @@ func plainNumber(n json.Number) json.Number {
 	return json.Number(exact.FloatString(digits))
 }
 
-// decodeAny decodes JSON and keeps numbers as they are written. It returns nil for an empty or malformed text.
-func decodeAny(raw json.RawMessage) any {
+// Decode decodes JSON and keeps numbers as they are written. It returns nil for an empty or malformed text.
+func Decode(raw json.RawMessage) any {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
 	var value any

@@ -1,4 +1,4 @@
-package subscriptions
+package ordering
 
 import (
 	"encoding/json"
@@ -15,9 +15,11 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+var subscription = Rules{Created: "customer.subscription.created", Lists: []string{"items"}}
+
 // burst makes a subscription take steps within one second. It returns the subscription's events in Stripe's order, and
 // Stripe's last object.
-func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []occurrence, truth string) {
+func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []Occurrence, truth string) {
 	account := stripesim.New(seed, stripesim.Epoch)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	from := 0
@@ -36,31 +38,33 @@ func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []oc
 		if err != nil {
 			tb.Fatalf("%v", err)
 		}
-		events = append(events, occurrenceOf(ev))
+		events = append(events, Occurrence{ID: ev.ID, Type: ev.Type, APIVersion: ev.APIVersion, Object: ev.Object, Previous: ev.Previous})
 	}
 	// A terminal status is newer than any other, so only events with a terminal status compete, if there are any.
-	terminal := Status(sub.Status()).Terminal()
-	var rivals []occurrence
+	terminal := ended(sub.Status())
+	var rivals []Occurrence
 	for _, o := range events {
-		var object struct{ Status Status }
+		var object struct{ Status string }
 		if err := json.Unmarshal(o.Object, &object); err != nil {
 			tb.Fatalf("%v", err)
 		}
-		if object.Status.Terminal() == terminal {
+		if ended(object.Status) == terminal {
 			rivals = append(rivals, o)
 		}
 	}
-	return rivals, canonicalState(decodeAny(sub.Object()))
+	return rivals, subscription.canonical(Decode(sub.Object()))
 }
+
+func ended(status string) bool { return status == "canceled" || status == "incomplete_expired" }
 
 type fataler interface {
 	Fatalf(format string, args ...any)
 }
 
-func grow(events []occurrence) []occurrence {
-	var set []occurrence
+func grow(events []Occurrence) []Occurrence {
+	var set []Occurrence
 	for _, o := range events {
-		set = with(set, o)
+		set = With(set, o)
 	}
 	return set
 }
@@ -75,19 +79,19 @@ func TestLastOfABurst(t *testing.T) {
 		if len(events) == 0 {
 			return
 		}
-		winner, settled := last(grow(events))
-		if got := canonicalState(decodeAny(winner.Object)); settled && got != truth {
+		winner, settled := subscription.Last(grow(events))
+		if got := subscription.canonical(Decode(winner.Object)); settled && got != truth {
 			t.Fatalf("of %s the last should be %s, but Stripe's object is\n%s\nand not\n%s", describe(events), winner.ID, truth, got)
 		}
 		shuffled := rapid.Permutation(events).Draw(t, "arrival")
-		again, settledAgain := last(grow(append(shuffled, shuffled[0])))
+		again, settledAgain := subscription.Last(grow(append(shuffled, shuffled[0])))
 		if again.ID != winner.ID || settledAgain != settled {
 			t.Fatalf("%s ends with %s, %v, and in another order with %s, %v", describe(events), winner.ID, settled, again.ID, settledAgain)
 		}
 	})
 }
 
-func describe(events []occurrence) string {
+func describe(events []Occurrence) string {
 	var text string
 	for _, o := range events {
 		text += fmt.Sprintf("\n  %s %s %s", o.ID, o.Type, o.Previous)
@@ -113,7 +117,7 @@ func TestBurstsAreMostlySettled(t *testing.T) {
 		if len(events) == 0 {
 			continue
 		}
-		if _, settled := last(grow(events)); !settled {
+		if _, settled := subscription.Last(grow(events)); !settled {
 			unsettled++
 		}
 	}
@@ -157,12 +161,12 @@ func TestLast(t *testing.T) {
 		{[]string{"b>c", "+x", "a>b"}, 0, true},                 // the creation's next step has not arrived yet
 		{[]string{"a>b", "b>c", "c>a", "a>d"}, 3, true},         // a circle on the walk
 	} {
-		var set []occurrence
+		var set []Occurrence
 		for i, text := range c.events {
-			set = with(set, byHand(fmt.Sprintf("evt_%d", i), text))
+			set = With(set, byHand(fmt.Sprintf("evt_%d", i), text))
 		}
 		want := set[c.last]
-		got, settled := last(set)
+		got, settled := subscription.Last(set)
 		if got.ID != want.ID || settled != c.settled {
 			t.Errorf("%v: the last is %s, %v, want %s, %v", c.events, got.ID, settled, want.ID, c.settled)
 		}
@@ -177,8 +181,8 @@ func TestEveryShortWalk(t *testing.T) {
 	settledWalks := 0
 	var walk func(path string)
 	check := func(path string, created bool, repeated int) {
-		var set []occurrence
-		add := func(text string) { set = with(set, byHand(fmt.Sprintf("evt_%02d", len(set)), text)) }
+		var set []Occurrence
+		add := func(text string) { set = With(set, byHand(fmt.Sprintf("evt_%02d", len(set)), text)) }
 		if created {
 			add("+" + path[:1])
 		}
@@ -188,8 +192,8 @@ func TestEveryShortWalk(t *testing.T) {
 		if repeated > 0 {
 			add(path[repeated-1:repeated] + ">" + path[repeated:repeated+1])
 		}
-		winner, settled := last(set)
-		if want := byHand("", "="+path[len(path)-1:]); settled && canonical(decodeAny(winner.Object)) != canonical(decodeAny(want.Object)) {
+		winner, settled := subscription.Last(set)
+		if want := byHand("", "="+path[len(path)-1:]); settled && Canonical(Decode(winner.Object)) != Canonical(Decode(want.Object)) {
 			t.Fatalf("the walk %s (created %v, two events of step %d) ends in %s", path, created, repeated, winner.Object)
 		}
 		if settled {
@@ -218,14 +222,14 @@ func TestEveryShortWalk(t *testing.T) {
 	}
 }
 
-func byHand(id, text string) occurrence {
+func byHand(id, text string) Occurrence {
 	state := func(name string) json.RawMessage {
 		return json.RawMessage(`{"id":"sub_1","metadata":{"state":"` + name + `"},"status":"active"}`)
 	}
-	o := occurrence{ID: id, Type: "customer.subscription.updated", Object: state(text[len(text)-1:])}
+	o := Occurrence{ID: id, Type: "customer.subscription.updated", Object: state(text[len(text)-1:])}
 	switch {
 	case text[0] == '+':
-		o.Type = createdType
+		o.Type = subscription.Created
 	case text[0] != '=':
 		o.Previous = json.RawMessage(`{"metadata":{"state":"` + text[:1] + `"}}`)
 	}
@@ -235,7 +239,7 @@ func byHand(id, text string) occurrence {
 // The set is bounded, and keeps the same events for every order of arrival.
 func TestSetIsBounded(t *testing.T) {
 	t.Parallel()
-	var events []occurrence
+	var events []Occurrence
 	for i := range 3 * maxNewest {
 		events = append(events, byHand(fmt.Sprintf("evt_%04d", i), "a>b"))
 	}
@@ -267,8 +271,8 @@ func TestRestored(t *testing.T) {
 		{"numbers as jsonb writes them", `{"a":1e2,"b":-0,"c":1.50,"d":2e-2}`, `{}`, `{"a":100,"b":0,"c":1.5,"d":0.020}`},
 		{"a value that was a hash", `{"a":1}`, `{"a":{"x":1}}`, `{"a":{"x":1}}`},
 	} {
-		got := canonical(restored(decodeAny(json.RawMessage(c.object)), decodeAny(json.RawMessage(c.previous))))
-		if want := canonical(decodeAny(json.RawMessage(c.want))); got != want {
+		got := Canonical(restored(Decode(json.RawMessage(c.object)), Decode(json.RawMessage(c.previous))))
+		if want := Canonical(Decode(json.RawMessage(c.want))); got != want {
 			t.Errorf("%s: %s with %s put back is %s, want %s", c.name, c.object, c.previous, got, want)
 		}
 	}
@@ -278,20 +282,20 @@ func TestRestored(t *testing.T) {
 // attributes do not show.
 func TestLastWithItemsInAnyOrder(t *testing.T) {
 	t.Parallel()
-	update := func(id, items, method, before string) occurrence {
-		return occurrence{
+	update := func(id, items, method, before string) Occurrence {
+		return Occurrence{
 			ID: id, Type: "customer.subscription.updated",
 			Object:   json.RawMessage(`{"id":"sub_1","default_payment_method":"` + method + `","items":{"data":[` + items + `]}}`),
 			Previous: json.RawMessage(`{"default_payment_method":` + before + `}`),
 		}
 	}
 	const a, b, c = `{"id":"si_a"}`, `{"id":"si_b"}`, `{"id":"si_c"}`
-	set := grow([]occurrence{
+	set := grow([]Occurrence{
 		update("evt_3", a+","+b+","+c, "pm_1", "null"),
 		update("evt_2", c+","+b+","+a, "pm_2", `"pm_1"`),
 		update("evt_1", b+","+a+","+c, "pm_3", `"pm_2"`),
 	})
-	if winner, settled := last(set); winner.ID != "evt_1" || !settled {
+	if winner, settled := subscription.Last(set); winner.ID != "evt_1" || !settled {
 		t.Errorf("the last is %s, %v", winner.ID, settled)
 	}
 	for i, o := range set {

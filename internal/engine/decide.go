@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"strconv"
+
+	"github.com/pook/stripeonce/internal/ordering"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// next returns the version that the row becomes by an event, or nil if the row stays as it is. The event's lists may go on
+// (has_more): then the object is fetched with all of their elements.
+func (e *Engine[T]) next(ctx context.Context, ev *webhooks.Event, incoming *T, stored *Row[T]) (*Version[T], error) {
+	next, err := e.nextOf(ctx, ev, incoming, stored)
+	if err == nil && next != nil && !e.store.Head(next.State).Complete && e.mayRefetch(ev) {
+		options := e.fetchOptions(ev, stored)
+		options.Optional = true
+		return nil, webhooks.Fetch(options)
+	}
+	return next, err
+}
+
+func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T, stored *Row[T]) (*Version[T], error) {
+	e.warnOfModes(ctx, incoming, stored)
+	if err := stored.mayBecome(ev, e.rules.noun()); err != nil {
+		return nil, err
+	}
+	if fetched := ev.Current; fetched != nil {
+		if fetched.Token != tokenOf(stored) {
+			if e.isOf(stored, fetched) {
+				return nil, nil
+			}
+			// The row was written after the request, so Stripe's response may be older than the row.
+			return nil, e.refetch(ev, stored)
+		}
+		if fetched.Object != nil {
+			return e.fromFetched(ctx, ev, stored)
+		}
+	} else if ev.Thin() && stored.covers(ev) {
+		return nil, nil
+	} else if ev.Thin() || e.config.Refetch == RefetchAlways && ev.CanFetch() {
+		return nil, e.refetch(ev, stored)
+	}
+	if stored == nil {
+		return FromEvent(ev, incoming), nil
+	}
+	switch stored.position(e.store.Head(incoming)) {
+	case ordering.Newer:
+		return FromEvent(ev, incoming), nil
+	case ordering.SameSecond:
+		return e.fromSameSecond(ctx, ev, stored)
+	case ordering.Ambiguous:
+		if e.mayRefetch(ev) {
+			return nil, e.refetch(ev, stored)
+		}
+		e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
+	case ordering.Older:
+	}
+	return nil, nil
+}
+
+// isOf reports whether the row is of a response, which another event has stored already.
+func (e *Engine[T]) isOf(stored *Row[T], fetched *webhooks.Current) bool {
+	if stored == nil || stored.AsOf == nil || !stored.AsOf.Equal(fetched.AsOf) || fetched.Object == nil {
+		return false
+	}
+	state, err := e.store.Decode(response(fetched.Object, fetched.APIVersion, stored.Account, stored.Livemode))
+	return err == nil && bytes.Equal(e.store.Digest(state), stored.Digest)
+}
+
+// response returns an event that has an object of Stripe's response.
+func response(object []byte, apiVersion, account string, livemode bool) *webhooks.Event {
+	return &webhooks.Event{Type: "Stripe's response", Object: object, APIVersion: apiVersion, Account: account, Livemode: livemode}
+}
+
+// fromSameSecond returns the version of the last event among those of the row's second, this event included.
+func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stored *Row[T]) (*Version[T], error) {
+	newest, err := stored.newest()
+	if err != nil {
+		return nil, err
+	}
+	newest = ordering.With(newest, occurrenceOf(ev))
+	winner, settled := e.rules.Last(newest)
+	switch {
+	case settled:
+		e.chain.Add(1)
+	case e.mayRefetch(ev):
+		return nil, e.refetch(ev, stored)
+	default:
+		e.breakTie(ctx, ev, "the events of one second form no chain, so the event with the greatest id wins")
+	}
+	of := *ev
+	of.ID, of.Type, of.APIVersion, of.Object = winner.ID, winner.Type, winner.APIVersion, winner.Object
+	state, err := e.store.Decode(&of)
+	if err != nil {
+		return nil, err
+	}
+	return &Version[T]{State: state, APIVersion: winner.APIVersion, Newest: newest}, nil
+}
+
+// fromFetched returns the version of the object that was fetched from Stripe, or nil if that would bring an ended object back:
+// such a response comes from a part of Stripe that lags behind.
+func (e *Engine[T]) fromFetched(ctx context.Context, ev *webhooks.Event, stored *Row[T]) (*Version[T], error) {
+	of := *ev
+	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
+	state, err := e.store.Decode(&of)
+	if err != nil {
+		return nil, err
+	}
+	if stored != nil && stored.Terminal && !e.store.Head(state).Terminal {
+		e.breakTie(ctx, ev, "Stripe's response is older than the end of the object, so the row is kept")
+		return nil, nil
+	}
+	e.refetched.Add(1)
+	asOf := ev.Current.AsOf
+	return &Version[T]{State: state, AsOf: &asOf, APIVersion: of.APIVersion}, nil
+}
+
+// mayRefetch reports whether the object can be fetched and has not been yet.
+func (e *Engine[T]) mayRefetch(ev *webhooks.Event) bool {
+	return e.rules.Path != "" && e.config.Refetch != RefetchNever && ev.Current == nil && ev.CanFetch()
+}
+
+// tokenOf returns the token of the row that a fetch is based on.
+func tokenOf[T any](stored *Row[T]) string { return strconv.FormatInt(RevisionOf(stored), 10) }
+
+// refetch requests the current object.
+func (e *Engine[T]) refetch(ev *webhooks.Event, stored *Row[T]) error {
+	return webhooks.Fetch(e.fetchOptions(ev, stored))
+}
+
+func (e *Engine[T]) fetchOptions(ev *webhooks.Event, stored *Row[T]) webhooks.FetchOptions {
+	options := webhooks.FetchOptions{Token: tokenOf(stored), Lists: e.rules.Lists}
+	if e.rules.Path != "" {
+		options.Path = e.rules.Path + "/" + url.PathEscape(ev.ObjectID())
+	}
+	return options
+}
+
+func (e *Engine[T]) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
+	e.tieBreak.Add(1)
+	e.config.Logger.WarnContext(ctx, "ambiguous order of an object's events", "event_id", ev.ID,
+		e.rules.Object, ev.ObjectID(), "tie_break", how, "fix", "set STRIPE_API_KEY: the object is then fetched from Stripe instead")
+}
+
+// warnOfModes logs an id that occurs in both modes. Stripe's ids are unique across modes and accounts, and a table whose key is
+// the id relies on that.
+func (e *Engine[T]) warnOfModes(ctx context.Context, incoming *T, stored *Row[T]) {
+	if stored == nil {
+		return
+	}
+	if head := e.store.Head(incoming); stored.Livemode != head.Livemode {
+		e.config.Logger.ErrorContext(ctx, "one id in live mode and in test mode",
+			e.rules.Object, head.ID, "stored_livemode", stored.Livemode, "event_livemode", head.Livemode)
+	}
+}

@@ -1,0 +1,173 @@
+// Package engine keeps rows equal to Stripe's objects, whatever the order, the number and the interleaving of their events.
+//
+// It knows no object type. A projection gives it the rules of a type, as data, and a Store that reads, compares and writes
+// states. The engine decides which state a row becomes (decide.go), carries that through a delivery (apply.go), and compares
+// rows with Stripe (verify.go). Package ordering has the order of events by itself.
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/ordering"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// Rules are what the engine knows of an object type.
+type Rules struct {
+	ordering.Rules
+	// Object is the type as in Stripe's member object: "subscription".
+	Object string
+	// Path is where Stripe's API lists the objects, and with an id has one: "/v1/subscriptions". Empty: the API has neither, or
+	// it is not known.
+	Path string
+	// Listing are further parameters of a request for the list, such as status=all.
+	Listing url.Values
+	// Probe is an event type that carries the object, such as customer.subscription.updated.
+	Probe string
+	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
+	TestClocks bool
+}
+
+// noun is the type in errors and logs.
+func (r *Rules) noun() string { return strings.ReplaceAll(r.Object, "_", " ") }
+
+// Refetch says when the current object is fetched from Stripe.
+type Refetch string
+
+// The values of Refetch.
+const (
+	RefetchAmbiguous Refetch = "ambiguous" // only if the events do not settle their order
+	RefetchAlways    Refetch = "always"
+	RefetchNever     Refetch = "never"
+)
+
+// Key identifies a row of a type. A Store for a table whose rows have the id alone leaves out the rest.
+type Key struct {
+	Account  string
+	Livemode bool
+	ID       string
+}
+
+// Store reads, compares and writes the states of one object type. T is such a state, in the form that a handler receives.
+// Its queries are recorded before they are sent (pgpipe), so their methods pass on pgpipe.ErrRecording.
+type Store[T any] interface {
+	// Decode reads the state of an event's object.
+	Decode(ev *webhooks.Event) (*T, error)
+	Head(state *T) Head
+	Key(account string, livemode bool, id string) Key
+	// Digest returns a digest of what Same compares.
+	Digest(state *T) []byte
+	// Same reports whether two states are the same but for what the object's shape, the event and the row say.
+	Same(a, b *T) bool
+	Clone(state *T) *T
+	// Gone returns the version of a row whose object Stripe does not have any more, as of a time. Ev is nil where no event
+	// says so.
+	Gone(stored *Row[T], ev *webhooks.Event, asOf time.Time) (*T, error)
+	// Tombstone returns the state of an object of which nothing is known but that it was deleted.
+	Tombstone(key Key, ev *webhooks.Event, asOf time.Time) *T
+	// Stub reports whether an object only says that Stripe does not have it any more.
+	Stub(object []byte) bool
+
+	// Ordering reads of a row what orders an event of a time against it. Load reads the whole row. Both return nil if there is
+	// none, or if the ledger has the event unlessApplied.
+	Ordering(ctx context.Context, db pgpipe.DBTX, key Key, created *time.Time, unlessApplied string) (*Row[T], error)
+	Load(ctx context.Context, db pgpipe.DBTX, key Key, unlessApplied string) (*Row[T], error)
+	// Write returns the queries that write the next version, at a time by PostgreSQL's clock (nil: when they run), and sets
+	// the version's Digest and Revision.
+	Write(stored *Row[T], next *Version[T], at *time.Time) ([]pgpipe.Query, error)
+	// Clock returns PostgreSQL's time.
+	Clock(ctx context.Context, db pgpipe.DBTX) (*time.Time, error)
+
+	Listing[T]
+}
+
+// Config configures an Engine.
+type Config[T any] struct {
+	// OnChange is called for each change of a state, in the transaction that writes it. Before is nil on the first. Optional.
+	OnChange func(ctx context.Context, tx pgx.Tx, before, after *T, ev *webhooks.Event) error
+	// BatchOnChange declares that OnChange may run in a transaction with other events, under a savepoint.
+	BatchOnChange bool
+	// KeepRecent is the number of states that are kept in memory for the next call's before. Without OnChange, none are.
+	// Defaults to DefaultKeepRecent; negative: none.
+	KeepRecent int
+	// Refetch defaults to RefetchAmbiguous.
+	Refetch Refetch
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Engine applies events to the rows of one object type.
+type Engine[T any] struct {
+	rules  Rules
+	store  Store[T]
+	config Config[T]
+	recent *recent[T]
+
+	chain, refetched, tieBreak, incomplete atomic.Uint64
+}
+
+// New returns an Engine. It panics on an unknown Refetch.
+func New[T any](rules *Rules, store Store[T], config Config[T]) *Engine[T] {
+	e := &Engine[T]{rules: *rules, store: store, config: config}
+	switch e.config.Refetch {
+	case "":
+		e.config.Refetch = RefetchAmbiguous
+	case RefetchAmbiguous, RefetchAlways, RefetchNever:
+	default:
+		panic(fmt.Sprintf("Config.Refetch is %q: use %q, %q or %q", e.config.Refetch, RefetchAmbiguous, RefetchAlways, RefetchNever))
+	}
+	if e.config.OnChange != nil {
+		e.recent = newRecent[T](cmp.Or(e.config.KeepRecent, DefaultKeepRecent))
+	}
+	if e.config.Logger == nil {
+		e.config.Logger = slog.Default()
+	}
+	return e
+}
+
+// Stats counts how events of one second were ordered, and how many states were stored without all elements of their lists.
+type Stats struct{ Chain, Refetched, TieBreak, Incomplete uint64 }
+
+// Stats returns the counts so far. A delivery that is retried counts again.
+func (e *Engine[T]) Stats() Stats {
+	return Stats{Chain: e.chain.Load(), Refetched: e.refetched.Load(), TieBreak: e.tieBreak.Load(), Incomplete: e.incomplete.Load()}
+}
+
+// warnOfMore logs and counts a state that was stored without all elements of its lists.
+func (e *Engine[T]) warnOfMore(ctx context.Context, state *T, attrs ...any) {
+	head := e.store.Head(state)
+	if head.Complete {
+		return
+	}
+	e.incomplete.Add(1)
+	e.config.Logger.WarnContext(ctx, "an object has longer lists than Stripe's event or response holds: it is marked as incomplete",
+		append(attrs, e.rules.Object, head.ID)...)
+}
+
+func (e *Engine[T]) notify(ctx context.Context, tx pgx.Tx, stored *Row[T], next *Version[T], ev *webhooks.Event) error {
+	if e.config.OnChange == nil {
+		return nil
+	}
+	var before *T
+	if stored != nil && !e.store.Stub(stored.Object) { // OnChange was not called for a tombstone
+		before = stored.State
+	}
+	if err := e.config.OnChange(ctx, tx, before, next.State, ev); err != nil {
+		kind := "an import"
+		if ev != nil {
+			kind = ev.Type
+		}
+		return &webhooks.HandlerError{EventType: kind, Err: err} // not an error of the statements around it
+	}
+	return nil
+}

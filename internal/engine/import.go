@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// errMoved reports that a row was written after it was read.
+var errMoved = errors.New("the row was written meanwhile")
+
+// importOne stores Stripe's response. It returns errMoved if the row is no longer the one that the response was compared
+// with. Unlike a response during a delivery, it may bring an ended object back: it was confirmed by a second read.
+func (e *Engine[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hooks bool) error {
+	stored, err := e.lockAndLoad(ctx, tx, r.key)
+	if err != nil {
+		return err
+	}
+	if RevisionOf(stored) != RevisionOf(r.local) {
+		return errMoved
+	}
+	account := e.store.Head(r.stripe).Account
+	if stored != nil && stored.Account != "" && stored.Account != account {
+		return fmt.Errorf("%s %s is of account %q here, and of account %q at Stripe", e.rules.noun(), r.key.ID, stored.Account, account)
+	}
+	asOf := r.asOf
+	return e.importVersion(ctx, tx, stored, &Version[T]{State: r.stripe, AsOf: &asOf, APIVersion: r.apiVersion}, hooks)
+}
+
+// importVersion stores a version that no event brings.
+func (e *Engine[T]) importVersion(ctx context.Context, tx pgx.Tx, stored *Row[T], next *Version[T], hooks bool) error {
+	at, err := e.store.Clock(ctx, tx)
+	if err != nil {
+		return err
+	}
+	queries, err := e.store.Write(stored, next, at)
+	if err != nil {
+		return err
+	}
+	for _, query := range queries {
+		if err := query(ctx, tx); err != nil {
+			return err
+		}
+	}
+	e.warnOfMore(ctx, next.State)
+	if !hooks {
+		return nil
+	}
+	return e.notify(ctx, tx, stored, next, nil)
+}

@@ -1,0 +1,260 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/storable"
+	"github.com/pook/stripeonce/internal/stripeapi"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// The defaults of VerifyConfig.
+const (
+	DefaultVerifyTimeout  = stripeapi.BackgroundTimeout
+	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
+	DefaultVerifyRate     = 20
+)
+
+// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
+var ErrRefused = errors.New("refused")
+
+// verifyVersion is the API version of Verify's requests: the first that has billing_mode and a period on each item.
+// See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
+const verifyVersion = "2025-06-30.basil"
+
+// VerifyConfig configures Verify.
+type VerifyConfig struct {
+	APIKey  string
+	APIBase string // empty: Stripe's
+	// APITimeout bounds one attempt of a request. Defaults to DefaultVerifyTimeout.
+	APITimeout time.Duration
+	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver. Optional.
+	Fix *webhooks.Receiver
+	// NoHooks turns off OnChange.
+	NoHooks bool
+	// Gone marks rows as ended whose object Stripe does not have any more. Requires Fix. It is refused (ErrRefused) if more than
+	// 1 % of the rows would be marked, unless Force is set.
+	Gone, Force bool
+	// AccountID and Accounts are the accounts to compare. An empty AccountID means all accounts that have rows.
+	AccountID string
+	Accounts  []string
+	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate.
+	Rate int
+	// After resumes an interrupted run: that run's Verified.Position.
+	After    string
+	Each     func(Difference) // optional
+	Progress func(Verified)   // optional
+	Logger   *slog.Logger     // defaults to slog.Default()
+}
+
+// Verified is the result of Verify.
+type Verified struct {
+	Checked int // objects of Stripe's list and of the table
+	Drifted int // checked objects that differ, are missing here, or are unknown to Stripe
+	Fixed   int // drifted objects that now match Stripe's
+	Unknown int // drifted objects that Stripe does not have
+	// Position is the last object of Stripe's list that an interrupted run has completed. It is empty if the run completed, or
+	// was interrupted before the first page.
+	Position string
+}
+
+// verification is one run of Verify.
+type verification[T any] struct {
+	*Engine[T]
+	config    VerifyConfig
+	pool      *pgxpool.Pool
+	api       *stripeapi.Client
+	livemode  *bool // nil: the key does not show its mode
+	sum       Verified
+	postponed map[Key]postponed // of CompleteEvery
+	gone      []*reading[T]     // rows whose object Stripe does not have any more
+	broken    bool              // an account failed: Position stays before it
+}
+
+// Verify compares the rows with Stripe's objects in both directions, account by account. A difference counts only if reading
+// both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
+func (e *Engine[T]) Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Verified, error) {
+	v, err := e.verification(pool, config)
+	if err != nil {
+		return Verified{}, err
+	}
+	err = v.accounts(ctx)
+	if err == nil {
+		err = v.resolveGone(ctx)
+	}
+	return v.sum, err
+}
+
+func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*verification[T], error) {
+	v := &verification[T]{Engine: e, config: *config, pool: pool, postponed: map[Key]postponed{}}
+	switch {
+	case config.APIKey == "":
+		return nil, errors.New("VerifyConfig.APIKey is empty")
+	case config.Gone && config.Fix == nil:
+		return nil, errors.New("VerifyConfig.Fix is nil: Gone requires it")
+	}
+	if v.config.Logger == nil {
+		v.config.Logger = slog.Default()
+	}
+	if v.config.APITimeout == 0 {
+		v.config.APITimeout = DefaultVerifyTimeout
+	}
+	v.api = stripeapi.New(stripeapi.Config{
+		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
+		Own: v.config.AccountID, Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
+	})
+	if livemode, known := stripeapi.Mode(config.APIKey); known {
+		v.livemode = &livemode
+		probe := &webhooks.Event{Type: e.rules.Probe, Livemode: livemode}
+		if config.Fix != nil && !config.Fix.Handles(probe) {
+			return nil, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
+		}
+	}
+	return v, nil
+}
+
+// request returns a request to Stripe on behalf of an account. The key's own is not named.
+func (v *verification[T]) request(account, path string, values url.Values) stripeapi.Request {
+	return stripeapi.Request{Path: path, Values: values, Account: account, Version: verifyVersion}
+}
+
+// accounts compares each account, in order. It continues after an account that fails.
+func (v *verification[T]) accounts(ctx context.Context) error {
+	var stored []string
+	if v.config.AccountID == "" {
+		var err error
+		if stored, err = v.store.Accounts(ctx, v.pool); err != nil {
+			return fmt.Errorf("list the accounts: %w", err)
+		}
+	}
+	from, after := "", v.config.After
+	if account, id, ok := strings.Cut(after, "/"); ok {
+		from, after = account, id
+	}
+	var failed []error
+	for _, account := range inOrder(v.config.AccountID, stored, v.config.Accounts) {
+		if account < from {
+			continue
+		}
+		w := &walk[T]{verification: v, account: account, boundary: map[string]bool{}, unreadable: map[string]error{}}
+		if account == from {
+			w.after = after
+		}
+		err := w.run(ctx)
+		failed = slices.AppendSeq(failed, maps.Values(w.unreadable))
+		v.broken = v.broken || err != nil
+		switch {
+		case ctx.Err() != nil:
+			return errors.Join(append(failed, ctx.Err())...)
+		case err != nil && account != v.config.AccountID:
+			failed = append(failed, fmt.Errorf("account %s: %w", account, stripeapi.Explain(err)))
+		case err != nil:
+			failed = append(failed, stripeapi.Explain(err))
+		}
+	}
+	if !v.broken {
+		v.sum.Position = ""
+	}
+	return errors.Join(failed...)
+}
+
+// reading is one object, read from the table and from Stripe at about the same time.
+type reading[T any] struct {
+	key        Key
+	local      *Row[T]   // nil: not in the table
+	stripe     *T        // nil: not at Stripe
+	head       Head      // of stripe
+	asOf       time.Time // the Date of Stripe's response
+	apiVersion string
+}
+
+func (v *verification[T]) differences(r *reading[T]) []Difference {
+	switch {
+	case r.local == nil:
+		return v.store.Differences(r.key.ID, nil, r.stripe)
+	case r.stripe == nil && r.local.Terminal: // it ended, and was deleted at Stripe
+		return nil
+	}
+	return v.store.Differences(r.key.ID, r.local.State, r.stripe)
+}
+
+// same reports whether neither side changed between two readings.
+func (v *verification[T]) same(a, b *reading[T]) bool {
+	if RevisionOf(a.local) != RevisionOf(b.local) || (a.stripe == nil) != (b.stripe == nil) {
+		return false
+	}
+	return a.stripe == nil || v.store.Same(a.stripe, b.stripe)
+}
+
+// get fetches one object from Stripe. Of an object that was deleted, Stripe may have a stub: then it does not have it.
+func (v *verification[T]) get(ctx context.Context, key Key, account string) (*reading[T], error) {
+	r := &reading[T]{key: key}
+	response, err := v.api.Whole(ctx, v.request(account, v.rules.Path+"/"+url.PathEscape(key.ID), nil), v.rules.Lists)
+	switch {
+	case errors.Is(err, stripeapi.ErrTruncated):
+		v.config.Logger.WarnContext(ctx, "the rest of an object's lists cannot be read", v.rules.Object, key.ID, "error", stripeapi.Explain(err))
+	case stripeapi.IsMissing(err):
+		return r, nil
+	case err != nil:
+		return nil, fmt.Errorf("get %s %s: %w", v.rules.noun(), key.ID, err)
+	}
+	if v.store.Stub(response.Body) {
+		return r, nil
+	}
+	if err := v.read(r, response.Body, response.Date, response.Version, account); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", v.rules.noun(), key.ID, err)
+	}
+	return r, nil
+}
+
+func (v *verification[T]) read(r *reading[T], body []byte, asOf time.Time, apiVersion, account string) error {
+	object, err := storable.JSON(body)
+	if err != nil {
+		return fmt.Errorf("Stripe's %s: %w", v.rules.noun(), err) //nolint:staticcheck // a name
+	}
+	if r.stripe, err = v.store.Decode(response(object, apiVersion, account, v.livemode != nil && *v.livemode)); err != nil {
+		return err
+	}
+	r.head = v.store.Head(r.stripe)
+	r.key, r.asOf, r.apiVersion = v.store.Key(account, r.head.Livemode, r.head.ID), asOf, apiVersion
+	return nil
+}
+
+// locals reads the rows of several readings with one query.
+func (v *verification[T]) locals(ctx context.Context, readings []*reading[T]) error {
+	byKey := map[Key]*reading[T]{}
+	keys := make([]Key, len(readings))
+	for i, r := range readings {
+		keys[i], byKey[r.key] = r.key, r
+		r.local = nil
+	}
+	rows, err := v.store.Rows(ctx, v.pool, keys)
+	if err != nil {
+		return fmt.Errorf("list %ss: %w", v.rules.noun(), err)
+	}
+	for _, row := range rows {
+		if r := byKey[v.store.Key(row.Account, row.Livemode, row.ID)]; r != nil {
+			r.local = row
+		}
+	}
+	return nil
+}
+
+// list returns the request for the account's objects.
+func (v *verification[T]) list(account string) stripeapi.Request {
+	values := url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}
+	maps.Copy(values, v.rules.Listing)
+	return v.request(account, v.rules.Path, values)
+}
