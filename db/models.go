@@ -9,6 +9,29 @@ import (
 	"time"
 )
 
+type StripeObject struct {
+	AccountID          string
+	Livemode           bool
+	ObjectType         string
+	ID                 string
+	CustomerID         *string
+	SubscriptionID     *string
+	Status             *string
+	Deleted            bool
+	ListsComplete      bool
+	StripeCreatedAt    *time.Time
+	Object             json.RawMessage
+	LastEventID        *string
+	LastEventCreatedAt *time.Time
+	CreatedAt          time.Time
+	UpdatedAt          time.Time
+	Revision           int64
+	AsOf               *time.Time
+	NewestEvents       json.RawMessage
+	ApiVersion         *string
+	Digest             []byte
+}
+
 type StripeWebhookEvent struct {
 	EventID        string
 	EventType      string
@@ -33,60 +56,4 @@ type StripeWebhookFailure struct {
 	State         string
 	Reason        *string
 	AccountID     *string
-}
-
-type StripeonceMigration struct {
-	Version string
-}
-
-type Subscription struct {
-	ID                     string
-	CustomerID             *string
-	CustomerAccountID      *string
-	Status                 string
-	PriceID                *string
-	Quantity               *int64
-	Currency               *string
-	CancelAtPeriodEnd      bool
-	CancelAt               *time.Time
-	CanceledAt             *time.Time
-	EndedAt                *time.Time
-	CurrentPeriodStart     *time.Time
-	CurrentPeriodEnd       *time.Time
-	TrialStart             *time.Time
-	TrialEnd               *time.Time
-	CollectionMethod       *string
-	PauseCollection        json.RawMessage
-	LatestInvoiceID        *string
-	ScheduleID             *string
-	DefaultPaymentMethodID *string
-	BillingMode            *string
-	DiscountIds            []string
-	ItemsComplete          bool
-	Metadata               json.RawMessage
-	Livemode               bool
-	AccountID              *string
-	StripeCreatedAt        *time.Time
-	Object                 json.RawMessage
-	LastEventID            *string
-	LastEventCreatedAt     *time.Time
-	CreatedAt              time.Time
-	UpdatedAt              time.Time
-	Revision               int64
-	AsOf                   *time.Time
-	NewestEvents           json.RawMessage
-	ApiVersion             *string
-	Digest                 []byte
-}
-
-type SubscriptionItem struct {
-	SubscriptionID     string
-	ID                 string
-	Position           int32
-	PriceID            *string
-	ProductID          *string
-	Quantity           *int64
-	CurrentPeriodStart *time.Time
-	CurrentPeriodEnd   *time.Time
-	Metadata           json.RawMessage
 }

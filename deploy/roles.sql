@@ -92,6 +92,10 @@ GRANT DELETE ON stripe_webhook_failures TO :"operator";
 -- Subscriptions are never deleted; their items are.
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO :"app", :"operator";
 GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_items TO :"app", :"operator";
+
+-- Mirrored objects are never deleted. The views show what the reader may read.
+GRANT SELECT, INSERT, UPDATE ON stripe_objects TO :"app", :"operator";
+GRANT SELECT ON stripe_customers, stripe_products, stripe_prices, stripe_invoices, stripe_invoice_lines TO :"app", :"operator";
 RESET ROLE;
 \else
 \echo 'the roles are there, and the schema' :schema 'has no tables of stripeonce''s: migrate as' :owner 'and run this again, to grant what the others need'

@@ -13,13 +13,19 @@
 
 DO $$
 DECLARE
-    ours NAME[] := ARRAY['stripe_webhook_events', 'stripe_webhook_failures', 'subscriptions', 'subscription_items', 'stripeonce_migrations'];
+    ours NAME[] := ARRAY['stripe_webhook_events', 'stripe_webhook_failures', 'subscriptions', 'subscription_items', 'stripe_objects', 'stripeonce_migrations'];
+    views NAME[] := ARRAY['stripe_customers', 'stripe_products', 'stripe_prices', 'stripe_invoices', 'stripe_invoice_lines'];
     table_name NAME;
     role_name NAME;
 BEGIN
     IF to_regclass('stripe_webhook_events') IS NULL THEN
         RAISE EXCEPTION 'search_path (%) leads to none of stripeonce''s tables: migrate first, or SET search_path to their schema', current_setting('search_path');
     END IF;
+    FOREACH table_name IN ARRAY views LOOP -- until PostgreSQL 14, a view shows what its owner may see
+        FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+            EXECUTE format('REVOKE ALL ON %I FROM %I', table_name, role_name);
+        END LOOP;
+    END LOOP;
     FOREACH table_name IN ARRAY ours LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -16,4 +16,6 @@ func ExampleMigrations() {
 	// 20261126000002_create_stripe_webhook_failures.sql
 	// 20261126000003_create_subscriptions.sql
 	// 20261126000004_create_subscription_items.sql
+	// 20261126000005_create_stripe_objects.sql
+	// 20261126000006_create_stripe_views.sql
 }

@@ -91,7 +91,7 @@ func (h *Handlers) of(d *delivery) []handler {
 	case ev.thin && !ev.aboutV1():
 		return h.exactly(ev.Type)
 	default:
-		return h.match(d.effective.Type)
+		return h.match(d.effective.Type, ev)
 	}
 }
 

@@ -139,19 +139,20 @@ type (
 )
 
 // about is what is asked of every object.
-type about struct{ id, customer string }
+type about struct{ kind, id, customer string }
 
 func (m *members) about() about {
 	id, _ := rawjson.String(m.id)
-	if kind, _ := rawjson.String(m.object); kind == "customer" {
-		return about{id, id}
+	kind, _ := rawjson.String(m.object)
+	if kind == "customer" {
+		return about{kind, id, id}
 	}
 	customer := m.customer
 	if rawjson.IsObject(customer) {
 		customer = rawjson.Get(customer, "id")
 	}
 	text, _ := rawjson.String(customer)
-	return about{id, text}
+	return about{kind, id, text}
 }
 
 // note notes a member of the object.
@@ -382,6 +383,15 @@ func (ev *Event) ObjectID() string {
 		return storableOrEmpty(ev.related.id)
 	}
 	return storableOrEmpty(ev.aboutObject().id)
+}
+
+// ObjectType returns the type of the event's object, as in Stripe's member object: "subscription", "invoice". For a thin event it
+// is that of its related_object. Empty if the event does not say.
+func (ev *Event) ObjectType() string {
+	if ev.thin {
+		return ev.related.kind
+	}
+	return ev.aboutObject().kind
 }
 
 // aboutObject returns what ParseEvent has read, or reads it from an Object that came from elsewhere.

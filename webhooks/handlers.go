@@ -30,6 +30,7 @@ type handler struct {
 	plan          func(ev *Event) projection.Plan // in place of run
 	honorsContext bool                            // it returns promptly when its context is canceled
 	batchable     bool                            // it is the host's, and may be in a batch all the same
+	matches       func(ev *Event) bool            // whether it handles an event of its pattern; nil: all
 }
 
 // HandlerOption is an option of On.
@@ -120,8 +121,12 @@ func Project(h *Handlers, eventType string, fn func(ctx context.Context, tx pgx.
 func init() {
 	projection.Register = func(handlers any, p projection.Projection) {
 		h := handlers.(*Handlers)
+		var matches func(ev *Event) bool
+		if p.Matches != nil {
+			matches = func(ev *Event) bool { return p.Matches(ev) }
+		}
 		h.add(handler{
-			pattern: p.Events, projection: true, honorsContext: p.HonorsContext, batchable: !p.HonorsContext && p.BatchesHost,
+			pattern: p.Events, projection: true, matches: matches, honorsContext: p.HonorsContext, batchable: !p.HonorsContext && p.BatchesHost,
 			plan: func(ev *Event) projection.Plan { return p.Plan(ev) },
 		})
 		h.projections = append(h.projections, p)
@@ -164,11 +169,11 @@ func (h *Handlers) add(handler handler) {
 	h.list = append(h.list, handler)
 }
 
-// match returns the handlers that match an event's type.
-func (h *Handlers) match(eventType string) []handler {
+// match returns the handlers of an event, as which a type is matched.
+func (h *Handlers) match(eventType string, ev *Event) []handler {
 	var matching []handler
 	for _, handler := range h.list {
-		if eventtypes.PatternMatches(handler.pattern, eventType) {
+		if eventtypes.PatternMatches(handler.pattern, eventType) && (handler.matches == nil || handler.matches(ev)) {
 			matching = append(matching, handler)
 		}
 	}

@@ -44,7 +44,7 @@ func (h *Handlers) healthHandlers(ev *Event) []handler {
 	of := h.list
 	switch {
 	case ev.impact.eventType != "":
-		of = h.match(strings.TrimPrefix(ev.impact.eventType, thinPrefix))
+		of = h.match(strings.TrimPrefix(ev.impact.eventType, thinPrefix), ev)
 	case ev.whole: // it does not say
 		of = nil
 	}

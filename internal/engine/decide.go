@@ -36,7 +36,7 @@ func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T,
 			return nil, e.refetch(ev, stored)
 		}
 		if fetched.Object != nil {
-			return e.fromFetched(ctx, ev, stored)
+			return e.fromFetched(ctx, ev, incoming, stored)
 		}
 	} else if ev.Thin() && stored.covers(ev) {
 		return nil, nil
@@ -70,9 +70,12 @@ func (e *Engine[T]) isOf(stored *Row[T], fetched *webhooks.Current) bool {
 	return err == nil && bytes.Equal(e.store.Digest(state), stored.Digest)
 }
 
+// responseType is the type of an event that has an object of Stripe's response.
+const responseType = "Stripe's response"
+
 // response returns an event that has an object of Stripe's response.
 func response(object []byte, apiVersion, account string, livemode bool) *webhooks.Event {
-	return &webhooks.Event{Type: "Stripe's response", Object: object, APIVersion: apiVersion, Account: account, Livemode: livemode}
+	return &webhooks.Event{Type: responseType, Object: object, APIVersion: apiVersion, Account: account, Livemode: livemode}
 }
 
 // fromSameSecond returns the version of the last event among those of the row's second, this event included.
@@ -102,16 +105,22 @@ func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stor
 
 // fromFetched returns the version of the object that was fetched from Stripe, or nil if that would bring an ended object back:
 // such a response comes from a part of Stripe that lags behind.
-func (e *Engine[T]) fromFetched(ctx context.Context, ev *webhooks.Event, stored *Row[T]) (*Version[T], error) {
+func (e *Engine[T]) fromFetched(ctx context.Context, ev *webhooks.Event, incoming *T, stored *Row[T]) (*Version[T], error) {
 	of := *ev
-	of.Object, of.APIVersion = ev.Current.Object, ev.Current.APIVersion
+	of.Type, of.Object, of.APIVersion = responseType, ev.Current.Object, ev.Current.APIVersion
 	state, err := e.store.Decode(&of)
 	if err != nil {
 		return nil, err
 	}
-	if stored != nil && stored.Terminal && !e.store.Head(state).Terminal {
-		e.breakTie(ctx, ev, "Stripe's response is older than the end of the object, so the row is kept")
-		return nil, nil
+	if !e.store.Head(state).Terminal {
+		switch {
+		case stored != nil && stored.Terminal:
+			e.breakTie(ctx, ev, "Stripe's response is older than the end of the object, so the row is kept")
+			return nil, nil
+		case !ev.Thin() && e.store.Head(incoming).Terminal:
+			e.breakTie(ctx, ev, "Stripe's response is older than the end of the object, so the event's object is stored")
+			return FromEvent(ev, incoming), nil
+		}
 	}
 	e.refetched.Add(1)
 	asOf := ev.Current.AsOf

@@ -154,12 +154,17 @@ func (e *Engine[T]) warnOfMore(ctx context.Context, state *T, attrs ...any) {
 		append(attrs, e.rules.Object, head.ID)...)
 }
 
+// isTombstone reports whether a row is that of an object of which nothing was ever known but its deletion.
+func (e *Engine[T]) isTombstone(stored *Row[T]) bool {
+	return stored.AsOf != nil && e.store.Stub(e.store.Head(stored.State).Object)
+}
+
 func (e *Engine[T]) notify(ctx context.Context, tx pgx.Tx, stored *Row[T], next *Version[T], ev *webhooks.Event) error {
 	if e.config.OnChange == nil {
 		return nil
 	}
 	var before *T
-	if stored != nil && !e.store.Stub(stored.Object) { // OnChange was not called for a tombstone
+	if stored != nil && !e.isTombstone(stored) { // OnChange was not called for it
 		before = stored.State
 	}
 	if err := e.config.OnChange(ctx, tx, before, next.State, ev); err != nil {

@@ -167,11 +167,11 @@ func (s step) moves() bool { return s.known && s.from != s.to }
 
 func (r Rules) stepOf(o Occurrence) step {
 	object := Decode(o.Object)
-	s := step{to: r.canonical(object)}
+	s := step{to: r.Canonical(object)}
 	if o.Type == r.Created {
 		s.from, s.known, s.creation = nothing, true, true
 	} else if previous, ok := Decode(o.Previous).(map[string]any); ok && len(previous) > 0 {
-		s.from, s.known = r.canonical(restored(object, previous)), true
+		s.from, s.known = r.Canonical(restored(object, previous)), true
 	}
 	return s
 }

@@ -52,7 +52,7 @@ func burst(tb fataler, seed uint64, steps []int, withCreation bool) (events []Oc
 			rivals = append(rivals, o)
 		}
 	}
-	return rivals, subscription.canonical(Decode(sub.Object()))
+	return rivals, subscription.Canonical(Decode(sub.Object()))
 }
 
 func ended(status string) bool { return status == "canceled" || status == "incomplete_expired" }
@@ -80,7 +80,7 @@ func TestLastOfABurst(t *testing.T) {
 			return
 		}
 		winner, settled := subscription.Last(grow(events))
-		if got := subscription.canonical(Decode(winner.Object)); settled && got != truth {
+		if got := subscription.Canonical(Decode(winner.Object)); settled && got != truth {
 			t.Fatalf("of %s the last should be %s, but Stripe's object is\n%s\nand not\n%s", describe(events), winner.ID, truth, got)
 		}
 		shuffled := rapid.Permutation(events).Draw(t, "arrival")

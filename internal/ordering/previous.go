@@ -39,9 +39,9 @@ func Canonical(value any) string {
 	return string(text)
 }
 
-// canonical is Canonical for an object, with the elements of its lists sorted by id: Stripe may list them in another order in
+// Canonical is the function Canonical for an object, with the elements of its lists sorted by id: Stripe may list them in another order in
 // each event, and previous attributes do not show that.
-func (r Rules) canonical(value any) string {
+func (r Rules) Canonical(value any) string {
 	object, ok := value.(map[string]any)
 	if !ok {
 		return Canonical(value)

@@ -17,6 +17,9 @@ import (
 type Projection struct {
 	// Events is the pattern of the event types that it projects, such as "customer.subscription.*".
 	Events string
+	// Matches reports whether it projects an event, a *webhooks.Event, whose type matches Events. An event that it does not is
+	// ignored if it has no other handler. Nil: it projects all of them.
+	Matches func(event any) bool
 	// HonorsContext reports whether everything in it returns promptly when its context is canceled, which a handler that
 	// somebody else wrote may not. Where this holds for everything that an event runs, the receiver needs no goroutine
 	// that it could leave behind. If it is not true, the reply hangs as long as the handler.

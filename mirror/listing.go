@@ -1,0 +1,114 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/ordering"
+	"github.com/pook/stripeonce/internal/pgpipe"
+)
+
+// Accounts lists the accounts that have rows.
+func (s store) Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error) {
+	return s.queries.ObjectAccountList(ctx, db)
+}
+
+// Rows reads whole rows.
+func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([]*storedRow, error) {
+	params := db.ObjectListByKeyParams{ObjectType: s.object}
+	for _, key := range keys {
+		params.AccountIds, params.Livemodes, params.Ids = append(params.AccountIds, key.Account), append(params.Livemodes, key.Livemode), append(params.Ids, key.ID)
+	}
+	list, err := s.queries.ObjectListByKey(ctx, dbtx, params)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]*storedRow, len(list))
+	for i := range list {
+		rows[i] = s.storedFrom(&list[i])
+	}
+	return rows, nil
+}
+
+// Keys lists the rows of a span. A key that does not show its mode counts as one of test mode.
+func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (keys []engine.DatedKey, err error) {
+	livemode := orZero(span.Livemode)
+	rows, err := s.queries.ObjectKeyList(ctx, dbtx, db.ObjectKeyListParams{
+		AccountID: span.Account, Livemode: livemode, ObjectType: s.object, CreatedAfter: &span.After,
+		Before: span.Before, BeforeID: span.BeforeID, MaxRows: engine.KeyPage,
+	})
+	for _, row := range rows {
+		keys = append(keys, engine.DatedKey{Key: engine.Key{Account: span.Account, Livemode: livemode, ID: row.ID}, Created: row.StripeCreatedAt})
+	}
+	return keys, err
+}
+
+// UndatedKeys lists the rows without a creation time.
+func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, after string) (keys []engine.Key, err error) {
+	ids, err := s.queries.ObjectKeyListUndated(ctx, dbtx, db.ObjectKeyListUndatedParams{
+		AccountID: account, Livemode: orZero(livemode), ObjectType: s.object, AfterID: after, MaxRows: engine.KeyPage,
+	})
+	for _, id := range ids {
+		keys = append(keys, engine.Key{Account: account, Livemode: orZero(livemode), ID: id})
+	}
+	return keys, err
+}
+
+// IncompleteKeys lists the rows of whose lists only a part is stored.
+func (s store) IncompleteKeys(ctx context.Context, dbtx pgpipe.DBTX, livemode *bool, after engine.Key, most int) (keys []engine.Key, err error) {
+	rows, err := s.queries.ObjectIncompleteList(ctx, dbtx, db.ObjectIncompleteListParams{
+		ObjectType: s.object, AfterAccountID: after.Account, AfterLivemode: after.Livemode, AfterID: after.ID, Livemode: livemode, MaxRows: int32(most),
+	})
+	for _, row := range rows {
+		keys = append(keys, engine.Key{Account: row.AccountID, Livemode: row.Livemode, ID: row.ID})
+	}
+	return keys, err
+}
+
+// LockCompletion lets one process complete rows at a time.
+func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error) {
+	return s.queries.CompleteLockTry(ctx, tx)
+}
+
+// Differences compares the members of the objects. A member that one side lacks is null there.
+func (s store) Differences(id string, local, stripe *Object) []engine.Difference {
+	switch {
+	case local == nil && stripe == nil:
+		return nil
+	case local == nil:
+		return []engine.Difference{{ID: id, Field: "id", Stripe: id}}
+	case stripe == nil:
+		return []engine.Difference{{ID: id, Field: "id", Local: id}}
+	}
+	var found []engine.Difference
+	if local.Deleted != stripe.Deleted {
+		found = append(found, engine.Difference{ID: id, Field: "deleted", Local: local.Deleted, Stripe: stripe.Deleted})
+	}
+	if !local.Complete || !stripe.Complete {
+		found = append(found, engine.Difference{ID: id, Field: "lists_complete", Local: local.Complete, Stripe: !local.Complete, Incomplete: true})
+	}
+	here, there := membersOf(local.Object), membersOf(stripe.Object)
+	names := maps.Clone(here)
+	maps.Copy(names, there)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if name == "deleted" {
+			continue
+		}
+		rules := ordering.Rules{Lists: s.lists}
+		a, b := map[string]any{name: here[name]}, map[string]any{name: there[name]}
+		if rules.Canonical(a) != rules.Canonical(b) {
+			found = append(found, engine.Difference{ID: id, Field: name, Local: ordering.Plain(here[name]), Stripe: ordering.Plain(there[name])})
+		}
+	}
+	return found
+}
+
+func membersOf(object json.RawMessage) map[string]any {
+	members, _ := ordering.Decode(bytes.TrimSpace(object)).(map[string]any)
+	return members
+}

@@ -1,0 +1,95 @@
+package mirror_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stripe/stripe-go/v79"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// event returns the body of an event about an object, in the given second.
+func event(id, kind string, second int64, object, previous string) []byte {
+	if previous != "" {
+		previous = `,"previous_attributes":` + previous
+	}
+	return fmt.Appendf(nil, `{"id":%q,"object":"event","type":%q,"created":%d,"livemode":false,"api_version":"2025-03-31.basil","data":{"object":%s%s}}`,
+		id, kind, 1767225600+second, object, previous)
+}
+
+func invoice(id, status string, more string) string {
+	return fmt.Sprintf(`{"id":%q,"object":"invoice","status":%q,"customer":"cus_1","created":1767225600,"livemode":false,"total":1999%s}`, id, status, more)
+}
+
+func TestMirror(t *testing.T) {
+	t.Parallel()
+	h := webhooks.NewHandlers()
+	var changes []string
+	mirror.Register(h, &mirror.Config{Types: []string{"customer", "invoice", "product", "customer"}, OnChange: func(_ context.Context, _ pgx.Tx, c mirror.Change) error {
+		before := "nothing"
+		if c.Before != nil {
+			before = c.Before.Status
+		}
+		changes = append(changes, fmt.Sprintf("%s %s: %s to %s deleted %v", c.After.Type, c.After.ID, before, c.After.Status, c.After.Deleted))
+		return nil
+	}})
+	s := hooktest.New(t, h, nil)
+	for _, step := range []struct {
+		id, kind, object, previous, outcome string
+		second                              int64
+	}{
+		{"evt_2", "invoice.finalized", invoice("in_1", "open", ""), "", "processed", 2},
+		{"evt_1", "invoice.created", invoice("in_1", "draft", ""), "", "stale", 1},
+		{"evt_2", "invoice.finalized", invoice("in_1", "open", ""), "", "duplicate", 2},
+		{"evt_4", "invoice.paid", invoice("in_1", "paid", ""), "", "processed", 3},
+		{"evt_3", "invoice.updated", invoice("in_1", "paid", ""), `{"status":"open"}`, "stale", 3}, // the same state
+		{"evt_5", "invoice.upcoming", `{"object":"invoice","customer":"cus_1"}`, "", "ignored", 3},
+		{"evt_6", "customer.created", `{"id":"cus_1","object":"customer","created":1767225600,"email":"a@example.com"}`, "", "processed", 4},
+		{"evt_7", "customer.subscription.created", `{"id":"sub_1","object":"subscription","status":"active","customer":"cus_1"}`, "", "ignored", 4},
+		{"evt_8", "customer.deleted", `{"id":"cus_1","object":"customer","created":1767225600,"email":"a@example.com"}`, "", "processed", 5},
+		{"evt_9", "customer.updated", `{"id":"cus_1","object":"customer","created":1767225600,"email":"b@example.com"}`, `{"email":"a@example.com"}`, "stale", 9},
+		{"evt_10", "product.created", `{"id":"gold","object":"product","created":1767225600,"name":"Gold"}`, "", "processed", 1},
+		{"evt_11", "product.deleted", `{"id":"gold","object":"product","deleted":true}`, "", "processed", 2},
+		{"evt_12", "product.created", `{"id":"gold","object":"product","created":1767225603,"name":"Gold again"}`, "", "processed", 3},
+	} {
+		s.Expect(t, event(step.id, step.kind, step.second, step.object, step.previous), 200, webhooks.Outcome(step.outcome))
+	}
+	want := `invoice in_1: nothing to open deleted false
+invoice in_1: open to paid deleted false
+customer cus_1: nothing to  deleted false
+customer cus_1:  to  deleted true
+product gold: nothing to  deleted false
+product gold:  to  deleted true
+product gold:  to  deleted false`
+	if got := strings.Join(changes, "\n"); got != want {
+		t.Errorf("the changes are\n%s\nwant\n%s", got, want)
+	}
+
+	ctx := t.Context()
+	inv, err := mirror.Get[stripe.Invoice](ctx, s.Pool, "in_1")
+	if err != nil || inv.Status != stripe.InvoiceStatusPaid || inv.Total != 1999 {
+		t.Errorf("the invoice is %+v, %v", inv, err)
+	}
+	gold, err := mirror.Get[mirror.Object](ctx, s.Pool, mirror.Key{Type: "product", ID: "gold"})
+	if err != nil || gold.Deleted || !strings.Contains(string(gold.Object), "Gold again") {
+		t.Errorf("the product is %+v, %v", gold, err)
+	}
+	if _, err := mirror.Get[json.RawMessage](ctx, s.Pool, "in_2"); !errors.Is(err, mirror.ErrNotFound) {
+		t.Errorf("a missing invoice: %v", err)
+	}
+	if _, err := mirror.Get[json.RawMessage](ctx, s.Pool, "gold"); err == nil || !strings.Contains(err.Error(), "mirror.Key with a Type") {
+		t.Errorf("an id without a known prefix: %v", err)
+	}
+	list, err := mirror.List[stripe.Invoice](ctx, s.Pool, mirror.Filter{Customer: "cus_1", Status: "paid"})
+	if err != nil || len(list) != 1 || list[0].ID != "in_1" {
+		t.Errorf("the paid invoices are %+v, %v", list, err)
+	}
+}

@@ -1,0 +1,215 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// ErrNotFound is returned, wrapped, for an object that is not stored.
+var ErrNotFound = errors.New("no such object")
+
+// DefaultLimit is the default of Filter.Limit.
+const DefaultLimit = 100
+
+// Key identifies an object.
+type Key struct {
+	// Account is the object's account. Empty: the receiver's own, unless webhooks.Config.AccountID names it.
+	Account string
+	// Livemode is the object's mode. Nil: either. Where both modes have an object of this id, that of live mode is returned.
+	Livemode *bool
+	// Type is the type as in Stripe's member object. Empty: that of T, or of the id's prefix.
+	Type string
+	ID   string
+}
+
+// Filter selects objects of one type. Empty fields select all.
+type Filter struct {
+	Type         string // as in Stripe's member object; empty: that of T
+	Account      string // empty: the receiver's own, unless webhooks.Config.AccountID names it
+	Livemode     *bool
+	Customer     string // cus_…
+	Subscription string // sub_…
+	Status       string
+	Deleted      *bool
+	// CreatedFrom and CreatedBefore bound the time of creation at Stripe: from, inclusive, and before, exclusive.
+	CreatedFrom, CreatedBefore time.Time
+	// After is the id of the last object of the previous page.
+	After string
+	// Limit is the maximum number of objects. Defaults to DefaultLimit, 100.
+	Limit int
+}
+
+// Get returns an object, decoded into T: a struct of any major version of stripe-go, one of your own, json.RawMessage, or Object.
+// The key is an id or a Key. The type of object is that of Key.Type, of a stripe-go struct, or of the id's prefix. conn is a
+// *pgxpool.Pool, a *pgx.Conn or a pgx.Tx. The error wraps ErrNotFound if there is none. Of a deleted object there may be only id,
+// object and deleted.
+func Get[T any, K ~string | Key](ctx context.Context, conn db.DBTX, key K) (*T, error) {
+	k, err := keyOf(key).of(typeOf[T]())
+	if err != nil {
+		return nil, err
+	}
+	for _, livemode := range modes(k.Livemode) {
+		row, err := db.New().ObjectGet(ctx, conn, db.ObjectGetParams{AccountID: k.Account, Livemode: livemode, ObjectType: k.Type, ID: k.ID})
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+		case err != nil:
+			return nil, fmt.Errorf("get %s %s: %w", k.Type, k.ID, err)
+		default:
+			return decodeRow[T](&row)
+		}
+	}
+	return nil, fmt.Errorf("%s %s: %w", k.Type, k.ID, ErrNotFound)
+}
+
+// List returns the objects that a filter selects, the newest first by Stripe's time of creation, decoded as Get does. Objects of
+// which only the deletion is known have no such time and are left out. For the next page, set Filter.After to the id of the last
+// object; a page that is shorter than Filter.Limit is the last one.
+func List[T any](ctx context.Context, conn db.DBTX, filter Filter) ([]*T, error) {
+	rows, err := filter.rows(ctx, conn, typeOf[T]())
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*T, len(rows))
+	for i := range rows {
+		if list[i], err = decodeRow[T](&rows[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) ([]db.StripeObject, error) {
+	if f.Type != "" {
+		object = f.Type
+	}
+	if object == "" {
+		return nil, errors.New("mirror.Filter.Type is empty: the type of object does not follow from the struct")
+	}
+	from, before := f.CreatedFrom, f.CreatedBefore
+	if before.IsZero() {
+		before = time.Unix(maxSecond, 0)
+	}
+	params := db.ObjectListByCustomerParams{
+		CustomerID: f.Customer, ObjectType: object, AccountID: f.Account, Livemodes: modes(f.Livemode),
+		CreatedFrom: &from, CreatedBefore: &before, SubscriptionID: nilIfEmpty(f.Subscription), Status: nilIfEmpty(f.Status), Deleted: f.Deleted,
+		MaxRows: int32(min(max(f.Limit, 0), 1<<30)),
+	}
+	if params.MaxRows == 0 {
+		params.MaxRows = DefaultLimit
+	}
+	if f.After != "" {
+		last, err := Get[Object](ctx, conn, Key{Account: f.Account, Livemode: f.Livemode, Type: object, ID: f.After})
+		if err != nil {
+			return nil, fmt.Errorf("mirror.Filter.After: %w", err)
+		}
+		if last.Created == nil {
+			return nil, fmt.Errorf("mirror.Filter.After: %s has no time of creation", f.After)
+		}
+		params.Before, params.BeforeID = last.Created, last.ID
+	}
+	queries := db.New()
+	var rows []db.StripeObject
+	var err error
+	switch {
+	case f.Customer != "":
+		rows, err = queries.ObjectListByCustomer(ctx, conn, params)
+	case f.Subscription != "":
+		rows, err = queries.ObjectListBySubscription(ctx, conn, db.ObjectListBySubscriptionParams{
+			SubscriptionID: f.Subscription, ObjectType: object, AccountID: params.AccountID, Livemodes: params.Livemodes,
+			CreatedFrom: params.CreatedFrom, CreatedBefore: params.CreatedBefore, Before: params.Before, BeforeID: params.BeforeID,
+			Status: params.Status, Deleted: params.Deleted, MaxRows: params.MaxRows,
+		})
+	default:
+		rows, err = queries.ObjectList(ctx, conn, db.ObjectListParams{
+			Livemodes: params.Livemodes, AccountID: params.AccountID, ObjectType: object, CreatedFrom: params.CreatedFrom,
+			CreatedBefore: params.CreatedBefore, Before: params.Before, BeforeID: params.BeforeID,
+			Status: params.Status, Deleted: params.Deleted, MaxRows: params.MaxRows,
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %ss: %w", object, err)
+	}
+	return rows, nil
+}
+
+func decodeRow[T any](row *db.StripeObject) (*T, error) {
+	o := fromRow(row)
+	into := new(T)
+	if whole, ok := any(into).(*Object); ok {
+		*whole = *o
+		return into, nil
+	}
+	return into, o.Decode(into)
+}
+
+// modes returns the modes to look at, live mode first.
+func modes(livemode *bool) []bool {
+	if livemode != nil {
+		return []bool{*livemode}
+	}
+	return []bool{true, false}
+}
+
+func keyOf[K ~string | Key](key K) Key {
+	if k, ok := any(key).(Key); ok {
+		return k
+	}
+	return Key{ID: reflect.ValueOf(key).String()}
+}
+
+// of completes a key by the type that a struct stands for, if any.
+func (k Key) of(object string) (Key, error) {
+	if k.Type != "" {
+		return k, nil
+	}
+	if k.Type = object; k.Type == "" {
+		prefix, _, _ := strings.Cut(k.ID, "_")
+		k.Type = prefixes[prefix]
+	}
+	if k.Type == "" {
+		return k, fmt.Errorf("mirror: the type of object %s does not follow from the struct or the id: use mirror.Key with a Type", k.ID)
+	}
+	return k, nil
+}
+
+// prefixes are those of Stripe's ids, up to the first underscore.
+var prefixes = map[string]string{
+	"cus": "customer", "prod": "product", "price": "price", "plan": "plan", "promo": "promotion_code", "txi": "tax_id", "txr": "tax_rate",
+	"in": "invoice", "ii": "invoiceitem", "inpay": "invoice_payment", "cn": "credit_note", "sub": "subscription_schedule", "qt": "quote",
+	"ch": "charge", "pi": "payment_intent", "seti": "setup_intent", "pm": "payment_method", "re": "refund", "pyr": "refund",
+	"du": "dispute", "dp": "dispute", "cs": "checkout.session", "po": "payout", "tr": "transfer", "tu": "topup", "plink": "payment_link",
+	"mandate": "mandate", "prv": "review", "issfr": "radar.early_fraud_warning",
+}
+
+// typeOf returns the type of object that a struct of stripe-go stands for, of any major version; "" for another T.
+func typeOf[T any]() string {
+	t := reflect.TypeFor[T]()
+	if !strings.HasPrefix(t.PkgPath(), "github.com/stripe/stripe-go/") {
+		return ""
+	}
+	name := t.Name()
+	if object, known := irregular[name]; known {
+		return object
+	}
+	var object strings.Builder
+	for i, letter := range name {
+		if letter >= 'A' && letter <= 'Z' && i > 0 {
+			object.WriteByte('_')
+		}
+		object.WriteString(strings.ToLower(string(letter)))
+	}
+	return object.String()
+}
+
+// irregular are the structs of stripe-go whose names are not the types in camel case.
+var irregular = map[string]string{
+	"CheckoutSession": "checkout.session", "InvoiceItem": "invoiceitem", "TaxID": "tax_id", "RadarEarlyFraudWarning": "radar.early_fraud_warning",
+}

@@ -1,0 +1,212 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/rawjson"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+type (
+	storedRow = engine.Row[Object]
+	version   = engine.Version[Object]
+)
+
+// store reads and writes the rows of one type for the engine.
+type store struct {
+	*rule
+	queries *db.Queries
+}
+
+var _ engine.Store[Object] = store{}
+
+// Key is the whole key: ids may be the caller's choice.
+func (store) Key(account string, livemode bool, id string) engine.Key {
+	return engine.Key{Account: account, Livemode: livemode, ID: id}
+}
+func (s store) Decode(ev *webhooks.Event) (*Object, error) { return s.decode(ev) }
+func (s store) Digest(o *Object) []byte                    { return s.digest(o) }
+func (s store) Same(a, b *Object) bool                     { return bytes.Equal(s.digest(a), s.digest(b)) }
+func (store) Clone(o *Object) *Object                      { return o.clone() }
+
+// Head returns what the engine reads of a state. Only a deletion is final.
+func (s store) Head(o *Object) engine.Head {
+	return engine.Head{
+		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Complete: o.Complete, Created: o.Created,
+		Object: o.Object, EventID: o.LastEventID, EventCreated: o.LastEventCreatedAt, UpdatedAt: o.UpdatedAt,
+	}
+}
+
+// Stub reports whether an object is {"id", "object", "deleted": true}. A deletion's event may have the whole object, with or
+// without the member deleted.
+func (store) Stub(object []byte) bool {
+	return rawjson.IsObject(object) && string(rawjson.Get(object, "deleted")) == "true" && rawjson.Get(object, "created") == nil
+}
+
+// Tombstone returns a deleted object of which nothing else is known.
+func (s store) Tombstone(key engine.Key, ev *webhooks.Event, _ time.Time) *Object {
+	return &Object{
+		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: true, Complete: true, Object: ev.Object,
+		LastEventID: ev.ID, LastEventCreatedAt: engine.CreatedAt(ev),
+	}
+}
+
+// Gone returns the stored object as deleted.
+func (s store) Gone(stored *storedRow, ev *webhooks.Event, _ time.Time) (*Object, error) {
+	o := stored.State.clone()
+	o.Deleted, o.LastEventID, o.LastEventCreatedAt = true, "", nil
+	if ev != nil {
+		o.LastEventID, o.LastEventCreatedAt = ev.ID, engine.CreatedAt(ev)
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(stored.Object, &members); err != nil {
+		return nil, err
+	}
+	members["deleted"] = json.RawMessage("true")
+	text, err := json.Marshal(members)
+	o.Object = text
+	return o, err
+}
+
+// Clock returns PostgreSQL's time.
+func (s store) Clock(ctx context.Context, db pgpipe.DBTX) (*time.Time, error) {
+	at, err := s.queries.ServerClock(ctx, db)
+	return utc(&at), s.wrap(err, "read the server's clock")
+}
+
+// Ordering reads the columns that order events.
+func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, created *time.Time, unlessApplied string) (*storedRow, error) {
+	row, err := s.queries.ObjectOrdering(ctx, dbtx, db.ObjectOrderingParams{
+		EventCreatedAt: created, AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.object, ID: key.ID, UnlessApplied: unlessApplied,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.wrap(err, "get %s", key.ID)
+	}
+	o := &Object{
+		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: row.Object,
+		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
+	}
+	return &storedRow{
+		Head: s.Head(o), State: o, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+	}, nil
+}
+
+// Load reads a whole row.
+func (s store) Load(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, unlessApplied string) (*storedRow, error) {
+	row, err := s.queries.ObjectGet(ctx, dbtx, db.ObjectGetParams{
+		AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.object, ID: key.ID, UnlessApplied: unlessApplied,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, s.wrap(err, "get %s", key.ID)
+	}
+	return s.storedFrom(&row), nil
+}
+
+func (s store) storedFrom(row *db.StripeObject) *storedRow {
+	o := fromRow(row)
+	return &storedRow{
+		Head: s.Head(o), State: o, Whole: true, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+	}
+}
+
+func fromRow(row *db.StripeObject) *Object {
+	return &Object{
+		Type: row.ObjectType, ID: row.ID, Account: row.AccountID, Livemode: row.Livemode,
+		CustomerID: orZero(row.CustomerID), SubscriptionID: orZero(row.SubscriptionID), Status: orZero(row.Status),
+		Deleted: row.Deleted, Complete: row.ListsComplete, Created: utc(row.StripeCreatedAt), Object: row.Object,
+		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
+		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
+	}
+}
+
+// Write returns the query that writes a version.
+func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
+	o := next.State
+	next.Digest, next.Revision = s.digest(o), engine.RevisionOf(stored)+1
+	if at != nil {
+		o.CreatedAt, o.UpdatedAt = *at, *at
+		if stored != nil && stored.Whole {
+			o.CreatedAt = stored.State.CreatedAt
+		}
+	}
+	params := db.ObjectUpsertParams{
+		AccountID: o.Account, Livemode: o.Livemode, ObjectType: s.object, ID: o.ID,
+		CustomerID: nilIfEmpty(o.CustomerID), SubscriptionID: nilIfEmpty(o.SubscriptionID), Status: nilIfEmpty(o.Status),
+		Deleted: o.Deleted, ListsComplete: o.Complete, StripeCreatedAt: o.Created, Object: o.Object,
+		LastEventID: nilIfEmpty(o.LastEventID), LastEventCreatedAt: o.LastEventCreatedAt, AsOf: next.AsOf,
+		NewestEvents: next.NewestJSON(o.LastEventID), ApiVersion: nilIfEmpty(next.APIVersion),
+		Digest: digestAt(next.Digest, next.Revision), WrittenAt: at,
+	}
+	return []pgpipe.Query{func(ctx context.Context, db pgpipe.DBTX) error {
+		rows, err := s.queries.ObjectUpsert(ctx, db, params)
+		if err == nil && rows == 0 {
+			err = fault.ErrNotReadBack
+		}
+		return s.wrap(err, "store %s", params.ID)
+	}}, nil
+}
+
+// digestAt returns a digest with the revision of its row, as it is stored.
+func digestAt(digest []byte, revision int64) []byte {
+	return binary.BigEndian.AppendUint64(slices.Clone(digest), uint64(revision))
+}
+
+// storedDigest returns the digest of a row, or nil if it belongs to another revision.
+func storedDigest(stored []byte, revision int64) []byte {
+	if digest, found := bytes.CutSuffix(stored, digestAt(nil, revision)); found {
+		return digest
+	}
+	return nil
+}
+
+// wrap adds what the query was doing to its error.
+func (s store) wrap(err error, doing string, args ...any) error {
+	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
+		return err
+	}
+	return fmt.Errorf("%s: %s: %w", s.object, fmt.Sprintf(doing, args...), err)
+}
+
+func utc(at *time.Time) *time.Time {
+	if at == nil {
+		return nil
+	}
+	inUTC := at.UTC()
+	return &inUTC
+}
+
+func orZero[T any](p *T) T {
+	var zero T
+	if p == nil {
+		return zero
+	}
+	return *p
+}
+
+func nilIfEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

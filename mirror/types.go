@@ -1,0 +1,97 @@
+package mirror
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/ordering"
+)
+
+// Groups of types, for Config.Types.
+var (
+	// Billing are the objects of Stripe Billing and of the payments for it.
+	Billing = []string{
+		"customer", "product", "price", "plan", "coupon", "promotion_code", "tax_id", "tax_rate",
+		"invoice", "invoiceitem", "invoice_payment", "credit_note", "subscription_schedule", "quote",
+		"charge", "payment_intent", "setup_intent", "payment_method", "refund", "dispute", "checkout.session",
+	}
+	// All are Billing and the other types that the table of rules knows. Identity, issuing and treasury are left out.
+	All = append(slices.Clone(Billing), "payout", "transfer", "topup", "payment_link", "mandate", "review", "radar.early_fraud_warning")
+)
+
+// rule is what the mirror knows of an object type.
+type rule struct {
+	object string
+	// events are the patterns of the event types that carry the object. Other objects' events may match, too: only those that
+	// carry this one are mirrored.
+	events []string
+	path   string   // where the API lists and retrieves it; empty: it does not
+	lists  []string // the members that are lists of which Stripe renders only the first elements
+	// reusable reports that ids are the caller's choice, so that a deleted object can be created again. Only the deletion of
+	// another object is final. No other state of any type is: an uncollectible invoice can be paid, and a refund can fail after
+	// it succeeded.
+	reusable bool
+}
+
+// rules is the table of rules, by type. https://docs.stripe.com/api/events/types says which events carry which objects.
+var rules = map[string]*rule{}
+
+func init() {
+	for _, r := range []rule{
+		{object: "customer", events: []string{"customer.*"}, path: "/v1/customers"},
+		{object: "product", events: []string{"product.*"}, path: "/v1/products", reusable: true},
+		{object: "price", events: []string{"price.*"}, path: "/v1/prices"},
+		{object: "plan", events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
+		{object: "coupon", events: []string{"coupon.*"}, path: "/v1/coupons", reusable: true},
+		{object: "promotion_code", events: []string{"promotion_code.*"}, path: "/v1/promotion_codes"},
+		{object: "tax_id", events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids"},
+		{object: "tax_rate", events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
+		{object: "invoice", events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
+		{object: "invoiceitem", events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems"},
+		{object: "invoice_payment", events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
+		{object: "credit_note", events: []string{"credit_note.*"}, path: "/v1/credit_notes", lists: []string{"lines"}},
+		{object: "subscription_schedule", events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules"},
+		{object: "quote", events: []string{"quote.*"}, path: "/v1/quotes", lists: []string{"line_items"}},
+		{object: "charge", events: []string{"charge.*"}, path: "/v1/charges", lists: []string{"refunds"}},
+		{object: "payment_intent", events: []string{"payment_intent.*"}, path: "/v1/payment_intents", lists: []string{"charges"}},
+		{object: "setup_intent", events: []string{"setup_intent.*"}, path: "/v1/setup_intents"},
+		{object: "payment_method", events: []string{"payment_method.*"}, path: "/v1/payment_methods"},
+		{object: "refund", events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
+		{object: "dispute", events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
+		{object: "checkout.session", events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
+		{object: "payout", events: []string{"payout.*"}, path: "/v1/payouts"},
+		{object: "transfer", events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
+		{object: "topup", events: []string{"topup.*"}, path: "/v1/topups"},
+		{object: "payment_link", events: []string{"payment_link.*"}, path: "/v1/payment_links", lists: []string{"line_items"}},
+		{object: "mandate", events: []string{"mandate.*"}, path: "/v1/mandates"},
+		{object: "review", events: []string{"review.*"}, path: "/v1/reviews"},
+		{object: "radar.early_fraud_warning", events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
+	} {
+		rules[r.object] = &r
+	}
+}
+
+// ruleOf returns the rule of a type. Of a type that the table does not know, any event may carry the object, and the API is not
+// asked for it.
+func ruleOf(object string) *rule {
+	return cmp.Or(rules[object], &rule{object: object, events: []string{"*"}, reusable: true})
+}
+
+// engineRules returns what the engine knows of the type.
+func (r *rule) engineRules() *engine.Rules {
+	return &engine.Rules{
+		Rules: ordering.Rules{Created: r.creation(), Lists: r.lists}, Object: r.object, Path: r.path,
+		Probe: strings.TrimSuffix(r.events[0], "*") + "updated",
+	}
+}
+
+// creation returns the type of the event of the object's creation, which is the first in any case. If the object can be created
+// again, it is not.
+func (r *rule) creation() string {
+	if r.reusable {
+		return ""
+	}
+	return strings.TrimSuffix(r.events[0], "*") + "created"
+}
