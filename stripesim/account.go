@@ -31,13 +31,25 @@ type Account struct {
 	APIVersion string
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
+	// Billing also simulates customers, products, prices and whole invoices, with every event that Stripe creates of them. The
+	// events of subscriptions have the same ids and types as without it.
+	Billing bool
 
 	Seed          uint64
 	Now           int64 // the account's clock, in Unix seconds
 	Events        []*Event
 	Subscriptions []*Subscription
+	// The other objects, in the order of their creation, also the deleted ones. A product that was created again is there once.
+	Customers []*Customer
+	Products  []*Product
+	Prices    []*Price
+	Invoices  []*Invoice
 
 	random   *rand.Rand
+	billing  *rand.Rand // of all that Billing adds, so that the rest stays as without it
+	added    int        // the events that Billing added
+	numbered int        // the invoices that have a number
+	stored   []stored   // Customers, Products, Prices and Invoices
 	invoices map[string]invoice
 	clocks   []*TestClock
 	unheard  []object // the thin events about events that could not be generated
@@ -65,11 +77,11 @@ type Event struct {
 	Type     string
 	Created  int64
 	ObjectID string
-	// SubscriptionID is the id of the event's subscription, or of the subscription of the event's invoice.
+	// SubscriptionID is the id of the event's subscription, or of the subscription of the event's invoice; empty: of neither.
 	SubscriptionID string
 	// AccountID is the account of the event; empty: the platform's own.
 	AccountID string
-	// Body is the event in the API version of the subscription.
+	// Body is the event in the API version of the subscription, or of the other object.
 	Body []byte
 
 	account *Account
@@ -80,7 +92,9 @@ type Event struct {
 // New returns an account without subscriptions, whose clock begins at start. Accounts with the same seed, start and
 // sequence of calls create the same events, byte for byte.
 func New(seed uint64, start time.Time) *Account {
-	return &Account{Seed: seed, Now: start.Unix(), random: rand.New(rand.NewPCG(seed, 0x57f1be))}
+	return &Account{
+		Seed: seed, Now: start.Unix(), random: rand.New(rand.NewPCG(seed, 0x57f1be)), billing: rand.New(rand.NewPCG(seed, 0xb111)),
+	}
 }
 
 // Wait advances the account's clock. Events without a Wait in between are of the same second.
@@ -89,10 +103,12 @@ func (a *Account) Wait(d time.Duration) { a.Now += int64(d / time.Second) }
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // id returns an id in Stripe's form: a prefix and random letters, such as sub_1NvKoKIGBnsLynRrcLIAUWGf.
-func (a *Account) id(prefix string, letters int) string {
+func (a *Account) id(prefix string, letters int) string { return newID(a.random, prefix, letters) }
+
+func newID(random *rand.Rand, prefix string, letters int) string {
 	text := make([]byte, letters)
 	for i := range text {
-		text[i] = base62[a.random.IntN(len(base62))]
+		text[i] = base62[random.IntN(len(base62))]
 	}
 	return prefix + string(text)
 }
@@ -111,14 +127,20 @@ type rendering func(version string) (about, previous object)
 
 // emit creates an event of a subscription.
 func (a *Account) emit(s *Subscription, eventType string, render rendering) {
-	ev := &Event{
-		account: a, AccountID: s.AccountID, ID: a.id("evt_1", 23), Type: eventType, Created: a.Now, SubscriptionID: s.state.ID,
-		request: a.id("req_", 14), render: render,
-	}
-	about, _ := render(s.version)
+	a.add(&Event{AccountID: s.AccountID, Type: eventType, SubscriptionID: s.state.ID, render: render}, s.version, a.random)
+}
+
+// add completes an event and adds it. Events that Billing adds draw their ids from a source of their own.
+func (a *Account) add(ev *Event, version string, random *rand.Rand) {
+	ev.account, ev.Created = a, a.Now
+	ev.ID, ev.request = newID(random, "evt_1", 23), newID(random, "req_", 14)
+	about, _ := ev.render(version)
 	ev.ObjectID, _ = about["id"].(string)
-	ev.Body = ev.In(s.version)
+	ev.Body = ev.In(version)
 	a.Events = append(a.Events, ev)
+	if random == a.billing {
+		a.added++
+	}
 }
 
 // In returns the event as rendered in an API version, by an endpoint or the Events API.

@@ -28,10 +28,20 @@ func (a *Account) SubscribeTrial(version string, trial time.Duration) *Subscript
 }
 
 func (a *Account) subscribe(version, status string, trial int64) *Subscription {
-	s := &Subscription{AccountID: a.owner(), account: a, version: version, state: stripeobject.Subscription{
-		ID: a.id("sub_1", 23), Customer: a.id("cus_", 14), Status: status, Created: a.Now,
+	s := &Subscription{AccountID: a.owner(), account: a, version: version}
+	s.state.ID, s.state.Customer = a.id("sub_1", 23), a.id("cus_", 14)
+	return s.begin(status, trial)
+}
+
+func (s *Subscription) begin(status string, trial int64) *Subscription {
+	a := s.account
+	s.state = stripeobject.Subscription{
+		ID: s.state.ID, Customer: s.state.Customer, Status: status, Created: a.Now,
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
-	}}
+	}
+	if a.Billing {
+		s.prepare()
+	}
 	if trial > 0 {
 		s.state.TrialStart, s.state.TrialEnd = a.Now, a.Now+trial
 		s.state.PeriodEnd = s.state.TrialEnd
@@ -40,6 +50,7 @@ func (a *Account) subscribe(version, status string, trial int64) *Subscription {
 	s.state.LatestInvoice = a.id("in_1", 23)
 	a.Subscriptions = append(a.Subscriptions, s)
 	s.update(created, func(*stripeobject.Subscription) {})
+	s.billFirst()
 	return s
 }
 
@@ -52,8 +63,12 @@ func (s *Subscription) update(eventType string, change func(*stripeobject.Subscr
 	}
 	s.state = s.state.Clone()
 	change(&s.state)
+	if s.next != "" {
+		s.state.LatestInvoice, s.next = s.next, ""
+	}
 	after := s.state.Clone()
-	before.Turn, after.Turn = len(s.account.Events), len(s.account.Events)
+	turn := len(s.account.Events) - s.account.added
+	before.Turn, after.Turn = turn, turn
 	s.account.emit(s, eventType, func(version string) (about, previous object) {
 		about = after.Render(version)
 		if eventType == updated {
@@ -88,10 +103,10 @@ func (s *Subscription) Renew() {
 // FailPaymentUnheard fails a payment, of which Stripe fails to generate the events. It returns the thin event that says so.
 // bare leaves out its data, as notifications do.
 func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
-	n := len(s.account.Events)
+	n, added := len(s.account.Events), s.account.added
 	s.FailPayment()
 	lost := s.account.Events[len(s.account.Events)-1]
-	s.account.Events = s.account.Events[:n]
+	s.account.Events, s.account.added = s.account.Events[:n], added
 	return lost, lost.unheard(bare)
 }
 
@@ -103,12 +118,16 @@ func (s *Subscription) FailPayment() {
 
 // Upgrade changes the first item's price and adds an item.
 func (s *Subscription) Upgrade(quantity int64) {
-	s.update(updated, func(st *stripeobject.Subscription) {
-		first := &st.Items[0]
-		first.Price, first.Product, first.Amount = catalog[1].Price, catalog[1].Product, catalog[1].Amount
-		first.Quantity = quantity
-		s.addItem(2, 1)
-	})
+	before := s.state.Items[0]
+	upgrade := func() {
+		s.update(updated, func(st *stripeobject.Subscription) {
+			first := &st.Items[0]
+			first.Price, first.Product, first.Amount = catalog[1].Price, catalog[1].Product, catalog[1].Amount
+			first.Quantity = quantity
+			s.addItem(2, 1)
+		})
+	}
+	s.billAtOnce(upgrade, func() []stripeobject.Line { return s.prorations(before) })
 }
 
 func (s *Subscription) addItem(price int, quantity int64) {
@@ -137,11 +156,13 @@ func (s *Subscription) RemoveItem() {
 
 // Expire ends a subscription without its first payment: status incomplete_expired.
 func (s *Subscription) Expire() {
+	s.giveUp((*Invoice).Void)
 	s.update(updated, func(st *stripeobject.Subscription) { st.Status, st.EndedAt = "incomplete_expired", s.account.Now })
 }
 
 // MarkUnpaid gives up on a payment without ending the subscription: status unpaid.
 func (s *Subscription) MarkUnpaid() {
+	s.giveUp((*Invoice).MarkUncollectible, nothing)
 	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "unpaid" })
 }
 
@@ -153,8 +174,11 @@ func (s *Subscription) Pause() {
 
 // Resume resumes a paused subscription. Stripe sends two events.
 func (s *Subscription) Resume() {
-	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
-	s.update("customer.subscription.resumed", func(*stripeobject.Subscription) {})
+	resume := func() {
+		s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
+		s.update("customer.subscription.resumed", func(*stripeobject.Subscription) {})
+	}
+	s.billAtOnce(resume, s.periodLines)
 }
 
 // RemindOfTrialEnd creates the reminder three days before the trial's end. Nothing changes.
@@ -224,10 +248,15 @@ func (s *Subscription) Delete() {
 			st.CanceledAt = s.account.Now
 		}
 	})
+	s.giveUp((*Invoice).Void, (*Invoice).MarkUncollectible, nothing)
 }
 
 // invoice creates an event of the latest invoice.
 func (s *Subscription) invoice(eventType string) {
+	if s.account.Billing {
+		s.bill(eventType)
+		return
+	}
 	st := s.state.Clone()
 	about := stripeobject.Invoice{
 		ID: st.LatestInvoice, Customer: st.Customer, Subscription: st.ID, SubscriptionMetadata: st.Metadata, Status: "open",

@@ -22,8 +22,9 @@ const (
 	maxTypes     = 20 // of types[]
 )
 
-// API is a part of Stripe's API (events, subscriptions, webhook endpoints, event destinations) for an account. Its time,
-// also in the header Date, is the account's clock. It is an http.Handler for a Stripe client's base URL.
+// API is a part of Stripe's API (events, subscriptions, webhook endpoints, event destinations; with Account.Billing also
+// customers, products, prices and invoices) for an account. Its time, also in the header Date, is the account's clock. It is an
+// http.Handler for a Stripe client's base URL.
 type API struct {
 	// Key is the secret key that requests must have. Empty: any.
 	Key string
@@ -33,8 +34,8 @@ type API struct {
 	Unnamed bool
 	// Refuse is the path of requests that the key is not allowed to make. Optional.
 	Refuse string
-	// Lag is called for each request of one subscription, and says by how many of its changes the response is behind; -1: the
-	// subscription is not found. Optional.
+	// Lag is called for each request of one object that is not an event, and says by how many of its changes the response is
+	// behind; -1: the object is not found. Optional.
 	Lag func() int
 	// CountOnly counts the requests and does not keep them.
 	CountOnly bool
@@ -76,13 +77,11 @@ func NewAPI(account *Account) *API {
 	api.mux.HandleFunc("GET /v1/subscriptions", api.listSubscriptions)
 	api.mux.HandleFunc("GET /v1/subscriptions/{id}", api.getSubscription)
 	api.mux.HandleFunc("GET /v1/subscription_items", api.listItems)
-	api.mux.HandleFunc("GET /v1/invoices/{id}", api.getInvoice)
+	api.routeBilling()
 	api.routeTestClocks()
 	api.routeEndpoints()
 	api.routeThin()
-	api.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Message: fmt.Sprintf("Unrecognized request URL (%s: %s).", req.Method, req.URL.Path)})
-	})
+	api.mux.HandleFunc("/", unrecognized)
 	return api
 }
 
@@ -275,6 +274,10 @@ func fail(w http.ResponseWriter, status int, e apiError) {
 	answer(w, status, map[string]apiError{"error": e})
 }
 
+func unrecognized(w http.ResponseWriter, req *http.Request) {
+	fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Message: fmt.Sprintf("Unrecognized request URL (%s: %s).", req.Method, req.URL.Path)})
+}
+
 func missing(w http.ResponseWriter, kind, id string) {
 	fail(w, http.StatusNotFound, apiError{Type: invalidRequest, Code: "resource_missing", Param: "id", Message: fmt.Sprintf("No such %s: '%s'", kind, id)})
 }
@@ -345,135 +348,4 @@ func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	missing(w, "event", req.PathValue("id"))
-}
-
-func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
-	query := req.URL.Query()
-	newest := slices.Clone(api.of(req).Subscriptions)
-	slices.Reverse(newest)
-	version := stripeobject.Shape(api.version(req))
-	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
-		return entry{s.ID(), s.state.Created, func() object { return s.state.Render(version) }}
-	}, func(s *Subscription) bool {
-		return api.sees(req, s.AccountID) && statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
-			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
-	})
-}
-
-// statusFits is the filter of https://docs.stripe.com/api/subscriptions/list. Without a filter, canceled subscriptions are
-// left out.
-func statusFits(filter, status string) bool {
-	switch filter {
-	case "all":
-		return true
-	case "":
-		return status != "canceled"
-	case "ended":
-		return status == "canceled" || status == "incomplete_expired"
-	default:
-		return filter == status
-	}
-}
-
-func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
-	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == req.PathValue("id") && api.sees(req, s.AccountID) {
-			state, found := s.behind(api.Lag)
-			if !found {
-				break
-			}
-			answer(w, http.StatusOK, state.Render(stripeobject.Shape(api.version(req))))
-			return
-		}
-	}
-	missing(w, "subscription", req.PathValue("id"))
-}
-
-// listItems lists the items of a subscription: https://docs.stripe.com/api/subscription_items/list.
-func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
-	id := req.URL.Query().Get("subscription")
-	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == id && api.sees(req, s.AccountID) {
-			version := stripeobject.Shape(api.version(req))
-			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it stripeobject.Item) entry {
-				return entry{it.ID, it.Created, func() object { return s.state.RenderItem(&it, version) }}
-			}, func(stripeobject.Item) bool { return true })
-			return
-		}
-	}
-	missing(w, "subscription", id)
-}
-
-func (api *API) getInvoice(w http.ResponseWriter, req *http.Request) {
-	invoice, found := api.of(req).invoices[req.PathValue("id")]
-	if !found || !api.sees(req, invoice.accountID) {
-		missing(w, "invoice", req.PathValue("id"))
-		return
-	}
-	about, _ := invoice.render(stripeobject.Shape(api.version(req)))
-	answer(w, http.StatusOK, about)
-}
-
-// entry is one object of a list.
-type entry struct {
-	id      string
-	created int64
-	object  func() object
-}
-
-// page responds with a page of a list, newest first, according to the request's filters and cursors.
-func page[T any](w http.ResponseWriter, req *http.Request, path, kind string, all []T, of func(T) entry, fits func(T) bool) {
-	query := req.URL.Query()
-	limit := defaultLimit
-	if query.Has("limit") {
-		n, err := strconv.Atoi(query.Get("limit"))
-		if err != nil || n < 1 || n > maxLimit {
-			fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Code: "parameter_invalid_integer", Param: "limit", Message: "This value must be between 1 and 100 (inclusive)."})
-			return
-		}
-		limit = n
-	}
-	var entries []entry
-	for _, one := range all {
-		if e := of(one); fits(one) && createdFits(query, e.created) {
-			entries = append(entries, e)
-		}
-	}
-	from, to := 0, len(entries)
-	for cursor, set := range map[string]func(int){
-		"starting_after": func(i int) { from = i + 1 },
-		"ending_before":  func(i int) { from, to = max(0, i-limit), i },
-	} {
-		if !query.Has(cursor) {
-			continue
-		}
-		i := slices.IndexFunc(entries, func(e entry) bool { return e.id == query.Get(cursor) })
-		if i < 0 {
-			fail(w, http.StatusBadRequest, apiError{Type: invalidRequest, Code: "resource_missing", Param: cursor, Message: fmt.Sprintf("No such %s: '%s'", kind, query.Get(cursor))})
-			return
-		}
-		set(i)
-	}
-	more := to-from > limit || query.Has("ending_before") && from > 0
-	data := []object{}
-	for _, e := range entries[from:min(to, from+limit)] {
-		data = append(data, e.object())
-	}
-	answer(w, http.StatusOK, object{"object": "list", "url": path, "has_more": more, "data": data})
-}
-
-// createdFits reads created=… and created[gt|gte|lt|lte]=….
-func createdFits(query url.Values, created int64) bool {
-	for name, holds := range map[string]func(bound int64) bool{
-		"created":      func(bound int64) bool { return created == bound },
-		"created[gt]":  func(bound int64) bool { return created > bound },
-		"created[gte]": func(bound int64) bool { return created >= bound },
-		"created[lt]":  func(bound int64) bool { return created < bound },
-		"created[lte]": func(bound int64) bool { return created <= bound },
-	} {
-		if bound, err := strconv.ParseInt(query.Get(name), 10, 64); err == nil && !holds(bound) {
-			return false
-		}
-	}
-	return true
 }

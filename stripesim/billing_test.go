@@ -4,7 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/pook/stripeonce/stripesim"
 )
@@ -52,5 +58,250 @@ func TestWithoutBilling(t *testing.T) {
 		if got := everything(t, seed, scenarios); got != want {
 			t.Errorf("seed %d gives %s, want %s", seed, got, want)
 		}
+	}
+}
+
+// billed returns an account with Billing, in which a mixture and all scenarios were played.
+func billed(seed uint64) *stripesim.Account {
+	account := stripesim.New(seed, start)
+	account.Billing, account.Connected = true, []string{"acct_1A"}
+	account.Live(stripesim.Life{Subscriptions: 60, Bursts: true})
+	account.Play(stripesim.Scenarios(), len(stripesim.Scenarios()))
+	return account
+}
+
+type objectKey struct{ account, kind, id string }
+
+// Each update with its previous attributes put back is the object of the event before it, in both versions. The last object is
+// the truth. Events that are no updates have no previous attributes.
+func TestBillingPreviousAttributes(t *testing.T) {
+	t.Parallel()
+	account := billed(3)
+	for _, version := range []string{stripesim.VersionBeforeBasil, stripesim.VersionBasil} {
+		last, lastType, updates := map[objectKey]object{}, map[objectKey]string{}, map[string]int{}
+		for _, e := range account.Events {
+			ev := decode(t, e.In(version))
+			kind, _ := ev.Data.Object["object"].(string)
+			k := objectKey{e.AccountID, kind, e.ObjectID}
+			before, former := last[k], lastType[k]
+			switch _, action, _ := strings.Cut(strings.TrimPrefix(e.Type, "customer.subscription"), "."); {
+			case strings.HasSuffix(e.Type, ".updated"):
+				updates[kind]++
+				if got := restore(ev.Data.Object, ev.Data.Previous); !reflect.DeepEqual(comparison(got), comparison(before)) || len(ev.Data.Previous) == 0 && kind != "subscription" {
+					t.Fatalf("%s %s with its previous attributes put back is not the object before it:\n%s", e.Type, e.ID, e.In(version))
+				}
+			case ev.Data.Previous != nil:
+				t.Errorf("%s %s has previous attributes", e.Type, e.ID)
+			case action == "created":
+				if before != nil && former != "product.deleted" {
+					t.Errorf("%s %s comes after %s", e.Type, e.ID, former)
+				}
+			case kind != "subscription" && former != "invoice.created" && !reflect.DeepEqual(comparison(ev.Data.Object), comparison(before)):
+				t.Errorf("%s %s changes the object of %s", e.Type, e.ID, former)
+			}
+			last[k], lastType[k] = ev.Data.Object, e.Type
+		}
+		for _, o := range account.Objects() {
+			k := objectKey{o.AccountID, o.Type, o.ID}
+			var truth object
+			if err := json.Unmarshal(o.In(version), &truth); err != nil {
+				t.Fatal(err)
+			}
+			if o.Deleted != strings.HasSuffix(lastType[k], ".deleted") && o.Type != "subscription" {
+				t.Errorf("%s: deleted is %v after %s", o.ID, o.Deleted, lastType[k])
+			}
+			if o.Deleted {
+				last[k] = object{"id": o.ID, "object": o.Type, "deleted": true}
+			}
+			if !reflect.DeepEqual(comparison(truth), comparison(last[k])) {
+				t.Errorf("the last event of %s is not its object", o.ID)
+			}
+			delete(last, k)
+		}
+		for k := range last {
+			t.Errorf("%v has events, but is no object", k)
+		}
+		for _, kind := range []string{"subscription", "customer", "product", "price", "invoice"} {
+			if updates[kind] < 20 {
+				t.Errorf("only %d updates of a %s", updates[kind], kind)
+			}
+		}
+	}
+}
+
+// The same seed gives the same events. Those of subscriptions have the ids and types that they have without Billing.
+func TestBillingDeterministic(t *testing.T) {
+	t.Parallel()
+	a, b := billed(7), billed(7)
+	if !slices.EqualFunc(a.Events, b.Events, func(x, y *stripesim.Event) bool { return bytes.Equal(x.Body, y.Body) }) {
+		t.Error("one seed gave two histories")
+	}
+	life := stripesim.Life{Subscriptions: 60, Bursts: true}
+	with, without := stripesim.New(7, start), grown(7, life)
+	with.Billing = true
+	with.Live(life)
+	list := func(account *stripesim.Account) (events []string) {
+		for _, ev := range account.Events {
+			if ev.ObjectID == ev.SubscriptionID {
+				events = append(events, fmt.Sprint(ev.ID, ev.Type, ev.Created, ev.ObjectID, firstItem(decode(t, ev.Body).Data.Object)))
+			}
+		}
+		return events
+	}
+	if !slices.Equal(list(with), list(without)) {
+		t.Error("the events of subscriptions differ with Billing")
+	}
+}
+
+// The simulation reaches every event type and status, many changes within a second, and lists that are cut.
+func TestBillingIsVaried(t *testing.T) {
+	t.Parallel()
+	account := billed(5)
+	types, second, most := map[string]int{}, map[string]int{}, 0
+	uncollectible, paidLater, again := map[string]bool{}, 0, 0
+	gone := map[string]bool{}
+	for _, ev := range account.Events {
+		types[ev.Type]++
+		at := fmt.Sprint(ev.AccountID, ev.ObjectID, ev.Created)
+		second[at]++
+		most = max(most, second[at])
+		switch ev.Type {
+		case "invoice.marked_uncollectible":
+			uncollectible[ev.ObjectID] = true
+		case "invoice.paid":
+			if uncollectible[ev.ObjectID] {
+				paidLater++
+			}
+		case "product.deleted":
+			gone[ev.ObjectID] = true
+		case "product.created":
+			if gone[ev.ObjectID] {
+				again++
+			}
+		}
+	}
+	for _, eventType := range []string{
+		"customer.created", "customer.updated", "customer.deleted", "product.created", "product.updated", "product.deleted",
+		"price.created", "price.updated", "invoice.created", "invoice.updated", "invoice.finalized", "invoice.paid",
+		"invoice.payment_succeeded", "invoice.payment_failed", "invoice.voided", "invoice.marked_uncollectible", "invoice.deleted",
+	} {
+		if types[eventType] < 3 {
+			t.Errorf("%d events are %s", types[eventType], eventType)
+		}
+	}
+	if most < 7 || paidLater == 0 || again == 0 {
+		t.Errorf("at most %d events of one object in a second, %d uncollectible invoices were paid, %d products created again", most, paidLater, again)
+	}
+	statuses, cut := map[string]int{}, 0
+	for _, i := range account.Invoices {
+		var o struct {
+			Lines struct {
+				Data    []object
+				HasMore bool `json:"has_more"`
+				Total   int  `json:"total_count"`
+			}
+		}
+		if err := json.Unmarshal(i.Object(), &o); err != nil {
+			t.Fatal(err)
+		}
+		statuses[i.Status()]++
+		if o.Lines.HasMore {
+			cut++
+		}
+		if o.Lines.HasMore != (o.Lines.Total > 10) || len(o.Lines.Data) != min(10, o.Lines.Total) {
+			t.Errorf("%s lists %d lines of %d", i.ID(), len(o.Lines.Data), o.Lines.Total)
+		}
+	}
+	if len(statuses) != 5 || cut == 0 {
+		t.Errorf("the invoices are %v, %d with more than 10 lines", statuses, cut)
+	}
+}
+
+// typesSince returns the types of the events since the nth.
+func typesSince(account *stripesim.Account, n int) (types []string) {
+	for _, ev := range account.Events[n:] {
+		types = append(types, ev.Type)
+	}
+	return types
+}
+
+// One change of a subscription makes several events of several objects within the second.
+func TestBillingOfOneChange(t *testing.T) {
+	t.Parallel()
+	account := stripesim.New(1, start)
+	account.Billing = true
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	sub.CustomerObject().SetBalance(-300)
+	for _, c := range []struct {
+		change func()
+		want   string
+	}{
+		{sub.Renew, "customer.subscription.updated invoice.created invoice.updated invoice.finalized customer.updated invoice.updated invoice.paid invoice.payment_succeeded"},
+		{func() { sub.Upgrade(3) }, "customer.subscription.updated invoice.created invoice.finalized invoice.updated invoice.paid invoice.payment_succeeded"},
+		{sub.FailPayment, "invoice.created invoice.updated invoice.finalized invoice.updated invoice.payment_failed customer.updated customer.subscription.updated"},
+		{sub.FailPayment, "invoice.updated invoice.payment_failed customer.subscription.updated"},
+		{func() { sub.LatestInvoice().MarkUncollectible() }, "invoice.updated invoice.marked_uncollectible customer.updated"},
+		{func() { sub.LatestInvoice().Void() }, "invoice.updated invoice.voided"},
+		{sub.CustomerObject().Delete, "customer.subscription.deleted customer.deleted"},
+	} {
+		account.Wait(time.Hour)
+		n := len(account.Events)
+		c.change()
+		if got := strings.Join(typesSince(account, n), " "); got != c.want {
+			t.Errorf("the events are\n%s, want\n%s", got, c.want)
+		}
+	}
+	if st := sub.Status(); st != "canceled" {
+		t.Errorf("the subscription of a deleted customer is %s", st)
+	}
+}
+
+// The scenarios about other objects turn Billing on.
+func TestBillingScenarios(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]string{
+		"customer-deleted": {"customer.deleted", "customer.subscription.deleted"},
+		"invoice-voided":   {"invoice.voided", "invoice.marked_uncollectible", "invoice.deleted"},
+	} {
+		s, err := stripesim.NamedScenario(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		account := stripesim.New(1, start)
+		account.Play([]stripesim.Scenario{s}, 2)
+		types := typesSince(account, 0)
+		for _, eventType := range want {
+			if !account.Billing || !slices.Contains(types, eventType) {
+				t.Errorf("%s makes no %s", name, eventType)
+			}
+		}
+	}
+}
+
+// The truth has the subscriptions first, and then each other object once.
+func TestBillingTruth(t *testing.T) {
+	t.Parallel()
+	account := billed(2)
+	var truth bytes.Buffer
+	if err := stripesim.WriteTruth(&truth, account); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(truth.String()), "\n")
+	all := account.Objects()
+	if len(lines) != len(all) {
+		t.Fatalf("the truth has %d objects, want %d", len(lines), len(all))
+	}
+	seen := map[objectKey]bool{}
+	for i, line := range lines {
+		var got, want object
+		if json.Unmarshal([]byte(line), &got) != nil || json.Unmarshal(all[i].Whole(stripesim.VersionBasil), &want) != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("line %d is %s", i+1, line)
+		}
+		k := objectKey{all[i].AccountID, all[i].Type, all[i].ID}
+		if seen[k] || (got["object"] == "subscription") != (i < len(account.Subscriptions)) || (got["deleted"] == true) != all[i].Deleted {
+			t.Errorf("line %d is of %v", i+1, k)
+		}
+		seen[k] = true
 	}
 }

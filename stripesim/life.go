@@ -28,7 +28,7 @@ type step struct {
 	begins bool
 }
 
-// Live simulates interleaved life cycles of subscriptions. It returns the
+// Live simulates interleaved life cycles of subscriptions, and with Account.Billing those of the other objects. It returns the
 // events in the order in which they were created.
 func (a *Account) Live(l Life) []*Event {
 	from := len(a.Events)
@@ -37,8 +37,11 @@ func (a *Account) Live(l Life) []*Event {
 		a.Now = max(a.Now, s.at)
 		if s.begins {
 			subs[s.sub] = a.begin()
-		} else {
-			subs[s.sub].Step(a.random.IntN(100))
+			continue
+		}
+		subs[s.sub].Step(a.random.IntN(100))
+		if a.Billing {
+			a.aside(subs[s.sub])
 		}
 	}
 	return a.Events[from:]

@@ -15,6 +15,8 @@ type Scenario struct {
 	About string
 	Begin func(a *Account) *Subscription
 	Steps []Step
+	// Billing is for steps that change other objects than subscriptions. Account.Play then sets Account.Billing.
+	Billing bool
 }
 
 // Step is one change, so long after the one before. Steps after 0 are of the same second.
@@ -33,31 +35,49 @@ var (
 
 // scenarios are those that a name selects, sorted by name. To add one, add it here.
 var scenarios = []Scenario{
-	{"cancel-at-period-end", "paid, canceled for the end of the period, and ended then", subscribed, []Step{
+	{Name: "cancel-at-period-end", About: "paid, canceled for the end of the period, and ended then", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {10 * day, func(s *Subscription) { s.CancelAtPeriodEnd(true) }}, {20 * day, (*Subscription).Delete},
 	}},
-	{"downgrade", "paid, with a second item that is removed, and fewer seats", subscribed, []Step{
+	{Name: "downgrade", About: "paid, with a second item that is removed, and fewer seats", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {day, (*Subscription).AddItem}, {0, func(s *Subscription) { s.SetQuantity(9) }},
 		{9 * day, (*Subscription).RemoveItem}, {0, func(s *Subscription) { s.SetQuantity(1) }}, {20 * day, (*Subscription).Renew},
 	}},
-	{"dunning", "paid, then payments fail until the subscription is unpaid and ends", subscribed, []Step{
+	{Name: "customer-deleted", About: "two subscriptions of a customer, whose deletion ends both", Begin: subscribed, Billing: true, Steps: []Step{
+		{time.Second, (*Subscription).Activate}, {day, func(s *Subscription) { s.CustomerObject().Subscribe() }},
+		{day, func(s *Subscription) { s.CustomerObject().SetBalance(-1500) }}, {0, func(s *Subscription) { s.CustomerObject().SetAddress(cities[0]) }},
+		{28 * day, (*Subscription).Renew}, {9 * day, func(s *Subscription) { s.CustomerObject().Delete() }},
+	}},
+	{Name: "dunning", About: "paid, then payments fail until the subscription is unpaid and ends", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {30 * day, (*Subscription).FailPayment},
 		{3 * day, (*Subscription).FailPayment}, {4 * day, (*Subscription).MarkUnpaid}, {30 * day, (*Subscription).Delete},
 	}},
-	{"many-items", "paid, with 45 items, of which events hold 20", subscribed, append([]Step{{time.Second, (*Subscription).Activate}}, repeat(44, Step{time.Minute, (*Subscription).AddItem})...)},
-	{"pause-collection", "paid, and the collection of payments is paused: the status stays active", subscribed, []Step{
+	{Name: "invoice-voided", About: "a voided, an uncollectible, a deleted and a paid invoice, the last with 25 lines", Begin: subscribed, Billing: true, Steps: []Step{
+		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).FailPayment},
+		{day, func(s *Subscription) { s.LatestInvoice().MarkUncollectible() }}, {9 * day, (*Subscription).Activate},
+		{20 * day, (*Subscription).FailPayment}, {day, func(s *Subscription) { s.LatestInvoice().Void() }}, {0, (*Subscription).Activate},
+		{day, func(s *Subscription) { s.CustomerObject().AddInvoice(2).Delete() }},
+		{day, func(s *Subscription) { s.CustomerObject().AddInvoice(25).Finalize() }}, {time.Minute, payLast},
+	}},
+	{Name: "many-items", About: "paid, with 45 items, of which events hold 20", Begin: subscribed, Steps: append([]Step{{time.Second, (*Subscription).Activate}}, repeat(44, Step{time.Minute, (*Subscription).AddItem})...)},
+	{Name: "pause-collection", About: "paid, and the collection of payments is paused: the status stays active", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {5 * day, func(s *Subscription) { s.PauseCollection("void", 0) }}, {25 * day, (*Subscription).Renew},
 	}},
-	{"resume", "a trial that pauses without a payment method, and is resumed", onTrial, []Step{
+	{Name: "resume", About: "a trial that pauses without a payment method, and is resumed", Begin: onTrial, Steps: []Step{
 		{11 * day, (*Subscription).RemindOfTrialEnd}, {3 * day, (*Subscription).Pause}, {5 * day, (*Subscription).SetPaymentMethod},
 		{0, (*Subscription).Resume}, {30 * day, (*Subscription).Renew},
 	}},
-	{"trial-to-paid", "a trial that becomes a paid subscription, and is renewed", onTrial, []Step{
+	{Name: "trial-to-paid", About: "a trial that becomes a paid subscription, and is renewed", Begin: onTrial, Steps: []Step{
 		{11 * day, (*Subscription).RemindOfTrialEnd}, {day, (*Subscription).SetPaymentMethod}, {2 * day, (*Subscription).Activate}, {30 * day, (*Subscription).Renew},
 	}},
-	{"upgrade", "paid, then upgraded and renewed within one second", subscribed, []Step{
+	{Name: "upgrade", About: "paid, then upgraded and renewed within one second", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {0, func(s *Subscription) { s.Upgrade(5) }}, {30 * day, (*Subscription).Renew},
 	}},
+}
+
+// payLast pays the customer's newest invoice.
+func payLast(s *Subscription) {
+	invoices := s.CustomerObject().Invoices()
+	invoices[len(invoices)-1].Pay()
 }
 
 func repeat(n int, one Step) []Step { return slices.Repeat([]Step{one}, n) }
@@ -81,6 +101,9 @@ func NamedScenario(name string) (Scenario, error) {
 // interleaved. It returns the events in the order in which they were created.
 func (a *Account) Play(list []Scenario, subscriptions int) []*Event {
 	from := len(a.Events)
+	for i := range list[:min(subscriptions, len(list))] {
+		a.Billing = a.Billing || list[i].Billing
+	}
 	var due cues
 	for i := range subscriptions {
 		due = append(due, &cue{at: a.Now + a.random.Int64N(int64(beginning/time.Second)), nth: i, of: &list[i%len(list)], next: -1})

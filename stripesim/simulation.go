@@ -21,6 +21,8 @@ type Simulation struct {
 	APIVersion string
 	// Connect gives a quarter of the subscriptions to connected accounts.
 	Connect bool
+	// Billing also simulates customers, products, prices and invoices: see Account.Billing.
+	Billing bool
 	// For is how long wave after wave is delivered, at least two. 0: one wave.
 	For time.Duration
 	// Planned is called with each wave's deliveries before they are made. Optional.
@@ -33,7 +35,7 @@ var connected = []string{"acct_1SimulatedA", "acct_1SimulatedB"}
 // NewAccount returns the account of the simulation, without subscriptions. Its clock begins at Epoch.
 func (s *Simulation) NewAccount() *Account {
 	account := New(s.Seed, Epoch)
-	account.APIVersion = s.APIVersion
+	account.APIVersion, account.Billing = s.APIVersion, s.Billing
 	if s.Connect {
 		account.Connected = connected
 	}

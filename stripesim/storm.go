@@ -13,7 +13,8 @@ type Storm struct {
 	Name string // empty for one's own
 	// Disorder is the share of deliveries that are early or late, from 0 to 1.
 	Disorder float64
-	// Window is how many of its subscription's events a delivery may be early or late.
+	// Window is how many of the events of its subscription, with its invoices, a delivery may be early or late. An event of no
+	// subscription is so among the events of its object.
 	Window int
 	// Duplicates is the share of events that are delivered more than once, from 0 to 1, and MaxDuplicates the maximum number
 	// of deliveries of one event.
@@ -93,14 +94,14 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 		Delivery
 	}
 	var queue []placed
-	places := map[string][]int{} // of each subscription's events
+	places := map[string][]int{} // of the events of each subscription, or of another object
 	for i, ev := range events {
-		places[ev.SubscriptionID] = append(places[ev.SubscriptionID], i)
+		places[ev.group()] = append(places[ev.group()], i)
 	}
 	nth := map[string]int{}
 	for _, ev := range events {
-		own, n := places[ev.SubscriptionID], nth[ev.SubscriptionID]
-		nth[ev.SubscriptionID]++
+		own, n := places[ev.group()], nth[ev.group()]
+		nth[ev.group()]++
 		first := placed{float64(own[n]), Delivery{Event: ev, Times: 1}}
 		if random.Float64() < s.Disorder {
 			first.place = at(own, n+random.IntN(2*s.Window+1)-s.Window) + random.Float64() - 0.5
@@ -131,6 +132,9 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 	return plan
 }
 
+// group is the id by which events are out of order.
+func (ev *Event) group() string { return cmp.Or(ev.SubscriptionID, ev.ObjectID) }
+
 // at returns the nth of places, or the first or last if n is out of range.
 func at(places []int, n int) float64 { return float64(places[min(max(n, 0), len(places)-1)]) }
 
@@ -147,7 +151,7 @@ type Shape struct {
 	Deliveries int
 	Duplicates int // deliveries of an event that was delivered before
 	AtOnce     int // duplicates at the same instant as another delivery of the event
-	Disordered int // deliveries after a newer event of the same subscription
+	Disordered int // deliveries after a newer event of the same subscription, or of the same object if it has none
 }
 
 // Add returns the sum of two shapes.
@@ -165,7 +169,7 @@ func Measure(plan []Delivery) Shape {
 	newest := map[string]int64{}
 	for _, d := range plan {
 		shape.Deliveries += d.Times
-		sub := d.Event.SubscriptionID
+		sub := d.Event.group()
 		if d.Event.Created < newest[sub] {
 			shape.Disordered += d.Times
 		}

@@ -11,6 +11,11 @@ type Subscription struct {
 	version string
 	state   stripeobject.Subscription
 	past    []stripeobject.Subscription
+
+	// With Account.Billing:
+	customer *Customer
+	invoices []*Invoice
+	next     string // the id of an invoice that the next update makes the latest
 }
 
 // behind returns a past state, as a part of Stripe would that lags behind.

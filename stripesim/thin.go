@@ -44,20 +44,18 @@ func (ev *Event) thinType() string { return "v1." + ev.Type }
 
 // thin returns the thin event as the API has it.
 func (ev *Event) thin(named bool) object {
-	kind, path := "subscription", "/v1/subscriptions/"
-	if strings.HasPrefix(ev.Type, "invoice.") {
-		kind, path = "invoice", "/v1/invoices/"
-	}
+	about, previous := ev.render(VersionBasil)
+	kind, _ := about["object"].(string)
 	o := object{
 		"id": ev.ThinID(), "object": "v2.core.event", "type": ev.thinType(), "livemode": false, "context": ev.account.context(ev.AccountID), "changes": nil, "data": nil, "snapshot_event": nil,
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
-		"related_object": object{"id": ev.ObjectID, "type": kind, "url": path + ev.ObjectID},
+		"related_object": object{"id": ev.ObjectID, "type": kind, "url": "/v1/" + kind + "s/" + ev.ObjectID},
 	}
 	if named {
 		o["snapshot_event"] = ev.ID
 	}
-	if about, previous := ev.render(VersionBasil); previous != nil {
+	if previous != nil {
 		after := object{}
 		for key := range previous {
 			after[key] = about[key]

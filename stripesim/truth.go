@@ -51,11 +51,17 @@ type TruthItem struct {
 	CurrentPeriodEnd   int64  `json:"current_period_end"`
 }
 
-// WriteTruth writes the final object of each subscription as the API renders it, one JSON object a line.
+// WriteTruth writes the final object of each subscription as the API renders it, one JSON object a line, with all its items.
+// With Account.Billing, the other objects follow: see Account.Objects.
 func WriteTruth(w io.Writer, account *Account) error {
 	encoder := json.NewEncoder(w)
 	for _, s := range account.Subscriptions {
 		if err := encoder.Encode(s.state.Whole(VersionBasil)); err != nil {
+			return err
+		}
+	}
+	for _, st := range account.stored {
+		if err := encoder.Encode(st.final(VersionBasil, true)); err != nil {
 			return err
 		}
 	}

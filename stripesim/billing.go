@@ -1,0 +1,158 @@
+package stripesim
+
+import (
+	"slices"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
+)
+
+// nothing leaves an invoice as it is.
+func nothing(*Invoice) {}
+
+// prepare creates what a new subscription needs: the account's products and prices, and its customer.
+func (s *Subscription) prepare() {
+	s.account.addCatalog(s.AccountID, s.version)
+	s.payer()
+}
+
+// CustomerObject returns the subscription's customer. Without Account.Billing it is nil.
+func (s *Subscription) CustomerObject() *Customer { return s.customer }
+
+// payer returns the customer, who is created if the subscription is older than Account.Billing.
+func (s *Subscription) payer() *Customer {
+	if s.customer == nil {
+		s.customer = s.account.addCustomer(s.AccountID, s.version, s.state.Customer)
+	}
+	return s.customer
+}
+
+// Invoices returns the subscription's invoices, oldest first. Without Account.Billing there are none.
+func (s *Subscription) Invoices() []*Invoice { return slices.Clone(s.invoices) }
+
+// LatestInvoice returns the subscription's latest invoice. Without Account.Billing it is nil.
+func (s *Subscription) LatestInvoice() *Invoice {
+	for _, i := range slices.Backward(s.invoices) {
+		if i.about.ID == s.state.LatestInvoice {
+			return i
+		}
+	}
+	return nil
+}
+
+func (s *Subscription) ended() bool {
+	return s.state.Status == "canceled" || s.state.Status == "incomplete_expired"
+}
+
+// draft adds an invoice of the subscription. Its event is the caller's.
+func (s *Subscription) draft(id, reason string, lines []stripeobject.Line) *Invoice {
+	i := s.account.newInvoice(s.payer(), id, s)
+	s.invoices = append(s.invoices, i)
+	i.state.BillingReason, i.state.Lines = reason, lines
+	i.state.AmountDue = max(0, i.state.Total())
+	if c := i.customer; c.state.Currency == "" {
+		c.update(func(st *stripeobject.Customer) { st.Currency = "usd" })
+	}
+	return i
+}
+
+// periodLines are the lines of a period: one for each item, free during a trial.
+func (s *Subscription) periodLines() []stripeobject.Line {
+	lines := make([]stripeobject.Line, len(s.state.Items))
+	for n, it := range s.state.Items {
+		lines[n] = stripeobject.Line{
+			ID: newID(s.account.billing, "il_1", 23), Price: it.Price, Product: it.Product, UnitAmount: it.Amount, Quantity: it.Quantity,
+			SubscriptionItem: it.ID, PeriodStart: s.state.PeriodStart, PeriodEnd: s.state.PeriodEnd,
+		}
+		if s.state.Status == "trialing" {
+			lines[n].UnitAmount, lines[n].Description = 0, "Free trial"
+		}
+	}
+	return lines
+}
+
+// prorations are the lines of an upgrade: half of the old item is credited, half of the new items charged.
+func (s *Subscription) prorations(old stripeobject.Item) []stripeobject.Line {
+	lines := s.periodLines()
+	for n := range lines {
+		lines[n].UnitAmount /= 2
+		lines[n].Proration, lines[n].Description, lines[n].PeriodStart = true, "Remaining time", s.account.Now
+	}
+	unused := lines[0]
+	unused.ID, unused.Description = newID(s.account.billing, "il_1", 23), "Unused time"
+	unused.Price, unused.Product, unused.UnitAmount, unused.Quantity = old.Price, old.Product, -old.Amount/2, old.Quantity
+	return append([]stripeobject.Line{unused}, lines...)
+}
+
+// billFirst creates the invoice of a new subscription. That of a trial is paid at once, as its total is 0.
+func (s *Subscription) billFirst() {
+	if !s.account.Billing {
+		return
+	}
+	i := s.draft(s.state.LatestInvoice, "subscription_create", s.periodLines())
+	i.event(s.account.billing, "invoice.created")
+	i.finalizeAtOnce()
+	if s.state.Status == "trialing" {
+		i.Pay()
+	}
+}
+
+// billAtOnce makes a change whose invoice is created, finalized and paid within the second: it becomes the latest one with the
+// change's first event.
+func (s *Subscription) billAtOnce(change func(), lines func() []stripeobject.Line) {
+	if !s.account.Billing {
+		change()
+		return
+	}
+	id := newID(s.account.billing, "in_1", 23)
+	s.next = id
+	change()
+	i := s.draft(id, "subscription_update", lines())
+	i.event(s.account.billing, "invoice.created")
+	i.finalizeAtOnce()
+	i.Pay()
+}
+
+// bill makes the change of the latest invoice that an event tells, with that event's id drawn as it is without Billing.
+func (s *Subscription) bill(eventType string) {
+	random := s.account.random
+	switch i := s.LatestInvoice(); eventType {
+	case "invoice.created":
+		s.draft(s.state.LatestInvoice, "subscription_cycle", s.periodLines()).event(random, eventType)
+	case "invoice.payment_failed":
+		s.payable(i, "draft", "open").failPayment(random)
+	case "invoice.paid":
+		switch i = s.payable(i, "draft", "open", "uncollectible"); {
+		case i.hasStatus("draft") && s.state.PauseBehavior == "void":
+			i.Finalize()
+			i.void(random)
+		case i.hasStatus("draft") && s.state.PauseBehavior == "keep_as_draft":
+			newID(random, "", 23+14) // the ids of the event that is not created
+			s.account.added--        // it counts as if it had been
+		default:
+			i.pay(random)
+		}
+	}
+}
+
+// payable returns an invoice if it has one of these statuses, or a new one in its place, which becomes the latest with the next
+// update.
+func (s *Subscription) payable(i *Invoice, statuses ...string) *Invoice {
+	if i != nil && i.hasStatus(statuses...) {
+		return i
+	}
+	s.next = newID(s.account.billing, "in_1", 23)
+	lines := s.periodLines()
+	for n, it := range s.state.Items {
+		lines[n].UnitAmount, lines[n].Description = it.Amount, "" // a trial ends with it
+	}
+	i = s.draft(s.next, "subscription_cycle", lines)
+	i.event(s.account.billing, "invoice.created")
+	return i
+}
+
+// giveUp draws what happens to the latest invoice if it is still open.
+func (s *Subscription) giveUp(ways ...func(*Invoice)) {
+	if i := s.LatestInvoice(); i != nil && i.hasStatus("open") {
+		ways[s.account.billing.IntN(len(ways))](i)
+	}
+}

@@ -1,0 +1,215 @@
+package stripesim
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
+)
+
+// Invoice is an invoice of the account. Its methods change it and create the events of the change. They do nothing where Stripe
+// would refuse the change: https://docs.stripe.com/invoicing/integration/workflow-transitions.
+type Invoice struct {
+	resource[stripeobject.BilledInvoice, *stripeobject.BilledInvoice]
+
+	customer *Customer
+	credit   int64 // of the customer's balance, which the finalization used
+}
+
+// maxAttempts is the number of automatic payment attempts.
+const maxAttempts = 4
+
+// newInvoice adds a draft without lines. Its event is the caller's. A nil subscription: of none.
+func (a *Account) newInvoice(c *Customer, id string, s *Subscription) *Invoice {
+	about := Object{AccountID: c.about.AccountID, Type: "invoice", ID: id, CustomerID: c.about.ID, Created: a.Now}
+	st := stripeobject.BilledInvoice{NextPaymentAttempt: a.Now + hour, AutoAdvance: true, CustomerName: c.state.Name, CustomerEmail: c.state.Email}
+	st.Invoice = stripeobject.Invoice{
+		ID: id, Customer: c.about.ID, Status: "draft", Currency: "usd", Created: a.Now, PeriodStart: a.Now, PeriodEnd: a.Now, Metadata: map[string]string{},
+	}
+	version := c.version
+	if s != nil {
+		about.SubscriptionID, st.Subscription, st.SubscriptionMetadata, version = s.state.ID, s.state.ID, s.state.Clone().Metadata, s.version
+		st.PeriodStart, st.PeriodEnd = s.state.PeriodStart, s.state.PeriodEnd
+	}
+	i := &Invoice{newResource(a, about, version, st), c, 0}
+	a.Invoices, a.stored = append(a.Invoices, i), append(a.stored, i)
+	return i
+}
+
+// oneOff returns a line of no subscription.
+func (i *Invoice) oneOff() stripeobject.Line {
+	a := i.account
+	addOn := catalog[2+a.billing.IntN(2)]
+	return stripeobject.Line{
+		ID: newID(a.billing, "il_1", 23), InvoiceItem: newID(a.billing, "ii_1", 23), Description: fmt.Sprintf("Extra %d", len(i.state.Lines)+1),
+		Price: addOn.Price, Product: addOn.Product, UnitAmount: addOn.Amount, Quantity: 1 + a.billing.Int64N(5), PeriodStart: a.Now, PeriodEnd: a.Now,
+	}
+}
+
+// ID returns the invoice's id, in_….
+func (i *Invoice) ID() string { return i.about.ID }
+
+// AccountID returns the account that it belongs to; empty: the platform's own.
+func (i *Invoice) AccountID() string { return i.about.AccountID }
+
+// Customer returns the invoice's customer.
+func (i *Invoice) Customer() *Customer { return i.customer }
+
+// Status returns the current status: draft, open, paid, uncollectible or void.
+func (i *Invoice) Status() string { return i.state.Status }
+
+// Deleted reports whether the invoice was deleted as a draft.
+func (i *Invoice) Deleted() bool { return i.about.Deleted }
+
+// Object returns the current invoice as Stripe's API renders it, in the version of its events.
+func (i *Invoice) Object() []byte { return marshal(i.final(i.version, false)) }
+
+func (i *Invoice) update(change func(*stripeobject.BilledInvoice)) {
+	i.change("invoice.updated", change)
+}
+
+// is reports whether the invoice has one of these statuses and still exists.
+func (i *Invoice) hasStatus(statuses ...string) bool {
+	for _, status := range statuses {
+		if i.state.Status == status && !i.about.Deleted {
+			return true
+		}
+	}
+	return false
+}
+
+// SetMetadata sets a key. An empty value removes it.
+func (i *Invoice) SetMetadata(key, value string) {
+	i.update(func(st *stripeobject.BilledInvoice) { setText(st.Metadata, key, value) })
+}
+
+// AddLine adds a line to a draft.
+func (i *Invoice) AddLine() {
+	if !i.hasStatus("draft") {
+		return
+	}
+	line := i.oneOff()
+	i.update(func(st *stripeobject.BilledInvoice) {
+		st.Lines = append(st.Lines, line)
+		st.AmountDue = max(0, st.Total())
+	})
+}
+
+// Finalize makes a draft an open invoice with a number: invoice.updated and invoice.finalized. The customer's credit is used.
+func (i *Invoice) Finalize() {
+	if i.hasStatus("draft") {
+		i.update(i.finalized())
+		i.event(i.account.billing, "invoice.finalized")
+		i.useCredit()
+	}
+}
+
+// finalizeAtOnce finalizes an invoice in the request that created it, which makes no invoice.updated.
+func (i *Invoice) finalizeAtOnce() {
+	i.change("invoice.finalized", i.finalized())
+	i.useCredit()
+}
+
+func (i *Invoice) finalized() func(*stripeobject.BilledInvoice) {
+	a, balance := i.account, i.customer.state.Balance
+	a.numbered++
+	i.credit = min(max(0, -balance), max(0, i.state.Total()))
+	intent := newID(a.billing, "pi_3", 23)
+	return func(st *stripeobject.BilledInvoice) {
+		st.Status, st.FinalizedAt, st.Number, st.AutoAdvance = "open", a.Now, fmt.Sprintf("SIM-%04d", a.numbered), true
+		st.StartingBalance, st.EndingBalance, st.AmountDue = -i.credit, 0, max(0, st.Total())-i.credit
+		if st.AmountDue > 0 {
+			st.PaymentIntent = intent
+		}
+	}
+}
+
+// useCredit takes what the invoice used from the customer's balance.
+func (i *Invoice) useCredit() {
+	if i.credit > 0 {
+		i.customer.SetBalance(i.customer.state.Balance + i.credit)
+	}
+}
+
+// Pay pays an invoice, after its finalization if it is a draft: invoice.updated, invoice.paid and invoice.payment_succeeded. An
+// uncollectible invoice can still be paid.
+func (i *Invoice) Pay() { i.pay(i.account.billing) }
+
+// pay draws the id of invoice.paid.
+func (i *Invoice) pay(random *rand.Rand) {
+	i.Finalize()
+	if !i.hasStatus("open", "uncollectible") {
+		return
+	}
+	a := i.account
+	charge := newID(a.billing, "ch_3", 23)
+	i.update(func(st *stripeobject.BilledInvoice) {
+		st.Status, st.AmountPaid, st.PaidAt, st.NextPaymentAttempt, st.AutoAdvance = "paid", st.AmountDue, a.Now, 0, false
+		if st.AmountDue > 0 {
+			st.Charge = charge
+			st.AttemptCount++
+		}
+	})
+	i.event(random, "invoice.paid")
+	i.event(a.billing, "invoice.payment_succeeded")
+	i.customer.setDelinquent(false)
+}
+
+// FailPayment fails an attempt to pay an invoice, after its finalization if it is a draft: invoice.updated and
+// invoice.payment_failed. After four attempts there is no next one.
+func (i *Invoice) FailPayment() { i.failPayment(i.account.billing) }
+
+// failPayment draws the id of invoice.payment_failed.
+func (i *Invoice) failPayment(random *rand.Rand) {
+	i.Finalize()
+	if !i.hasStatus("open") {
+		return
+	}
+	a := i.account
+	charge := newID(a.billing, "ch_3", 23)
+	i.update(func(st *stripeobject.BilledInvoice) {
+		st.AttemptCount++
+		st.Charge, st.NextPaymentAttempt = charge, a.Now+3*24*hour
+		if st.AttemptCount >= maxAttempts {
+			st.NextPaymentAttempt = 0
+		}
+	})
+	i.event(random, "invoice.payment_failed")
+	i.customer.setDelinquent(true)
+}
+
+// Void voids an open or uncollectible invoice: invoice.updated and invoice.voided. The customer gets back the used credit.
+func (i *Invoice) Void() { i.void(i.account.billing) }
+
+// void draws the id of invoice.voided.
+func (i *Invoice) void(random *rand.Rand) {
+	if !i.hasStatus("open", "uncollectible") {
+		return
+	}
+	i.update(func(st *stripeobject.BilledInvoice) {
+		st.Status, st.VoidedAt, st.NextPaymentAttempt, st.AutoAdvance = "void", i.account.Now, 0, false
+	})
+	i.event(random, "invoice.voided")
+	if i.credit > 0 {
+		i.customer.SetBalance(i.customer.state.Balance - i.credit)
+	}
+}
+
+// MarkUncollectible writes an open invoice off: invoice.updated and invoice.marked_uncollectible.
+func (i *Invoice) MarkUncollectible() {
+	if !i.hasStatus("open") {
+		return
+	}
+	i.update(func(st *stripeobject.BilledInvoice) {
+		st.Status, st.UncollectibleAt, st.NextPaymentAttempt, st.AutoAdvance = "uncollectible", i.account.Now, 0, false
+	})
+	i.event(i.account.billing, "invoice.marked_uncollectible")
+	i.customer.setDelinquent(false)
+}
+
+// Delete deletes a draft that is of no subscription.
+func (i *Invoice) Delete() {
+	if i.hasStatus("draft") && i.about.SubscriptionID == "" {
+		i.delete()
+	}
+}

@@ -1,0 +1,164 @@
+package stripesim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
+)
+
+// Object is an object of the account as it is now, to compare a receiver's tables with.
+type Object struct {
+	AccountID      string // empty: the platform's own
+	Type           string // subscription, customer, product, price or invoice: its member object
+	ID             string
+	CustomerID     string // of a subscription or an invoice
+	SubscriptionID string // of an invoice; empty: of no subscription
+	Created        int64  // in Unix seconds
+	Deleted        bool
+
+	render func(version string, whole bool) object
+}
+
+// In returns the object as the API renders it in a version: VersionBeforeBasil or VersionBasil. Lists have up to 20 items or 10
+// lines. A deleted object is {"id", "object", "deleted": true}.
+func (o Object) In(version string) []byte { return marshal(o.render(version, false)) }
+
+// Whole returns the object in a version, with all items or lines.
+func (o Object) Whole(version string) []byte { return marshal(o.render(version, true)) }
+
+// Objects returns the account's objects: the subscriptions, and with Billing the others, each in the order of their creation.
+// Deleted objects are among them.
+func (a *Account) Objects() []Object {
+	var all []Object
+	for _, s := range a.Subscriptions {
+		all = append(all, Object{
+			AccountID: s.AccountID, Type: "subscription", ID: s.state.ID, CustomerID: s.state.Customer, Created: s.state.Created,
+			render: func(version string, whole bool) object {
+				if whole {
+					return s.state.Whole(version)
+				}
+				return s.state.Render(version)
+			},
+		})
+	}
+	for _, st := range a.stored {
+		o := *st.is()
+		o.render = st.final
+		all = append(all, o)
+	}
+	return all
+}
+
+// stored is an object that is not a subscription.
+type stored interface {
+	is() *Object
+	final(version string, whole bool) object
+	behind(lag func() int) (render func(version string) object, found bool)
+}
+
+// state is the state of an object, by pointer.
+type state[T any] interface {
+	*T
+	Clone() T
+	Render(version string) object
+}
+
+// resource is an object's state now and before, and whose it is.
+type resource[T any, P state[T]] struct {
+	account *Account
+	about   Object
+	version string // of its events
+	state   T
+	past    []T
+}
+
+func newResource[T any, P state[T]](a *Account, about Object, version string, st T) resource[T, P] {
+	return resource[T, P]{account: a, about: about, version: version, state: st}
+}
+
+func (r *resource[T, P]) is() *Object { return &r.about }
+
+// change changes the state and creates an event, with previous_attributes if it is an update. An update that changes nothing
+// creates none.
+func (r *resource[T, P]) change(eventType string, change func(*T)) {
+	r.changeBy(r.account.billing, eventType, change)
+}
+
+// changeBy is change with the source of the event's id.
+func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change func(*T)) {
+	before, update := P(&r.state).Clone(), strings.HasSuffix(eventType, ".updated")
+	now := P(&r.state).Clone()
+	change(&now)
+	if update && len(stripeobject.Difference(P(&before).Render(r.version), P(&now).Render(r.version))) == 0 {
+		return
+	}
+	if !strings.HasSuffix(eventType, ".created") {
+		r.past = append(r.past, before)
+	}
+	r.state = now
+	after := P(&now).Clone()
+	r.account.add(&Event{
+		AccountID: r.about.AccountID, Type: eventType, SubscriptionID: r.about.SubscriptionID,
+		render: func(version string) (about, previous object) {
+			about = P(&after).Render(version)
+			if update {
+				previous = stripeobject.Difference(P(&before).Render(version), about)
+			}
+			return about, previous
+		},
+	}, r.version, random)
+}
+
+// event creates an event that changes nothing.
+func (r *resource[T, P]) event(random *rand.Rand, eventType string) {
+	r.changeBy(random, eventType, func(*T) {})
+}
+
+// delete creates the event of the deletion, which has the last state.
+func (r *resource[T, P]) delete() {
+	r.event(r.account.billing, r.about.Type+".deleted")
+	r.about.Deleted = true
+}
+
+// final renders the object as it is now.
+func (r *resource[T, P]) final(version string, whole bool) object {
+	version = stripeobject.Shape(version)
+	if r.about.Deleted {
+		return object{"id": r.about.ID, "object": r.about.Type, "deleted": true}
+	}
+	if all, ok := any(P(&r.state)).(interface{ Whole(version string) object }); ok && whole {
+		return all.Whole(version)
+	}
+	return P(&r.state).Render(version)
+}
+
+// behind returns a past state, as a part of Stripe would that lags behind.
+func (r *resource[T, P]) behind(lag func() int) (render func(version string) object, found bool) {
+	n := 0
+	if lag != nil {
+		n = lag()
+	}
+	switch {
+	case n < 0:
+		return nil, false
+	case n == 0 || len(r.past) == 0:
+		return func(version string) object { return r.final(version, false) }, true
+	default:
+		return P(&r.past[max(0, len(r.past)-n)]).Render, true
+	}
+}
+
+// forget removes an object without an event.
+func (a *Account) forget(gone stored) {
+	a.stored = slices.DeleteFunc(a.stored, func(st stored) bool { return st == gone })
+}
+
+// setText returns a changed metadata. An empty value removes the key.
+func setText(metadata map[string]string, key, value string) {
+	metadata[key] = value
+	if value == "" {
+		delete(metadata, key)
+	}
+}

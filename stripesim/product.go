@@ -1,0 +1,176 @@
+package stripesim
+
+import (
+	"slices"
+
+	"github.com/pook/stripeonce/internal/stripeobject"
+)
+
+// Product is a product of the account. Its methods change it and create the events of the change.
+type Product struct {
+	resource[stripeobject.Product, *stripeobject.Product]
+}
+
+// AddProduct creates a product. An empty id is drawn. Another id is the caller's choice, as at Stripe: it may be that of a deleted
+// product.
+func (a *Account) AddProduct(version, id, name string) *Product {
+	if id == "" {
+		id = newID(a.billing, "prod_", 14)
+	}
+	return a.addProduct(a.ID, version, id, name)
+}
+
+func (a *Account) addProduct(accountID, version, id, name string) *Product {
+	if old := a.product(accountID, id); old != nil {
+		if !old.about.Deleted {
+			return old
+		}
+		a.Products = slices.DeleteFunc(a.Products, func(p *Product) bool { return p == old })
+		a.forget(old)
+	}
+	p := &Product{newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
+		ID: id, Name: name, Active: true, Created: a.Now, Updated: a.Now, Metadata: map[string]string{},
+	})}
+	a.Products, a.stored = append(a.Products, p), append(a.stored, p)
+	p.event(a.billing, "product.created")
+	return p
+}
+
+func (a *Account) product(accountID, id string) *Product {
+	for _, p := range a.Products {
+		if p.about.AccountID == accountID && p.about.ID == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// ID returns the product's id.
+func (p *Product) ID() string { return p.about.ID }
+
+// AccountID returns the account that it belongs to; empty: the platform's own.
+func (p *Product) AccountID() string { return p.about.AccountID }
+
+// Deleted reports whether the product was deleted.
+func (p *Product) Deleted() bool { return p.about.Deleted }
+
+// Object returns the current product as Stripe's API renders it, in the version of its events.
+func (p *Product) Object() []byte { return marshal(p.final(p.version, false)) }
+
+// update also sets the member updated, as Stripe does.
+func (p *Product) update(change func(*stripeobject.Product)) {
+	now := p.account.Now
+	if !p.about.Deleted {
+		p.change("product.updated", func(st *stripeobject.Product) {
+			change(st)
+			st.Updated = now
+		})
+	}
+}
+
+// SetName sets the name and the description.
+func (p *Product) SetName(name, description string) {
+	p.update(func(st *stripeobject.Product) { st.Name, st.Description = name, description })
+}
+
+// SetMetadata sets a key. An empty value removes it.
+func (p *Product) SetMetadata(key, value string) {
+	p.update(func(st *stripeobject.Product) { setText(st.Metadata, key, value) })
+}
+
+// SetFeatures sets the names of the marketing features, an array that previous_attributes have complete.
+func (p *Product) SetFeatures(names ...string) {
+	p.update(func(st *stripeobject.Product) { st.Features = names })
+}
+
+// SetDefaultPrice sets the default price.
+func (p *Product) SetDefaultPrice(price *Price) {
+	p.update(func(st *stripeobject.Product) { st.DefaultPrice = price.about.ID })
+}
+
+// SetActive archives the product, or makes it active again.
+func (p *Product) SetActive(active bool) {
+	p.update(func(st *stripeobject.Product) { st.Active = active })
+}
+
+// Delete deletes the product, unless it has prices: Stripe refuses that.
+func (p *Product) Delete() {
+	priced := slices.ContainsFunc(p.account.Prices, func(price *Price) bool {
+		return price.about.AccountID == p.about.AccountID && price.state.Product == p.about.ID
+	})
+	if !priced && !p.about.Deleted {
+		p.delete()
+	}
+}
+
+// Price is a price of a product. Its methods change it and create the events of the change.
+type Price struct {
+	resource[stripeobject.Price, *stripeobject.Price]
+}
+
+// AddPrice creates a price of the product, in cents, for an interval: month, year, or none for a one-time price.
+func (p *Product) AddPrice(amount int64, interval string) *Price {
+	return p.addPrice(newID(p.account.billing, "price_1", 23), amount, interval)
+}
+
+func (p *Product) addPrice(id string, amount int64, interval string) *Price {
+	a, accountID := p.account, p.about.AccountID
+	price := &Price{newResource(a, Object{AccountID: accountID, Type: "price", ID: id, Created: a.Now}, p.version, stripeobject.Price{
+		ID: id, Product: p.about.ID, Active: true, Amount: amount, Interval: interval, Created: a.Now, Metadata: map[string]string{},
+	})}
+	a.Prices, a.stored = append(a.Prices, price), append(a.stored, price)
+	price.event(a.billing, "price.created")
+	return price
+}
+
+// ID returns the price's id, price_….
+func (p *Price) ID() string { return p.about.ID }
+
+// AccountID returns the account that it belongs to; empty: the platform's own.
+func (p *Price) AccountID() string { return p.about.AccountID }
+
+// Object returns the current price as Stripe's API renders it, in the version of its events.
+func (p *Price) Object() []byte { return marshal(p.final(p.version, false)) }
+
+func (p *Price) update(change func(*stripeobject.Price)) { p.change("price.updated", change) }
+
+// SetNickname sets the nickname.
+func (p *Price) SetNickname(nickname string) {
+	p.update(func(st *stripeobject.Price) { st.Nickname = nickname })
+}
+
+// SetMetadata sets a key. An empty value removes it.
+func (p *Price) SetMetadata(key, value string) {
+	p.update(func(st *stripeobject.Price) { setText(st.Metadata, key, value) })
+}
+
+// SetActive archives the price, or makes it active again.
+func (p *Price) SetActive(active bool) {
+	p.update(func(st *stripeobject.Price) { st.Active = active })
+}
+
+// SetLookupKey sets the lookup key. A price that had it loses it first, as with transfer_lookup_key: see
+// https://docs.stripe.com/api/prices/update.
+func (p *Price) SetLookupKey(key string) {
+	for _, other := range p.account.Prices {
+		if key != "" && other != p && other.about.AccountID == p.about.AccountID && other.state.LookupKey == key {
+			other.update(func(st *stripeobject.Price) { st.LookupKey = "" })
+		}
+	}
+	p.update(func(st *stripeobject.Price) { st.LookupKey = key })
+}
+
+// addCatalog creates the products and prices of subscriptions in an account that does not have them yet.
+func (a *Account) addCatalog(accountID, version string) {
+	if a.product(accountID, catalog[0].Product) != nil {
+		return
+	}
+	for i, name := range []string{"Basic", "Team", "Audit add-on", "Seats add-on"} {
+		p := a.addProduct(accountID, version, catalog[i].Product, name)
+		monthly := p.addPrice(catalog[i].Price, catalog[i].Amount, "month")
+		if i < 2 {
+			p.AddPrice(10*catalog[i].Amount, "year").SetNickname(name + ", yearly")
+			p.SetDefaultPrice(monthly)
+		}
+	}
+}
