@@ -2,6 +2,7 @@ package stripesim
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -87,7 +88,7 @@ func (a *Account) changeProduct(accountID, version string) {
 	case 2:
 		p.SetActive(!p.state.Active)
 	case 3:
-		p.SetMetadata("rank", fmt.Sprint(a.billing.IntN(5)))
+		p.SetMetadata("rank", strconv.Itoa(a.billing.IntN(5)))
 	default:
 		kit := a.addProduct(accountID, version, chosen, "Starter kit "+newID(a.billing, "", 3))
 		if kit.about.Created < a.Now || n == 4 {
@@ -113,7 +114,7 @@ func (a *Account) changePrice(accountID string) {
 	case 1, 2:
 		p.SetLookupKey([]string{"standard", "promoted"}[a.billing.IntN(2)])
 	case 3:
-		p.SetMetadata("rank", fmt.Sprint(a.billing.IntN(5)))
+		p.SetMetadata("rank", strconv.Itoa(a.billing.IntN(5)))
 	case 4:
 		p.SetActive(!p.state.Active)
 	default:

@@ -56,6 +56,40 @@ func TestSimulate(t *testing.T) {
 	}
 }
 
+// With --billing, or a scenario that needs it, the other objects' events are delivered too, and their truth follows that of the
+// subscriptions. demo has a check for their effects.
+func TestSimulateBilling(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{"--billing"}, {"--scenario", "customer-deleted,invoice-voided"}} {
+		receiver := newAnother(t, "")
+		truth := filepath.Join(t.TempDir(), "truth.jsonl")
+		args := append([]string{"simulate", "--to", receiver.URL, "--subscriptions", "6", "--truth", truth}, flags...)
+		if r := run(t, environ(simulateSecret), "", args...); r.code != 0 || !strings.Contains(r.stdout, " invoices\n") {
+			t.Fatal(r)
+		}
+		text, err := os.ReadFile(truth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[string]int{}
+		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			var o struct{ Object string }
+			if err := json.Unmarshal([]byte(line), &o); err != nil {
+				t.Fatal(err)
+			}
+			if kinds[o.Object]++; (o.Object == "subscription") != (i < kinds["subscription"]) {
+				t.Errorf("line %d is of a %s", i+1, o.Object)
+			}
+		}
+		if kinds["subscription"] < 6 || kinds["customer"] < 6 || kinds["invoice"] < 6 || kinds["product"] < 4 || kinds["price"] < 6 {
+			t.Errorf("%v: the truth has %v", flags, kinds)
+		}
+	}
+	if r := run(t, environ(), "", "demo", "--billing", "--subscriptions", "20", "--storm", "wild"); r.code != 0 {
+		t.Error(r)
+	}
+}
+
 // another is a receiver that counts what it is sent, and refuses bodies with a text.
 type another struct {
 	URL string

@@ -29,6 +29,7 @@ type simulationFlags struct {
 	thin          string
 	apiVersion    string
 	connect       bool
+	billing       bool
 	duration      time.Duration
 
 	set *pflag.FlagSet
@@ -44,6 +45,7 @@ func (f *simulationFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	flags.StringVar(&f.apiVersion, "api-version", "", "the API `version` of all events, "+stripesim.VersionBeforeBasil+" or "+stripesim.VersionBasil+" (default: half each)")
 	flags.BoolVar(&f.connect, "connect", false, "give a quarter of the subscriptions to connected accounts (default true with --thin)")
+	flags.BoolVar(&f.billing, "billing", false, "also simulate customers, products, prices and invoices, with all their events")
 	flags.DurationVar(&f.duration, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
 }
 
@@ -57,7 +59,9 @@ func aboutScenarios() string {
 }
 
 func (f *simulationFlags) simulation() (s stripesim.Simulation, err error) {
-	s = stripesim.Simulation{Seed: f.seed, Subscriptions: f.subscriptions, APIVersion: f.apiVersion, Connect: f.connect, For: f.duration}
+	s = stripesim.Simulation{
+		Seed: f.seed, Subscriptions: f.subscriptions, APIVersion: f.apiVersion, Connect: f.connect, Billing: f.billing, For: f.duration,
+	}
 	if s.Storm, err = stripesim.NamedStorm(f.storm); err != nil {
 		return s, cli.Usage("%w", err)
 	}
@@ -109,6 +113,9 @@ account and no network. The exit code is 1 if an event was never accepted.
 What your tables should hold in the end is in --truth FILE: each subscription's final
 object, one JSON object a line. --api ADDR serves the simulated API meanwhile, with any
 key, to a receiver whose API base it is (STRIPE_API_BASE of stripeonce).
+
+--billing also simulates customers, products, prices and whole invoices. Their final
+objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
 
 The life cycles of --scenario (default: a mixture that draws each step):` + aboutScenarios(),
 		Example: `  STRIPE_WEBHOOK_SECRET=whsec_test stripeonce simulate --to http://127.0.0.1:3000/webhooks

@@ -3,7 +3,8 @@
 import { readFileSync } from 'node:fs'
 
 const [truthFile, url] = process.argv.slice(2)
-const truth = readFileSync(truthFile, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+const objects = readFileSync(truthFile, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+const truth = objects.filter(({ object }) => object === 'subscription')
 const tables = await (await fetch(url)).json()
 const rows = new Map(tables.subscriptions.map((row) => [row.id, row]))
 

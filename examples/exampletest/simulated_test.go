@@ -65,6 +65,7 @@ func TestNewestStripeGoDecodesTheSimulation(t *testing.T) {
 			t.Errorf("the thin event of %s is decoded as %+v", ev.ID, thin)
 		}
 	}
+	decodeBilling(t, decode)
 	session, invoice := &stripe.CheckoutSession{}, &stripe.Invoice{}
 	decode("a Checkout session", marshal(t, webhookstest.CheckoutSession{ID: "cs_1", SubscriptionID: "sub_1", AmountTotal: 900}), session)
 	decode("an invoice", marshal(t, webhookstest.Invoice{ID: "in_1", SubscriptionID: "sub_1", AmountDue: 900}), invoice)
@@ -107,5 +108,38 @@ func TestNewestStripeGoDecodesTheSimulation(t *testing.T) {
 	get("/v2/core/event_destinations?include[0]=webhook_endpoint.url", &destinations)
 	if len(destinations.Data) != 1 || destinations.Data[0].WebhookEndpoint.URL != "https://example.com/" {
 		t.Errorf("the destinations are %+v", destinations.Data)
+	}
+}
+
+// decodeBilling decodes the objects that Account.Billing adds.
+func decodeBilling(t *testing.T, decode func(what string, text []byte, into any)) {
+	t.Helper()
+	account := stripesim.New(3, stripesim.Epoch)
+	account.Billing = true
+	account.Live(stripesim.Life{Subscriptions: 20, Bursts: true})
+	for _, o := range account.Objects() {
+		text := o.In(stripesim.VersionBasil)
+		switch o.Type {
+		case "customer":
+			c := &stripe.Customer{}
+			if decode(o.ID, text, c); c.ID != o.ID || c.Deleted != o.Deleted || !o.Deleted && c.InvoiceSettings == nil {
+				t.Errorf("%s is decoded as %+v", o.ID, c)
+			}
+		case "product":
+			p := &stripe.Product{}
+			if decode(o.ID, text, p); p.ID != o.ID || p.Deleted != o.Deleted || !o.Deleted && p.Name == "" {
+				t.Errorf("%s is decoded as %+v", o.ID, p)
+			}
+		case "price":
+			p := &stripe.Price{}
+			if decode(o.ID, text, p); p.ID != o.ID || p.Recurring == nil || p.UnitAmount == 0 || p.Product.ID == "" {
+				t.Errorf("%s is decoded as %+v", o.ID, p)
+			}
+		case "invoice":
+			i := &stripe.Invoice{}
+			if decode(o.ID, text, i); i.ID != o.ID || i.Deleted != o.Deleted || !o.Deleted && (i.Customer.ID != o.CustomerID || i.Lines.Data[0].Pricing.PriceDetails.Price == nil || i.Lines.Data[0].Parent == nil) {
+				t.Errorf("%s is decoded as %+v", o.ID, i)
+			}
+		}
 	}
 }

@@ -145,9 +145,11 @@ func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 		return false, flaky.effect(ctx, tx, ev)
 	})
-	webhooks.On(set, "invoice.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
-		return flaky.effect(ctx, tx, ev)
-	})
+	for _, pattern := range []string{"invoice.*", "customer.created", "customer.updated", "customer.deleted", "product.*", "price.*"} {
+		webhooks.On(set, pattern, func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
+			return flaky.effect(ctx, tx, ev)
+		})
+	}
 	return set
 }
 

@@ -81,6 +81,12 @@ func (r *Run) printPlan(shape stripesim.Shape) {
 	if s.Connect {
 		r.printf("  a quarter of connected accounts\n")
 	}
+	r.API.Do(func(account *stripesim.Account) {
+		if account.Billing {
+			r.printf("  with %s customers, %s products, %s prices and %s invoices\n", Number(len(account.Customers)),
+				Number(len(account.Products)), Number(len(account.Prices)), Number(len(account.Invoices)))
+		}
+	})
 }
 
 // PrintReport prints what was answered.
