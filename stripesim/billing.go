@@ -48,6 +48,9 @@ func (s *Subscription) draft(id, reason string, lines []stripeobject.Line) *Invo
 	i := s.account.newInvoice(s.payer(), id, s)
 	s.invoices = append(s.invoices, i)
 	i.state.BillingReason, i.state.Lines = reason, lines
+	if reason == "subscription_cycle" {
+		i.state.NextPaymentAttempt = s.account.Now + hour // until then it is a draft
+	}
 	i.state.AmountDue = max(0, i.state.Total())
 	if c := i.customer; c.state.Currency == "" {
 		c.update(func(st *stripeobject.Customer) { st.Currency = "usd" })

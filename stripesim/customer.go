@@ -25,7 +25,7 @@ func (a *Account) AddCustomer(version string) *Customer {
 func (a *Account) addCustomer(accountID, version, id string) *Customer {
 	name := a.fullName()
 	c := &Customer{resource: newResource(a, Object{AccountID: accountID, Type: "customer", ID: id, Created: a.Now}, version, stripeobject.Customer{
-		ID: id, Created: a.Now, Name: name, Email: strings.ToLower(newID(a.billing, "", 8)) + "@example.com", InvoicePrefix: newID(a.billing, "", 8), Metadata: map[string]string{},
+		ID: id, Created: a.Now, Name: name, Email: strings.ToLower(newID(a.billing, "", 8)) + "@example.com", InvoicePrefix: strings.ToUpper(newID(a.billing, "", 8)), Metadata: map[string]string{},
 	})}
 	a.Customers, a.stored = append(a.Customers, c), append(a.stored, c)
 	c.event(a.billing, "customer.created")
@@ -138,7 +138,7 @@ func (c *Customer) Delete() {
 func (c *Customer) AddInvoice(lines int) *Invoice {
 	a := c.account
 	i := a.newInvoice(c, newID(a.billing, "in_1", 23), nil)
-	i.state.BillingReason, i.state.NextPaymentAttempt, i.state.AutoAdvance = "manual", 0, false
+	i.state.BillingReason, i.state.AutoAdvance = "manual", false
 	for range lines {
 		i.state.Lines = append(i.state.Lines, i.oneOff())
 	}

@@ -13,7 +13,7 @@ type Invoice struct {
 	resource[stripeobject.BilledInvoice, *stripeobject.BilledInvoice]
 
 	customer *Customer
-	credit   int64 // of the customer's balance, which the finalization used
+	credit   int64 // what the finalization took from the customer's credit; negative: what it added
 }
 
 // maxAttempts is the number of automatic payment attempts.
@@ -22,7 +22,7 @@ const maxAttempts = 4
 // newInvoice adds a draft without lines. Its event is the caller's. A nil subscription: of none.
 func (a *Account) newInvoice(c *Customer, id string, s *Subscription) *Invoice {
 	about := Object{AccountID: c.about.AccountID, Type: "invoice", ID: id, CustomerID: c.about.ID, Created: a.Now}
-	st := stripeobject.BilledInvoice{NextPaymentAttempt: a.Now + hour, AutoAdvance: true, CustomerName: c.state.Name, CustomerEmail: c.state.Email}
+	st := stripeobject.BilledInvoice{AutoAdvance: true, CustomerName: c.state.Name, CustomerEmail: c.state.Email}
 	st.Invoice = stripeobject.Invoice{
 		ID: id, Customer: c.about.ID, Status: "draft", Currency: "usd", Created: a.Now, PeriodStart: a.Now, PeriodEnd: a.Now, Metadata: map[string]string{},
 	}
@@ -68,7 +68,7 @@ func (i *Invoice) update(change func(*stripeobject.BilledInvoice)) {
 	i.change("invoice.updated", change)
 }
 
-// is reports whether the invoice has one of these statuses and still exists.
+// hasStatus reports whether the invoice has one of these statuses and still exists.
 func (i *Invoice) hasStatus(statuses ...string) bool {
 	for _, status := range statuses {
 		if i.state.Status == status && !i.about.Deleted {
@@ -95,41 +95,38 @@ func (i *Invoice) AddLine() {
 	})
 }
 
-// Finalize makes a draft an open invoice with a number: invoice.updated and invoice.finalized. The customer's credit is used.
+// Finalize makes a draft an open invoice with a number: invoice.updated and invoice.finalized. The customer's balance is applied:
+// a credit reduces the amount due, a negative total becomes a credit.
 func (i *Invoice) Finalize() {
 	if i.hasStatus("draft") {
 		i.update(i.finalized())
 		i.event(i.account.billing, "invoice.finalized")
-		i.useCredit()
+		i.applyBalance()
 	}
 }
 
 // finalizeAtOnce finalizes an invoice in the request that created it, which makes no invoice.updated.
 func (i *Invoice) finalizeAtOnce() {
 	i.change("invoice.finalized", i.finalized())
-	i.useCredit()
+	i.applyBalance()
 }
 
 func (i *Invoice) finalized() func(*stripeobject.BilledInvoice) {
 	a, balance := i.account, i.customer.state.Balance
 	a.numbered++
-	i.credit = min(max(0, -balance), max(0, i.state.Total()))
+	i.credit = min(-balance, i.state.Total())
 	intent := newID(a.billing, "pi_3", 23)
 	return func(st *stripeobject.BilledInvoice) {
 		st.Status, st.FinalizedAt, st.Number, st.AutoAdvance = "open", a.Now, fmt.Sprintf("SIM-%04d", a.numbered), true
-		st.StartingBalance, st.EndingBalance, st.AmountDue = -i.credit, 0, max(0, st.Total())-i.credit
+		st.StartingBalance, st.EndingBalance, st.AmountDue = balance, balance+i.credit, st.Total()-i.credit
 		if st.AmountDue > 0 {
 			st.PaymentIntent = intent
 		}
 	}
 }
 
-// useCredit takes what the invoice used from the customer's balance.
-func (i *Invoice) useCredit() {
-	if i.credit > 0 {
-		i.customer.SetBalance(i.customer.state.Balance + i.credit)
-	}
-}
+// applyBalance changes the customer's balance by what the invoice took from it.
+func (i *Invoice) applyBalance() { i.customer.SetBalance(i.customer.state.Balance + i.credit) }
 
 // Pay pays an invoice, after its finalization if it is a draft: invoice.updated, invoice.paid and invoice.payment_succeeded. An
 // uncollectible invoice can still be paid.
@@ -178,7 +175,7 @@ func (i *Invoice) failPayment(random *rand.Rand) {
 	i.customer.setDelinquent(true)
 }
 
-// Void voids an open or uncollectible invoice: invoice.updated and invoice.voided. The customer gets back the used credit.
+// Void voids an open or uncollectible invoice: invoice.updated and invoice.voided. The customer's balance is restored.
 func (i *Invoice) Void() { i.void(i.account.billing) }
 
 // void draws the id of invoice.voided.
@@ -190,9 +187,7 @@ func (i *Invoice) void(random *rand.Rand) {
 		st.Status, st.VoidedAt, st.NextPaymentAttempt, st.AutoAdvance = "void", i.account.Now, 0, false
 	})
 	i.event(random, "invoice.voided")
-	if i.credit > 0 {
-		i.customer.SetBalance(i.customer.state.Balance - i.credit)
-	}
+	i.customer.SetBalance(i.customer.state.Balance - i.credit)
 }
 
 // MarkUncollectible writes an open invoice off: invoice.updated and invoice.marked_uncollectible.
