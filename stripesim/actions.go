@@ -101,7 +101,7 @@ func (s *Subscription) Renew() {
 }
 
 // FailPaymentUnheard fails a payment, of which Stripe fails to generate the events. It returns the thin event that says so.
-// bare leaves out its data, as notifications do.
+// bare leaves out its data, as notifications do. With Account.Billing, the events of its invoice and its customer are lost, too.
 func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
 	n, added := len(s.account.Events), s.account.added
 	s.FailPayment()

@@ -1,12 +1,20 @@
-// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, the events that Stripe would create, in
-// the shapes of its API, their delivery in disorder, and the API itself. Everything but the time of a response is determined by
-// a seed. It needs neither an account nor a network, and tests a receiver that is written in any language.
+// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, on request also its customers, products,
+// prices and invoices, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API
+// itself. Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and tests a receiver that is written in any language.
 //
 // # An account and its clock
 //
 // [New] returns an empty [Account] with a clock of its own, [Account.Now], which [Account.Wait] advances. The methods of a
 // [Subscription] change it as Stripe would and create the events of the change. [Account.Play] plays life cycles, which are
 // values: a [Scenario] of your own, or one of [Scenarios]. [Account.Live] draws them.
+//
+// # Customers, products, prices and invoices
+//
+// With [Account.Billing], each subscription has a customer, a price and a product that were created before it, and each renewal
+// or failed payment is an [Invoice] with its life cycle: draft, open, paid, uncollectible or void, in many events of one second.
+// [Account.Live] also changes the other objects by themselves: a [Customer] moves, a [Price] takes over another's lookup key, a
+// deleted [Product] is created again under its id. Their methods make such changes one by one. A seed gives subscriptions the same
+// events with and without it, except for their latest invoices.
 //
 // # Deliveries
 //
@@ -21,5 +29,8 @@
 //
 // [NewAPI] returns an [http.Handler] with the account's events and objects, for a receiver that asks Stripe.
 //
-// What a receiver's tables should hold in the end is in [Subscription.Truth], from the account's own state and not from events.
+// # The truth
+//
+// What a receiver's tables should hold in the end is in [Subscription.Truth], and for every type of object in [Account.Objects],
+// from the account's own state and not from events.
 package stripesim

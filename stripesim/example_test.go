@@ -83,6 +83,42 @@ func ExampleSimulation() {
 	// 36 of 93 invoices paid twice or more
 }
 
+// A mirror of every object is compared with the account's objects.
+func ExampleAccount_Objects() {
+	account := stripesim.New(1, stripesim.Epoch)
+	account.Billing = true
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	account.Wait(30 * 24 * time.Hour)
+	before := len(account.Events)
+	sub.Renew()
+	for _, ev := range account.Events[before:] {
+		fmt.Println(ev.Type)
+	}
+	sub.CustomerObject().Delete()
+	for _, o := range account.Objects() {
+		var state struct{ Status string }
+		if err := json.Unmarshal(o.In(stripesim.VersionBasil), &state); err != nil {
+			fmt.Println(err)
+		}
+		if o.CustomerID == sub.Customer() || o.Deleted {
+			fmt.Println(o.Type, state.Status, o.Deleted)
+		}
+	}
+	// Output:
+	// customer.subscription.updated
+	// invoice.created
+	// invoice.updated
+	// invoice.finalized
+	// invoice.updated
+	// invoice.paid
+	// invoice.payment_succeeded
+	// subscription canceled false
+	// customer  true
+	// invoice paid false
+	// invoice paid false
+}
+
 // The API, for a receiver that fetches objects. It takes any key, unless there is a Key.
 func ExampleNewAPI() {
 	account := stripesim.New(1, stripesim.Epoch)

@@ -8,7 +8,7 @@ import (
 	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
-// Object is an object of the account as it is now, to compare a receiver's tables with.
+// Object is an object of the account, to compare a receiver's tables with. In and Whole return its state at the time of the call.
 type Object struct {
 	AccountID      string // empty: the platform's own
 	Type           string // subscription, customer, product, price or invoice: its member object

@@ -11,8 +11,8 @@ type Product struct {
 	resource[stripeobject.Product, *stripeobject.Product]
 }
 
-// AddProduct creates a product. An empty id is drawn. Another id is the caller's choice, as at Stripe: it may be that of a deleted
-// product.
+// AddProduct creates a product, whose events have an API version. An empty id is drawn. Another id is the caller's choice, as at
+// Stripe: it may be that of a deleted product. If the product exists, AddProduct returns it.
 func (a *Account) AddProduct(version, id, name string) *Product {
 	if id == "" {
 		id = newID(a.billing, "prod_", 14)

@@ -38,14 +38,14 @@ var scenarios = []Scenario{
 	{Name: "cancel-at-period-end", About: "paid, canceled for the end of the period, and ended then", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {10 * day, func(s *Subscription) { s.CancelAtPeriodEnd(true) }}, {20 * day, (*Subscription).Delete},
 	}},
-	{Name: "downgrade", About: "paid, with a second item that is removed, and fewer seats", Begin: subscribed, Steps: []Step{
-		{time.Second, (*Subscription).Activate}, {day, (*Subscription).AddItem}, {0, func(s *Subscription) { s.SetQuantity(9) }},
-		{9 * day, (*Subscription).RemoveItem}, {0, func(s *Subscription) { s.SetQuantity(1) }}, {20 * day, (*Subscription).Renew},
-	}},
 	{Name: "customer-deleted", About: "two subscriptions of a customer, whose deletion ends both", Begin: subscribed, Billing: true, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {day, func(s *Subscription) { s.CustomerObject().Subscribe() }},
 		{day, func(s *Subscription) { s.CustomerObject().SetBalance(-1500) }}, {0, func(s *Subscription) { s.CustomerObject().SetAddress(cities[0]) }},
 		{28 * day, (*Subscription).Renew}, {9 * day, func(s *Subscription) { s.CustomerObject().Delete() }},
+	}},
+	{Name: "downgrade", About: "paid, with a second item that is removed, and fewer seats", Begin: subscribed, Steps: []Step{
+		{time.Second, (*Subscription).Activate}, {day, (*Subscription).AddItem}, {0, func(s *Subscription) { s.SetQuantity(9) }},
+		{9 * day, (*Subscription).RemoveItem}, {0, func(s *Subscription) { s.SetQuantity(1) }}, {20 * day, (*Subscription).Renew},
 	}},
 	{Name: "dunning", About: "paid, then payments fail until the subscription is unpaid and ends", Begin: subscribed, Steps: []Step{
 		{time.Second, (*Subscription).Activate}, {30 * day, (*Subscription).Renew}, {30 * day, (*Subscription).FailPayment},

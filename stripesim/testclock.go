@@ -32,7 +32,7 @@ func (a *Account) EndTestClock(clock *TestClock) {
 	}
 }
 
-// Forget removes a subscription without an event, as the deletion of test data does.
+// Forget removes a subscription without an event, as the deletion of test data does. Its customer and its invoices stay.
 func (a *Account) Forget(s *Subscription) {
 	a.Subscriptions = slices.DeleteFunc(a.Subscriptions, func(other *Subscription) bool { return other == s })
 }

@@ -85,7 +85,7 @@ func TestSimulateBilling(t *testing.T) {
 			t.Errorf("%v: the truth has %v", flags, kinds)
 		}
 	}
-	if r := run(t, environ(), "", "demo", "--billing", "--subscriptions", "20", "--storm", "wild"); r.code != 0 {
+	if r := run(t, environ(), "", "demo", "--billing", "--thin=both", "--subscriptions", "20", "--storm", "wild"); r.code != 0 {
 		t.Error(r)
 	}
 }

@@ -95,17 +95,50 @@ func counts(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account,
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
+	unfetchable, err := Unfetchable(ctx, pool, account)
+	if err != nil {
+		return nil, err
+	}
 	var findings []Finding
 	for _, ev := range account.Events {
-		if n := got[ev.ID]; n != 1 {
+		if n := got[ev.ID]; n != 1 && (n != 0 || !unfetchable[ev.ID]) {
 			findings = append(findings, Finding{check, fmt.Sprintf("%s%s (%s)", what, ev.ID, ev.Type), 1, n})
 		}
 		delete(got, ev.ID)
+		if unfetchable[ev.ID] {
+			delete(got, ev.ThinID())
+		}
 	}
 	for id, n := range got {
 		findings = append(findings, Finding{check, what + id + ", which Stripe never made", 0, n})
 	}
 	return findings, nil
+}
+
+// Unfetchable returns the ids of the events whose thin event is recorded as ignored because Stripe no longer has their object.
+// Without it, there is nothing to apply.
+func Unfetchable(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) (map[string]bool, error) {
+	gone := map[string]bool{}
+	for _, ev := range account.Events {
+		if ev.Type == "product.deleted" || ev.Type == "invoice.deleted" { // a deleted customer can be retrieved
+			gone[ev.AccountID+" "+ev.ObjectID] = true
+		}
+	}
+	if len(gone) == 0 {
+		return nil, nil
+	}
+	var ignored []string
+	err := pool.QueryRow(ctx, `SELECT coalesce(array_agg(event_id), '{}') FROM stripe_webhook_events WHERE outcome = 'ignored'`).Scan(&ignored)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CheckLedger, err)
+	}
+	unfetchable := map[string]bool{}
+	for _, ev := range account.Events {
+		if gone[ev.AccountID+" "+ev.ObjectID] && slices.Contains(ignored, ev.ThinID()) {
+			unfetchable[ev.ID] = true
+		}
+	}
+	return unfetchable, nil
 }
 
 // rowsQuery selects each subscription as JSON with the names and types of stripesim.Truth.
