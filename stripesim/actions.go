@@ -40,7 +40,7 @@ func (s *Subscription) begin(status string, trial int64) *Subscription {
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
 	}
 	if a.Billing {
-		s.prepare()
+		s.payer()
 	}
 	if trial > 0 {
 		s.state.TrialStart, s.state.TrialEnd = a.Now, a.Now+trial

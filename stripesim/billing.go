@@ -9,17 +9,13 @@ import (
 // nothing leaves an invoice as it is.
 func nothing(*Invoice) {}
 
-// prepare creates what a new subscription needs: the account's products and prices, and its customer.
-func (s *Subscription) prepare() {
-	s.account.addCatalog(s.AccountID, s.version)
-	s.payer()
-}
-
 // CustomerObject returns the subscription's customer. Without Account.Billing it is nil.
 func (s *Subscription) CustomerObject() *Customer { return s.customer }
 
-// payer returns the customer, who is created if the subscription is older than Account.Billing.
+// payer returns the customer. The customer and the account's products and prices are created if they do not exist yet, as for a
+// subscription that is older than Account.Billing.
 func (s *Subscription) payer() *Customer {
+	s.account.addCatalog(s.AccountID, s.version)
 	if s.customer == nil {
 		s.customer = s.account.addCustomer(s.AccountID, s.version, s.state.Customer)
 	}

@@ -279,6 +279,27 @@ func TestBillingScenarios(t *testing.T) {
 	}
 }
 
+// A subscription that is older than Billing gets its customer with its next invoice. A lost event leaves the rest as it is.
+func TestBillingLater(t *testing.T) {
+	t.Parallel()
+	account := stripesim.New(1, start)
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	if sub.CustomerObject() != nil || sub.LatestInvoice() != nil || len(account.Objects()) != 1 {
+		t.Error("there are customers and invoices without Billing")
+	}
+	account.Billing = true
+	n := len(account.Events)
+	lost, _ := sub.FailPaymentUnheard(false)
+	if lost.Type != "customer.subscription.updated" || len(account.Events) != n || sub.Status() != "past_due" {
+		t.Errorf("the lost event is %s, the subscription %s", lost.Type, sub.Status())
+	}
+	sub.Activate()
+	if i := sub.LatestInvoice(); i.Status() != "paid" || i.Customer().ID() != sub.Customer() || len(account.Products) != 4 {
+		t.Errorf("the invoice is %s, of %s", i.Status(), i.Customer().ID())
+	}
+}
+
 // The truth has the subscriptions first, and then each other object once.
 func TestBillingTruth(t *testing.T) {
 	t.Parallel()

@@ -137,6 +137,7 @@ func (c *Customer) Delete() {
 // AddInvoice creates a draft of an invoice of no subscription, with so many lines.
 func (c *Customer) AddInvoice(lines int) *Invoice {
 	a := c.account
+	a.addCatalog(c.about.AccountID, c.version)
 	i := a.newInvoice(c, newID(a.billing, "in_1", 23), nil)
 	i.state.BillingReason, i.state.AutoAdvance = "manual", false
 	for range lines {
