@@ -1,0 +1,113 @@
+package judge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/stripesim"
+)
+
+// CheckObjects is the check of mirrored objects.
+const CheckObjects = "each mirrored object is stored once and matches the truth"
+
+// objectsQuery selects the mirrored objects. The key is account, type and id.
+const objectsQuery = `
+SELECT account_id || ' ' || object_type || ' ' || id, object_type, coalesce(api_version, ''), object, jsonb_build_object(
+	'deleted', deleted, 'customer_id', coalesce(customer_id, ''), 'subscription_id', coalesce(subscription_id, ''), 'lists_complete', lists_complete)
+FROM stripe_objects`
+
+// mirrored is a row of stripe_objects.
+type mirrored struct {
+	kind, version   string
+	object, columns json.RawMessage
+}
+
+// Objects compares the mirrored objects of some types with the account's. Of a deleted object, only the deletion is compared.
+func Objects(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account, types ...string) ([]Finding, error) {
+	rows, err := pool.Query(ctx, objectsQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CheckObjects, err)
+	}
+	defer rows.Close()
+	stored := map[string]mirrored{}
+	for rows.Next() {
+		var key string
+		var m mirrored
+		if err := rows.Scan(&key, &m.kind, &m.version, &m.object, &m.columns); err != nil {
+			return nil, err
+		}
+		if slices.Contains(types, m.kind) {
+			stored[key] = m
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	var findings []Finding
+	for _, o := range account.Objects() {
+		if !slices.Contains(types, o.Type) {
+			continue
+		}
+		key := o.AccountID + " " + o.Type + " " + o.ID
+		findings = append(findings, judgeObject(o, strings.TrimSpace(key), stored[key])...)
+		delete(stored, key)
+	}
+	for key := range stored {
+		findings = append(findings, Finding{CheckObjects, key + ", which Stripe never made", nil, "a row"})
+	}
+	slices.SortFunc(findings, func(a, b Finding) int { return strings.Compare(a.What, b.What) })
+	return findings, nil
+}
+
+func judgeObject(o stripesim.Object, what string, row mirrored) (findings []Finding) {
+	if row.object == nil {
+		return []Finding{{CheckObjects, what, "a row", nil}}
+	}
+	columns, want := decoded(row.columns), map[string]any{"deleted": o.Deleted}
+	if !o.Deleted {
+		want["lists_complete"], want["subscription_id"], want["customer_id"] = true, o.SubscriptionID, o.CustomerID
+		if o.Type == "customer" {
+			want["customer_id"] = o.ID
+		}
+	}
+	for name, value := range want {
+		if columns[name] != value {
+			findings = append(findings, Finding{CheckObjects, what + ": " + name, value, columns[name]})
+		}
+	}
+	if o.Deleted {
+		return findings
+	}
+	version := stripesim.VersionBasil
+	if row.version < version {
+		version = stripesim.VersionBeforeBasil
+	}
+	got, truth := decoded(row.object), decoded(o.Whole(version))
+	for name := range truth {
+		if !reflect.DeepEqual(got[name], truth[name]) {
+			findings = append(findings, Finding{CheckObjects, what + ": " + name, truth[name], got[name]})
+		}
+		delete(got, name)
+	}
+	for name, value := range got {
+		findings = append(findings, Finding{CheckObjects, what + ": " + name, nil, value})
+	}
+	return findings
+}
+
+// decoded returns a JSON object with its numbers as they are written.
+func decoded(text json.RawMessage) (members map[string]any) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if decoder.Decode(&members) != nil {
+		return nil
+	}
+	return members
+}
