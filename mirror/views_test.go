@@ -1,0 +1,205 @@
+package mirror_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/stripesim"
+)
+
+// views are the views by the type of their objects.
+var views = map[string]string{
+	"customer": "stripe_customers", "product": "stripe_products", "price": "stripe_prices", "invoice": "stripe_invoices",
+}
+
+// nested are the hashes whose members are columns, named after both.
+var nested = []string{"invoice_settings", "recurring", "status_transitions"}
+
+// ownColumns are those that do not come from the member of their name.
+var ownColumns = map[string]bool{
+	"id": true, "account_id": true, "livemode": true, "deleted": true, "customer_id": true, "subscription_id": true, "lines_complete": true, "paid": true,
+}
+
+// Every column of the views has the value of the simulated objects' member, in both API versions.
+func TestViews(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	account := stripesim.New(3, stripesim.Epoch)
+	account.Billing = true
+	w.api.Store(stripesim.NewAPI(account))
+	account.Play(stripesim.Scenarios(), 16)
+	if err := w.deliver(stripesim.Storm{}.Plan(1, account.Events)); err != nil {
+		t.Fatal(err)
+	}
+	for object, view := range views {
+		rows := viewRows(t, w.host.Pool, view)
+		compared := map[string]bool{}
+		for _, o := range account.Objects() {
+			if o.Type != object || o.Deleted {
+				continue
+			}
+			row, found := rows[o.AccountID+" "+o.ID]
+			if !found {
+				t.Errorf("%s has no %s", view, o.ID)
+				continue
+			}
+			for column, got := range row {
+				want, known := memberOf(t, w.host.Pool, o, column)
+				if ownColumns[column] || !known {
+					continue
+				}
+				compared[column] = compared[column] || want != "null"
+				if got != want {
+					t.Errorf("%s.%s of %s is %s, want %s", view, column, o.ID, got, want)
+				}
+			}
+		}
+		if len(rows) == 0 || len(compared) < 8 {
+			t.Errorf("%s has %d rows, and %d of its columns were compared", view, len(rows), len(compared))
+		}
+	}
+	// Of the invoices, what is not simply a member.
+	for _, query := range []string{
+		`SELECT count(*) = 0 FROM stripe_invoices WHERE paid IS DISTINCT FROM (status = 'paid') OR NOT lines_complete`,
+		`SELECT count(*) > 0 FROM stripe_invoices WHERE subscription_id IS NOT NULL AND customer_id IS NOT NULL`,
+		`SELECT count(*) = (SELECT sum(jsonb_array_length(object #> '{lines,data}')) FROM stripe_objects WHERE object_type = 'invoice') FROM stripe_invoice_lines`,
+		`SELECT count(*) = 0 FROM stripe_invoice_lines WHERE amount IS NULL OR price_id IS NULL OR id = '' OR period_end IS NULL`,
+		`SELECT count(*) = 0 FROM stripe_invoices AS i WHERE NOT deleted AND total <> (SELECT sum(amount) FROM stripe_invoice_lines AS l WHERE l.invoice_id = i.id AND l.account_id = i.account_id)`,
+	} {
+		if !pgtest.Scan[bool](t, w.host.Pool, query) {
+			t.Errorf("this is not so: %s", query)
+		}
+	}
+}
+
+// viewRows returns the rows of a view as JSON texts by column, by account and id.
+func viewRows(t *testing.T, pool *pgxpool.Pool, view string) map[string]map[string]string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT account_id || ' ' || id, to_jsonb(v) FROM `+view+` AS v`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]map[string]string{}
+	var key string
+	var row json.RawMessage
+	_, err = pgx.ForEachRow(rows, []any{&key, &row}, func() error {
+		all[key] = map[string]string{}
+		for column, value := range members(row) {
+			all[key][column] = text(value)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func members(object []byte) (m map[string]any) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	decoder.UseNumber()
+	_ = decoder.Decode(&m)
+	return m
+}
+
+func text(value any) string {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(value)
+	return strings.TrimSpace(out.String())
+}
+
+// memberOf returns the value that a column should have, as JSON, and whether the column stands for a member.
+func memberOf(t *testing.T, pool *pgxpool.Pool, o stripesim.Object, column string) (want string, known bool) {
+	t.Helper()
+	version := pgtest.Scan[string](t, pool, `SELECT api_version FROM stripe_objects WHERE account_id = $1 AND object_type = $2 AND id = $3`, o.AccountID, o.Type, o.ID)
+	object := members(o.Whole(version))
+	for _, hash := range nested {
+		if inner, found := strings.CutPrefix(column, hash+"_"); found {
+			object, _ = object[hash].(map[string]any)
+			column = inner
+		}
+	}
+	value, known := object[column]
+	if name, isReference := strings.CutSuffix(column, "_id"); !known && isReference {
+		value, known = object[name]
+		if expanded, ok := value.(map[string]any); ok {
+			value = expanded["id"]
+		}
+	}
+	if number, ok := value.(json.Number); ok && isTime(column) {
+		seconds, err := number.Int64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		value = time.Unix(seconds, 0).UTC().Format("2006-01-02T15:04:05+00:00")
+	}
+	if decimal, ok := value.(string); ok && strings.HasSuffix(column, "_decimal") {
+		value = json.Number(decimal)
+	}
+	return text(value), known
+}
+
+func isTime(column string) bool {
+	return strings.HasSuffix(column, "_at") || slices.Contains([]string{"created", "updated", "due_date", "next_payment_attempt", "period_start", "period_end"}, column)
+}
+
+// No value of any member makes a view fail.
+func TestViewsOfOddObjects(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	odd := []string{`null`, `true`, `"text"`, `""`, `"2024-01-01"`, `12345678901234567890123`, `-1`, `1.5`, `1e300`, `9223372036854775807`, `99999999999`, `[]`, `[1]`, `{}`,
+		`{"id": 1}`, `{"id": null, "data": [null, 1, "x", [], {}]}`, `{"data": 7}`, `{"default_payment_method": 7}`, `{"paid_at": "x", "price_details": {"price": []}}`, `"12345678901234567890"`}
+	for object, view := range views {
+		columns := append(columnsOf(t, pool, view), "lines", "recurring", "status_transitions", "invoice_settings", "charge", "payment_intent", "product")
+		for i, value := range odd {
+			all := map[string]json.RawMessage{}
+			for _, column := range columns {
+				all[column], all[strings.TrimSuffix(column, "_id")] = json.RawMessage(value), json.RawMessage(value)
+			}
+			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, $1, $2, $3)`, object, fmt.Sprint(i), text(all))
+			lines := fmt.Sprintf(`{"lines": {"data": [{"id": %[1]s, "amount": %[1]s, "quantity": %[1]s, "price": %[1]s, "pricing": {"price_details": %[1]s}, "period": %[1]s, "parent": %[1]s, "subscription": %[1]s, "proration": %[1]s}]}}`, value)
+			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, $1, $2, $3)`, object, fmt.Sprint("lines ", i), lines)
+		}
+		if rows := viewRows(t, pool, view); len(rows) != 2*len(odd) {
+			t.Errorf("%s has %d rows", view, len(rows))
+		}
+	}
+	if n := pgtest.Scan[int](t, pool, `SELECT count(to_jsonb(l)) FROM stripe_invoice_lines AS l`); n < len(odd) {
+		t.Errorf("there are %d lines", n)
+	}
+}
+
+func columnsOf(t *testing.T, pool *pgxpool.Pool, view string) (columns []string) {
+	t.Helper()
+	return strings.Split(pgtest.Scan[string](t, pool, `SELECT string_agg(column_name || '', ' ' ORDER BY ordinal_position) FROM information_schema.columns WHERE table_name = $1`, view), " ")
+}
+
+// What schema/stripe_views.sql tells sqlc is what the views have: the same columns of the same types, in the same order.
+func TestViewsAsSQLCReadsThem(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	shapes, err := os.ReadFile("../schema/stripe_views.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := regexp.MustCompile(`(?m)^DROP VIEW \w+;\n`).ReplaceAllString(string(shapes), "")
+	pgtest.Exec(t, pool, "CREATE SCHEMA shapes; SET search_path TO shapes; "+tables+"; RESET search_path")
+	const columns = `SELECT string_agg(table_name || '.' || column_name || ' ' || data_type, E'\n' ORDER BY table_name, ordinal_position) FROM information_schema.columns WHERE table_schema = $1 AND table_name LIKE 'stripe\_%' AND table_name IN (SELECT viewname FROM pg_views)`
+	want, got := pgtest.Scan[string](t, pool, columns, "public"), pgtest.Scan[string](t, pool, columns, "shapes")
+	if got != want {
+		t.Errorf("sqlc reads\n%s\nand the views have\n%s", got, want)
+	}
+}
