@@ -692,3 +692,31 @@ func (q *Queries) ObjectUpsert(ctx context.Context, db DBTX, arg ObjectUpsertPar
 	}
 	return result.RowsAffected(), nil
 }
+
+const objectVersion = `-- name: ObjectVersion :one
+SELECT COALESCE((
+    SELECT api_version FROM (
+        SELECT o.api_version FROM stripe_objects AS o
+        WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3
+        ORDER BY o.stripe_created_at DESC, o.id DESC
+        LIMIT 100
+    ) AS newest
+    GROUP BY api_version
+    ORDER BY count(*) DESC, api_version DESC
+    LIMIT 1
+), '')::text AS api_version
+`
+
+type ObjectVersionParams struct {
+	AccountID  string
+	Livemode   bool
+	ObjectType string
+}
+
+// The API version of most of the newest objects of a type, account and mode.
+func (q *Queries) ObjectVersion(ctx context.Context, db DBTX, arg ObjectVersionParams) (string, error) {
+	row := db.QueryRow(ctx, objectVersion, arg.AccountID, arg.Livemode, arg.ObjectType)
+	var api_version string
+	err := row.Scan(&api_version)
+	return api_version, err
+}

@@ -29,6 +29,7 @@ type world struct {
 	host       *hooktest.Host
 	projection *mirror.Projection
 	api        atomic.Pointer[stripesim.API]
+	apiBase    string
 }
 
 func newWorld(t *testing.T, configure func(*mirror.Config, *webhooks.Config)) *world {
@@ -36,6 +37,7 @@ func newWorld(t *testing.T, configure func(*mirror.Config, *webhooks.Config)) *w
 	w := &world{}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { w.api.Load().ServeHTTP(rw, req) }))
 	t.Cleanup(server.Close)
+	w.apiBase = server.URL
 	h := webhooks.NewHandlers()
 	config := &mirror.Config{Types: billed, Logger: hooktest.NoLog(), OnChange: recordChange}
 	hooks := &webhooks.Config{APIKey: "sk_test_1", APIBase: server.URL, ListRate: 1e6}

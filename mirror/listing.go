@@ -18,6 +18,11 @@ func (s store) Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error) {
 	return s.queries.ObjectAccountList(ctx, db)
 }
 
+// Version is that of most of the newest rows, so that few objects are read in another one.
+func (s store) Version(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool) (string, error) {
+	return s.queries.ObjectVersion(ctx, dbtx, db.ObjectVersionParams{AccountID: account, Livemode: orZero(livemode), ObjectType: s.object})
+}
+
 // Rows reads whole rows.
 func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([]*storedRow, error) {
 	params := db.ObjectListByKeyParams{ObjectType: s.object}

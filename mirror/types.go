@@ -27,8 +27,10 @@ type rule struct {
 	// events are the patterns of the event types that carry the object. Other objects' events may match, too: only those that
 	// carry this one are mirrored.
 	events []string
-	path   string   // where the API lists and retrieves it; empty: it does not
-	lists  []string // the members that are lists of which Stripe renders only the first elements
+	path   string // where the API lists and retrieves it; empty: it does not
+	// unlisted reports that the API has no list of all of them: of one customer's alone, or none.
+	unlisted bool
+	lists    []string // the members that are lists of which Stripe renders only the first elements
 	// reusable reports that ids are the caller's choice, so that a deleted object can be created again. Only the deletion of
 	// another object is final. No other state of any type is: an uncollectible invoice can be paid, and a refund can fail after
 	// it succeeded.
@@ -46,7 +48,7 @@ func init() {
 		{object: "plan", events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
 		{object: "coupon", events: []string{"coupon.*"}, path: "/v1/coupons", reusable: true},
 		{object: "promotion_code", events: []string{"promotion_code.*"}, path: "/v1/promotion_codes"},
-		{object: "tax_id", events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids"},
+		{object: "tax_id", events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true},
 		{object: "tax_rate", events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
 		{object: "invoice", events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
 		{object: "invoiceitem", events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems"},
@@ -57,7 +59,7 @@ func init() {
 		{object: "charge", events: []string{"charge.*"}, path: "/v1/charges", lists: []string{"refunds"}},
 		{object: "payment_intent", events: []string{"payment_intent.*"}, path: "/v1/payment_intents", lists: []string{"charges"}},
 		{object: "setup_intent", events: []string{"setup_intent.*"}, path: "/v1/setup_intents"},
-		{object: "payment_method", events: []string{"payment_method.*"}, path: "/v1/payment_methods"},
+		{object: "payment_method", events: []string{"payment_method.*"}, path: "/v1/payment_methods", unlisted: true},
 		{object: "refund", events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
 		{object: "dispute", events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
 		{object: "checkout.session", events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
@@ -65,7 +67,7 @@ func init() {
 		{object: "transfer", events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
 		{object: "topup", events: []string{"topup.*"}, path: "/v1/topups"},
 		{object: "payment_link", events: []string{"payment_link.*"}, path: "/v1/payment_links", lists: []string{"line_items"}},
-		{object: "mandate", events: []string{"mandate.*"}, path: "/v1/mandates"},
+		{object: "mandate", events: []string{"mandate.*"}, path: "/v1/mandates", unlisted: true},
 		{object: "review", events: []string{"review.*"}, path: "/v1/reviews"},
 		{object: "radar.early_fraud_warning", events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
 	} {
@@ -83,7 +85,7 @@ func ruleOf(object string) *rule {
 func (r *rule) engineRules() *engine.Rules {
 	return &engine.Rules{
 		Rules: ordering.Rules{Created: r.creation(), Lists: r.lists}, Object: r.object, Path: r.path,
-		Probe: strings.TrimSuffix(r.events[0], "*") + "updated",
+		ByVersion: true, Unlisted: r.unlisted,
 	}
 }
 

@@ -128,6 +128,20 @@ WHERE NOT lists_complete AND object_type = @object_type
 ORDER BY account_id, livemode, id
 LIMIT @max_rows;
 
+-- name: ObjectVersion :one
+-- The API version of most of the newest objects of a type, account and mode.
+SELECT COALESCE((
+    SELECT api_version FROM (
+        SELECT o.api_version FROM stripe_objects AS o
+        WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+        ORDER BY o.stripe_created_at DESC, o.id DESC
+        LIMIT 100
+    ) AS newest
+    GROUP BY api_version
+    ORDER BY count(*) DESC, api_version DESC
+    LIMIT 1
+), '')::text AS api_version;
+
 -- name: ObjectAccountList :many
 -- Lists the accounts that have objects here, with one index lookup for each.
 WITH RECURSIVE account AS (

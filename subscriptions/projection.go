@@ -86,7 +86,7 @@ func (p *Projection) Stats() Stats { return Stats(p.engine.Stats()) }
 // rules are what the engine knows of subscriptions.
 var rules = engine.Rules{
 	Rules:  ordering.Rules{Created: "customer.subscription.created", Lists: []string{"items"}},
-	Object: "subscription", Path: "/v1/subscriptions", Probe: "customer.subscription.updated",
+	Object: "subscription", Path: "/v1/subscriptions",
 	Listing: url.Values{"status": {"all"}}, TestClocks: true, // the list has those that have ended only with status=all
 }
 

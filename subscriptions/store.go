@@ -160,6 +160,12 @@ func (s store) Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error) {
 	return s.queries.SubscriptionAccountList(ctx, db)
 }
 
+// Version is the first API version that has billing_mode and a period on each item. States do not differ by version.
+// See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
+func (store) Version(context.Context, pgpipe.DBTX, string, *bool) (string, error) {
+	return "2025-06-30.basil", nil
+}
+
 // Rows reads whole rows by their ids.
 func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([]*storedRow, error) {
 	ids := make([]string, len(keys))

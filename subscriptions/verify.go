@@ -108,7 +108,18 @@ func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 	if err != nil {
 		return err
 	}
-	return e.CompleteEvery(ctx, pool, every, c)
+	complete, err := e.Completion(pool, c)
+	if err != nil {
+		return err
+	}
+	for {
+		complete(ctx)
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // engine returns the engine that compares, with its configuration.

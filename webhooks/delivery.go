@@ -72,8 +72,7 @@ func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 		received: &received, effective: &received, replay: replay, byCustomer: r.config.SerializeBy == ByCustomer, arrived: time.Now(),
 	}
 	d.asSnapshot()
-	otherMode := r.config.Mode == ModeLive && !ev.Livemode || r.config.Mode == ModeTest && ev.Livemode
-	if otherMode {
+	if !r.AcceptsMode(ev.Livemode) {
 		return d
 	}
 	d.handlers = r.handlers.of(d)

@@ -111,6 +111,11 @@ func (r *Receiver) AccountID() string { return r.config.AccountID }
 // that takes effect, and if it is thin there is an API key to fetch its object with.
 func (r *Receiver) Handles(ev *Event) bool { return r.newDelivery(ev, false).takesEffect() }
 
+// AcceptsMode reports whether events of a mode, live or test, take effect ([Config].Mode).
+func (r *Receiver) AcceptsMode(livemode bool) bool {
+	return r.config.Mode == ModeAny || livemode == (r.config.Mode == ModeLive)
+}
+
 // Shutdown refuses further deliveries with 503 and waits until those in flight are done and their failures recorded, or
 // ctx ends.
 func (r *Receiver) Shutdown(ctx context.Context) error { return r.limiter.Close(ctx) }

@@ -83,8 +83,12 @@ func (v *verification[T]) completeOne(ctx context.Context, key Key) (done bool, 
 	if account == "" {
 		account = v.config.AccountID
 	}
-	w := &walk[T]{verification: v, account: account}
-	r, err := w.get(ctx, v.store.Key(account, key.Livemode, key.ID), account)
+	from, err := v.sourceOf(ctx, account)
+	if err != nil {
+		return false, err
+	}
+	w := &walk[T]{verification: v, source: from}
+	r, err := w.get(ctx, v.store.Key(account, key.Livemode, key.ID), from)
 	if err != nil || r.stripe == nil || !r.head.Complete {
 		return false, err
 	}
@@ -94,24 +98,19 @@ func (v *verification[T]) completeOne(ctx context.Context, key Key) (done bool, 
 	return w.fix(ctx, r)
 }
 
-// CompleteEvery calls Complete at once and then at each interval, until ctx ends. Only one process per database does so at a
-// time; it holds a connection of the pool while there is something to complete. Errors are logged. A row that cannot be
+// Completion returns a function that calls Complete unless another process does, and logs its errors. Only one process per
+// database does so at a time; it holds a connection of the pool while there is something to complete. A row that cannot be
 // completed is tried again after a minute, then after two, and so on up to a day.
-func (e *Engine[T]) CompleteEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {
+func (e *Engine[T]) Completion(pool *pgxpool.Pool, config *VerifyConfig) (func(ctx context.Context), error) {
 	v, err := e.verification(pool, config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for {
+	return func(ctx context.Context) {
 		if err := v.completeAlone(ctx); err != nil && ctx.Err() == nil {
 			v.config.Logger.ErrorContext(ctx, "could not complete the lists of all objects", "object", v.rules.Object, "error", err)
 		}
-		select {
-		case <-time.After(every):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	}, nil
 }
 
 // completeAlone completes rows unless another process does.

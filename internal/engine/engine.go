@@ -32,8 +32,10 @@ type Rules struct {
 	Path string
 	// Listing are further parameters of a request for the list, such as status=all.
 	Listing url.Values
-	// Probe is an event type that carries the object, such as customer.subscription.updated.
-	Probe string
+	// ByVersion reports that states differ by API version, so that a row is compared with an object of its own version.
+	ByVersion bool
+	// Unlisted reports that the API has the objects at Path, but no list of all of them.
+	Unlisted bool
 	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
 	TestClocks bool
 }

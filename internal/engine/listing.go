@@ -11,7 +11,10 @@ import (
 type Listing[T any] interface {
 	// Accounts lists the accounts that have rows, in order.
 	Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error)
-	// Rows reads rows of an account by their ids, in no order.
+	// Version returns the API version in which to list an account's objects. Where states differ by version, it is that of most
+	// rows. Empty: the account's.
+	Version(ctx context.Context, db pgpipe.DBTX, account string, livemode *bool) (string, error)
+	// Rows reads rows by their keys, in no order.
 	Rows(ctx context.Context, db pgpipe.DBTX, keys []Key) ([]*Row[T], error)
 	// Keys lists the rows of a span in the order of Stripe's lists: by creation, newest first.
 	Keys(ctx context.Context, db pgpipe.DBTX, span Span) ([]DatedKey, error)

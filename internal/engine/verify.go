@@ -30,10 +30,6 @@ const (
 // ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
 var ErrRefused = errors.New("refused")
 
-// verifyVersion is the API version of Verify's requests: the first that has billing_mode and a period on each item.
-// See https://docs.stripe.com/changelog/basil/2025-06-30/billing-mode.
-const verifyVersion = "2025-06-30.basil"
-
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
 	APIKey  string
@@ -117,17 +113,36 @@ func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*ver
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode
-		probe := &webhooks.Event{Type: e.rules.Probe, Livemode: livemode}
-		if config.Fix != nil && !config.Fix.Handles(probe) {
+		if config.Fix != nil && !config.Fix.AcceptsMode(livemode) {
 			return nil, errors.New("the API key belongs to the mode that the receiver ignores: set STRIPE_MODE to the key's mode, or use a key of the other mode")
 		}
 	}
 	return v, nil
 }
 
+// source is where objects are read: an account and an API version (empty: the account's).
+type source struct{ account, version string }
+
+// sourceOf returns the source of an account's objects.
+func (v *verification[T]) sourceOf(ctx context.Context, account string) (source, error) {
+	version, err := v.store.Version(ctx, v.pool, account, v.livemode)
+	if err != nil {
+		return source{}, fmt.Errorf("read the API version of the rows: %w", err)
+	}
+	return source{account, version}, nil
+}
+
+// of returns the source of the object of a row: in the row's version, if states differ by version.
+func (s source) of(rowVersion string, byVersion bool) source {
+	if byVersion && rowVersion != "" {
+		s.version = rowVersion
+	}
+	return s
+}
+
 // request returns a request to Stripe on behalf of an account. The key's own is not named.
-func (v *verification[T]) request(account, path string, values url.Values) stripeapi.Request {
-	return stripeapi.Request{Path: path, Values: values, Account: account, Version: verifyVersion}
+func (s source) request(path string, values url.Values) stripeapi.Request {
+	return stripeapi.Request{Path: path, Values: values, Account: s.account, Version: s.version}
 }
 
 // accounts compares each account, in order. It continues after an account that fails.
@@ -148,11 +163,11 @@ func (v *verification[T]) accounts(ctx context.Context) error {
 		if account < from {
 			continue
 		}
-		w := &walk[T]{verification: v, account: account, boundary: map[string]bool{}, unreadable: map[string]error{}}
+		w := &walk[T]{verification: v, boundary: map[string]bool{}, unreadable: map[string]error{}}
 		if account == from {
 			w.after = after
 		}
-		err := w.run(ctx)
+		err := w.run(ctx, account)
 		failed = slices.AppendSeq(failed, maps.Values(w.unreadable))
 		v.broken = v.broken || err != nil
 		switch {
@@ -199,9 +214,9 @@ func (v *verification[T]) same(a, b *reading[T]) bool {
 }
 
 // get fetches one object from Stripe. Of an object that was deleted, Stripe may have a stub: then it does not have it.
-func (v *verification[T]) get(ctx context.Context, key Key, account string) (*reading[T], error) {
+func (v *verification[T]) get(ctx context.Context, key Key, from source) (*reading[T], error) {
 	r := &reading[T]{key: key}
-	response, err := v.api.Whole(ctx, v.request(account, v.rules.Path+"/"+url.PathEscape(key.ID), nil), v.rules.Lists)
+	response, err := v.api.Whole(ctx, from.request(v.rules.Path+"/"+url.PathEscape(key.ID), nil), v.rules.Lists)
 	switch {
 	case errors.Is(err, stripeapi.ErrTruncated):
 		v.config.Logger.WarnContext(ctx, "the rest of an object's lists cannot be read", v.rules.Object, key.ID, "error", stripeapi.Explain(err))
@@ -213,7 +228,7 @@ func (v *verification[T]) get(ctx context.Context, key Key, account string) (*re
 	if v.store.Stub(response.Body) {
 		return r, nil
 	}
-	if err := v.read(r, response.Body, response.Date, response.Version, account); err != nil {
+	if err := v.read(r, response.Body, response.Date, response.Version, from.account); err != nil {
 		return nil, fmt.Errorf("%s %s: %w", v.rules.noun(), key.ID, err)
 	}
 	return r, nil
@@ -253,8 +268,8 @@ func (v *verification[T]) locals(ctx context.Context, readings []*reading[T]) er
 }
 
 // list returns the request for the account's objects.
-func (v *verification[T]) list(account string) stripeapi.Request {
+func (v *verification[T]) list(from source) stripeapi.Request {
 	values := url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}
 	maps.Copy(values, v.rules.Listing)
-	return v.request(account, v.rules.Path, values)
+	return from.request(v.rules.Path, values)
 }

@@ -24,8 +24,8 @@ const confirmations = 4
 // one.
 type walk[T any] struct {
 	*verification[T]
-	account string
-	after   string // the object of Stripe's list to begin after; empty: begin with the first
+	source
+	after string // the object of Stripe's list to begin after; empty: begin with the first
 
 	upper    time.Time       // the inclusive end of the next span; zero: none
 	boundary map[string]bool // the objects of the previous page that were created in the second of upper
@@ -33,7 +33,16 @@ type walk[T any] struct {
 	unreadable map[string]error // objects that could not be compared
 }
 
-func (w *walk[T]) run(ctx context.Context) error {
+func (w *walk[T]) run(ctx context.Context, account string) (err error) {
+	if w.source, err = w.sourceOf(ctx, account); err != nil {
+		return err
+	}
+	if w.rules.Unlisted {
+		if err := w.others(ctx, nil, true); err != nil {
+			return err
+		}
+		return w.undated(ctx)
+	}
 	request, err := w.first(ctx)
 	if err != nil {
 		return err
@@ -69,11 +78,11 @@ func (w *walk[T]) run(ctx context.Context) error {
 
 // first returns the request for the first page of Stripe's list.
 func (w *walk[T]) first(ctx context.Context) (*stripeapi.Request, error) {
-	request := w.list(w.account)
+	request := w.list(w.source)
 	if w.after == "" {
 		return &request, nil
 	}
-	last, err := w.get(ctx, Key{ID: w.after}, w.account)
+	last, err := w.get(ctx, Key{ID: w.after}, w.source)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +99,7 @@ func (w *walk[T]) completed(ctx context.Context, readings []*reading[T]) ([]*rea
 		if r.head.Complete {
 			continue
 		}
-		whole, err := w.get(ctx, r.key, w.account)
+		whole, err := w.get(ctx, r.key, w.sourceOfRow(r))
 		switch {
 		case errors.As(err, new(*UnreadableError)):
 			w.unreadable[r.key.ID] = err
@@ -109,7 +118,7 @@ func (w *walk[T]) testClocks(ctx context.Context) error {
 	if !w.rules.TestClocks || w.livemode != nil && *w.livemode {
 		return nil
 	}
-	clocks := w.request(w.account, "/v1/test_helpers/test_clocks", url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}})
+	clocks := w.request("/v1/test_helpers/test_clocks", url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}})
 	for next := &clocks; next != nil; {
 		page, err := w.api.Page(ctx, *next)
 		switch {
@@ -139,7 +148,7 @@ func (w *walk[T]) testClocks(ctx context.Context) error {
 }
 
 func (w *walk[T]) testClock(ctx context.Context, id string) error {
-	request := w.list(w.account)
+	request := w.list(w.source)
 	request.Values.Set("test_clock", id)
 	for next := &request; next != nil; {
 		page, err := w.api.Page(ctx, *next)
@@ -220,10 +229,18 @@ func (w *walk[T]) check(ctx context.Context, from stripeapi.Request, readings []
 	return nil
 }
 
+// sourceOfRow returns the source of an object that is compared with its row.
+func (w *walk[T]) sourceOfRow(r *reading[T]) source {
+	if r.local == nil {
+		return w.source
+	}
+	return w.of(r.local.APIVersion, w.rules.ByVersion)
+}
+
 // reread reads objects again, first from Stripe, then from the table.
 func (w *walk[T]) reread(ctx context.Context, from stripeapi.Request, suspects []*reading[T]) ([]*reading[T], error) {
 	fresh := map[Key]*reading[T]{}
-	if from.Path != "" && len(suspects) > 1 {
+	if from.Path != "" && len(suspects) > 1 && !w.rules.ByVersion {
 		page, err := w.api.Page(ctx, from)
 		if err != nil {
 			return nil, err
@@ -240,7 +257,7 @@ func (w *walk[T]) reread(ctx context.Context, from stripeapi.Request, suspects [
 			continue
 		}
 		var err error
-		if again[i], err = w.get(ctx, old.key, w.account); err != nil {
+		if again[i], err = w.get(ctx, old.key, w.sourceOfRow(old)); err != nil {
 			return nil, err
 		}
 	}
@@ -357,7 +374,7 @@ func (w *walk[T]) single(ctx context.Context, key Key) error {
 	if _, known := w.unreadable[key.ID]; known {
 		return nil
 	}
-	r, err := w.get(ctx, key, w.account)
+	r, err := w.get(ctx, key, w.source)
 	if errors.As(err, new(*UnreadableError)) {
 		w.unreadable[key.ID] = err
 		return nil
@@ -378,7 +395,7 @@ func (w *walk[T]) fix(ctx context.Context, r *reading[T]) (complete bool, err er
 		if !errors.Is(err, errMoved) || attempt == confirmations {
 			return r.head.Complete, err
 		}
-		if r, err = w.get(ctx, r.key, w.account); err != nil {
+		if r, err = w.get(ctx, r.key, w.sourceOfRow(r)); err != nil {
 			return false, err
 		}
 		if r.stripe == nil {

@@ -1,0 +1,180 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
+var ErrRefused = engine.ErrRefused
+
+// VerifyConfig configures Verify.
+type VerifyConfig struct {
+	// Types are the types to compare, whether or not they are mirrored. Types that the API does not have are refused. Required.
+	Types []string
+	// APIKey is the secret or restricted key that reads the objects. Only rows of its mode are compared. Required.
+	APIKey string
+	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
+	APIBase string
+	// APITimeout bounds one attempt of a request. Defaults to 30 s.
+	APITimeout time.Duration
+	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver. This is also how
+	// existing objects are imported. Optional.
+	Fix *webhooks.Receiver
+	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored object, with a nil
+	// Event. Without it, none is.
+	Projection *Projection
+	// NoHooks turns off OnChange.
+	NoHooks bool
+	// Gone marks rows as deleted whose object Stripe does not have any more. Requires Fix. It is refused (ErrRefused) if more than
+	// 1 % of a type's objects would be marked, unless Force is set.
+	Gone, Force bool
+	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared. Empty: all accounts that have
+	// rows.
+	AccountID string
+	// Accounts are connected accounts to compare in addition to those that have rows already.
+	Accounts []string
+	// Rate bounds the requests to Stripe, per second. Defaults to 20. Stripe permits 100 reads a second in live mode and 25 in a
+	// sandbox: https://docs.stripe.com/rate-limits.
+	Rate int
+	// After resumes an interrupted run: set it to that run's Verified.Position.
+	After string
+	// Each is called with each member that differs. Optional.
+	Each func(Difference)
+	// Progress is called with the numbers so far after each page of Stripe's lists. Optional.
+	Progress func(Verified)
+	// Logger receives errors of storing an object, and warnings of retried requests. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Difference is one member in which a stored object differs from Stripe's. The JSON names are those of the commands' output.
+type Difference struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	// Field is the member. It is "id" if one side does not have the object, "deleted", or "lists_complete" if one side has only a
+	// part of a list.
+	Field  string `json:"field"`
+	Local  any    `json:"local"`
+	Stripe any    `json:"stripe"`
+}
+
+// Verified is the result of Verify.
+type Verified struct {
+	Checked int `json:"checked"` // objects of Stripe's lists and of the table
+	Drifted int `json:"drifted"` // checked objects that differ, are missing here, or are unknown to Stripe
+	Fixed   int `json:"fixed"`   // drifted objects that now match Stripe's
+	// Unknown is how many of the drifted ones Stripe does not have.
+	Unknown int `json:"-"`
+	// Position is where an interrupted run can be resumed. It is empty if the run completed, or was interrupted at its beginning.
+	Position string `json:"-"`
+}
+
+// Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
+// only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
+// Stripe's list in memory at a time.
+func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum Verified, err error) {
+	types := slices.Compact(slices.Sorted(slices.Values(config.Types)))
+	if len(types) == 0 {
+		return sum, errors.New("mirror.VerifyConfig.Types is empty")
+	}
+	for _, object := range types {
+		if ruleOf(object).path == "" {
+			return sum, fmt.Errorf("mirror.VerifyConfig.Types has %q, which Stripe's API does not have, or stripeonce does not know where", object)
+		}
+	}
+	from, after, _ := strings.Cut(config.After, " ")
+	var failed []error
+	for _, object := range types {
+		if object < from {
+			continue
+		}
+		if object != from {
+			after = ""
+		}
+		done := sum
+		add := func(of engine.Verified) Verified {
+			all := Verified{done.Checked + of.Checked, done.Drifted + of.Drifted, done.Fixed + of.Fixed, done.Unknown + of.Unknown, ""}
+			if of.Position != "" {
+				all.Position = object + " " + of.Position
+			}
+			return all
+		}
+		of, err := config.engine(object).Verify(ctx, pool, config.of(object, after, add))
+		sum = add(of)
+		switch {
+		case ctx.Err() != nil:
+			return sum, ctx.Err()
+		case err != nil:
+			failed = append(failed, fmt.Errorf("%s: %w", object, err))
+		}
+	}
+	sum.Position = ""
+	return sum, errors.Join(failed...)
+}
+
+// engine returns the engine of a type: the receiver's own, so that its OnChange is called, or a new one.
+func (c *VerifyConfig) engine(object string) *engine.Engine[Object] {
+	if c.Projection != nil && c.Projection.engines[object] != nil {
+		return c.Projection.engines[object]
+	}
+	return newEngine(ruleOf(object), &Config{Logger: c.Logger})
+}
+
+// of returns the configuration of one type.
+func (c *VerifyConfig) of(object, after string, add func(engine.Verified) Verified) *engine.VerifyConfig {
+	config := &engine.VerifyConfig{
+		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
+		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, After: after, Logger: c.Logger,
+	}
+	if c.Each != nil {
+		config.Each = func(d engine.Difference) { c.Each(Difference{object, d.ID, d.Field, d.Local, d.Stripe}) }
+	}
+	if c.Progress != nil {
+		config.Progress = func(of engine.Verified) { c.Progress(add(of)) }
+	}
+	return config
+}
+
+// CompleteListsEvery fetches the objects of which only a part of a list is stored (Object.Complete is false), and stores them whole,
+// at once and then at each interval, until ctx ends. It is for the background: where the rest of a list cannot be fetched at once,
+// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows nothing but
+// a look into an index. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
+// tried again after a minute, then after two, and so on up to a day. VerifyConfig.Fix is required; Gone, Accounts, After, Each and
+// Progress are not used.
+func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {
+	if config.Fix == nil {
+		return errors.New("mirror.VerifyConfig.Fix is nil: CompleteListsEvery requires it")
+	}
+	var complete []func(ctx context.Context)
+	for _, object := range config.Types {
+		rule := ruleOf(object)
+		if rule.path == "" || len(rule.lists) == 0 {
+			continue
+		}
+		one, err := config.engine(object).Completion(pool, config.of(object, "", nil))
+		if err != nil {
+			return err
+		}
+		complete = append(complete, one)
+	}
+	for {
+		for _, one := range complete {
+			one(ctx)
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
