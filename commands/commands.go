@@ -14,6 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/signing"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -27,6 +28,8 @@ type Host struct {
 	Receiver *webhooks.Receiver
 	// Projection is the result of subscriptions.Register for the receiver's handlers. If nil, verify --fix is refused.
 	Projection *subscriptions.Projection
+	// Mirror is the result of mirror.Register for the receiver's handlers, whose OnChange verify --fix calls. Optional.
+	Mirror *mirror.Projection
 	// APIKey is the secret or restricted key for requests to Stripe. If empty, commands that need it are refused.
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.

@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"cmp"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,6 +22,32 @@ var (
 	// All are Billing and the other types that the table of rules knows. Identity, issuing and treasury are left out.
 	All = append(slices.Clone(Billing), "payout", "transfer", "topup", "payment_link", "mandate", "review", "radar.early_fraud_warning")
 )
+
+// Types reads a comma-separated list of types and of the groups billing and all, as in STRIPEONCE_MIRROR. It returns each type once.
+// Its error names an entry that is no type.
+func Types(list string) (types []string, err error) {
+	for entry := range strings.SplitSeq(list, ",") {
+		switch entry = strings.TrimSpace(entry); entry {
+		case "":
+		case "billing":
+			types = append(types, Billing...)
+		case "all":
+			types = append(types, All...)
+		case "subscription", "subscription_item":
+			return nil, fmt.Errorf("%q: subscriptions have tables of their own, which are always kept", entry)
+		default:
+			if !typeName.MatchString(entry) {
+				return nil, fmt.Errorf("%q is not a type of Stripe's objects: use one such as customer, invoice or checkout.session, or the groups billing and all", entry)
+			}
+			types = append(types, entry)
+		}
+	}
+	slices.Sort(types)
+	return slices.Compact(types), nil
+}
+
+// typeName matches what Stripe's member object can be.
+var typeName = regexp.MustCompile(`^[a-z][a-z0-9_.]{1,254}$`)
 
 // rule is what the mirror knows of an object type.
 type rule struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/commands"
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -52,12 +53,12 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 		return nil, cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	// A random secret, so that no delivery can be signed for this receiver.
-	receiver, projection, err := s.receiver(pool, []string{rand.Text()}, warnings())
+	own, err := s.receiver(pool, []string{rand.Text()}, warnings())
 	if err != nil {
 		return nil, err
 	}
 	return &commands.Host{
-		Pool: pool, Receiver: receiver, Projection: projection, APIKey: s.apiKey, APIBase: s.apiBase, AccountID: s.accountID, Close: pool.Close,
+		Pool: pool, Receiver: own.Receiver, Projection: own.subscriptions, Mirror: own.mirror, APIKey: s.apiKey, APIBase: s.apiBase, AccountID: s.accountID, Close: pool.Close,
 	}, nil
 }
 
@@ -65,6 +66,8 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 type stripeSettings struct {
 	mode         string
 	refetch      string
+	mirror       string
+	mirrored     []string // the types in mirror; set by check
 	apiBase      string
 	apiVersion   string
 	accountID    string
@@ -79,6 +82,8 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 		"the `mode` of events that take effect: live, test or any; others are acknowledged as ignored (STRIPE_MODE)")
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
 		"`when` the current object is fetched from Stripe: ambiguous, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
+	flags.StringVar(&s.mirror, "mirror", envOr("STRIPEONCE_MIRROR", ""),
+		"the `types` of objects to mirror beside subscriptions, such as customer,invoice, or the groups billing and all (STRIPEONCE_MIRROR)")
 	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
 	flags.StringVar(&s.accountID, "account-id", envOr("STRIPE_ACCOUNT_ID", ""),
 		"the receiver's own `account` (acct_…), for tables that receivers of several accounts share (STRIPE_ACCOUNT_ID)")
@@ -101,6 +106,9 @@ func (s *stripeSettings) check() error {
 		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
 	}
 	var err error
+	if s.mirrored, err = mirror.Types(s.mirror); err != nil {
+		return cli.Usage("--mirror (STRIPEONCE_MIRROR): %w", err)
+	}
 	if s.apiKey, err = stripeKey(); err != nil {
 		return err
 	}
@@ -110,13 +118,22 @@ func (s *stripeSettings) check() error {
 	return nil
 }
 
-// receiver returns the program's receiver, whose only handler is the projection of subscriptions.
-func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *slog.Logger) (*webhooks.Receiver, *subscriptions.Projection, error) {
+// ownReceiver is the program's receiver, whose only handlers are projections.
+type ownReceiver struct {
+	*webhooks.Receiver
+	subscriptions *subscriptions.Projection
+	mirror        *mirror.Projection // nil: nothing is mirrored
+}
+
+func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *slog.Logger) (own ownReceiver, err error) {
 	h := webhooks.NewHandlers()
-	projection := subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
-	receiver, err := webhooks.New(pool, h, &webhooks.Config{
+	own.subscriptions = subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
+	if len(s.mirrored) > 0 {
+		own.mirror = mirror.Register(h, &mirror.Config{Types: s.mirrored, Refetch: mirror.Refetch(s.refetch), Logger: logger})
+	}
+	own.Receiver, err = webhooks.New(pool, h, &webhooks.Config{
 		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
 		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, Logger: logger,
 	})
-	return receiver, projection, err
+	return own, err
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/subscriptions"
@@ -188,7 +189,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	receiver, projection, err := f.receiver(pool, secrets, logger)
+	receiver, err := f.receiver(pool, secrets, logger)
 	if err != nil {
 		return err
 	}
@@ -200,10 +201,13 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{metrics.NewSubscriptions(projection), metrics.NewLedger(pool)}
+	collectors := []prometheus.Collector{metrics.NewSubscriptions(receiver.subscriptions), metrics.NewLedger(pool)}
+	if receiver.mirror != nil {
+		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
+	}
 	if f.reconcileEvery > 0 {
 		operator := operations.New(pool, &operations.Config{
-			Applier: receiver, APIKey: f.apiKey, APIBase: f.apiBase, Logger: logger,
+			Applier: receiver.Receiver, APIKey: f.apiKey, APIBase: f.apiBase, Logger: logger,
 		})
 		collectors = append(collectors, metrics.NewReconcile(operator))
 		stop := inBackground(ctx, func(ctx context.Context) error {
@@ -212,17 +216,17 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		defer stop()
 	}
 	if f.apiKey != "" && f.refetch != string(subscriptions.RefetchNever) && pool.Config().MaxConns > 1 {
-		stop := inBackground(ctx, func(ctx context.Context) error {
-			return subscriptions.CompleteItemsEvery(ctx, pool, completeInterval, &subscriptions.VerifyConfig{
-				APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver, Projection: projection, AccountID: f.accountID, Rate: f.listRate, Logger: logger,
-			})
-		}, logger)
+		stop := inBackground(ctx, func(ctx context.Context) error { return f.completeItems(ctx, pool, &receiver, logger) }, logger)
 		defer stop()
+		if receiver.mirror != nil {
+			stop := inBackground(ctx, func(ctx context.Context) error { return f.completeLists(ctx, pool, &receiver, logger) }, logger)
+			defer stop()
+		}
 	}
-	s := server.New(receiver, logger, collectors...)
+	s := server.New(receiver.Receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
 	if password := os.Getenv(envConsolePassword); password != "" {
-		s.MountConsole(console.New(pool, receiver, &console.Config{
+		s.MountConsole(console.New(pool, receiver.Receiver, &console.Config{
 			APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Logger: logger,
 		}), password)
 		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "user", server.ConsoleUser)
@@ -230,7 +234,23 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	return s.Serve(ctx, listener)
 }
 
-// completeInterval is how often the program looks for subscriptions of which only a part of the items is stored.
+// completeItems fetches the items of subscriptions that deliveries could not fetch, until ctx ends.
+func (f *serveFlags) completeItems(ctx context.Context, pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) error {
+	return subscriptions.CompleteItemsEvery(ctx, pool, completeInterval, &subscriptions.VerifyConfig{
+		APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver.Receiver, Projection: receiver.subscriptions,
+		AccountID: f.accountID, Rate: f.listRate, Logger: logger,
+	})
+}
+
+// completeLists does so for the lists of mirrored objects.
+func (f *serveFlags) completeLists(ctx context.Context, pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) error {
+	return mirror.CompleteListsEvery(ctx, pool, completeInterval, &mirror.VerifyConfig{
+		Types: f.mirrored, APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver.Receiver, Projection: receiver.mirror,
+		AccountID: f.accountID, Rate: f.listRate, Logger: logger,
+	})
+}
+
+// completeInterval is how often the program looks for rows of whose lists only a part is stored.
 const completeInterval = time.Minute
 
 func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
