@@ -1,0 +1,199 @@
+package mirror_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/stripesim"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// permutations calls visit with every order of n elements.
+func permutations(n int, visit func(order []int)) {
+	order := make([]int, 0, n)
+	var extend func(left []int)
+	extend = func(left []int) {
+		if len(left) == 0 {
+			visit(order)
+			return
+		}
+		for i := range left {
+			order = append(order, left[i])
+			extend(slices.Delete(slices.Clone(left), i, i+1))
+			order = order[:len(order)-1]
+		}
+	}
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	extend(all)
+}
+
+// short are histories of one object of up to eight events, most of them within one second.
+var short = map[string]func(a *stripesim.Account) (id string){
+	"customer: renamed, labeled and deleted in one second": func(a *stripesim.Account) string {
+		c := a.AddCustomer(stripesim.VersionBasil)
+		c.SetName("Ada", "ada@example.com")
+		c.SetMetadata("plan", "gold")
+		c.SetBalance(-500)
+		c.Delete()
+		return c.ID()
+	},
+	"customer: nested hashes": func(a *stripesim.Account) string {
+		c := a.AddCustomer(stripesim.VersionBeforeBasil)
+		c.SetAddress(stripesim.Address{City: "Berlin", Country: "DE"})
+		c.SetInvoiceFooter("Thank you")
+		c.SetAddress(stripesim.Address{City: "Paris", Country: "FR"})
+		return c.ID()
+	},
+	"product: archived and renamed": func(a *stripesim.Account) string {
+		p := a.AddProduct(stripesim.VersionBasil, "", "Gold")
+		p.SetName("Platinum", "The best")
+		p.SetActive(false)
+		p.SetMetadata("a", "1")
+		return p.ID()
+	},
+	"product: deleted, and created again under its id": func(a *stripesim.Account) string {
+		p := a.AddProduct(stripesim.VersionBasil, "starter", "Starter")
+		p.SetName("Starter kit", "For a start")
+		a.Wait(time.Second)
+		p.Delete()
+		a.Wait(time.Second)
+		p = a.AddProduct(stripesim.VersionBasil, "starter", "Starter again")
+		p.SetMetadata("a", "1")
+		return p.ID()
+	},
+	"price: nickname and lookup key": func(a *stripesim.Account) string {
+		p := a.AddProduct(stripesim.VersionBasil, "", "Gold").AddPrice(1000, "month")
+		p.SetNickname("gold")
+		p.SetLookupKey("gold_monthly")
+		p.SetNickname("gold monthly")
+		p.SetActive(false)
+		return p.ID()
+	},
+	"invoice: finalized and paid in one second": func(a *stripesim.Account) string {
+		i := a.AddCustomer(stripesim.VersionBasil).AddInvoice(2)
+		a.Wait(time.Second)
+		i.Finalize()
+		i.Pay()
+		return i.ID()
+	},
+	"invoice: failed, uncollectible, and paid all the same": func(a *stripesim.Account) string {
+		i := a.AddCustomer(stripesim.VersionBeforeBasil).AddInvoice(1)
+		i.Finalize()
+		a.Wait(time.Second)
+		i.MarkUncollectible()
+		a.Wait(time.Second)
+		i.Pay()
+		return i.ID()
+	},
+	"invoice: voided": func(a *stripesim.Account) string {
+		i := a.AddCustomer(stripesim.VersionBasil).AddInvoice(3)
+		i.Finalize()
+		i.SetMetadata("a", "1")
+		i.Void()
+		return i.ID()
+	},
+}
+
+// Every order of a short history of one object, or every hundredth of a longer one, ends as Stripe's object.
+func TestEveryOrderOfShortHistories(t *testing.T) {
+	t.Parallel()
+	for name, live := range short {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			account := stripesim.New(1, stripesim.Epoch)
+			account.Billing = true
+			id := live(account)
+			events := slices.DeleteFunc(slices.Clone(account.Events), func(ev *stripesim.Event) bool { return ev.ObjectID != id })
+			if len(events) < 4 || len(events) > 8 {
+				t.Fatalf("it has %d events", len(events))
+			}
+			w := newWorld(t, nil)
+			w.api.Store(stripesim.NewAPI(account))
+			kind := strings.Split(events[0].Type, ".")[0]
+			orders := 0
+			permutations(len(events), func(order []int) {
+				if orders++; orders%sampled(len(events)) != 0 {
+					return
+				}
+				for _, i := range order {
+					if err := w.apply(stripesim.Delivery{Event: events[i], Times: 1}); err != nil {
+						t.Fatalf("order %v: %v", order, err)
+					}
+				}
+				findings, err := judge.Objects(t.Context(), w.host.Pool, account, kind)
+				findings = slices.DeleteFunc(findings, func(f judge.Finding) bool { return !strings.Contains(f.What, id) })
+				if err != nil || len(findings) > 0 {
+					t.Errorf("order %v: %v, %v", order, findings, err)
+				}
+				w.reset(t)
+			})
+		})
+	}
+}
+
+// sampled is one in how many orders of so many events is tried: all of up to six events, and some 400 of more.
+func sampled(events int) int {
+	switch {
+	case events <= 6:
+		return 1
+	case events == 7:
+		return 13
+	default:
+		return 101
+	}
+}
+
+// stories are those of docs/mirror.md. An event is written "type@second status", or "type@second before→after" for an update.
+var stories = []struct{ name, deliveries, outcomes, stored string }{
+	{"finalized before created", "finalized@2 open, created@1 draft", "processed, stale", "open"},
+	{"created and updated in one second, backwards", "finalized@1 open, updated@1 draft→open, created@1 draft", "processed, stale, stale", "open"},
+	{"paid within one second", "paid@1 paid, updated@1 open→paid, payment_succeeded@1 paid", "processed, stale, stale", "paid"},
+	{"uncollectible, and then paid", "paid@9 paid, marked_uncollectible@1 uncollectible", "processed, stale", "paid"},
+	{"voided, and a late update", "voided@5 void, updated@4 draft→open", "processed, stale", "void"},
+	{"deleted, and an update whose clock is ahead", "deleted@3 draft, updated@9 draft→open", "processed, stale", "draft deleted"},
+}
+
+func TestStories(t *testing.T) {
+	t.Parallel()
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			h := webhooks.NewHandlers()
+			mirror.Register(h, &mirror.Config{Types: []string{"invoice"}, Logger: hooktest.NoLog()})
+			host := hooktest.New(t, h, nil)
+			var outcomes []string
+			for i, delivery := range strings.Split(story.deliveries, ", ") {
+				kind, state, _ := strings.Cut(delivery, " ")
+				kind, at, _ := strings.Cut(kind, "@")
+				before, status, isUpdate := strings.Cut(state, "→")
+				previous := ""
+				if isUpdate {
+					previous = fmt.Sprintf(`{"status":%q}`, before)
+				} else {
+					status = state
+				}
+				reply := host.Send(t, event(fmt.Sprintf("evt_%d", i), "invoice."+kind, int64(at[0]-'0'), invoice("in_1", status, ""), previous))
+				outcomes = append(outcomes, string(reply.Outcome()))
+			}
+			rows, err := host.Pool.Query(t.Context(), `SELECT status || CASE WHEN deleted THEN ' deleted' ELSE '' END FROM stripe_objects`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored, err := pgx.CollectOneRow(rows, pgx.RowTo[string])
+			if got := strings.Join(outcomes, ", "); err != nil || got != story.outcomes || stored != story.stored {
+				t.Errorf("the outcomes are %s, and %q is stored, %v; want %s and %q", got, stored, err, story.outcomes, story.stored)
+			}
+		})
+	}
+}
