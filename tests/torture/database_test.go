@@ -47,7 +47,7 @@ func (w *world) set(name, value string) {
 
 func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pglocal.Config{})
+	w := newBilledWorld(t, pglocal.Config{})
 	w.away = true
 	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(1, 10)

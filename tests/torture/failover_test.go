@@ -69,7 +69,7 @@ func TestFailover(t *testing.T) {
 	var last *world
 	events, deliveries := 0, 0
 	for range n {
-		p := newPair(t, newWorld(t, pglocal.Config{}), true)
+		p := newPair(t, newBilledWorld(t, pglocal.Config{}), true)
 		r := p.start(standard, p.both, "127.0.0.1:0")
 		p.deliverWhile(r.url(), 1, within(500*time.Millisecond, 1500*time.Millisecond), func(int) { p.failOver() })
 		p.judgeOn(p.afterwards())

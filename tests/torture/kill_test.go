@@ -67,7 +67,7 @@ func TestKillReceiverOfBatchedHandlers(t *testing.T) {
 
 func killReceiver(t *testing.T, kind, order, what string) {
 	t.Helper()
-	w := newWorld(t, pglocal.Config{})
+	w := newBilledWorld(t, pglocal.Config{})
 	addr := w.freeAddr()
 	var running atomic.Pointer[process]
 	running.Store(w.start(kind, w.url, addr))
@@ -124,7 +124,7 @@ func TestSplitTransactionIsCaught(t *testing.T) {
 
 func TestKillPostgres(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pglocal.Config{})
+	w := newBilledWorld(t, pglocal.Config{})
 	w.away = true
 	p := w.start(standard, w.url, "127.0.0.1:0")
 	n := times(2, 25)

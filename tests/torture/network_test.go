@@ -22,7 +22,7 @@ func TestNetworkOfBatchedHandlers(t *testing.T) {
 
 func badNetwork(t *testing.T, kind, order, what string) {
 	t.Helper()
-	w := newWorld(t, pglocal.Config{})
+	w := newBilledWorld(t, pglocal.Config{})
 	w.away = true
 	proxy := w.newProxy()
 	p := w.start(kind, w.by(proxy), "127.0.0.1:0")

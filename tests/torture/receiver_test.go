@@ -21,6 +21,7 @@ import (
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -56,9 +57,13 @@ var kinds = map[string]struct {
 	projectionInBatch: {register: registerProjection, configure: func(c *webhooks.Config) { c.ConcurrentBatches = 1 }},
 }
 
-// registerStandard registers the projection, and a handler with an effect that is not idempotent.
+// mirrored are the types that receivers of the kinds standard and batchable mirror.
+var mirrored = []string{"customer", "product", "price", "invoice"}
+
+// registerStandard registers the projections, and a handler with an effect that is not idempotent.
 func registerStandard(h *webhooks.Handlers, logger *slog.Logger) {
 	subscriptions.Register(h, &subscriptions.Config{Logger: logger})
+	mirror.Register(h, &mirror.Config{Types: mirrored, Logger: logger})
 	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
 		return err
@@ -71,6 +76,7 @@ func registerBatchable(h *webhooks.Handlers, logger *slog.Logger) {
 		_, err := tx.Exec(ctx, `SELECT $1::int`, 1)
 		return err
 	}})
+	mirror.Register(h, &mirror.Config{Types: mirrored, Logger: logger})
 	webhooks.On(h, "*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 		_, err := tx.Exec(ctx, judge.Effect, ev.ID)
 		return err
@@ -109,7 +115,7 @@ func runReceiver(kind string) error {
 func newReceiver(kind string, pool *pgxpool.Pool, logger *slog.Logger, api string) (*webhooks.Receiver, error) {
 	h := webhooks.NewHandlers()
 	kinds[kind].register(h, logger)
-	config := &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: logger, APIKey: "sk_test_of_the_torture", APIBase: api}
+	config := &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: logger, APIKey: "sk_test_of_the_torture", APIBase: api, ListRate: 1e6}
 	if configure := kinds[kind].configure; configure != nil {
 		configure(config)
 	}

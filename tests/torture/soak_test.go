@@ -55,7 +55,7 @@ func growth(early, late map[string]float64) string {
 // Under load for a long time, goroutines, memory, files and connections do not grow after the first part.
 func TestSoak(t *testing.T) {
 	onlyLong(t)
-	w := newWorld(t, pglocal.Config{})
+	w := newBilledWorld(t, pglocal.Config{})
 	p := w.start(standard, w.url+"&pool_max_conns=8", "127.0.0.1:0")
 	begun := time.Now()
 	var early, late map[string]float64

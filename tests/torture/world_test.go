@@ -60,6 +60,15 @@ func newWorld(t *testing.T, config pglocal.Config) *world {
 	return newWorldSince(t, config, stripesim.Epoch)
 }
 
+// newBilledWorld is newWorld with customers, products, prices and invoices, which receivers of the kinds standard and batchable
+// mirror.
+func newBilledWorld(t *testing.T, config pglocal.Config) *world {
+	t.Helper()
+	w := newWorld(t, config)
+	w.account.Billing = true
+	return w
+}
+
 // newWorldSince is newWorld with an account whose clock begins at start.
 func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
 	t.Helper()
@@ -241,6 +250,10 @@ func (w *world) judgeOn(pool *pgxpool.Pool) {
 	w.judgeFailures(pool)
 	findings, err := judge.Judge(context.Background(), pool, w.account)
 	w.complain(findings, err)
+	if w.account.Billing {
+		findings, err := judge.Objects(context.Background(), pool, w.account, mirrored...)
+		w.complain(findings, err)
+	}
 }
 
 func (w *world) judgeAcknowledged(pool *pgxpool.Pool) {
