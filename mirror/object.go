@@ -133,8 +133,12 @@ func second(raw []byte) *time.Time {
 
 // digest returns a digest of the state: of the object in canonical form, and of the columns that are not in it.
 func (r *rule) digest(o *Object) []byte {
-	text := (&ordering.Rules{Lists: r.lists}).Canonical(ordering.Decode(o.Object))
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %t %t %t %s", o.Account, o.Livemode, o.Deleted, o.Complete, text))
+	text := make([]byte, 0, len(o.Object)+len(o.Account)+32)
+	text = rawjson.AppendString(text, o.Account)
+	for _, flag := range []bool{o.Livemode, o.Deleted, o.Complete} {
+		text = strconv.AppendBool(text, flag)
+	}
+	sum := sha256.Sum256(ordering.Rules{Lists: r.lists}.AppendCanonical(text, o.Object))
 	return sum[:16]
 }
 
@@ -147,13 +151,11 @@ func (o *Object) clone() *Object {
 
 // withoutSecrets returns an object without members named client_secret or secret, at any depth.
 func withoutSecrets(object json.RawMessage) json.RawMessage {
-	if !bytes.Contains(object, []byte(`secret"`)) && !bytes.Contains(object, []byte(`\u`)) {
+	if !hasSecret(bytes.TrimSpace(object)) {
 		return object
 	}
 	value := ordering.Decode(object)
-	if !removeSecrets(value) {
-		return object
-	}
+	removeSecrets(value)
 	text, err := json.Marshal(value)
 	if err != nil {
 		panic(err) // decoded JSON can be encoded
@@ -161,22 +163,36 @@ func withoutSecrets(object json.RawMessage) json.RawMessage {
 	return text
 }
 
-// removeSecrets reports whether it has removed any.
-func removeSecrets(value any) (removed bool) {
+// isSecret reports whether a member is not to be kept.
+func isSecret(name string) bool { return name == "client_secret" || name == "secret" }
+
+// hasSecret reports whether a JSON value has such a member, at any depth.
+func hasSecret(value []byte) (found bool) {
+	if !bytes.Contains(value, []byte("secret")) && !bytes.Contains(value, []byte(`\u`)) {
+		return false
+	}
+	switch value[0] {
+	case '{':
+		rawjson.Members(value, func(key, member []byte) { found = found || isSecret(string(key)) || hasSecret(member) })
+	case '[':
+		rawjson.Elements(value, func(element []byte) { found = found || hasSecret(element) })
+	}
+	return found
+}
+
+func removeSecrets(value any) {
 	switch value := value.(type) {
 	case map[string]any:
 		for key, inner := range value {
-			if key == "client_secret" || key == "secret" {
+			if isSecret(key) {
 				delete(value, key)
-				removed = true
-				continue
+			} else {
+				removeSecrets(inner)
 			}
-			removed = removeSecrets(inner) || removed
 		}
 	case []any:
 		for _, inner := range value {
-			removed = removeSecrets(inner) || removed
+			removeSecrets(inner)
 		}
 	}
-	return removed
 }

@@ -1,0 +1,118 @@
+package ordering
+
+import (
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// shuffled writes a value with its members in another order, some of those that are null left out, others added, and strings
+// escaped.
+func shuffled(random *rand.Rand, value any) []byte {
+	switch value := value.(type) {
+	case map[string]any:
+		if len(value) == 0 && random.IntN(2) == 0 {
+			return []byte("[]")
+		}
+		keys := slices.Collect(maps.Keys(value))
+		slices.Sort(keys)
+		random.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+		var members [][]byte
+		for _, key := range keys {
+			if value[key] == nil && random.IntN(2) == 0 {
+				continue
+			}
+			name, _ := json.Marshal(key)
+			members = append(members, append(append(name, ':', ' '), shuffled(random, value[key])...))
+		}
+		if random.IntN(4) == 0 {
+			members = append(members, []byte(`"absent":null`))
+		}
+		return slices.Concat([]byte("{ "), joined(members), []byte("}"))
+	case []any:
+		var elements [][]byte
+		for _, element := range value {
+			elements = append(elements, shuffled(random, element))
+		}
+		return slices.Concat([]byte("["), joined(elements), []byte(" ]"))
+	case string:
+		if random.IntN(2) == 0 {
+			escaped := []byte{'"'}
+			for _, letter := range value {
+				text, _ := json.Marshal(string(letter))
+				if letter == 'é' {
+					text = []byte(`"\u00e9"`)
+				}
+				escaped = append(escaped, text[1:len(text)-1]...)
+			}
+			return append(escaped, '"')
+		}
+	}
+	text, _ := json.Marshal(value)
+	return text
+}
+
+func joined(parts [][]byte) (all []byte) {
+	for i, part := range parts {
+		if i > 0 {
+			all = append(all, ',')
+		}
+		all = append(all, part...)
+	}
+	return all
+}
+
+// drawValue draws a JSON value from few different ones, so that equal values occur.
+func drawValue(depth int) *rapid.Generator[any] {
+	return rapid.Custom(func(t *rapid.T) any {
+		kinds := 5
+		if depth > 0 {
+			kinds = 8
+		}
+		switch rapid.IntRange(0, kinds-1).Draw(t, "kind") {
+		case 0:
+			return nil
+		case 1:
+			return rapid.Bool().Draw(t, "bool")
+		case 2:
+			return json.Number(rapid.SampledFrom([]string{"0", "-0", "1", "1.0", "1e0", "100", "1e2", "1.50", "1.5", "12345678901234567890"}).Draw(t, "number"))
+		case 3, 4:
+			return rapid.SampledFrom([]string{"", "a", "é", "<&>", "\"", "\n"}).Draw(t, "text")
+		case 5:
+			return rapid.SliceOfN(drawValue(depth-1), 0, 3).Draw(t, "array")
+		default:
+			return rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "id", "data", "é", "items"}), drawValue(depth-1), 0, 4).Draw(t, "object")
+		}
+	})
+}
+
+// Two objects have the same appended text if and only if they have the same canonical one.
+func TestAppendCanonical(t *testing.T) {
+	t.Parallel()
+	equal := 0
+	rapid.Check(t, func(t *rapid.T) {
+		object := func(label string) map[string]any {
+			return rapid.MapOfN(rapid.SampledFrom([]string{"a", "items", "id"}), drawValue(3), 0, 3).Draw(t, label)
+		}
+		one, two := object("one"), object("two")
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		a, b := shuffled(random, one), shuffled(random, two)
+		if got, again := subscription.AppendCanonical(nil, a), subscription.AppendCanonical(nil, shuffled(random, one)); string(got) != string(again) {
+			t.Fatalf("%s is %s, and in another form %s", a, got, again)
+		}
+		want := subscription.Canonical(Decode(a)) == subscription.Canonical(Decode(b))
+		if got := string(subscription.AppendCanonical(nil, a)) == string(subscription.AppendCanonical(nil, b)); got != want {
+			t.Fatalf("%s and %s are equal: %v, want %v", a, b, got, want)
+		}
+		if want {
+			equal++
+		}
+	})
+	if equal == 0 {
+		t.Error("no two objects were equal")
+	}
+}
