@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -19,10 +20,11 @@ import (
 // are prepared in advance, so that signing does not count.
 func requests(seed uint64, subscriptions int, w *workload) [][]byte {
 	account := stripesim.New(seed, stripesim.Epoch)
+	account.Billing = w.billing
 	account.Live(stripesim.Life{Subscriptions: subscriptions})
 	var list [][]byte
 	for _, ev := range account.Events {
-		if !eventtypes.PatternMatches(w.types, ev.Type) {
+		if !slices.ContainsFunc(w.types, func(pattern string) bool { return eventtypes.PatternMatches(pattern, ev.Type) }) {
 			continue
 		}
 		list = append(list, fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nStripe-Signature: %s\r\n\r\n%s",

@@ -22,7 +22,7 @@ var (
 	connections  = flag.Int("connections", 16, "deliveries in flight, and connections of the pool, where one number is measured")
 	ledgerRows   = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
 	only         = flag.Bool("compare", false, "only compare the receivers")
-	onlyLoad     = flag.String("workload", "", "compare one workload: projection, onchange or invoice")
+	onlyLoad     = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
 	network      = flag.Bool("network", false, "only measure over a network")
 	onlyInFlight = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
 	write        = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -16,7 +17,8 @@ import (
 type workload struct {
 	name     string
 	what     string                                 // in the table
-	types    string                                 // the pattern of the events
+	types    []string                               // the patterns of the events
+	billing  bool                                   // the account has customers, products, prices and whole invoices
 	register func(h *webhooks.Handlers, batch bool) // batch: handlers are Batchable
 	byHand   byHandApply
 }
@@ -31,7 +33,7 @@ const (
 
 var (
 	projectionOnly = &workload{
-		name: "projection", what: "subscriptions", types: "customer.subscription.*",
+		name: "projection", what: "subscriptions", types: subscriptionEvents,
 		register: func(h *webhooks.Handlers, _ bool) { subscriptions.Register(h, &subscriptions.Config{Logger: quiet}) },
 		byHand: func(ctx context.Context, tx pgx.Tx, ev *stripe.Event) error {
 			_, _, err := storeByHand(ctx, tx, ev)
@@ -39,7 +41,7 @@ var (
 		},
 	}
 	onChange = &workload{
-		name: "onchange", what: "subscriptions, `OnChange` with one UPDATE", types: "customer.subscription.*",
+		name: "onchange", what: "subscriptions, `OnChange` with one UPDATE", types: subscriptionEvents,
 		register: func(h *webhooks.Handlers, batch bool) {
 			subscriptions.Register(h, &subscriptions.Config{Logger: quiet, BatchOnChange: batch, OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 				_, err := tx.Exec(ctx, accountStatus, c.After.CustomerID, string(c.After.Status))
@@ -56,7 +58,7 @@ var (
 		},
 	}
 	invoicePaid = &workload{
-		name: "invoice", what: "`invoice.paid`, a handler with one UPDATE", types: "invoice.paid",
+		name: "invoice", what: "`invoice.paid`, a handler with one UPDATE", types: []string{"invoice.paid"},
 		register: func(h *webhooks.Handlers, batch bool) {
 			var options []webhooks.HandlerOption
 			if batch {
@@ -76,7 +78,17 @@ var (
 			return err
 		},
 	}
-	workloads = []*workload{projectionOnly, onChange, invoicePaid}
+	billing = &workload{
+		name: "billing", what: "mixed billing events, all objects kept", types: []string{"customer.*", "product.*", "price.*", "invoice.*"}, billing: true,
+		register: func(h *webhooks.Handlers, _ bool) {
+			subscriptions.Register(h, &subscriptions.Config{Logger: quiet})
+			mirror.Register(h, &mirror.Config{Types: []string{"customer", "product", "price", "invoice"}, Logger: quiet})
+		},
+		byHand: storeAnyByHand,
+	}
+	workloads = []*workload{projectionOnly, onChange, invoicePaid, billing}
+
+	subscriptionEvents = []string{"customer.subscription.*"}
 )
 
 // fillAccounts adds a row to the host's table for each customer of the events.
