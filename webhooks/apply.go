@@ -13,6 +13,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/reason"
 )
 
 // timeoutGrace is how long a delivery that ran out of time has to return by itself. A handler that does not honor its
@@ -93,6 +94,9 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	f := flightResult{abandoned: true, replay: replay, eventType: ev.Type} // abandoned, unless it returns
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
+	if f.Outcome == OutcomeParked {
+		reason.Note(ctx, safeError(d.parked))
+	}
 	f.abandoned = f.err != nil && ctx.Err() != nil
 	if f.err != nil && !f.abandoned { // to be interrupted is no failure of the event
 		r.recordFailure(ctx, d, f.err)

@@ -56,7 +56,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
 		result, err = r.apply(context.WithoutCancel(req.Context()), ev, replay)
 	}
-	reason.Note(req.Context(), cause(err))
+	if err != nil {
+		reason.Note(req.Context(), safeError(cause(err)))
+	}
+	reason.WriteHeader(req.Context(), w.Header())
 	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)
 	r.stats.observe(label(status, result.Outcome), start, took)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pook/stripeonce/internal/reason"
 	"github.com/pook/stripeonce/stripesim"
 )
 
@@ -79,5 +80,5 @@ func replyOf(a stripesim.Attempt) Reply {
 	if a.Err != nil {
 		return Reply{Body: a.Err.Error()}
 	}
-	return Reply{Status: a.Status, Body: string(a.Body), Reason: reasonIn(a.Header)}
+	return Reply{Status: a.Status, Body: string(a.Body), Reason: reason.In(a.Header)}
 }

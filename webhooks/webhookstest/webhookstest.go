@@ -13,6 +13,7 @@ import (
 
 	"github.com/stripe/stripe-go/v79/webhook"
 
+	"github.com/pook/stripeonce/internal/reason"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -82,7 +83,8 @@ func SignAt(body []byte, secret string, at time.Time) string {
 type Reply struct {
 	Status int
 	Body   string
-	// Reason is why the receiver did not accept it: the handler's error, which is in no response. Empty for other receivers.
+	// Reason is why the event took no effect: the error of the handler that failed or parked it, which no other response shows.
+	// Empty: it took effect, or the receiver is not stripeonce's.
 	Reason string
 	webhooks.Result
 }
@@ -112,7 +114,9 @@ type Stripe struct {
 // New serves a handler, such as your *echo.Echo, until the test ends. The result delivers to the route at path.
 func New(tb testing.TB, handler http.Handler, path, secret string) *Stripe {
 	tb.Helper()
-	server := httptest.NewServer(explained{handler})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		handler.ServeHTTP(w, req.WithContext(reason.With(req.Context())))
+	}))
 	tb.Cleanup(server.Close)
 	return &Stripe{tb: tb, url: server.URL + path, secret: secret, client: server.Client()}
 }
@@ -150,7 +154,7 @@ func (s *Stripe) post(body []byte, signature string) (reply Reply, err error) {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	reply = Reply{Status: resp.StatusCode, Body: string(bytes.TrimSpace(text)), Reason: reasonIn(resp.Header)}
+	reply = Reply{Status: resp.StatusCode, Body: string(bytes.TrimSpace(text)), Reason: reason.In(resp.Header)}
 	if reply.OK() {
 		_ = json.Unmarshal(text, &reply.Result)
 	}
