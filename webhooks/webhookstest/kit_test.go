@@ -35,16 +35,6 @@ func newStripe(t *testing.T, pool *pgxpool.Pool, h *webhooks.Handlers, api *webh
 	return webhookstest.New(t, r, "/", webhookstest.Secret)
 }
 
-// failing keeps the errors of a test that is expected to fail.
-type failing struct {
-	testing.TB
-	errors []string
-}
-
-func (f *failing) Errorf(format string, args ...any) {
-	f.errors = append(f.errors, fmt.Sprintf(format, args...))
-}
-
 // A failed test shows the handler's error, which is in no response.
 func TestReason(t *testing.T) {
 	t.Parallel()
@@ -158,20 +148,5 @@ func TestInvoiceAndCheckout(t *testing.T) {
 	}}, webhooks.OutcomeProcessed)
 	if want := "[in_1 cus_1 sub_1 open 900 0 subscription_cycle cs_1 user 7 sub_1 subscription paid 900 true]"; fmt.Sprint(seen) != want {
 		t.Errorf("the handlers saw %v, want %s", seen, want)
-	}
-}
-
-// Database makes a database with the tables, and drops it.
-func TestDatabase(t *testing.T) { //nolint:tparallel // its subtest has ended when the database is looked for
-	t.Parallel()
-	server := pgtest.NewEmptyURL(t)
-	name := ""
-	t.Run("a test of yours", func(t *testing.T) {
-		pool := webhookstest.Database(t, server, `CREATE TABLE credits (cents bigint)`)
-		name = pgtest.Scan[string](t, pool, `SELECT current_database() FROM stripe_webhook_events RIGHT JOIN credits ON true RIGHT JOIN (SELECT 1) AS one ON true`)
-	})
-	pool := pgtest.Connect(t, server)
-	if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM pg_database WHERE datname = '`+name+`'`); n != 0 || !strings.HasPrefix(name, "stripeonce_test_") {
-		t.Errorf("%d databases %s are left", n, name)
 	}
 }
