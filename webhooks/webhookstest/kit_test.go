@@ -48,11 +48,11 @@ func TestReason(t *testing.T) {
 	}
 	f := &failing{TB: t}
 	sender := webhookstest.New(f, r, "/", webhookstest.Secret)
-	sender.Seed = 5
+	sender.Seed, sender.Pauses = 5, []time.Duration{time.Millisecond}
 	event := webhookstest.Event{Type: "invoice.paid", Object: webhookstest.Invoice{}}
 	sender.Expect(event, webhooks.OutcomeProcessed)
 	sender.Storm(event)
-	for i, want := range []string{"want the outcome processed", "(seed 5): after 20 attempts"} {
+	for i, want := range []string{"want the outcome processed", "in 2 attempts (seed 5)"} {
 		if len(f.errors) != 2 || strings.Contains(f.errors[i], "waited for") || !strings.Contains(f.errors[i], "no such organization\nin line two") || !strings.Contains(f.errors[i], want) {
 			t.Errorf("the test fails with %q", f.errors)
 		}

@@ -1,30 +1,37 @@
 package webhookstest
 
 import (
+	"cmp"
+	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 
-	"github.com/pook/stripeonce/internal/reason"
 	"github.com/pook/stripeonce/stripesim"
 )
 
-const (
-	// stormConcurrency is the number of a storm's deliveries in flight.
-	stormConcurrency = 8
-	// A delivery that is not answered with a 2xx is attempted again so often, after such a pause. Stripe retries for three days.
-	retries    = 19
-	retryPause = 5 * time.Millisecond
-)
+// DefaultConcurrency is the default of Stripe.Concurrency.
+const DefaultConcurrency = 8
+
+// defaultPauses outlast a restart of PostgreSQL.
+func defaultPauses() (pauses []time.Duration) {
+	for n := range 10 {
+		pauses = append(pauses, 5*time.Millisecond<<n)
+	}
+	return pauses
+}
 
 // Storm delivers events as Stripe does on its worst day: each two or three times, out of order, with duplicates at the same
-// instant, and with retries until each delivery is answered with a 2xx. If a delivery is never answered with a 2xx, the
-// test fails. Afterwards check that each event took effect once. The order differs from run to run, unless there is a Seed.
+// instant, and with retries until each delivery is answered with a 2xx. Afterwards check that each event took effect once.
+//
+// Deliveries that are never answered with a 2xx fail the test: one error for each event type and response, which has the
+// handler's error (Reply.Reason). After ten of them the rest is not delivered. The order differs from run to run, unless there is a
+// Seed.
 func (s *Stripe) Storm(events ...Event) {
 	s.tb.Helper()
 	storm := stripesim.Storm{Disorder: 1, Window: len(events), Duplicates: 1, MaxDuplicates: 3, Concurrent: 0.5}
 	list := make([]*stripesim.Event, len(events))
 	for i, ev := range events {
+		ev = s.of(ev)
 		if ev.ID == "" {
 			ev.ID = NewID("evt")
 		}
@@ -37,48 +44,41 @@ func (s *Stripe) Storm(events ...Event) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	s.insist(seed, func(d *stripesim.Deliverer) error { return d.Deliver(s.tb.Context(), storm.Plan(seed, list)) })
+	s.insist(seed, func(ctx context.Context, d *stripesim.Deliverer) error { return d.Deliver(ctx, storm.Plan(seed, list)) })
 }
 
-// Simulate plays life cycles in the API's account and delivers their events, as the command stripeonce simulate does. If a
-// delivery is never answered with a 2xx, the test fails. Afterwards compare your tables with the account's Subscriptions.
+// Simulate plays life cycles in the API's account, which is the simulation's NewAccount, and delivers their events. Afterwards
+// compare your tables with the Truth of each of the account's Subscriptions. Deliveries fail the test as those of Storm do.
+//
+// The life cycles and the plan of deliveries are those of the command stripeonce simulate with the same seed. Concurrency and
+// retries are those of the Stripe, which are faster.
 func (s *Stripe) Simulate(api *API, simulation stripesim.Simulation) {
 	s.tb.Helper()
-	s.insist(simulation.Seed, func(d *stripesim.Deliverer) error { return simulation.Run(s.tb.Context(), api.API, d) })
+	s.insist(simulation.Seed, func(ctx context.Context, d *stripesim.Deliverer) error { return simulation.Run(ctx, api.API, d) })
 }
 
 // insist delivers, and fails the test if a delivery is never accepted.
-func (s *Stripe) insist(seed uint64, deliver func(*stripesim.Deliverer) error) {
+func (s *Stripe) insist(seed uint64, deliver func(context.Context, *stripesim.Deliverer) error) {
 	s.tb.Helper()
-	refused := make(chan stripesim.Attempt)
-	failures := make(chan map[string]int) // most deliveries fail for the same reason
-	go func() {
-		counts := map[string]int{}
-		for a := range refused {
-			counts[replyOf(a).String()]++
-		}
-		failures <- counts
-	}()
+	ctx, stop := context.WithCancel(s.tb.Context())
+	defer stop()
+	failed := failures{stop: stop}
 	d := &stripesim.Deliverer{
-		URL: s.url, Secret: s.secret, Concurrency: stormConcurrency, Pauses: slices.Repeat([]time.Duration{retryPause}, retries),
-		Observe: func(a stripesim.Attempt) {
-			if a.Last && !a.OK() {
-				refused <- a
-			}
-		},
+		URL: s.server + s.path, Secret: s.secret, Concurrency: cmp.Or(s.Concurrency, DefaultConcurrency), Pauses: s.Pauses,
+		Observe: failed.observe,
 	}
-	if err := deliver(d); err != nil {
-		s.tb.Errorf("the storm was not delivered: %v", err)
+	if d.Pauses == nil {
+		d.Pauses = defaultPauses()
 	}
-	close(refused)
-	for failure, times := range <-failures {
-		s.tb.Errorf("%d of %d deliveries (seed %d): after %d attempts the response is still %s", times, d.Report().Deliveries, seed, retries+1, failure)
+	err := deliver(ctx, d)
+	for _, f := range failed.kinds {
+		s.tb.Errorf("%s: %d of %d deliveries had no 2xx in %d attempts (seed %d); the last for %s: %s",
+			f.event.Type, f.deliveries, d.Report().Deliveries, len(d.Pauses)+1, seed, f.event.ID, f.reply)
 	}
-}
-
-func replyOf(a stripesim.Attempt) Reply {
-	if a.Err != nil {
-		return Reply{Body: a.Err.Error()}
+	switch {
+	case failed.deliveries >= maxFailures:
+		s.tb.Errorf("stopped after %d deliveries without a 2xx; the others are not delivered", maxFailures)
+	case err != nil:
+		s.tb.Errorf("not everything was delivered (seed %d): %v", seed, err)
 	}
-	return Reply{Status: a.Status, Body: string(a.Body), Reason: reason.In(a.Header)}
 }
