@@ -99,11 +99,11 @@ func TestSubscription(t *testing.T) {
 				CurrentPeriodEnd: start.AddDate(0, 0, 14), Items: []webhookstest.Item{{PriceID: "price_a", Quantity: 3}, {PriceID: "price_b", ProductID: "prod_b"}},
 			}
 			sender.Expect(webhookstest.Event{Type: "customer.subscription.created", Created: start, APIVersion: version, Object: trial}, webhooks.OutcomeProcessed)
-			paid := webhookstest.Subscription{
-				TrialStart: trial.TrialStart, TrialEnd: trial.TrialEnd, CurrentPeriodStart: trial.TrialEnd, CurrentPeriodEnd: start.AddDate(0, 1, 14),
-				CancelAtPeriodEnd: true, CancelAt: start.AddDate(0, 1, 14), Metadata: map[string]string{"org": "7"},
-			}
-			renewed := webhookstest.Updated(trial, paid)
+			paid := trial
+			renewed := paid.Update(func(s *webhookstest.Subscription) {
+				s.Status, s.CurrentPeriodStart, s.CurrentPeriodEnd = "active", trial.TrialEnd, start.AddDate(0, 1, 14)
+				s.CancelAtPeriodEnd, s.CancelAt, s.Metadata["org"] = true, s.CurrentPeriodEnd, "7"
+			})
 			renewed.APIVersion, renewed.Created, renewed.Livemode = version, trial.TrialEnd, false
 			sender.Expect(renewed, webhooks.OutcomeProcessed)
 			got, err := subscriptions.New(pool).Get(t.Context(), "sub_1")

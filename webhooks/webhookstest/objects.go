@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/pook/stripeonce/internal/stripeobject"
@@ -15,12 +16,13 @@ type versioned interface {
 	render(version string) map[string]any
 }
 
-// Subscription is a subscription for an event's Object, in the shape of the event's API version.
+// Subscription is a subscription for an event's Object, in the shape of the event's API version. Update makes the events of its
+// updates.
 type Subscription struct {
 	ID         string // empty: a new one
 	CustomerID string // empty: a new one
 	Status     string // empty: active
-	// PriceID and Quantity are those of the only item, if there are no Items. Defaults to price_test and 1.
+	// PriceID and Quantity are those of the only item. Defaults to price_test and 1. To set one of them beside Items panics.
 	PriceID  string
 	Quantity int64
 	Items    []Item // more than 20 are cut, as in Stripe's events, with has_more
@@ -38,14 +40,14 @@ type Subscription struct {
 
 // Item is one item of a subscription.
 type Item struct {
-	ID         string // empty: made of the subscription's id and the item's place
+	ID         string // empty: made of the item's place and the subscription's ID
 	PriceID    string // empty: price_test
 	ProductID  string // empty: prod_test
 	Quantity   int64  // 0: 1
 	UnitAmount int64  // of the price, in cents
 }
 
-// filled returns the subscription with its defaults.
+// filled returns a copy of the subscription with its defaults, except for the only item's.
 func (s Subscription) filled() Subscription {
 	if s.ID == "" {
 		s.ID = NewID("sub")
@@ -63,10 +65,44 @@ func (s Subscription) filled() Subscription {
 	if s.CurrentPeriodEnd.IsZero() {
 		s.CurrentPeriodEnd = s.CurrentPeriodStart.AddDate(0, 1, 0)
 	}
-	if len(s.Items) == 0 {
-		s.Items = []Item{{ID: "si_of_" + s.ID, PriceID: s.PriceID, Quantity: s.Quantity}}
+	if len(s.Items) > 0 && (s.PriceID != "" || s.Quantity != 0) {
+		panic(fmt.Sprintf("webhookstest: the subscription %s has Items, and also the PriceID or the Quantity of its only item", s.ID))
+	}
+	s.Items = slices.Clone(s.Items)
+	for i := range s.Items {
+		s.nameItem(i)
+	}
+	if s.Metadata = maps.Clone(s.Metadata); s.Metadata == nil {
+		s.Metadata = map[string]string{}
 	}
 	return s
+}
+
+// nameItem gives an item without an ID the first one that no other item has.
+func (s *Subscription) nameItem(i int) {
+	for n := i; s.Items[i].ID == ""; n++ {
+		id := fmt.Sprintf("si_%d_of_%s", n, s.ID)
+		if !slices.ContainsFunc(s.Items, func(it Item) bool { return it.ID == id }) {
+			s.Items[i].ID = id
+		}
+	}
+}
+
+// Update changes the subscription, and returns the event that Stripe sends of it: customer.subscription.updated, with the
+// previous attributes of what differs. Set the event's Created and APIVersion.
+//
+//	sub := webhookstest.Subscription{ID: "sub_1", CustomerID: "cus_1"}
+//	created := webhookstest.Event{Type: "customer.subscription.created", Object: sub}
+//	failed := sub.Update(func(s *webhookstest.Subscription) { s.Status = "past_due" })
+//
+// Whatever change leaves alone stays as it is. Update gives a subscription without an ID a new one, and sets every other field
+// that has a default, except for PriceID and Quantity.
+func (s *Subscription) Update(change func(*Subscription)) Event {
+	before := s.filled()
+	*s = before.filled()
+	change(s)
+	*s = s.filled()
+	return Event{Type: "customer.subscription.updated", Object: *s, Previous: previous{before, *s}}
 }
 
 func (s Subscription) render(version string) map[string]any {
@@ -78,9 +114,13 @@ func (s Subscription) render(version string) map[string]any {
 		LatestInvoice: s.LatestInvoiceID, PaymentMethod: s.DefaultPaymentMethodID, Schedule: s.ScheduleID,
 		PauseBehavior: s.PauseCollectionBehavior, Metadata: s.Metadata,
 	}
-	for i, it := range s.Items {
+	items := s.Items
+	if len(items) == 0 {
+		items = []Item{{ID: "si_of_" + s.ID, PriceID: s.PriceID, Quantity: s.Quantity}}
+	}
+	for i, it := range items {
 		object.Items = append(object.Items, stripeobject.Item{
-			ID: cmp.Or(it.ID, fmt.Sprintf("si_%d_of_%s", i, s.ID)), Price: cmp.Or(it.PriceID, "price_test"), Product: cmp.Or(it.ProductID, "prod_test"),
+			ID: it.ID, Price: cmp.Or(it.PriceID, "price_test"), Product: cmp.Or(it.ProductID, "prod_test"),
 			Quantity: cmp.Or(it.Quantity, 1), Amount: it.UnitAmount, Created: s.Created.Unix() + int64(i),
 		})
 	}
@@ -90,26 +130,6 @@ func (s Subscription) render(version string) map[string]any {
 // MarshalJSON renders the subscription in the shape of 2025-03-31.
 func (s Subscription) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s.render(stripeobject.VersionBasil))
-}
-
-// Updated returns the event that Stripe sends when a subscription changes: with the previous attributes of what differs. What is
-// empty in after but has a default is as in before.
-func Updated(before, after Subscription) Event {
-	before = before.filled()
-	after.ID, after.CustomerID = before.ID, before.CustomerID
-	if after.Created.IsZero() {
-		after.Created = before.Created
-	}
-	if after.CurrentPeriodStart.IsZero() {
-		after.CurrentPeriodStart = before.CurrentPeriodStart
-	}
-	if after.CurrentPeriodEnd.IsZero() {
-		after.CurrentPeriodEnd = before.CurrentPeriodEnd
-	}
-	if len(after.Items) == 0 && after.PriceID == "" && after.Quantity == 0 {
-		after.Items = before.Items
-	}
-	return Event{Type: "customer.subscription.updated", Object: after, Previous: previous{before, after}}
 }
 
 // previous are the previous attributes of a change.
