@@ -20,8 +20,8 @@ func TestTenants(t *testing.T) {
 		t.Fatal(err)
 	}
 	acme := webhookstest.New(t, app, "/tenants/acme/webhooks/stripe", "whsec_of_acme")
-	evil := webhookstest.New(t, app, "/tenants/evil/webhooks/stripe", "whsec_of_evil")
-	nobody := webhookstest.New(t, app, "/tenants/nobody/webhooks/stripe", "whsec_of_evil")
+	evil := acme.At("/tenants/evil/webhooks/stripe", "whsec_of_evil")
+	nobody := acme.At("/tenants/nobody/webhooks/stripe", "whsec_of_evil")
 
 	sub := webhookstest.Subscription{ID: "sub_1", CustomerID: "cus_1", PriceID: "price_gold"}
 	created := webhookstest.Event{ID: "evt_1", Type: "customer.subscription.created", Object: sub}
@@ -42,7 +42,7 @@ func TestTenants(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), `UPDATE tenants SET webhook_secret = $1 WHERE slug = 'acme'`, secrets); err != nil {
 			t.Fatal(err)
 		}
-		webhookstest.New(t, app, "/tenants/acme/webhooks/stripe", "whsec_new_of_acme").Expect(created, webhooks.OutcomeDuplicate)
+		acme.At("/tenants/acme/webhooks/stripe", "whsec_new_of_acme").Expect(created, webhooks.OutcomeDuplicate)
 	}
 	var plans string
 	if err := pool.QueryRow(t.Context(), `SELECT string_agg(slug || ' ' || plan, ', ' ORDER BY slug) FROM tenants`).Scan(&plans); err != nil {

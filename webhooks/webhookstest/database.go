@@ -123,9 +123,10 @@ func plausible(config *pgx.ConnConfig) bool {
 			return false
 		}
 	}
-	hosts := config.Host
 	for _, fallback := range config.Fallbacks {
-		hosts += fallback.Host
+		if strings.Contains(fallback.Host, "@") {
+			return false
+		}
 	}
-	return !strings.Contains(hosts+config.Database, "@")
+	return !strings.Contains(config.Host, "@") && !strings.Contains(config.Database, "@")
 }

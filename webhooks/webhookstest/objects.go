@@ -246,7 +246,7 @@ func inEvent(value any, ev *Event) any {
 	if !ok {
 		return value
 	}
-	object := maps.Clone(v.render(ev.APIVersion))
+	object := maps.Clone(v.render(cmp.Or(ev.APIVersion, DefaultAPIVersion)))
 	if _, has := object["livemode"]; has {
 		object["livemode"] = ev.Livemode
 	}

@@ -67,10 +67,9 @@ func TestUpdate(t *testing.T) {
 		{two, func(s *sub) { s.Items = append(s.Items[:1], webhookstest.Item{}) }, "sub_2 active  map[] si_0_of_sub_2=2×price_a si_1_of_sub_2=1×price_test", "[items]"},
 	} {
 		after := c.before
-		created, was := webhookstest.Event{Type: "customer.subscription.created", Object: c.before}, ""
-		_, was = read(t, created)
-		ev := after.Update(c.change)
-		u, got := read(t, ev)
+		created := webhookstest.Event{Type: "customer.subscription.created", Object: c.before}
+		_, was := read(t, created)
+		u, got := read(t, after.Update(c.change))
 		if u.Type != "customer.subscription.updated" || got != c.want {
 			t.Errorf("the update is a %s of %s, want %s", u.Type, got, c.want)
 		}
@@ -110,4 +109,15 @@ func TestItemsAndPrice(t *testing.T) {
 	}()
 	sub := webhookstest.Subscription{ID: "sub_1", Items: []webhookstest.Item{{}, {}}}
 	sub.Update(func(s *webhookstest.Subscription) { s.Quantity = 5 })
+}
+
+// The thin twin of an update has its previous attributes, in the update's API version.
+func TestThinUpdate(t *testing.T) {
+	t.Parallel()
+	sub := webhookstest.Subscription{ID: "sub_1"}
+	ev := sub.Update(func(s *webhookstest.Subscription) { s.Status = "past_due" })
+	body := string(ev.Thin("/v1/subscriptions/sub_1").Body())
+	if text := strings.Join(strings.Fields(body), ""); !strings.Contains(text, `"before":{"status":"active"}`) {
+		t.Errorf("the thin event is %s", body)
+	}
 }

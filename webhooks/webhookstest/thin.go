@@ -82,6 +82,6 @@ func (ev *Event) Thin(url string) ThinEvent {
 	return ThinEvent{
 		ID: NewID("evt"), Type: "v1." + ev.Type, Created: ev.Created, Context: ev.Account, Livemode: ev.Livemode,
 		Related:         Related{ID: url[strings.LastIndexByte(url, '/')+1:], Type: strings.TrimSuffix(kind, "s"), URL: url},
-		SnapshotEventID: ev.ID, Before: ev.Previous,
+		SnapshotEventID: ev.ID, Before: inEvent(ev.Previous, ev),
 	}
 }
