@@ -24,7 +24,8 @@ const (
 
 // Database creates a database for one test, and returns a pool on it. It has stripeonce's tables, and whatever the statements
 // create, such as your own. The address is that of the server, as in DATABASE_URL: a URL such as postgres://localhost/myapp, or
-// keywords and values such as host=localhost dbname=myapp. Its role may create databases, and its own database stays as it is.
+// keywords and values such as host=localhost dbname=myapp. Its role must be allowed to create databases. The address's own
+// database stays as it is.
 //
 // When the test ends, the database is dropped and the pool closed. A connection that is still in use then fails the test: of rows
 // that are not closed, a transaction that is not ended, or a pgxpool.Conn that is not released.

@@ -50,8 +50,8 @@ func (s *Stripe) Storm(events ...Event) {
 // Simulate plays life cycles in the API's account, which is the simulation's NewAccount, and delivers their events. Afterwards
 // compare your tables with the Truth of each of the account's Subscriptions. Deliveries fail the test as those of Storm do.
 //
-// The life cycles and the plan of deliveries are those of the command stripeonce simulate with the same seed. Concurrency and
-// retries are those of the Stripe, which are faster.
+// The life cycles and the plan of deliveries are those of the command stripeonce simulate with the same seed and settings, but
+// Concurrency and Pauses are those of the Stripe: fewer deliveries in flight, and faster retries.
 func (s *Stripe) Simulate(api *API, simulation stripesim.Simulation) {
 	s.tb.Helper()
 	s.insist(simulation.Seed, func(ctx context.Context, d *stripesim.Deliverer) error { return simulation.Run(ctx, api.API, d) })

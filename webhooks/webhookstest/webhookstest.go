@@ -18,7 +18,8 @@ import (
 type Stripe struct {
 	// Seed is that of the order of a Storm. Defaults to a random one, which a failed storm reports.
 	Seed uint64
-	// Concurrency is the number of deliveries in flight of Storm and Simulate. Defaults to DefaultConcurrency.
+	// Concurrency is the number of deliveries in flight of Storm and Simulate. Duplicates at the same instant count as one. Defaults
+	// to DefaultConcurrency.
 	Concurrency int
 	// Pauses are those after each attempt of Storm and Simulate without a 2xx. After the last one, a delivery is given up. Nil:
 	// ten pauses that double from 5ms on, 5s in all. Empty: no retries.
