@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -96,52 +95,52 @@ func storeByHand(ctx context.Context, tx pgx.Tx, ev *stripe.Event) (sub stripe.S
 	return sub, tag.RowsAffected() > 0, err
 }
 
+// The upserts of the handwritten receiver, which leave a newer row alone.
+const (
+	handCustomer = `INSERT INTO hand_customers (id, email, name, deleted, last_event_at, object) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, deleted = excluded.deleted,
+			last_event_at = excluded.last_event_at, object = excluded.object
+		WHERE hand_customers.last_event_at <= excluded.last_event_at`
+	handProduct = `INSERT INTO hand_products (id, name, active, last_event_at, object) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, active = excluded.active, last_event_at = excluded.last_event_at, object = excluded.object
+		WHERE hand_products.last_event_at <= excluded.last_event_at`
+	handPrice = `INSERT INTO hand_prices (id, product_id, unit_amount, active, last_event_at, object) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (id) DO UPDATE SET product_id = excluded.product_id, unit_amount = excluded.unit_amount, active = excluded.active,
+			last_event_at = excluded.last_event_at, object = excluded.object
+		WHERE hand_prices.last_event_at <= excluded.last_event_at`
+	handInvoice = `INSERT INTO hand_invoices (id, customer_id, status, total, last_event_at, object) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, status = excluded.status, total = excluded.total,
+			last_event_at = excluded.last_event_at, object = excluded.object
+		WHERE hand_invoices.last_event_at <= excluded.last_event_at`
+)
+
 // storeAnyByHand stores the event's object in the table of its type unless the row is newer.
-func storeAnyByHand(ctx context.Context, tx pgx.Tx, ev *stripe.Event) error {
+func storeAnyByHand(ctx context.Context, tx pgx.Tx, ev *stripe.Event) (err error) {
 	family, _, _ := strings.Cut(string(ev.Type), ".")
 	at := time.Unix(ev.Created, 0)
 	switch {
 	case strings.HasPrefix(string(ev.Type), "customer.subscription."):
-		_, _, err := storeByHand(ctx, tx, ev)
-		return err
+		_, _, err = storeByHand(ctx, tx, ev)
 	case family == "customer":
 		var c stripe.Customer
-		if err := json.Unmarshal(ev.Data.Raw, &c); err != nil {
-			return err
+		if err = json.Unmarshal(ev.Data.Raw, &c); err == nil {
+			_, err = tx.Exec(ctx, handCustomer, c.ID, c.Email, c.Name, ev.Type == "customer.deleted", at, ev.Data.Raw)
 		}
-		return upsertByHand(ctx, tx, "hand_customers", "email, name, deleted", c.ID, at, ev.Data.Raw, c.Email, c.Name, ev.Type == "customer.deleted")
 	case family == "product":
 		var p stripe.Product
-		if err := json.Unmarshal(ev.Data.Raw, &p); err != nil {
-			return err
+		if err = json.Unmarshal(ev.Data.Raw, &p); err == nil {
+			_, err = tx.Exec(ctx, handProduct, p.ID, p.Name, p.Active && ev.Type != "product.deleted", at, ev.Data.Raw)
 		}
-		return upsertByHand(ctx, tx, "hand_products", "name, active", p.ID, at, ev.Data.Raw, p.Name, p.Active && ev.Type != "product.deleted")
 	case family == "price":
 		var p stripe.Price
-		if err := json.Unmarshal(ev.Data.Raw, &p); err != nil {
-			return err
+		if err = json.Unmarshal(ev.Data.Raw, &p); err == nil {
+			_, err = tx.Exec(ctx, handPrice, p.ID, p.Product.ID, p.UnitAmount, p.Active, at, ev.Data.Raw)
 		}
-		return upsertByHand(ctx, tx, "hand_prices", "product_id, unit_amount, active", p.ID, at, ev.Data.Raw, p.Product.ID, p.UnitAmount, p.Active)
 	case family == "invoice":
 		var i stripe.Invoice
-		if err := json.Unmarshal(ev.Data.Raw, &i); err != nil {
-			return err
+		if err = json.Unmarshal(ev.Data.Raw, &i); err == nil {
+			_, err = tx.Exec(ctx, handInvoice, i.ID, i.Customer.ID, string(i.Status), i.Total, at, ev.Data.Raw)
 		}
-		return upsertByHand(ctx, tx, "hand_invoices", "customer_id, status, total", i.ID, at, ev.Data.Raw, i.Customer.ID, string(i.Status), i.Total)
 	}
-	return nil
-}
-
-// upsertByHand runs the upsert of a table, which pgx prepares once.
-func upsertByHand(ctx context.Context, tx pgx.Tx, table, columns, id string, at time.Time, object []byte, values ...any) error {
-	names := strings.Split(columns, ", ")
-	set, places := "last_event_at = excluded.last_event_at, object = excluded.object", ""
-	for i, name := range names {
-		set += fmt.Sprintf(", %[1]s = excluded.%[1]s", name)
-		places += fmt.Sprintf(", $%d", i+4)
-	}
-	_, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO %[1]s (id, last_event_at, object, %[2]s) VALUES ($1, $2, $3%[3]s)
-		ON CONFLICT (id) DO UPDATE SET %[4]s WHERE %[1]s.last_event_at <= excluded.last_event_at`, table, columns, places, set),
-		append([]any{id, at, object}, values...)...)
 	return err
 }
