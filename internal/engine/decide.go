@@ -84,7 +84,7 @@ func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stor
 	if err != nil {
 		return nil, err
 	}
-	newest = ordering.With(newest, occurrenceOf(ev))
+	newest = e.rules.Stepped(ordering.With(newest, occurrenceOf(ev)))
 	winner, settled := e.rules.Last(newest)
 	switch {
 	case settled:

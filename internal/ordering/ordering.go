@@ -3,6 +3,8 @@
 package ordering
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -27,8 +29,13 @@ type Occurrence struct {
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	APIVersion string          `json:"api_version,omitempty"`
-	Object     json.RawMessage `json:"object,omitempty"` // left out if it equals the row's object
+	Object     json.RawMessage `json:"object,omitempty"` // left out if the row or another event of the set has it
 	Previous   json.RawMessage `json:"previous,omitempty"`
+	// To and From are digests of the state that the event led to, and of that before, so that a set can be ordered without
+	// reading its objects. To is empty until Stepped has computed both; From is empty if it is not known. Previous is then not
+	// needed any more.
+	To   string `json:"to,omitempty"`
+	From string `json:"from,omitempty"`
 }
 
 // AppendJSON appends the JSON that json.Marshal returns, but copies the objects as they are. It runs for every event, and
@@ -42,8 +49,14 @@ func (o *Occurrence) AppendJSON(to []byte) []byte {
 	if len(o.Object) > 0 {
 		to = append(append(to, `,"object":`...), o.Object...)
 	}
-	if len(o.Previous) > 0 {
+	if o.To == "" && len(o.Previous) > 0 {
 		to = append(append(to, `,"previous":`...), o.Previous...)
+	}
+	if o.To != "" {
+		to = rawjson.AppendString(append(to, `,"to":`...), o.To)
+	}
+	if o.From != "" {
+		to = rawjson.AppendString(append(to, `,"from":`...), o.From)
 	}
 	return append(to, '}')
 }
@@ -129,6 +142,7 @@ func With(set []Occurrence, one Occurrence) []Occurrence {
 // Otherwise settled is false: a step is missing, or the walk ends where it began. The tie-break is then the greatest id
 // among the events that no other event is known to follow.
 func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
+	set = r.Stepped(set)
 	steps := make([]step, len(set))
 	for i, o := range set {
 		steps[i] = r.stepOf(o)
@@ -154,7 +168,7 @@ func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
 	return set[best], settled
 }
 
-// step is the change of an event, between states in canonical form.
+// step is the change of an event, between digests of states.
 type step struct {
 	from, to string
 	known    bool // from is known
@@ -166,12 +180,41 @@ const nothing = "" // the state before the creation
 func (s step) moves() bool { return s.known && s.from != s.to }
 
 func (r Rules) stepOf(o Occurrence) step {
-	object := Decode(o.Object)
-	s := step{to: r.Canonical(object)}
 	if o.Type == r.Created {
-		s.from, s.known, s.creation = nothing, true, true
-	} else if previous, ok := Decode(o.Previous).(map[string]any); ok && len(previous) > 0 {
-		s.from, s.known = r.Canonical(restored(object, previous)), true
+		return step{from: nothing, to: o.To, known: true, creation: true}
 	}
-	return s
+	return step{from: o.From, to: o.To, known: o.From != ""}
+}
+
+// Stepped returns a set whose events have To and From.
+func (r Rules) Stepped(set []Occurrence) []Occurrence {
+	set = slices.Clone(set)
+	for i := range set {
+		if o := &set[i]; o.To == "" {
+			o.To, o.From = r.ends(o.Object, o.Previous)
+		}
+	}
+	return set
+}
+
+// ends returns digests of an event's state, and of the state before, if its previous attributes say it.
+func (r Rules) ends(object, previous json.RawMessage) (to, from string) {
+	if len(object) == 0 || !rawjson.Valid(object) {
+		object = json.RawMessage("null")
+	}
+	to = r.digest(object)
+	attributes, ok := Decode(previous).(map[string]any)
+	if !ok || len(attributes) == 0 {
+		return to, ""
+	}
+	before, err := json.Marshal(restored(Decode(object), attributes))
+	if err != nil {
+		panic(err) // decoded JSON can be encoded
+	}
+	return to, r.digest(before)
+}
+
+func (r Rules) digest(object []byte) string {
+	sum := sha256.Sum256(r.AppendCanonical(make([]byte, 0, len(object)), object))
+	return base64.RawStdEncoding.EncodeToString(sum[:16])
 }
