@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pook/stripeonce/internal/stripeobject"
@@ -31,8 +33,10 @@ type Account struct {
 	APIVersion string
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
-	// Billing also simulates customers, products, prices and whole invoices, with every event that Stripe creates of them. The
-	// events of subscriptions have the same ids and types as without it.
+	// Billing creates every event that Stripe creates of customers, products, prices and invoices, and Live then changes these by
+	// themselves, too. Without it they exist, but events are only those of subscriptions and those of their invoices' statuses:
+	// invoice.created, finalized, paid, payment_failed, voided and marked_uncollectible. The events of subscriptions have the same
+	// ids and types either way.
 	Billing bool
 
 	Seed          uint64
@@ -46,11 +50,11 @@ type Account struct {
 	Invoices  []*Invoice
 
 	random   *rand.Rand
-	billing  *rand.Rand // of all that Billing adds, so that the rest stays as without it
-	added    int        // the events that Billing added
+	billing  *rand.Rand // of all that is not subscriptions, so that these are as without Billing
+	added    int        // the events with ids from billing
 	numbered int        // the invoices that have a number
 	stored   []stored   // Customers, Products, Prices and Invoices
-	invoices map[string]invoice
+	replaced []stored   // deleted products that were created again
 	clocks   []*TestClock
 	unheard  []object // the thin events about events that could not be generated
 }
@@ -116,12 +120,6 @@ func newID(random *rand.Rand, prefix string, letters int) string {
 // object is a Stripe object as JSON decodes it.
 type object = stripeobject.Object
 
-// invoice is an invoice as it is now.
-type invoice struct {
-	accountID string
-	render    rendering
-}
-
 // rendering returns an event's object and its previous attributes (nil except for updates) in an API version.
 type rendering func(version string) (about, previous object)
 
@@ -130,10 +128,19 @@ func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	a.add(&Event{AccountID: s.AccountID, Type: eventType, SubscriptionID: s.state.ID, render: render}, s.version, a.random)
 }
 
-// add completes an event and adds it. Events that Billing adds draw their ids from a source of their own.
+// withoutBilling are the events of other objects than subscriptions that an account without Billing has. Together they tell each
+// change of an invoice's status.
+var withoutBilling = []string{
+	"invoice.created", "invoice.finalized", "invoice.paid", "invoice.payment_failed", "invoice.voided", "invoice.marked_uncollectible",
+}
+
+// add completes an event and adds it, unless only an account with Billing has it.
 func (a *Account) add(ev *Event, version string, random *rand.Rand) {
 	ev.account, ev.Created = a, a.Now
 	ev.ID, ev.request = newID(random, "evt_1", 23), newID(random, "req_", 14)
+	if !a.Billing && !strings.HasPrefix(ev.Type, "customer.subscription.") && !slices.Contains(withoutBilling, ev.Type) {
+		return
+	}
 	about, _ := ev.render(version)
 	ev.ObjectID, _ = about["id"].(string)
 	ev.Body = ev.In(version)

@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"reflect"
 	"slices"
 	"time"
 
@@ -39,9 +40,7 @@ func (s *Subscription) begin(status string, trial int64) *Subscription {
 		ID: s.state.ID, Customer: s.state.Customer, Status: status, Created: a.Now,
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
 	}
-	if a.Billing {
-		s.payer()
-	}
+	s.payer()
 	if trial > 0 {
 		s.state.TrialStart, s.state.TrialEnd = a.Now, a.Now+trial
 		s.state.PeriodEnd = s.state.TrialEnd
@@ -54,19 +53,22 @@ func (s *Subscription) begin(status string, trial int64) *Subscription {
 	return s
 }
 
-// update changes the state and creates an event, with previous_attributes if it is an update. Each event lists the items in
-// another order, which previous_attributes do not show.
+// update changes the state and creates an event, with previous_attributes if it is an update. An update that changes nothing
+// creates none. Each event lists the items in another order, which previous_attributes do not show.
 func (s *Subscription) update(eventType string, change func(*stripeobject.Subscription)) {
 	before := s.state.Clone()
-	if eventType != created {
-		s.past = append(s.past, before)
-	}
 	s.state = s.state.Clone()
 	change(&s.state)
 	if s.next != "" {
 		s.state.LatestInvoice, s.next = s.next, ""
 	}
 	after := s.state.Clone()
+	if eventType == updated && reflect.DeepEqual(before, after) {
+		return
+	}
+	if eventType != created {
+		s.past = append(s.past, former[stripeobject.Subscription]{before, s.account.Now})
+	}
 	turn := len(s.account.Events) - s.account.added
 	before.Turn, after.Turn = turn, turn
 	s.account.emit(s, eventType, func(version string) (about, previous object) {
@@ -83,25 +85,43 @@ const (
 	updated = "customer.subscription.updated"
 )
 
-// Activate completes the first payment or ends the trial.
+// Activate completes a payment: the first one, or one that failed. It also ends a trial, and begins the first paid period.
 func (s *Subscription) Activate() {
-	s.invoice("invoice.paid")
+	if s.state.Status == "trialing" {
+		s.billAtOnce(func() {
+			s.update(updated, func(st *stripeobject.Subscription) {
+				st.Status, st.TrialEnd = "active", min(st.TrialEnd, s.account.Now)
+				s.beginPeriod(st)
+			})
+		}, "subscription_cycle", s.periodLines)
+		return
+	}
+	s.pay()
 	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
 }
 
-// Renew begins the next period with an invoice.
+// beginPeriod begins a period now.
+func (s *Subscription) beginPeriod(st *stripeobject.Subscription) {
+	st.PeriodStart, st.PeriodEnd = s.account.Now, s.account.Now+int64(month/time.Second)
+}
+
+// Renew begins the next period with an invoice, and pays it.
 func (s *Subscription) Renew() {
+	s.nextPeriod()
+	s.pay()
+}
+
+func (s *Subscription) nextPeriod() {
 	s.update(updated, func(st *stripeobject.Subscription) {
 		st.PeriodStart = st.PeriodEnd
 		st.PeriodEnd += int64(month / time.Second)
 		st.LatestInvoice = s.account.id("in_1", 23)
 	})
-	s.invoice("invoice.created")
-	s.invoice("invoice.paid")
+	s.draft(s.state.LatestInvoice, "subscription_cycle", s.periodLines()).event(s.account.random, "invoice.created")
 }
 
 // FailPaymentUnheard fails a payment, of which Stripe fails to generate the events. It returns the thin event that says so.
-// bare leaves out its data, as notifications do. With Account.Billing, the events of its invoice and its customer are lost, too.
+// bare leaves out its data, as notifications do. The events of its invoice and its customer are lost, too.
 func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
 	n, added := len(s.account.Events), s.account.added
 	s.FailPayment()
@@ -110,9 +130,12 @@ func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
 	return lost, lost.unheard(bare)
 }
 
-// FailPayment fails a payment: status past_due.
+// FailPayment fails a payment: status past_due. It is that of the latest invoice, or if that is not to be paid, of the next period.
 func (s *Subscription) FailPayment() {
-	s.invoice("invoice.payment_failed")
+	if i := s.LatestInvoice(); i == nil || !i.hasStatus("draft", "open") {
+		s.nextPeriod()
+	}
+	s.LatestInvoice().failPayment(s.account.random)
 	s.update(updated, func(st *stripeobject.Subscription) { st.Status = "past_due" })
 }
 
@@ -127,7 +150,7 @@ func (s *Subscription) Upgrade(quantity int64) {
 			s.addItem(2, 1)
 		})
 	}
-	s.billAtOnce(upgrade, func() []stripeobject.Line { return s.prorations(before) })
+	s.billAtOnce(upgrade, "subscription_update", func() []stripeobject.Line { return s.prorations(before) })
 }
 
 func (s *Subscription) addItem(price int, quantity int64) {
@@ -172,13 +195,16 @@ func (s *Subscription) Pause() {
 	s.update("customer.subscription.paused", func(*stripeobject.Subscription) {})
 }
 
-// Resume resumes a paused subscription. Stripe sends two events.
+// Resume resumes a paused subscription, and begins a period. Stripe sends two events.
 func (s *Subscription) Resume() {
 	resume := func() {
-		s.update(updated, func(st *stripeobject.Subscription) { st.Status = "active" })
+		s.update(updated, func(st *stripeobject.Subscription) {
+			st.Status = "active"
+			s.beginPeriod(st)
+		})
 		s.update("customer.subscription.resumed", func(*stripeobject.Subscription) {})
 	}
-	s.billAtOnce(resume, s.periodLines)
+	s.billAtOnce(resume, "subscription_cycle", s.periodLines)
 }
 
 // RemindOfTrialEnd creates the reminder three days before the trial's end. Nothing changes.
@@ -249,29 +275,4 @@ func (s *Subscription) Delete() {
 		}
 	})
 	s.giveUp((*Invoice).Void, (*Invoice).MarkUncollectible, nothing)
-}
-
-// invoice creates an event of the latest invoice.
-func (s *Subscription) invoice(eventType string) {
-	if s.account.Billing {
-		s.bill(eventType)
-		return
-	}
-	st := s.state.Clone()
-	about := stripeobject.Invoice{
-		ID: st.LatestInvoice, Customer: st.Customer, Subscription: st.ID, SubscriptionMetadata: st.Metadata, Status: "open",
-		BillingReason: "subscription_cycle", Currency: "usd", Created: s.account.Now, PeriodStart: st.PeriodStart, PeriodEnd: st.PeriodEnd,
-	}
-	for _, it := range st.Items {
-		about.AmountDue += it.Amount * it.Quantity
-	}
-	if eventType == "invoice.paid" {
-		about.AmountPaid, about.Status = about.AmountDue, "paid"
-	}
-	render := func(version string) (object, object) { return about.Render(version), nil }
-	if s.account.invoices == nil {
-		s.account.invoices = map[string]invoice{}
-	}
-	s.account.invoices[st.LatestInvoice] = invoice{s.AccountID, render}
-	s.account.emit(s, eventType, render)
 }

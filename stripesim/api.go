@@ -22,9 +22,12 @@ const (
 	maxTypes     = 20 // of types[]
 )
 
-// API is a part of Stripe's API (events, subscriptions, webhook endpoints, event destinations; with Account.Billing also
-// customers, products, prices and invoices) for an account. Its time, also in the header Date, is the account's clock. It is an
-// http.Handler for a Stripe client's base URL.
+// API is a part of Stripe's API (events, subscriptions and their items, customers, products, prices, invoices and their lines,
+// webhook endpoints, event destinations, test clocks) for an account. Its time, also in the header Date, is the account's clock.
+// While a Deliverer or a Simulation delivers, it is that of the newest event whose delivery has begun, and so are the objects and
+// events: it does not know what has not happened yet. It is an http.Handler for a Stripe client's base URL.
+//
+// Set the exported fields before the first request, or within Do.
 type API struct {
 	// Key is the secret key that requests must have. Empty: any.
 	Key string
@@ -35,11 +38,12 @@ type API struct {
 	// Refuse is the path of requests that the key is not allowed to make. Optional.
 	Refuse string
 	// Lag is called for each request of one object that is not an event, and says by how many of its changes the response is
-	// behind; -1: the object is not found. Optional.
+	// behind; -1: the object is not found. It must not call the API's methods. Optional.
 	Lag func() int
 	// CountOnly counts the requests and does not keep them.
 	CountOnly bool
-	// OnRequest is called with each request before it is answered. Optional.
+	// OnRequest is called with each request before it is answered, one request at a time. It may change the account, and must not
+	// call the API's methods, which would deadlock. Optional.
 	OnRequest func(req *http.Request)
 
 	mu           sync.Mutex
@@ -47,6 +51,7 @@ type API struct {
 	objects      map[string]any // by path, in place of the account's own
 	connected    map[string]*Account
 	delivered    map[string]bool
+	clocks       map[*Account]int64 // during deliveries: see begin
 	endpoints    []*Endpoint
 	destinations []*Destination
 	faults       []Fault
@@ -167,12 +172,12 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if api.OnRequest != nil {
 		api.OnRequest(req)
 	}
-	w.Header().Set("Date", time.Unix(api.account.Now, 0).UTC().Format(http.TimeFormat))
+	w.Header().Set("Date", time.Unix(api.now(api.account), 0).UTC().Format(http.TimeFormat))
 	w.Header().Set("Request-Id", fmt.Sprintf("req_%014d", api.count))
 	w.Header().Set("Stripe-Version", api.version(req))
-	key, bears := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	key := keyOf(req)
 	switch {
-	case !bears || key == "":
+	case key == "":
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."})
 	case api.Key != "" && key != api.Key:
 		fail(w, http.StatusUnauthorized, apiError{Type: invalidRequest, Message: "Invalid API Key provided: " + masked(key)})
@@ -183,6 +188,15 @@ func (api *API) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	default:
 		api.answer(w, req, api.fault(req))
 	}
+}
+
+// keyOf returns a request's key. It is a bearer token, or a user without a password as in Stripe's examples with curl.
+func keyOf(req *http.Request) string {
+	if key, bears := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); bears {
+		return key
+	}
+	user, _, _ := req.BasicAuth()
+	return user
 }
 
 // fault removes and returns the fault for a request, or nil if there is none.
@@ -311,12 +325,13 @@ func (api *API) listEvents(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	account := api.of(req)
+	now := api.now(account)
 	newest := slices.Clone(account.Events)
 	slices.Reverse(newest)
 	page(w, req, "/v1/events", "event", newest, func(ev *Event) entry {
 		return entry{ev.ID, ev.Created, func() object { return ev.object(stripeobject.Shape(api.Version)) }}
 	}, func(ev *Event) bool {
-		return api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) &&
+		return api.sees(req, ev.AccountID) && ev.kept(now) &&
 			(len(types) == 0 || slices.Contains(types, ev.Type)) &&
 			(!query.Has("type") || typeFits(query.Get("type"), ev.Type)) &&
 			(!query.Has("delivery_success") || strconv.FormatBool(api.delivered[ev.ID]) == query.Get("delivery_success"))
@@ -339,10 +354,15 @@ func typeFits(pattern, eventType string) bool {
 	return pattern == eventType
 }
 
+// kept reports whether the Events API has the event: it is created, and not too old.
+func (ev *Event) kept(now int64) bool {
+	return ev.Created <= now && ev.Created > now-int64(eventsKept/time.Second)
+}
+
 func (api *API) getEvent(w http.ResponseWriter, req *http.Request) {
 	account := api.of(req)
 	for _, ev := range account.Events {
-		if ev.ID == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created > account.Now-int64(eventsKept/time.Second) {
+		if ev.ID == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.kept(api.now(account)) {
 			answer(w, http.StatusOK, ev.object(stripeobject.Shape(api.Version)))
 			return
 		}

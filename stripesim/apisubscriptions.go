@@ -7,16 +7,20 @@ import (
 	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
+type subscriptionState = stripeobject.Subscription
+
 func (api *API) listSubscriptions(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	newest := slices.Clone(api.of(req).Subscriptions)
 	slices.Reverse(newest)
 	version := stripeobject.Shape(api.version(req))
 	page(w, req, "/v1/subscriptions", "subscription", newest, func(s *Subscription) entry {
-		return entry{s.ID(), s.state.Created, func() object { return s.state.Render(version) }}
+		st, _ := api.stateNow(s, 0)
+		return entry{s.ID(), st.Created, func() object { return st.Render(version) }}
 	}, func(s *Subscription) bool {
-		return api.sees(req, s.AccountID) && statusFits(query.Get("status"), s.state.Status) && query.Get("test_clock") == s.state.TestClock &&
-			(!query.Has("customer") || query.Get("customer") == s.state.Customer)
+		st, exists := api.stateNow(s, 0)
+		return exists && api.sees(req, s.AccountID) && statusFits(query.Get("status"), st.Status) && query.Get("test_clock") == s.state.TestClock &&
+			(!query.Has("customer") || query.Get("customer") == st.Customer)
 	})
 }
 
@@ -37,12 +41,12 @@ func statusFits(filter, status string) bool {
 
 func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == req.PathValue("id") && api.sees(req, s.AccountID) {
-			state, found := s.behind(api.Lag)
-			if !found {
-				break
-			}
-			answer(w, http.StatusOK, state.Render(stripeobject.Shape(api.version(req))))
+		if s.ID() != req.PathValue("id") || !api.sees(req, s.AccountID) {
+			continue
+		}
+		lag, found := api.lag()
+		if st, exists := api.stateNow(s, lag); found && exists {
+			answer(w, http.StatusOK, st.Render(stripeobject.Shape(api.version(req))))
 			return
 		}
 	}
@@ -53,10 +57,10 @@ func (api *API) getSubscription(w http.ResponseWriter, req *http.Request) {
 func (api *API) listItems(w http.ResponseWriter, req *http.Request) {
 	id := req.URL.Query().Get("subscription")
 	for _, s := range api.of(req).Subscriptions {
-		if s.ID() == id && api.sees(req, s.AccountID) {
+		if st, exists := api.stateNow(s, 0); exists && s.ID() == id && api.sees(req, s.AccountID) {
 			version := stripeobject.Shape(api.version(req))
-			page(w, req, "/v1/subscription_items", "subscription_item", s.state.Items, func(it stripeobject.Item) entry {
-				return entry{it.ID, it.Created, func() object { return s.state.RenderItem(&it, version) }}
+			page(w, req, "/v1/subscription_items", "subscription_item", st.Items, func(it stripeobject.Item) entry {
+				return entry{it.ID, it.Created, func() object { return st.RenderItem(&it, version) }}
 			}, func(stripeobject.Item) bool { return true })
 			return
 		}

@@ -9,11 +9,10 @@ import (
 // nothing leaves an invoice as it is.
 func nothing(*Invoice) {}
 
-// CustomerObject returns the subscription's customer. Without Account.Billing it is nil.
+// CustomerObject returns the subscription's customer.
 func (s *Subscription) CustomerObject() *Customer { return s.customer }
 
-// payer returns the customer. The customer and the account's products and prices are created if they do not exist yet, as for a
-// subscription that is older than Account.Billing.
+// payer returns the customer. The customer and the account's products and prices are created if they do not exist yet.
 func (s *Subscription) payer() *Customer {
 	s.account.addCatalog(s.AccountID, s.version)
 	if s.customer == nil {
@@ -22,10 +21,10 @@ func (s *Subscription) payer() *Customer {
 	return s.customer
 }
 
-// Invoices returns the subscription's invoices, oldest first. Without Account.Billing there are none.
+// Invoices returns the subscription's invoices, oldest first.
 func (s *Subscription) Invoices() []*Invoice { return slices.Clone(s.invoices) }
 
-// LatestInvoice returns the subscription's latest invoice. Without Account.Billing it is nil.
+// LatestInvoice returns the subscription's latest invoice.
 func (s *Subscription) LatestInvoice() *Invoice {
 	for _, i := range slices.Backward(s.invoices) {
 		if i.about.ID == s.state.LatestInvoice {
@@ -84,9 +83,6 @@ func (s *Subscription) prorations(old stripeobject.Item) []stripeobject.Line {
 
 // billFirst creates the invoice of a new subscription. That of a trial is paid at once, as its total is 0.
 func (s *Subscription) billFirst() {
-	if !s.account.Billing {
-		return
-	}
 	i := s.draft(s.state.LatestInvoice, "subscription_create", s.periodLines())
 	i.event(s.account.billing, "invoice.created")
 	i.finalizeAtOnce()
@@ -97,56 +93,33 @@ func (s *Subscription) billFirst() {
 
 // billAtOnce makes a change whose invoice is created, finalized and paid within the second: it becomes the latest one with the
 // change's first event.
-func (s *Subscription) billAtOnce(change func(), lines func() []stripeobject.Line) {
-	if !s.account.Billing {
-		change()
-		return
-	}
+func (s *Subscription) billAtOnce(change func(), reason string, lines func() []stripeobject.Line) {
 	id := newID(s.account.billing, "in_1", 23)
 	s.next = id
 	change()
-	i := s.draft(id, "subscription_update", lines())
+	i := s.draft(id, reason, lines())
 	i.event(s.account.billing, "invoice.created")
 	i.finalizeAtOnce()
 	i.Pay()
 }
 
-// bill makes the change of the latest invoice that an event tells, with that event's id drawn as it is without Billing.
-func (s *Subscription) bill(eventType string) {
-	random := s.account.random
-	switch i := s.LatestInvoice(); eventType {
-	case "invoice.created":
-		s.draft(s.state.LatestInvoice, "subscription_cycle", s.periodLines()).event(random, eventType)
-	case "invoice.payment_failed":
-		s.payable(i, "draft", "open").failPayment(random)
-	case "invoice.paid":
-		switch i = s.payable(i, "draft", "open", "uncollectible"); {
-		case i.hasStatus("draft") && s.state.PauseBehavior == "void":
-			i.Finalize()
-			i.void(random)
-		case i.hasStatus("draft") && s.state.PauseBehavior == "keep_as_draft":
-			newID(random, "", 23+14) // the ids of the event that is not created
-			s.account.added--        // it counts as if it had been
-		default:
-			i.pay(random)
-		}
+// pay pays the latest invoice, or a new one in its place if it is void: that becomes the latest with the next update. While
+// collection is paused, the invoice is voided or remains a draft.
+func (s *Subscription) pay() {
+	random, i := s.account.random, s.LatestInvoice()
+	if i == nil || !i.hasStatus("draft", "open", "uncollectible") {
+		s.next = newID(s.account.billing, "in_1", 23)
+		i = s.draft(s.next, "subscription_cycle", s.periodLines())
+		i.event(s.account.billing, "invoice.created")
 	}
-}
-
-// payable returns an invoice if it has one of these statuses, or a new one in its place, which becomes the latest with the next
-// update.
-func (s *Subscription) payable(i *Invoice, statuses ...string) *Invoice {
-	if i != nil && i.hasStatus(statuses...) {
-		return i
+	switch {
+	case i.hasStatus("draft") && s.state.PauseBehavior == "void":
+		i.Finalize()
+		i.void(random)
+	case i.hasStatus("draft") && s.state.PauseBehavior == "keep_as_draft":
+	default:
+		i.pay(random)
 	}
-	s.next = newID(s.account.billing, "in_1", 23)
-	lines := s.periodLines()
-	for n, it := range s.state.Items {
-		lines[n].UnitAmount, lines[n].Description = it.Amount, "" // a trial ends with it
-	}
-	i = s.draft(s.next, "subscription_cycle", lines)
-	i.event(s.account.billing, "invoice.created")
-	return i
 }
 
 // giveUp draws what happens to the latest invoice if it is still open.

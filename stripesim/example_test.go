@@ -27,6 +27,8 @@ func ExampleAccount() {
 	fmt.Println("in the end:", sub.Truth().Status, sub.Truth().CancelAtPeriodEnd)
 	// Output:
 	// 2024-01-01 09:00:00 customer.subscription.created
+	// 2024-01-01 09:00:00 invoice.created
+	// 2024-01-01 09:00:00 invoice.finalized
 	// 2024-01-01 09:00:01 invoice.paid
 	// 2024-01-01 09:00:01 customer.subscription.updated
 	// 2024-01-02 09:00:01 customer.subscription.updated
@@ -47,7 +49,7 @@ func ExampleScenario() {
 	account := stripesim.New(1, stripesim.Epoch)
 	events := account.Play([]stripesim.Scenario{winBack}, 2)
 	fmt.Println(len(events), "events of", len(account.Subscriptions), "subscriptions")
-	// Output: 12 events of 2 subscriptions
+	// Output: 16 events of 2 subscriptions
 }
 
 // A receiver that counts effects without looking whether it knows the event.
@@ -64,7 +66,7 @@ func ExampleSimulation() {
 	}))
 	defer receiver.Close()
 
-	s := stripesim.Simulation{Seed: 1, Subscriptions: 50, Storm: stripesim.Default}
+	s := stripesim.Simulation{Seed: 1, Subscriptions: 50}
 	d := &stripesim.Deliverer{URL: receiver.URL, Secret: "whsec_test"}
 	if err := s.Run(context.Background(), stripesim.NewAPI(s.NewAccount()), d); err != nil {
 		fmt.Println(err)
@@ -79,8 +81,8 @@ func ExampleSimulation() {
 	fmt.Printf("%d events in %d deliveries, %d never accepted\n", report.Events, report.Deliveries, len(report.Refused))
 	fmt.Printf("%d of %d invoices paid twice or more\n", twice, len(effects))
 	// Output:
-	// 507 events in 928 deliveries, 0 never accepted
-	// 36 of 93 invoices paid twice or more
+	// 696 events in 1191 deliveries, 0 never accepted
+	// 33 of 90 invoices paid twice or more
 }
 
 // A mirror of every object is compared with the account's objects.

@@ -2,6 +2,7 @@ package stripesim
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 )
@@ -28,12 +29,18 @@ type step struct {
 	begins bool
 }
 
-// Live simulates interleaved life cycles of subscriptions, and with Account.Billing those of the other objects. It returns the
+// Live simulates interleaved life cycles of subscriptions, and with Account.Billing also changes the other objects. It returns the
 // events in the order in which they were created.
-func (a *Account) Live(l Life) []*Event {
+func (a *Account) Live(l Life) []*Event { return a.live(context.Background(), l) }
+
+// live is Live until ctx ends.
+func (a *Account) live(ctx context.Context, l Life) []*Event {
 	from := len(a.Events)
 	subs := make([]*Subscription, l.Subscriptions)
 	for _, s := range a.plan(l) {
+		if ctx.Err() != nil {
+			break
+		}
 		a.Now = max(a.Now, s.at)
 		if s.begins {
 			subs[s.sub] = a.begin()

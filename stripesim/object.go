@@ -2,7 +2,6 @@ package stripesim
 
 import (
 	"math/rand/v2"
-	"slices"
 	"strings"
 
 	"github.com/pook/stripeonce/internal/stripeobject"
@@ -28,8 +27,8 @@ func (o Object) In(version string) []byte { return marshal(o.render(version, fal
 // Whole returns the object in a version, with all items or lines.
 func (o Object) Whole(version string) []byte { return marshal(o.render(version, true)) }
 
-// Objects returns the account's objects: the subscriptions, and with Billing the others, each in the order of their creation.
-// Deleted objects are among them.
+// Objects returns the account's objects of which there are events: the subscriptions, then the invoices, and with Billing the
+// others, each in the order of their creation. Deleted objects are among them.
 func (a *Account) Objects() []Object {
 	var all []Object
 	for _, s := range a.Subscriptions {
@@ -43,7 +42,7 @@ func (a *Account) Objects() []Object {
 			},
 		})
 	}
-	for _, st := range a.stored {
+	for _, st := range a.told() {
 		o := *st.is()
 		o.render = st.final
 		all = append(all, o)
@@ -51,11 +50,46 @@ func (a *Account) Objects() []Object {
 	return all
 }
 
+// told returns the objects beside subscriptions of which there are events.
+func (a *Account) told() []stored {
+	if a.Billing {
+		return a.stored
+	}
+	var invoices []stored
+	for _, i := range a.Invoices {
+		invoices = append(invoices, i)
+	}
+	return invoices
+}
+
 // stored is an object that is not a subscription.
 type stored interface {
 	is() *Object
+	eventVersion() string
 	final(version string, whole bool) object
-	behind(lag func() int) (render func(version string) object, found bool)
+	// at renders the state of a second, or the one that lag changes before it.
+	at(now int64, lag int, version string) object
+	exists(now int64) bool
+	deletedBy(now int64) bool
+	replace()
+}
+
+// former is a state that an object had until a second.
+type former[T any] struct {
+	state T
+	until int64
+}
+
+// asOf returns the state of a second, or the one that lag changes before it.
+func asOf[T any](past []former[T], current *T, now int64, lag int) *T {
+	n := 0
+	for n < len(past) && past[n].until <= now {
+		n++
+	}
+	if n = max(0, n-lag); n < len(past) {
+		return &past[n].state
+	}
+	return current
 }
 
 // state is the state of an object, by pointer.
@@ -71,7 +105,9 @@ type resource[T any, P state[T]] struct {
 	about   Object
 	version string // of its events
 	state   T
-	past    []T
+	past    []former[T]
+	// When it was deleted, and when another object took its id. 0: not yet.
+	deletedAt, replacedAt int64
 }
 
 func newResource[T any, P state[T]](a *Account, about Object, version string, st T) resource[T, P] {
@@ -79,6 +115,16 @@ func newResource[T any, P state[T]](a *Account, about Object, version string, st
 }
 
 func (r *resource[T, P]) is() *Object { return &r.about }
+
+func (r *resource[T, P]) eventVersion() string { return r.version }
+
+func (r *resource[T, P]) exists(now int64) bool {
+	return r.about.Created <= now && (r.replacedAt == 0 || r.replacedAt > now)
+}
+
+func (r *resource[T, P]) deletedBy(now int64) bool { return r.about.Deleted && r.deletedAt <= now }
+
+func (r *resource[T, P]) replace() { r.replacedAt = r.account.Now }
 
 // change changes the state and creates an event, with previous_attributes if it is an update. An update that changes nothing
 // creates none.
@@ -95,7 +141,7 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 		return
 	}
 	if !strings.HasSuffix(eventType, ".created") {
-		r.past = append(r.past, before)
+		r.past = append(r.past, former[T]{before, r.account.Now})
 	}
 	r.state = now
 	after := P(&now).Clone()
@@ -119,7 +165,7 @@ func (r *resource[T, P]) event(random *rand.Rand, eventType string) {
 // delete creates the event of the deletion, which has the last state.
 func (r *resource[T, P]) delete() {
 	r.event(r.account.billing, r.about.Type+".deleted")
-	r.about.Deleted = true
+	r.about.Deleted, r.deletedAt = true, r.account.Now
 }
 
 // final renders the object as it is now.
@@ -134,28 +180,15 @@ func (r *resource[T, P]) final(version string, whole bool) object {
 	return P(&r.state).Render(version)
 }
 
-// behind returns a past state, as a part of Stripe would that lags behind.
-func (r *resource[T, P]) behind(lag func() int) (render func(version string) object, found bool) {
-	n := 0
-	if lag != nil {
-		n = lag()
+func (r *resource[T, P]) at(now int64, lag int, version string) object {
+	version = stripeobject.Shape(version)
+	if lag == 0 && r.deletedBy(now) {
+		return r.final(version, false)
 	}
-	switch {
-	case n < 0:
-		return nil, false
-	case n == 0 || len(r.past) == 0:
-		return func(version string) object { return r.final(version, false) }, true
-	default:
-		return P(&r.past[max(0, len(r.past)-n)]).Render, true
-	}
+	return P(asOf(r.past, &r.state, now, lag)).Render(version)
 }
 
-// forget removes an object without an event.
-func (a *Account) forget(gone stored) {
-	a.stored = slices.DeleteFunc(a.stored, func(st stored) bool { return st == gone })
-}
-
-// setText returns a changed metadata. An empty value removes the key.
+// setText changes metadata. An empty value removes the key.
 func setText(metadata map[string]string, key, value string) {
 	metadata[key] = value
 	if value == "" {

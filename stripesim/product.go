@@ -26,7 +26,9 @@ func (a *Account) addProduct(accountID, version, id, name string) *Product {
 			return old
 		}
 		a.Products = slices.DeleteFunc(a.Products, func(p *Product) bool { return p == old })
-		a.forget(old)
+		a.stored = slices.DeleteFunc(a.stored, func(st stored) bool { return st == stored(old) })
+		a.replaced = append(a.replaced, old)
+		old.replace()
 	}
 	p := &Product{newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
 		ID: id, Name: name, Active: true, Created: a.Now, Updated: a.Now, Metadata: map[string]string{},

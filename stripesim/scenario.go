@@ -3,6 +3,7 @@ package stripesim
 import (
 	"cmp"
 	"container/heap"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,8 +99,16 @@ func NamedScenario(name string) (Scenario, error) {
 }
 
 // Play plays life cycles, one after the other in turn, for so many subscriptions, which begin within 30 days and are
-// interleaved. It returns the events in the order in which they were created.
+// interleaved. It returns the events in the order in which they were created. No life cycles: none.
 func (a *Account) Play(list []Scenario, subscriptions int) []*Event {
+	return a.play(context.Background(), list, subscriptions)
+}
+
+// play is Play until ctx ends.
+func (a *Account) play(ctx context.Context, list []Scenario, subscriptions int) []*Event {
+	if len(list) == 0 {
+		return nil
+	}
 	from := len(a.Events)
 	for i := range list[:min(subscriptions, len(list))] {
 		a.Billing = a.Billing || list[i].Billing
@@ -109,7 +118,7 @@ func (a *Account) Play(list []Scenario, subscriptions int) []*Event {
 		due = append(due, &cue{at: a.Now + a.random.Int64N(int64(beginning/time.Second)), nth: i, of: &list[i%len(list)], next: -1})
 	}
 	heap.Init(&due)
-	for len(due) > 0 {
+	for len(due) > 0 && ctx.Err() == nil {
 		c := due[0]
 		a.Now = max(a.Now, c.at)
 		if c.next < 0 {

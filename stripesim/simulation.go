@@ -3,6 +3,8 @@ package stripesim
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -16,14 +18,15 @@ type Simulation struct {
 	Subscriptions int
 	// Scenarios are the life cycles, in turn. None: a mixture, see Account.Live.
 	Scenarios []Scenario
-	Storm     Storm
+	// Storm is how the events are delivered. Without more than its Thin, it is Default. See also None.
+	Storm Storm
 	// APIVersion is that of the events. Empty: see Account.APIVersion.
 	APIVersion string
 	// Connect gives a quarter of the subscriptions to connected accounts.
 	Connect bool
-	// Billing also simulates customers, products, prices and invoices: see Account.Billing.
+	// Billing also creates the events of customers, products, prices and all of invoices: see Account.Billing.
 	Billing bool
-	// For is how long wave after wave is delivered, at least two. 0: one wave.
+	// For delivers wave after wave until so much time has passed: at least two, each to its end. 0: one wave.
 	For time.Duration
 	// Planned is called with each wave's deliveries before they are made. Optional.
 	Planned func(plan []Delivery)
@@ -42,30 +45,69 @@ func (s *Simulation) NewAccount() *Account {
 	return account
 }
 
-// Run plays waves in the API's account, and delivers each as it ends.
+// check returns an error if an account is not one that NewAccount returned: the deliveries would not be the simulation's.
+func (s *Simulation) check(account *Account) error {
+	own := s.NewAccount()
+	for _, member := range []struct {
+		name      string
+		got, want any
+		same      bool
+	}{
+		{"Seed", account.Seed, own.Seed, account.Seed == own.Seed},
+		{"APIVersion", account.APIVersion, own.APIVersion, account.APIVersion == own.APIVersion},
+		{"Billing", account.Billing, own.Billing, account.Billing || !own.Billing}, // a scenario sets it
+		{"Connected", account.Connected, own.Connected, slices.Equal(account.Connected, own.Connected)},
+	} {
+		if !member.same {
+			return fmt.Errorf("stripesim: the API's account is not the simulation's, its %s is %v, not %v: create it with Simulation.NewAccount",
+				member.name, member.got, member.want)
+		}
+	}
+	if s.Subscriptions < 0 {
+		return fmt.Errorf("stripesim: Simulation.Subscriptions is %d: use at least 1, or 0 for the default", s.Subscriptions)
+	}
+	return nil
+}
+
+// Run plays waves in the API's account, which is one of NewAccount, and delivers each as it ends. Meanwhile the API is as of the
+// newest event whose delivery has begun.
 func (s *Simulation) Run(ctx context.Context, api *API, d *Deliverer) error {
-	atLeast := uint64(1)
+	if err := s.check(api.account); err != nil {
+		return err
+	}
+	storm, atLeast := s.Storm, uint64(1)
+	if storm == (Storm{Thin: storm.Thin}) {
+		storm = Default
+		storm.Thin = s.Storm.Thin
+	}
 	if s.For > 0 {
 		atLeast = 2
 	}
 	began := time.Now()
 	for wave := uint64(0); wave < atLeast || time.Since(began) < s.For; wave++ {
 		var plan []Delivery
-		api.Do(func(account *Account) { plan = s.Storm.Plan(s.Seed+wave, s.play(account)) })
+		api.Do(func(account *Account) {
+			plan = storm.Plan(s.Seed+wave, s.play(ctx, account))
+			api.hold(plan)
+		})
+		if ctx.Err() != nil {
+			api.release(plan)
+			return context.Cause(ctx)
+		}
 		if s.Planned != nil {
 			s.Planned(plan)
 		}
-		if err := d.Deliver(ctx, plan); err != nil {
+		if err := d.deliver(ctx, plan, api); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Simulation) play(account *Account) []*Event {
+func (s *Simulation) play(ctx context.Context, account *Account) []*Event {
 	n := cmp.Or(s.Subscriptions, DefaultSubscriptions)
 	if len(s.Scenarios) == 0 {
-		return account.Live(Life{Subscriptions: n, Bursts: true})
+		return account.live(ctx, Life{Subscriptions: n, Bursts: true})
 	}
-	return account.Play(s.Scenarios, n)
+	return account.play(ctx, s.Scenarios, n)
 }

@@ -8,13 +8,15 @@ import (
 )
 
 // Storm configures how a simulated Stripe delivers: how far out of order, and with how many duplicates. The zero value
-// delivers everything once and in order, which the real Stripe does not promise.
+// delivers everything once and in order, which the real Stripe does not promise. (As Simulation.Storm it means Default.)
 type Storm struct {
 	Name string // empty for one's own
-	// Disorder is the share of deliveries that are early or late, from 0 to 1.
+	// Disorder is the share of deliveries that are late, from 0 to 1. None is early: at Stripe, an event cannot arrive before it
+	// happened. With 0, one subscription's deliveries (or those of
+	// another object) are made one after the other: each begins when the one before it was accepted or given up.
 	Disorder float64
-	// Window is how many of the events of its subscription, with its invoices, a delivery may be early or late. An event of no
-	// subscription is so among the events of its object.
+	// Window is how many of the later events of its subscription, with its invoices, may overtake a late delivery. An event of no
+	// subscription is late among the events of its object.
 	Window int
 	// Duplicates is the share of events that are delivered more than once, from 0 to 1, and MaxDuplicates the maximum number
 	// of deliveries of one event.
@@ -54,21 +56,23 @@ func formOf(random *rand.Rand) Form {
 	return ThinUnnamed
 }
 
-// The storms that have names. Default is that of simulations unless they say otherwise.
+// The storms that have names. Default is that of simulations and commands unless they say otherwise. None delivers everything once
+// and in order.
 var (
-	Mild    = Storm{Name: "mild", Disorder: 0.1, Window: 2, Duplicates: 0.15, MaxDuplicates: 2, Concurrent: 0.3}
-	Default = Storm{Name: "default", Disorder: 0.6, Window: 6, Duplicates: 0.4, MaxDuplicates: 4, Concurrent: 0.5}
-	Wild    = Storm{Name: "wild", Disorder: 0.95, Window: 30, Duplicates: 0.8, MaxDuplicates: 8, Concurrent: 0.5}
+	None    = Storm{Name: "none"}
+	Mild    = Storm{Name: "mild", Disorder: 0.1, Window: 3, Duplicates: 0.15, MaxDuplicates: 2, Concurrent: 0.3}
+	Default = Storm{Name: "default", Disorder: 0.7, Window: 10, Duplicates: 0.4, MaxDuplicates: 4, Concurrent: 0.5}
+	Wild    = Storm{Name: "wild", Disorder: 0.95, Window: 40, Duplicates: 0.8, MaxDuplicates: 8, Concurrent: 0.5}
 )
 
-// NamedStorm returns the storm named mild, default or wild.
+// NamedStorm returns the storm named none, mild, default or wild.
 func NamedStorm(name string) (Storm, error) {
-	for _, storm := range []Storm{Mild, Default, Wild} {
+	for _, storm := range []Storm{None, Mild, Default, Wild} {
 		if storm.Name == name {
 			return storm, nil
 		}
 	}
-	return Storm{}, fmt.Errorf("storm %q: use mild, default or wild", name)
+	return Storm{}, fmt.Errorf("storm %q: use none, mild, default or wild", name)
 }
 
 // Delivery is one delivery of an event to an endpoint, or several at the same instant.
@@ -76,6 +80,9 @@ type Delivery struct {
 	Event *Event
 	Times int // at the same instant
 	Form  Form
+	// InOrder lets the delivery begin only when the one before it of the same subscription, or of the same object if it has none,
+	// was accepted or given up.
+	InOrder bool
 }
 
 // Body returns what is delivered.
@@ -88,6 +95,7 @@ func (d Delivery) Body() []byte {
 
 // Plan returns the deliveries of events, with duplicates, in their order. The same seed and events give the same plan.
 func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
+	window := max(s.Window, 0)
 	random, forms := rand.New(rand.NewPCG(seed, 0x5702a)), rand.New(rand.NewPCG(seed, 0x741))
 	type placed struct {
 		place float64
@@ -104,19 +112,19 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 		nth[ev.group()]++
 		first := placed{float64(own[n]), Delivery{Event: ev, Times: 1}}
 		if random.Float64() < s.Disorder {
-			first.place = at(own, n+random.IntN(2*s.Window+1)-s.Window) + random.Float64() - 0.5
+			first.place = at(own, n+random.IntN(window+1)) + random.Float64()
 		}
 		for range s.duplicates(random) {
 			if random.Float64() < s.Concurrent {
 				first.Times++
 				continue
 			}
-			queue = append(queue, placed{at(own, n+random.IntN(s.Window+1)) + random.Float64(), Delivery{Event: ev, Times: 1}})
+			queue = append(queue, placed{at(own, n+random.IntN(window+1)) + random.Float64(), Delivery{Event: ev, Times: 1}})
 		}
 		queue = append(queue, first)
 		if s.Thin == ThinAndTwin {
 			twin := Delivery{Event: ev, Times: 1, Form: formOf(forms)}
-			queue = append(queue, placed{at(own, n+forms.IntN(2*s.Window+1)-s.Window) + forms.Float64() - 0.5, twin})
+			queue = append(queue, placed{at(own, n+forms.IntN(window+1)) + forms.Float64(), twin})
 		}
 	}
 	if s.Thin == ThinOnly {
@@ -128,6 +136,7 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 	plan := make([]Delivery, len(queue))
 	for i, p := range queue {
 		plan[i] = p.Delivery
+		plan[i].InOrder = s.Disorder == 0
 	}
 	return plan
 }

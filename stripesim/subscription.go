@@ -10,27 +10,11 @@ type Subscription struct {
 	account *Account
 	version string
 	state   stripeobject.Subscription
-	past    []stripeobject.Subscription
+	past    []former[stripeobject.Subscription]
 
-	// With Account.Billing:
 	customer *Customer
 	invoices []*Invoice
 	next     string // the id of an invoice that the next update makes the latest
-}
-
-// behind returns a past state, as a part of Stripe would that lags behind.
-func (s *Subscription) behind(lag func() int) (st *stripeobject.Subscription, found bool) {
-	if lag == nil {
-		return &s.state, true
-	}
-	switch n := lag(); {
-	case n < 0:
-		return nil, false
-	case n == 0 || len(s.past) == 0:
-		return &s.state, true
-	default:
-		return &s.past[max(0, len(s.past)-n)], true
-	}
 }
 
 // ID returns the subscription's id, sub_….

@@ -88,7 +88,7 @@ func (api *API) routeThin() {
 	api.mux.HandleFunc("GET /v2/core/events", api.listThin)
 	api.mux.HandleFunc("GET /v2/core/events/{id}", func(w http.ResponseWriter, req *http.Request) {
 		for _, ev := range api.of(req).Events {
-			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) {
+			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created <= api.now(api.of(req)) {
 				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
 				return
 			}
@@ -119,11 +119,12 @@ func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	var fit []*Event
+	now := api.now(api.of(req))
 	for _, ev := range slices.Backward(api.of(req).Events) {
 		if types := indexed(query, "types"); len(types) > 0 && !slices.Contains(types, ev.thinType()) {
 			continue
 		}
-		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.Created > api.of(req).Now-int64(eventsKept/time.Second) {
+		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.kept(now) {
 			fit = append(fit, ev)
 		}
 	}

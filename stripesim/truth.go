@@ -51,17 +51,24 @@ type TruthItem struct {
 	CurrentPeriodEnd   int64  `json:"current_period_end"`
 }
 
-// WriteTruth writes the final object of each subscription as the API renders it, one JSON object a line, with all its items.
-// With Account.Billing, the other objects follow: see Account.Objects.
+// WriteTruth writes the final objects of which there are events, one JSON object a line: those of Account.Objects, in that order,
+// with all items and lines. Each is in the API version of its events. That of a connected account has its id in the member account,
+// as events do.
 func WriteTruth(w io.Writer, account *Account) error {
 	encoder := json.NewEncoder(w)
+	write := func(o object, accountID string) error {
+		if accountID != "" {
+			o["account"] = accountID
+		}
+		return encoder.Encode(o)
+	}
 	for _, s := range account.Subscriptions {
-		if err := encoder.Encode(s.state.Whole(VersionBasil)); err != nil {
+		if err := write(s.state.Whole(s.version), s.AccountID); err != nil {
 			return err
 		}
 	}
-	for _, st := range account.stored {
-		if err := encoder.Encode(st.final(VersionBasil, true)); err != nil {
+	for _, st := range account.told() {
+		if err := write(st.final(st.eventVersion(), true), st.is().AccountID); err != nil {
 			return err
 		}
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-const (
-	timeout      = 30 * time.Second
-	maxReplyText = 4 << 10
-)
+// DefaultTimeout is how long a Sender waits for a response.
+const DefaultTimeout = 30 * time.Second
+
+const maxReplyText = 4 << 10
 
 // Sender posts to one endpoint. Create it with NewSender.
 type Sender struct {
@@ -38,16 +38,20 @@ func NewSender(url, secret string, connections int) *Sender {
 	transport := &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections}
 	return &Sender{url: url, secret: secret, client: &http.Client{
 		Transport: transport,
-		Timeout:   timeout,
+		Timeout:   DefaultTimeout,
 		// A redirect is a failure, as it is for Stripe.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
+// SetTimeout sets how long to wait for a response. Call it before the first one.
+func (s *Sender) SetTimeout(timeout time.Duration) { s.client.Timeout = timeout }
+
 // Close closes the idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
-// Send signs a body with the current time and posts it.
+// Send signs a body with the current time and posts it. If the response's body ends too early, both the reply and the error are
+// set.
 func (s *Sender) Send(ctx context.Context, body []byte) (Reply, error) {
 	return s.Post(ctx, body, signing.Sign(body, s.secret))
 }
@@ -80,10 +84,7 @@ func (s *Sender) post(ctx context.Context, body []byte, signature, replay string
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyText))
-	if err != nil {
-		return Reply{}, err
-	}
-	return Reply{resp.StatusCode, resp.Header, bytes.TrimSpace(text)}, nil
+	return Reply{resp.StatusCode, resp.Header, bytes.TrimSpace(text)}, err
 }
 
 // OK reports whether the status is a 2xx, the only response that Stripe does not retry.
@@ -98,4 +99,13 @@ func (r Reply) Outcome() webhooks.Outcome {
 	return result.Outcome
 }
 
-func (r Reply) String() string { return fmt.Sprintf("%d %s", r.Status, r.Body) }
+func (r Reply) String() string {
+	text := fmt.Sprint(r.Status)
+	if location := r.Header.Get("Location"); r.Status/100 == 3 && location != "" {
+		text += " to " + location
+	}
+	if len(r.Body) > 0 {
+		text += " " + string(r.Body)
+	}
+	return text
+}
