@@ -30,7 +30,7 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 		Example: `  stripeonce demo
   stripeonce demo --storm wild --seed 7 --for 30s
   stripeonce demo --receiver last-writer-wins`,
-		Args: cli.Args(cobra.NoArgs),
+		Args: f.args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if config.Simulation, err = f.simulation(); err != nil {
@@ -45,8 +45,9 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 			if err := pglocal.CheckVersion(config.Postgres); err != nil {
 				return cli.Usage("--postgres: %w", err)
 			}
-			config.Out, config.Progress, config.Repeat = cmd.OutOrStdout(), cli.NewProgress(cmd), repeat(cmd)
-			err = demo.Run(cmd.Context(), config)
+			out := cli.NewChecked(cmd)
+			config.Out, config.Progress, config.Repeat = out, cli.NewProgress(cmd), repeat(cmd)
+			err = errors.Join(demo.Run(cmd.Context(), config), out.Err())
 			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) && !errors.Is(err, pglocal.ErrDownload) {
 				return fmt.Errorf("%w: to use a PostgreSQL of your own, run 'stripeonce serve' with %s", err, envDatabaseURL)
 			}

@@ -96,6 +96,10 @@ func stripeKey() (string, error) {
 
 // senderSecret returns the secret that this program signs deliveries with.
 func senderSecret() (string, error) {
+	value, source, err := fromFile(envSecret, envSecretFile)
+	if err == nil && strings.TrimSpace(value) == "" {
+		return "", cli.Usage("%s is not set or empty: set it to the receiver's signing secret; in a test, both can have whsec_test", source)
+	}
 	list, err := secrets()
 	if err != nil {
 		return "", err

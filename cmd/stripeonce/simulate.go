@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -35,18 +35,29 @@ type simulationFlags struct {
 	set *pflag.FlagSet
 }
 
+// maxSubscriptions bounds a wave, whose events are in memory: some 60 kB for each subscription.
+const maxSubscriptions = 20_000
+
 func (f *simulationFlags) add(flags *pflag.FlagSet) {
 	f.set = flags
 	flags.Uint64Var(&f.seed, "seed", 1, "the random `seed`: the same seed gives the same deliveries")
 	flags.IntVar(&f.subscriptions, "subscriptions", stripesim.DefaultSubscriptions, "the `number` of subscriptions in one wave")
 	flags.StringSliceVar(&f.scenarios, "scenario", nil, "only these life `cycles`")
-	flags.StringVar(&f.storm, "storm", stripesim.Default.Name, "the `storm` of deliveries: mild, default or wild")
+	flags.StringVar(&f.storm, "storm", stripesim.Default.Name, "the `storm` of deliveries: none (once and in order), mild, default or wild")
 	flags.StringVar(&f.thin, "thin", "", "deliver thin events, or with --thin=both each event in both `forms`")
 	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	flags.StringVar(&f.apiVersion, "api-version", "", "the API `version` of all events, "+stripesim.VersionBeforeBasil+" or "+stripesim.VersionBasil+" (default: half each)")
 	flags.BoolVar(&f.connect, "connect", false, "give a quarter of the subscriptions to connected accounts (default true with --thin)")
-	flags.BoolVar(&f.billing, "billing", false, "also simulate customers, products, prices and invoices, with all their events")
-	flags.DurationVar(&f.duration, "for", 0, "deliver wave after wave for this `duration`, such as 30s")
+	flags.BoolVar(&f.billing, "billing", false, "also deliver the events of customers, products and prices, and all of invoices")
+	flags.Var((*cli.Duration)(&f.duration), "for", "deliver wave after wave until this `duration` has passed: at least two, each to its end")
+}
+
+// args explains an argument that is meant for --thin.
+func (f *simulationFlags) args(cmd *cobra.Command, given []string) error {
+	if len(given) > 0 && f.thin == string(stripesim.ThinOnly) && (given[0] == string(stripesim.ThinOnly) || given[0] == string(stripesim.ThinAndTwin)) {
+		return cli.Usage("--thin takes its value with an equals sign: --thin=%s", given[0])
+	}
+	return cli.Args(cobra.NoArgs)(cmd, given)
 }
 
 // aboutScenarios lists the life cycles of --scenario.
@@ -66,7 +77,7 @@ func (f *simulationFlags) simulation() (s stripesim.Simulation, err error) {
 		return s, cli.Usage("%w", err)
 	}
 	for _, name := range f.scenarios {
-		scenario, err := stripesim.NamedScenario(name)
+		scenario, err := stripesim.NamedScenario(strings.TrimSpace(name))
 		if err != nil {
 			return s, cli.Usage("%w", err)
 		}
@@ -82,10 +93,8 @@ func (f *simulationFlags) simulation() (s stripesim.Simulation, err error) {
 	switch {
 	case f.apiVersion != "" && f.apiVersion != stripesim.VersionBeforeBasil && f.apiVersion != stripesim.VersionBasil:
 		return s, cli.Usage("--api-version=%s: use %s, or %s for the shapes since then", f.apiVersion, stripesim.VersionBeforeBasil, stripesim.VersionBasil)
-	case f.subscriptions < 1:
-		return s, cli.Usage("--subscriptions must be at least 1")
-	case f.duration < 0:
-		return s, cli.Usage("--for must not be negative")
+	case f.subscriptions < 1 || f.subscriptions > maxSubscriptions:
+		return s, cli.Usage("--subscriptions must be from 1 to %d", maxSubscriptions)
 	}
 	return s, nil
 }
@@ -95,60 +104,84 @@ type simulateFlags struct {
 	to          string
 	rate        float64
 	concurrency int
+	timeout     time.Duration
 	retryScale  float64
 	truth       string
 	api         string
+	linger      time.Duration
 }
 
+// stopAfter is the number of first attempts after which a wrong URL or secret ends the command.
+const stopAfter = 20
+
 func newSimulate() *cobra.Command {
-	f := &simulateFlags{}
+	f := &simulateFlags{timeout: stripesim.DefaultTimeout}
 	cmd := &cobra.Command{
 		Use:   "simulate --to URL",
 		Short: "Deliver simulated life cycles to any receiver, as Stripe does",
 		Long: `Simulates the subscriptions of a Stripe account and delivers their events to a receiver in
 any language: signed with the first secret in STRIPE_WEBHOOK_SECRET, out of order, with
-duplicates, some at the same instant, and again until the response is a 2xx. It needs no
-account and no network. The exit code is 1 if an event was never accepted.
+duplicates, some at the same instant. It needs no account and no network. Empty the
+receiver's tables before each run, or use another --seed: a second run has the same event
+ids, which a receiver ignores.
 
-What your tables should hold in the end is in --truth FILE: each subscription's final
-object, one JSON object a line. --api ADDR serves the simulated API meanwhile, with any
-key, to a receiver whose API base it is (STRIPE_API_BASE of stripeonce).
+A delivery without a 2xx in time (--timeout) is retried as Stripe does, faster: ten
+attempts within twelve seconds (--retry-scale). Then it is given up. The exit code is 1 if
+an event was never accepted. If the first attempts all fail as they do with a wrong URL or
+secret, the command stops and says what to check.
 
---billing also simulates customers, products, prices and whole invoices. Their final
-objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
+What your tables should hold in the end is in --truth FILE: the final object of each
+subscription and each of its invoices, one JSON object a line, in the API version of its
+events. Objects of connected accounts (--connect) have the account's id in "account".
+
+--api ADDR serves the simulated API, with any key, to a receiver whose API base it is
+(STRIPE_API_BASE of stripeonce): /v1/events, /v1/subscriptions, /v1/subscription_items,
+/v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines, /v2/core/events. It is
+as of the newest event whose delivery has begun. --linger keeps it up afterwards, for a
+receiver that answers first and works from a queue.
+
+--billing also delivers the events of customers, products and prices, and all of invoices.
+Their final objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
 
 The life cycles of --scenario (default: a mixture that draws each step):` + aboutScenarios(),
 		Example: `  STRIPE_WEBHOOK_SECRET=whsec_test stripeonce simulate --to http://127.0.0.1:3000/webhooks
   STRIPE_WEBHOOK_SECRET=whsec_test stripeonce simulate --to http://127.0.0.1:3000/webhooks \
       --scenario dunning,upgrade --storm wild --truth truth.jsonl`,
-		Args: cli.Args(cobra.NoArgs),
+		Args: f.args,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` to deliver to")
 	f.add(flags)
 	flags.Float64Var(&f.rate, "rate", 0, "the maximum `number` of deliveries a second; 0: as fast as they are answered")
 	flags.IntVar(&f.concurrency, "concurrency", stripesim.DefaultConcurrency, "the `number` of deliveries in flight")
-	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "how many `times` faster than Stripe's three days deliveries are retried")
+	flags.Var((*cli.Duration)(&f.timeout), "timeout", "how long an attempt waits for the response, a `duration`")
+	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "how many `times` faster than Stripe's three days deliveries are retried: ten attempts")
 	flags.StringVar(&f.truth, "truth", "", "write the final objects to this `file`, one JSON object a line")
-	flags.StringVar(&f.api, "api", "", "serve the simulated API at this `address`, such as 127.0.0.1:12111, until the deliveries end")
+	flags.StringVar(&f.api, "api", "", "serve the simulated API at this `address`, such as 127.0.0.1:12111")
+	flags.Var((*cli.Duration)(&f.linger), "linger", "keep the simulated API up for this `duration` after the deliveries")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, out.Of(cmd)) }
 	return cmd
 }
 
 func (f *simulateFlags) check() (stripesim.Simulation, error) {
+	const maxScale = 1e12
 	s, err := f.simulation()
 	switch {
 	case err != nil:
 		return s, err
 	case s.Storm.Thin != stripesim.SnapshotOnly && f.api == "":
-		return s, cli.Usage("--thin: thin events hold no object: serve the simulated API with --api ADDR, and have the receiver ask it")
+		return s, cli.Usage("--thin: thin events hold no object: serve the simulated API with --api ADDR, and have the receiver fetch from it")
 	case f.concurrency < 1:
 		return s, cli.Usage("--concurrency must be at least 1")
-	case f.rate < 0:
-		return s, cli.Usage("--rate must not be negative")
-	case f.retryScale <= 0:
-		return s, cli.Usage("--retry-scale must be more than 0")
+	case !(f.rate >= 0) || math.IsInf(f.rate, 0): // NaN, too
+		return s, cli.Usage("--rate must be a number of deliveries a second, or 0")
+	case !(f.retryScale >= 1) || f.retryScale > maxScale:
+		return s, cli.Usage("--retry-scale must be from 1, Stripe's three days, to %g", maxScale)
+	case f.timeout <= 0:
+		return s, cli.Usage("--timeout must be more than 0")
+	case f.linger > 0 && f.api == "":
+		return s, cli.Usage("--linger: there is no API to keep up without --api ADDR")
 	}
 	return s, cli.HTTPURL("--to", f.to)
 }
@@ -162,19 +195,16 @@ func (f *simulateFlags) run(cmd *cobra.Command, out *cli.Output) error {
 	if err != nil {
 		return err
 	}
-	var truth *os.File // created before the deliveries, which may take hours
-	if f.truth != "" {
-		if truth, err = os.Create(f.truth); err != nil {
-			return cli.Usage("--truth: %w", err)
-		}
-		defer truth.Close()
-	}
-	account := s.NewAccount()
+	account, stdout := s.NewAccount(), cli.NewChecked(cmd)
 	run := &simulation.Run{
-		Simulation: s, API: stripesim.NewAPI(account), Progress: cli.NewProgress(cmd), Out: cmd.OutOrStdout(),
+		Simulation: s, API: stripesim.NewAPI(account), Progress: cli.NewProgress(cmd), Out: stdout,
 		Deliverer: &stripesim.Deliverer{
 			URL: f.to, Secret: secret, Concurrency: f.concurrency, Rate: f.rate, Pauses: stripesim.RetrySchedule(f.retryScale),
+			Timeout: f.timeout, StopAfter: stopAfter,
 		},
+	}
+	if !run.Progress.Terminal() {
+		run.Lines = cmd.ErrOrStderr()
 	}
 	if out.JSON {
 		run.Out = io.Discard
@@ -186,21 +216,45 @@ func (f *simulateFlags) run(cmd *cobra.Command, out *cli.Output) error {
 		}
 		defer stop()
 	}
-	delivered := run.Deliver(cmd.Context()) // what was answered is reported even if it was interrupted
-	if truth != nil {
-		if err := errors.Join(stripesim.WriteTruth(truth, account), truth.Close()); err != nil {
-			return fmt.Errorf("--truth: %w", err)
-		}
+	truth, err := newTruth(f.truth) // before the deliveries, which may take hours
+	if err != nil {
+		return err
 	}
-	run.PrintReport()
+	defer truth.discard()
+	delivered := run.Deliver(cmd.Context()) // what was answered is reported even if it was interrupted
+	if hint := simulation.Hint(delivered); hint != "" {
+		delivered = fmt.Errorf("%w: %s", delivered, hint)
+	}
 	report := run.Deliverer.Report()
+	if report.Deliveries > 0 {
+		run.PrintReport()
+	}
 	if out.JSON {
 		err = printSimulated(out, &report)
 	}
 	if n := len(report.Refused); n > 0 && err == nil {
-		err = fmt.Errorf("%d deliveries were never accepted", n)
+		err = fmt.Errorf("%d events were never accepted", n)
 	}
-	return errors.Join(delivered, err)
+	if report.Completed > 0 {
+		if report.Completed < report.Deliveries && f.truth != "" {
+			out.Hintf("%s holds the final objects, also of events that were not delivered\n", f.truth)
+		}
+		err = errors.Join(truth.write(account), err)
+	}
+	if f.linger > 0 && delivered == nil {
+		out.Hintf("the simulated API is served for another %s, or until Ctrl-C\n", f.linger)
+		linger(cmd.Context(), f.linger)
+	}
+	return errors.Join(delivered, err, stdout.Err())
+}
+
+func linger(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // serveSimulated serves an API until stop is called.
@@ -215,17 +269,26 @@ func serveSimulated(ctx context.Context, addr string, api *stripesim.API) (stop 
 	return func() { _ = s.Close() }, nil
 }
 
-// printSimulated prints a report as JSON: a line for each delivery that was never accepted, and one for all.
+// printSimulated prints a report as JSON: a line for each event that was never accepted, and one for all.
 func printSimulated(out *cli.Output, report *stripesim.Report) error {
 	for _, one := range report.Refused {
 		if err := out.Line(one); err != nil {
 			return err
 		}
 	}
+	statuses := report.Statuses
+	if statuses == nil {
+		statuses = map[int]int{}
+	}
+	outcomes := report.Outcomes
+	if outcomes == nil {
+		outcomes = map[string]int{}
+	}
 	return out.Line(map[string]any{
 		"events": report.Events, "deliveries": report.Deliveries, "duplicates": report.Duplicates, "at_once": report.AtOnce,
 		"disordered": report.Disordered, "retried": report.Retried, "unanswered": report.Unanswered, "never_accepted": len(report.Refused),
-		"statuses": report.Statuses, "outcomes": report.Outcomes, "seconds": report.Seconds,
+		"completed": report.Completed, "accepted": report.Accepted, "given_up": report.GivenUp,
+		"statuses": statuses, "outcomes": outcomes, "seconds": report.Seconds,
 		"median_ms": report.Median.Seconds() * 1000, "p99_ms": report.P99.Seconds() * 1000,
 	})
 }

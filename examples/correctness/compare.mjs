@@ -1,5 +1,6 @@
 // Compares a receiver's tables with Stripe's truth: node compare.mjs TRUTH URL, where TRUTH is what stripeonce simulate wrote and
-// URL answers {"subscriptions": [{id, status, cancel_at_period_end, items: [{price, quantity}]}], "credits": [{event}]}.
+// URL answers {"subscriptions": [{id, status, cancel_at_period_end, items: [{price, quantity}]}], "credits": [{invoice}]}. It exits
+// with 1 if something is wrong.
 import { readFileSync } from 'node:fs'
 
 const [truthFile, url] = process.argv.slice(2)
@@ -35,7 +36,9 @@ console.log(`${truth.length} subscriptions, ${wrong} rows wrong`)
 for (const [text, n] of [...faults].sort()) {
   if (text) console.log(`  ${n} ${text}`)
 }
-const credits = countBy(tables.credits, ({ event }) => event)
+const paid = objects.filter(({ object, status }) => object === 'invoice' && status === 'paid')
+const credits = countBy(tables.credits, ({ invoice }) => invoice)
 const often = [...credits.values()].filter((n) => n > 1).length
-console.log(`${credits.size} payments, ${often} credited more than once`)
-process.exit(wrong + often > 0 ? 1 : 0)
+const lost = paid.filter(({ id }) => !credits.has(id)).length
+console.log(`${paid.length} payments, ${often} credited more than once, ${lost} missing`)
+process.exit(wrong + often + lost > 0 ? 1 : 0)

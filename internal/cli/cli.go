@@ -91,6 +91,9 @@ func meant(cmd *cobra.Command, err error) string {
 // HTTPURL returns an error of wrong use if the value of a flag is not an HTTP URL.
 func HTTPURL(flag, value string) error {
 	if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if strings.Contains(value, "@") { // it may hold a password
+			value = "…" + value[strings.LastIndexByte(value, '@'):]
+		}
 		return Usage("%s %q is not a URL such as http://127.0.0.1:4242/webhooks/stripe", flag, value)
 	}
 	return nil

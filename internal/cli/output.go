@@ -50,6 +50,31 @@ func (o *Output) Printf(format string, args ...any) {
 	}
 }
 
+// Checked is a writer that keeps the first error, such as that of a full disk, for the command's end.
+type Checked struct {
+	out io.Writer
+	err error
+}
+
+// NewChecked returns the standard output of a command, checked.
+func NewChecked(cmd *cobra.Command) *Checked { return &Checked{out: cmd.OutOrStdout()} }
+
+func (c *Checked) Write(text []byte) (int, error) {
+	n, err := c.out.Write(text)
+	if c.err == nil && err != nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// Err returns the first error.
+func (c *Checked) Err() error {
+	if c.err != nil {
+		return fmt.Errorf("standard output: %w", c.err)
+	}
+	return nil
+}
+
 // Hintf writes a hint to standard error.
 func (o *Output) Hintf(format string, args ...any) { fmt.Fprintf(o.err, format, args...) }
 

@@ -29,6 +29,9 @@ func NewProgress(cmd *cobra.Command) *Progress {
 	return &Progress{}
 }
 
+// Terminal reports whether the line is shown.
+func (p *Progress) Terminal() bool { return p.out != nil }
+
 // Show draws the line: a bar, unless share (0 to 1) is negative, and a text.
 func (p *Progress) Show(share float64, format string, args ...any) {
 	if p.out == nil || time.Since(p.drawn) < redraw {

@@ -87,7 +87,7 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	findings = append(findings, judged...)
-	if n := len(report.Refused); n > 0 {
+	if n := report.GivenUp; n > 0 {
 		findings = append(findings, judge.Finding{Check: checkAnswered, What: "deliveries given up", Want: 0, Got: n})
 	}
 	return d.report(&report, findings)

@@ -3,8 +3,8 @@ package demo
 import (
 	"context"
 	"os"
+	"time"
 
-	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/stripesim"
 )
@@ -30,21 +30,17 @@ func (d *demo) keep(ctx context.Context) error {
 }
 
 func (d *demo) leaveFailing(ctx context.Context) error {
-	sender := delivery.NewSender(d.host.url, secret, 1)
-	defer sender.Close()
-	for failing := 0; failing < leftFailing; {
-		for _, ev := range d.account.Live(stripesim.Life{Subscriptions: 1}) {
-			reply, err := sender.Send(ctx, ev.Body)
-			if err != nil {
+	once := &stripesim.Deliverer{URL: d.host.url, Secret: secret, Pauses: []time.Duration{}, API: d.host.api, Concurrency: 1}
+	for {
+		var events []*stripesim.Event
+		d.host.api.Do(func(account *stripesim.Account) { events = account.Live(stripesim.Life{Subscriptions: 1}) })
+		for _, one := range stripesim.None.Plan(0, events) {
+			if err := once.Deliver(ctx, []stripesim.Delivery{one}); err != nil {
 				return err
 			}
-			if !reply.OK() {
-				failing++
-			}
-			if failing == leftFailing {
+			if once.Report().GivenUp == leftFailing {
 				return nil
 			}
 		}
 	}
-	return nil
 }

@@ -75,22 +75,20 @@ func (d *demo) printWork(report *stripesim.Report) {
 	if p := d.host.projection; p != nil {
 		s := p.Stats()
 		d.printf("  order within one second: by the chain of changes %s times, by refetching from Stripe %s, by tie-break %s\n",
-			number(int(s.Chain)), number(int(s.Refetched)), number(int(s.TieBreak)))
+			simulation.Number(int(s.Chain)), simulation.Number(int(s.Refetched)), simulation.Number(int(s.TieBreak)))
 	}
 	n := d.host.api.Count()
-	d.printf("  requests to Stripe's API: %s, %.2f for each event\n", number(n), float64(n)/float64(max(report.Events, 1)))
+	d.printf("  requests to Stripe's API: %s, %.2f for each event\n", simulation.Number(n), float64(n)/float64(max(report.Events, 1)))
 }
-
-func number(n int) string { return simulation.Number(n) }
 
 // report prints the checks with their findings.
 func (d *demo) report(report *stripesim.Report, findings []judge.Finding) error {
 	d.printf("\nChecks\n")
 	for _, check := range []struct{ name, scope string }{
-		{checkAnswered, number(report.Deliveries) + " deliveries"},
-		{judge.CheckLedger, number(report.Events) + " events"},
-		{judge.CheckEffects, number(report.Events) + " events"},
-		{judge.CheckSubscriptions, number(len(d.account.Subscriptions)) + " subscriptions, every column and item"},
+		{checkAnswered, simulation.Number(report.Deliveries) + " deliveries"},
+		{judge.CheckLedger, simulation.Number(report.Events) + " events"},
+		{judge.CheckEffects, simulation.Number(report.Events) + " events"},
+		{judge.CheckSubscriptions, simulation.Number(len(d.account.Subscriptions)) + " subscriptions, every column and item"},
 		{checkWrites, "no transaction id, no byte of write-ahead log"},
 	} {
 		var failed []judge.Finding
@@ -103,12 +101,12 @@ func (d *demo) report(report *stripesim.Report, findings []judge.Finding) error 
 			d.printf("  ok    %s (%s)\n", check.name, check.scope)
 			continue
 		}
-		d.printf("  FAIL  %s: %s differences\n", check.name, number(len(failed)))
+		d.printf("  FAIL  %s: %s differences\n", check.name, simulation.Number(len(failed)))
 		for _, f := range failed[:min(shownFindings, len(failed))] {
 			d.printf("          %s\n", f)
 		}
 		if more := len(failed) - shownFindings; more > 0 {
-			d.printf("          … and %s more\n", number(more))
+			d.printf("          … and %s more\n", simulation.Number(more))
 		}
 	}
 	if len(findings) > 0 {

@@ -84,7 +84,7 @@ func wrongWithSecret(key string) string {
 	case quoted.MatchString(key):
 		return "stands in quotes, which are not part of it"
 	case strings.ContainsAny(key, ",; \t\r\n"):
-		return "holds several, or what stands between them: give each as an entry of its own, as webhooks.SplitSecrets does"
+		return "holds several, or what stands between them: separate secrets by commas (in Go, webhooks.SplitSecrets makes each an entry of its own)"
 	}
 	for prefix, is := range otherKeys {
 		if strings.HasPrefix(key, prefix) {
