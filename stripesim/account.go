@@ -34,9 +34,9 @@ type Account struct {
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
 	// Billing creates every event that Stripe creates of customers, products, prices and invoices, and Live then changes these by
-	// themselves, too. Without it they exist, but events are only those of subscriptions and those of their invoices' statuses:
-	// invoice.created, finalized, paid, payment_failed, voided and marked_uncollectible. The events of subscriptions have the same
-	// ids and types either way.
+	// themselves, too. Without it they exist, but the events are only those of subscriptions and the most important ones of their
+	// invoices: invoice.created (of renewals), paid, payment_failed, voided and marked_uncollectible. The events of subscriptions
+	// have the same ids and types either way.
 	Billing bool
 
 	Seed          uint64
@@ -128,18 +128,23 @@ func (a *Account) emit(s *Subscription, eventType string, render rendering) {
 	a.add(&Event{AccountID: s.AccountID, Type: eventType, SubscriptionID: s.state.ID, render: render}, s.version, a.random)
 }
 
-// withoutBilling are the events of other objects than subscriptions that an account without Billing has. Together they tell each
-// change of an invoice's status.
+// withoutBilling are the events of invoices that an account without Billing has. Of invoice.created, it has only those of renewals.
 var withoutBilling = []string{
-	"invoice.created", "invoice.finalized", "invoice.paid", "invoice.payment_failed", "invoice.voided", "invoice.marked_uncollectible",
+	"invoice.created", "invoice.paid", "invoice.payment_failed", "invoice.voided", "invoice.marked_uncollectible",
 }
 
-// add completes an event and adds it, unless only an account with Billing has it.
-func (a *Account) add(ev *Event, version string, random *rand.Rand) {
+// has reports whether the account has events of a type whose ids are from a source.
+func (a *Account) has(eventType string, random *rand.Rand) bool {
+	return a.Billing || strings.HasPrefix(eventType, "customer.subscription.") ||
+		slices.Contains(withoutBilling, eventType) && (random == a.random || eventType != "invoice.created")
+}
+
+// add completes an event and adds it, if the account has such events.
+func (a *Account) add(ev *Event, version string, random *rand.Rand) (added bool) {
 	ev.account, ev.Created = a, a.Now
 	ev.ID, ev.request = newID(random, "evt_1", 23), newID(random, "req_", 14)
-	if !a.Billing && !strings.HasPrefix(ev.Type, "customer.subscription.") && !slices.Contains(withoutBilling, ev.Type) {
-		return
+	if !a.has(ev.Type, random) {
+		return false
 	}
 	about, _ := ev.render(version)
 	ev.ObjectID, _ = about["id"].(string)
@@ -148,6 +153,7 @@ func (a *Account) add(ev *Event, version string, random *rand.Rand) {
 	if random == a.billing {
 		a.added++
 	}
+	return true
 }
 
 // In returns the event as rendered in an API version, by an endpoint or the Events API.

@@ -181,6 +181,7 @@ func TestBillingFilters(t *testing.T) {
 func TestInvoiceLines(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(1, start)
+	account.Billing = true
 	invoice := account.AddCustomer(stripesim.VersionBasil).AddInvoice(25)
 	ask, _ := newAsker(t, account)
 	for _, ask.version = range []string{stripesim.VersionBeforeBasil, stripesim.VersionBasil} {

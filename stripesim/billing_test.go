@@ -52,8 +52,8 @@ func TestSeedIsStable(t *testing.T) {
 		scenarios = append(scenarios, s)
 	}
 	for seed, want := range map[uint64]string{
-		1: "83bff4c3ef6d458126bc66abd375c71a581ce563b6e3e9459af1f91cce236413",
-		7: "92f96fac72809e87c9ea6a0ef5eff8a353a201ef27817909d58278d3a96111b6",
+		1: "d4481ab0b15a01f06d802f7f0ec4d8537715164c0a566b8c7e636c0b3f5608f9",
+		7: "4061aec7d8b8aafb8277fc9650b7a76065e0ed6ce8f08af6b84be252dd5c950c",
 	} {
 		if got := everything(t, seed, scenarios); got != want {
 			t.Errorf("seed %d gives %s, want %s", seed, got, want)
@@ -279,15 +279,15 @@ func TestBillingScenarios(t *testing.T) {
 	}
 }
 
-// Without Billing, the events are those of subscriptions and of their invoices' statuses, from which the truth follows. A lost event
-// leaves the rest as it is.
+// Without Billing, the events are those of subscriptions and the important ones of their invoices. The truth follows from them. A
+// lost event leaves the rest as it is.
 func TestWithoutBilling(t *testing.T) {
 	t.Parallel()
 	account := grown(4, stripesim.Life{Subscriptions: 60, Bursts: true})
 	n := len(account.Events)
 	sub := account.Subscribe(stripesim.VersionBasil)
 	sub.Activate()
-	if got := strings.Join(typesSince(account, n), " "); got != "customer.subscription.created invoice.created invoice.finalized invoice.paid customer.subscription.updated" {
+	if got := strings.Join(typesSince(account, n), " "); got != "customer.subscription.created invoice.paid customer.subscription.updated" {
 		t.Errorf("the first events are %s", got)
 	}
 	n = len(account.Events)
@@ -310,7 +310,7 @@ func TestWithoutBilling(t *testing.T) {
 		}
 		kinds[o.Type+" "+state.Status]++
 	}
-	if kinds["invoice paid"] < 60 || kinds["invoice open"] < 5 || len(account.Objects()) != len(account.Subscriptions)+len(account.Invoices) {
+	if kinds["invoice paid"] < 60 || kinds["invoice open"] < 5 {
 		t.Errorf("the objects are %v", kinds)
 	}
 }
@@ -319,6 +319,7 @@ func TestWithoutBilling(t *testing.T) {
 func TestInvoicesArePossible(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(1, start)
+	account.Billing = true
 	account.Play(stripesim.Scenarios(), 2*len(stripesim.Scenarios()))
 	createdAt, paid, period := map[string]float64{}, map[string]bool{}, map[string]int64{}
 	for _, e := range account.Events {

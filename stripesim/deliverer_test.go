@@ -302,15 +302,15 @@ func TestWrongUse(t *testing.T) {
 	plan := stripesim.None.Plan(1, account.Events)
 	const url, secret = "http://127.0.0.1:9", "whsec_test"
 	for want, c := range map[string]struct {
-		d    stripesim.Deliverer
+		d    *stripesim.Deliverer
 		plan []stripesim.Delivery
 	}{
-		"Deliverer.URL":         {stripesim.Deliverer{Secret: secret}, plan},
-		"Deliverer.Secret":      {stripesim.Deliverer{URL: url}, plan},
-		"Deliverer.Concurrency": {stripesim.Deliverer{URL: url, Secret: secret, Concurrency: -1}, plan},
-		"Deliverer.Rate":        {stripesim.Deliverer{URL: url, Secret: secret, Rate: -1}, plan},
-		"thin form":             {stripesim.Deliverer{URL: url, Secret: secret}, []stripesim.Delivery{{Event: &stripesim.Event{}, Times: 1, Form: stripesim.ThinNamed}}},
-		"needs an Event":        {stripesim.Deliverer{URL: url, Secret: secret}, []stripesim.Delivery{{}}},
+		"Deliverer.URL":         {&stripesim.Deliverer{Secret: secret}, plan},
+		"Deliverer.Secret":      {&stripesim.Deliverer{URL: url}, plan},
+		"Deliverer.Concurrency": {&stripesim.Deliverer{URL: url, Secret: secret, Concurrency: -1}, plan},
+		"Deliverer.Rate":        {&stripesim.Deliverer{URL: url, Secret: secret, Rate: -1}, plan},
+		"thin form":             {&stripesim.Deliverer{URL: url, Secret: secret}, []stripesim.Delivery{{Event: &stripesim.Event{}, Times: 1, Form: stripesim.ThinNamed}}},
+		"needs an Event":        {&stripesim.Deliverer{URL: url, Secret: secret}, []stripesim.Delivery{{}}},
 	} {
 		if err := c.d.Deliver(t.Context(), c.plan); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -27,8 +27,8 @@ func (o Object) In(version string) []byte { return marshal(o.render(version, fal
 // Whole returns the object in a version, with all items or lines.
 func (o Object) Whole(version string) []byte { return marshal(o.render(version, true)) }
 
-// Objects returns the account's objects of which there are events: the subscriptions, then the invoices, and with Billing the
-// others, each in the order of their creation. Deleted objects are among them.
+// Objects returns the account's objects of which there are events: the subscriptions, then the others, each in the order of their
+// creation. Deleted objects are among them. Without Billing, the others are invoices.
 func (a *Account) Objects() []Object {
 	var all []Object
 	for _, s := range a.Subscriptions {
@@ -52,20 +52,20 @@ func (a *Account) Objects() []Object {
 
 // told returns the objects beside subscriptions of which there are events.
 func (a *Account) told() []stored {
-	if a.Billing {
-		return a.stored
+	var told []stored
+	for _, st := range a.stored {
+		if st.hasEvents() {
+			told = append(told, st)
+		}
 	}
-	var invoices []stored
-	for _, i := range a.Invoices {
-		invoices = append(invoices, i)
-	}
-	return invoices
+	return told
 }
 
 // stored is an object that is not a subscription.
 type stored interface {
 	is() *Object
 	eventVersion() string
+	hasEvents() bool
 	final(version string, whole bool) object
 	// at renders the state of a second, or the one that lag changes before it.
 	at(now int64, lag int, version string) object
@@ -106,6 +106,7 @@ type resource[T any, P state[T]] struct {
 	version string // of its events
 	state   T
 	past    []former[T]
+	told    bool // there are events of it
 	// When it was deleted, and when another object took its id. 0: not yet.
 	deletedAt, replacedAt int64
 }
@@ -117,6 +118,8 @@ func newResource[T any, P state[T]](a *Account, about Object, version string, st
 func (r *resource[T, P]) is() *Object { return &r.about }
 
 func (r *resource[T, P]) eventVersion() string { return r.version }
+
+func (r *resource[T, P]) hasEvents() bool { return r.told }
 
 func (r *resource[T, P]) exists(now int64) bool {
 	return r.about.Created <= now && (r.replacedAt == 0 || r.replacedAt > now)
@@ -145,7 +148,7 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 	}
 	r.state = now
 	after := P(&now).Clone()
-	r.account.add(&Event{
+	added := r.account.add(&Event{
 		AccountID: r.about.AccountID, Type: eventType, SubscriptionID: r.about.SubscriptionID,
 		render: func(version string) (about, previous object) {
 			about = P(&after).Render(version)
@@ -155,6 +158,7 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 			return about, previous
 		},
 	}, r.version, random)
+	r.told = r.told || added
 }
 
 // event creates an event that changes nothing.

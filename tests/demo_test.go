@@ -21,7 +21,7 @@ func TestDemo(t *testing.T) {
 // The same seed gives the same deliveries and the same number of effects.
 func TestDemoIsDeterministic(t *testing.T) {
 	t.Parallel()
-	plan := regexp.MustCompile(`(?m)^  (\d+ subscriptions, .*|delivered .*)$`)
+	plan := regexp.MustCompile(`(?m)^  (\d+ subscriptions, .*|to be delivered .*)$`)
 	applied := regexp.MustCompile(`each event took effect once \([0-9,]+ events\)`)
 	summary := func() string {
 		r := run(t, environ(), "", "demo", "--subscriptions", "20", "--storm", "wild", "--seed", "11")

@@ -195,7 +195,7 @@ func TestNamesTheField(t *testing.T) {
 			t.Errorf("not found: %s in:\n%s", want, text.String())
 		}
 	}
-	if len(findings) != 3+len(account.Events) { // each effect is there twice
+	if len(findings) != 4 {
 		t.Errorf("the findings are\n%s", text.String())
 	}
 }
