@@ -21,7 +21,8 @@ const (
 // Epoch is the usual start of a simulated account's clock: Monday, 1 January 2024.
 var Epoch = time.Date(2024, 1, 1, 9, 0, 0, 0, time.UTC)
 
-// Account is the simulated account. It is not safe for concurrent use.
+// Account is the simulated account. Create it with New. It is not safe for concurrent use: while an API serves it, change it within
+// API.Do.
 type Account struct {
 	// ID is the account's id (acct_…), which the events of a connected account have. Empty: the platform's own, whose events
 	// name no account.
@@ -75,7 +76,8 @@ func (a *Account) owner() string {
 	return a.Connected[a.random.IntN(len(a.Connected))]
 }
 
-// Event is one event as Stripe would deliver it.
+// Event is one event as Stripe would deliver it. One of your own has no thin form: only the exported fields, of which deliveries use
+// ID, Type, Created, ObjectID, SubscriptionID and Body.
 type Event struct {
 	ID       string
 	Type     string

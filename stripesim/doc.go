@@ -1,6 +1,7 @@
-// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, on request also its customers, products,
-// prices and invoices, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API
-// itself. Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and tests a receiver that is written in any language.
+// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, with their customers, products, prices and
+// invoices, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API itself.
+// Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and tests a receiver that
+// is written in any language.
 //
 // # An account and its clock
 //
@@ -10,16 +11,17 @@
 //
 // # Customers, products, prices and invoices
 //
-// With [Account.Billing], each subscription has a customer, a price and a product that were created before it, and each renewal
-// or failed payment is an [Invoice] with its life cycle: draft, open, paid, uncollectible or void, in many events of one second.
-// [Account.Live] also changes the other objects by themselves: a [Customer] moves, a [Price] takes over another's lookup key, a
-// deleted [Product] is created again under its id. Their methods make such changes one by one. A seed gives subscriptions the same
-// events with and without it, except for their latest invoices.
+// Each subscription has a customer, a price and a product that were created before it, and each renewal or failed payment is an
+// [Invoice] with its life cycle: draft, open, paid, uncollectible or void. There are events of its payments. With [Account.Billing],
+// there are all events of all these objects, many of one second, and [Account.Live] also changes the others by themselves: a
+// [Customer] moves, a [Price] takes over another's lookup key, a deleted [Product] is created again under its id. Their methods make
+// such changes one by one. A seed gives subscriptions the same events with and without it, except for their latest invoices.
 //
 // # Deliveries
 //
 // A [Storm] plans the deliveries of events: out of order, and with duplicates. A [Deliverer] makes them: signed, several at once,
-// and again until the response is a 2xx. Its [Report] says what was answered.
+// and again until the response is a 2xx. A plan is the same for the same seed and events, but a retry comes when its pause is over, as
+// at Stripe. [Report] says what was answered.
 //
 // # All together
 //
@@ -27,10 +29,11 @@
 //
 // # The API
 //
-// [NewAPI] returns an [http.Handler] with the account's events and objects, for a receiver that asks Stripe.
+// [NewAPI] returns an [http.Handler] with the account's events and objects, for a receiver that fetches from Stripe. During the
+// deliveries it is as of the newest event whose delivery has begun, so that a receiver that fetches too early is found.
 //
 // # The truth
 //
-// What a receiver's tables should hold in the end is in [Subscription.Truth], and for every type of object in [Account.Objects],
-// from the account's own state and not from events.
+// What a receiver's tables should hold in the end is in [Subscription.Truth], and for every type of object in [Account.Objects] and
+// [WriteTruth], from the account's own state and not from events.
 package stripesim

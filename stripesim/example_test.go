@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +82,35 @@ func ExampleSimulation() {
 	// Output:
 	// 522 events in 903 deliveries, 0 never accepted
 	// 24 of 90 invoices paid twice or more
+}
+
+// A storm of your own, its deliveries, and the truth to compare the receiver's tables with.
+func ExampleStorm() {
+	account := stripesim.New(1, stripesim.Epoch)
+	sub := account.Subscribe(stripesim.VersionBasil)
+	account.Wait(time.Second)
+	sub.Activate()
+
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer receiver.Close()
+	storm := stripesim.Storm{Disorder: 1, Window: 2, Duplicates: 1, MaxDuplicates: 2}
+	d := &stripesim.Deliverer{URL: receiver.URL, Secret: "whsec_test", API: stripesim.NewAPI(account)}
+	if err := d.Deliver(context.Background(), storm.Plan(1, account.Events)); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(d.Report().Events, "events,", d.Report().Statuses[http.StatusOK], "deliveries accepted")
+	var truth strings.Builder
+	if err := stripesim.WriteTruth(&truth, account); err != nil {
+		fmt.Println(err)
+	}
+	for line := range strings.Lines(truth.String()) {
+		var o struct{ Object, Status string }
+		fmt.Println(json.Unmarshal([]byte(line), &o), o.Object, o.Status)
+	}
+	// Output:
+	// 3 events, 6 deliveries accepted
+	// <nil> subscription active
+	// <nil> invoice paid
 }
 
 // A mirror of every object is compared with the account's objects.

@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/pook/stripeonce/internal/signing"
@@ -100,7 +100,7 @@ func (r Reply) Outcome() webhooks.Outcome {
 }
 
 func (r Reply) String() string {
-	text := fmt.Sprint(r.Status)
+	text := strconv.Itoa(r.Status)
 	if location := r.Header.Get("Location"); r.Status/100 == 3 && location != "" {
 		text += " to " + location
 	}
