@@ -268,11 +268,11 @@ func (s *Subscription) Schedule() {
 
 // Delete ends the subscription immediately: status canceled.
 func (s *Subscription) Delete() {
+	s.giveUp((*Invoice).Void, (*Invoice).MarkUncollectible, nothing)
 	s.update("customer.subscription.deleted", func(st *stripeobject.Subscription) {
 		st.Status, st.EndedAt = "canceled", s.account.Now
 		if st.CanceledAt == 0 {
 			st.CanceledAt = s.account.Now
 		}
 	})
-	s.giveUp((*Invoice).Void, (*Invoice).MarkUncollectible, nothing)
 }
