@@ -387,7 +387,7 @@ func TestStartOfDemo(t *testing.T) {
 		{"storm", nil, "demo --storm thunder", "", 2, []string{"use mild, default or wild"}},
 		{"receiver", nil, "demo --receiver right", "", 2, []string{"use one of"}},
 		{"subscriptions", nil, "demo --subscriptions 0", "", 2, []string{"at least 1"}},
-		{"negative", nil, "demo --for -5s", "", 2, []string{"--for must not be negative"}},
+		{"negative", nil, "demo --for -5s", "", 2, []string{"is not a duration: use one such as 72h, 30d or 90m"}},
 		{"seed", nil, "demo --seed x", "", 2, []string{"--seed"}},
 		{"duration", nil, "demo --for long", "", 2, []string{"--for", "long"}},
 		{"argument", nil, "demo now", "", 2, []string{"unknown command"}},
