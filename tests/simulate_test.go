@@ -24,11 +24,11 @@ const simulateSecret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
 // Each scenario, in a storm, ends with the truth in the receiver's tables.
 func TestSimulate(t *testing.T) {
 	t.Parallel()
-	databaseURL, api := pgtest.NewURL(t), freeAddress(t)
-	s := serve(t, environ("DATABASE_URL="+databaseURL, "STRIPE_API_KEY=sk_test_51Simulated", "STRIPE_API_BASE=http://"+api))
+	databaseURL := pgtest.NewURL(t)
+	s := serve(t, environ("DATABASE_URL="+databaseURL))
 	truth := filepath.Join(t.TempDir(), "truth.jsonl")
 	r := run(t, environ(simulateSecret), "", "simulate", "--to", s.url+"/webhooks/stripe", "--storm", "wild", "--subscriptions", "24", "--truth", truth,
-		"--api", api, "--scenario", "cancel-at-period-end,downgrade,dunning,many-items,pause-collection,resume,trial-to-paid,upgrade")
+		"--scenario", "cancel-at-period-end,downgrade,dunning,many-items,pause-collection,resume,trial-to-paid,upgrade")
 	if r.code != 0 || !strings.Contains(r.stdout, "answered 200: ") || strings.Contains(r.stdout, "never accepted") {
 		t.Fatal(r)
 	}
@@ -64,9 +64,13 @@ func TestSimulate(t *testing.T) {
 			want.Period = max(want.Period, item.Period)
 		}
 		subscriptions, most = subscriptions+1, max(most, len(want.Items.Data))
+		items := fmt.Sprint(len(want.Items.Data), " ", quantity)
+		if len(want.Items.Data) > 20 { // events hold 20, and without an API key there are no others
+			items = "incomplete"
+		}
 		got := pgtest.Scan[string](t, pool, `SELECT concat_ws(' ', s.status, s.cancel_at_period_end, extract(epoch FROM s.current_period_end)::bigint, s.latest_invoice_id,
-			(SELECT count(*) || ' ' || sum(quantity) FROM subscription_items i WHERE i.subscription_id = s.id)) FROM subscriptions s WHERE s.id = $1`, want.ID)
-		if wanted := fmt.Sprint(want.Status, " ", map[bool]string{true: "t", false: "f"}[want.AtPeriodEnd], " ", want.Period, " ", want.Invoice, " ", len(want.Items.Data), " ", quantity); got != wanted {
+			CASE WHEN s.items_complete THEN (SELECT count(*) || ' ' || sum(quantity) FROM subscription_items i WHERE i.subscription_id = s.id) ELSE 'incomplete' END) FROM subscriptions s WHERE s.id = $1`, want.ID)
+		if wanted := fmt.Sprint(want.Status, " ", map[bool]string{true: "t", false: "f"}[want.AtPeriodEnd], " ", want.Period, " ", want.Invoice, " ", items); got != wanted {
 			t.Errorf("%s is %s, want %s", want.ID, got, wanted)
 		}
 	}

@@ -384,9 +384,9 @@ func TestStartOfReplay(t *testing.T) {
 func TestStartOfDemo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []start{
-		{"storm", nil, "demo --storm thunder", "", 2, []string{"use mild, default or wild"}},
+		{"storm", nil, "demo --storm thunder", "", 2, []string{"use none, mild, default or wild"}},
 		{"receiver", nil, "demo --receiver right", "", 2, []string{"use one of"}},
-		{"subscriptions", nil, "demo --subscriptions 0", "", 2, []string{"at least 1"}},
+		{"subscriptions", nil, "demo --subscriptions 0", "", 2, []string{"from 1 to 20000"}},
 		{"negative", nil, "demo --for -5s", "", 2, []string{"is not a duration: use one such as 72h, 30d or 90m"}},
 		{"seed", nil, "demo --seed x", "", 2, []string{"--seed"}},
 		{"duration", nil, "demo --for long", "", 2, []string{"--for", "long"}},
