@@ -45,7 +45,7 @@ func (store) Clone(o *Object) *Object                      { return o.clone() }
 // Head returns what the engine reads of a state. Only a deletion is final.
 func (s store) Head(o *Object) engine.Head {
 	return engine.Head{
-		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Complete: o.Complete, Created: o.Created,
+		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Ended: o.Deleted, Complete: o.Complete, Created: o.Created,
 		Object: o.Object, EventID: o.LastEventID, EventCreated: o.LastEventCreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 }

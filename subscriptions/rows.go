@@ -40,7 +40,7 @@ func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 
 func headOf(s *Subscription) engine.Head {
 	return engine.Head{
-		ID: s.ID, Account: s.AccountID, Livemode: s.Livemode, Terminal: s.Status.Terminal(), Complete: s.ItemsComplete, Created: s.Created,
+		ID: s.ID, Account: s.AccountID, Livemode: s.Livemode, Terminal: s.Status.Terminal(), Ended: s.Status.Terminal(), Complete: s.ItemsComplete, Created: s.Created,
 		Object: s.Object, EventID: s.LastEventID, EventCreated: s.LastEventCreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -29,12 +30,13 @@ func metricNames(t *testing.T) map[string]bool {
 	t.Cleanup(pool.Close)
 	h := webhooks.NewHandlers()
 	projection := subscriptions.Register(h, nil)
+	mirrored := mirror.Register(h, &mirror.Config{Types: mirror.Billing})
 	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{hooktest.Secret}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewSubscriptions(projection))
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewSubscriptions(projection), metrics.NewMirror(mirrored))
 	// Descriptions are used, since gathering leaves out metrics without a value.
 	descriptions := make(chan *prometheus.Desc, 100)
 	registry.Describe(descriptions)

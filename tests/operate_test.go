@@ -246,7 +246,7 @@ func TestVerifyCommand(t *testing.T) {
 	pgtest.Exec(t, pgtest.Connect(t, st.databaseURL), `UPDATE subscriptions SET status = 'past_due' WHERE id = $1`, id)
 	st.expect(t, 1, "verify", id+`  status: here "past_due", at Stripe "active"`)
 	drift := lines(t, st.expect(t, 1, "verify --json"))
-	if fmt.Sprint(drift) != fmt.Sprintf("[map[field:status id:%s local:past_due stripe:active] map[checked:6 drifted:1 fixed:0]]", id) {
+	if fmt.Sprint(drift) != fmt.Sprintf("[map[field:status id:%s local:past_due stripe:active type:subscription] map[checked:6 drifted:1 fixed:0]]", id) {
 		t.Errorf("the drift is %v", drift)
 	}
 	fixed := lines(t, st.expect(t, 0, "verify --fix --here --json"))

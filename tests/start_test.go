@@ -282,7 +282,7 @@ func TestStartWithWrongSecret(t *testing.T) {
 		commands []string
 		says     []string
 	}{
-		{"no secret", nil, signing, []string{"STRIPE_WEBHOOK_SECRET is not set", "dashboard"}},
+		{"no secret", nil, signing, []string{"STRIPE_WEBHOOK_SECRET is not set", "signing secret"}},
 		{"no secret file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE: ", "no such file", "name a file that"}},
 		{"a folder", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + dir}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE: ", "is a directory", "name a file that"}},
 		{"an empty file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + empty}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE", empty, "put the secret into it"}},

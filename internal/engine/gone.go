@@ -32,7 +32,7 @@ func (a *application[T]) nextGone() (*Version[T], error) {
 // goneAsOf returns the version of a row whose object Stripe does not have any more: ended, and otherwise as it was. Nil if it
 // has ended already. Ev is nil where no event says so.
 func (e *Engine[T]) goneAsOf(stored *Row[T], ev *webhooks.Event, asOf time.Time) (*Version[T], error) {
-	if stored == nil || stored.Terminal {
+	if stored == nil || stored.Ended {
 		return nil, nil
 	}
 	state, err := e.store.Gone(stored, ev, asOf)

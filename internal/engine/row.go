@@ -16,6 +16,8 @@ type Head struct {
 	Livemode bool
 	// Terminal reports that the object has ended: Stripe never brings it back. A wrong true makes the row deaf to newer events.
 	Terminal bool
+	// Ended reports that the object has ended or was deleted, even if Stripe may bring it back.
+	Ended bool
 	// Complete reports that the state has all elements of its lists.
 	Complete     bool
 	Created      *time.Time      // when Stripe created the object

@@ -199,7 +199,7 @@ func (v *verification[T]) differences(r *reading[T]) []Difference {
 	switch {
 	case r.local == nil:
 		return v.store.Differences(r.key.ID, nil, r.stripe)
-	case r.stripe == nil && r.local.Terminal: // it ended, and was deleted at Stripe
+	case r.stripe == nil && r.local.Ended: // it ended, and was deleted at Stripe
 		return nil
 	}
 	return v.store.Differences(r.key.ID, r.local.State, r.stripe)
