@@ -87,6 +87,13 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	findings = append(findings, judged...)
+	if d.host.mirrors {
+		objects, err := judge.Objects(ctx, d.host.pool, d.account, mirrored...)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, objects...)
+	}
 	if n := report.GivenUp; n > 0 {
 		findings = append(findings, judge.Finding{Check: checkAnswered, What: "deliveries given up", Want: 0, Got: n})
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/wrong"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/schema/migrate"
 	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
@@ -43,6 +45,7 @@ type host struct {
 	password    string // of the console
 	pool        *pgxpool.Pool
 	projection  *subscriptions.Projection // nil for a receiver of package wrong
+	mirrors     bool                      // the account has other objects of billing, which are mirrored
 	api         *stripesim.API
 	stops       []func()
 }
@@ -69,6 +72,7 @@ func (h *host) start(ctx context.Context, config *Config) error {
 		return err
 	}
 	if config.Receiver == "" {
+		h.mirrors = config.Simulation.Billing || slices.ContainsFunc(config.Simulation.Scenarios, func(s stripesim.Scenario) bool { return s.Billing })
 		return h.serveStripeonce(ctx)
 	}
 	if _, err := h.pool.Exec(ctx, wrong.Tables); err != nil {
@@ -121,7 +125,7 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 	// Handlers fail on purpose, and the report shows it.
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	receiver, err := webhooks.New(h.pool, h.handlers(logger), &webhooks.Config{
-		Secrets: []string{secret}, Logger: logger, APIKey: apiKey, APIBase: api.URL,
+		Secrets: []string{secret}, Logger: logger, APIKey: apiKey, APIBase: api.URL, ListRate: 1e6,
 	})
 	if err != nil {
 		return err
@@ -136,10 +140,16 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 	return nil
 }
 
-// handlers returns the projection of subscriptions, and a handler with an effect that is not idempotent.
+// mirrored are the types of other objects of billing.
+var mirrored = []string{"customer", "product", "price", "invoice"}
+
+// handlers returns the projections, and a handler with an effect that is not idempotent.
 func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	set := webhooks.NewHandlers()
 	h.projection = subscriptions.Register(set, &subscriptions.Config{Logger: logger})
+	if h.mirrors {
+		mirror.Register(set, &mirror.Config{Types: mirrored, Logger: logger})
+	}
 	flaky := &flaky{failed: map[string]bool{}}
 	// Registered as a projection that changes nothing, so that the outcome is that of the subscriptions' projection.
 	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {

@@ -84,13 +84,18 @@ func (d *demo) printWork(report *stripesim.Report) {
 // report prints the checks with their findings.
 func (d *demo) report(report *stripesim.Report, findings []judge.Finding) error {
 	d.printf("\nChecks\n")
-	for _, check := range []struct{ name, scope string }{
+	checks := []struct{ name, scope string }{
 		{checkAnswered, simulation.Number(report.Deliveries) + " deliveries"},
 		{judge.CheckLedger, simulation.Number(report.Events) + " events"},
 		{judge.CheckEffects, simulation.Number(report.Events) + " events"},
 		{judge.CheckSubscriptions, simulation.Number(len(d.account.Subscriptions)) + " subscriptions, every column and item"},
 		{checkWrites, "no transaction id, no byte of write-ahead log"},
-	} {
+	}
+	if d.host.mirrors {
+		others := slices.DeleteFunc(d.account.Objects(), func(o stripesim.Object) bool { return !slices.Contains(mirrored, o.Type) })
+		checks = append(checks, struct{ name, scope string }{judge.CheckObjects, simulation.Number(len(others)) + " customers, products, prices and invoices"})
+	}
+	for _, check := range checks {
 		var failed []judge.Finding
 		for _, f := range findings {
 			if f.Check == check.name {
