@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/projection"
+	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -112,9 +114,13 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	return p
 }
 
-// carries reports whether an event carries an object of a type that has an id. invoice.upcoming, for example, has none.
+// carries reports whether an event carries an object of a type that has an id, whether or not the id can be stored.
+// invoice.upcoming, for example, has none.
 func carries(ev *webhooks.Event, object string) bool {
-	return ev.ObjectType() == object && ev.ObjectID() != ""
+	if ev.ObjectType() != object {
+		return false
+	}
+	return ev.ObjectID() != "" || !ev.Thin() && !rawjson.IsNull(rawjson.Get(bytes.TrimSpace(ev.Object), "id"))
 }
 
 func newEngine(rule *rule, config *Config) *engine.Engine[Object] {

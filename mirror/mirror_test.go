@@ -12,6 +12,7 @@ import (
 	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -71,6 +72,16 @@ product gold:  to  deleted true
 product gold:  to  deleted false`
 	if got := strings.Join(changes, "\n"); got != want {
 		t.Errorf("the changes are\n%s\nwant\n%s", got, want)
+	}
+
+	// An event whose object cannot be stored is a failure with a record, not ignored.
+	for id, object := range map[string]string{
+		"evt_long": invoice("in_"+strings.Repeat("x", 256), "open", ""), "evt_number": `{"id":7,"object":"invoice","status":"open"}`,
+	} {
+		s.Expect(t, event(id, "invoice.updated", 9, object, ""), 500, "")
+		if text := pgtest.Scan[string](t, s.Pool, `SELECT last_error FROM stripe_webhook_failures WHERE event_id = $1`, id); !strings.Contains(text, "the invoice cannot be read: its id") && !strings.Contains(text, "it has no id") {
+			t.Errorf("the record of %s says %s", id, text)
+		}
 	}
 
 	ctx := t.Context()
