@@ -9,6 +9,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
@@ -179,6 +180,25 @@ func TestRefetchAlways(t *testing.T) {
 		}
 	}
 	if faults, err := w.faults(account); err != nil || len(faults) > 0 {
+		t.Errorf("%v, %v", faults, err)
+	}
+}
+
+// A response that lags behind does not undo what the event itself says: that the subscription has ended.
+func TestRefetchOfAnEndedSubscription(t *testing.T) {
+	t.Parallel()
+	account := newAccount()
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	account.Wait(time.Minute)
+	sub.Delete()
+	w := newWorld(t, account, true, subscriptions.RefetchAlways)
+	w.api.Lag = func() int { return 1 }
+	events := subscriptionEvents(account)
+	if err := w.apply(events[len(events)-1]); err != nil {
+		t.Fatal(err)
+	}
+	if faults, err := judge.Subscriptions(t.Context(), w.host.Pool, account); err != nil || len(faults) > 0 {
 		t.Errorf("%v, %v", faults, err)
 	}
 }
