@@ -137,7 +137,11 @@ func TestConverges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)
+			checks := 0
 			rapid.Check(t, func(rt *rapid.T) {
+				if checks++; pgtest.Race && checks > 15 {
+					return // they take eight times as long
+				}
 				w.reset(t)
 				account := stripesim.New(rapid.Uint64().Draw(rt, "seed"), stripesim.Epoch)
 				account.Billing = true

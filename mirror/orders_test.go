@@ -11,6 +11,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
@@ -123,7 +124,7 @@ func TestEveryOrderOfShortHistories(t *testing.T) {
 			kind := strings.Split(events[0].Type, ".")[0]
 			orders := 0
 			permutations(len(events), func(order []int) {
-				if orders++; orders%sampled(len(events)) != 0 {
+				if orders++; orders%sampled(len(events)) != 0 || pgtest.Race && orders%5 != 0 {
 					return
 				}
 				for _, i := range order {
