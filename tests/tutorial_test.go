@@ -50,7 +50,8 @@ func newTutorial(t *testing.T) *tutorial {
 	d := &tutorial{
 		document: read(t, tutorialFile), folder: t.TempDir(),
 		ordinary: freeAddress(t), ours: freeAddress(t), api: freeAddress(t),
-		environment: environ("PATH="+binaries+":"+os.Getenv("PATH"), "GOFLAGS=-buildvcs=false", "GOWORK=off"),
+		environment: environ("PATH="+binaries+":"+os.Getenv("PATH"), "GOFLAGS=-buildvcs=false", "GOWORK=off",
+			"GOTOOLCHAIN=auto"), // the examples' module may need a newer Go than this one
 	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 	wait := func(address string) string {
