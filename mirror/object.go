@@ -59,17 +59,15 @@ func (o *Object) Decode(into any) error {
 
 // decode reads the object of an event.
 func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
-	raw := bytes.TrimSpace(ev.Object)
-	if !rawjson.IsObject(raw) || !rawjson.Valid(raw) {
-		return nil, r.unreadable("%s has no data.object that is a JSON object of at most 512 levels", ev.Type)
-	}
 	o := &Object{
 		Type: r.object, Account: ev.Account, Livemode: ev.Livemode, Complete: true, Object: ev.Object,
 		Deleted: strings.HasSuffix(ev.Type, ".deleted"), LastEventID: ev.ID, LastEventCreatedAt: engine.CreatedAt(ev),
 	}
+	raw := bytes.TrimSpace(ev.Object)
 	var parent []byte
-	rawjson.Members(raw, func(key, value []byte) {
-		switch string(key) {
+	valid, _ := rawjson.Walk(raw, 1, func(path [][]byte, value []byte) {
+		key := string(path[0])
+		switch key {
 		case "id":
 			o.ID, _ = rawjson.String(value)
 		case "customer":
@@ -85,10 +83,13 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 		case "deleted":
 			o.Deleted = o.Deleted || string(value) == "true"
 		}
-		if slices.Contains(r.lists, string(key)) && rawjson.IsObject(value) && string(rawjson.Get(value, "has_more")) == "true" {
+		if slices.Contains(r.lists, key) && rawjson.IsObject(value) && string(rawjson.Get(value, "has_more")) == "true" {
 			o.Complete = false
 		}
 	})
+	if !valid || !rawjson.IsObject(raw) {
+		return nil, r.unreadable("%s has no data.object that is a JSON object of at most 512 levels", ev.Type)
+	}
 	if o.SubscriptionID == "" && rawjson.IsObject(parent) { // since 2025-03-31.basil
 		if details := rawjson.Get(parent, "subscription_details"); rawjson.IsObject(details) {
 			o.SubscriptionID = reference(rawjson.Get(details, "subscription"))

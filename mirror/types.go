@@ -70,7 +70,7 @@ var rules = map[string]*rule{}
 
 func init() {
 	for _, r := range []rule{
-		{object: "customer", events: []string{"customer.*"}, path: "/v1/customers"},
+		{object: "customer", events: []string{"customer.*"}, path: "/v1/customers", lists: []string{"sources", "subscriptions", "tax_ids"}},
 		{object: "product", events: []string{"product.*"}, path: "/v1/products", reusable: true},
 		{object: "price", events: []string{"price.*"}, path: "/v1/prices"},
 		{object: "plan", events: []string{"plan.*"}, path: "/v1/plans", reusable: true},

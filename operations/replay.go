@@ -116,7 +116,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, handled) }
 		if slices.ContainsFunc(applier.Types(), fits) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
-				"or has no API key of this mode for a thin event", ev.Type)
+				"has no API key of this mode for a thin event, or mirrors no object such as the event's", ev.Type)
 		}
 	}
 	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", ev.Type)

@@ -126,7 +126,7 @@ func (a *application[T]) hasState(next *Version[T]) bool {
 
 // nextVersion returns the version that the row becomes, or nil if it stays as it is.
 func (a *application[T]) nextVersion(ctx context.Context, tx pgx.Tx) (next *Version[T], err error) {
-	if a.store.Stub(a.ev.Object) && (a.ev.Thin() || a.ev.Current != nil) {
+	if a.isGone() {
 		return a.nextGone()
 	}
 	a.prepare()

@@ -11,6 +11,18 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// isGone reports whether Stripe does not have the event's object any more: a thin event's object is a stub, or the event's own is
+// and Stripe's response is not another object, which was created under the same id.
+func (a *application[T]) isGone() bool {
+	if !a.store.Stub(a.ev.Object) {
+		return false
+	}
+	if fetched := a.ev.Current; fetched != nil {
+		return fetched.Object == nil || a.store.Stub(fetched.Object)
+	}
+	return a.ev.Thin()
+}
+
 // nextGone is nextVersion for an event whose object Stripe does not have any more.
 func (a *application[T]) nextGone() (*Version[T], error) {
 	if err := a.stored.mayBecome(a.ev, a.rules.noun()); err != nil {

@@ -180,7 +180,7 @@ const nothing = "" // the state before the creation
 func (s step) moves() bool { return s.known && s.from != s.to }
 
 func (r Rules) stepOf(o Occurrence) step {
-	if o.Type == r.Created {
+	if r.Created != "" && o.Type == r.Created {
 		return step{from: nothing, to: o.To, known: true, creation: true}
 	}
 	return step{from: o.From, to: o.To, known: o.From != ""}
