@@ -178,7 +178,7 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 		return fault.InHandler(ev.Type, errors.New("it requests an object from Stripe, but there is no API key for the event's mode: set Config.APIKey"))
 	}
 	if d.fetched.times++; d.fetched.times > maxFetches {
-		return fault.Unavailable(fmt.Errorf("the object changed each of the %d times that it was fetched from Stripe", maxFetches))
+		return fault.Unavailable(fmt.Errorf("each of the %d times that the object was fetched from Stripe, it had changed, or Stripe's response was older than the event", maxFetches))
 	}
 	path := request.Path
 	if path == "" || ev.thin {

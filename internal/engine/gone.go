@@ -54,8 +54,8 @@ func (e *Engine[T]) goneAsOf(stored *Row[T], ev *webhooks.Event, asOf time.Time)
 	return &Version[T]{State: state, AsOf: &asOf, APIVersion: stored.APIVersion}, nil
 }
 
-// goneGrace is how long after its creation an object that Stripe does not have is left as it is: the part of Stripe that
-// answers may lag behind.
+// goneGrace is how long the part of Stripe that answers may lag behind: so long after its creation, an object that Stripe does not
+// have is left as it is, and so long after a deletion, a response that denies it is not stored.
 const goneGrace = time.Hour
 
 // maxGonePercent is the share of the objects that Gone may mark without Force.

@@ -18,7 +18,8 @@ const maxNewest = 64
 
 // Rules are what ordering needs to know of an object type.
 type Rules struct {
-	// Created is the type of the event of an object's creation, which is the first event in any case.
+	// Created is the type of the event of an object's creation, which is the first event in any case. Empty: an object can be
+	// created again after its deletion, under its id.
 	Created string
 	// Lists are the members that are lists of Stripe's, such as "items". The order of their elements makes no difference.
 	Lists []string
