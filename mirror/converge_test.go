@@ -133,11 +133,11 @@ func (w *world) reset(tb testing.TB) {
 // Whatever the order, the number and the interleaving of their events, all objects end as Stripe has them.
 func TestConverges(t *testing.T) {
 	t.Parallel()
-	for name, form := range map[string]stripesim.Thin{"snapshots": stripesim.SnapshotOnly, "thin": stripesim.ThinOnly} {
+	for name, form := range map[string]stripesim.Thin{"snapshots": stripesim.SnapshotOnly, "thin": stripesim.ThinOnly, "twins": stripesim.ThinAndTwin} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)
-			checks, most := 0, 50
+			checks, most := 0, 40
 			if pgtest.Race { // which takes eight times as long
 				most = 15
 			}
@@ -148,6 +148,9 @@ func TestConverges(t *testing.T) {
 				w.reset(t)
 				account := stripesim.New(rapid.Uint64().Draw(rt, "seed"), stripesim.Epoch)
 				account.Billing = true
+				if rapid.Bool().Draw(rt, "connected") {
+					account.Connected = []string{"acct_1Connected", "acct_2Connected"}
+				}
 				account.Live(stripesim.Life{Subscriptions: rapid.IntRange(1, 4).Draw(rt, "subscriptions"), Bursts: true})
 				storm := stripesim.Wild
 				storm.Thin = form
