@@ -20,7 +20,7 @@ func (s store) Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error) {
 
 // Version is that of most of the newest rows, so that few objects are read in another one.
 func (s store) Version(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool) (string, error) {
-	return s.queries.ObjectVersion(ctx, dbtx, db.ObjectVersionParams{AccountID: account, Livemode: orZero(livemode), ObjectType: s.object})
+	return s.queries.ObjectVersion(ctx, dbtx, db.ObjectVersionParams{AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.object})
 }
 
 // Rows reads whole rows.
@@ -42,7 +42,7 @@ func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([
 
 // Keys lists the rows of a span. A key that does not show its mode counts as one of test mode.
 func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (keys []engine.DatedKey, err error) {
-	livemode := orZero(span.Livemode)
+	livemode := engine.OrZero(span.Livemode)
 	rows, err := s.queries.ObjectKeyList(ctx, dbtx, db.ObjectKeyListParams{
 		AccountID: span.Account, Livemode: livemode, ObjectType: s.object, CreatedAfter: &span.After,
 		Before: span.Before, BeforeID: span.BeforeID, MaxRows: engine.KeyPage,
@@ -56,10 +56,10 @@ func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (ke
 // UndatedKeys lists the rows without a creation time.
 func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, after string) (keys []engine.Key, err error) {
 	ids, err := s.queries.ObjectKeyListUndated(ctx, dbtx, db.ObjectKeyListUndatedParams{
-		AccountID: account, Livemode: orZero(livemode), ObjectType: s.object, AfterID: after, MaxRows: engine.KeyPage,
+		AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.object, AfterID: after, MaxRows: engine.KeyPage,
 	})
 	for _, id := range ids {
-		keys = append(keys, engine.Key{Account: account, Livemode: orZero(livemode), ID: id})
+		keys = append(keys, engine.Key{Account: account, Livemode: engine.OrZero(livemode), ID: id})
 	}
 	return keys, err
 }

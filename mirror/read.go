@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/engine"
 )
 
 // ErrNotFound is returned, wrapped, for an object that is not stored.
@@ -99,7 +100,7 @@ func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) ([]db.St
 	}
 	params := db.ObjectListByCustomerParams{
 		CustomerID: f.Customer, ObjectType: object, AccountID: f.Account, Livemodes: modes(f.Livemode),
-		CreatedFrom: &from, CreatedBefore: &before, SubscriptionID: nilIfEmpty(f.Subscription), Status: nilIfEmpty(f.Status), Deleted: f.Deleted,
+		CreatedFrom: &from, CreatedBefore: &before, SubscriptionID: engine.NilIfEmpty(f.Subscription), Status: engine.NilIfEmpty(f.Status), Deleted: f.Deleted,
 		MaxRows: int32(min(max(f.Limit, 0), 1<<30)),
 	}
 	if params.MaxRows == 0 {
@@ -171,22 +172,12 @@ func (k Key) of(object string) (Key, error) {
 		return k, nil
 	}
 	if k.Type = object; k.Type == "" {
-		prefix, _, _ := strings.Cut(k.ID, "_")
-		k.Type = prefixes[prefix]
+		k.Type = typeOfID(k.ID)
 	}
 	if k.Type == "" {
 		return k, fmt.Errorf("mirror: the type of object %s does not follow from the struct or the id: use mirror.Key with a Type", k.ID)
 	}
 	return k, nil
-}
-
-// prefixes are those of Stripe's ids, up to the first underscore.
-var prefixes = map[string]string{
-	"cus": "customer", "prod": "product", "price": "price", "plan": "plan", "promo": "promotion_code", "txi": "tax_id", "txr": "tax_rate",
-	"in": "invoice", "ii": "invoiceitem", "inpay": "invoice_payment", "cn": "credit_note", "sub": "subscription_schedule", "qt": "quote",
-	"ch": "charge", "pi": "payment_intent", "seti": "setup_intent", "pm": "payment_method", "re": "refund", "pyr": "refund",
-	"du": "dispute", "dp": "dispute", "cs": "checkout.session", "po": "payout", "tr": "transfer", "tu": "topup", "plink": "payment_link",
-	"mandate": "mandate", "prv": "review", "issfr": "radar.early_fraud_warning",
 }
 
 // typeOf returns the type of object that a struct of stripe-go stands for, of any major version; "" for another T.

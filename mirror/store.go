@@ -3,11 +3,8 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,7 +81,7 @@ func (s store) Gone(stored *storedRow, ev *webhooks.Event, _ time.Time) (*Object
 // Clock returns PostgreSQL's time.
 func (s store) Clock(ctx context.Context, db pgpipe.DBTX) (*time.Time, error) {
 	at, err := s.queries.ServerClock(ctx, db)
-	return utc(&at), s.wrap(err, "read the server's clock")
+	return engine.UTC(&at), engine.Wrap(err, "read the server's clock")
 }
 
 // Ordering reads the columns that order events.
@@ -96,15 +93,15 @@ func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, c
 		return nil, nil
 	}
 	if err != nil {
-		return nil, s.wrap(err, "get %s", key.ID)
+		return nil, engine.Wrap(err, "get %s %s", s.object, key.ID)
 	}
 	o := &Object{
 		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: row.Object,
-		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
+		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
-		Head: s.Head(o), State: o, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+		Head: s.Head(o), State: o, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}, nil
 }
 
@@ -117,7 +114,7 @@ func (s store) Load(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, unles
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
 	case err != nil:
-		return nil, s.wrap(err, "get %s", key.ID)
+		return nil, engine.Wrap(err, "get %s %s", s.object, key.ID)
 	}
 	return s.storedFrom(&row), nil
 }
@@ -125,17 +122,17 @@ func (s store) Load(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, unles
 func (s store) storedFrom(row *db.StripeObject) *storedRow {
 	o := fromRow(row)
 	return &storedRow{
-		Head: s.Head(o), State: o, Whole: true, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+		Head: s.Head(o), State: o, Whole: true, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}
 }
 
 func fromRow(row *db.StripeObject) *Object {
 	return &Object{
 		Type: row.ObjectType, ID: row.ID, Account: row.AccountID, Livemode: row.Livemode,
-		CustomerID: orZero(row.CustomerID), SubscriptionID: orZero(row.SubscriptionID), Status: orZero(row.Status),
-		Deleted: row.Deleted, Complete: row.ListsComplete, Created: utc(row.StripeCreatedAt), Object: row.Object,
-		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt),
+		CustomerID: engine.OrZero(row.CustomerID), SubscriptionID: engine.OrZero(row.SubscriptionID), Status: engine.OrZero(row.Status),
+		Deleted: row.Deleted, Complete: row.ListsComplete, Created: engine.UTC(row.StripeCreatedAt), Object: row.Object,
+		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt),
 		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 }
@@ -152,61 +149,17 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 	}
 	params := db.ObjectUpsertParams{
 		AccountID: o.Account, Livemode: o.Livemode, ObjectType: s.object, ID: o.ID,
-		CustomerID: nilIfEmpty(o.CustomerID), SubscriptionID: nilIfEmpty(o.SubscriptionID), Status: nilIfEmpty(o.Status),
+		CustomerID: engine.NilIfEmpty(o.CustomerID), SubscriptionID: engine.NilIfEmpty(o.SubscriptionID), Status: engine.NilIfEmpty(o.Status),
 		Deleted: o.Deleted, ListsComplete: o.Complete, StripeCreatedAt: o.Created, Object: o.Object,
-		LastEventID: nilIfEmpty(o.LastEventID), LastEventCreatedAt: o.LastEventCreatedAt, AsOf: next.AsOf,
-		NewestEvents: next.NewestJSON(o.LastEventID), ApiVersion: nilIfEmpty(next.APIVersion),
-		Digest: digestAt(next.Digest, next.Revision), WrittenAt: at,
+		LastEventID: engine.NilIfEmpty(o.LastEventID), LastEventCreatedAt: o.LastEventCreatedAt, AsOf: next.AsOf,
+		NewestEvents: next.NewestJSON(o.LastEventID), ApiVersion: engine.NilIfEmpty(next.APIVersion),
+		Digest: engine.DigestAt(next.Digest, next.Revision), WrittenAt: at,
 	}
 	return []pgpipe.Query{func(ctx context.Context, db pgpipe.DBTX) error {
 		rows, err := s.queries.ObjectUpsert(ctx, db, params)
 		if err == nil && rows == 0 {
 			err = fault.ErrNotReadBack
 		}
-		return s.wrap(err, "store %s", params.ID)
+		return engine.Wrap(err, "store %s %s", s.object, params.ID)
 	}}, nil
-}
-
-// digestAt returns a digest with the revision of its row, as it is stored.
-func digestAt(digest []byte, revision int64) []byte {
-	return binary.BigEndian.AppendUint64(slices.Clone(digest), uint64(revision))
-}
-
-// storedDigest returns the digest of a row, or nil if it belongs to another revision.
-func storedDigest(stored []byte, revision int64) []byte {
-	if digest, found := bytes.CutSuffix(stored, digestAt(nil, revision)); found {
-		return digest
-	}
-	return nil
-}
-
-// wrap adds what the query was doing to its error.
-func (s store) wrap(err error, doing string, args ...any) error {
-	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
-		return err
-	}
-	return fmt.Errorf("%s: %s: %w", s.object, fmt.Sprintf(doing, args...), err)
-}
-
-func utc(at *time.Time) *time.Time {
-	if at == nil {
-		return nil
-	}
-	inUTC := at.UTC()
-	return &inUTC
-}
-
-func orZero[T any](p *T) T {
-	var zero T
-	if p == nil {
-		return zero
-	}
-	return *p
-}
-
-func nilIfEmpty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

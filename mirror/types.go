@@ -51,7 +51,8 @@ var typeName = regexp.MustCompile(`^[a-z][a-z0-9_.]{1,254}$`)
 
 // rule is what the mirror knows of an object type.
 type rule struct {
-	object string
+	object   string
+	prefixes []string // of ids that Stripe makes
 	// events are the patterns of the event types that carry the object. Other objects' events may match, too: only those that
 	// carry this one are mirrored.
 	events []string
@@ -70,37 +71,49 @@ var rules = map[string]*rule{}
 
 func init() {
 	for _, r := range []rule{
-		{object: "customer", events: []string{"customer.*"}, path: "/v1/customers", lists: []string{"sources", "subscriptions", "tax_ids"}},
-		{object: "product", events: []string{"product.*"}, path: "/v1/products", reusable: true},
-		{object: "price", events: []string{"price.*"}, path: "/v1/prices"},
-		{object: "plan", events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
+		{object: "customer", prefixes: []string{"cus_"}, events: []string{"customer.*"}, path: "/v1/customers", lists: []string{"sources", "subscriptions", "tax_ids"}},
+		{object: "product", prefixes: []string{"prod_"}, events: []string{"product.*"}, path: "/v1/products", reusable: true},
+		{object: "price", prefixes: []string{"price_"}, events: []string{"price.*"}, path: "/v1/prices"},
+		{object: "plan", prefixes: []string{"plan_"}, events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
 		{object: "coupon", events: []string{"coupon.*"}, path: "/v1/coupons", reusable: true},
-		{object: "promotion_code", events: []string{"promotion_code.*"}, path: "/v1/promotion_codes"},
-		{object: "tax_id", events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true},
-		{object: "tax_rate", events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
-		{object: "invoice", events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
-		{object: "invoiceitem", events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems"},
-		{object: "invoice_payment", events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
-		{object: "credit_note", events: []string{"credit_note.*"}, path: "/v1/credit_notes", lists: []string{"lines"}},
-		{object: "subscription_schedule", events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules"},
-		{object: "quote", events: []string{"quote.*"}, path: "/v1/quotes", lists: []string{"line_items"}},
-		{object: "charge", events: []string{"charge.*"}, path: "/v1/charges", lists: []string{"refunds"}},
-		{object: "payment_intent", events: []string{"payment_intent.*"}, path: "/v1/payment_intents", lists: []string{"charges"}},
-		{object: "setup_intent", events: []string{"setup_intent.*"}, path: "/v1/setup_intents"},
-		{object: "payment_method", events: []string{"payment_method.*"}, path: "/v1/payment_methods", unlisted: true},
-		{object: "refund", events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
-		{object: "dispute", events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
-		{object: "checkout.session", events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
-		{object: "payout", events: []string{"payout.*"}, path: "/v1/payouts"},
-		{object: "transfer", events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
-		{object: "topup", events: []string{"topup.*"}, path: "/v1/topups"},
-		{object: "payment_link", events: []string{"payment_link.*"}, path: "/v1/payment_links", lists: []string{"line_items"}},
-		{object: "mandate", events: []string{"mandate.*"}, path: "/v1/mandates", unlisted: true},
-		{object: "review", events: []string{"review.*"}, path: "/v1/reviews"},
-		{object: "radar.early_fraud_warning", events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
+		{object: "promotion_code", prefixes: []string{"promo_"}, events: []string{"promotion_code.*"}, path: "/v1/promotion_codes"},
+		{object: "tax_id", prefixes: []string{"txi_"}, events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true},
+		{object: "tax_rate", prefixes: []string{"txr_"}, events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
+		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
+		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems"},
+		{object: "invoice_payment", prefixes: []string{"inpay_"}, events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
+		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", lists: []string{"lines"}},
+		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules"},
+		{object: "quote", prefixes: []string{"qt_"}, events: []string{"quote.*"}, path: "/v1/quotes", lists: []string{"line_items"}},
+		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", lists: []string{"refunds"}},
+		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", lists: []string{"charges"}},
+		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents"},
+		{object: "payment_method", prefixes: []string{"pm_"}, events: []string{"payment_method.*"}, path: "/v1/payment_methods", unlisted: true},
+		{object: "refund", prefixes: []string{"re_", "pyr_"}, events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
+		{object: "dispute", prefixes: []string{"du_", "dp_"}, events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
+		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
+		{object: "payout", prefixes: []string{"po_"}, events: []string{"payout.*"}, path: "/v1/payouts"},
+		{object: "transfer", prefixes: []string{"tr_"}, events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
+		{object: "topup", prefixes: []string{"tu_"}, events: []string{"topup.*"}, path: "/v1/topups"},
+		{object: "payment_link", prefixes: []string{"plink_"}, events: []string{"payment_link.*"}, path: "/v1/payment_links", lists: []string{"line_items"}},
+		{object: "mandate", prefixes: []string{"mandate_"}, events: []string{"mandate.*"}, path: "/v1/mandates", unlisted: true},
+		{object: "review", prefixes: []string{"prv_"}, events: []string{"review.*"}, path: "/v1/reviews"},
+		{object: "radar.early_fraud_warning", prefixes: []string{"issfr_"}, events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
 	} {
 		rules[r.object] = &r
 	}
+}
+
+// typeOfID returns the type of objects whose ids begin as an id does, or "". No prefix is the beginning of another one.
+func typeOfID(id string) string {
+	for object, r := range rules {
+		for _, prefix := range r.prefixes {
+			if strings.HasPrefix(id, prefix) {
+				return object
+			}
+		}
+	}
+	return ""
 }
 
 // ruleOf returns the rule of a type. Of a type that the table does not know, any event may carry the object, and the API is not

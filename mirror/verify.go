@@ -167,14 +167,6 @@ func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 		}
 		complete = append(complete, one)
 	}
-	for {
-		for _, one := range complete {
-			one(ctx)
-		}
-		select {
-		case <-time.After(every):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	engine.CompleteEvery(ctx, every, complete...)
+	return nil
 }

@@ -3,7 +3,6 @@ package subscriptions
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,21 +18,6 @@ import (
 type digest []byte
 
 const digestPart = 16 // bytes of SHA-256
-
-// at returns the digest as it is stored: with the revision of its row. An earlier version, which in a rolling deployment
-// writes the row without a digest, increases the revision, so that the digest no longer matches.
-func (d digest) at(revision int64) []byte {
-	return binary.BigEndian.AppendUint64(slices.Clone(d), uint64(revision))
-}
-
-// storedDigest returns the digest of a row, or nil if it belongs to another revision.
-func storedDigest(stored []byte, revision int64) digest {
-	parts, of := len(stored)-8, binary.BigEndian.AppendUint64(nil, uint64(revision))
-	if parts < 0 || !bytes.Equal(stored[parts:], of) {
-		return nil
-	}
-	return digest(stored[:parts])
-}
 
 func digestOf(s *Subscription) digest {
 	var ids, items, state canon

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/pook/stripeonce/internal/engine"
 )
 
 // notState has the fields that sameState ignores.
@@ -56,7 +58,7 @@ func TestDigest(t *testing.T) {
 	if d := digestOf(s); d.equal(before) || !d.sameItems(before) || !d.sameItemIDs(before) {
 		t.Error("another status changes the digest of the items")
 	}
-	if d := storedDigest(before.at(7), 7); !d.equal(before) || storedDigest(before.at(7), 8) != nil || storedDigest(nil, 0) != nil || storedDigest([]byte("x"), 0) != nil {
+	if d := engine.StoredDigest(engine.DigestAt(before, 7), 7); !before.equal(d) || engine.StoredDigest(engine.DigestAt(before, 7), 8) != nil || engine.StoredDigest(nil, 0) != nil || engine.StoredDigest([]byte("x"), 0) != nil {
 		t.Errorf("a digest stored with another revision is read as %x", d)
 	}
 	if d := digestOf(whole()); !d.equal(before) || d.equal(nil) || d.sameItems(nil) || d.sameItemIDs(nil) {

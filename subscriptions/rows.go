@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
@@ -22,19 +21,19 @@ func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 		return nil, err
 	}
 	return &storedRow{
-		Head: headOf(sub), State: sub, Whole: true, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+		Head: headOf(sub), State: sub, Whole: true, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}, nil
 }
 
 func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	sub := &Subscription{
-		ID: id, Status: Status(row.Status), Livemode: row.Livemode, AccountID: orZero(row.AccountID), Object: row.Object,
-		LastEventID: orZero(row.LastEventID), LastEventCreatedAt: utc(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
+		ID: id, Status: Status(row.Status), Livemode: row.Livemode, AccountID: engine.OrZero(row.AccountID), Object: row.Object,
+		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
-		Head: headOf(sub), State: sub, Revision: row.Revision, AsOf: utc(row.AsOf), APIVersion: orZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: storedDigest(row.Digest, row.Revision),
+		Head: headOf(sub), State: sub, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
+		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}
 }
 
@@ -113,33 +112,33 @@ func itemIDs(items []Item) []string {
 func fromRow(row *db.SubscriptionListRow) (*Subscription, error) {
 	sub := &Subscription{
 		ID:                     row.ID,
-		CustomerID:             orZero(row.CustomerID),
+		CustomerID:             engine.OrZero(row.CustomerID),
 		Status:                 Status(row.Status),
-		PriceID:                orZero(row.PriceID),
+		PriceID:                engine.OrZero(row.PriceID),
 		Quantity:               row.Quantity,
-		Currency:               orZero(row.Currency),
+		Currency:               engine.OrZero(row.Currency),
 		CancelAtPeriodEnd:      row.CancelAtPeriodEnd,
-		CancelAt:               utc(row.CancelAt),
-		CanceledAt:             utc(row.CanceledAt),
-		EndedAt:                utc(row.EndedAt),
-		CurrentPeriodStart:     utc(row.CurrentPeriodStart),
-		CurrentPeriodEnd:       utc(row.CurrentPeriodEnd),
-		TrialStart:             utc(row.TrialStart),
-		TrialEnd:               utc(row.TrialEnd),
-		CollectionMethod:       orZero(row.CollectionMethod),
-		LatestInvoiceID:        orZero(row.LatestInvoiceID),
-		CustomerAccountID:      orZero(row.CustomerAccountID),
+		CancelAt:               engine.UTC(row.CancelAt),
+		CanceledAt:             engine.UTC(row.CanceledAt),
+		EndedAt:                engine.UTC(row.EndedAt),
+		CurrentPeriodStart:     engine.UTC(row.CurrentPeriodStart),
+		CurrentPeriodEnd:       engine.UTC(row.CurrentPeriodEnd),
+		TrialStart:             engine.UTC(row.TrialStart),
+		TrialEnd:               engine.UTC(row.TrialEnd),
+		CollectionMethod:       engine.OrZero(row.CollectionMethod),
+		LatestInvoiceID:        engine.OrZero(row.LatestInvoiceID),
+		CustomerAccountID:      engine.OrZero(row.CustomerAccountID),
 		PauseCollection:        readPause(row.PauseCollection),
-		ScheduleID:             orZero(row.ScheduleID),
-		DefaultPaymentMethodID: orZero(row.DefaultPaymentMethodID),
-		BillingMode:            orZero(row.BillingMode),
+		ScheduleID:             engine.OrZero(row.ScheduleID),
+		DefaultPaymentMethodID: engine.OrZero(row.DefaultPaymentMethodID),
+		BillingMode:            engine.OrZero(row.BillingMode),
 		ItemsComplete:          row.ItemsComplete,
 		Livemode:               row.Livemode,
-		AccountID:              orZero(row.AccountID),
-		Created:                utc(row.StripeCreatedAt),
+		AccountID:              engine.OrZero(row.AccountID),
+		Created:                engine.UTC(row.StripeCreatedAt),
 		Object:                 row.Object,
-		LastEventID:            orZero(row.LastEventID),
-		LastEventCreatedAt:     utc(row.LastEventCreatedAt),
+		LastEventID:            engine.OrZero(row.LastEventID),
+		LastEventCreatedAt:     engine.UTC(row.LastEventCreatedAt),
 		CreatedAt:              row.CreatedAt.UTC(),
 		UpdatedAt:              row.UpdatedAt.UTC(),
 	}
@@ -157,7 +156,7 @@ func fromRow(row *db.SubscriptionListRow) (*Subscription, error) {
 	}
 	for i := range sub.Items {
 		item := &sub.Items[i]
-		item.CurrentPeriodStart, item.CurrentPeriodEnd = utc(item.CurrentPeriodStart), utc(item.CurrentPeriodEnd)
+		item.CurrentPeriodStart, item.CurrentPeriodEnd = engine.UTC(item.CurrentPeriodStart), engine.UTC(item.CurrentPeriodEnd)
 	}
 	return sub, nil
 }
@@ -171,11 +170,11 @@ func upsertParams(v *version) (db.SubscriptionUpsertParams, error) {
 	}
 	return db.SubscriptionUpsertParams{
 		ID:                 s.ID,
-		CustomerID:         nilIfEmpty(s.CustomerID),
+		CustomerID:         engine.NilIfEmpty(s.CustomerID),
 		Status:             string(s.Status),
-		PriceID:            nilIfEmpty(s.PriceID),
+		PriceID:            engine.NilIfEmpty(s.PriceID),
 		Quantity:           s.Quantity,
-		Currency:           nilIfEmpty(s.Currency),
+		Currency:           engine.NilIfEmpty(s.Currency),
 		CancelAtPeriodEnd:  s.CancelAtPeriodEnd,
 		CancelAt:           s.CancelAt,
 		CanceledAt:         s.CanceledAt,
@@ -184,28 +183,28 @@ func upsertParams(v *version) (db.SubscriptionUpsertParams, error) {
 		CurrentPeriodEnd:   s.CurrentPeriodEnd,
 		TrialStart:         s.TrialStart,
 		TrialEnd:           s.TrialEnd,
-		CollectionMethod:   nilIfEmpty(s.CollectionMethod),
-		LatestInvoiceID:    nilIfEmpty(s.LatestInvoiceID),
+		CollectionMethod:   engine.NilIfEmpty(s.CollectionMethod),
+		LatestInvoiceID:    engine.NilIfEmpty(s.LatestInvoiceID),
 		Metadata:           metadata,
 		Livemode:           s.Livemode,
-		AccountID:          nilIfEmpty(s.AccountID),
+		AccountID:          engine.NilIfEmpty(s.AccountID),
 		StripeCreatedAt:    s.Created,
 
 		PauseCollection:        pause,
-		CustomerAccountID:      nilIfEmpty(s.CustomerAccountID),
-		ScheduleID:             nilIfEmpty(s.ScheduleID),
-		DefaultPaymentMethodID: nilIfEmpty(s.DefaultPaymentMethodID),
-		BillingMode:            nilIfEmpty(s.BillingMode),
+		CustomerAccountID:      engine.NilIfEmpty(s.CustomerAccountID),
+		ScheduleID:             engine.NilIfEmpty(s.ScheduleID),
+		DefaultPaymentMethodID: engine.NilIfEmpty(s.DefaultPaymentMethodID),
+		BillingMode:            engine.NilIfEmpty(s.BillingMode),
 		DiscountIds:            append([]string{}, s.DiscountIDs...), // not null
 		ItemsComplete:          s.ItemsComplete,
 
 		Object:             s.Object,
-		LastEventID:        nilIfEmpty(s.LastEventID),
+		LastEventID:        engine.NilIfEmpty(s.LastEventID),
 		LastEventCreatedAt: s.LastEventCreatedAt,
 		AsOf:               v.AsOf,
 		NewestEvents:       v.NewestJSON(s.LastEventID),
-		ApiVersion:         nilIfEmpty(v.APIVersion),
-		Digest:             digest(v.Digest).at(v.Revision),
+		ApiVersion:         engine.NilIfEmpty(v.APIVersion),
+		Digest:             engine.DigestAt(v.Digest, v.Revision),
 	}, err
 }
 
@@ -215,34 +214,11 @@ func itemParams(subscription string, position int, item *Item) (db.SubscriptionI
 		SubscriptionID:     subscription,
 		ID:                 item.ID,
 		Position:           int32(position),
-		PriceID:            nilIfEmpty(item.PriceID),
-		ProductID:          nilIfEmpty(item.ProductID),
+		PriceID:            engine.NilIfEmpty(item.PriceID),
+		ProductID:          engine.NilIfEmpty(item.ProductID),
 		Quantity:           item.Quantity,
 		CurrentPeriodStart: item.CurrentPeriodStart,
 		CurrentPeriodEnd:   item.CurrentPeriodEnd,
 		Metadata:           metadata,
 	}, err
-}
-
-func utc(at *time.Time) *time.Time {
-	if at == nil {
-		return nil
-	}
-	inUTC := at.UTC()
-	return &inUTC
-}
-
-func orZero[T any](p *T) T {
-	var zero T
-	if p == nil {
-		return zero
-	}
-	return *p
-}
-
-func nilIfEmpty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

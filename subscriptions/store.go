@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"time"
 
@@ -34,7 +33,7 @@ func (store) Clone(s *Subscription) *Subscription              { return s.clone(
 // Clock returns PostgreSQL's time.
 func (s store) Clock(ctx context.Context, db pgpipe.DBTX) (*time.Time, error) {
 	at, err := s.queries.ServerClock(ctx, db)
-	return utc(&at), wrap(err, "read the server's clock")
+	return engine.UTC(&at), engine.Wrap(err, "read the server's clock")
 }
 
 // Ordering reads the columns that order events.
@@ -44,7 +43,7 @@ func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, c
 		return nil, nil
 	}
 	if err != nil {
-		return nil, wrap(err, "get subscription %s", key.ID)
+		return nil, engine.Wrap(err, "get subscription %s", key.ID)
 	}
 	return storedOrdering(key.ID, &row), nil
 }
@@ -56,7 +55,7 @@ func (s store) Load(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, unles
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
 	case err != nil:
-		return nil, wrap(err, "get subscription %s", key.ID)
+		return nil, engine.Wrap(err, "get subscription %s", key.ID)
 	}
 	return storedFrom((*db.SubscriptionListRow)(&row))
 }
@@ -80,7 +79,7 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		if err == nil && rows == 0 {
 			err = fault.ErrNotReadBack
 		}
-		return wrap(err, "store subscription %s", params.ID)
+		return engine.Wrap(err, "store subscription %s", params.ID)
 	}
 	items, err := s.writeItems(stored, next)
 	return append([]pgpipe.Query{upsert}, items...), err
@@ -99,7 +98,7 @@ func (s store) writeItems(stored *storedRow, next *version) (queries []pgpipe.Qu
 			return nil, err
 		}
 		queries = append(queries, func(ctx context.Context, db pgpipe.DBTX) error {
-			return wrap(s.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
+			return engine.Wrap(s.queries.SubscriptionItemUpsert(ctx, db, params), "store item %s of subscription %s", params.ID, sub.ID)
 		})
 	}
 	if keepsAll {
@@ -107,7 +106,7 @@ func (s store) writeItems(stored *storedRow, next *version) (queries []pgpipe.Qu
 	}
 	ids := itemIDs(sub.Items)
 	return append(queries, func(ctx context.Context, db pgpipe.DBTX) error {
-		return wrap(s.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
+		return engine.Wrap(s.queries.SubscriptionItemDeleteOthers(ctx, db, sub.ID, ids), "remove items of subscription %s", sub.ID)
 	}), nil
 }
 
@@ -224,12 +223,4 @@ func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error)
 // Differences compares fields.
 func (store) Differences(id string, local, stripe *Subscription) []engine.Difference {
 	return differences(id, local, stripe)
-}
-
-// wrap adds what the query was doing to its error.
-func wrap(err error, doing string, args ...any) error {
-	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
-		return err
-	}
-	return fmt.Errorf(doing+": %w", append(args, err)...)
 }

@@ -112,14 +112,8 @@ func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 	if err != nil {
 		return err
 	}
-	for {
-		complete(ctx)
-		select {
-		case <-time.After(every):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	engine.CompleteEvery(ctx, every, complete)
+	return nil
 }
 
 // engine returns the engine that compares, with its configuration.

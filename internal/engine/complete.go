@@ -98,6 +98,20 @@ func (v *verification[T]) completeOne(ctx context.Context, key Key) (done bool, 
 	return w.fix(ctx, r)
 }
 
+// CompleteEvery calls completions at once and then at each interval, until ctx ends.
+func CompleteEvery(ctx context.Context, every time.Duration, completions ...func(ctx context.Context)) {
+	for {
+		for _, complete := range completions {
+			complete(ctx)
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Completion returns a function that calls Complete unless another process does, and logs its errors. Only one process per
 // database does so at a time; it holds a connection of the pool while there is something to complete. A row that cannot be
 // completed is tried again after a minute, then after two, and so on up to a day.

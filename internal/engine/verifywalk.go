@@ -275,7 +275,7 @@ func (w *walk[T]) drifted(ctx context.Context, r *reading[T]) error {
 	if r.stripe == nil {
 		w.sum.Unknown++
 	}
-	if w.config.Gone && r.stripe == nil && time.Since(orZero(r.local.Created)) > goneGrace {
+	if w.config.Gone && r.stripe == nil && time.Since(OrZero(r.local.Created)) > goneGrace {
 		w.gone = append(w.gone, r)
 	}
 	if w.config.Fix == nil || r.stripe == nil || !w.fixable(r) {
@@ -308,7 +308,7 @@ func (w *walk[T]) fixable(r *reading[T]) bool {
 func (w *walk[T]) others(ctx context.Context, readings []*reading[T], last bool) error {
 	var lower time.Time
 	if !last && len(readings) > 0 {
-		lower = orZero(readings[len(readings)-1].head.Created)
+		lower = OrZero(readings[len(readings)-1].head.Created)
 	}
 	onPage, upper := w.boundary, w.upper
 	w.boundary, w.upper = map[string]bool{}, lower
@@ -317,7 +317,7 @@ func (w *walk[T]) others(ctx context.Context, readings []*reading[T], last bool)
 	}
 	for _, r := range readings {
 		onPage[r.key.ID] = true
-		if orZero(r.head.Created).Equal(lower) {
+		if OrZero(r.head.Created).Equal(lower) {
 			w.boundary[r.key.ID] = true
 		}
 	}
@@ -412,12 +412,4 @@ func inOrder(first string, lists ...[]string) []string {
 	all := append([]string{first}, slices.Concat(lists...)...)
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-func orZero[T any](p *T) T {
-	var zero T
-	if p == nil {
-		return zero
-	}
-	return *p
 }
