@@ -82,14 +82,6 @@ func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error)
 
 // Differences compares the members of the objects. A member that one side lacks is null there.
 func (s store) Differences(id string, local, stripe *Object) []engine.Difference {
-	switch {
-	case local == nil && stripe == nil:
-		return nil
-	case local == nil:
-		return []engine.Difference{{ID: id, Field: "id", Stripe: id}}
-	case stripe == nil:
-		return []engine.Difference{{ID: id, Field: "id", Local: id}}
-	}
 	var found []engine.Difference
 	if local.Deleted != stripe.Deleted {
 		found = append(found, engine.Difference{ID: id, Field: "deleted", Local: local.Deleted, Stripe: stripe.Deleted})
@@ -97,6 +89,7 @@ func (s store) Differences(id string, local, stripe *Object) []engine.Difference
 	if !local.Complete || !stripe.Complete {
 		found = append(found, engine.Difference{ID: id, Field: "lists_complete", Local: local.Complete, Stripe: !local.Complete, Incomplete: true})
 	}
+	rules := ordering.Rules{Lists: s.lists}
 	here, there := membersOf(local.Object), membersOf(stripe.Object)
 	names := maps.Clone(here)
 	maps.Copy(names, there)
@@ -104,7 +97,6 @@ func (s store) Differences(id string, local, stripe *Object) []engine.Difference
 		if name == "deleted" {
 			continue
 		}
-		rules := ordering.Rules{Lists: s.lists}
 		a, b := map[string]any{name: here[name]}, map[string]any{name: there[name]}
 		if rules.Canonical(a) != rules.Canonical(b) {
 			found = append(found, engine.Difference{ID: id, Field: name, Local: ordering.Plain(here[name]), Stripe: ordering.Plain(there[name])})

@@ -46,8 +46,13 @@ func TestLinesThatGoOn(t *testing.T) {
 	go func() { ended <- mirror.CompleteListsEvery(ctx, w.host.Pool, time.Hour, config) }()
 	pgtest.AwaitEqual(t, "the row is complete", "true 25", func() string { return pgtest.Scan[string](t, w.host.Pool, row) })
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(pgtest.WaitLimit):
+		t.Error("CompleteListsEvery did not return when its context ended")
 	}
 	if findings, err := judge.Objects(t.Context(), w.host.Pool, account, billed...); err != nil || len(findings) > 0 {
 		t.Errorf("%v, %v", findings, err)

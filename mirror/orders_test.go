@@ -17,28 +17,6 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// permutations calls visit with every order of n elements.
-func permutations(n int, visit func(order []int)) {
-	order := make([]int, 0, n)
-	var extend func(left []int)
-	extend = func(left []int) {
-		if len(left) == 0 {
-			visit(order)
-			return
-		}
-		for i := range left {
-			order = append(order, left[i])
-			extend(slices.Delete(slices.Clone(left), i, i+1))
-			order = order[:len(order)-1]
-		}
-	}
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
-	}
-	extend(all)
-}
-
 // short are histories of one object of up to eight events, most of them within one second.
 var short = map[string]func(a *stripesim.Account) (id string){
 	"customer: renamed, labeled and deleted in one second": func(a *stripesim.Account) string {
@@ -123,7 +101,7 @@ func TestEveryOrderOfShortHistories(t *testing.T) {
 			w.api.Store(stripesim.NewAPI(account))
 			kind := strings.Split(events[0].Type, ".")[0]
 			orders := 0
-			permutations(len(events), func(order []int) {
+			hooktest.Permutations(len(events), func(order []int) {
 				if orders++; orders%sampled(len(events)) != 0 || pgtest.Race && orders%5 != 0 {
 					return
 				}

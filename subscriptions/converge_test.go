@@ -148,28 +148,6 @@ func subscriptionEvents(account *stripesim.Account) []*stripesim.Event {
 	return slices.DeleteFunc(slices.Clone(account.Events), func(e *stripesim.Event) bool { return e.ObjectID != e.SubscriptionID })
 }
 
-// permutations calls visit with every order of n elements.
-func permutations(n int, visit func(order []int)) {
-	order := make([]int, 0, n)
-	var extend func(left []int)
-	extend = func(left []int) {
-		if len(left) == 0 {
-			visit(order)
-			return
-		}
-		for i := range left {
-			order = append(order, left[i])
-			extend(slices.Delete(slices.Clone(left), i, i+1))
-			order = order[:len(order)-1]
-		}
-	}
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
-	}
-	extend(all)
-}
-
 // short has histories of up to six events, several of them within one second.
 var short = map[string]func(*stripesim.Account){
 	"activated at once, renewed and upgraded in one second": func(a *stripesim.Account) {
@@ -248,7 +226,7 @@ func everyOrder(t *testing.T, live func(*stripesim.Account), withAPI, circle boo
 	account.Events = events
 	w := newWorld(t, account, withAPI, "")
 	ended := map[string]bool{}
-	permutations(len(events), func(order []int) {
+	hooktest.Permutations(len(events), func(order []int) {
 		for _, i := range order {
 			if err := w.apply(events[i]); err != nil {
 				t.Fatalf("order %v: %v", order, err)

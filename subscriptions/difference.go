@@ -72,16 +72,8 @@ func orNull(s string) any {
 	return s
 }
 
-// differences compares a stored subscription with Stripe's. Nil stands for a subscription that one side does not have.
+// differences compares a stored subscription with Stripe's.
 func differences(id string, local, stripe *Subscription) []engine.Difference {
-	switch {
-	case local == nil && stripe == nil:
-		return nil
-	case local == nil:
-		return []engine.Difference{{ID: id, Field: "id", Stripe: id}}
-	case stripe == nil:
-		return []engine.Difference{{ID: id, Field: "id", Local: id}}
-	}
 	found := compareFields(id, "", local.fields(), stripe.fields())
 	found = append(found, compareNewer(id, local, stripe)...)
 	if !local.ItemsComplete || !stripe.ItemsComplete {

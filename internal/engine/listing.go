@@ -24,7 +24,7 @@ type Listing[T any] interface {
 	IncompleteKeys(ctx context.Context, db pgpipe.DBTX, livemode *bool, after Key, most int) ([]Key, error)
 	// LockCompletion lets one process at a time complete rows, until the transaction ends. It reports whether it is this one.
 	LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error)
-	// Differences returns the fields in which two states differ. One of them may be nil.
+	// Differences returns the fields in which two states differ.
 	Differences(id string, local, stripe *T) []Difference
 }
 

@@ -195,14 +195,20 @@ type reading[T any] struct {
 	apiVersion string
 }
 
+// differences returns the fields in which the sides of a reading differ. It is "id" alone if one side does not have the object.
 func (v *verification[T]) differences(r *reading[T]) []Difference {
-	switch {
+	switch id := r.key.ID; {
+	case r.local == nil && r.stripe == nil:
+		return nil
 	case r.local == nil:
-		return v.store.Differences(r.key.ID, nil, r.stripe)
+		return []Difference{{ID: id, Field: "id", Stripe: id}}
 	case r.stripe == nil && r.local.Ended: // it ended, and was deleted at Stripe
 		return nil
+	case r.stripe == nil:
+		return []Difference{{ID: id, Field: "id", Local: id}}
+	default:
+		return v.store.Differences(id, r.local.State, r.stripe)
 	}
-	return v.store.Differences(r.key.ID, r.local.State, r.stripe)
 }
 
 // same reports whether neither side changed between two readings.
