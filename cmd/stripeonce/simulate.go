@@ -233,7 +233,7 @@ func (f *simulateFlags) run(cmd *cobra.Command, out *cli.Output) error {
 		err = printSimulated(out, &report)
 	}
 	if n := len(report.Refused); n > 0 && err == nil {
-		err = fmt.Errorf("%d events were never accepted", n)
+		err = fmt.Errorf("events that were never accepted: %d", n)
 	}
 	if report.Completed > 0 {
 		if report.Completed < report.Deliveries && f.truth != "" {

@@ -145,7 +145,7 @@ func (r *Run) PrintReport() {
 		r.printf("  a response took %.1f ms (median), %.1f ms (99th percentile)\n", milliseconds(report.Median), milliseconds(report.P99))
 	}
 	if report.GivenUp > 0 {
-		r.printf("  given up: %s deliveries, after %s each\n", Number(report.GivenUp), attempts(r.Deliverer.Pauses))
+		r.printf("  given up %s, after the last of %s attempts\n", times(report.GivenUp), attempts(r.Deliverer.Pauses))
 	}
 	for _, one := range report.Refused[:min(shownRefused, len(report.Refused))] {
 		r.printf("  never accepted: %s  %s  %s\n", one.EventID, one.EventType, cli.OneLine(one.Answer))
@@ -177,7 +177,7 @@ func attempts(pauses []time.Duration) string {
 	if pauses == nil {
 		pauses = stripesim.RetrySchedule(stripesim.DefaultRetryScale)
 	}
-	return Number(len(pauses)+1) + " attempts"
+	return Number(len(pauses) + 1)
 }
 
 // outcomes lists the outcomes of stripeonce, or returns an empty text for other receivers.

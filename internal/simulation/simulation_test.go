@@ -52,7 +52,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%q is not once in the plan\n%s", want, plan)
 		}
 	}
-	for _, want := range []string{" deliveries, ", "418: once; retried 0 times", "given up: 1 deliveries, after 1 attempts each", "never accepted: evt_1"} {
+	for _, want := range []string{" deliveries, ", "418: once; retried 0 times", "given up once, after the last of 1 attempts", "never accepted: evt_1"} {
 		if !strings.Contains(out.String()[len(plan):], want) {
 			t.Errorf("%q is not in the report\n%s", want, out.String()[len(plan):])
 		}
