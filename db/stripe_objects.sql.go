@@ -562,8 +562,8 @@ func (q *Queries) ObjectListBySubscription(ctx context.Context, db DBTX, arg Obj
 const objectOrdering = `-- name: ObjectOrdering :one
 SELECT
     deleted, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::text, '')::text AS object,
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::text, '')::text AS newest_events
 FROM stripe_objects AS o
 WHERE o.account_id = $2 AND o.livemode = $3 AND o.object_type = $4 AND o.id = $5
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $6::text AND outcome NOT IN ('ignored', 'parked'))
@@ -587,8 +587,8 @@ type ObjectOrderingRow struct {
 	ApiVersion         *string
 	Digest             []byte
 	UpdatedAt          time.Time
-	Object             json.RawMessage
-	NewestEvents       json.RawMessage
+	Object             string
+	NewestEvents       string
 }
 
 // The columns that order an event against the row, and the digest of the row's state: see SubscriptionOrdering.

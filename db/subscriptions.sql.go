@@ -436,8 +436,8 @@ func (q *Queries) SubscriptionList(ctx context.Context, db DBTX, arg Subscriptio
 const subscriptionOrdering = `-- name: SubscriptionOrdering :one
 SELECT
     status, livemode, account_id, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::jsonb AS object,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::jsonb AS newest_events
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN object END)::text, '')::text AS object,
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM $1::timestamptz THEN newest_events END)::text, '')::text AS newest_events
 FROM subscriptions
 WHERE id = $2
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = $3::text AND outcome NOT IN ('ignored', 'parked'))
@@ -460,8 +460,8 @@ type SubscriptionOrderingRow struct {
 	ApiVersion         *string
 	Digest             []byte
 	UpdatedAt          time.Time
-	Object             json.RawMessage
-	NewestEvents       json.RawMessage
+	Object             string
+	NewestEvents       string
 }
 
 // The columns that order an event against the row, and the digest of the row's state. object and newest_events, the bulk

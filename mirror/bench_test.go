@@ -26,6 +26,6 @@ func BenchmarkState(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		rule.digest(o)
+		o.digest(rule.ordering().Digest(o.Object))
 	}
 }

@@ -89,7 +89,7 @@ func (s store) Differences(id string, local, stripe *Object) []engine.Difference
 	if !local.Complete || !stripe.Complete {
 		found = append(found, engine.Difference{ID: id, Field: "lists_complete", Local: local.Complete, Stripe: !local.Complete, Incomplete: true})
 	}
-	rules := ordering.Rules{Lists: s.lists}
+	rules := s.ordering()
 	here, there := membersOf(local.Object), membersOf(stripe.Object)
 	names := maps.Clone(here)
 	maps.Copy(names, there)

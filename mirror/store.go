@@ -35,8 +35,8 @@ func (store) Key(account string, livemode bool, id string) engine.Key {
 	return engine.Key{Account: account, Livemode: livemode, ID: id}
 }
 func (s store) Decode(ev *webhooks.Event) (*Object, error) { return s.decode(ev) }
-func (s store) Digest(o *Object) []byte                    { return s.digest(o) }
-func (s store) Same(a, b *Object) bool                     { return bytes.Equal(s.digest(a), s.digest(b)) }
+func (s store) Digest(o *Object) []byte                    { return o.digest(s.ordering().Digest(o.Object)) }
+func (s store) Same(a, b *Object) bool                     { return bytes.Equal(s.Digest(a), s.Digest(b)) }
 func (store) Clone(o *Object) *Object                      { return o.clone() }
 
 // Head returns what the engine reads of a state. Only a deletion is final.
@@ -96,12 +96,12 @@ func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, c
 		return nil, engine.Wrap(err, "get %s %s", s.object, key.ID)
 	}
 	o := &Object{
-		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: row.Object,
+		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: engine.JSON(row.Object),
 		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
 		Head: s.Head(o), State: o, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
+		Events: engine.JSON(row.NewestEvents), Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}, nil
 }
 
@@ -140,7 +140,7 @@ func fromRow(row *db.StripeObject) *Object {
 // Write returns the query that writes a version.
 func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
 	o := next.State
-	next.Digest, next.Revision = s.digest(o), engine.RevisionOf(stored)+1
+	next.Digest, next.Revision = o.digest(s.digestOfObject(next)), engine.RevisionOf(stored)+1
 	if at != nil {
 		o.CreatedAt, o.UpdatedAt = *at, *at
 		if stored != nil && stored.Whole {
@@ -162,4 +162,17 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		}
 		return engine.Wrap(err, "store %s %s", s.object, params.ID)
 	}}, nil
+}
+
+// digestOfObject returns the digest of a version's object, which its event has, or gets, too.
+func (s store) digestOfObject(next *version) string {
+	for i := range next.Newest {
+		if o := &next.Newest[i]; o.ID == next.State.LastEventID {
+			if o.To == "" {
+				o.To = s.ordering().Digest(o.Object)
+			}
+			return o.To
+		}
+	}
+	return s.ordering().Digest(next.State.Object)
 }

@@ -125,9 +125,13 @@ func ruleOf(object string) *rule {
 // engineRules returns what the engine knows of the type.
 func (r *rule) engineRules() *engine.Rules {
 	return &engine.Rules{
-		Rules: ordering.Rules{Created: r.creation(), Lists: r.lists}, Object: r.object, Path: r.path,
+		Rules: r.ordering(), Object: r.object, Path: r.path,
 		ByVersion: true, Unlisted: r.unlisted,
 	}
+}
+
+func (r *rule) ordering() ordering.Rules {
+	return ordering.Rules{Created: r.creation(), Lists: r.lists}
 }
 
 // creation returns the type of the event of the object's creation, which is the first in any case. If the object can be created

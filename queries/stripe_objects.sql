@@ -9,8 +9,8 @@ WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = 
 -- The columns that order an event against the row, and the digest of the row's state: see SubscriptionOrdering.
 SELECT
     deleted, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::text, '')::text AS object,
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::text, '')::text AS newest_events
 FROM stripe_objects AS o
 WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type AND o.id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));

@@ -46,8 +46,8 @@ WHERE subscription.id = @id
 -- of the row, are read only if the event may be of the row's own second. No row if the event has been applied.
 SELECT
     status, livemode, account_id, last_event_id, last_event_created_at, revision, as_of, api_version, digest, updated_at,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::jsonb AS object,
-    (CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::jsonb AS newest_events
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN object END)::text, '')::text AS object,
+    COALESCE((CASE WHEN last_event_created_at IS NOT DISTINCT FROM sqlc.narg('event_created_at')::timestamptz THEN newest_events END)::text, '')::text AS newest_events
 FROM subscriptions
 WHERE id = @id
     AND NOT EXISTS (SELECT FROM stripe_webhook_events WHERE event_id = @unless_applied::text AND outcome NOT IN ('ignored', 'parked'));

@@ -28,12 +28,12 @@ func storedFrom(row *db.SubscriptionListRow) (*storedRow, error) {
 
 func storedOrdering(id string, row *db.SubscriptionOrderingRow) *storedRow {
 	sub := &Subscription{
-		ID: id, Status: Status(row.Status), Livemode: row.Livemode, AccountID: engine.OrZero(row.AccountID), Object: row.Object,
+		ID: id, Status: Status(row.Status), Livemode: row.Livemode, AccountID: engine.OrZero(row.AccountID), Object: engine.JSON(row.Object),
 		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
 		Head: headOf(sub), State: sub, Revision: row.Revision, AsOf: engine.UTC(row.AsOf), APIVersion: engine.OrZero(row.ApiVersion),
-		Events: row.NewestEvents, Digest: engine.StoredDigest(row.Digest, row.Revision),
+		Events: engine.JSON(row.NewestEvents), Digest: engine.StoredDigest(row.Digest, row.Revision),
 	}
 }
 

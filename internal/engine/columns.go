@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,14 @@ func OrZero[T any](p *T) T {
 		return zero
 	}
 	return *p
+}
+
+// JSON returns a text that is JSON or empty as JSON, or nil.
+func JSON(text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
 }
 
 // NilIfEmpty returns a text for a nullable column.

@@ -58,27 +58,16 @@ func RevisionOf[T any](row *Row[T]) int64 {
 	return row.Revision
 }
 
-// NewestJSON returns Newest as JSON. Each state's object is written once, and that of the version's own event is left out: the
-// row has it.
+// NewestJSON returns Newest as JSON, for the row with the object of the event.
 func (v *Version[T]) NewestJSON(eventID string) json.RawMessage {
-	written := map[string]bool{}
-	for _, o := range v.Newest {
-		if o.ID == eventID {
-			written[o.To] = true
-		}
-	}
-	rows := []byte{'['}
-	for i, o := range v.Newest {
+	text := []byte{'['}
+	for i, o := range ordering.Lean(v.Newest, eventID) {
 		if i > 0 {
-			rows = append(rows, ',')
+			text = append(text, ',')
 		}
-		if o.ID == eventID || o.To != "" && written[o.To] {
-			o.Object = nil
-		}
-		written[o.To] = true
-		rows = o.AppendJSON(rows)
+		text = o.AppendJSON(text)
 	}
-	return append(rows, ']')
+	return append(text, ']')
 }
 
 // newest returns the events of the row's second.
@@ -87,18 +76,9 @@ func (r *Row[T]) newest() (set []ordering.Occurrence, err error) {
 		return nil, fmt.Errorf("newest events of %s: %w", r.ID, err)
 	}
 	found := false
-	objects := map[string]json.RawMessage{} // by state
 	for i := range set {
 		if set[i].ID == r.EventID {
 			set[i].Object, found = r.Object, true
-		}
-		if set[i].Object != nil {
-			objects[set[i].To] = set[i].Object
-		}
-	}
-	for i := range set {
-		if set[i].Object == nil && set[i].To != "" {
-			set[i].Object = objects[set[i].To]
 		}
 	}
 	if !found && r.AsOf == nil && r.EventID != "" {

@@ -3,6 +3,7 @@
 package ordering
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -30,11 +31,10 @@ type Occurrence struct {
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	APIVersion string          `json:"api_version,omitempty"`
-	Object     json.RawMessage `json:"object,omitempty"` // left out if the row or another event of the set has it
+	Object     json.RawMessage `json:"object,omitempty"` // left out if it can be derived: see Lean
 	Previous   json.RawMessage `json:"previous,omitempty"`
 	// To and From are digests of the state that the event led to, and of that before, so that a set can be ordered without
-	// reading its objects. To is empty until Stepped has computed both; From is empty if it is not known. Previous is then not
-	// needed any more.
+	// reading its objects. They are empty until Stepped has computed them; From stays empty if Previous does not say it.
 	To   string `json:"to,omitempty"`
 	From string `json:"from,omitempty"`
 }
@@ -50,7 +50,7 @@ func (o *Occurrence) AppendJSON(to []byte) []byte {
 	if len(o.Object) > 0 {
 		to = append(append(to, `,"object":`...), o.Object...)
 	}
-	if o.To == "" && len(o.Previous) > 0 {
+	if len(o.Previous) > 0 {
 		to = append(append(to, `,"previous":`...), o.Previous...)
 	}
 	if o.To != "" {
@@ -130,7 +130,10 @@ func With(set []Occurrence, one Occurrence) []Occurrence {
 	}
 	grown := append(slices.Clone(set), one)
 	slices.SortFunc(grown, func(a, b Occurrence) int { return strings.Compare(a.ID, b.ID) })
-	return grown[max(0, len(grown)-maxNewest):]
+	if len(grown) > maxNewest { // the objects of others may be derived from that of the event that is dropped
+		grown = Derive(grown)[len(grown)-maxNewest:]
+	}
+	return grown
 }
 
 // Last returns the last event of one second. It depends on the set alone, so every order of arrival gives the same result.
@@ -166,6 +169,9 @@ func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
 			best = i
 		}
 	}
+	if set[best].Object == nil {
+		set = Derive(set)
+	}
 	return set[best], settled
 }
 
@@ -191,31 +197,42 @@ func (r Rules) stepOf(o Occurrence) step {
 func (r Rules) Stepped(set []Occurrence) []Occurrence {
 	set = slices.Clone(set)
 	for i := range set {
-		if o := &set[i]; o.To == "" {
-			o.To, o.From = r.ends(o.Object, o.Previous)
+		o := &set[i]
+		if o.To == "" {
+			o.To = r.Digest(o.Object)
+		}
+		if o.From == "" {
+			o.From = r.digestBefore(o.Object, o.Previous)
 		}
 	}
 	return set
 }
 
-// ends returns digests of an event's state, and of the state before, if its previous attributes say it.
-func (r Rules) ends(object, previous json.RawMessage) (to, from string) {
-	if len(object) == 0 || !rawjson.Valid(object) {
-		object = json.RawMessage("null")
-	}
-	to = r.digest(object)
-	attributes, ok := Decode(previous).(map[string]any)
-	if !ok || len(attributes) == 0 {
-		return to, ""
-	}
-	before, err := json.Marshal(restored(Decode(object), attributes))
-	if err != nil {
-		panic(err) // decoded JSON can be encoded
-	}
-	return to, r.digest(before)
+// Digest returns a digest of an object that is the same for objects that are equal to Stripe.
+func (r Rules) Digest(object json.RawMessage) string {
+	object = orNull(object)
+	return digest(r.AppendCanonical(make([]byte, 0, len(object)), object))
 }
 
-func (r Rules) digest(object []byte) string {
-	sum := sha256.Sum256(r.AppendCanonical(make([]byte, 0, len(object)), object))
+// digestBefore returns the digest of an object before an update, or "" if the previous attributes do not say it.
+func (r Rules) digestBefore(object, previous json.RawMessage) string {
+	previous = bytes.TrimSpace(previous)
+	if !rawjson.IsObject(previous) || !rawjson.Valid(previous) || len(membersOf(previous)) == 0 {
+		return ""
+	}
+	object = orNull(object)
+	return digest(r.appendBefore(make([]byte, 0, len(object)), object, previous))
+}
+
+func orNull(object json.RawMessage) json.RawMessage {
+	object = bytes.TrimSpace(object)
+	if len(object) == 0 || !rawjson.Valid(object) {
+		return json.RawMessage("null")
+	}
+	return object
+}
+
+func digest(canonical []byte) string {
+	sum := sha256.Sum256(canonical)
 	return base64.RawStdEncoding.EncodeToString(sum[:16])
 }

@@ -129,12 +129,52 @@ func nestedEnd(doc []byte, i int) int {
 }
 
 // AppendString appends s as a JSON string.
-func AppendString(to []byte, s string) []byte {
+func AppendString[T string | []byte](to []byte, s T) []byte {
 	for i := range len(s) {
 		if !isPlain[s[i]] {
-			quoted, _ := json.Marshal(s) // never fails for a string
+			quoted, _ := json.Marshal(string(s)) // never fails for a string
 			return append(to, quoted...)
 		}
 	}
 	return append(append(append(to, '"'), s...), '"')
+}
+
+// Cursor reads a JSON text once, from front to back. Each of its methods requires what its comment says of the position.
+type Cursor struct {
+	doc []byte
+	at  int
+}
+
+// NewCursor returns a cursor at a value.
+func NewCursor(value []byte) *Cursor { return &Cursor{value, space(value, 0)} }
+
+// Kind returns the first byte of the value at the cursor.
+func (c *Cursor) Kind() byte { return c.doc[c.at] }
+
+// Enter goes from an object or an array to its first member or element, or to its end.
+func (c *Cursor) Enter() { c.at = space(c.doc, c.at+1) }
+
+// More reports whether the cursor is at a member or an element. At the end of an object or an array, it leaves that.
+func (c *Cursor) More() bool {
+	switch c.at = next(c.doc, c.at); c.doc[c.at] {
+	case '}', ']':
+		c.at++
+		return false
+	}
+	return true
+}
+
+// Key goes from a member to its value, and returns the key.
+func (c *Cursor) Key() []byte {
+	end := text(c.doc, c.at)
+	key := keyOf(c.doc[c.at:end])
+	c.at = space(c.doc, space(c.doc, end)+1) // after the colon
+	return key
+}
+
+// Skip goes behind the value at the cursor, and returns it.
+func (c *Cursor) Skip() []byte {
+	begin := c.at
+	c.at = valueEnd(c.doc, begin)
+	return c.doc[begin:c.at]
 }

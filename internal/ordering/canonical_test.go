@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/pook/stripeonce/stripesim"
 )
 
 // shuffled writes a value with its members in another order, some of those that are null left out, others added, and strings
@@ -114,5 +116,42 @@ func TestAppendCanonical(t *testing.T) {
 	})
 	if equal == 0 {
 		t.Error("no two objects were equal")
+	}
+}
+
+// The text of an object with previous attributes put back is that of the object that restored returns.
+func TestAppendBefore(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		object := func(label string) map[string]any {
+			return rapid.MapOfN(rapid.SampledFrom([]string{"a", "items", "id"}), drawValue(3), 0, 3).Draw(t, label)
+		}
+		now, previous := object("object"), object("previous")
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		before, err := json.Marshal(restored(any(now), any(previous)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		attributes, err := json.Marshal(previous)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(subscription.appendBefore(nil, shuffled(random, now), attributes))
+		if want := string(subscription.AppendCanonical(nil, before)); got != want {
+			t.Fatalf("%v with %v put back is %s, want %s", now, previous, got, want)
+		}
+	})
+}
+
+// BenchmarkAppendCanonical writes an invoice of 5 kB.
+func BenchmarkAppendCanonical(b *testing.B) {
+	account := stripesim.New(1, stripesim.Epoch)
+	account.Subscribe(stripesim.VersionBasil)
+	object := account.Events[0].Body
+	b.SetBytes(int64(len(object)))
+	b.ReportAllocs()
+	var to []byte
+	for b.Loop() {
+		to = subscription.AppendCanonical(to[:0], object)
 	}
 }
