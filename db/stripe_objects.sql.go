@@ -697,7 +697,7 @@ const objectVersion = `-- name: ObjectVersion :one
 SELECT COALESCE((
     SELECT api_version FROM (
         SELECT o.api_version FROM stripe_objects AS o
-        WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3
+        WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3 AND o.stripe_created_at IS NOT NULL
         ORDER BY o.stripe_created_at DESC, o.id DESC
         LIMIT 100
     ) AS newest

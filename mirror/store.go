@@ -50,7 +50,7 @@ func (s store) Head(o *Object) engine.Head {
 // Stub reports whether an object is {"id", "object", "deleted": true}. A deletion's event may have the whole object, with or
 // without the member deleted.
 func (store) Stub(object []byte) bool {
-	return rawjson.IsObject(object) && string(rawjson.Get(object, "deleted")) == "true" && rawjson.Get(object, "created") == nil
+	return rawjson.IsTrue(object, "deleted") && rawjson.Get(object, "created") == nil
 }
 
 // Tombstone returns a deleted object of which nothing else is known.

@@ -126,7 +126,7 @@ func ruleOf(object string) *rule {
 func (r *rule) engineRules() *engine.Rules {
 	return &engine.Rules{
 		Rules: r.ordering(), Object: r.object, Path: r.path,
-		ByVersion: true, Unlisted: r.unlisted,
+		ByVersion: true, Unlisted: r.unlisted, Replaces: true,
 	}
 }
 

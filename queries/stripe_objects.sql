@@ -133,7 +133,7 @@ LIMIT @max_rows;
 SELECT COALESCE((
     SELECT api_version FROM (
         SELECT o.api_version FROM stripe_objects AS o
-        WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+        WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type AND o.stripe_created_at IS NOT NULL
         ORDER BY o.stripe_created_at DESC, o.id DESC
         LIMIT 100
     ) AS newest

@@ -43,7 +43,13 @@ CREATE INDEX stripe_objects_subscription_id_idx ON stripe_objects (subscription_
 WHERE subscription_id IS NOT NULL;
 
 -- For ObjectList and ObjectKeyList: the objects of one type in the order of Stripe's lists. None of these columns ever changes.
-CREATE INDEX stripe_objects_stripe_created_at_idx ON stripe_objects (account_id, livemode, object_type, stripe_created_at, id);
+-- Its condition keeps PostgreSQL from looking a key up in it, which reads all entries of a type. While the table is empty, it
+-- takes this index for as good as the primary key, and keeps that plan until the table is analyzed.
+CREATE INDEX stripe_objects_stripe_created_at_idx ON stripe_objects (account_id, livemode, object_type, stripe_created_at, id)
+WHERE stripe_created_at IS NOT NULL;
+
+-- For ObjectKeyListUndated. It has few entries.
+CREATE INDEX stripe_objects_undated_idx ON stripe_objects (account_id, livemode, object_type, id) WHERE stripe_created_at IS NULL;
 
 -- For completing rows of whose lists only a part is stored (ObjectIncompleteList). It has few entries.
 CREATE INDEX stripe_objects_incomplete_idx ON stripe_objects (account_id, livemode, object_type, id) WHERE NOT lists_complete;

@@ -112,7 +112,7 @@ func (s store) writeItems(stored *storedRow, next *version) (queries []pgpipe.Qu
 
 // Stub reports whether an object is {"id", "object", "deleted": true}.
 func (store) Stub(object []byte) bool {
-	return rawjson.IsObject(object) && string(rawjson.Get(object, "deleted")) == "true" && rawjson.Get(object, "status") == nil
+	return rawjson.IsTrue(object, "deleted") && rawjson.Get(object, "status") == nil
 }
 
 // Tombstone is a canceled subscription. OnChange is not called for it: there is no state that it could have changed from, and no

@@ -256,26 +256,46 @@ func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 			return
 		}
 	}
-	looked := false
-	for _, key := range d.queues() {
+	if r.takeTurns(ctx, d) {
+		d.outcome, d.err = r.attemptUntilDone(ctx, d)
+	}
+}
+
+// takeTurns waits for the turns of the event's customer and object. It returns false if the delivery has its outcome or error
+// already: it is a duplicate, waited for too long, or has ridden in another event's batch.
+func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
+	keys, looked := d.queues(), false
+	for _, key := range keys {
 		ticket := r.objects.Join(key)
 		d.held.add(ticket.Release)
+		if len(keys) == 1 {
+			d.turn = ticket
+		}
 		if ticket.TryAcquire() {
 			continue
 		}
-		if !looked {
+		switch hasTurn, err := r.ride(ctx, d); {
+		case err != nil:
+			d.err = err
+			return false
+		case hasTurn:
+			continue
+		case d.outcome != "":
+			return false
+		}
+		if !looked && !d.rode { // a rider was looked up in its batch
 			looked = true
 			if found, err := r.lookup(ctx, d); found || err != nil {
 				d.outcome, d.err = OutcomeDuplicate, err
-				return
+				return false
 			}
 		}
 		if err := ticket.Acquire(ctx, r.config.LockTimeout); err != nil {
 			d.err = fault.Unavailable(err)
-			return
+			return false
 		}
 	}
-	d.outcome, d.err = r.attemptUntilDone(ctx, d)
+	return true
 }
 
 // lookup reports whether the event is a duplicate, with one query outside of a transaction.

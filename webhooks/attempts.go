@@ -63,8 +63,10 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 // attemptOnce takes the delivery through one transaction: the first time in a batch, if it may be in one and the batch
 // keeps it, else in a transaction of its own.
 func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
-	d.begin(ctx)
-	if first && r.batchable(d) {
+	if !first || d.rode || d.plans == nil { // one that may ride has begun it
+		d.begin(ctx)
+	}
+	if first && !d.rode && r.batchable(d) {
 		batches := r.batches
 		if d.runsHost() {
 			batches = r.hostBatches

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/projection"
 )
 
@@ -63,23 +62,35 @@ func prepared(plan projection.Plan) (ok bool) {
 
 // runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
 // retried alone, and panics again by itself.
-func (r *Receiver) runBatch(batch []*admission.Member[*delivery]) {
+func (r *Receiver) runBatch(batch []*rider) {
 	defer func() {
 		if value := recover(); value != nil {
 			r.config.Logger.Warn("a panic in a batch, whose events are retried alone", "panic", value, "stack", string(debug.Stack()))
 		}
 	}()
 	t := &transaction{receiver: r, slot: true}
+	runsHost := batch[0].Item.runsHost()
+	if !runsHost {
+		var riders []*rider
+		batch, riders = r.withRiders(batch)
+		defer finish(riders)
+	}
 	for _, m := range batch {
 		t.deliveries = append(t.deliveries, m.Item)
 	}
-	runsHost := batch[0].Item.runsHost()
 	if len(batch) > 1 || !runsHost { // alone, a handler needs no savepoint
 		t.batch, t.hosts, t.members, t.ended = true, runsHost, batch, make(chan struct{})
 	}
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
 	r.runTransaction(ctx, t)
+}
+
+// finish releases the callers of riders. The batch does it for its members.
+func finish(riders []*rider) {
+	for _, m := range riders {
+		m.Finish()
+	}
 }
 
 // batchContext returns a context with the earliest deadline of the deliveries. A delivery whose caller gives up does not

@@ -67,14 +67,19 @@ func newBatchHostOn(t *testing.T, config *pgxpool.Config) *batchHost {
 	})
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
+	c.registerProbe(h)
+	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.ConcurrentBatches, c.LockTimeout = 1, time.Hour })
+	c.Receiver.WaitForBatch(time.Minute)
+	return c
+}
+
+// registerProbe registers c.probe for events of the type probe.sent.
+func (c *batchHost) registerProbe(h *webhooks.Handlers) {
 	project(h, "probe.sent", true, func(ev *webhooks.Event) projection.Plan {
 		return projection.Plan{Lock: ev.ObjectID(), Batchable: true, Apply: func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (bool, error) {
 			return c.probe(ctx, tx, writes, ev.ObjectID())
 		}}
 	})
-	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.ConcurrentBatches, c.LockTimeout = 1, time.Hour })
-	c.Receiver.WaitForBatch(time.Minute)
-	return c
 }
 
 // about returns an event of a subscription.
@@ -113,10 +118,12 @@ func (c *batchHost) hold(t *testing.T, do func()) (resume func()) {
 		}
 	})
 	pgtest.Receive(t, "the first event has its connection", begun)
-	return func() {
+	resume = sync.OnceFunc(func() {
 		close(letGo)
 		wg.Wait()
-	}
+	})
+	t.Cleanup(resume) // if the test fails before
+	return resume
 }
 
 // apply applies an event.

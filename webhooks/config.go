@@ -96,8 +96,9 @@ type Config struct {
 	// deadlock (40P01). Defaults to 4.
 	MaxAttempts int
 	// MaxBatchSize is the maximum number of events in one batch, which is one transaction. Events that run no handler of the
-	// host's, or only Batchable ones, are batched when they arrive while as many batches as allowed are in progress. If a batch fails, each event is retried
-	// alone. 1 disables batches. At most 256. Defaults to 16.
+	// host's, or only Batchable ones, are batched when they arrive while as many batches as allowed are in progress. Further
+	// events of the same objects that run only a projection join in addition, at most as many again. If a batch fails, each
+	// event is retried alone. 1 disables batches. At most 256. Defaults to 16.
 	MaxBatchSize int
 	// ConcurrentBatches bounds the batches in progress, each with a connection of the pool. Batches with Batchable handlers
 	// and batches without have this limit each. Defaults to 2.

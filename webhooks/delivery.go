@@ -37,9 +37,11 @@ type delivery struct {
 	err     error   // of the last attempt
 
 	held       held
-	byCustomer bool          // Config.SerializeBy
-	running    chan struct{} // closed when the handlers have returned; nil: they run in the caller's goroutine
-	pending    func()        // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing
+	turn       *admission.Ticket[*rider] // the only one that it waits for; nil: it has none, or several
+	rode       bool                      // in the batch of an earlier event of its object, which did not keep it
+	byCustomer bool                      // Config.SerializeBy
+	running    chan struct{}             // closed when the handlers have returned; nil: they run in the caller's goroutine
+	pending    func()                    // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing
 }
 
 // attempt is the state of a delivery in one transaction.
@@ -52,6 +54,7 @@ type attempt struct {
 	waiting  *admission.Waiting
 	ledger   ledgerState
 	writes   pgpipe.Writes
+	follows  bool               // it rides in the batch of an earlier event of its object: it reads no row
 	refusing *pgpipe.RefusingTx // what projections get in a batch without handlers; nil: the transaction
 	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
 

@@ -9,6 +9,9 @@ import (
 // Waiting is how many events wait to join a batch.
 func (r *Receiver) Waiting() int { return r.batches.Waiting() }
 
+// Queued is how many events wait for another one of their object.
+func (r *Receiver) Queued() int { return r.objects.Waiting() }
+
 // WaitingForSavepoint is how many events wait to join a batch in which handlers run.
 func (r *Receiver) WaitingForSavepoint() int { return r.hostBatches.Waiting() }
 

@@ -37,7 +37,7 @@ type Receiver struct {
 	lists       *rate.Limiter // of the requests for the rest of lists
 	seen        *admission.Seen
 	twins       *admission.Twins
-	objects     admission.Queues
+	objects     admission.Queues[*rider]
 	bulkhead    *admission.Bulkhead
 	batches     *admission.Batches[*delivery] // of events that run no handler of the host's
 	hostBatches *admission.Batches[*delivery] // of those that do

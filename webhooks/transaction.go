@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgpool"
@@ -22,11 +21,12 @@ type transaction struct {
 	receiver   *Receiver
 	deliveries []*delivery
 	batch      bool
-	hosts      bool                           // a batch of events that run handlers of the host's, each under a savepoint
-	carried    []pgpipe.Query                 // of such a batch: what is still to be sent of the events so far
-	inHandler  *delivery                      // of such a batch: the event whose handler runs, or failed and took the transaction with it
-	members    []*admission.Member[*delivery] // of a batch: those of the deliveries
-	slot       bool                           // it has a slot of Batches, so that it waits for no place of the bulkhead's
+	hosts      bool              // a batch of events that run handlers of the host's, each under a savepoint
+	carried    []pgpipe.Query    // of such a batch: what is still to be sent of the events so far
+	inHandler  *delivery         // of such a batch: the event whose handler runs, or failed and took the transaction with it
+	members    []*rider          // of a batch: those of the deliveries
+	newest     map[any]*delivery // of a batch: the last event that was applied to each row
+	slot       bool              // it has a slot of Batches, so that it waits for no place of the bulkhead's
 	lease      *pgpool.Lease
 	pipe       *pgpipe.Tx
 	session    session
@@ -53,7 +53,9 @@ func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
 	queries := t.openingQueries()
 	for _, d := range t.deliveries {
 		for _, plan := range d.plans {
-			queries = append(queries, plan.Read...)
+			if !d.follows {
+				queries = append(queries, plan.Read...)
+			}
 		}
 	}
 	if t.pipe, err = pgpipe.Begin(ctx, conn, queries); err != nil {
@@ -131,7 +133,7 @@ func (t *transaction) process(ctx context.Context, i int) error {
 	case t.batch && d.gaveUp():
 		t.giveUp(i)
 		return nil
-	case t.leaves(d):
+	case t.leaves(d), !t.follow(d):
 		return nil
 	case t.hosts:
 		return t.processInSavepoint(ctx, i)
@@ -145,6 +147,7 @@ func (t *transaction) process(ctx context.Context, i int) error {
 		d.err = err
 	case err == nil && !d.refusing.Used():
 		d.toRecord = outcome
+		t.applied(d)
 	}
 	return nil
 }
@@ -214,14 +217,12 @@ func (t *transaction) record(ctx context.Context) error {
 	if len(writers) == 0 {
 		return nil
 	}
-	writes := t.carried
 	for _, d := range writers {
 		if d.parked != nil {
 			d.writes.Add(t.receiver.parkedQuery(d))
 		}
-		writes = append(writes, d.writes.Queries()...)
 	}
-	writes, needsResult := t.ledgerQueries(writes, writers)
+	writes, needsResult := t.ledgerQueries(append(t.carried, writesOf(writers)...), writers)
 	timeout := t.receiver.config.CommitTimeout
 	if needsResult || !t.pipe.PipelinesCommit() {
 		if err := t.pipe.Send(ctx, writes); err != nil {
@@ -257,7 +258,7 @@ func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context
 	for i, d := range t.deliveries {
 		switch {
 		case t.answered(i), d.toRecord == "":
-		case d.gaveUp() && !t.hosts: // what a handler did in a savepoint can no longer be left out
+		case d.gaveUp() && !t.hosts && !t.isFollowed(d): // what a handler did in a savepoint can no longer be left out
 			t.giveUp(i)
 		default:
 			writers = append(writers, d)

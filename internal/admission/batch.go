@@ -44,6 +44,14 @@ type Member[T any] struct {
 	pass func() // of the member that leads: see Pass
 }
 
+// NewRider returns a member that joins no batch by itself: a member of one takes it along, if it does.
+func NewRider[T any](item T) *Member[T] {
+	return &Member[T]{Item: item, news: make(chan []*Member[T], 1)}
+}
+
+// AwaitFinish waits until the rider is finished, by the batch that has taken it along.
+func (m *Member[T]) AwaitFinish() { <-m.news }
+
 // Pass lets the next batch begin although this one has not ended, since it may never. A second call does nothing. It is
 // called on the first member of a batch, from any goroutine.
 func (m *Member[T]) Pass() { m.pass() }

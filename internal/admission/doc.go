@@ -5,7 +5,7 @@
 // The package knows nothing of events, HTTP or PostgreSQL. An event takes effect once without it, since the ledger's
 // unique index and the lock of each object also work across processes. The exception is a batch: its items share a
 // session, where a lock excludes nothing. Flights and Queues see to it that no two items of a batch have the same event
-// or the same object.
+// or the same object, but for riders, which know of each other.
 //
 // # Parts
 //
@@ -36,7 +36,8 @@
 //
 // [Seen] is a hint. A hit makes a look-up in the ledger worthwhile before the delivery waits in a queue.
 //
-// [Queues] holds one in-process queue per object, so that events about the same object follow one another.
+// [Queues] holds one in-process queue per object, so that events about the same object follow one another. What waits there
+// may ride in the batch of the one before it.
 //
 // [Shedder] measures the waits for what comes after the queues, and refuses before the byte budget and the Limiter.
 //

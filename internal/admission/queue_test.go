@@ -8,7 +8,7 @@ import (
 )
 
 // holding returns a ticket that has the turn.
-func holding(t *testing.T, q *Queues, key string) *Ticket {
+func holding(t *testing.T, q *Queues[int], key string) *Ticket[int] {
 	t.Helper()
 	ticket := q.Join(key)
 	if !ticket.TryAcquire() {
@@ -17,8 +17,10 @@ func holding(t *testing.T, q *Queues, key string) *Ticket {
 	return ticket
 }
 
-func checkEmpty(t *testing.T, q *Queues) {
+func checkEmpty(t *testing.T, q *Queues[int]) {
 	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if len(q.byKey) > 0 {
 		t.Errorf("queues without tickets are kept: %v", q.byKey)
 	}
@@ -27,7 +29,7 @@ func checkEmpty(t *testing.T, q *Queues) {
 func TestQueuesAreFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var q Queues
+		var q Queues[int]
 		first := holding(t, &q, "a")
 		order := make(chan int, 10)
 		for i := range cap(order) {
@@ -57,7 +59,7 @@ func TestQueuesAreFirstInFirstOut(t *testing.T) {
 
 func TestQueuesKeysAreApart(t *testing.T) {
 	t.Parallel()
-	var q Queues
+	var q Queues[int]
 	a, b := holding(t, &q, "a"), holding(t, &q, "b")
 	a.Release()
 	if second := q.Join("b"); second.TryAcquire() {
@@ -71,7 +73,7 @@ func TestQueuesKeysAreApart(t *testing.T) {
 
 func TestTicketTryAcquire(t *testing.T) {
 	t.Parallel()
-	var q Queues
+	var q Queues[int]
 	first, second := holding(t, &q, "a"), q.Join("a")
 	if second.TryAcquire() {
 		t.Error("two tickets have the turn")
@@ -90,7 +92,7 @@ func TestTicketTryAcquire(t *testing.T) {
 // A ticket that never acquired leaves the turn alone, and its queue is kept for the others.
 func TestTicketReleaseWithoutAcquire(t *testing.T) {
 	t.Parallel()
-	var q Queues
+	var q Queues[int]
 	first, second := holding(t, &q, "a"), q.Join("a")
 	second.Release()
 	third := q.Join("a")
@@ -104,7 +106,7 @@ func TestTicketReleaseWithoutAcquire(t *testing.T) {
 
 func TestTicketReleaseTwice(t *testing.T) {
 	t.Parallel()
-	var q Queues
+	var q Queues[int]
 	first := holding(t, &q, "a")
 	second, third := q.Join("a"), q.Join("a")
 	first.Release()

@@ -17,7 +17,7 @@ func TestTicketTimesOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var q Queues
+				var q Queues[int]
 				first, second := holding(t, &q, "a"), q.Join("a")
 				ctx, cancel := context.WithTimeout(t.Context(), limit.ctx)
 				defer cancel()
@@ -41,7 +41,7 @@ func TestTicketAcquiresAFreeTurn(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	var q Queues
+	var q Queues[int]
 	for range 100 { // of two ready channels, select takes either
 		ticket := q.Join("a")
 		if err := ticket.Acquire(ended, 0); err != nil {
@@ -57,15 +57,15 @@ func TestTicketTimesOutWhileItGetsTheTurn(t *testing.T) {
 	t.Parallel()
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
-			var q Queues
+			var q Queues[int]
 			first := holding(t, &q, "a")
 			for range 3 {
 				go func() {
 					ticket := q.Join("a")
 					defer ticket.Release()
 					err := ticket.Acquire(t.Context(), time.Second)
-					if got := err == nil; got != ticket.acquired {
-						t.Errorf("Acquire: %v, and acquired is %t", err, ticket.acquired)
+					if got, has := err == nil, hasTurn(ticket); got != has {
+						t.Errorf("Acquire: %v, and acquired is %t", err, has)
 					}
 				}()
 			}
@@ -76,4 +76,10 @@ func TestTicketTimesOutWhileItGetsTheTurn(t *testing.T) {
 			holding(t, &q, "a").Release()
 		})
 	}
+}
+
+func hasTurn(t *Ticket[int]) bool {
+	t.queues.mu.Lock()
+	defer t.queues.mu.Unlock()
+	return t.acquired()
 }

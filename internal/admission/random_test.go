@@ -13,7 +13,7 @@ import (
 func TestQueuesAtRandom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var q Queues
+		var q Queues[int]
 		keys := []string{"a", "b", "c"}
 		turns := make([]atomic.Int32, len(keys))
 		acquired := 0

@@ -21,6 +21,9 @@ type application[T any] struct {
 	ev       *webhooks.Event
 	key      Key
 	stored   *Row[T]
+	version  *Version[T] // that Apply has written; nil: the row stays as it is
+	follows  bool        // stored is what an earlier event of the batch has left, and base what the table has
+	base     *Row[T]
 	readAt   *time.Time // by PostgreSQL's clock; nil: OnChange does not need it
 	hasKept  bool       // the row's newest version was kept when the event came, and may still be the row's
 	incoming *T         // nil until prepare has decoded it
@@ -42,11 +45,37 @@ func (e *Engine[T]) Plan(ev *webhooks.Event) projection.Plan {
 		Lock: a.key.ID, Batchable: e.config.OnChange == nil || e.config.BatchOnChange, Prepare: a.prepare,
 		Read: []pgpipe.Query{a.read}, Apply: a.apply,
 	}
+	if e.config.OnChange == nil {
+		plan.Row, plan.State, plan.Follow, plan.Replaces = rowID[T]{e, a.key}, a, a.follow, e.rules.Replaces
+	}
 	if e.config.OnChange != nil {
 		a.hasKept = e.recent.has(a.key)
 		plan.Read = append(plan.Read, a.readClock)
 	}
 	return plan
+}
+
+// rowID is the identity of a row.
+type rowID[T any] struct {
+	engine *Engine[T]
+	key    Key
+}
+
+// follow replaces the row that was read by what an earlier event of the batch has left.
+func (a *application[T]) follow(earlier any) {
+	b := earlier.(*application[T])
+	a.follows, a.base, a.stored = true, b.written(), b.stored
+	if b.version != nil {
+		a.stored = b.version.row(b.store.Head(b.version.State))
+	}
+}
+
+// written returns the row that the table has when the event's queries are sent.
+func (a *application[T]) written() *Row[T] {
+	if a.follows && a.rules.Replaces {
+		return a.base
+	}
+	return a.stored
 }
 
 // read reads the row: all of it for a fetched object, and for OnChange unless its version is kept; otherwise only what orders
@@ -95,11 +124,12 @@ func (a *application[T]) apply(ctx context.Context, tx pgx.Tx, writes *pgpipe.Wr
 	if err := a.complete(ctx, tx); err != nil {
 		return false, err
 	}
-	queries, err := a.store.Write(a.stored, next, a.readAt)
+	queries, err := a.store.Write(a.written(), next, a.readAt)
 	if err != nil {
 		return false, err
 	}
 	writes.Add(queries...)
+	a.version = next
 	a.recent.keep(a.key, next, a.store)
 	defer func() {
 		if err == nil {

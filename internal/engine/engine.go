@@ -34,6 +34,9 @@ type Rules struct {
 	Listing url.Values
 	// ByVersion reports that states differ by API version, so that a row is compared with an object of its own version.
 	ByVersion bool
+	// Replaces reports that the queries of Store.Write write the whole row, whatever it has, so that of the events of one
+	// batch only the last one's need be sent.
+	Replaces bool
 	// Unlisted reports that the API has the objects at Path, but no list of all of them.
 	Unlisted bool
 	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.

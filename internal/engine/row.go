@@ -35,8 +35,9 @@ type Row[T any] struct {
 	Revision   int64
 	AsOf       *time.Time
 	APIVersion string
-	Events     json.RawMessage // the events of the row's second, see newest
-	Digest     []byte          // nil: not known
+	Events     json.RawMessage       // the events of the row's second, see newest
+	set        []ordering.Occurrence // the same, of a row that was not read
+	Digest     []byte                // nil: not known
 }
 
 // Version is a new state, with what orders later events against it.
@@ -70,9 +71,19 @@ func (v *Version[T]) NewestJSON(eventID string) json.RawMessage {
 	return append(text, ']')
 }
 
+// row returns the row that the version becomes, with what Store.Ordering reads.
+func (v *Version[T]) row(head Head) *Row[T] {
+	return &Row[T]{
+		Head: head, State: v.State, Revision: v.Revision, AsOf: v.AsOf, APIVersion: v.APIVersion,
+		set: append([]ordering.Occurrence{}, v.Newest...), Digest: v.Digest,
+	}
+}
+
 // newest returns the events of the row's second.
 func (r *Row[T]) newest() (set []ordering.Occurrence, err error) {
-	if err := json.Unmarshal(r.Events, &set); err != nil {
+	if r.set != nil {
+		set = r.set
+	} else if err := json.Unmarshal(r.Events, &set); err != nil {
 		return nil, fmt.Errorf("newest events of %s: %w", r.ID, err)
 	}
 	found := false

@@ -208,7 +208,8 @@ func (r Rules) Stepped(set []Occurrence) []Occurrence {
 	return set
 }
 
-// Digest returns a digest of an object that is the same for objects that are equal to Stripe.
+// Digest returns a digest of an object that is the same for objects that are equal to Stripe. The object must be valid JSON, or
+// empty.
 func (r Rules) Digest(object json.RawMessage) string {
 	object = orNull(object)
 	return digest(r.AppendCanonical(make([]byte, 0, len(object)), object))
@@ -225,11 +226,10 @@ func (r Rules) digestBefore(object, previous json.RawMessage) string {
 }
 
 func orNull(object json.RawMessage) json.RawMessage {
-	object = bytes.TrimSpace(object)
-	if len(object) == 0 || !rawjson.Valid(object) {
-		return json.RawMessage("null")
+	if object = bytes.TrimSpace(object); len(object) > 0 {
+		return object
 	}
-	return object
+	return json.RawMessage("null")
 }
 
 func digest(canonical []byte) string {

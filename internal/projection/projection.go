@@ -56,6 +56,17 @@ type Plan struct {
 	Prepare func()
 	// Read is sent in the first round trip, after the lookup of the event.
 	Read []pgpipe.Query
+	// Row identifies the one row that Read reads and Apply writes, and is comparable. Nil: the events of one object are never in
+	// one batch. Otherwise they may be, if the event has no other handler, and Follow is called before Apply.
+	Row any
+	// State is what Follow gets for the row's next event.
+	State any
+	// Follow stands for Read where an earlier event of the same batch and row has been applied: the row is as that has left it,
+	// whose State Follow gets.
+	Follow func(earlier any)
+	// Replaces reports that what Apply adds to writes writes the whole row, so that what an earlier event of the batch added
+	// need not be sent.
+	Replaces bool
 	// Apply does the work, with what Read has read. What it adds to writes is sent when a handler needs the transaction,
 	// else together with the event's row and COMMIT.
 	Apply func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes) (changed bool, err error)

@@ -38,6 +38,11 @@ func Get(object []byte, name string) (value []byte) {
 	return value
 }
 
+// IsTrue reports whether a value is an object that has a member with the value true. It is fast if the member's name does not occur.
+func IsTrue(value []byte, name string) bool {
+	return bytes.Contains(value, []byte(name)) && IsObject(value) && string(Get(value, name)) == "true"
+}
+
 // Elements calls visit with each element of an array, in their order.
 func Elements(array []byte, visit func(value []byte)) {
 	for i := space(array, 1); array[i] != ']'; i = next(array, i) {
