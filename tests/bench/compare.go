@@ -181,7 +181,7 @@ type contestant struct {
 // round delivers new events as fast as they are answered, then others at half the handwritten receiver's rate, and then all
 // events again. The receivers take turns.
 func (b *stand) round(number int, of map[string]*measurements, c comparison, list [][]byte) error {
-	all, stop, err := b.contestants(c, list)
+	all, stop, err := b.contestants(append([]string{byHand}, c.receivers()...), c, list)
 	defer stop()
 	if err != nil {
 		return err
@@ -228,14 +228,14 @@ func (b *stand) round(number int, of map[string]*measurements, c comparison, lis
 	return nil
 }
 
-// contestants starts the receivers of a comparison, the handwritten one first, each on a database of its own.
-func (b *stand) contestants(c comparison, list [][]byte) (all []contestant, stop func(), err error) {
+// contestants starts the receivers of a comparison, each on a database of its own.
+func (b *stand) contestants(kinds []string, c comparison, list [][]byte) (all []contestant, stop func(), err error) {
 	stop = func() {
 		for _, one := range all {
 			one.stop()
 		}
 	}
-	for _, kind := range append([]string{byHand}, c.receivers()...) {
+	for _, kind := range kinds {
 		url, err := b.database(kind)
 		if err != nil {
 			return all, stop, err
@@ -243,7 +243,12 @@ func (b *stand) contestants(c comparison, list [][]byte) (all []contestant, stop
 		if err := b.fillAccounts(url, list); err != nil {
 			return all, stop, err
 		}
-		r, err := startReceiver(kind, c.load, url, c.inFlight)
+		var r *receiver
+		if kind == syncEngine {
+			r, err = start(kind, b.syncEngineCommand(url, c.inFlight))
+		} else {
+			r, err = startReceiver(kind, c.load, url, c.inFlight)
+		}
 		if err != nil {
 			return all, stop, err
 		}

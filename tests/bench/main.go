@@ -17,15 +17,16 @@ import (
 )
 
 var (
-	rounds       = flag.Int("rounds", 5, "rounds of each receiver")
-	lives        = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
-	connections  = flag.Int("connections", 16, "deliveries in flight, and connections of the pool, where one number is measured")
-	ledgerRows   = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
-	only         = flag.Bool("compare", false, "only compare the receivers")
-	onlyLoad     = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
-	network      = flag.Bool("network", false, "only measure over a network")
-	onlyInFlight = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
-	write        = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
+	rounds         = flag.Int("rounds", 5, "rounds of each receiver")
+	lives          = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
+	connections    = flag.Int("connections", 16, "deliveries in flight, and connections of the pool, where one number is measured")
+	ledgerRows     = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
+	only           = flag.Bool("compare", false, "only compare the receivers")
+	onlyLoad       = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
+	onlySyncEngine = flag.Bool("sync-engine", false, "only compare with stripe-sync-engine")
+	network        = flag.Bool("network", false, "only measure over a network")
+	onlyInFlight   = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
+	write          = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
 )
 
 func main() {
@@ -49,10 +50,12 @@ func bench() error {
 	}
 	defer func() { _ = cluster.Stop() }()
 	b := &stand{ctx: ctx, cluster: cluster}
-	steps := []func() error{b.compare, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
+	steps := []func() error{b.compare, b.overSyncEngine, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
 	switch {
 	case *only:
 		steps = steps[:1]
+	case *onlySyncEngine:
+		steps = []func() error{b.overSyncEngine}
 	case *network:
 		steps = []func() error{b.overNetwork}
 	}
@@ -71,9 +74,10 @@ func bench() error {
 
 // stand is the test stand, with the results so far.
 type stand struct {
-	ctx       context.Context
-	cluster   *pglocal.Cluster
-	databases int
+	ctx        context.Context
+	cluster    *pglocal.Cluster
+	databases  int
+	syncEngine string // the folder where it is installed
 
 	fresh, duplicates [][]string // lines of the tables of new events and of duplicates
 	rows              []row      // of the last table
@@ -91,8 +95,11 @@ func (b *stand) database(kind string) (url string, err error) {
 		return "", err
 	}
 	url = b.cluster.URL(name)
-	if kind == byHand {
+	switch kind {
+	case byHand:
 		return url, b.exec(url, handTables+accountsTable)
+	case syncEngine: // which has migrations of its own, for a role that Supabase's databases have
+		return url, b.exec(url, accountsTable+`; DO $$ BEGIN CREATE ROLE postgres; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
 	}
 	if err := migrate.Up(b.ctx, url, io.Discard); err != nil {
 		return "", err

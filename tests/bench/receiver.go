@@ -119,6 +119,11 @@ func startReceiver(kind string, w *workload, databaseURL string, connections int
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), envReceiver+"="+kind, envWorkload+"="+w.name, fmt.Sprintf("%s=%s&pool_max_conns=%d", envURL, databaseURL, connections))
+	return start(kind, cmd)
+}
+
+// start starts a receiver's process, which prints its address.
+func start(kind string, cmd *exec.Cmd) (*receiver, error) {
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
