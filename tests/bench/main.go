@@ -21,6 +21,8 @@ var (
 	lives          = flag.Int("subscriptions", 1000, "subscriptions whose events are delivered in a round")
 	connections    = flag.Int("connections", 16, "deliveries in flight, and connections of the pool, where one number is measured")
 	ledgerRows     = flag.Int("ledger", 10_000_000, "rows of the largest ledger")
+	mirrorRows     = flag.Int("mirror", 10_000_000, "rows of the largest mirror")
+	onlyMirrors    = flag.Bool("mirrors", false, "only compare mirrors of different sizes")
 	only           = flag.Bool("compare", false, "only compare the receivers")
 	onlyLoad       = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
 	onlySyncEngine = flag.Bool("sync-engine", false, "only compare with stripe-sync-engine")
@@ -50,10 +52,12 @@ func bench() error {
 	}
 	defer func() { _ = cluster.Stop() }()
 	b := &stand{ctx: ctx, cluster: cluster}
-	steps := []func() error{b.compare, b.overSyncEngine, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.memory, b.start}
+	steps := []func() error{b.compare, b.overSyncEngine, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.overMirrors, b.memory, b.start}
 	switch {
 	case *only:
 		steps = steps[:1]
+	case *onlyMirrors:
+		steps = []func() error{b.overMirrors}
 	case *onlySyncEngine:
 		steps = []func() error{b.overSyncEngine}
 	case *network:
