@@ -95,9 +95,10 @@ vuln: $(BIN)/govulncheck ## Look for known vulnerabilities that the code reaches
 	@tools/vulncheck $(BIN)/govulncheck
 
 .PHONY: generate
-generate: $(BIN)/sqlc ## Compile schema and queries into db, and those of an example, with sqlc; list Stripe's event types
+generate: $(BIN)/sqlc ## Compile schema and queries into db, and those of the examples, with sqlc; list Stripe's event types
 	$(BIN)/sqlc generate
 	$(BIN)/sqlc generate -f examples/databasesql/sqlc.yaml
+	$(BIN)/sqlc generate -f examples/billingpage/sqlc.yaml
 	go -C tools run ./eventtypes > $(BIN)/event_types.txt
 	mv $(BIN)/event_types.txt internal/eventtypes/event_types.txt
 

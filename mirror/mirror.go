@@ -36,7 +36,8 @@ type Config struct {
 	Types []string
 	// OnChange is called for each change of an object, in the transaction that writes it and under the object's lock. It is not
 	// called for a duplicate, a stale event, or an event with the same object. For each object, Before is the After of the previous
-	// call. An error rolls back the whole event, and Stripe retries. Optional.
+	// call. An error rolls back the whole event, and Stripe retries. To give types an OnChange of their own, call Register once for
+	// each. Types without one are faster. Optional.
 	OnChange func(ctx context.Context, tx pgx.Tx, c Change) error
 	// BatchOnChange declares that OnChange may run in a transaction with other events, under a savepoint: see
 	// webhooks.Batchable for what that changes. Defaults to false.
@@ -82,8 +83,9 @@ func (p *Projection) Stats() (sum Stats) {
 	return sum
 }
 
-// Register registers the mirror for the events of Config.Types. It panics if there are none, on the type "subscription", which
-// subscriptions.Register mirrors, and on an unknown Refetch.
+// Register registers the mirror for the events of Config.Types. It may be called several times for different types. It panics if
+// there are no types, on a type that is registered already, on the type "subscription", which subscriptions.Register mirrors, and
+// on an unknown Refetch.
 func Register(h *webhooks.Handlers, config *Config) *Projection {
 	if config == nil || len(config.Types) == 0 {
 		panic("mirror.Config.Types is empty: name types, or use mirror.Billing")
@@ -98,6 +100,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 		p.engines[object] = newEngine(rule, config)
 		for j, events := range rule.events {
 			added := projection.Projection{
+				Name:          object,
 				Events:        events,
 				Matches:       func(ev any) bool { return carries(ev.(*webhooks.Event), object) },
 				HonorsContext: config.OnChange == nil,

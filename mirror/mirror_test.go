@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -103,4 +104,34 @@ product gold:  to  deleted false`
 	if err != nil || len(list) != 1 || list[0].ID != "in_1" {
 		t.Errorf("the paid invoices are %+v, %v", list, err)
 	}
+}
+
+// Register may be called for each type by itself, with an OnChange of its own, but not twice for one type.
+func TestRegisterEachType(t *testing.T) {
+	t.Parallel()
+	var called []string
+	only := func(object string) *mirror.Config {
+		return &mirror.Config{Types: []string{object}, OnChange: func(_ context.Context, _ pgx.Tx, c mirror.Change) error {
+			called = append(called, object+" of "+c.After.Type)
+			return nil
+		}}
+	}
+	h := webhooks.NewHandlers()
+	for _, object := range []string{"invoice", "customer"} {
+		mirror.Register(h, only(object))
+	}
+	mirror.Register(h, &mirror.Config{Types: []string{"price"}})
+	host := hooktest.On(t, pgtest.NewPool(t), h, nil)
+	host.Expect(t, event("evt_1", "invoice.created", 1, invoice("in_1", "draft", ""), ""), http.StatusOK, webhooks.OutcomeProcessed)
+	host.Expect(t, event("evt_2", "customer.created", 1, `{"id":"cus_1","object":"customer"}`, ""), http.StatusOK, webhooks.OutcomeProcessed)
+	host.Expect(t, event("evt_3", "price.created", 1, `{"id":"price_1","object":"price"}`, ""), http.StatusOK, webhooks.OutcomeProcessed)
+	if got, want := strings.Join(called, ", "), "invoice of invoice, customer of customer"; got != want {
+		t.Errorf("OnChange was called for %s, want %s", got, want)
+	}
+	defer func() {
+		if value := recover(); !strings.Contains(fmt.Sprint(value), `"invoice" are registered already`) {
+			t.Errorf("a second Register of one type: %v", value)
+		}
+	}()
+	mirror.Register(h, only("invoice"))
 }

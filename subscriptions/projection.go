@@ -98,6 +98,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	}
 	p := &Projection{newEngine(config)}
 	projection.Register(h, projection.Projection{
+		Name:          "subscription",
 		Events:        "customer.subscription.*",
 		HonorsContext: config.OnChange == nil,
 		BatchesHost:   config.BatchOnChange,

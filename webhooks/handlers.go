@@ -121,6 +121,11 @@ func Project(h *Handlers, eventType string, fn func(ctx context.Context, tx pgx.
 func init() {
 	projection.Register = func(handlers any, p projection.Projection) {
 		h := handlers.(*Handlers)
+		for _, other := range h.projections {
+			if p.Name != "" && other.Name == p.Name && other.Events == p.Events {
+				panic(fmt.Sprintf("webhooks: objects of the type %q are registered already: register each type once", p.Name))
+			}
+		}
 		var matches func(ev *Event) bool
 		if p.Matches != nil {
 			matches = func(ev *Event) bool { return p.Matches(ev) }

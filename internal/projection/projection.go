@@ -15,6 +15,9 @@ import (
 
 // Projection is one registered projection.
 type Projection struct {
+	// Name is what it keeps, such as "subscription". It can be registered once for each pattern: two projections of the same rows
+	// would overwrite each other's.
+	Name string
 	// Events is the pattern of the event types that it projects, such as "customer.subscription.*".
 	Events string
 	// Matches reports whether it projects an event, a *webhooks.Event, whose type matches Events. An event that it does not is
