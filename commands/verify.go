@@ -30,14 +30,14 @@ have rows are included. --type compares mirrored objects of other types, whether
 receiver mirrors them.
 
 --fix stores Stripe's object if a row differs or is missing, and calls OnChange with a nil
-Event. Use it also to import existing objects; --no-hooks turns off OnChange. A row
+Event and Imported true. Use it also to import existing objects; --no-hooks turns off OnChange. A row
 of an object that Stripe does not know is not changed, unless --gone marks it as canceled
 or deleted: after test data or a test clock was deleted. It is refused for more than 1 % of
 the objects, since the key may be of another account, unless --force is set.`,
 		Example: `  stripeonce verify
   stripeonce verify --type subscription,customer,invoice
   stripeonce verify --json | jq 'select(.field == "status")'
-  stripeonce verify --fix --no-hooks --here    # the first import`,
+  stripeonce verify --fix --here    # the first import`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()

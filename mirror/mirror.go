@@ -56,6 +56,8 @@ type Change struct {
 	Before *Object         // nil on the first
 	After  *Object         // never nil; After.Type is its type
 	Event  *webhooks.Event // the event that caused it; nil on an import
+	// Imported reports that no event caused the change: an import (Verify with Fix) found Stripe's state.
+	Imported bool
 }
 
 // Projection keeps the table up to date. Register creates it.
@@ -132,7 +134,7 @@ func newEngine(rule *rule, config *Config) *engine.Engine[Object] {
 	}
 	if config.OnChange != nil {
 		c.OnChange = func(ctx context.Context, tx pgx.Tx, before, after *Object, ev *webhooks.Event) error {
-			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev})
+			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev, Imported: ev == nil})
 		}
 	}
 	return engine.New(rule.engineRules(), store{rule, db.New()}, c)

@@ -38,6 +38,10 @@ func TestActivatedAndCanceled(t *testing.T) {
 			if got, want := c.Canceled(), after == "canceled" && before != "canceled"; got != want {
 				t.Errorf("from %q to %q: Canceled is %v", before, after, got)
 			}
+			c.Imported = true
+			if got, want := c.Canceled(), after == "canceled" && before != "canceled" && before != ""; c.Activated() || got != want {
+				t.Errorf("imported, from %q to %q: Activated is %v, Canceled %v", before, after, c.Activated(), got)
+			}
 		}
 	}
 }

@@ -130,3 +130,22 @@ func ExampleRegister() {
 	// evt_2 stale
 	// canceled
 }
+
+// An OnChange that also keeps the host's state right on the first import, and sends no e-mail then.
+func ExampleChange() {
+	welcome := func(context.Context, pgx.Tx, string) error { return nil } // adds a job, see the cookbook
+	config := &subscriptions.Config{
+		OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
+			_, err := tx.Exec(ctx, `UPDATE accounts SET active = $2 WHERE customer_id = $1`, c.After.CustomerID, c.After.Status.Entitled())
+			if err != nil || !c.Activated() { // false on an import: nobody gets a welcome e-mail who has been here for years
+				return err
+			}
+			return welcome(ctx, tx, c.After.CustomerID)
+		},
+	}
+	h := webhooks.NewHandlers()
+	subscriptions.Register(h, config)
+	active := &subscriptions.Subscription{Status: subscriptions.StatusActive}
+	fmt.Println(subscriptions.Change{After: active}.Activated(), subscriptions.Change{After: active, Imported: true}.Activated())
+	// Output: true false
+}

@@ -52,19 +52,26 @@ type Config struct {
 type Change struct {
 	Before *Subscription   // nil on the first
 	After  *Subscription   // never nil
-	Event  *webhooks.Event // the event that caused it; nil on an import (Verify with Fix)
+	Event  *webhooks.Event // the event that caused it; nil on an import
+	// Imported reports that no event caused the change: an import (Verify with Fix) found Stripe's state. It may have become so
+	// years ago, so make your own state equal to After, and send no e-mail.
+	Imported bool
 }
 
 // Activated reports whether the customer became entitled by this change: the status of After is active or trialing, and
-// Before is nil or its status was neither.
+// Before is nil or its status was neither. It is false on an import, which does not say when that was.
 func (c Change) Activated() bool {
-	return c.After.Status.Entitled() && (c.Before == nil || !c.Before.Status.Entitled())
+	return !c.Imported && c.After.Status.Entitled() && (c.Before == nil || !c.Before.Status.Entitled())
 }
 
 // Canceled reports whether the subscription was canceled by this change: the status of After is canceled, and Before is
-// nil or its status was another. A cancellation at the period's end counts when the period ends.
+// nil or its status was another. A cancellation at the period's end counts when the period ends. It is false for a
+// subscription that had been canceled before its first import.
 func (c Change) Canceled() bool {
-	return c.After.Status == StatusCanceled && (c.Before == nil || c.Before.Status != StatusCanceled)
+	if c.Before == nil {
+		return c.After.Status == StatusCanceled && !c.Imported
+	}
+	return c.After.Status == StatusCanceled && c.Before.Status != StatusCanceled
 }
 
 // Projection keeps the tables up to date. Register creates it.
@@ -118,7 +125,7 @@ func newEngine(config *Config) *engine.Engine[Subscription] {
 	}
 	if config.OnChange != nil {
 		c.OnChange = func(ctx context.Context, tx pgx.Tx, before, after *Subscription, ev *webhooks.Event) error {
-			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev})
+			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev, Imported: ev == nil})
 		}
 	}
 	return engine.New(&rules, store{db.New()}, c)

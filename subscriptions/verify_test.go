@@ -186,6 +186,27 @@ func TestImport(t *testing.T) {
 	v.expectTruth(t)
 }
 
+// An import with OnChange tells it so: nobody is activated by it. A later event is no import.
+func TestImportWithOnChange(t *testing.T) {
+	t.Parallel()
+	v := newVerified(t, 30, false)
+	v.config.Fix = v.Receiver
+	if sum, _ := v.verify(t); sum.Fixed != 30 || len(v.changes) != 30 {
+		t.Fatalf("it is %+v, with %d calls of OnChange", sum, len(v.changes))
+	}
+	for _, c := range v.changes {
+		if !c.Imported || c.Event != nil || c.Before != nil || c.Activated() || c.Canceled() {
+			t.Errorf("a change of the import is %+v: Activated %v, Canceled %v", c, c.Activated(), c.Canceled())
+		}
+	}
+	v.account.Wait(time.Hour)
+	v.account.Subscriptions[0].SetQuantity(77)
+	v.Expect(t, v.account.Events[len(v.account.Events)-1].Body, 200, webhooks.OutcomeProcessed)
+	if c := v.changes[30]; c.Imported || c.Event == nil || c.Before == nil {
+		t.Errorf("a change of an event is %+v", c)
+	}
+}
+
 // A subscription that changes during the comparison is no drift: both sides are read again.
 func TestVerifyDuringChanges(t *testing.T) {
 	t.Parallel()
