@@ -21,14 +21,21 @@ import (
 // views are the views by the type of their objects.
 var views = map[string]string{
 	"customer": "stripe_customers", "product": "stripe_products", "price": "stripe_prices", "invoice": "stripe_invoices",
+	"charge": "stripe_charges", "payment_intent": "stripe_payment_intents", "refund": "stripe_refunds", "dispute": "stripe_disputes",
+	"payment_method": "stripe_payment_methods", "checkout.session": "stripe_checkout_sessions", "credit_note": "stripe_credit_notes",
+	"subscription_schedule": "stripe_subscription_schedules", "coupon": "stripe_coupons", "promotion_code": "stripe_promotion_codes",
 }
 
+// simulated are the types of which the simulation has objects.
+var simulated = []string{"customer", "product", "price", "invoice"}
+
 // nested are the hashes whose members are columns, named after both.
-var nested = []string{"invoice_settings", "recurring", "status_transitions"}
+var nested = []string{"invoice_settings", "recurring", "status_transitions", "evidence_details", "card", "current_phase", "restrictions"}
 
 // ownColumns are those that do not come from the member of their name.
 var ownColumns = map[string]bool{
 	"id": true, "account_id": true, "livemode": true, "deleted": true, "customer_id": true, "subscription_id": true, "lines_complete": true, "paid": true,
+	"status": true,
 }
 
 // Every column of the views has the value of the simulated objects' member, in both API versions.
@@ -42,7 +49,8 @@ func TestViews(t *testing.T) {
 	if err := w.deliver(stripesim.Storm{}.Plan(1, account.Events)); err != nil {
 		t.Fatal(err)
 	}
-	for object, view := range views {
+	for _, object := range simulated {
+		view := views[object]
 		rows := viewRows(t, w.host.Pool, view)
 		compared := map[string]bool{}
 		for _, o := range account.Objects() {
@@ -156,6 +164,63 @@ func isTime(column string) bool {
 	return strings.HasSuffix(column, "_at") || slices.Contains([]string{"created", "updated", "due_date", "next_payment_attempt", "period_start", "period_end"}, column)
 }
 
+// Each column has the value of the member that it is named after. A reference is an id or an expanded object.
+func TestEveryColumn(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	values := map[string][2]string{ // by the column's type: in the object, and in the view
+		"text": {`"x"`, `"x"`}, "character varying": {`"x"`, `"x"`}, "bigint": {`7`, `7`}, "boolean": {`true`, `true`}, "jsonb": {`{"a": 1}`, `{"a":1}`},
+		"timestamp with time zone": {`1767225600`, `"2026-01-01T00:00:00+00:00"`}, "numeric": {`"12.5"`, `12.5`},
+	}
+	for object, view := range views {
+		types := map[string]string{}
+		rows, err := pool.Query(t.Context(), `SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_name = $1`, view)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var column, kind string
+		if _, err := pgx.ForEachRow(rows, []any{&column, &kind}, func() error { types[column] = kind; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for id, reference := range map[string]string{"ids": `"x"`, "expanded": `{"id": "x"}`} {
+			members := map[string]any{"id": id, "object": object}
+			set := func(column, value string) {
+				for _, hash := range nested {
+					if inner, found := strings.CutPrefix(column, hash+"_"); found {
+						if members[hash] == nil {
+							members[hash] = map[string]any{}
+						}
+						members[hash].(map[string]any)[inner] = json.RawMessage(value)
+						return
+					}
+				}
+				if members[column] == nil {
+					members[column] = json.RawMessage(value)
+				}
+			}
+			for column, kind := range types {
+				switch name, isReference := strings.CutSuffix(column, "_id"); {
+				case ownColumns[column] || strings.HasSuffix(column, "_complete") || slices.Contains(nested, column):
+				case isReference && name != "client_reference":
+					set(name, reference)
+				default:
+					set(column, values[kind][0])
+				}
+			}
+			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, $1, $2, $3)`, object, id, text(members))
+			for column, got := range viewRows(t, pool, view)[" "+id] {
+				_, isHash := members[column].(map[string]any)
+				if ownColumns[column] || strings.HasSuffix(column, "_complete") || isHash {
+					continue
+				}
+				if want := values[types[column]][1]; got != want {
+					t.Errorf("%s.%s (%s) is %s, want %s", view, column, id, got, want)
+				}
+			}
+		}
+	}
+}
+
 // No value of any member makes a view fail.
 func TestViewsOfOddObjects(t *testing.T) {
 	t.Parallel()
@@ -163,11 +228,16 @@ func TestViewsOfOddObjects(t *testing.T) {
 	odd := []string{`null`, `true`, `"text"`, `""`, `"2024-01-01"`, `12345678901234567890123`, `-1`, `1.5`, `1e300`, `9223372036854775807`, `99999999999`, `[]`, `[1]`, `{}`,
 		`{"id": 1}`, `{"id": null, "data": [null, 1, "x", [], {}]}`, `{"data": 7}`, `{"default_payment_method": 7}`, `{"paid_at": "x", "price_details": {"price": []}}`, `"12345678901234567890"`}
 	for object, view := range views {
-		columns := append(columnsOf(t, pool, view), "lines", "recurring", "status_transitions", "invoice_settings", "charge", "payment_intent", "product")
+		columns := append(columnsOf(t, pool, view), append(nested, "lines", "product", "promotion", "coupon")...)
 		for i, value := range odd {
 			all := map[string]json.RawMessage{}
 			for _, column := range columns {
 				all[column], all[strings.TrimSuffix(column, "_id")] = json.RawMessage(value), json.RawMessage(value)
+				for _, hash := range nested {
+					if inner, found := strings.CutPrefix(column, hash+"_"); found && i%2 == 0 {
+						all[hash] = json.RawMessage(`{"` + inner + `": ` + value + `}`)
+					}
+				}
 			}
 			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, $1, $2, $3)`, object, fmt.Sprint(i), text(all))
 			lines := fmt.Sprintf(`{"lines": {"data": [{"id": %[1]s, "amount": %[1]s, "quantity": %[1]s, "price": %[1]s, "pricing": {"price_details": %[1]s}, "period": %[1]s, "parent": %[1]s, "subscription": %[1]s, "proration": %[1]s}]}}`, value)

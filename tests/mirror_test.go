@@ -119,7 +119,11 @@ func TestMirrorOfStripeMock(t *testing.T) {
 	if stored != 25 {
 		t.Errorf("%d types are stored", stored)
 	}
-	for _, view := range []string{"stripe_customers", "stripe_products", "stripe_prices", "stripe_invoices"} {
+	for _, view := range []string{
+		"stripe_customers", "stripe_products", "stripe_prices", "stripe_invoices", "stripe_charges", "stripe_payment_intents", "stripe_refunds",
+		"stripe_disputes", "stripe_payment_methods", "stripe_checkout_sessions", "stripe_credit_notes", "stripe_subscription_schedules",
+		"stripe_coupons", "stripe_promotion_codes",
+	} {
 		if n := pgtest.Scan[int](t, host.Pool, `SELECT count(to_jsonb(v))::int FROM `+view+` AS v`); n != 1 {
 			t.Errorf("%s has %d rows", view, n)
 		}
