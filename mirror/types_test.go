@@ -1,6 +1,9 @@
 package mirror
 
 import (
+	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -38,5 +41,38 @@ func TestRules(t *testing.T) {
 		if rules[object] == nil {
 			t.Errorf("%s has no rule", object)
 		}
+	}
+}
+
+// The table of the types in docs/mirror.md is that of the code.
+func TestTypesInDocuments(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/mirror.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := func(list ...string) string {
+		if len(list) == 0 || list[0] == "" {
+			return ""
+		}
+		return "`" + strings.Join(list, "`, `") + "`"
+	}
+	want := "| type | events | final | in Stripe's API | lists completed | view |\n| --- | --- | --- | --- | --- | --- |\n"
+	for _, object := range All {
+		r, final, view := rules[object], "its deletion", "stripe_"+strings.ReplaceAll(object, ".", "_")+"s"
+		if r.reusable {
+			final = "nothing"
+		}
+		if !strings.Contains(string(text), "| `"+view+"` | `"+object+"` |") {
+			view = ""
+		}
+		path := code(r.path)
+		if r.unlisted {
+			path += ", in no list"
+		}
+		want += fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s |\n", object, code(r.events...), final, path, code(r.lists...), code(view))
+	}
+	if want = regexp.MustCompile(` +\|`).ReplaceAllString(want, " |"); !strings.Contains(string(text), want) {
+		t.Errorf("docs/mirror.md has another table than\n%s", want)
 	}
 }
