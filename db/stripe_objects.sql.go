@@ -251,7 +251,7 @@ CROSS JOIN LATERAL (
         AND o.stripe_created_at >= $4 AND o.stripe_created_at < $5
         AND (o.stripe_created_at, o.id) < (COALESCE($6::timestamptz, 'infinity'), $7::text)
         AND ($8::text IS NULL OR o.status = $8::text)
-        AND ($9::boolean IS NULL OR o.deleted = $9::boolean)
+        AND o.deleted = $9
     ORDER BY o.stripe_created_at DESC, o.id DESC
     LIMIT $10::int
 ) AS object
@@ -268,7 +268,7 @@ type ObjectListParams struct {
 	Before        *time.Time
 	BeforeID      string
 	Status        *string
-	Deleted       *bool
+	Deleted       bool
 	MaxRows       int32
 }
 
@@ -334,7 +334,7 @@ WHERE customer_id = $1::text AND object_type = $2
     AND (stripe_created_at, id) < (COALESCE($7::timestamptz, 'infinity'), $8::text)
     AND ($9::text IS NULL OR subscription_id = $9::text)
     AND ($10::text IS NULL OR status = $10::text)
-    AND ($11::boolean IS NULL OR deleted = $11::boolean)
+    AND deleted = $11
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT $12
 `
@@ -350,7 +350,7 @@ type ObjectListByCustomerParams struct {
 	BeforeID       string
 	SubscriptionID *string
 	Status         *string
-	Deleted        *bool
+	Deleted        bool
 	MaxRows        int32
 }
 
@@ -486,7 +486,7 @@ WHERE subscription_id = $1::text AND object_type = $2
     AND stripe_created_at >= $5 AND stripe_created_at < $6
     AND (stripe_created_at, id) < (COALESCE($7::timestamptz, 'infinity'), $8::text)
     AND ($9::text IS NULL OR status = $9::text)
-    AND ($10::boolean IS NULL OR deleted = $10::boolean)
+    AND deleted = $10
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT $11
 `
@@ -501,7 +501,7 @@ type ObjectListBySubscriptionParams struct {
 	Before         *time.Time
 	BeforeID       string
 	Status         *string
-	Deleted        *bool
+	Deleted        bool
 	MaxRows        int32
 }
 
@@ -516,6 +516,88 @@ func (q *Queries) ObjectListBySubscription(ctx context.Context, db DBTX, arg Obj
 		arg.CreatedBefore,
 		arg.Before,
 		arg.BeforeID,
+		arg.Status,
+		arg.Deleted,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeObject
+	for rows.Next() {
+		var i StripeObject
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Livemode,
+			&i.ObjectType,
+			&i.ID,
+			&i.CustomerID,
+			&i.SubscriptionID,
+			&i.Status,
+			&i.Deleted,
+			&i.ListsComplete,
+			&i.StripeCreatedAt,
+			&i.Object,
+			&i.LastEventID,
+			&i.LastEventCreatedAt,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Revision,
+			&i.AsOf,
+			&i.NewestEvents,
+			&i.ApiVersion,
+			&i.Digest,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const objectListUndated = `-- name: ObjectListUndated :many
+SELECT object.account_id, object.livemode, object.object_type, object.id, object.customer_id, object.subscription_id, object.status, object.deleted, object.lists_complete, object.stripe_created_at, object.object, object.last_event_id, object.last_event_created_at, object.created_at, object.updated_at, object.revision, object.as_of, object.newest_events, object.api_version, object.digest
+FROM (SELECT unnest((SELECT $1::boolean [])) AS livemode) AS mode
+CROSS JOIN LATERAL (
+    SELECT o.account_id, o.livemode, o.object_type, o.id, o.customer_id, o.subscription_id, o.status, o.deleted, o.lists_complete, o.stripe_created_at, o.object, o.last_event_id, o.last_event_created_at, o.created_at, o.updated_at, o.revision, o.as_of, o.newest_events, o.api_version, o.digest FROM stripe_objects AS o
+    WHERE o.account_id = $2 AND o.livemode = mode.livemode AND o.object_type = $3 AND o.stripe_created_at IS NULL
+        AND o.id > $4::text
+        AND ($5::text IS NULL OR o.customer_id = $5::text)
+        AND ($6::text IS NULL OR o.subscription_id = $6::text)
+        AND ($7::text IS NULL OR o.status = $7::text)
+        AND o.deleted = $8
+    ORDER BY o.id
+    LIMIT $9::int
+) AS object
+ORDER BY object.id, object.livemode
+LIMIT $9::int
+`
+
+type ObjectListUndatedParams struct {
+	Livemodes      []bool
+	AccountID      string
+	ObjectType     string
+	AfterID        string
+	CustomerID     *string
+	SubscriptionID *string
+	Status         *string
+	Deleted        bool
+	MaxRows        int32
+}
+
+// Objects of one type and account without a creation time of Stripe's, by id, as the index stripe_objects_undated_idx has them.
+func (q *Queries) ObjectListUndated(ctx context.Context, db DBTX, arg ObjectListUndatedParams) ([]StripeObject, error) {
+	rows, err := db.Query(ctx, objectListUndated,
+		arg.Livemodes,
+		arg.AccountID,
+		arg.ObjectType,
+		arg.AfterID,
+		arg.CustomerID,
+		arg.SubscriptionID,
 		arg.Status,
 		arg.Deleted,
 		arg.MaxRows,

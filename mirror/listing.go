@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
@@ -80,7 +81,8 @@ func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error)
 	return s.queries.CompleteLockTry(ctx, tx)
 }
 
-// Differences compares the members of the objects. A member that one side lacks is null there.
+// Differences compares the members of the objects, and the columns that are made of them. A member that one side lacks is null
+// there.
 func (s store) Differences(id string, local, stripe *Object) []engine.Difference {
 	var found []engine.Difference
 	if local.Deleted != stripe.Deleted {
@@ -88,6 +90,14 @@ func (s store) Differences(id string, local, stripe *Object) []engine.Difference
 	}
 	if !local.Complete || !stripe.Complete {
 		found = append(found, engine.Difference{ID: id, Field: "lists_complete", Local: local.Complete, Stripe: !local.Complete, Incomplete: true})
+	}
+	for _, column := range []struct{ name, local, stripe string }{
+		{"customer_id", local.CustomerID, stripe.CustomerID}, {"subscription_id", local.SubscriptionID, stripe.SubscriptionID},
+		{"status", local.Status, stripe.Status}, {"stripe_created_at", dateOf(local), dateOf(stripe)},
+	} {
+		if column.local != column.stripe && s.sameObject(local, stripe) { // else the object's own member says so
+			found = append(found, engine.Difference{ID: id, Field: column.name, Local: column.local, Stripe: column.stripe})
+		}
 	}
 	rules := s.ordering()
 	here, there := membersOf(local.Object), membersOf(stripe.Object)
@@ -103,6 +113,18 @@ func (s store) Differences(id string, local, stripe *Object) []engine.Difference
 		}
 	}
 	return found
+}
+
+// sameObject reports whether two states have the same object.
+func (s store) sameObject(a, b *Object) bool {
+	return s.ordering().Digest(a.Object) == s.ordering().Digest(b.Object)
+}
+
+func dateOf(o *Object) string {
+	if o.Created == nil {
+		return ""
+	}
+	return o.Created.UTC().Format(time.RFC3339)
 }
 
 func membersOf(object json.RawMessage) map[string]any {

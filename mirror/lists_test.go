@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stripe/stripe-go/v79"
+
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -76,13 +78,21 @@ func TestList(t *testing.T) {
 	deliver(5, "", false, "cus_2", "sub_2", "open")
 	deliver(6, "", true, "cus_1", "sub_1", "open")
 	deliver(7, "acct_1", false, "cus_1", "sub_1", "open")
-	live, deleted := true, true
+	w.host.Expect(t, event("evt_8", "invoice.deleted", 8, `{"id":"in_8","object":"invoice","created":1767225608,"status":"draft","customer":"cus_3"}`, ""), 200, webhooks.OutcomeProcessed)
+	for _, id := range []string{"in_b", "in_a", "in_c"} { // without a time of creation
+		w.host.Expect(t, event("evt_"+id, "invoice.updated", 9, fmt.Sprintf(`{"id":%q,"object":"invoice","status":"open","customer":"cus_4"}`, id), ""), 200, webhooks.OutcomeProcessed)
+	}
+	live := true
 	at := func(n int64) time.Time { return time.Unix(1767225600+n, 0) }
 	for name, c := range map[string]struct {
 		filter mirror.Filter
 		want   string
 	}{
-		"all":                      {mirror.Filter{}, "in_6 in_5 in_4 in_3 in_2 in_1 in_0"},
+		"all":                      {mirror.Filter{}, "in_6 in_5 in_4 in_3 in_2 in_1 in_0 in_a in_b in_c"},
+		"a page of both":           {mirror.Filter{Limit: 3, After: "in_1"}, "in_0 in_a in_b"},
+		"the last page":            {mirror.Filter{Limit: 3, After: "in_b"}, "in_c"},
+		"undated, of a customer":   {mirror.Filter{Customer: "cus_4", Limit: 2}, "in_a in_b"},
+		"in a range of time":       {mirror.Filter{CreatedFrom: at(4)}, "in_6 in_5 in_4"},
 		"a page":                   {mirror.Filter{Limit: 2}, "in_6 in_5"},
 		"the next page":            {mirror.Filter{Limit: 2, After: "in_5"}, "in_4 in_3"},
 		"a customer":               {mirror.Filter{Customer: "cus_1", Status: "paid"}, "in_3 in_1"},
@@ -91,7 +101,7 @@ func TestList(t *testing.T) {
 		"a subscription":           {mirror.Filter{Subscription: "sub_1", CreatedFrom: at(1), CreatedBefore: at(3)}, "in_2 in_1"},
 		"live mode":                {mirror.Filter{Livemode: &live}, "in_6"},
 		"another account":          {mirror.Filter{Account: "acct_1"}, "in_7"},
-		"deleted":                  {mirror.Filter{Deleted: &deleted}, ""},
+		"deleted":                  {mirror.Filter{Deleted: true}, "in_8"},
 	} {
 		c.filter.Type = "invoice"
 		list, err := mirror.List[mirror.Object](t.Context(), w.host.Pool, c.filter)
@@ -102,6 +112,12 @@ func TestList(t *testing.T) {
 		if got := strings.Join(ids, " "); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}
+	}
+	if list, err := mirror.List[stripe.Invoice](t.Context(), w.host.Pool, mirror.Filter{Deleted: true}); err != nil || len(list) != 1 || !list[0].Deleted || list[0].Customer.ID != "cus_3" {
+		t.Errorf("deleted invoices: %+v, %v", list, err)
+	}
+	if _, err := mirror.List[stripe.Invoice](t.Context(), w.host.Pool, mirror.Filter{Type: "customer"}); err == nil || !strings.Contains(err.Error(), `Filter.Type is "customer"`) {
+		t.Errorf("another type than the struct's: %v", err)
 	}
 	if _, err := mirror.List[mirror.Object](t.Context(), w.host.Pool, mirror.Filter{Type: "invoice", After: "in_99"}); !errors.Is(err, mirror.ErrNotFound) {
 		t.Errorf("after an unknown object: %v", err)

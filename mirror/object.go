@@ -78,7 +78,7 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 			parent = value
 		case "status":
 			o.Status, _ = rawjson.String(value)
-		case "created":
+		case r.dated:
 			o.Created = second(value)
 		case "deleted":
 			o.Deleted = o.Deleted || string(value) == "true"

@@ -74,6 +74,10 @@ func TestPlansOfAnEmptyTable(t *testing.T) {
 			_, err := q.ObjectKeyListUndated(ctx, s, db.ObjectKeyListUndatedParams{})
 			return err
 		}},
+		"ObjectListUndated": {"stripe_objects_undated_idx", func(s *sqlOf) error {
+			_, err := q.ObjectListUndated(ctx, s, db.ObjectListUndatedParams{})
+			return err
+		}},
 		"ObjectIncompleteList": {"stripe_objects_incomplete_idx", func(s *sqlOf) error {
 			_, err := q.ObjectIncompleteList(ctx, s, db.ObjectIncompleteListParams{})
 			return err

@@ -1,7 +1,9 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/rawjson"
 )
 
 // ErrNotFound is returned, wrapped, for an object that is not stored.
@@ -35,11 +38,12 @@ type Key struct {
 type Filter struct {
 	Type         string // as in Stripe's member object; empty: that of T
 	Account      string // empty: the receiver's own, unless webhooks.Config.AccountID names it
-	Livemode     *bool
+	Livemode     *bool  // nil: either mode
 	Customer     string // cus_…
 	Subscription string // sub_…
 	Status       string
-	Deleted      *bool
+	// Deleted selects objects that Stripe has deleted. By default they are left out, as in Stripe's lists.
+	Deleted bool
 	// CreatedFrom and CreatedBefore bound the time of creation at Stripe: from, inclusive, and before, exclusive.
 	CreatedFrom, CreatedBefore time.Time
 	// After is the id of the last object of the previous page.
@@ -51,7 +55,8 @@ type Filter struct {
 // Get returns an object, decoded into T: a struct of any major version of stripe-go, one of your own, json.RawMessage, or Object.
 // The key is an id or a Key. The type of object is that of Key.Type, of a stripe-go struct, or of the id's prefix. conn is a
 // *pgxpool.Pool, a *pgx.Conn or a pgx.Tx. The error wraps ErrNotFound if there is none. Of a deleted object there may be only id,
-// object and deleted.
+// object and deleted; deleted is true in what is decoded. The object has the shape of its API version: decode it into the stripe-go of
+// your endpoint's version, or query the views, which are the same for all versions.
 func Get[T any, K ~string | Key](ctx context.Context, conn db.DBTX, key K) (*T, error) {
 	k, err := keyOf(key).of(typeOf[T]())
 	if err != nil {
@@ -70,9 +75,9 @@ func Get[T any, K ~string | Key](ctx context.Context, conn db.DBTX, key K) (*T, 
 	return nil, fmt.Errorf("%s %s: %w", k.Type, k.ID, ErrNotFound)
 }
 
-// List returns the objects that a filter selects, the newest first by Stripe's time of creation, decoded as Get does. Objects of
-// which only the deletion is known have no such time and are left out. For the next page, set Filter.After to the id of the last
-// object; a page that is shorter than Filter.Limit is the last one.
+// List returns the objects that a filter selects, the newest first by Stripe's time of creation, decoded as Get does. Objects without
+// such a time, such as payment links, come last, by their ids. For the next page, set Filter.After to the id of the last object; a
+// page that is shorter than Filter.Limit is the last one.
 func List[T any](ctx context.Context, conn db.DBTX, filter Filter) ([]*T, error) {
 	rows, err := filter.rows(ctx, conn, typeOf[T]())
 	if err != nil {
@@ -87,13 +92,45 @@ func List[T any](ctx context.Context, conn db.DBTX, filter Filter) ([]*T, error)
 	return list, nil
 }
 
-func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) ([]db.StripeObject, error) {
-	if f.Type != "" {
-		object = f.Type
+// rows reads the rows of a page: those with a time of creation, then those without.
+func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) (rows []db.StripeObject, err error) {
+	if f.Type != "" && object != "" && f.Type != object {
+		return nil, fmt.Errorf("mirror.Filter.Type is %q, and the struct is of the type %q", f.Type, object)
 	}
-	if object == "" {
+	if object = cmp.Or(object, f.Type); object == "" {
 		return nil, errors.New("mirror.Filter.Type is empty: the type of object does not follow from the struct")
 	}
+	if f.Limit < 0 {
+		return nil, fmt.Errorf("mirror.Filter.Limit is %d", f.Limit)
+	}
+	limit := int32(min(cmp.Or(f.Limit, DefaultLimit), 1<<30))
+	last := &Object{} // of the page before
+	if f.After != "" {
+		if last, err = Get[Object](ctx, conn, Key{Account: f.Account, Livemode: f.Livemode, Type: object, ID: f.After}); err != nil {
+			return nil, fmt.Errorf("mirror.Filter.After: %w", err)
+		}
+	}
+	if f.After == "" || last.Created != nil {
+		if rows, err = f.dated(ctx, conn, object, last, limit); err != nil {
+			return nil, fmt.Errorf("list %ss: %w", object, err)
+		}
+		last = &Object{}
+	}
+	if limit -= int32(len(rows)); limit == 0 || !f.CreatedFrom.IsZero() || !f.CreatedBefore.IsZero() {
+		return rows, nil
+	}
+	undated, err := db.New().ObjectListUndated(ctx, conn, db.ObjectListUndatedParams{
+		Livemodes: modes(f.Livemode), AccountID: f.Account, ObjectType: object, AfterID: last.ID, CustomerID: engine.NilIfEmpty(f.Customer),
+		SubscriptionID: engine.NilIfEmpty(f.Subscription), Status: engine.NilIfEmpty(f.Status), Deleted: f.Deleted, MaxRows: limit,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %ss: %w", object, err)
+	}
+	return append(rows, undated...), nil
+}
+
+// dated reads the rows with a time of creation, by the index that fits the filter.
+func (f *Filter) dated(ctx context.Context, conn db.DBTX, object string, last *Object, limit int32) ([]db.StripeObject, error) {
 	from, before := f.CreatedFrom, f.CreatedBefore
 	if before.IsZero() {
 		before = time.Unix(maxSecond, 0)
@@ -101,44 +138,24 @@ func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) ([]db.St
 	params := db.ObjectListByCustomerParams{
 		CustomerID: f.Customer, ObjectType: object, AccountID: f.Account, Livemodes: modes(f.Livemode),
 		CreatedFrom: &from, CreatedBefore: &before, SubscriptionID: engine.NilIfEmpty(f.Subscription), Status: engine.NilIfEmpty(f.Status), Deleted: f.Deleted,
-		MaxRows: int32(min(max(f.Limit, 0), 1<<30)),
+		Before: last.Created, BeforeID: last.ID, MaxRows: limit,
 	}
-	if params.MaxRows == 0 {
-		params.MaxRows = DefaultLimit
-	}
-	if f.After != "" {
-		last, err := Get[Object](ctx, conn, Key{Account: f.Account, Livemode: f.Livemode, Type: object, ID: f.After})
-		if err != nil {
-			return nil, fmt.Errorf("mirror.Filter.After: %w", err)
-		}
-		if last.Created == nil {
-			return nil, fmt.Errorf("mirror.Filter.After: %s has no time of creation", f.After)
-		}
-		params.Before, params.BeforeID = last.Created, last.ID
-	}
-	queries := db.New()
-	var rows []db.StripeObject
-	var err error
 	switch {
 	case f.Customer != "":
-		rows, err = queries.ObjectListByCustomer(ctx, conn, params)
+		return db.New().ObjectListByCustomer(ctx, conn, params)
 	case f.Subscription != "":
-		rows, err = queries.ObjectListBySubscription(ctx, conn, db.ObjectListBySubscriptionParams{
+		return db.New().ObjectListBySubscription(ctx, conn, db.ObjectListBySubscriptionParams{
 			SubscriptionID: f.Subscription, ObjectType: object, AccountID: params.AccountID, Livemodes: params.Livemodes,
 			CreatedFrom: params.CreatedFrom, CreatedBefore: params.CreatedBefore, Before: params.Before, BeforeID: params.BeforeID,
 			Status: params.Status, Deleted: params.Deleted, MaxRows: params.MaxRows,
 		})
 	default:
-		rows, err = queries.ObjectList(ctx, conn, db.ObjectListParams{
+		return db.New().ObjectList(ctx, conn, db.ObjectListParams{
 			Livemodes: params.Livemodes, AccountID: params.AccountID, ObjectType: object, CreatedFrom: params.CreatedFrom,
 			CreatedBefore: params.CreatedBefore, Before: params.Before, BeforeID: params.BeforeID,
 			Status: params.Status, Deleted: params.Deleted, MaxRows: params.MaxRows,
 		})
 	}
-	if err != nil {
-		return nil, fmt.Errorf("list %ss: %w", object, err)
-	}
-	return rows, nil
 }
 
 func decodeRow[T any](row *db.StripeObject) (*T, error) {
@@ -147,6 +164,18 @@ func decodeRow[T any](row *db.StripeObject) (*T, error) {
 	if whole, ok := any(into).(*Object); ok {
 		*whole = *o
 		return into, nil
+	}
+	if o.Deleted && !rawjson.IsTrue(o.Object, "deleted") {
+		members := membersOf(o.Object)
+		if members == nil {
+			members = map[string]any{}
+		}
+		members["deleted"] = true
+		text, err := json.Marshal(members)
+		if err != nil {
+			return nil, fmt.Errorf("decode %s %s: %w", o.Type, o.ID, err)
+		}
+		o.Object = text
 	}
 	return into, o.Decode(into)
 }

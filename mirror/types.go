@@ -59,6 +59,7 @@ type rule struct {
 	path   string // where the API lists and retrieves it; empty: it does not
 	// unlisted reports that the API has no list of all of them: of one customer's alone, or none.
 	unlisted bool
+	dated    string   // the member that has the time of creation; empty: created
 	lists    []string // the members that are lists of which Stripe renders only the first elements
 	// reusable reports that ids are the caller's choice, so that a deleted object can be created again. Only the deletion of
 	// another object is final. No other state of any type is: an uncollectible invoice can be paid, and a refund can fail after
@@ -80,7 +81,7 @@ func init() {
 		{object: "tax_id", prefixes: []string{"txi_"}, events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true},
 		{object: "tax_rate", prefixes: []string{"txr_"}, events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
 		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
-		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems"},
+		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems", dated: "date"},
 		{object: "invoice_payment", prefixes: []string{"inpay_"}, events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
 		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", lists: []string{"lines"}},
 		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules"},
@@ -100,6 +101,7 @@ func init() {
 		{object: "review", prefixes: []string{"prv_"}, events: []string{"review.*"}, path: "/v1/reviews"},
 		{object: "radar.early_fraud_warning", prefixes: []string{"issfr_"}, events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
 	} {
+		r.dated = cmp.Or(r.dated, "created")
 		rules[r.object] = &r
 	}
 }
@@ -119,7 +121,7 @@ func typeOfID(id string) string {
 // ruleOf returns the rule of a type. Of a type that the table does not know, any event may carry the object, and the API is not
 // asked for it.
 func ruleOf(object string) *rule {
-	return cmp.Or(rules[object], &rule{object: object, events: []string{"*"}, reusable: true})
+	return cmp.Or(rules[object], &rule{object: object, events: []string{"*"}, reusable: true, dated: "created"})
 }
 
 // engineRules returns what the engine knows of the type.

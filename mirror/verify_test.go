@@ -57,6 +57,7 @@ func TestVerify(t *testing.T) {
 	for name, c := range map[string]struct{ sql, difference string }{
 		"another member":    {`UPDATE stripe_objects SET object = object || '{"total": 1}', digest = NULL WHERE id = $1`, "invoice total 1 "},
 		"a missing row":     {`DELETE FROM stripe_objects WHERE id = $1`, "invoice id <nil> in_"},
+		"a column":          {`UPDATE stripe_objects SET status = 'nonsense' WHERE id = $1`, "invoice status nonsense "},
 		"deleted here":      {`UPDATE stripe_objects SET deleted = TRUE, digest = NULL WHERE id = $1`, "invoice deleted true false"},
 		"a part of a list":  {`UPDATE stripe_objects SET lists_complete = FALSE, digest = NULL WHERE id = $1`, "invoice lists_complete false true"},
 		"an unknown object": {`INSERT INTO stripe_objects (livemode, object_type, id, object, stripe_created_at) SELECT livemode, object_type, 'in_unknown', object, stripe_created_at FROM stripe_objects WHERE id = $1`, "invoice id in_unknown <nil>"},

@@ -207,7 +207,7 @@ func TestEveryColumn(t *testing.T) {
 					set(column, values[kind][0])
 				}
 			}
-			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, $1, $2, $3)`, object, id, text(members))
+			pgtest.Exec(t, pool, `INSERT INTO stripe_objects (livemode, object_type, id, object, stripe_created_at) VALUES (false, $1, $2, $3, to_timestamp(1767225600))`, object, id, text(members))
 			for column, got := range viewRows(t, pool, view)[" "+id] {
 				_, isHash := members[column].(map[string]any)
 				if ownColumns[column] || strings.HasSuffix(column, "_complete") || isHash {

@@ -69,7 +69,7 @@ CROSS JOIN LATERAL (
         AND o.stripe_created_at >= @created_from AND o.stripe_created_at < @created_before
         AND (o.stripe_created_at, o.id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
         AND (sqlc.narg('status')::text IS NULL OR o.status = sqlc.narg('status')::text)
-        AND (sqlc.narg('deleted')::boolean IS NULL OR o.deleted = sqlc.narg('deleted')::boolean)
+        AND o.deleted = @deleted
     ORDER BY o.stripe_created_at DESC, o.id DESC
     LIMIT @max_rows::int
 ) AS object
@@ -85,7 +85,7 @@ WHERE customer_id = @customer_id::text AND object_type = @object_type
     AND (stripe_created_at, id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
     AND (sqlc.narg('subscription_id')::text IS NULL OR subscription_id = sqlc.narg('subscription_id')::text)
     AND (sqlc.narg('status')::text IS NULL OR status = sqlc.narg('status')::text)
-    AND (sqlc.narg('deleted')::boolean IS NULL OR deleted = sqlc.narg('deleted')::boolean)
+    AND deleted = @deleted
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT @max_rows;
 
@@ -97,9 +97,27 @@ WHERE subscription_id = @subscription_id::text AND object_type = @object_type
     AND stripe_created_at >= @created_from AND stripe_created_at < @created_before
     AND (stripe_created_at, id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
     AND (sqlc.narg('status')::text IS NULL OR status = sqlc.narg('status')::text)
-    AND (sqlc.narg('deleted')::boolean IS NULL OR deleted = sqlc.narg('deleted')::boolean)
+    AND deleted = @deleted
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT @max_rows;
+
+-- name: ObjectListUndated :many
+-- Objects of one type and account without a creation time of Stripe's, by id, as the index stripe_objects_undated_idx has them.
+SELECT object.*
+FROM (SELECT unnest((SELECT @livemodes::boolean [])) AS livemode) AS mode
+CROSS JOIN LATERAL (
+    SELECT o.* FROM stripe_objects AS o
+    WHERE o.account_id = @account_id AND o.livemode = mode.livemode AND o.object_type = @object_type AND o.stripe_created_at IS NULL
+        AND o.id > @after_id::text
+        AND (sqlc.narg('customer_id')::text IS NULL OR o.customer_id = sqlc.narg('customer_id')::text)
+        AND (sqlc.narg('subscription_id')::text IS NULL OR o.subscription_id = sqlc.narg('subscription_id')::text)
+        AND (sqlc.narg('status')::text IS NULL OR o.status = sqlc.narg('status')::text)
+        AND o.deleted = @deleted
+    ORDER BY o.id
+    LIMIT @max_rows::int
+) AS object
+ORDER BY object.id, object.livemode
+LIMIT @max_rows::int;
 
 -- name: ObjectKeyList :many
 -- Lists the objects of a type, account and mode that Stripe created after a time, the newest first. before and before_id

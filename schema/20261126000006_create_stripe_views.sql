@@ -35,12 +35,12 @@ SELECT
         WHEN 'object' THEN o.test_clock ->> 'id'
     END)::TEXT AS test_clock_id,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     name TEXT, email TEXT, phone TEXT, description TEXT, currency TEXT, balance TEXT, delinquent TEXT,
     default_source JSONB, invoice_settings JSONB, invoice_prefix TEXT, tax_exempt TEXT, address JSONB,
-    shipping JSONB, preferred_locales JSONB, test_clock JSONB, metadata JSONB, created TEXT
+    shipping JSONB, preferred_locales JSONB, test_clock JSONB, metadata JSONB
 )
 WHERE s.object_type = 'customer';
 
@@ -65,13 +65,12 @@ SELECT
     o.url::TEXT AS url,
     o.images::JSONB AS images,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created,
+    s.stripe_created_at AS created,
     (CASE WHEN o.updated ~ '^[0-9]{1,11}$' THEN to_timestamp(o.updated::double precision) END)::TIMESTAMPTZ AS updated
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     name TEXT, description TEXT, active TEXT, type TEXT, default_price JSONB, tax_code JSONB,
-    statement_descriptor TEXT, unit_label TEXT, shippable TEXT, url TEXT, images JSONB, metadata JSONB,
-    created TEXT, updated TEXT
+    statement_descriptor TEXT, unit_label TEXT, shippable TEXT, url TEXT, images JSONB, metadata JSONB, updated TEXT
 )
 WHERE s.object_type = 'product';
 
@@ -104,12 +103,12 @@ SELECT
         WHEN 'object' THEN (o.recurring -> 'meter') ->> 'id'
     END)::TEXT AS recurring_meter_id,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     product JSONB, active TEXT, currency TEXT, type TEXT, unit_amount TEXT, unit_amount_decimal TEXT,
     billing_scheme TEXT, tiers_mode TEXT, nickname TEXT, lookup_key TEXT, tax_behavior TEXT, recurring JSONB,
-    metadata JSONB, created TEXT
+    metadata JSONB
 )
 WHERE s.object_type = 'price';
 
@@ -175,7 +174,7 @@ SELECT
     END)::TIMESTAMPTZ AS status_transitions_voided_at,
     s.lists_complete AS lines_complete,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     number TEXT, currency TEXT, collection_method TEXT, billing_reason TEXT, amount_due TEXT, amount_paid TEXT,
@@ -184,7 +183,7 @@ CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     auto_advance TEXT, paid TEXT, charge JSONB, payment_intent JSONB, default_payment_method JSONB,
     customer_name TEXT, customer_email TEXT, description TEXT, hosted_invoice_url TEXT, invoice_pdf TEXT,
     due_date TEXT, effective_at TEXT, next_payment_attempt TEXT, period_start TEXT, period_end TEXT,
-    status_transitions JSONB, metadata JSONB, created TEXT
+    status_transitions JSONB, metadata JSONB
 )
 WHERE s.object_type = 'invoice';
 

@@ -43,14 +43,14 @@ SELECT
     o.billing_details::JSONB AS billing_details,
     o.payment_method_details::JSONB AS payment_method_details,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     amount TEXT, amount_captured TEXT, amount_refunded TEXT, currency TEXT, captured TEXT, paid TEXT, refunded TEXT,
     disputed TEXT, failure_code TEXT, failure_message TEXT, description TEXT, invoice JSONB, payment_intent JSONB,
     payment_method JSONB, balance_transaction JSONB, dispute JSONB, receipt_email TEXT, receipt_number TEXT,
     receipt_url TEXT, statement_descriptor TEXT, outcome JSONB, billing_details JSONB, payment_method_details JSONB,
-    metadata JSONB, created TEXT
+    metadata JSONB
 )
 WHERE s.object_type = 'charge';
 
@@ -86,13 +86,13 @@ SELECT
     o.last_payment_error::JSONB AS last_payment_error,
     o.next_action::JSONB AS next_action,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     amount TEXT, amount_capturable TEXT, amount_received TEXT, currency TEXT, capture_method TEXT,
     confirmation_method TEXT, description TEXT, invoice JSONB, latest_charge JSONB, payment_method JSONB,
     setup_future_usage TEXT, receipt_email TEXT, statement_descriptor TEXT, cancellation_reason TEXT,
-    canceled_at TEXT, last_payment_error JSONB, next_action JSONB, metadata JSONB, created TEXT
+    canceled_at TEXT, last_payment_error JSONB, next_action JSONB, metadata JSONB
 )
 WHERE s.object_type = 'payment_intent';
 
@@ -123,12 +123,12 @@ SELECT
     o.receipt_number::TEXT AS receipt_number,
     o.description::TEXT AS description,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     amount TEXT, currency TEXT, charge JSONB, payment_intent JSONB, reason TEXT, failure_reason TEXT,
     balance_transaction JSONB, failure_balance_transaction JSONB, receipt_number TEXT, description TEXT,
-    metadata JSONB, created TEXT
+    metadata JSONB
 )
 WHERE s.object_type = 'refund';
 
@@ -161,11 +161,11 @@ SELECT
         THEN (o.evidence_details ->> 'submission_count')::bigint
     END)::BIGINT AS evidence_details_submission_count,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     amount TEXT, currency TEXT, charge JSONB, payment_intent JSONB, reason TEXT, is_charge_refundable TEXT,
-    evidence_details JSONB, metadata JSONB, created TEXT
+    evidence_details JSONB, metadata JSONB
 )
 WHERE s.object_type = 'dispute';
 
@@ -188,10 +188,10 @@ SELECT
     (o.card ->> 'fingerprint')::TEXT AS card_fingerprint,
     o.card::JSONB AS card,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
-    type TEXT, allow_redisplay TEXT, billing_details JSONB, card JSONB, metadata JSONB, created TEXT
+    type TEXT, allow_redisplay TEXT, billing_details JSONB, card JSONB, metadata JSONB
 )
 WHERE s.object_type = 'payment_method';
 
@@ -231,12 +231,12 @@ SELECT
     (CASE WHEN o.expires_at ~ '^[0-9]{1,11}$' THEN to_timestamp(o.expires_at::double precision) END)::TIMESTAMPTZ AS expires_at,
     s.lists_complete AS line_items_complete,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     payment_status TEXT, mode TEXT, amount_subtotal TEXT, amount_total TEXT, currency TEXT, client_reference_id TEXT,
     customer_email TEXT, customer_details JSONB, payment_intent JSONB, setup_intent JSONB, invoice JSONB,
-    payment_link JSONB, success_url TEXT, cancel_url TEXT, url TEXT, expires_at TEXT, metadata JSONB, created TEXT
+    payment_link JSONB, success_url TEXT, cancel_url TEXT, url TEXT, expires_at TEXT, metadata JSONB
 )
 WHERE s.object_type = 'checkout.session';
 
@@ -268,12 +268,12 @@ SELECT
     (CASE WHEN o.voided_at ~ '^[0-9]{1,11}$' THEN to_timestamp(o.voided_at::double precision) END)::TIMESTAMPTZ AS voided_at,
     s.lists_complete AS lines_complete,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     invoice JSONB, number TEXT, amount TEXT, subtotal TEXT, total TEXT, currency TEXT, reason TEXT, type TEXT,
     memo TEXT, refund JSONB, customer_balance_transaction JSONB, out_of_band_amount TEXT, pdf TEXT, effective_at TEXT,
-    voided_at TEXT, metadata JSONB, created TEXT
+    voided_at TEXT, metadata JSONB
 )
 WHERE s.object_type = 'credit_note';
 
@@ -307,11 +307,11 @@ SELECT
         WHEN 'object' THEN o.test_clock ->> 'id'
     END)::TEXT AS test_clock_id,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     end_behavior TEXT, current_phase JSONB, released_subscription JSONB, released_at TEXT, canceled_at TEXT,
-    completed_at TEXT, default_settings JSONB, phases JSONB, test_clock JSONB, metadata JSONB, created TEXT
+    completed_at TEXT, default_settings JSONB, phases JSONB, test_clock JSONB, metadata JSONB
 )
 WHERE s.object_type = 'subscription_schedule';
 
@@ -333,12 +333,11 @@ SELECT
     (CASE WHEN o.valid IN ('true', 'false') THEN o.valid::boolean END)::BOOLEAN AS valid,
     o.applies_to::JSONB AS applies_to,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     name TEXT, percent_off TEXT, amount_off TEXT, currency TEXT, duration TEXT, duration_in_months TEXT,
-    max_redemptions TEXT, times_redeemed TEXT, redeem_by TEXT, valid TEXT, applies_to JSONB, metadata JSONB,
-    created TEXT
+    max_redemptions TEXT, times_redeemed TEXT, redeem_by TEXT, valid TEXT, applies_to JSONB, metadata JSONB
 )
 WHERE s.object_type = 'coupon';
 
@@ -366,11 +365,11 @@ SELECT
     END)::BIGINT AS restrictions_minimum_amount,
     (o.restrictions ->> 'minimum_amount_currency')::TEXT AS restrictions_minimum_amount_currency,
     o.metadata::JSONB AS metadata,
-    (CASE WHEN o.created ~ '^[0-9]{1,11}$' THEN to_timestamp(o.created::double precision) END)::TIMESTAMPTZ AS created
+    s.stripe_created_at AS created
 FROM stripe_objects AS s
 CROSS JOIN LATERAL jsonb_to_record(s.object) AS o (
     code TEXT, active TEXT, coupon JSONB, promotion JSONB, expires_at TEXT, max_redemptions TEXT, times_redeemed TEXT,
-    restrictions JSONB, metadata JSONB, created TEXT
+    restrictions JSONB, metadata JSONB
 )
 WHERE s.object_type = 'promotion_code';
 

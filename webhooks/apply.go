@@ -265,22 +265,17 @@ func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 // already: it is a duplicate, waited for too long, or has ridden in another event's batch.
 func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
 	keys, looked := d.queues(), false
+	deadline := time.Now().Add(r.config.LockTimeout)
 	for _, key := range keys {
 		ticket := r.objects.Join(key)
 		d.held.add(ticket.Release)
 		if len(keys) == 1 {
 			d.turn = ticket
 		}
-		if ticket.TryAcquire() {
+		if ticket.TryAcquire() || r.ride(ctx, d, rideWait) {
 			continue
 		}
-		switch hasTurn, err := r.ride(ctx, d); {
-		case err != nil:
-			d.err = err
-			return false
-		case hasTurn:
-			continue
-		case d.outcome != "":
+		if d.rodeToTheEnd() {
 			return false
 		}
 		if !looked && !d.rode { // a rider was looked up in its batch
@@ -289,8 +284,14 @@ func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
 				d.outcome, d.err = OutcomeDuplicate, err
 				return false
 			}
+			if r.ride(ctx, d, time.Until(deadline)) {
+				continue
+			}
+			if d.rodeToTheEnd() {
+				return false
+			}
 		}
-		if err := ticket.Acquire(ctx, r.config.LockTimeout); err != nil {
+		if err := ticket.Acquire(ctx, time.Until(deadline)); err != nil {
 			d.err = fault.Unavailable(err)
 			return false
 		}

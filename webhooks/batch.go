@@ -72,8 +72,8 @@ func (r *Receiver) runBatch(batch []*rider) {
 	runsHost := batch[0].Item.runsHost()
 	if !runsHost {
 		var riders []*rider
+		defer func() { finish(riders) }()
 		batch, riders = r.withRiders(batch)
-		defer finish(riders)
 	}
 	for _, m := range batch {
 		t.deliveries = append(t.deliveries, m.Item)

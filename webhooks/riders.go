@@ -2,10 +2,10 @@ package webhooks
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pook/stripeonce/internal/admission"
-	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
@@ -16,25 +16,32 @@ import (
 // rider is a delivery in a batch.
 type rider = admission.Member[*delivery]
 
-// ride waits for the turn of the delivery's object, and reports whether the delivery has it. If not, the delivery may not ride,
-// or it has ridden in the batch of an earlier event. It then has an outcome, or is to be retried alone.
-func (r *Receiver) ride(ctx context.Context, d *delivery) (hasTurn bool, err error) {
-	if d.turn == nil {
-		return false, nil
+// rideWait is how long a delivery waits for its object before it is looked up in the ledger, so that a known event does not
+// wait for as long as a lock is held.
+const rideWait = 50 * time.Millisecond
+
+// ride waits for the turn of the delivery's object, and reports whether the delivery has it. If not, the time has passed, or the
+// delivery may not ride, or it has ridden in the batch of an earlier event: see rodeToTheEnd.
+func (r *Receiver) ride(ctx context.Context, d *delivery, limit time.Duration) (hasTurn bool) {
+	if d.turn == nil || d.rode {
+		return false
 	}
 	if d.begin(ctx); d.row() == nil || !r.batchable(d) {
-		return false, nil
+		return false
 	}
 	waiting := admission.NewRider(d)
-	rides, err := d.turn.AcquireOrRide(ctx, r.config.LockTimeout, waiting)
-	if err != nil {
-		return false, fault.Unavailable(err)
-	}
+	rides, err := d.turn.AcquireOrRide(ctx, limit, waiting)
 	if rides {
 		waiting.AwaitFinish()
 		d.rode = true
 	}
-	return !rides, nil
+	return err == nil && !rides
+}
+
+// rodeToTheEnd reports whether a batch took the delivery along and settled it. One that left the batch, or needs an object from
+// Stripe, is to be retried alone.
+func (d *delivery) rodeToTheEnd() bool {
+	return d.rode && (d.outcome != "" || d.err != nil && !errors.As(d.err, new(*fetchError)))
 }
 
 // row identifies the row that the event's one projection writes; nil: it has none, or other handlers.
@@ -65,17 +72,14 @@ func (r *Receiver) withRiders(batch []*rider) (all, riders []*rider) {
 	return all, riders
 }
 
-// follow lets a rider find its row as the last event of the batch has left it. It returns false if none of the earlier ones has
-// been applied: the row of a duplicate, for example, has not been read.
+// follow lets a rider find its row as the last event of the batch has left it. It returns false if that is not known: none of
+// the earlier ones has been applied, and the row of a duplicate, for example, has not been read.
 func (t *transaction) follow(d *delivery) bool {
 	if !d.follows {
 		return true
 	}
 	earlier := t.newest[d.row()]
-	if earlier != nil {
-		d.plans[0].Follow(earlier.plans[0].State)
-	}
-	return earlier != nil
+	return earlier != nil && d.plans[0].Follow(earlier.plans[0].State)
 }
 
 // applied notes that an event has been applied, for the next one of its row.

@@ -197,6 +197,36 @@ func TestRidersOfOneThatLeaves(t *testing.T) {
 	}
 }
 
+// An event that another replica has applied is answered although its object's lock is held elsewhere.
+func TestKnownEventDoesNotWait(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	h := webhooks.NewHandlers()
+	mirror.Register(h, &mirror.Config{Types: []string{"invoice"}})
+	elsewhere := hooktest.On(t, pool, h, nil)
+	elsewhere.Expect(t, ofInvoice("evt_known", "in_1", "draft", 0), http.StatusOK, webhooks.OutcomeProcessed)
+	holder := pgtest.Connect(t, pool.Config().ConnString())
+	tx, err := holder.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if err := webhooks.LockObject(t.Context(), tx, "in_1"); err != nil {
+		t.Fatal(err)
+	}
+	host := hooktest.On(t, pool, h, func(c *webhooks.Config) { c.LockTimeout = time.Hour })
+	var wg sync.WaitGroup
+	wg.Go(func() { host.Expect(t, ofInvoice("evt_new", "in_1", "open", 1), http.StatusOK, webhooks.OutcomeProcessed) })
+	pgtest.AwaitEqual(t, "events that wait for the lock", 1, func() int {
+		return pgtest.Scan[int](t, holder, `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`)
+	})
+	host.Expect(t, ofInvoice("evt_known", "in_1", "draft", 0), http.StatusOK, webhooks.OutcomeDuplicate) // while the lock is held
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+}
+
 // A rider that needs its object from Stripe, since the order of its second is not known, fetches it after the batch.
 func TestRiderFetches(t *testing.T) {
 	t.Parallel()

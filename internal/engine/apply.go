@@ -61,13 +61,22 @@ type rowID[T any] struct {
 	key    Key
 }
 
-// follow replaces the row that was read by what an earlier event of the batch has left.
-func (a *application[T]) follow(earlier any) {
+// follow stands for read: the row is as an earlier event of the batch has left it. It returns false if that has left a row of
+// another second, whose events it did not read, and this event is of the row's second.
+func (a *application[T]) follow(earlier any) bool {
 	b := earlier.(*application[T])
 	a.follows, a.base, a.stored = true, b.written(), b.stored
 	if b.version != nil {
 		a.stored = b.version.row(b.store.Head(b.version.State))
 	}
+	return a.stored == nil || a.stored.Events != nil || a.stored.set != nil || !equal(a.stored.EventCreated, CreatedAt(a.ev))
+}
+
+func equal(a, b *time.Time) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
 }
 
 // written returns the row that the table has when the event's queries are sent.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pook/stripeonce/internal/rawjson"
 )
@@ -70,7 +71,7 @@ func (w *writer) value(c *rawjson.Cursor, at place, previous []byte) {
 		w.out = append(w.out, ']')
 	case '"':
 		text := c.Skip()
-		if bytes.IndexByte(text, '\\') < 0 {
+		if bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
 			w.out = append(w.out, text...)
 			return
 		}

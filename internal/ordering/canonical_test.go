@@ -2,6 +2,7 @@ package ordering
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/stripesim"
 )
 
@@ -46,13 +48,14 @@ func shuffled(random *rand.Rand, value any) []byte {
 			escaped := []byte{'"'}
 			for _, letter := range value {
 				text, _ := json.Marshal(string(letter))
-				if letter == 'é' {
-					text = []byte(`"\u00e9"`)
+				if letter != '"' && letter < 0xffff && random.IntN(2) == 0 {
+					text = fmt.Appendf(nil, `"\u%04x"`, letter)
 				}
 				escaped = append(escaped, text[1:len(text)-1]...)
 			}
 			return append(escaped, '"')
 		}
+		return rawjson.AppendString(nil, value) // as jsonb has it
 	}
 	text, _ := json.Marshal(value)
 	return text
@@ -83,7 +86,7 @@ func drawValue(depth int) *rapid.Generator[any] {
 		case 2:
 			return json.Number(rapid.SampledFrom([]string{"0", "-0", "1", "1.0", "1e0", "100", "1e2", "1.50", "1.5", "12345678901234567890"}).Draw(t, "number"))
 		case 3, 4:
-			return rapid.SampledFrom([]string{"", "a", "é", "<&>", "\"", "\n"}).Draw(t, "text")
+			return rapid.SampledFrom([]string{"", "a", "é", "<&>", "é<&>\u2028", "\"é", "\n", "\x7f€"}).Draw(t, "text")
 		case 5:
 			return rapid.SliceOfN(drawValue(depth-1), 0, 3).Draw(t, "array")
 		default:

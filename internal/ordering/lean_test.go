@@ -67,3 +67,12 @@ func TestLeanOfAChain(t *testing.T) {
 		t.Errorf("%d objects are stored, want those of c and of d", kept)
 	}
 }
+
+// A derived object has no key in a hash that was not there: metadata would show it.
+func TestDerivedHash(t *testing.T) {
+	t.Parallel()
+	object := before([]byte(`{"id":"x","default_source":"card_1","metadata":{"k":"1","m":"2"}}`), []byte(`{"metadata":{"k":null},"default_source":null}`))
+	if want := `{"default_source":null,"id":"x","metadata":{"m":"2"}}`; string(object) != want {
+		t.Errorf("the object before is %s, want %s", object, want)
+	}
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // restored puts an update's previous attributes back into its object. In previous attributes, nested hashes hold only
-// changed keys, arrays are complete, and null means that a field was not set.
+// changed keys, arrays are complete, and null means that a field was not set: the object's own members are then null, and a
+// key of a hash, such as of metadata, was not there.
 // See https://docs.stripe.com/api/events/object#event_object-data-previous_attributes.
 func restored(current, previous any) any {
 	now, ok1 := current.(map[string]any)
@@ -18,12 +19,22 @@ func restored(current, previous any) any {
 	if !ok1 || !ok2 {
 		return previous
 	}
-	result := make(map[string]any, len(now))
-	for key, value := range now {
-		result[key] = value
-	}
+	return restoredHash(now, old, true)
+}
+
+func restoredHash(now, old map[string]any, whole bool) map[string]any {
+	result := maps.Clone(now)
 	for key, value := range old {
-		result[key] = restored(now[key], value)
+		inner, ok1 := now[key].(map[string]any)
+		before, ok2 := value.(map[string]any)
+		switch {
+		case ok1 && ok2:
+			result[key] = restoredHash(inner, before, false)
+		case value == nil && !whole:
+			delete(result, key)
+		default:
+			result[key] = value
+		}
 	}
 	return result
 }

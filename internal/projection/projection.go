@@ -65,8 +65,8 @@ type Plan struct {
 	// State is what Follow gets for the row's next event.
 	State any
 	// Follow stands for Read where an earlier event of the same batch and row has been applied: the row is as that has left it,
-	// whose State Follow gets.
-	Follow func(earlier any)
+	// whose State Follow gets. It returns false if that did not read enough of the row.
+	Follow func(earlier any) bool
 	// Replaces reports that what Apply adds to writes writes the whole row, so that what an earlier event of the batch added
 	// need not be sent.
 	Replaces bool

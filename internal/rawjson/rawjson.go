@@ -5,6 +5,7 @@ package rawjson
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"unicode/utf8"
 )
 
@@ -133,15 +134,32 @@ func nestedEnd(doc []byte, i int) int {
 	}
 }
 
-// AppendString appends s as a JSON string.
+// AppendString appends s as a JSON string, with as few escapes as JSON needs: a string of PostgreSQL's jsonb, which has the same,
+// stays as it is. Invalid UTF-8 becomes U+FFFD.
 func AppendString[T string | []byte](to []byte, s T) []byte {
-	for i := range len(s) {
-		if !isPlain[s[i]] {
-			quoted, _ := json.Marshal(string(s)) // never fails for a string
-			return append(to, quoted...)
+	to = append(to, '"')
+	plain := 0 // s[plain:i] is still to be appended
+	for i := 0; i < len(s); {
+		switch b := s[i]; {
+		case isPlain[b]:
+			i++
+			continue
+		case b >= utf8.RuneSelf:
+			r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
+			if r != utf8.RuneError || size > 1 {
+				i += size
+				continue
+			}
+			to = append(append(to, s[plain:i]...), "\uFFFD"...)
+		case b == '"' || b == '\\':
+			to = append(append(to, s[plain:i]...), '\\', b)
+		default:
+			to = fmt.Appendf(append(to, s[plain:i]...), `\u%04x`, b)
 		}
+		i++
+		plain = i
 	}
-	return append(append(append(to, '"'), s...), '"')
+	return append(append(to, s[plain:]...), '"')
 }
 
 // Cursor reads a JSON text once, from front to back. Each of its methods requires what its comment says of the position.
