@@ -120,18 +120,18 @@ func (t *tree) addWhere(cmd *cobra.Command, s *settings, remote bool) {
 	if remote {
 		cmd.Flags().StringVar(&s.to, "to", "", "deliver events, signed, to the receiver at this `URL`")
 	}
-	cmd.Flags().BoolVar(&s.here, "here", false, "apply events in this process, which updates only the built-in tables of subscriptions")
+	cmd.Flags().BoolVar(&s.here, "here", false, "apply in this process, which updates only the built-in tables: subscriptions, and mirrored objects")
 }
 
 // errWhere is the error for a missing --to or --here.
 func errWhere(remote bool) error {
 	if !remote {
-		return cli.Usage("whose handlers should run? --here updates only the built-in tables of subscriptions and runs " +
+		return cli.Usage("whose handlers should run? --here updates only the built-in tables, of subscriptions and mirrored objects, and runs " +
 			"no handler of an application. If an application mounts the route, use that application's own command (see docs/operations.md)")
 	}
 	return cli.Usage(`whose handlers should run? This program does not contain the handlers of an application that mounts the route. Choose
   --to URL   to deliver the events, signed, to the running receiver, which runs its handlers
-  --here     to apply them in this process, which updates only the built-in tables of subscriptions`)
+  --here     to apply them in this process, which updates only the built-in tables: subscriptions, and mirrored objects`)
 }
 
 // work opens the host with its database, calls do, and closes the host.

@@ -196,6 +196,9 @@ func (v *verification) compare(ctx context.Context) error {
 		config.Fix = v.host.Receiver
 	}
 	sum, err := mirror.Verify(ctx, v.host.Pool, config)
+	if errors.Is(err, mirror.ErrNotInAPI) {
+		return errors.Join(append(failed, cli.Usage("--type: %w", err))...)
+	}
 	v.sum.Checked += sum.Checked
 	v.sum.Drifted += sum.Drifted
 	v.sum.Fixed += sum.Fixed
@@ -215,7 +218,11 @@ func (v *verification) difference(d mirror.Difference) {
 		v.line(d)
 		return
 	}
-	v.out.Printf("%s\n", describe(d))
+	line := describe(d)
+	if len(v.mirrored) > 0 {
+		line = d.Type + "  " + line
+	}
+	v.out.Printf("%s\n", line)
 }
 
 func (v *verification) line(value any) {
@@ -240,5 +247,11 @@ func value(v any) string {
 	if err != nil {
 		return fmt.Sprint(v)
 	}
+	if len(text) > maxShown {
+		return fmt.Sprintf("%s… (%d bytes, see --json)", strings.ToValidUTF8(string(text[:maxShown]), ""), len(text))
+	}
 	return string(text)
 }
+
+// maxShown is how much of a value is shown on a terminal: lists of a hundred elements differ, too.
+const maxShown = 200

@@ -95,8 +95,11 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	p := &Projection{engines: map[string]*engine.Engine[Object]{}}
 	types := slices.Compact(slices.Sorted(slices.Values(config.Types)))
 	for i, object := range types {
-		if object == "" || object == "subscription" || object == "subscription_item" {
+		switch {
+		case object == "subscription", object == "subscription_item":
 			panic(fmt.Sprintf("mirror.Config.Types has %q: subscriptions have tables of their own, use subscriptions.Register", object))
+		case !typeName.MatchString(object), object == "billing", object == "all":
+			panic(fmt.Sprintf("mirror.Config.Types has %q, which is no type of object: use one such as \"invoice\", or the variables Billing and All", object))
 		}
 		rule := ruleOf(object)
 		p.engines[object] = newEngine(rule, config)

@@ -79,6 +79,9 @@ type Verified struct {
 	Position string `json:"-"`
 }
 
+// ErrNotInAPI is wrapped by Verify's error for a type that cannot be compared.
+var ErrNotInAPI = errors.New("is in Stripe's API under another name, or stripeonce does not know where: use the types of mirror.All")
+
 // Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
 // only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
 // Stripe's list in memory at a time.
@@ -89,7 +92,7 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 	}
 	for _, object := range types {
 		if ruleOf(object).path == "" {
-			return sum, fmt.Errorf("mirror.VerifyConfig.Types has %q, which Stripe's API does not have, or stripeonce does not know where", object)
+			return sum, fmt.Errorf("%q %w", object, ErrNotInAPI)
 		}
 	}
 	from, after, _ := strings.Cut(config.After, " ")

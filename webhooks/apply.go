@@ -264,37 +264,40 @@ func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 // takeTurns waits for the turns of the event's customer and object. It returns false if the delivery has its outcome or error
 // already: it is a duplicate, waited for too long, or has ridden in another event's batch.
 func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
-	keys, looked := d.queues(), false
 	deadline := time.Now().Add(r.config.LockTimeout)
+	keys := d.queues()
 	for _, key := range keys {
 		ticket := r.objects.Join(key)
 		d.held.add(ticket.Release)
 		if len(keys) == 1 {
 			d.turn = ticket
 		}
-		if ticket.TryAcquire() || r.ride(ctx, d, rideWait) {
-			continue
-		}
-		if d.rodeToTheEnd() {
+		if !r.takeTurn(ctx, d, ticket, deadline) {
 			return false
 		}
-		if !looked && !d.rode { // a rider was looked up in its batch
-			looked = true
-			if found, err := r.lookup(ctx, d); found || err != nil {
-				d.outcome, d.err = OutcomeDuplicate, err
-				return false
-			}
-			if r.ride(ctx, d, time.Until(deadline)) {
-				continue
-			}
-			if d.rodeToTheEnd() {
-				return false
-			}
-		}
-		if err := ticket.Acquire(ctx, time.Until(deadline)); err != nil {
-			d.err = fault.Unavailable(err)
+	}
+	return true
+}
+
+func (r *Receiver) takeTurn(ctx context.Context, d *delivery, ticket *admission.Ticket[*rider], deadline time.Time) bool {
+	if ticket.TryAcquire() || r.ride(ctx, d, rideWait) {
+		return true
+	}
+	if !d.rode { // a rider was looked up in its batch
+		if found, err := r.lookup(ctx, d); found || err != nil {
+			d.outcome, d.err = OutcomeDuplicate, err
 			return false
 		}
+		if r.ride(ctx, d, time.Until(deadline)) {
+			return true
+		}
+	}
+	if d.rodeToTheEnd() {
+		return false
+	}
+	if err := ticket.Acquire(ctx, time.Until(deadline)); err != nil {
+		d.err = fault.Unavailable(err)
+		return false
 	}
 	return true
 }

@@ -216,7 +216,9 @@ func TestKnownEventDoesNotWait(t *testing.T) {
 	}
 	host := hooktest.On(t, pool, h, func(c *webhooks.Config) { c.LockTimeout = time.Hour })
 	var wg sync.WaitGroup
-	wg.Go(func() { host.Expect(t, ofInvoice("evt_new", "in_1", "open", 1), http.StatusOK, webhooks.OutcomeProcessed) })
+	wg.Go(func() {
+		host.Expect(t, ofInvoice("evt_new", "in_1", "open", 1), http.StatusOK, webhooks.OutcomeProcessed)
+	})
 	pgtest.AwaitEqual(t, "events that wait for the lock", 1, func() int {
 		return pgtest.Scan[int](t, holder, `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`)
 	})

@@ -109,6 +109,9 @@ func (s *stripeSettings) check() error {
 	if s.mirrored, err = mirror.Types(s.mirror); err != nil {
 		return cli.Usage("--mirror (STRIPEONCE_MIRROR): %w", err)
 	}
+	if s.mirror != "" && len(s.mirrored) == 0 {
+		return cli.Usage("--mirror (STRIPEONCE_MIRROR) is %q, which names no type: use one such as customer,invoice, or billing", s.mirror)
+	}
 	if s.apiKey, err = stripeKey(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/nearest"
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/signing"
@@ -198,6 +200,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return err
 	}
 	logger.Info("listening", "url", "http://"+listener.Addr().String()+server.WebhookPath)
+	logMirrored(logger, f.mirrored)
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
@@ -278,5 +281,20 @@ func inBackground(ctx context.Context, fn func(context.Context) error, logger *s
 	return func() {
 		cancel()
 		<-done
+	}
+}
+
+// logMirrored logs which types are mirrored, and warns of a type that has no rules: it may be misspelled.
+func logMirrored(logger *slog.Logger, types []string) {
+	if len(types) == 0 {
+		return
+	}
+	logger.Info("mirroring", "types", strings.Join(types, ","))
+	for _, object := range types {
+		if slices.Contains(mirror.All, object) {
+			continue
+		}
+		logger.Warn("this type of object is not known: every event is searched for its objects, and verify cannot compare them",
+			"type", object, "similar", nearest.Of(object, mirror.All, 4))
 	}
 }

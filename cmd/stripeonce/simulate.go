@@ -140,7 +140,8 @@ events. Objects of connected accounts (--connect) have the account's id in "acco
 as of the newest event whose delivery has begun. --linger keeps it up afterwards, for a
 receiver that answers first and works from a queue.
 
---billing also delivers the events of customers, products and prices, and all of invoices.
+--billing also delivers the events of customers, products and prices, and all of invoices. The scenarios
+customer-deleted and invoice-voided imply it.
 Their final objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
 
 The life cycles of --scenario (default: a mixture that draws each step):` + aboutScenarios(),
