@@ -2,12 +2,11 @@ package mirror_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
@@ -133,46 +132,59 @@ func sampled(events int) int {
 	}
 }
 
-// stories are those of docs/mirror.md. An event is written "type@second status", or "type@second before→after" for an update.
-var stories = []struct{ name, deliveries, outcomes, stored string }{
-	{"finalized before created", "finalized@2 open, created@1 draft", "processed, stale", "open"},
-	{"created and updated in one second, backwards", "finalized@1 open, updated@1 draft→open, created@1 draft", "processed, stale, stale", "open"},
-	{"paid within one second", "paid@1 paid, updated@1 open→paid, payment_succeeded@1 paid", "processed, stale, stale", "paid"},
-	{"uncollectible, and then paid", "paid@9 paid, marked_uncollectible@1 uncollectible", "processed, stale", "paid"},
-	{"voided, and a late update", "voided@5 void, updated@4 draft→open", "processed, stale", "void"},
-	{"deleted, and an update whose clock is ahead", "deleted@3 draft, updated@9 draft→open", "processed, stale", "draft deleted"},
+// The histories of other objects in docs/ordering.md. An event is written "type@second state", or "type@second before→after" for
+// an update. The state is an invoice's status, or a customer's name.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/ordering.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(text), "| history of another object | deliveries | outcomes | stored |\n| --- | --- | --- | --- |\n")
+	if !found {
+		t.Fatal("docs/ordering.md has no table of them")
+	}
+	n := 0
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		cells := strings.Split(strings.Trim(line, "| \n"), " | ")
+		n++
+		t.Run(cells[0], func(t *testing.T) {
+			t.Parallel()
+			checkHistory(t, cells[0], cells[1], cells[2], cells[3])
+		})
+	}
+	if n < 10 {
+		t.Errorf("the table has %d histories", n)
+	}
 }
 
-func TestStories(t *testing.T) {
-	t.Parallel()
-	for _, story := range stories {
-		t.Run(story.name, func(t *testing.T) {
-			t.Parallel()
-			h := webhooks.NewHandlers()
-			mirror.Register(h, &mirror.Config{Types: []string{"invoice"}, Logger: hooktest.NoLog()})
-			host := hooktest.New(t, h, nil)
-			var outcomes []string
-			for i, delivery := range strings.Split(story.deliveries, ", ") {
-				kind, state, _ := strings.Cut(delivery, " ")
-				kind, at, _ := strings.Cut(kind, "@")
-				before, status, isUpdate := strings.Cut(state, "→")
-				previous := ""
-				if isUpdate {
-					previous = fmt.Sprintf(`{"status":%q}`, before)
-				} else {
-					status = state
-				}
-				reply := host.Send(t, event(fmt.Sprintf("evt_%d", i), "invoice."+kind, int64(at[0]-'0'), invoice("in_1", status, ""), previous))
-				outcomes = append(outcomes, string(reply.Outcome()))
-			}
-			rows, err := host.Pool.Query(t.Context(), `SELECT status || CASE WHEN deleted THEN ' deleted' ELSE '' END FROM stripe_objects`)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stored, err := pgx.CollectOneRow(rows, pgx.RowTo[string])
-			if got := strings.Join(outcomes, ", "); err != nil || got != story.outcomes || stored != story.stored {
-				t.Errorf("the outcomes are %s, and %q is stored, %v; want %s and %q", got, stored, err, story.outcomes, story.stored)
-			}
-		})
+func checkHistory(t *testing.T, name, deliveries, outcomes, stored string) {
+	t.Helper()
+	object, _, _ := strings.Cut(name, ":")
+	member := map[string]string{"invoice": "status", "customer": "name"}[object]
+	h := webhooks.NewHandlers()
+	mirror.Register(h, &mirror.Config{Types: []string{object}, Logger: hooktest.NoLog()})
+	host := hooktest.New(t, h, nil)
+	var got []string
+	for i, delivery := range strings.Split(deliveries, ", ") {
+		kind, state, _ := strings.Cut(delivery, " ")
+		kind, at, _ := strings.Cut(kind, "@")
+		before, after, isUpdate := strings.Cut(state, "→")
+		previous := ""
+		if isUpdate {
+			previous = fmt.Sprintf(`{%q:%q}`, member, before)
+		} else {
+			after = state
+		}
+		body := fmt.Sprintf(`{"id":"x_1","object":%q,%q:%q,"created":1767225600}`, object, member, after)
+		reply := host.Send(t, event(fmt.Sprintf("evt_%d", 9-i), object+"."+kind, int64(at[0]-'0'), body, previous))
+		got = append(got, string(reply.Outcome()))
+	}
+	row := pgtest.Scan[string](t, host.Pool, `SELECT object ->> '`+member+`' || CASE WHEN deleted THEN ' deleted' ELSE '' END FROM stripe_objects`)
+	if strings.Join(got, ", ") != outcomes || row != stored {
+		t.Errorf("the outcomes are %v, and %q is stored; want %s and %q", got, row, outcomes, stored)
 	}
 }
