@@ -138,7 +138,7 @@ func TestConverges(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)
 			checks, most := 0, 40
-			if pgtest.Race { // which takes eight times as long
+			if pgtest.Quick() {
 				most = 15
 			}
 			rapid.Check(t, func(rt *rapid.T) {

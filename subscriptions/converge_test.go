@@ -285,7 +285,7 @@ func TestThousandsOfHistories(t *testing.T) {
 	t.Parallel()
 	account := stripesim.New(2026, stripesim.Epoch)
 	lives := 2000
-	if pgtest.Race {
+	if pgtest.Quick() {
 		lives = 150
 	}
 	account.Live(stripesim.Life{Subscriptions: lives, Bursts: true})

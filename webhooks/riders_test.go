@@ -117,7 +117,7 @@ func TestRiders(t *testing.T) {
 func TestRidersAsAlone(t *testing.T) {
 	t.Parallel()
 	histories := 12
-	if pgtest.Race {
+	if pgtest.Quick() {
 		histories = 3
 	}
 	batched, alone := newMirrorHost(t), newMirrorHost(t)

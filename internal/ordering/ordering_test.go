@@ -104,7 +104,7 @@ func TestBurstsAreMostlySettled(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 1))
 	bursts := 2000
-	if pgtest.Race {
+	if pgtest.Quick() {
 		bursts = 300
 	}
 	unsettled := 0

@@ -1,4 +1,5 @@
-// Matrix runs the test suite on several versions of PostgreSQL, Go and pgx, and prints a table of the results.
+// Matrix runs the test suite on several versions of PostgreSQL, Go and pgx, with smaller samples (-short), and prints a table of
+// the results.
 //
 //	go run ./tests/matrix                          PostgreSQL 13 to 18
 //	go run ./tests/matrix 13,go1.25.4 18,pgx@latest    two rows
@@ -103,7 +104,7 @@ func (r *row) test(ctx context.Context, packages, timeout string, out io.Writer)
 	if err != nil {
 		return err
 	}
-	args := []string{"test", "-json", "-timeout", timeout}
+	args := []string{"test", "-json", "-short", "-timeout", timeout}
 	environ := append(os.Environ(), pglocal.EnvVersion+"="+r.postgres)
 	if r.toolchain != "" {
 		environ = append(environ, "GOTOOLCHAIN="+r.toolchain)
