@@ -95,7 +95,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_items TO :"app", :"operator
 
 -- Mirrored objects are never deleted. The views show what the reader may read.
 GRANT SELECT, INSERT, UPDATE ON stripe_objects TO :"app", :"operator";
-GRANT SELECT ON stripe_customers, stripe_products, stripe_prices, stripe_invoices, stripe_invoice_lines TO :"app", :"operator";
+GRANT SELECT ON
+    stripe_customers, stripe_products, stripe_prices, stripe_invoices, stripe_invoice_lines, stripe_charges, stripe_payment_intents,
+    stripe_refunds, stripe_disputes, stripe_payment_methods, stripe_checkout_sessions, stripe_credit_notes,
+    stripe_subscription_schedules, stripe_coupons, stripe_promotion_codes
+TO :"app", :"operator";
 RESET ROLE;
 \else
 \echo 'the roles are there, and the schema' :schema 'has no tables of stripeonce''s: migrate as' :owner 'and run this again, to grant what the others need'

@@ -11,8 +11,8 @@
 //	inv, err := mirror.Get[stripe.Invoice](ctx, pool, "in_1")
 //	open, err := mirror.List[stripe.Invoice](ctx, pool, mirror.Filter{Customer: "cus_1", Status: "open"})
 //
-// The views stripe_customers, stripe_products, stripe_prices, stripe_invoices and stripe_invoice_lines have the objects' members
-// as typed columns, whatever their API version, for SQL and sqlc.
+// The views stripe_customers, stripe_invoices, stripe_charges and so on have the objects' members as typed columns, whatever their
+// API version, for SQL and sqlc.
 //
 // # Changes
 //

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/fault"
@@ -300,21 +299,6 @@ func (r *Receiver) takeTurn(ctx context.Context, d *delivery, ticket *admission.
 		return false
 	}
 	return true
-}
-
-// lookup reports whether the event is a duplicate, with one query outside of a transaction.
-func (r *Receiver) lookup(ctx context.Context, d *delivery) (found bool, err error) {
-	if err := r.readiness.Ensure(ctx); err != nil {
-		return false, err
-	}
-	err = r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
-		d.ledger = ledgerState{}
-		return r.lookupQuery(d)(ctx, conn)
-	})
-	if d.ledger.final && d.ledger.other == nil {
-		r.warnOfOtherType(ctx, d, d.ledger.eventType)
-	}
-	return d.ledger.final && d.ledger.other == nil, err
 }
 
 // warnOfOtherType warns where a duplicate has another type than the event that its id was recorded for, which then has

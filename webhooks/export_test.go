@@ -24,8 +24,12 @@ func (r *Receiver) Places(eventType string) int { return r.bulkhead.Holding(even
 // WaitingForConnection is how many deliveries are taken to wait for a connection.
 func (r *Receiver) WaitingForConnection() int { return r.shedder.Waiting() }
 
+// WaitingForLookup is how many deliveries wait for a lookup that they share.
+func (r *Receiver) WaitingForLookup() int { return r.lookups.Waiting() }
+
 // WaitForBatch has events wait so long for a batch to begin.
 func (r *Receiver) WaitForBatch(limit time.Duration) {
+	r.lookups = admission.NewBatches[*lookup](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 	r.hostBatches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 }

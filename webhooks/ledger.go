@@ -40,6 +40,13 @@ func (d *delivery) found(outcome, eventType string, account *string) {
 	d.ledger.eventType = eventType
 }
 
+// foundRow notes a row of the ledger under the event's id, or under that of its twin.
+func (d *delivery) foundRow(id, outcome, eventType string, account *string) {
+	d.found(outcome, eventType, account)
+	d.ledger.recorded = d.ledger.recorded || id == d.id()
+	d.ledger.twin = d.ledger.twin || id != d.id()
+}
+
 // otherThan reports whether a row's account is not the event's. A row of the time before Config.AccountID was set has none.
 func (ev *Event) otherThan(account *string) bool {
 	return ev.ID != testEventID && account != nil && ev.Account != "" && *account != ev.Account
@@ -150,9 +157,7 @@ func (r *Receiver) lookupQuery(d *delivery) pgpipe.Query {
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, db, []string{id, own})
 		for _, row := range rows {
-			d.found(row.Outcome, row.EventType, row.AccountID)
-			d.ledger.recorded = d.ledger.recorded || row.EventID == id
-			d.ledger.twin = d.ledger.twin || row.EventID == own
+			d.foundRow(row.EventID, row.Outcome, row.EventType, row.AccountID)
 		}
 		return pgpipe.Wrap("look up the event and its twin", err)
 	}

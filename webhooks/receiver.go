@@ -39,6 +39,7 @@ type Receiver struct {
 	twins       *admission.Twins
 	objects     admission.Queues[*rider]
 	bulkhead    *admission.Bulkhead
+	lookups     *admission.Batches[*lookup]
 	batches     *admission.Batches[*delivery] // of events that run no handler of the host's
 	hostBatches *admission.Batches[*delivery] // of those that do
 }
@@ -80,6 +81,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		seen:        admission.NewSeen(),
 		twins:       admission.NewTwins(),
 		bulkhead:    admission.NewBulkhead(int(pool.Config().MaxConns), config.reservedConnections(pool.Config().MaxConns)),
+		lookups:     admission.NewBatches[*lookup](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 		batches:     admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 		hostBatches: admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 	}, nil
