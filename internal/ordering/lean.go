@@ -33,12 +33,15 @@ func spread(set []Occurrence, states map[string]bool) {
 	for grown := true; grown; {
 		grown = false
 		for _, o := range set {
-			if states[o.To] && o.From != "" && !states[o.From] {
+			if states[o.To] && o.leadsBack() && !states[o.From] {
 				states[o.From], grown = true, true
 			}
 		}
 	}
 }
+
+// leadsBack reports whether the state before the event can be derived from its own.
+func (o *Occurrence) leadsBack() bool { return o.From != "" && len(o.Previous) > 0 }
 
 // Derive returns a set with the objects that Lean has left out. They are equal to Stripe's, but members that are null and the
 // order of lists may differ. The set has the row's object.
@@ -52,7 +55,7 @@ func Derive(set []Occurrence) []Occurrence {
 	for grown := true; grown; {
 		grown = false
 		for _, o := range set {
-			if object := objects[o.To]; object != nil && o.From != "" && objects[o.From] == nil {
+			if object := objects[o.To]; object != nil && o.leadsBack() && objects[o.From] == nil {
 				objects[o.From], grown = before(object, o.Previous), true
 			}
 		}
