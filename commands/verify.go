@@ -117,6 +117,9 @@ func (v *verification) check() error {
 	if v.mirrored, err = mirror.Types(strings.Join(others, ",")); err != nil {
 		return cli.Usage("--type: %w", err)
 	}
+	if err := mirror.Comparable(v.mirrored); err != nil {
+		return cli.Usage("--type: %w", err)
+	}
 	if !v.subscriptions && len(v.mirrored) == 0 {
 		return cli.Usage("--type names no type: use one such as subscription or invoice")
 	}
@@ -196,9 +199,6 @@ func (v *verification) compare(ctx context.Context) error {
 		config.Fix = v.host.Receiver
 	}
 	sum, err := mirror.Verify(ctx, v.host.Pool, config)
-	if errors.Is(err, mirror.ErrNotInAPI) {
-		return errors.Join(append(failed, cli.Usage("--type: %w", err))...)
-	}
 	v.sum.Checked += sum.Checked
 	v.sum.Drifted += sum.Drifted
 	v.sum.Fixed += sum.Fixed

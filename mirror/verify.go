@@ -79,8 +79,16 @@ type Verified struct {
 	Position string `json:"-"`
 }
 
-// ErrNotInAPI is wrapped by Verify's error for a type that cannot be compared.
-var ErrNotInAPI = errors.New("is in Stripe's API under another name, or stripeonce does not know where: use the types of mirror.All")
+// Comparable returns an error that names the first of the types that Verify cannot compare, since it is not known where Stripe's API
+// has it.
+func Comparable(types []string) error {
+	for _, object := range types {
+		if ruleOf(object).path == "" {
+			return fmt.Errorf("%q is not known in Stripe's API: use a type such as invoice or checkout.session", object)
+		}
+	}
+	return nil
+}
 
 // Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
 // only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
@@ -90,10 +98,8 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 	if len(types) == 0 {
 		return sum, errors.New("mirror.VerifyConfig.Types is empty")
 	}
-	for _, object := range types {
-		if ruleOf(object).path == "" {
-			return sum, fmt.Errorf("%q %w", object, ErrNotInAPI)
-		}
+	if err := Comparable(types); err != nil {
+		return sum, fmt.Errorf("mirror.VerifyConfig.Types: %w", err)
 	}
 	from, after, _ := strings.Cut(config.After, " ")
 	var failed []error

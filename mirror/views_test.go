@@ -14,8 +14,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/stripesim"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // views are the views by the type of their objects.
@@ -271,5 +275,69 @@ func TestViewsAsSQLCReadsThem(t *testing.T) {
 	want, got := pgtest.Scan[string](t, pool, columns, "public"), pgtest.Scan[string](t, pool, columns, "shapes")
 	if got != want {
 		t.Errorf("sqlc reads\n%s\nand the views have\n%s", got, want)
+	}
+}
+
+// The judge of storms and of torture notices a view that shows something else than the object.
+func TestViewsAreJudged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	account := stripesim.New(5, stripesim.Epoch)
+	account.Billing = true
+	account.AddProduct(stripesim.VersionBasil, "", "Gold").AddPrice(1000, "month")
+	w.api.Store(stripesim.NewAPI(account))
+	if err := w.deliver(stripesim.Storm{}.Plan(1, account.Events)); err != nil {
+		t.Fatal(err)
+	}
+	if findings, err := judge.Objects(t.Context(), w.host.Pool, account, "price"); err != nil || len(findings) > 0 {
+		t.Errorf("of the views as they are: %v, %v", findings, err)
+	}
+	pgtest.Exec(t, w.host.Pool, `ALTER VIEW stripe_prices RENAME COLUMN unit_amount TO other`)
+	pgtest.Exec(t, w.host.Pool, `ALTER VIEW stripe_prices RENAME COLUMN billing_scheme TO unit_amount`)
+	findings, err := judge.Objects(t.Context(), w.host.Pool, account, "price")
+	if err != nil || len(findings) != 1 || !strings.HasSuffix(findings[0].What, "unit_amount, in its view") {
+		t.Errorf("of a view with a wrong column: %v, %v", findings, err)
+	}
+}
+
+// shapes are events as real accounts send them: expanded objects with secrets inside, objects of types that have no rules, deletions
+// that say so in the object or in the type alone, and an id of the caller's.
+var shapes = []struct{ kind, object, status string }{
+	{"customer.updated", `{"id":"cus_1","object":"customer","created":1767225600,"default_source":null,"subscriptions":{"object":"list","has_more":false,"data":[{"id":"sub_1",
+		"latest_invoice":{"id":"in_1","payment_intent":{"id":"pi_1","client_secret":"pi_1_secret_x"}}}]}}`, ""},
+	{"invoice.finalized", `{"id":"in_1","object":"invoice","created":1767225600,"status":"open","customer":{"id":"cus_1","object":"customer"},"lines":{"object":"list","has_more":false,"data":[]}}`, "open"},
+	{"payment_method.attached", `{"id":"pm_1","object":"payment_method","created":1767225600,"customer":"cus_1","card":{"brand":"visa","exp_month":1}}`, ""},
+	{"account.application.authorized", `{"id":"ca_1","object":"application","name":"App"}`, ""},
+	{"account.external_account.deleted", `{"id":"ba_1","object":"bank_account","deleted":true,"account":"acct_1"}`, "deleted"},
+	{"account.external_account.deleted", `{"id":"card_1","object":"card","last4":"4242"}`, "deleted"},
+	{"coupon.created", `{"id":"25 % off / für alle","object":"coupon","created":1767225600,"percent_off":25.5}`, ""},
+}
+
+// Objects of every such shape are stored, read back without secrets, and shown by their view.
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	for i, shape := range shapes {
+		var head struct{ ID, Object string }
+		if err := json.Unmarshal([]byte(shape.object), &head); err != nil {
+			t.Fatal(err)
+		}
+		h := webhooks.NewHandlers()
+		mirror.Register(h, &mirror.Config{Types: []string{head.Object}})
+		host := hooktest.New(t, h, nil)
+		host.Expect(t, event(fmt.Sprintf("evt_%d", i), shape.kind, 0, shape.object, ""), 200, webhooks.OutcomeProcessed)
+		o, err := mirror.Get[mirror.Object](t.Context(), host.Pool, mirror.Key{Type: head.Object, ID: head.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Deleted != (shape.status == "deleted") || !o.Deleted && o.Status != shape.status {
+			t.Errorf("%s is deleted %v, of the status %q", head.ID, o.Deleted, o.Status)
+		}
+		got, want := members(o.Object), members([]byte(strings.ReplaceAll(shape.object, `,"client_secret":"pi_1_secret_x"`, "")))
+		if text(got) != text(want) {
+			t.Errorf("%s is read as %s, want %s", head.ID, text(got), text(want))
+		}
+		if view, hasOne := views[head.Object]; hasOne && len(viewRows(t, host.Pool, view)) != 1 {
+			t.Errorf("%s does not show %s", view, head.ID)
+		}
 	}
 }

@@ -136,7 +136,8 @@ func ExampleChange() {
 	welcome := func(context.Context, pgx.Tx, string) error { return nil } // adds a job, see the cookbook
 	config := &subscriptions.Config{
 		OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
-			_, err := tx.Exec(ctx, `UPDATE accounts SET active = $2 WHERE customer_id = $1`, c.After.CustomerID, c.After.Status.Entitled())
+			const setActive = `UPDATE accounts SET active = $2 WHERE customer_id = $1`
+			_, err := tx.Exec(ctx, setActive, c.After.CustomerID, c.After.Status.Entitled())
 			if err != nil || !c.Activated() { // false on an import: nobody gets a welcome e-mail who has been here for years
 				return err
 			}

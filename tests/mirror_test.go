@@ -89,6 +89,7 @@ func TestMirrorOfStripeMock(t *testing.T) {
 		"quote": "/v1/quotes", "charge": "/v1/charges", "payment_intent": "/v1/payment_intents", "setup_intent": "/v1/setup_intents",
 		"payment_method": "/v1/payment_methods", "refund": "/v1/refunds", "dispute": "/v1/disputes", "checkout.session": "/v1/checkout/sessions",
 		"payout": "/v1/payouts", "transfer": "/v1/transfers", "topup": "/v1/topups", "payment_link": "/v1/payment_links", "review": "/v1/reviews",
+		"mandate": "/v1/mandates", "invoice_payment": "/v1/invoice_payments", "radar.early_fraud_warning": "/v1/radar/early_fraud_warnings",
 	} {
 		fixture := fetchFixture(t, mock+path+"/x_"+strings.ReplaceAll(object, ".", "_"))
 		var head struct{ ID, Object string }
@@ -116,7 +117,7 @@ func TestMirrorOfStripeMock(t *testing.T) {
 		}
 		stored++
 	}
-	if stored != 25 {
+	if stored != len(mirror.All) {
 		t.Errorf("%d types are stored", stored)
 	}
 	for _, view := range []string{

@@ -261,7 +261,7 @@ func (r *Receiver) queueAndAttempt(ctx context.Context, d *delivery) {
 }
 
 // takeTurns waits for the turns of the event's customer and object. It returns false if the delivery has its outcome or error
-// already: it is a duplicate, waited for too long, or has ridden in another event's batch.
+// already: it is a duplicate, waited for too long, or was applied in another event's batch.
 func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
 	deadline := time.Now().Add(r.config.LockTimeout)
 	keys := d.queues()
@@ -291,7 +291,7 @@ func (r *Receiver) takeTurn(ctx context.Context, d *delivery, ticket *admission.
 			return true
 		}
 	}
-	if d.rodeToTheEnd() {
+	if d.outcome != "" {
 		return false
 	}
 	if err := ticket.Acquire(ctx, time.Until(deadline)); err != nil {

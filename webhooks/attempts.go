@@ -61,8 +61,11 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 }
 
 // attemptOnce takes the delivery through one transaction: the first time in a batch, if it may be in one and the batch
-// keeps it, else in a transaction of its own.
+// keeps it, else in a transaction of its own. A rider has had its first time.
 func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) error {
+	if first && d.rode && d.err != nil {
+		return d.err
+	}
 	if !first || d.rode || d.plans == nil { // one that may ride has begun it
 		d.begin(ctx)
 	}

@@ -96,15 +96,22 @@ func finish(riders []*rider) {
 // batchContext returns a context with the earliest deadline of the deliveries. A delivery whose caller gives up does not
 // cancel the others.
 func batchContext(deliveries []*delivery) (context.Context, context.CancelFunc) {
-	first := deliveries[0].ctx
-	if len(deliveries) == 1 {
-		return first, func() {}
+	contexts := make([]context.Context, len(deliveries))
+	for i, d := range deliveries {
+		contexts[i] = d.ctx
 	}
-	earliest, _ := first.Deadline()
-	for _, d := range deliveries {
-		if deadline, _ := d.ctx.Deadline(); deadline.Before(earliest) {
+	return sharedContext(contexts)
+}
+
+func sharedContext(contexts []context.Context) (context.Context, context.CancelFunc) {
+	if len(contexts) == 1 {
+		return contexts[0], func() {}
+	}
+	earliest, _ := contexts[0].Deadline()
+	for _, ctx := range contexts {
+		if deadline, _ := ctx.Deadline(); deadline.Before(earliest) {
 			earliest = deadline
 		}
 	}
-	return context.WithDeadline(context.WithoutCancel(first), earliest)
+	return context.WithDeadline(context.WithoutCancel(contexts[0]), earliest)
 }

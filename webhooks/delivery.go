@@ -38,7 +38,7 @@ type delivery struct {
 
 	held       held
 	turn       *admission.Ticket[*rider] // the only one that it waits for; nil: it has none, or several
-	rode       bool                      // in the batch of an earlier event of its object, which did not keep it
+	rode       bool                      // in the batch of an earlier event of its object
 	byCustomer bool                      // Config.SerializeBy
 	running    chan struct{}             // closed when the handlers have returned; nil: they run in the caller's goroutine
 	pending    func()                    // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing

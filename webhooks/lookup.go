@@ -2,9 +2,11 @@ package webhooks
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/admission"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
@@ -50,35 +52,42 @@ func (r *Receiver) lookUpTogether(batch []*admission.Member[*lookup]) {
 		r.lookUpAlone(batch[0].Item)
 		return
 	}
-	deliveries := make([]*delivery, len(batch))
+	contexts := make([]context.Context, len(batch))
 	var ids []string
 	for i, m := range batch {
-		d := m.Item.delivery
-		d.ctx = m.Item.ctx
-		deliveries[i] = d
-		if ids = append(ids, d.received.ID); d.id() != d.received.ID {
-			ids = append(ids, d.id())
-		}
+		contexts[i] = m.Item.ctx
+		ids = append(ids, m.Item.ids()...)
 	}
-	ctx, cancel := batchContext(deliveries)
+	ctx, cancel := sharedContext(contexts)
 	defer cancel()
 	err := r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
-		for _, d := range deliveries {
-			d.ledger = ledgerState{}
-		}
 		rows, err := r.queries.StripeWebhookEventOutcomes(ctx, conn, ids)
-		for _, row := range rows {
-			for _, d := range deliveries {
-				if row.EventID == d.received.ID || row.EventID == d.id() {
-					d.foundRow(row.EventID, row.Outcome, row.EventType, row.AccountID)
-				}
-			}
+		for _, m := range batch {
+			m.Item.read(rows)
 		}
 		return pgpipe.Wrap("look up events", err)
 	})
 	for _, m := range batch {
 		if err == nil || ctx.Err() == nil || m.Item.ctx.Err() != nil {
 			m.Item.done, m.Item.err = true, err
+		}
+	}
+}
+
+// ids are the ids under which the ledger may have the event: its own, and that of its twin.
+func (l *lookup) ids() []string {
+	if id := l.delivery.id(); id != l.delivery.received.ID {
+		return []string{id, l.delivery.received.ID}
+	}
+	return []string{l.delivery.received.ID}
+}
+
+// read reads the rows of the event among those of a batch.
+func (l *lookup) read(rows []db.StripeWebhookEventOutcomesRow) {
+	l.delivery.ledger = ledgerState{}
+	for _, row := range rows {
+		if slices.Contains(l.ids(), row.EventID) {
+			l.delivery.foundRow(row.EventID, row.Outcome, row.EventType, row.AccountID)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package webhooks
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/pook/stripeonce/internal/admission"
@@ -21,7 +20,8 @@ type rider = admission.Member[*delivery]
 const rideWait = 50 * time.Millisecond
 
 // ride waits for the turn of the delivery's object, and reports whether the delivery has it. If not, the time has passed, or the
-// delivery may not ride, or it has ridden in the batch of an earlier event: see rodeToTheEnd.
+// delivery may not ride, or it has ridden in the batch of an earlier event. That was its first attempt: it then has an outcome,
+// an error, or neither.
 func (r *Receiver) ride(ctx context.Context, d *delivery, limit time.Duration) (hasTurn bool) {
 	if d.turn == nil || d.rode {
 		return false
@@ -36,12 +36,6 @@ func (r *Receiver) ride(ctx context.Context, d *delivery, limit time.Duration) (
 		d.rode = true
 	}
 	return err == nil && !rides
-}
-
-// rodeToTheEnd reports whether a batch took the delivery along and settled it. One that left the batch, or needs an object from
-// Stripe, is to be retried alone.
-func (d *delivery) rodeToTheEnd() bool {
-	return d.rode && (d.outcome != "" || d.err != nil && !errors.As(d.err, new(*fetchError)))
 }
 
 // row identifies the row that the event's one projection writes; nil: it has none, or other handlers.
@@ -107,7 +101,7 @@ func writesOf(writers []*delivery) (queries []pgpipe.Query) {
 		d := writers[i]
 		if row := d.row(); row != nil && d.plans[0].Replaces {
 			replaced[i] = later[row]
-			later[row] = later[row] || len(d.writes.Queries()) > 0
+			later[row] = later[row] || d.follows && len(d.writes.Queries()) > 0
 		}
 	}
 	for i, d := range writers {

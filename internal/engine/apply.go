@@ -47,11 +47,10 @@ func (e *Engine[T]) Plan(ev *webhooks.Event) projection.Plan {
 	}
 	if e.config.OnChange == nil {
 		plan.Row, plan.State, plan.Follow, plan.Replaces = rowID[T]{e, a.key}, a, a.follow, e.rules.Replaces
+		return plan
 	}
-	if e.config.OnChange != nil {
-		a.hasKept = e.recent.has(a.key)
-		plan.Read = append(plan.Read, a.readClock)
-	}
+	a.hasKept = e.recent.has(a.key)
+	plan.Read = append(plan.Read, a.readClock)
 	return plan
 }
 

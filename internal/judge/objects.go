@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -17,16 +18,22 @@ import (
 // CheckObjects is the check of mirrored objects.
 const CheckObjects = "each mirrored object is stored once and matches the truth"
 
-// objectsQuery selects the mirrored objects. The key is account, type and id.
+// objectsQuery selects the mirrored objects. The key is account, type and id. The last column is the object's row of its view.
 const objectsQuery = `
 SELECT account_id || ' ' || object_type || ' ' || id, object_type, coalesce(api_version, ''), object, jsonb_build_object(
-	'deleted', deleted, 'customer_id', coalesce(customer_id, ''), 'subscription_id', coalesce(subscription_id, ''), 'lists_complete', lists_complete)
-FROM stripe_objects`
+	'deleted', deleted, 'customer_id', coalesce(customer_id, ''), 'subscription_id', coalesce(subscription_id, ''), 'lists_complete', lists_complete),
+	coalesce(CASE object_type
+		WHEN 'customer' THEN (SELECT to_jsonb(v) FROM stripe_customers AS v WHERE (v.account_id, v.livemode, v.id) = (o.account_id, o.livemode, o.id))
+		WHEN 'product' THEN (SELECT to_jsonb(v) FROM stripe_products AS v WHERE (v.account_id, v.livemode, v.id) = (o.account_id, o.livemode, o.id))
+		WHEN 'price' THEN (SELECT to_jsonb(v) FROM stripe_prices AS v WHERE (v.account_id, v.livemode, v.id) = (o.account_id, o.livemode, o.id))
+		WHEN 'invoice' THEN (SELECT to_jsonb(v) FROM stripe_invoices AS v WHERE (v.account_id, v.livemode, v.id) = (o.account_id, o.livemode, o.id))
+	END, '{}')
+FROM stripe_objects AS o`
 
 // mirrored is a row of stripe_objects.
 type mirrored struct {
-	kind, version   string
-	object, columns json.RawMessage
+	kind, version         string
+	object, columns, view json.RawMessage
 }
 
 // Objects compares the mirrored objects of some types with the account's. Of a deleted object, only the deletion is compared.
@@ -40,7 +47,7 @@ func Objects(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account
 	for rows.Next() {
 		var key string
 		var m mirrored
-		if err := rows.Scan(&key, &m.kind, &m.version, &m.object, &m.columns); err != nil {
+		if err := rows.Scan(&key, &m.kind, &m.version, &m.object, &m.columns, &m.view); err != nil {
 			return nil, err
 		}
 		if slices.Contains(types, m.kind) {
@@ -82,6 +89,10 @@ func judgeObject(o stripesim.Object, what string, row mirrored) (findings []Find
 			findings = append(findings, Finding{CheckObjects, what + ": " + name, value, columns[name]})
 		}
 	}
+	view := decoded(row.view)
+	if view["deleted"] != o.Deleted {
+		findings = append(findings, Finding{CheckObjects, what + ": deleted, in its view", o.Deleted, view["deleted"]})
+	}
 	if o.Deleted {
 		return findings
 	}
@@ -94,12 +105,31 @@ func judgeObject(o stripesim.Object, what string, row mirrored) (findings []Find
 		if !reflect.DeepEqual(got[name], truth[name]) {
 			findings = append(findings, Finding{CheckObjects, what + ": " + name, truth[name], got[name]})
 		}
+		if shown, isShown := view[name]; isShown && isPlain(truth[name]) && fmt.Sprint(shown) != fmt.Sprint(truth[name]) && !isTime(shown) {
+			findings = append(findings, Finding{CheckObjects, what + ": " + name + ", in its view", truth[name], shown})
+		}
 		delete(got, name)
 	}
 	for name, value := range got {
 		findings = append(findings, Finding{CheckObjects, what + ": " + name, nil, value})
 	}
 	return findings
+}
+
+// isPlain reports whether a member is a text, a number or a truth value: a view shows it as it is, unless it is a time.
+func isPlain(value any) bool {
+	switch value.(type) {
+	case string, json.Number, bool:
+		return true
+	}
+	return false
+}
+
+// isTime reports whether a value of a view is a timestamp, which Stripe's objects have in seconds.
+func isTime(shown any) bool {
+	text, isText := shown.(string)
+	_, err := time.Parse("2006-01-02T15:04:05Z07:00", text)
+	return isText && err == nil
 }
 
 // decoded returns a JSON object with its numbers as they are written.
