@@ -186,11 +186,9 @@ func (b *stand) round(number int, of map[string]*measurements, c comparison, lis
 	if err != nil {
 		return err
 	}
-	warm, measured := list[:len(list)/warmUp], list[len(list)/warmUp:]
-	for _, one := range all {
-		if _, err := send(one.addr, warm, c.inFlight); err != nil {
-			return err
-		}
+	measured, err := warm(all, list, c.inFlight)
+	if err != nil {
+		return err
 	}
 	steady := c.inFlight == *connections
 	if steady {
@@ -226,6 +224,17 @@ func (b *stand) round(number int, of map[string]*measurements, c comparison, lis
 		progress("round %d, %s, %s: %s", number, c.what(), one.kind, of[one.kind].against(of[byHand]))
 	}
 	return nil
+}
+
+// warm delivers the first events, which are not measured, and returns the others.
+func warm(all []contestant, list [][]byte, connections int) (measured [][]byte, err error) {
+	cut := len(list) / warmUp
+	for _, one := range all {
+		if _, err := send(one.addr, list[:cut], connections); err != nil {
+			return nil, fmt.Errorf("%s: %w", one.kind, err)
+		}
+	}
+	return list[cut:], nil
 }
 
 // contestants starts the receivers of a comparison, each on a database of its own.

@@ -49,11 +49,9 @@ func (b *stand) roundOfSyncEngine(of map[string]*measurements, c comparison, lis
 	if err != nil {
 		return err
 	}
-	warm, measured := list[:len(list)/warmUp], list[len(list)/warmUp:]
-	for _, one := range all {
-		if _, err := send(one.addr, warm, c.inFlight); err != nil {
-			return fmt.Errorf("%s: %w", one.kind, err)
-		}
+	measured, err := warm(all, list, c.inFlight)
+	if err != nil {
+		return err
 	}
 	for _, duplicates := range []bool{false, true} {
 		took, err := b.takeTurns(all, measured, c.inFlight)
