@@ -46,7 +46,8 @@ type Filter struct {
 	Deleted bool
 	// CreatedFrom and CreatedBefore bound the time of creation at Stripe: from, inclusive, and before, exclusive.
 	CreatedFrom, CreatedBefore time.Time
-	// After is the id of the last object of the previous page.
+	// After is the id of the last object of the previous page. Set Livemode to page through objects whose ids are your own choice,
+	// such as products: both modes may have one id.
 	After string
 	// Limit is the maximum number of objects. Defaults to DefaultLimit, 100.
 	Limit int
