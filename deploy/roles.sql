@@ -98,7 +98,7 @@ GRANT SELECT, INSERT, UPDATE ON stripe_objects TO :"app", :"operator";
 GRANT SELECT ON
     stripe_customers, stripe_products, stripe_prices, stripe_invoices, stripe_invoice_lines, stripe_charges, stripe_payment_intents,
     stripe_refunds, stripe_disputes, stripe_payment_methods, stripe_checkout_sessions, stripe_credit_notes,
-    stripe_subscription_schedules, stripe_coupons, stripe_promotion_codes
+    stripe_subscription_schedules, stripe_coupons, stripe_promotion_codes, stripe_entitlements
 TO :"app", :"operator";
 RESET ROLE;
 \else

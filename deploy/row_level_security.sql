@@ -17,7 +17,7 @@ DECLARE
     views NAME[] := ARRAY[
         'stripe_customers', 'stripe_products', 'stripe_prices', 'stripe_invoices', 'stripe_invoice_lines', 'stripe_charges',
         'stripe_payment_intents', 'stripe_refunds', 'stripe_disputes', 'stripe_payment_methods', 'stripe_checkout_sessions',
-        'stripe_credit_notes', 'stripe_subscription_schedules', 'stripe_coupons', 'stripe_promotion_codes'
+        'stripe_credit_notes', 'stripe_subscription_schedules', 'stripe_coupons', 'stripe_promotion_codes', 'stripe_entitlements'
     ];
     table_name NAME;
     role_name NAME;

@@ -98,8 +98,8 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 		switch {
 		case object == "subscription", object == "subscription_item":
 			panic(fmt.Sprintf("mirror.Config.Types has %q: subscriptions have tables of their own, use subscriptions.Register", object))
-		case !typeName.MatchString(object), object == "billing", object == "all":
-			panic(fmt.Sprintf("mirror.Config.Types has %q, which is no type of object: use one such as \"invoice\", or the variables Billing and All", object))
+		case !typeName.MatchString(object), groups[object] != nil:
+			panic(fmt.Sprintf("mirror.Config.Types has %q, which is no type of object: use one such as \"invoice\", or the variables Billing, Entitlements and All", object))
 		}
 		rule := ruleOf(object)
 		p.engines[object] = newEngine(rule, config)
@@ -107,7 +107,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 			added := projection.Projection{
 				Name:          object,
 				Events:        events,
-				Matches:       func(ev any) bool { return carries(ev.(*webhooks.Event), object) },
+				Matches:       func(ev any) bool { return rule.carries(ev.(*webhooks.Event)) },
 				HonorsContext: config.OnChange == nil,
 				BatchesHost:   config.BatchOnChange,
 				Plan:          func(ev any) projection.Plan { return p.plan(ev.(*webhooks.Event), object) },
@@ -122,13 +122,17 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	return p
 }
 
-// carries reports whether an event carries an object of a type that has an id, whether or not the id can be stored.
+// carries reports whether an event carries an object of the type that has an id, whether or not the id can be stored.
 // invoice.upcoming, for example, has none.
-func carries(ev *webhooks.Event, object string) bool {
-	if ev.ObjectType() != object {
+func (r *rule) carries(ev *webhooks.Event) bool {
+	id, member := ev.ObjectID(), "id"
+	if r.collects != "" {
+		id, member = ev.CustomerID(), "customer"
+	}
+	if ev.ObjectType() != r.object {
 		return false
 	}
-	return ev.ObjectID() != "" || !ev.Thin() && !rawjson.IsNull(rawjson.Get(bytes.TrimSpace(ev.Object), "id"))
+	return id != "" || !ev.Thin() && !rawjson.IsNull(rawjson.Get(bytes.TrimSpace(ev.Object), member))
 }
 
 func newEngine(rule *rule, config *Config) *engine.Engine[Object] {
@@ -151,6 +155,9 @@ func (p *Projection) plan(ev *webhooks.Event, object string) projection.Plan {
 		current := *ev.Current
 		current.Object = withoutSecrets(current.Object)
 		clean.Current = &current
+	}
+	if rule := ruleOf(object); rule.collects != "" {
+		rule.collectEvent(&clean)
 	}
 	return p.engines[object].Plan(&clean)
 }

@@ -103,6 +103,10 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 			return nil, r.unreadable("its %s is longer than %d characters", name, maxID)
 		}
 	}
+	if r.collects != "" {
+		o.ID = o.CustomerID
+		o.Complete = o.Complete && rawjson.IsArray(r.data(raw))
+	}
 	if o.ID == "" {
 		return nil, r.unreadable("it has no id")
 	}

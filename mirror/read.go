@@ -233,4 +233,5 @@ func typeOf[T any]() string {
 // irregular are the structs of stripe-go whose names are not the types in camel case.
 var irregular = map[string]string{
 	"CheckoutSession": "checkout.session", "InvoiceItem": "invoiceitem", "TaxID": "tax_id", "RadarEarlyFraudWarning": "radar.early_fraud_warning",
+	"EntitlementsActiveEntitlementSummary": summaryType,
 }

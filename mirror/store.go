@@ -42,7 +42,7 @@ func (store) Clone(o *Object) *Object                      { return o.clone() }
 // Head returns what the engine reads of a state. Only a deletion is final.
 func (s store) Head(o *Object) engine.Head {
 	return engine.Head{
-		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Ended: o.Deleted, Complete: o.Complete, Created: o.Created,
+		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Ended: o.Deleted || s.collectsNothing(o), Complete: o.Complete, Created: o.Created,
 		Object: o.Object, EventID: o.LastEventID, EventCreated: o.LastEventCreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 }
@@ -140,6 +140,9 @@ func fromRow(row *db.StripeObject) *Object {
 // Write returns the query that writes a version.
 func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
 	o := next.State
+	if s.collects != "" && s.isAmbiguous(next) {
+		o.Complete = false
+	}
 	next.Digest, next.Revision = o.digest(s.digestOfObject(next)), engine.RevisionOf(stored)+1
 	if at != nil {
 		o.CreatedAt, o.UpdatedAt = *at, *at
@@ -162,6 +165,17 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		}
 		return engine.Wrap(err, "store %s %s", s.object, params.ID)
 	}}, nil
+}
+
+// isAmbiguous reports whether events of one second have different objects, and nothing says which is the last. The row then has
+// one of them.
+func (s store) isAmbiguous(next *version) bool {
+	for i := range next.Newest {
+		if s.ordering().Digest(next.Newest[i].Object) != s.ordering().Digest(next.Newest[0].Object) {
+			return true
+		}
+	}
+	return false
 }
 
 // digestOfObject returns the digest of a version's object, which its event has, or gets, too.

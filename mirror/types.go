@@ -19,26 +19,32 @@ var (
 		"invoice", "invoiceitem", "invoice_payment", "credit_note", "subscription_schedule", "quote",
 		"charge", "payment_intent", "setup_intent", "payment_method", "refund", "dispute", "checkout.session",
 	}
-	// All are Billing and the other types that the table of rules knows. Identity, issuing and treasury are left out.
-	All = append(slices.Clone(Billing), "payout", "transfer", "topup", "payment_link", "mandate", "review", "radar.early_fraud_warning")
+	// Entitlements are what customers may use. Package entitlements reads them.
+	Entitlements = []string{summaryType}
+	// All are Billing, Entitlements and the other types that the table of rules knows. Identity, issuing and treasury are left out.
+	All = slices.Concat(Billing, Entitlements, []string{"payout", "transfer", "topup", "payment_link", "mandate", "review", "radar.early_fraud_warning"})
 )
 
-// Types reads a comma-separated list of types and of the groups billing and all, as in STRIPEONCE_MIRROR. It returns each type once.
+// summaryType is the type of the summary of a customer's active entitlements. It has no id: its key is the customer's.
+const summaryType = "entitlements.active_entitlement_summary"
+
+// groups are the groups of types by their names in STRIPEONCE_MIRROR.
+var groups = map[string][]string{"billing": Billing, "entitlements": Entitlements, "all": All}
+
+// Types reads a comma-separated list of types and of the groups billing, entitlements and all, as in STRIPEONCE_MIRROR. It returns each type once.
 // Its error names an entry that is no type.
 func Types(list string) (types []string, err error) {
 	for entry := range strings.SplitSeq(list, ",") {
-		switch entry = strings.TrimSpace(entry); entry {
-		case "":
-		case "billing":
-			types = append(types, Billing...)
-		case "all":
-			types = append(types, All...)
-		case "subscription", "subscription_item":
+		entry = strings.TrimSpace(entry)
+		switch group, isGroup := groups[entry]; {
+		case entry == "":
+		case isGroup:
+			types = append(types, group...)
+		case entry == "subscription", entry == "subscription_item":
 			return nil, fmt.Errorf("%q: subscriptions have tables of their own, which are always kept", entry)
+		case !typeName.MatchString(entry):
+			return nil, fmt.Errorf("%q is not a type of Stripe's objects: use one such as customer, invoice or checkout.session, or the groups billing, entitlements and all", entry)
 		default:
-			if !typeName.MatchString(entry) {
-				return nil, fmt.Errorf("%q is not a type of Stripe's objects: use one such as customer, invoice or checkout.session, or the groups billing and all", entry)
-			}
 			types = append(types, entry)
 		}
 	}
@@ -61,6 +67,9 @@ type rule struct {
 	unlisted bool
 	dated    string   // the member that has the time of creation; empty: created
 	lists    []string // the members that are lists of which Stripe renders only the first elements
+	// collects is the member with a customer's list that the API has at path with the parameter customer. The object has no id, and
+	// its key is the customer's. Empty: it has an id.
+	collects string
 	// reusable reports that ids are the caller's choice, so that a deleted object can be created again. Only the deletion of
 	// another object is final. No other state of any type is: an uncollectible invoice can be paid, and a refund can fail after
 	// it succeeded.
@@ -93,6 +102,7 @@ func init() {
 		{object: "refund", prefixes: []string{"re_", "pyr_"}, events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
 		{object: "dispute", prefixes: []string{"du_", "dp_"}, events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
 		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
+		{object: summaryType, events: []string{summaryType + ".*"}, path: "/v1/entitlements/active_entitlements", lists: []string{"entitlements"}, collects: "entitlements", unlisted: true, reusable: true},
 		{object: "payout", prefixes: []string{"po_"}, events: []string{"payout.*"}, path: "/v1/payouts"},
 		{object: "transfer", prefixes: []string{"tr_"}, events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
 		{object: "topup", prefixes: []string{"tu_"}, events: []string{"topup.*"}, path: "/v1/topups"},
@@ -126,10 +136,14 @@ func ruleOf(object string) *rule {
 
 // engineRules returns what the engine knows of the type.
 func (r *rule) engineRules() *engine.Rules {
-	return &engine.Rules{
+	rules := &engine.Rules{
 		Rules: r.ordering(), Object: r.object, Path: r.path,
 		ByVersion: true, Unlisted: r.unlisted, Replaces: true,
 	}
+	if r.collects != "" {
+		rules.Collect = r.collect
+	}
+	return rules
 }
 
 func (r *rule) ordering() ordering.Rules {

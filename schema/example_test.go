@@ -19,4 +19,5 @@ func ExampleMigrations() {
 	// 20261126000005_create_stripe_objects.sql
 	// 20261126000006_create_stripe_views.sql
 	// 20261126000007_create_stripe_payment_views.sql
+	// 20261126000008_create_stripe_entitlements.sql
 }

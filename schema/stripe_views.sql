@@ -395,3 +395,15 @@ CREATE TABLE stripe_promotion_codes (
     metadata JSONB,
     created TIMESTAMPTZ
 );
+
+DROP VIEW stripe_entitlements;
+CREATE TABLE stripe_entitlements (
+    id TEXT,
+    account_id VARCHAR NOT NULL,
+    livemode BOOLEAN NOT NULL,
+    customer_id VARCHAR,
+    feature_id TEXT,
+    lookup_key TEXT,
+    list_complete BOOLEAN NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL
+);

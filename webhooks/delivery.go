@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"runtime/debug"
 	"slices"
@@ -171,12 +172,13 @@ func (d *delivery) eventFor(handler int) *Event {
 	return &ev
 }
 
-// object is the id of the Stripe object that the event is about, whose lock handlers hold; "": none.
+// object is the id of the Stripe object that the event is about, whose lock handlers hold; "": none. For an object without an
+// id, such as an upcoming invoice, it is its customer's.
 func (d *delivery) object() string {
 	if d.inTx || !d.takesEffect() {
 		return ""
 	}
-	return d.received.ObjectID()
+	return cmp.Or(d.received.ObjectID(), d.received.CustomerID())
 }
 
 // customerToLock is the id of the customer whose lock handlers hold in addition to the object's; "": none. That of a thin
@@ -186,7 +188,7 @@ func (d *delivery) customerToLock() string {
 		return ""
 	}
 	customer := d.event().CustomerID()
-	if customer == d.received.ObjectID() {
+	if customer == d.object() {
 		return ""
 	}
 	return customer

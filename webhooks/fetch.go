@@ -37,6 +37,9 @@ type FetchOptions struct {
 	// Path is where the API has the object, such as "/v1/subscriptions/sub_1". Defaults to the path of the event's own
 	// object, if its type is a common one.
 	Path string
+	// List says that Path is a list, such as "/v1/entitlements/active_entitlements?customer=cus_1", of which all elements are
+	// fetched. Current.Object is the list, with all of them in data.
+	List bool
 }
 
 // Fetch is what a handler returns, as its error, to get Stripe's current object. The transaction is rolled back, the
@@ -276,6 +279,13 @@ func (r *Receiver) ask(ctx context.Context, ev *Event, path, version string) (*s
 	return r.stripe.Do(ctx, r.request(ev, path, version))
 }
 
+// askList requests all elements of a list.
+func (r *Receiver) askList(ctx context.Context, ev *Event, path, version string) (*stripeapi.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
+	defer cancel()
+	return r.stripe.List(ctx, r.request(ev, path, version))
+}
+
 // requestsOfList is the usual number of requests for an object with the rest of a list.
 const requestsOfList = 3
 
@@ -291,7 +301,11 @@ func (r *Receiver) mayReadLists() bool { return r.lists.AllowN(time.Now(), reque
 
 // fetchPath fetches an object. For a snapshot event, one that Stripe does not have is no error, but nil.
 func (r *Receiver) fetchPath(ctx context.Context, ev *Event, options *FetchOptions, path, version string) (*Current, error) {
-	answer, err := r.ask(ctx, ev, path, version)
+	ask := r.ask
+	if options.List {
+		ask = r.askList
+	}
+	answer, err := ask(ctx, ev, path, version)
 	if err != nil {
 		if stripeapi.Status(err) == http.StatusBadRequest && version != "" {
 			return r.fetchPath(ctx, ev, options, path, "") // it may be the version that is refused

@@ -32,7 +32,7 @@ type application[T any] struct {
 
 // Plan returns the plan of an event: the object's lock and row are requested together with the ledger.
 func (e *Engine[T]) Plan(ev *webhooks.Event) projection.Plan {
-	a := &application[T]{Engine: e, ev: ev, key: e.store.Key(ev.Account, ev.Livemode, ev.ObjectID())}
+	a := &application[T]{Engine: e, ev: ev, key: e.store.Key(ev.Account, ev.Livemode, e.rules.idOf(ev))}
 	if ev.Thin() && ev.Object == nil {
 		return projection.Plan{Apply: func(ctx context.Context, tx pgx.Tx, _ *pgpipe.Writes) (bool, error) {
 			return false, a.fetchThin(ctx, tx)

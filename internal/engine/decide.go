@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -39,9 +38,9 @@ func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T,
 		if fetched.Object != nil {
 			return e.fromFetched(ctx, ev, incoming, stored)
 		}
-	} else if ev.Thin() && stored.covers(ev) {
+	} else if fetches := ev.Thin() || e.rules.Collect != nil && e.mayRefetch(ev); fetches && stored.covers(ev) {
 		return nil, nil
-	} else if ev.Thin() || e.config.Refetch == RefetchAlways && ev.CanFetch() {
+	} else if fetches || e.config.Refetch == RefetchAlways && ev.CanFetch() {
 		return nil, e.refetch(ev, stored)
 	}
 	if stored == nil {
@@ -152,7 +151,10 @@ func (e *Engine[T]) refetch(ev *webhooks.Event, stored *Row[T]) error {
 func (e *Engine[T]) fetchOptions(ev *webhooks.Event, stored *Row[T]) webhooks.FetchOptions {
 	options := webhooks.FetchOptions{Token: tokenOf(stored), Lists: e.rules.Lists}
 	if e.rules.Path != "" {
-		options.Path = e.rules.Path + "/" + url.PathEscape(ev.ObjectID())
+		options.Path = e.rules.location(e.rules.idOf(ev))
+	}
+	if e.rules.Collect != nil {
+		options.Lists, options.List = nil, true
 	}
 	return options
 }
@@ -160,7 +162,7 @@ func (e *Engine[T]) fetchOptions(ev *webhooks.Event, stored *Row[T]) webhooks.Fe
 func (e *Engine[T]) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
 	e.tieBreak.Add(1)
 	e.config.Logger.WarnContext(ctx, "ambiguous order of an object's events", "event_id", ev.ID,
-		e.rules.Object, ev.ObjectID(), "tie_break", how, "fix", "set STRIPE_API_KEY: the object is then fetched from Stripe instead")
+		e.rules.Object, e.rules.idOf(ev), "tie_break", how, "fix", "set STRIPE_API_KEY: the object is then fetched from Stripe instead")
 }
 
 // warnOfModes logs an id that occurs in both modes. Stripe's ids are unique across modes and accounts, and a table whose key is

@@ -39,12 +39,32 @@ type Rules struct {
 	Replaces bool
 	// Unlisted reports that the API has the objects at Path, but no list of all of them.
 	Unlisted bool
+	// Collect makes the object of a customer of the list that the API has at Path with the parameter customer. Such an object has
+	// no id, and its key is the customer's. Nothing orders its events within a second, so the list is fetched for each event where
+	// that is possible. Nil: objects have ids.
+	Collect func(customer string, livemode bool, list []byte) ([]byte, error)
 	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
 	TestClocks bool
 }
 
 // noun is the type in errors and logs.
 func (r *Rules) noun() string { return strings.ReplaceAll(r.Object, "_", " ") }
+
+// idOf returns the id that is the key of an event's object; "": none.
+func (r *Rules) idOf(ev *webhooks.Event) string {
+	if r.Collect != nil {
+		return ev.CustomerID()
+	}
+	return ev.ObjectID()
+}
+
+// location returns where the API has the object of an id.
+func (r *Rules) location(id string) string {
+	if r.Collect != nil {
+		return r.Path + "?customer=" + url.QueryEscape(id)
+	}
+	return r.Path + "/" + url.PathEscape(id)
+}
 
 // Refetch says when the current object is fetched from Stripe.
 type Refetch string

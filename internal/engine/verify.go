@@ -219,10 +219,23 @@ func (v *verification[T]) same(a, b *reading[T]) bool {
 	return a.stripe == nil || v.store.Same(a.stripe, b.stripe)
 }
 
+// fetch fetches one object from Stripe, with its whole lists.
+func (v *verification[T]) fetch(ctx context.Context, key Key, from source) (*stripeapi.Response, error) {
+	request := from.request(v.rules.location(key.ID), nil)
+	if v.rules.Collect == nil {
+		return v.api.Whole(ctx, request, v.rules.Lists)
+	}
+	response, err := v.api.List(ctx, request)
+	if err == nil {
+		response.Body, err = v.rules.Collect(key.ID, key.Livemode, response.Body)
+	}
+	return response, err
+}
+
 // get fetches one object from Stripe. Of an object that was deleted, Stripe may have a stub: then it does not have it.
 func (v *verification[T]) get(ctx context.Context, key Key, from source) (*reading[T], error) {
 	r := &reading[T]{key: key}
-	response, err := v.api.Whole(ctx, from.request(v.rules.Path+"/"+url.PathEscape(key.ID), nil), v.rules.Lists)
+	response, err := v.fetch(ctx, key, from)
 	switch {
 	case errors.Is(err, stripeapi.ErrTruncated):
 		v.config.Logger.WarnContext(ctx, "the rest of an object's lists cannot be read", v.rules.Object, key.ID, "error", stripeapi.Explain(err))

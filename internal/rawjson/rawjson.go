@@ -12,6 +12,9 @@ import (
 // IsObject reports whether a value is an object. It must not begin with white space.
 func IsObject(value []byte) bool { return len(value) > 0 && value[0] == '{' }
 
+// IsArray reports whether a value is an array.
+func IsArray(value []byte) bool { return len(value) > 0 && value[0] == '[' }
+
 // IsNull reports whether a value is null or empty.
 func IsNull(value []byte) bool { return len(value) == 0 || value[0] == 'n' }
 

@@ -68,11 +68,14 @@ func (req Request) after(last json.RawMessage) (*Request, error) {
 }
 
 // After returns the request for the objects after the object with an id.
-func (req Request) After(id string) *Request {
+func (req Request) After(id string) *Request { return req.with("starting_after", id) }
+
+// with returns the request with one more parameter.
+func (req Request) with(name, value string) *Request {
 	req.Values = maps.Clone(req.Values)
 	if req.Values == nil {
 		req.Values = url.Values{}
 	}
-	req.Values.Set("starting_after", id)
+	req.Values.Set(name, value)
 	return &req
 }
