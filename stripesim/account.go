@@ -34,8 +34,8 @@ type Account struct {
 	APIVersion string
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
-	// Billing creates every event that Stripe creates of customers, products, prices and invoices, and Live then changes these by
-	// themselves, too. Without it they exist, but the events are only those of subscriptions and the most important ones of their
+	// Billing creates every event that Stripe creates of customers, products, prices, invoices and entitlements, and Live then changes
+	// these by themselves, too. Without it they exist, but the events are only those of subscriptions and the most important ones of their
 	// invoices: invoice.created (of renewals), paid, payment_failed, voided and marked_uncollectible. The events of subscriptions
 	// have the same ids and types either way.
 	Billing bool
@@ -49,12 +49,14 @@ type Account struct {
 	Products  []*Product
 	Prices    []*Price
 	Invoices  []*Invoice
+	Features  []*Feature
 
 	random   *rand.Rand
-	billing  *rand.Rand // of all that is not subscriptions, so that these are as without Billing
-	added    int        // the events with ids from billing
+	billing  *rand.Rand // of customers, products, prices and invoices, so that subscriptions are as without Billing
+	others   *rand.Rand // of all other objects, for the same reason
+	added    int        // the events with ids from billing and others
 	numbered int        // the invoices that have a number
-	stored   []stored   // Customers, Products, Prices and Invoices
+	stored   []stored   // all objects but subscriptions
 	replaced []stored   // deleted products that were created again
 	clocks   []*TestClock
 	unheard  []object // the thin events about events that could not be generated
@@ -90,9 +92,10 @@ type Event struct {
 	// Body is the event in the API version of the subscription, or of the other object.
 	Body []byte
 
-	account *Account
-	request string
-	render  rendering
+	account  *Account
+	customer string // of the event's object
+	request  string
+	render   rendering
 }
 
 // New returns an account without subscriptions, whose clock begins at start. Accounts with the same seed, start and
@@ -100,6 +103,7 @@ type Event struct {
 func New(seed uint64, start time.Time) *Account {
 	return &Account{
 		Seed: seed, Now: start.Unix(), random: rand.New(rand.NewPCG(seed, 0x57f1be)), billing: rand.New(rand.NewPCG(seed, 0xb111)),
+		others: rand.New(rand.NewPCG(seed, 0x07e5)),
 	}
 }
 
@@ -152,7 +156,7 @@ func (a *Account) add(ev *Event, version string, random *rand.Rand) (added bool)
 	ev.ObjectID, _ = about["id"].(string)
 	ev.Body = ev.In(version)
 	a.Events = append(a.Events, ev)
-	if random == a.billing {
+	if random != a.random {
 		a.added++
 	}
 	return true

@@ -40,7 +40,8 @@ func (s *Subscription) begin(status string, trial int64) *Subscription {
 		ID: s.state.ID, Customer: s.state.Customer, Status: status, Created: a.Now,
 		PeriodStart: a.Now, PeriodEnd: a.Now + int64(month/time.Second), Metadata: map[string]string{},
 	}
-	s.payer()
+	c := s.payer()
+	c.subscriptions = append(c.subscriptions, s)
 	if trial > 0 {
 		s.state.TrialStart, s.state.TrialEnd = a.Now, a.Now+trial
 		s.state.PeriodEnd = s.state.TrialEnd
@@ -78,6 +79,7 @@ func (s *Subscription) update(eventType string, change func(*stripeobject.Subscr
 		}
 		return about, previous
 	})
+	s.customer.entitle()
 }
 
 const (
@@ -126,6 +128,12 @@ func (s *Subscription) FailPaymentUnheard(bare bool) (ev *Event, body []byte) {
 	n, added := len(s.account.Events), s.account.added
 	s.FailPayment()
 	lost := s.account.Events[len(s.account.Events)-1]
+	for _, ev := range slices.Backward(s.account.Events) {
+		if ev.ObjectID == s.state.ID {
+			lost = ev
+			break
+		}
+	}
 	s.account.Events, s.account.added = s.account.Events[:n], added
 	return lost, lost.unheard(bare)
 }

@@ -83,6 +83,7 @@ func NewAPI(account *Account) *API {
 	api.mux.HandleFunc("GET /v1/subscriptions/{id}", api.getSubscription)
 	api.mux.HandleFunc("GET /v1/subscription_items", api.listItems)
 	api.routeBilling()
+	api.routeEntitlements()
 	api.routeTestClocks()
 	api.routeEndpoints()
 	api.routeThin()

@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,18 +10,26 @@ import (
 	"github.com/pook/stripeonce/internal/stripeobject"
 )
 
-// routeBilling serves the objects beside subscriptions: https://docs.stripe.com/api/customers, /products, /prices and
-// /invoices.
+// paths are where the API has objects of types that it does not have at /v1/ and the plural of their name.
+var paths = map[string]string{
+	"checkout.session": "/v1/checkout/sessions", "entitlements.feature": "/v1/entitlements/features",
+}
+
+// pathOf returns the path of the list of a type.
+func pathOf(kind string) string { return cmp.Or(paths[kind], "/v1/"+kind+"s") }
+
+// routeBilling serves the objects beside subscriptions: https://docs.stripe.com/api/customers, /products, /prices, /invoices and so
+// on.
 func (api *API) routeBilling() {
-	for _, kind := range []string{"customer", "product", "price", "invoice"} {
-		api.mux.HandleFunc("GET /v1/"+kind+"s", func(w http.ResponseWriter, req *http.Request) { api.listStored(w, req, kind) })
-		api.mux.HandleFunc("GET /v1/"+kind+"s/{id}", func(w http.ResponseWriter, req *http.Request) { api.getStored(w, req, kind) })
+	for _, kind := range []string{"customer", "product", "price", "invoice", "entitlements.feature"} {
+		api.mux.HandleFunc("GET "+pathOf(kind), func(w http.ResponseWriter, req *http.Request) { api.listStored(w, req, kind) })
+		api.mux.HandleFunc("GET "+pathOf(kind)+"/{id}", func(w http.ResponseWriter, req *http.Request) { api.getStored(w, req, kind) })
 	}
 	api.mux.HandleFunc("GET /v1/invoices/{id}/lines", api.listLines)
 }
 
 // filters are the parameters of lists that compare a member. They are those of one kind or another.
-var filters = []string{"active", "currency", "email", "product", "status", "type"}
+var filters = []string{"active", "currency", "email", "lookup_key", "product", "status", "type"}
 
 // listStored lists objects, newest first, without the deleted ones.
 func (api *API) listStored(w http.ResponseWriter, req *http.Request, kind string) {
@@ -30,7 +39,7 @@ func (api *API) listStored(w http.ResponseWriter, req *http.Request, kind string
 	ids, keys := slices.Concat(query["ids[]"], indexed(query, "ids")), slices.Concat(query["lookup_keys[]"], indexed(query, "lookup_keys"))
 	newest := api.storedNow(account)
 	slices.Reverse(newest)
-	page(w, req, "/v1/"+kind+"s", kind, newest, func(st stored) entry {
+	page(w, req, pathOf(kind), kind, newest, func(st stored) entry {
 		return entry{st.is().ID, st.is().Created, func() object { return st.at(now, 0, version) }}
 	}, func(st stored) bool {
 		about := st.is()
@@ -56,6 +65,9 @@ func membersFit(query url.Values, lookupKeys []string, render func() object) boo
 		if query.Has(name) && query.Get(name) != member(name) {
 			return false
 		}
+	}
+	if query.Has("archived") && query.Get("archived") == member("active") {
+		return false
 	}
 	return len(lookupKeys) == 0 || slices.Contains(lookupKeys, member("lookup_key"))
 }

@@ -75,6 +75,14 @@ func (a *asker) all(path string, query url.Values) (all []object) {
 	return all
 }
 
+// pathOf returns where the API has objects of a type.
+func pathOf(kind string) string {
+	if kind == "checkout.session" {
+		return "/v1/checkout/sessions"
+	}
+	return "/v1/" + kind + "s"
+}
+
 // Lists and single objects are as the truth says, in both versions and for connected accounts. Deleted objects are not listed.
 func TestBillingAPI(t *testing.T) {
 	t.Parallel()
@@ -85,7 +93,7 @@ func TestBillingAPI(t *testing.T) {
 		for _, ask.version = range []string{stripesim.VersionBeforeBasil, stripesim.VersionBasil} {
 			want := map[string][]object{}
 			for _, o := range account.Objects() {
-				if o.AccountID != ask.account || o.Type == "subscription" {
+				if o.AccountID != ask.account || o.Type == "subscription" || o.Type == summaryType {
 					continue
 				}
 				var truth object
@@ -101,14 +109,14 @@ func TestBillingAPI(t *testing.T) {
 				if len(want[o.Type])%5 > 0 && !o.Deleted { // some are enough
 					continue
 				}
-				status, got := ask.get("/v1/" + o.Type + "s/" + o.ID)
+				status, got := ask.get(pathOf(o.Type) + "/" + o.ID)
 				if status != wantStatus || status == http.StatusOK && !reflect.DeepEqual(got, truth) {
 					t.Errorf("%s is %d %v", o.ID, status, got)
 				}
 			}
 			for _, kind := range kinds {
 				slices.Reverse(want[kind])
-				if got := ask.all("/v1/"+kind+"s", url.Values{"limit": {"17"}}); !reflect.DeepEqual(got, want[kind]) || len(got) == 0 {
+				if got := ask.all(pathOf(kind), url.Values{"limit": {"17"}}); !reflect.DeepEqual(got, want[kind]) || len(got) == 0 {
 					t.Errorf("%d %ss are listed, want %d", len(got), kind, len(want[kind]))
 				}
 			}
@@ -252,6 +260,9 @@ func TestBillingThin(t *testing.T) {
 			Type    string
 			Related struct{ ID, Type, URL string } `json:"related_object"`
 			Changes *struct{ Before, After object }
+		}
+		if ev.ObjectID == "" { // it has no thin form
+			continue
 		}
 		if err := json.Unmarshal(ev.Thin(true), &thin); err != nil {
 			t.Fatal(err)

@@ -70,6 +70,9 @@ func billed(seed uint64) *stripesim.Account {
 	return account
 }
 
+// summaryType is an object without an id.
+const summaryType = "entitlements.active_entitlement_summary"
+
 type objectKey struct{ account, kind, id string }
 
 // Each update with its previous attributes put back is the object of the event before it, in both versions. The last object is
@@ -83,8 +86,15 @@ func TestBillingPreviousAttributes(t *testing.T) {
 			ev := decode(t, e.In(version))
 			kind, _ := ev.Data.Object["object"].(string)
 			k := objectKey{e.AccountID, kind, e.ObjectID}
+			if kind == summaryType {
+				k.id, _ = ev.Data.Object["customer"].(string)
+			}
 			before, former := last[k], lastType[k]
 			switch _, action, _ := strings.Cut(strings.TrimPrefix(e.Type, "customer.subscription"), "."); {
+			case kind == summaryType:
+				if ev.Data.Previous != nil {
+					t.Errorf("%s has previous attributes", e.ID)
+				}
 			case strings.HasSuffix(e.Type, ".updated"):
 				updates[kind]++
 				if got := restore(ev.Data.Object, ev.Data.Previous); !reflect.DeepEqual(comparison(got), comparison(before)) || len(ev.Data.Previous) == 0 {
@@ -142,7 +152,7 @@ func TestBillingDeterministic(t *testing.T) {
 	with.Live(life)
 	list := func(account *stripesim.Account) (events []string) {
 		for _, ev := range account.Events {
-			if ev.ObjectID == ev.SubscriptionID {
+			if ev.ObjectID != "" && ev.ObjectID == ev.SubscriptionID {
 				events = append(events, fmt.Sprint(ev.ID, ev.Type, ev.Created, ev.ObjectID, firstItem(decode(t, ev.Body).Data.Object)))
 			}
 		}
@@ -238,12 +248,12 @@ func TestBillingOfOneChange(t *testing.T) {
 		want   string
 	}{
 		{sub.Renew, "customer.subscription.updated invoice.created invoice.updated invoice.finalized customer.updated invoice.updated invoice.paid invoice.payment_succeeded"},
-		{func() { sub.Upgrade(3) }, "customer.subscription.updated invoice.created invoice.finalized invoice.updated invoice.paid invoice.payment_succeeded"},
+		{func() { sub.Upgrade(3) }, "customer.subscription.updated entitlements.active_entitlement_summary.updated invoice.created invoice.finalized invoice.updated invoice.paid invoice.payment_succeeded"},
 		{sub.FailPayment, "customer.subscription.updated invoice.created invoice.updated invoice.finalized invoice.updated invoice.payment_failed customer.updated customer.subscription.updated"},
 		{sub.FailPayment, "invoice.updated invoice.payment_failed"},
 		{func() { sub.LatestInvoice().MarkUncollectible() }, "invoice.updated invoice.marked_uncollectible customer.updated"},
 		{func() { sub.LatestInvoice().Void() }, "invoice.updated invoice.voided"},
-		{sub.CustomerObject().Delete, "customer.subscription.deleted customer.deleted"},
+		{sub.CustomerObject().Delete, "customer.subscription.deleted entitlements.active_entitlement_summary.updated customer.deleted"},
 	} {
 		account.Wait(time.Hour)
 		n := len(account.Events)
@@ -362,6 +372,9 @@ func TestBillingTruth(t *testing.T) {
 		}
 		if err := json.Unmarshal(ev.Body, &body); err != nil {
 			t.Fatal(err)
+		}
+		if ev.ObjectID == "" {
+			ev.ObjectID, _ = decode(t, ev.Body).Data.Object["customer"].(string)
 		}
 		versions[ev.ObjectID] = body.Version
 	}

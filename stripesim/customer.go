@@ -1,6 +1,7 @@
 package stripesim
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,9 @@ type Address = stripeobject.Address
 type Customer struct {
 	resource[stripeobject.Customer, *stripeobject.Customer]
 
-	oneOff *Invoice // the newest one of no subscription that Account.Live created
+	oneOff        *Invoice // the newest one of no subscription that Account.Live created
+	subscriptions []*Subscription
+	summary       *summary
 }
 
 // AddCustomer creates a customer. Its events have an API version.
@@ -28,6 +31,7 @@ func (a *Account) addCustomer(accountID, version, id string) *Customer {
 		ID: id, Created: a.Now, Name: name, Email: strings.ToLower(newID(a.billing, "", 8)) + "@example.com", InvoicePrefix: strings.ToUpper(newID(a.billing, "", 8)), Metadata: map[string]string{},
 	})}
 	a.Customers, a.stored = append(a.Customers, c), append(a.stored, c)
+	c.summary = a.newSummary(c)
 	c.event(a.billing, "customer.created")
 	return c
 }
@@ -52,15 +56,7 @@ func (c *Customer) Subscribe() *Subscription {
 }
 
 // Subscriptions returns the customer's subscriptions, also the ended ones.
-func (c *Customer) Subscriptions() []*Subscription {
-	var all []*Subscription
-	for _, s := range c.account.Subscriptions {
-		if s.AccountID == c.about.AccountID && s.state.Customer == c.about.ID {
-			all = append(all, s)
-		}
-	}
-	return all
-}
+func (c *Customer) Subscriptions() []*Subscription { return slices.Clone(c.subscriptions) }
 
 // Invoices returns the customer's invoices, also those of subscriptions, oldest first.
 func (c *Customer) Invoices() []*Invoice {

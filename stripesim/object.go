@@ -137,7 +137,7 @@ func (r *resource[T, P]) change(eventType string, change func(*T)) {
 
 // changeBy is change with the source of the event's id.
 func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change func(*T)) {
-	before, update := P(&r.state).Clone(), strings.HasSuffix(eventType, ".updated")
+	before, update := P(&r.state).Clone(), strings.HasSuffix(eventType, ".updated") && eventType != summaryUpdated
 	now := P(&r.state).Clone()
 	change(&now)
 	if update && len(stripeobject.Difference(P(&before).Render(r.version), P(&now).Render(r.version))) == 0 {
@@ -149,7 +149,7 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 	r.state = now
 	after := P(&now).Clone()
 	added := r.account.add(&Event{
-		AccountID: r.about.AccountID, Type: eventType, SubscriptionID: r.about.SubscriptionID,
+		AccountID: r.about.AccountID, Type: eventType, SubscriptionID: r.about.SubscriptionID, customer: r.about.CustomerID,
 		render: func(version string) (about, previous object) {
 			about = P(&after).Render(version)
 			if update {
@@ -159,6 +159,13 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 		},
 	}, r.version, random)
 	r.told = r.told || added
+}
+
+// set changes the state without an event.
+func (r *resource[T, P]) set(change func(*T)) {
+	before, now := P(&r.state).Clone(), P(&r.state).Clone()
+	change(&now)
+	r.past, r.state = append(r.past, former[T]{before, r.account.Now}), now
 }
 
 // event creates an event that changes nothing.

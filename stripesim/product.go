@@ -2,6 +2,7 @@ package stripesim
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pook/stripeonce/internal/stripeobject"
 )
@@ -9,6 +10,8 @@ import (
 // Product is a product of the account. Its methods change it and create the events of the change.
 type Product struct {
 	resource[stripeobject.Product, *stripeobject.Product]
+
+	features []*Feature // see Account.AttachFeature
 }
 
 // AddProduct creates a product, whose events have an API version. An empty id is drawn. Another id is the caller's choice, as at
@@ -30,7 +33,7 @@ func (a *Account) addProduct(accountID, version, id, name string) *Product {
 		a.replaced = append(a.replaced, old)
 		old.replace()
 	}
-	p := &Product{newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
+	p := &Product{resource: newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
 		ID: id, Name: name, Active: true, Created: a.Now, Updated: a.Now, Metadata: map[string]string{},
 	})}
 	a.Products, a.stored = append(a.Products, p), append(a.stored, p)
@@ -173,6 +176,9 @@ func (a *Account) addCatalog(accountID, version string) {
 		if i < 2 {
 			p.AddPrice(10*catalog[i].Amount, "year").SetNickname(name + ", yearly")
 			p.SetDefaultPrice(monthly)
+		}
+		for _, key := range catalogFeatures[i] {
+			a.AttachFeature(p, a.addFeature(accountID, key, strings.ReplaceAll(key, "-", " ")))
 		}
 	}
 }

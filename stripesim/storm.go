@@ -34,7 +34,7 @@ type Thin string
 // The forms of a storm.
 const (
 	SnapshotOnly Thin = ""     // as snapshot events
-	ThinOnly     Thin = "only" // as thin events
+	ThinOnly     Thin = "only" // as thin events, but for those of entitlements, whose object cannot be fetched
 	ThinAndTwin  Thin = "both" // each in both forms: during a migration both destinations exist
 )
 
@@ -95,14 +95,13 @@ func (d Delivery) Body() []byte {
 
 // Plan returns the deliveries of events, with duplicates, in their order. The same seed and events give the same plan.
 func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
-	window := max(s.Window, 0)
+	window, places := max(s.Window, 0), map[string][]int{} // of the events of each subscription, or of another object
 	random, forms := rand.New(rand.NewPCG(seed, 0x5702a)), rand.New(rand.NewPCG(seed, 0x741))
 	type placed struct {
 		place float64
 		Delivery
 	}
 	var queue []placed
-	places := map[string][]int{} // of the events of each subscription, or of another object
 	for i, ev := range events {
 		places[ev.group()] = append(places[ev.group()], i)
 	}
@@ -122,14 +121,16 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 			queue = append(queue, placed{at(own, n+random.IntN(window+1)) + random.Float64(), Delivery{Event: ev, Times: 1}})
 		}
 		queue = append(queue, first)
-		if s.Thin == ThinAndTwin {
+		if s.Thin == ThinAndTwin && ev.hasThin() {
 			twin := Delivery{Event: ev, Times: 1, Form: formOf(forms)}
 			queue = append(queue, placed{at(own, n+forms.IntN(window+1)) + forms.Float64(), twin})
 		}
 	}
 	if s.Thin == ThinOnly {
 		for i := range queue {
-			queue[i].Form = formOf(forms)
+			if form := formOf(forms); queue[i].Event.hasThin() {
+				queue[i].Form = form
+			}
 		}
 	}
 	slices.SortStableFunc(queue, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
@@ -142,7 +143,7 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 }
 
 // group is the id by which events are out of order.
-func (ev *Event) group() string { return cmp.Or(ev.SubscriptionID, ev.ObjectID) }
+func (ev *Event) group() string { return cmp.Or(ev.SubscriptionID, ev.ObjectID, ev.customer) }
 
 // at returns the nth of places, or the first or last if n is out of range.
 func at(places []int, n int) float64 { return float64(places[min(max(n, 0), len(places)-1)]) }

@@ -34,7 +34,11 @@ func (a *Account) EndTestClock(clock *TestClock) {
 
 // Forget removes a subscription without an event, as the deletion of test data does. Its customer and its invoices stay.
 func (a *Account) Forget(s *Subscription) {
-	a.Subscriptions = slices.DeleteFunc(a.Subscriptions, func(other *Subscription) bool { return other == s })
+	same := func(other *Subscription) bool { return other == s }
+	a.Subscriptions = slices.DeleteFunc(a.Subscriptions, same)
+	c := s.customer
+	c.subscriptions = slices.DeleteFunc(c.subscriptions, same)
+	c.summary.set(c.entitled())
 }
 
 func (api *API) routeTestClocks() {

@@ -40,6 +40,9 @@ func (ev *Event) Thin(named bool) []byte {
 	return marshal(o)
 }
 
+// hasThin reports whether the event has a thin form: its object has an id.
+func (ev *Event) hasThin() bool { return ev.ObjectID != "" }
+
 func (ev *Event) thinType() string { return "v1." + ev.Type }
 
 // thin returns the thin event as the API has it.
@@ -50,7 +53,7 @@ func (ev *Event) thin(named bool) object {
 		"id": ev.ThinID(), "object": "v2.core.event", "type": ev.thinType(), "livemode": false, "context": ev.account.context(ev.AccountID), "changes": nil, "data": nil, "snapshot_event": nil,
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
-		"related_object": object{"id": ev.ObjectID, "type": kind, "url": "/v1/" + kind + "s/" + ev.ObjectID},
+		"related_object": object{"id": ev.ObjectID, "type": kind, "url": pathOf(kind) + "/" + ev.ObjectID},
 	}
 	if named {
 		o["snapshot_event"] = ev.ID
@@ -88,7 +91,7 @@ func (api *API) routeThin() {
 	api.mux.HandleFunc("GET /v2/core/events", api.listThin)
 	api.mux.HandleFunc("GET /v2/core/events/{id}", func(w http.ResponseWriter, req *http.Request) {
 		for _, ev := range api.of(req).Events {
-			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created <= api.now(api.of(req)) {
+			if ev.ThinID() == req.PathValue("id") && ev.hasThin() && api.sees(req, ev.AccountID) && ev.Created <= api.now(api.of(req)) {
 				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
 				return
 			}
@@ -124,7 +127,7 @@ func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 		if types := indexed(query, "types"); len(types) > 0 && !slices.Contains(types, ev.thinType()) {
 			continue
 		}
-		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.kept(now) {
+		if ev.hasThin() && api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.kept(now) {
 			fit = append(fit, ev)
 		}
 	}

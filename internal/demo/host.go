@@ -155,7 +155,7 @@ func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 		return false, flaky.effect(ctx, tx, ev)
 	})
-	for _, pattern := range []string{"invoice.*", "customer.created", "customer.updated", "customer.deleted", "product.*", "price.*"} {
+	for _, pattern := range []string{"invoice.*", "customer.created", "customer.updated", "customer.deleted", "product.*", "price.*", "entitlements.*"} {
 		webhooks.On(set, pattern, func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 			return flaky.effect(ctx, tx, ev)
 		})
