@@ -83,7 +83,7 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
 		"`when` the current object is fetched from Stripe: ambiguous, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
 	flags.StringVar(&s.mirror, "mirror", envOr("STRIPEONCE_MIRROR", ""),
-		"the `types` of objects to mirror beside subscriptions, such as customer,invoice, or the groups billing and all (STRIPEONCE_MIRROR)")
+		"the `types` of objects to mirror beside subscriptions, such as customer,invoice, or the groups billing, entitlements and all (STRIPEONCE_MIRROR)")
 	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
 	flags.StringVar(&s.accountID, "account-id", envOr("STRIPE_ACCOUNT_ID", ""),
 		"the receiver's own `account` (acct_…), for tables that receivers of several accounts share (STRIPE_ACCOUNT_ID)")

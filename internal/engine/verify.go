@@ -200,6 +200,8 @@ func (v *verification[T]) differences(r *reading[T]) []Difference {
 	switch id := r.key.ID; {
 	case r.local == nil && r.stripe == nil:
 		return nil
+	case r.local == nil && v.rules.Collect != nil && r.head.Ended: // nothing is collected, and there is no row
+		return nil
 	case r.local == nil:
 		return []Difference{{ID: id, Field: "id", Stripe: id}}
 	case r.stripe == nil && r.local.Ended: // it ended, and was deleted at Stripe

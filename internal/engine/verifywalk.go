@@ -39,7 +39,10 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 		if err := w.others(ctx, nil, true); err != nil {
 			return err
 		}
-		return w.undated(ctx)
+		if err := w.undated(ctx); err != nil || w.rules.Collect == nil {
+			return err
+		}
+		return w.owners(ctx)
 	}
 	request, err := w.first(ctx)
 	if err != nil {

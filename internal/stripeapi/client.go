@@ -256,7 +256,10 @@ func DateOf(err error) time.Time {
 }
 
 // IsMissing reports whether Stripe does not have the requested object.
-func IsMissing(err error) bool { return Status(err) == http.StatusNotFound }
+func IsMissing(err error) bool {
+	var refusal *stripe.Error
+	return Status(err) == http.StatusNotFound || errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodeResourceMissing
+}
 
 // Explain returns an error with a readable text instead of stripe-go's JSON.
 func Explain(err error) error {
