@@ -279,7 +279,7 @@ func (r *Receiver) takeTurns(ctx context.Context, d *delivery) bool {
 }
 
 func (r *Receiver) takeTurn(ctx context.Context, d *delivery, ticket *admission.Ticket[*rider], deadline time.Time) bool {
-	if ticket.TryAcquire() || r.ride(ctx, d, rideWait) {
+	if ticket.TryAcquire() || r.ride(ctx, d, r.rideWait) {
 		return true
 	}
 	if !d.rode { // a rider was looked up in its batch

@@ -27,8 +27,9 @@ func (r *Receiver) WaitingForConnection() int { return r.shedder.Waiting() }
 // WaitingForLookup is how many deliveries wait for a lookup that they share.
 func (r *Receiver) WaitingForLookup() int { return r.lookups.Waiting() }
 
-// WaitForBatch has events wait so long for a batch to begin.
+// WaitForBatch has events wait so long for a batch to begin, and to ride in one.
 func (r *Receiver) WaitForBatch(limit time.Duration) {
+	r.rideWait = limit
 	r.lookups = admission.NewBatches[*lookup](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 	r.hostBatches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)

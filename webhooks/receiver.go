@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
@@ -38,6 +39,7 @@ type Receiver struct {
 	seen        *admission.Seen
 	twins       *admission.Twins
 	objects     admission.Queues[*rider]
+	rideWait    time.Duration // rideWait
 	bulkhead    *admission.Bulkhead
 	lookups     *admission.Batches[*lookup]
 	batches     *admission.Batches[*delivery] // of events that run no handler of the host's
@@ -80,6 +82,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		bodies:      admission.NewBudget(config.MaxBufferBytes),
 		seen:        admission.NewSeen(),
 		twins:       admission.NewTwins(),
+		rideWait:    rideWait,
 		bulkhead:    admission.NewBulkhead(int(pool.Config().MaxConns), config.reservedConnections(pool.Config().MaxConns)),
 		lookups:     admission.NewBatches[*lookup](config.ConcurrentBatches, config.MaxBatchSize, batchWait),
 		batches:     admission.NewBatches[*delivery](config.ConcurrentBatches, config.MaxBatchSize, batchWait),

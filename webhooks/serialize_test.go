@@ -243,3 +243,25 @@ func TestSerializeByIsChecked(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// The events of an object without an id, such as an upcoming invoice, run one after the other by their customer.
+func TestSerializeObjectsWithoutAnID(t *testing.T) {
+	t.Parallel()
+	const events = 20
+	h := webhooks.NewHandlers()
+	overlaps := readingAndWriting(h)
+	host := hooktest.On(t, pgtest.Connect(t, pgtest.NewURL(t)+"&pool_max_conns=6"), h, func(c *webhooks.Config) {
+		c.Timeout, c.LockTimeout, c.AcquireTimeout = pgtest.WaitLimit, pgtest.WaitLimit, pgtest.WaitLimit
+	})
+	pgtest.Exec(t, host.Pool, `CREATE TABLE balances (customer TEXT PRIMARY KEY, balance INT); INSERT INTO balances VALUES ('cus_1', 0)`)
+	var wg sync.WaitGroup
+	for i := range events {
+		wg.Go(func() {
+			host.Expect(t, hooktest.Event(fmt.Sprintf("evt_%d", i), "invoice.upcoming", 1, `{"object":"invoice","customer":"cus_1"}`), 200, webhooks.OutcomeProcessed)
+		})
+	}
+	wg.Wait()
+	if balance := pgtest.Scan[int](t, host.Pool, `SELECT balance FROM balances`); balance != events || overlaps.Load() != 0 {
+		t.Errorf("the balance is %d after %d events, of which %d overlapped", balance, events, overlaps.Load())
+	}
+}
