@@ -93,6 +93,10 @@ func (c *Console) routes() *http.ServeMux {
 		"/failures":           c.failures,
 		"/subscriptions":      c.subscriptions,
 		"/subscriptions/{id}": c.subscription,
+		"/objects":            c.objects,
+		"/search":             c.search,
+		objectPath:            c.object,
+		"/customers/{id}":     c.customer,
 	} {
 		mux.HandleFunc("GET "+path, c.handler(strings.TrimSuffix(path, "/{$}"), build))
 	}
@@ -155,6 +159,7 @@ type page struct {
 	Path     string // of the page, below Base
 	Now      time.Time
 	Data     any
+	Location template.URL // redirects to this path below Base; empty: shows the page
 }
 
 // errNotFound reports that there is no such page.
@@ -170,6 +175,10 @@ func (c *Console) handler(path string, build func(*request) (*page, error)) http
 			p, err = build(r)
 			return err
 		})
+		if err == nil && p.Location != "" {
+			http.Redirect(w, asked, r.base+string(p.Location), http.StatusSeeOther)
+			return
+		}
 		status := http.StatusOK
 		if err != nil {
 			status, p = c.failed(r, err)
@@ -200,7 +209,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	case fault.LacksMigration(err):
 		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or your own migration tool."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
-		status, what = http.StatusNotFound, problem{"Not found.", "The event or subscription never arrived, or its row has been pruned."}
+		status, what = http.StatusNotFound, problem{"Not found.", "The event or object never arrived, or its row has been pruned."}
 	case errors.Is(err, errTime):
 		status, what = http.StatusBadRequest, problem{"This is not a valid time.", "Use the form 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:
@@ -214,7 +223,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 //go:embed templates static
 var files embed.FS
 
-var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "problem")
+var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}

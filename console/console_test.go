@@ -21,6 +21,7 @@ import (
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov4"
@@ -35,12 +36,16 @@ type stage struct {
 
 const mountedAt = "/admin/acme/stripe"
 
-func newStage(t *testing.T, config *console.Config) *stage {
+// newStage starts a stage that mirrors types of objects.
+func newStage(t *testing.T, config *console.Config, mirrored ...string) *stage {
 	t.Helper()
 	s := &stage{}
 	s.broken.Store(true)
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
+	if len(mirrored) > 0 {
+		mirror.Register(h, &mirror.Config{Types: mirrored})
+	}
 	webhooks.On(h, "test.flaky", func(context.Context, pgx.Tx, *webhooks.Event, *struct{}) error {
 		if s.broken.Load() {
 			return errors.New(`no <b>credit</b> "left"`)

@@ -14,23 +14,26 @@ import (
 
 // functions are the functions of the templates.
 var functions = template.FuncMap{
-	"ago":     ago,
-	"exact":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"iso":     func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
-	"day":     func(at time.Time) string { return at.UTC().Format("2 Jan 2006") },
-	"count":   count,
-	"seconds": seconds,
-	"segment": url.PathEscape,
-	"text":    func(s *string) string { return valueOr(s, "") },
-	"pointer": func(s string) *string { return &s },
-	"lines":   func(s string) int { return strings.Count(s, "\n") + 1 },
-	"isSub":   isSubscription,
-	"quantity": func(n *int64) string {
-		if n == nil {
-			return "—"
+	"ago":        ago,
+	"exact":      func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"iso":        func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
+	"day":        func(at time.Time) string { return at.UTC().Format("2 Jan 2006") },
+	"count":      count,
+	"seconds":    seconds,
+	"segment":    url.PathEscape,
+	"text":       func(s *string) string { return valueOr(s, "") },
+	"pointer":    func(s string) *string { return &s },
+	"lines":      func(s string) int { return strings.Count(s, "\n") + 1 },
+	"isSub":      isSubscription,
+	"isCustomer": func(id *string) bool { return strings.HasPrefix(valueOr(id, ""), "cus_") },
+	"modeOf": func(livemode bool) string {
+		if livemode {
+			return "live"
 		}
-		return count(*n)
+		return "test"
 	},
+	"pieces":   pieces,
+	"quantity": quantity,
 	"tone":     tone,
 	"replayed": replayed,
 	"within": func(path, section string) bool {
@@ -43,6 +46,13 @@ var functions = template.FuncMap{
 		}
 		return m
 	},
+}
+
+func quantity(n *int64) string {
+	if n == nil {
+		return "—"
+	}
+	return count(*n)
 }
 
 // isSubscription reports whether an id is a subscription's. A schedule's id also begins with sub_.

@@ -295,11 +295,13 @@ func (c *Console) newest(r *request, d *subscriptionsData) error {
 
 type subscriptionData struct {
 	*subscriptions.Subscription
-	JSON    string
-	Hidden  bool
-	Events  []operations.Event
-	More    bool
-	Failing []db.StripeWebhookFailureListByObjectRow
+	Customer  template.URL
+	Dashboard string
+	JSON      string
+	Hidden    bool
+	Events    []operations.Event
+	More      bool
+	Failing   []db.StripeWebhookFailureListByObjectRow
 }
 
 func (c *Console) subscription(r *request) (*page, error) {
@@ -321,6 +323,8 @@ func (c *Console) subscription(r *request) (*page, error) {
 	d := &subscriptionData{
 		Subscription: sub, Hidden: c.config.HidePayloads, Events: events[:min(len(events), pageRows)], More: len(events) > pageRows, Failing: failing,
 	}
+	at := place{sub.AccountID, sub.Livemode}
+	d.Customer, d.Dashboard = at.object("customer", sub.CustomerID), at.dashboard("subscription", sub.ID)
 	if !d.Hidden {
 		d.JSON = pretty(sub.Object)
 	}

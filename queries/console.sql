@@ -1,0 +1,161 @@
+-- name: ConsoleAccountList :many
+-- ObjectAccountList up to max_rows accounts. PostgreSQL walks no further than the limit.
+WITH RECURSIVE account AS (
+    (SELECT account_id AS id FROM stripe_objects ORDER BY account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.account_id FROM stripe_objects AS o WHERE o.account_id > account.id ORDER BY o.account_id LIMIT 1)
+    FROM account WHERE account.id IS NOT NULL
+)
+
+SELECT id::text AS id FROM account WHERE id IS NOT NULL LIMIT @max_rows;
+
+-- name: ConsoleTypeList :many
+-- The modes and types of an account's objects, each with the number of its rows up to max_counted. One lookup in the primary
+-- key for each, whatever the number of rows.
+WITH RECURSIVE kind AS (
+    (
+        SELECT o.livemode, o.object_type FROM stripe_objects AS o
+        WHERE o.account_id = @account_id ORDER BY o.livemode, o.object_type LIMIT 1
+    )
+    UNION ALL
+    SELECT following.livemode, following.object_type
+    FROM kind CROSS JOIN LATERAL (
+        SELECT o.livemode, o.object_type FROM stripe_objects AS o
+        WHERE o.account_id = @account_id AND (o.livemode, o.object_type) > (kind.livemode, kind.object_type)
+        ORDER BY o.livemode, o.object_type LIMIT 1
+    ) AS following
+)
+
+SELECT
+    kind.livemode, kind.object_type,
+    (
+        SELECT count(*) FROM (
+            SELECT FROM stripe_objects AS o
+            WHERE o.account_id = @account_id AND o.livemode = kind.livemode AND o.object_type = kind.object_type
+            LIMIT @max_counted
+        ) AS counted
+    ) AS objects
+FROM kind;
+
+-- name: ConsoleObjectFind :many
+-- The keys of the objects of an id, of any type and mode, in the accounts from from_account on: one lookup for each account, mode
+-- and type, in at most max_kinds of them.
+WITH RECURSIVE kind AS (
+    (
+        SELECT o.account_id, o.livemode, o.object_type FROM stripe_objects AS o
+        WHERE o.account_id >= @from_account::text ORDER BY o.account_id, o.livemode, o.object_type LIMIT 1
+    )
+    UNION ALL
+    SELECT following.account_id, following.livemode, following.object_type
+    FROM kind CROSS JOIN LATERAL (
+        SELECT o.account_id, o.livemode, o.object_type FROM stripe_objects AS o
+        WHERE (o.account_id, o.livemode, o.object_type) > (kind.account_id, kind.livemode, kind.object_type)
+        ORDER BY o.account_id, o.livemode, o.object_type LIMIT 1
+    ) AS following
+)
+
+SELECT object.account_id, object.livemode, object.object_type, object.id
+FROM (SELECT kind.* FROM kind LIMIT @max_kinds) AS wanted
+CROSS JOIN LATERAL (
+    SELECT o.account_id, o.livemode, o.object_type, o.id FROM stripe_objects AS o
+    WHERE o.account_id = wanted.account_id AND o.livemode = wanted.livemode AND o.object_type = wanted.object_type AND o.id = @id::text
+    LIMIT 1
+) AS object
+LIMIT @max_rows;
+
+-- name: ConsoleObjectList :many
+-- Objects of one account, mode and type, the newest first, by the index stripe_objects_stripe_created_at_idx. The filters look at
+-- max_looked_at rows at most: a status has no index. before and before_id continue a listing.
+SELECT object.*
+FROM (
+    SELECT o.* FROM stripe_objects AS o
+    WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+        AND (o.stripe_created_at, o.id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
+    ORDER BY o.stripe_created_at DESC, o.id DESC
+    LIMIT @max_looked_at::int
+) AS object
+WHERE (sqlc.narg('status')::text IS NULL OR object.status = sqlc.narg('status')::text) AND object.deleted = @deleted::boolean
+ORDER BY object.stripe_created_at DESC, object.id DESC
+LIMIT @max_rows;
+
+-- name: ConsoleObjectListEnd :one
+-- The last row that ConsoleObjectList looked at; no row if it looked at all of them.
+SELECT o.stripe_created_at, o.id FROM stripe_objects AS o
+WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+    AND (o.stripe_created_at, o.id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
+ORDER BY o.stripe_created_at DESC, o.id DESC
+LIMIT 1 OFFSET @skipped;
+
+-- name: ConsoleCustomerKeyList :many
+-- The accounts and modes in which a customer is known: by its own rows, and by one object and one subscription of its.
+SELECT DISTINCT ON (known.account_id, known.livemode) known.account_id, known.livemode
+FROM (
+    (
+        SELECT o.account_id, o.livemode FROM stripe_objects AS o
+        WHERE o.customer_id = @customer_id::text AND o.object_type = 'customer' LIMIT 20
+    )
+    UNION ALL
+    (SELECT o.account_id, o.livemode FROM stripe_objects AS o WHERE o.customer_id = @customer_id::text LIMIT 1)
+    UNION ALL
+    (SELECT COALESCE(s.account_id, ''), s.livemode FROM subscriptions AS s WHERE s.customer_id = @customer_id::text LIMIT 1)
+) AS known
+ORDER BY known.account_id, known.livemode DESC;
+
+-- name: ConsoleCustomerObjectList :many
+-- A customer's objects of each type, the newest max_each of each first, by the index stripe_objects_customer_id_idx.
+WITH RECURSIVE kind AS (
+    (SELECT o.object_type FROM stripe_objects AS o WHERE o.customer_id = @customer_id::text ORDER BY o.object_type LIMIT 1)
+    UNION ALL
+    SELECT following.object_type
+    FROM kind CROSS JOIN LATERAL (
+        SELECT o.object_type FROM stripe_objects AS o
+        WHERE o.customer_id = @customer_id::text AND o.object_type > kind.object_type
+        ORDER BY o.object_type LIMIT 1
+    ) AS following
+)
+
+SELECT object.*
+FROM kind CROSS JOIN LATERAL (
+    SELECT o.* FROM stripe_objects AS o
+    WHERE o.customer_id = @customer_id::text AND o.object_type = kind.object_type AND o.account_id = @account_id AND o.livemode = @livemode
+    ORDER BY o.stripe_created_at DESC, o.id DESC
+    LIMIT @max_each
+) AS object
+ORDER BY object.object_type, object.stripe_created_at DESC, object.id DESC;
+
+-- name: ConsolePaymentObjectList :many
+-- The refunds and disputes of charges and payment intents, the newest first. They do not name their customer, so the newest
+-- max_looked_at of each type are looked at.
+SELECT object.*
+FROM (SELECT unnest(ARRAY['dispute', 'refund']) AS object_type) AS kind
+CROSS JOIN LATERAL (
+    SELECT newest.* FROM (
+        SELECT o.* FROM stripe_objects AS o
+        WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = kind.object_type AND o.stripe_created_at >= @created_from
+        ORDER BY o.stripe_created_at DESC, o.id DESC
+        LIMIT @max_looked_at::int
+    ) AS newest
+    WHERE newest.object ->> 'charge' = ANY(@payments::text []) OR newest.object ->> 'payment_intent' = ANY(@payments::text [])
+    LIMIT @max_each::int
+) AS object
+ORDER BY object.object_type, object.stripe_created_at DESC, object.id DESC;
+
+-- name: ConsoleCustomerSubscriptionList :many
+-- The ids of a customer's subscriptions, the newest first.
+SELECT s.id FROM subscriptions AS s
+WHERE s.customer_id = @customer_id::text AND COALESCE(s.account_id, '') = @account_id::text AND s.livemode = @livemode
+ORDER BY s.stripe_created_at DESC NULLS LAST, s.id DESC
+LIMIT @max_rows;
+
+-- name: ConsoleEventList :many
+-- The newest events of several objects. OFFSET 0 makes PostgreSQL look each object up in its index, rather than read the ledger
+-- by time in the hope of finding them.
+SELECT event.*
+FROM (SELECT unnest((SELECT @object_ids::text [])) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT e.* FROM stripe_webhook_events AS e
+    WHERE e.object_id = wanted.id AND e.livemode = @livemode AND COALESCE(e.account_id, '') = @account_id::text
+    OFFSET 0
+) AS event
+ORDER BY event.processed_at DESC, event.event_id DESC
+LIMIT @max_rows;
