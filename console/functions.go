@@ -21,11 +21,11 @@ var functions = template.FuncMap{
 	"count":      count,
 	"seconds":    seconds,
 	"segment":    url.PathEscape,
-	"text":       func(s *string) string { return valueOr(s, "") },
+	"text":       orEmpty,
 	"pointer":    func(s string) *string { return &s },
 	"lines":      func(s string) int { return strings.Count(s, "\n") + 1 },
 	"isSub":      isSubscription,
-	"isCustomer": func(id *string) bool { return strings.HasPrefix(valueOr(id, ""), "cus_") },
+	"isCustomer": func(id *string) bool { return strings.HasPrefix(orEmpty(id), "cus_") },
 	"modeOf": func(livemode bool) string {
 		if livemode {
 			return "live"
@@ -57,12 +57,12 @@ func quantity(n *int64) string {
 
 // isSubscription reports whether an id is a subscription's. A schedule's id also begins with sub_.
 func isSubscription(id *string) bool {
-	return strings.HasPrefix(valueOr(id, ""), "sub_") && !strings.HasPrefix(*id, "sub_sched_")
+	return strings.HasPrefix(orEmpty(id), "sub_") && !strings.HasPrefix(*id, "sub_sched_")
 }
 
-func valueOr(s *string, otherwise string) string {
+func orEmpty(s *string) string {
 	if s == nil {
-		return otherwise
+		return ""
 	}
 	return *s
 }

@@ -116,7 +116,11 @@ func (c *Console) objects(r *request) (*page, error) {
 // kinds reads the types of the account, and chooses the mode: live mode, unless there are only objects of test mode.
 func (c *Console) kinds(r *request, d *objectsData) error {
 	f := &d.Filter
-	rows, err := c.queries.ConsoleTypeList(r.ctx, c.pool, f.Account, maxObjects+1)
+	most := int32(maxObjects + 1)
+	if f.Type != "" {
+		most = 0 // the page lists objects, and shows no counts
+	}
+	rows, err := c.queries.ConsoleTypeList(r.ctx, c.pool, f.Account, most)
 	if err != nil {
 		return err
 	}

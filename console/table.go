@@ -60,7 +60,7 @@ func (c *Console) objectRow(o *db.StripeObject, columns objectColumns) []cell {
 		row = append(row, cell{Text: summary(o.Object)})
 	}
 	if columns.customer {
-		row = append(row, customerCell(at, valueOr(o.CustomerID, "")))
+		row = append(row, customerCell(at, orEmpty(o.CustomerID)))
 	}
 	row = append(row, cell{At: o.StripeCreatedAt})
 	if columns.updated {

@@ -47,10 +47,10 @@ SELECT DISTINCT ON (known.account_id, known.livemode) known.account_id, known.li
 FROM (
     (
         SELECT o.account_id, o.livemode FROM stripe_objects AS o
-        WHERE o.customer_id = $1::text AND o.object_type = 'customer' LIMIT 20
+        WHERE o.customer_id = $1::text AND o.object_type = 'customer' ORDER BY o.stripe_created_at, o.id LIMIT 20
     )
     UNION ALL
-    (SELECT o.account_id, o.livemode FROM stripe_objects AS o WHERE o.customer_id = $1::text LIMIT 1)
+    (SELECT o.account_id, o.livemode FROM stripe_objects AS o WHERE o.customer_id = $1::text ORDER BY o.object_type LIMIT 1)
     UNION ALL
     (SELECT COALESCE(s.account_id, ''), s.livemode FROM subscriptions AS s WHERE s.customer_id = $1::text LIMIT 1)
 ) AS known
@@ -330,7 +330,7 @@ const consoleObjectList = `-- name: ConsoleObjectList :many
 SELECT object.account_id, object.livemode, object.object_type, object.id, object.customer_id, object.subscription_id, object.status, object.deleted, object.lists_complete, object.stripe_created_at, object.object, object.last_event_id, object.last_event_created_at, object.created_at, object.updated_at, object.revision, object.as_of, object.newest_events, object.api_version, object.digest
 FROM (
     SELECT o.account_id, o.livemode, o.object_type, o.id, o.customer_id, o.subscription_id, o.status, o.deleted, o.lists_complete, o.stripe_created_at, o.object, o.last_event_id, o.last_event_created_at, o.created_at, o.updated_at, o.revision, o.as_of, o.newest_events, o.api_version, o.digest FROM stripe_objects AS o
-    WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3
+    WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3 AND o.stripe_created_at IS NOT NULL
         AND (o.stripe_created_at, o.id) < (COALESCE($4::timestamptz, 'infinity'), $5::text)
     ORDER BY o.stripe_created_at DESC, o.id DESC
     LIMIT $6::int
@@ -352,8 +352,9 @@ type ConsoleObjectListParams struct {
 	MaxRows     int32
 }
 
-// Objects of one account, mode and type, the newest first, by the index stripe_objects_stripe_created_at_idx. The filters look at
-// max_looked_at rows at most: a status has no index. before and before_id continue a listing.
+// Objects of one account, mode and type, the newest first, by the index stripe_objects_stripe_created_at_idx, whose
+// condition PostgreSQL does not derive from the comparison of rows. The filters look at max_looked_at rows at most: a status has no
+// index. before and before_id continue a listing.
 func (q *Queries) ConsoleObjectList(ctx context.Context, db DBTX, arg ConsoleObjectListParams) ([]StripeObject, error) {
 	rows, err := db.Query(ctx, consoleObjectList,
 		arg.AccountID,
@@ -407,7 +408,7 @@ func (q *Queries) ConsoleObjectList(ctx context.Context, db DBTX, arg ConsoleObj
 
 const consoleObjectListEnd = `-- name: ConsoleObjectListEnd :one
 SELECT o.stripe_created_at, o.id FROM stripe_objects AS o
-WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3
+WHERE o.account_id = $1 AND o.livemode = $2 AND o.object_type = $3 AND o.stripe_created_at IS NOT NULL
     AND (o.stripe_created_at, o.id) < (COALESCE($4::timestamptz, 'infinity'), $5::text)
 ORDER BY o.stripe_created_at DESC, o.id DESC
 LIMIT 1 OFFSET $6
@@ -538,7 +539,7 @@ SELECT
         SELECT count(*) FROM (
             SELECT FROM stripe_objects AS o
             WHERE o.account_id = $1 AND o.livemode = kind.livemode AND o.object_type = kind.object_type
-            LIMIT $2
+            ORDER BY o.id LIMIT $2
         ) AS counted
     ) AS objects
 FROM kind
@@ -551,7 +552,8 @@ type ConsoleTypeListRow struct {
 }
 
 // The modes and types of an account's objects, each with the number of its rows up to max_counted. One lookup in the primary
-// key for each, whatever the number of rows.
+// key for each, whatever the number of rows. The order keeps PostgreSQL from reading the table for so many rows of a type that
+// may have few.
 func (q *Queries) ConsoleTypeList(ctx context.Context, db DBTX, accountID string, maxCounted int32) ([]ConsoleTypeListRow, error) {
 	rows, err := db.Query(ctx, consoleTypeList, accountID, maxCounted)
 	if err != nil {

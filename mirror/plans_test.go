@@ -51,18 +51,35 @@ func TestPlansOfAnEmptyTable(t *testing.T) {
 	if _, err := conn.Exec(ctx, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"); err != nil {
 		t.Fatal(err)
 	}
-	const pkey, created = "stripe_objects_pkey", "stripe_objects_stripe_created_at_idx"
+	const pkey, created, customer = "stripe_objects_pkey", "stripe_objects_stripe_created_at_idx", "stripe_objects_customer_id_idx"
 	for name, c := range map[string]struct {
 		index string
 		ask   func(s *sqlOf) error
 	}{
-		"ObjectGet":       {pkey, func(s *sqlOf) error { _, err := q.ObjectGet(ctx, s, db.ObjectGetParams{}); return err }},
-		"ObjectOrdering":  {pkey, func(s *sqlOf) error { _, err := q.ObjectOrdering(ctx, s, db.ObjectOrderingParams{}); return err }},
-		"ObjectListByKey": {pkey, func(s *sqlOf) error { _, err := q.ObjectListByKey(ctx, s, db.ObjectListByKeyParams{}); return err }},
-		"ObjectList":      {created, func(s *sqlOf) error { _, err := q.ObjectList(ctx, s, db.ObjectListParams{}); return err }},
-		"ObjectKeyList":   {created, func(s *sqlOf) error { _, err := q.ObjectKeyList(ctx, s, db.ObjectKeyListParams{}); return err }},
-		"ObjectVersion":   {created, func(s *sqlOf) error { _, err := q.ObjectVersion(ctx, s, db.ObjectVersionParams{}); return err }},
-		"ObjectListByCustomer": {"stripe_objects_customer_id_idx", func(s *sqlOf) error {
+		"ObjectGet":          {pkey, func(s *sqlOf) error { _, err := q.ObjectGet(ctx, s, db.ObjectGetParams{}); return err }},
+		"ObjectOrdering":     {pkey, func(s *sqlOf) error { _, err := q.ObjectOrdering(ctx, s, db.ObjectOrderingParams{}); return err }},
+		"ObjectListByKey":    {pkey, func(s *sqlOf) error { _, err := q.ObjectListByKey(ctx, s, db.ObjectListByKeyParams{}); return err }},
+		"ObjectList":         {created, func(s *sqlOf) error { _, err := q.ObjectList(ctx, s, db.ObjectListParams{}); return err }},
+		"ObjectKeyList":      {created, func(s *sqlOf) error { _, err := q.ObjectKeyList(ctx, s, db.ObjectKeyListParams{}); return err }},
+		"ObjectVersion":      {created, func(s *sqlOf) error { _, err := q.ObjectVersion(ctx, s, db.ObjectVersionParams{}); return err }},
+		"ConsoleAccountList": {pkey, func(s *sqlOf) error { _, err := q.ConsoleAccountList(ctx, s, 1); return err }},
+		"ConsoleTypeList":    {pkey, func(s *sqlOf) error { _, err := q.ConsoleTypeList(ctx, s, "", 1); return err }},
+		"ConsoleObjectFind":  {pkey, func(s *sqlOf) error { _, err := q.ConsoleObjectFind(ctx, s, db.ConsoleObjectFindParams{}); return err }},
+		"ConsoleObjectList":  {created, func(s *sqlOf) error { _, err := q.ConsoleObjectList(ctx, s, db.ConsoleObjectListParams{}); return err }},
+		"ConsoleObjectListEnd": {created, func(s *sqlOf) error {
+			_, err := q.ConsoleObjectListEnd(ctx, s, db.ConsoleObjectListEndParams{})
+			return err
+		}},
+		"ConsolePaymentObjectList": {created, func(s *sqlOf) error {
+			_, err := q.ConsolePaymentObjectList(ctx, s, db.ConsolePaymentObjectListParams{})
+			return err
+		}},
+		"ConsoleCustomerKeyList": {customer, func(s *sqlOf) error { _, err := q.ConsoleCustomerKeyList(ctx, s, ""); return err }},
+		"ConsoleCustomerObjectList": {customer, func(s *sqlOf) error {
+			_, err := q.ConsoleCustomerObjectList(ctx, s, db.ConsoleCustomerObjectListParams{})
+			return err
+		}},
+		"ObjectListByCustomer": {customer, func(s *sqlOf) error {
 			_, err := q.ObjectListByCustomer(ctx, s, db.ObjectListByCustomerParams{})
 			return err
 		}},

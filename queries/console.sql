@@ -11,7 +11,8 @@ SELECT id::text AS id FROM account WHERE id IS NOT NULL LIMIT @max_rows;
 
 -- name: ConsoleTypeList :many
 -- The modes and types of an account's objects, each with the number of its rows up to max_counted. One lookup in the primary
--- key for each, whatever the number of rows.
+-- key for each, whatever the number of rows. The order keeps PostgreSQL from reading the table for so many rows of a type that
+-- may have few.
 WITH RECURSIVE kind AS (
     (
         SELECT o.livemode, o.object_type FROM stripe_objects AS o
@@ -32,7 +33,7 @@ SELECT
         SELECT count(*) FROM (
             SELECT FROM stripe_objects AS o
             WHERE o.account_id = @account_id AND o.livemode = kind.livemode AND o.object_type = kind.object_type
-            LIMIT @max_counted
+            ORDER BY o.id LIMIT @max_counted
         ) AS counted
     ) AS objects
 FROM kind;
@@ -64,12 +65,13 @@ CROSS JOIN LATERAL (
 LIMIT @max_rows;
 
 -- name: ConsoleObjectList :many
--- Objects of one account, mode and type, the newest first, by the index stripe_objects_stripe_created_at_idx. The filters look at
--- max_looked_at rows at most: a status has no index. before and before_id continue a listing.
+-- Objects of one account, mode and type, the newest first, by the index stripe_objects_stripe_created_at_idx, whose
+-- condition PostgreSQL does not derive from the comparison of rows. The filters look at max_looked_at rows at most: a status has no
+-- index. before and before_id continue a listing.
 SELECT object.*
 FROM (
     SELECT o.* FROM stripe_objects AS o
-    WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+    WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type AND o.stripe_created_at IS NOT NULL
         AND (o.stripe_created_at, o.id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
     ORDER BY o.stripe_created_at DESC, o.id DESC
     LIMIT @max_looked_at::int
@@ -81,7 +83,7 @@ LIMIT @max_rows;
 -- name: ConsoleObjectListEnd :one
 -- The last row that ConsoleObjectList looked at; no row if it looked at all of them.
 SELECT o.stripe_created_at, o.id FROM stripe_objects AS o
-WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type
+WHERE o.account_id = @account_id AND o.livemode = @livemode AND o.object_type = @object_type AND o.stripe_created_at IS NOT NULL
     AND (o.stripe_created_at, o.id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_id::text)
 ORDER BY o.stripe_created_at DESC, o.id DESC
 LIMIT 1 OFFSET @skipped;
@@ -92,10 +94,10 @@ SELECT DISTINCT ON (known.account_id, known.livemode) known.account_id, known.li
 FROM (
     (
         SELECT o.account_id, o.livemode FROM stripe_objects AS o
-        WHERE o.customer_id = @customer_id::text AND o.object_type = 'customer' LIMIT 20
+        WHERE o.customer_id = @customer_id::text AND o.object_type = 'customer' ORDER BY o.stripe_created_at, o.id LIMIT 20
     )
     UNION ALL
-    (SELECT o.account_id, o.livemode FROM stripe_objects AS o WHERE o.customer_id = @customer_id::text LIMIT 1)
+    (SELECT o.account_id, o.livemode FROM stripe_objects AS o WHERE o.customer_id = @customer_id::text ORDER BY o.object_type LIMIT 1)
     UNION ALL
     (SELECT COALESCE(s.account_id, ''), s.livemode FROM subscriptions AS s WHERE s.customer_id = @customer_id::text LIMIT 1)
 ) AS known
