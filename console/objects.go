@@ -94,7 +94,7 @@ func (c *Console) objects(r *request) (*page, error) {
 	f.Account = trimmed(r, "account")
 	switch {
 	case f.Type == "" && f.ID != "":
-		p.Location = template.URL("/search?" + url.Values{"q": {f.ID}}.Encode()) //nolint:gosec // encoded here
+		p.Location = template.URL("/search?" + url.Values{"find": {f.ID}}.Encode()) //nolint:gosec // encoded here
 		return p, nil
 	case f.Type == "" && f.Customer != "":
 		p.Location = template.URL("/customers/" + url.PathEscape(f.Customer)) //nolint:gosec // encoded here

@@ -21,7 +21,7 @@ func TestNothingMirrored(t *testing.T) {
 	s := newStage(t, nil)
 	s.shows(t, "/objects", "Nothing is mirrored", "STRIPEONCE_MIRROR", "mirror.Register")
 	s.shows(t, "/objects?type=invoice", "Nothing is mirrored")
-	s.shows(t, "/search?q=in_1", "Nothing has this id")
+	s.shows(t, "/search?find=in_1", "Nothing has this id")
 	s.get(t, "/objects/invoice/in_1", 404)
 	s.get(t, "/customers/cus_1", 404)
 	s.Expect(t, subscriptionOf("cus_1", "sub_1"), 200, webhooks.OutcomeProcessed)
@@ -45,7 +45,7 @@ func subscriptionOf(customer, id string) []byte {
 func (s *stage) leads(t *testing.T, id, want string) {
 	t.Helper()
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Get(s.server.URL + mountedAt + "/search?q=" + id)
+	resp, err := client.Get(s.server.URL + mountedAt + "/search?find=" + id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestObjects(t *testing.T) {
 	s.get(t, "/objects?type=product&before=yesterday+x", 404)
 
 	s.shows(t, "/objects/invoice/in_1?livemode=false", "1,234.56 USD", mountedAt+"/customers/cus_1?livemode=false", mountedAt+"/subscriptions/sub_1", "evt_invoice.paid",
-		"https://dashboard.stripe.com/test/invoices/in_1", `<a href="`+mountedAt+`/search?q=ch_1">&#34;charge&#34;: &#34;ch_1&#34;</a>`)
+		"https://dashboard.stripe.com/test/invoices/in_1", `<a href="`+mountedAt+`/search?find=ch_1">&#34;charge&#34;: &#34;ch_1&#34;</a>`)
 	s.shows(t, "/objects/invoice/in_1", "in_1")
 	s.get(t, "/objects/invoice/in_1?livemode=true", 404)
 	s.shows(t, "/objects/invoice/in_2", "incomplete", "more elements of a list")
@@ -114,7 +114,7 @@ func TestObjects(t *testing.T) {
 	s.Expect(t, hooktest.Event("evt_coupon", "coupon.created", 10, `{"id":"half"}`), 200, webhooks.OutcomeIgnored)
 	s.leads(t, "half", "/events?object=half")
 	s.shows(t, "/search", "Search for an id")
-	s.shows(t, "/search?q=x%3Cb%3E", "Nothing has this id")
+	s.shows(t, "/search?find=x%3Cb%3E", "Nothing has this id")
 }
 
 // A customer's page gathers what belongs to the customer.

@@ -32,7 +32,7 @@ type searchData struct {
 
 // search leads to the page of an id of any kind. If several objects have it, it lists them.
 func (c *Console) search(r *request) (*page, error) {
-	d := &searchData{Query: trimmed(r, "q")}
+	d := &searchData{Query: trimmed(r, "find")}
 	p := &page{Title: "Search", Template: "search", Data: d}
 	if d.Query == "" {
 		return p, nil

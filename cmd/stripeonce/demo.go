@@ -25,6 +25,9 @@ hundreds of subscriptions out of order and with duplicates, some at the same ins
 and retries failed deliveries. Then every row is compared with Stripe's truth. The exit
 code is 0 only if every check holds.
 
+--keep then leaves the receiver and its console running. It implies --billing, so that the
+console has customers and invoices; --billing=false leaves them out.
+
 --receiver delivers to an incorrect receiver instead, with a typical mistake of handwritten
 receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ") + `.`,
 		Example: `  stripeonce demo
@@ -32,6 +35,7 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
   stripeonce demo --receiver last-writer-wins`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.billing = f.billing || config.Keep && config.Receiver == "" && !cmd.Flags().Changed(flagBilling)
 			var err error
 			if config.Simulation, err = f.simulation(); err != nil {
 				return err
@@ -46,7 +50,7 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 				return cli.Usage("--postgres: %w", err)
 			}
 			out := cli.NewChecked(cmd)
-			config.Out, config.Progress, config.Repeat = out, cli.NewProgress(cmd), repeat(cmd)
+			config.Out, config.Progress, config.Repeat = out, cli.NewProgress(cmd), repeat(cmd, f.billing)
 			err = errors.Join(demo.Run(cmd.Context(), config), out.Err())
 			if errors.Is(err, demo.ErrDatabase) && !errors.Is(err, pglocal.ErrNoBinaries) && !errors.Is(err, pglocal.ErrDownload) {
 				return fmt.Errorf("%w: to use a PostgreSQL of your own, run 'stripeonce serve' with %s", err, envDatabaseURL)
@@ -62,13 +66,16 @@ receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ")
 	return cmd
 }
 
-// repeat returns the command as it was called.
-func repeat(cmd *cobra.Command) string {
+// repeat returns the command as it was called, without --keep.
+func repeat(cmd *cobra.Command, billing bool) string {
 	command := cmd.CommandPath()
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if flag.Name != "keep" {
+		if flag.Name != "keep" && flag.Name != flagBilling {
 			command += " --" + flag.Name + "=" + strings.Trim(flag.Value.String(), "[]")
 		}
 	})
+	if billing {
+		command += " --" + flagBilling
+	}
 	return command
 }

@@ -35,6 +35,9 @@ type simulationFlags struct {
 	set *pflag.FlagSet
 }
 
+// flagBilling is the flag that --keep of the demo implies.
+const flagBilling = "billing"
+
 // maxSubscriptions bounds a wave, whose events are in memory: some 60 kB for each subscription.
 const maxSubscriptions = 20_000
 
@@ -48,7 +51,7 @@ func (f *simulationFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	flags.StringVar(&f.apiVersion, "api-version", "", "the API `version` of all events, "+stripesim.VersionBeforeBasil+" or "+stripesim.VersionBasil+" (default: half each)")
 	flags.BoolVar(&f.connect, "connect", false, "give a quarter of the subscriptions to connected accounts (default true with --thin)")
-	flags.BoolVar(&f.billing, "billing", false, "also deliver the events of customers, products and prices, and all of invoices")
+	flags.BoolVar(&f.billing, flagBilling, false, "also deliver the events of customers, products and prices, and all of invoices")
 	flags.Var((*cli.Duration)(&f.duration), "for", "deliver wave after wave until this `duration` has passed: at least two, each to its end")
 }
 

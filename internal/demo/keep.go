@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/pook/stripeonce/internal/server"
@@ -22,6 +23,9 @@ func (d *demo) keep(ctx context.Context) error {
 		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n"+
 			"  The events span two simulated years, so the times from Stripe to effect are long.\n",
 			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
+		if d.host.mirrors {
+			d.printf("  Under Objects are the mirrored types: %s. A customer's page shows what belongs to the customer.\n", strings.Join(mirrored, ", "))
+		}
 	}
 	d.printf("\nThe receiver is running at %s, its database at\n  %s\nDeliver to it with\n  STRIPE_WEBHOOK_SECRET=%s %s send --to %s FILE…\nCtrl-C ends both.\n",
 		d.host.url, d.host.databaseURL, secret, os.Args[0], d.host.url)

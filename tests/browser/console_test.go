@@ -72,6 +72,8 @@ func TestConsole(t *testing.T) {
 	}
 	s.picture("console-subscription")
 
+	shown := append(s.objects(), [2]string{"", "Overview"}, [2]string{"/events", "Ledger"}, [2]string{"/failures", "Failures"},
+		[2]string{"/subscriptions", "Subscriptions"}, [2]string{"/subscriptions/" + id, id})
 	s.follow(`header nav a[href$="/failures"]`, "Failures")
 	s.picture("console-failures")
 	for left := 3; left > 0; left-- {
@@ -92,18 +94,19 @@ func TestConsole(t *testing.T) {
 		t.Errorf("in the end the failures are %q", text)
 	}
 
-	// A phone shows each page without horizontal scrolling. Without ByQuery, chromedp would wait forever on a page that
+	// Each page fits a large screen and a phone without horizontal scrolling. Without ByQuery, chromedp would wait forever on a page that
 	// contains the text "h1" in an id.
 	d.send(t, "evt_1uIvH1gg0uoTCbj2LgHEyvB5")
-	s.do("phone", chromedp.EmulateViewport(390, 844))
-	for _, p := range [][2]string{{"", "Overview"}, {"/events", "Ledger"}, {"/failures", "Failures"}, {"/subscriptions", "Subscriptions"},
-		{"/subscriptions/" + id, id}} {
-		page, heading := p[0], p[1]
-		s.open(d.console.String()+page, heading)
-		var wide int
-		s.do("phone "+page, chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &wide))
-		if wide > 0 {
-			t.Errorf("on a phone %q is %d pixels too wide", page, wide)
+	for _, width := range []int64{1280, 375} {
+		s.do("size", chromedp.EmulateViewport(width, 844))
+		for _, p := range shown {
+			page, heading := p[0], p[1]
+			s.open(d.console.String()+page, heading)
+			var wide int
+			s.do("width of "+page, chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &wide))
+			if wide > 0 {
+				t.Errorf("on a screen of %d pixels %q is %d pixels too wide", width, page, wide)
+			}
 		}
 	}
 	s.picture("console-phone")
