@@ -38,8 +38,8 @@ type Config struct {
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
-	// HidePayloads hides events' payloads and subscriptions' objects and metadata, which have customers' data. Error texts
-	// are shown, including those of your handlers.
+	// HidePayloads hides events' payloads, and the objects, summaries and metadata of subscriptions and mirrored objects, which have
+	// customers' data. Error texts are shown, including those of your handlers.
 	HidePayloads bool
 	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.
 	Timeout time.Duration
@@ -96,9 +96,13 @@ func (c *Console) routes() *http.ServeMux {
 		"/objects":            c.objects,
 		"/search":             c.search,
 		objectPath:            c.object,
-		"/customers/{id}":     c.customer,
+		customerPath:          c.customer,
 	} {
-		mux.HandleFunc("GET "+path, c.handler(strings.TrimSuffix(path, "/{$}"), build))
+		section := strings.TrimSuffix(path, "/{$}")
+		if path == customerPath {
+			section = "/objects/customer"
+		}
+		mux.HandleFunc("GET "+path, c.handler(section, build))
 	}
 	mux.HandleFunc("GET /console.css", serveStyle)
 	mux.HandleFunc("POST /events/{id}/replay", c.replay)
@@ -156,7 +160,7 @@ type page struct {
 	Title    string
 	Template string // its name
 	Base     string
-	Path     string // of the page, below Base
+	Path     string // of the page, below Base, in its section
 	Now      time.Time
 	Data     any
 	Location template.URL // redirects to this path below Base; empty: shows the page

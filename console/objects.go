@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	objectPath = "/objects/{type}/{id}"
+	objectPath   = "/objects/{type}/{id}"
+	customerPath = "/customers/{id}"
 	// maxAccounts is how many accounts the page of objects offers. Others are named in the field.
 	maxAccounts = 50
 	// maxObjects is how many objects of a type the page of objects counts.

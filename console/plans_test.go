@@ -95,9 +95,9 @@ func TestPlansOfObjects(t *testing.T) {
 		"/objects/invoice/invoice8":                  100,
 		"/customers/cus_8":                           2000,
 		"/customers/cus_8?livemode=false":            2000,
-		"/search?find=invoice8":                         5000, // accounts, modes and types
-		"/search?find=nothing":                          5000,
-		"/search?find=sub_8":                            100,
+		"/search?find=invoice8":                      5000, // accounts, modes and types
+		"/search?find=nothing":                       5000,
+		"/search?find=sub_8":                         100,
 	} {
 		trace.take()
 		answer := httptest.NewRecorder()
