@@ -197,7 +197,7 @@ func (c *Console) subscriptionsOf(ctx context.Context, d *customer) (*section, e
 // objectsOf returns a section with the objects of some types.
 func (c *Console) objectsOf(id, title string, kinds ...string) func(context.Context, *customer) (*section, error) {
 	return func(_ context.Context, d *customer) (*section, error) {
-		return c.objectSection(d, &section{ID: id, Title: title, None: "None of these is mirrored: " + strings.Join(kinds, ", ") + "."}, kinds), nil
+		return c.objectSection(d, &section{ID: id, Title: title, None: "No mirrored object of the types " + strings.Join(kinds, ", ") + "."}, kinds), nil
 	}
 }
 
@@ -233,7 +233,7 @@ func createdAt(o *db.StripeObject) time.Time {
 
 // paymentsOf returns the customer's payments, with the refunds and disputes of those that the page shows: they have no customer.
 func (c *Console) paymentsOf(ctx context.Context, d *customer) (*section, error) {
-	s := &section{ID: "payments", Title: "Payments", None: "No charge, payment intent or checkout session is mirrored."}
+	s := &section{ID: "payments", Title: "Payments", None: "No mirrored charge, payment intent or checkout session."}
 	var payments []string
 	oldest := ever
 	for _, kind := range []string{"charge", "payment_intent"} {

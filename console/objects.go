@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
 	"net/url"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 const (
@@ -102,8 +104,11 @@ func (c *Console) objects(r *request) (*page, error) {
 		return p, nil
 	}
 	var err error
-	if d.Accounts, err = c.queries.ConsoleAccountList(r.ctx, c.pool, maxAccounts); err != nil || len(d.Accounts) == 0 {
-		return p, err
+	if d.Accounts, err = c.queries.ConsoleAccountList(r.ctx, c.pool, maxAccounts); err != nil {
+		return nil, err
+	}
+	if len(d.Accounts) == 0 {
+		return p, c.checkSeesObjects(r.ctx)
 	}
 	if f.Account == "" {
 		f.Account = d.Accounts[0] // the receiver's own, if it has objects
@@ -112,6 +117,17 @@ func (c *Console) objects(r *request) (*page, error) {
 		return p, err
 	}
 	return p, c.listObjects(r, d)
+}
+
+// checkSeesObjects returns an error if row level security hides the table from the role. It would look empty otherwise.
+func (c *Console) checkSeesObjects(ctx context.Context) error {
+	missing, err := c.queries.ServerMissingPrivileges(ctx, c.pool, []string{"stripe_objects"}, []string{"SELECT"})
+	for _, m := range missing {
+		if m.ByPolicy {
+			return fmt.Errorf("%w: no policy allows %s on %s", webhooks.ErrRowSecurity, m.Privilege, m.TableName)
+		}
+	}
+	return err
 }
 
 // kinds reads the types of the account, and chooses the mode: live mode, unless there are only objects of test mode.

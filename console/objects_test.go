@@ -1,12 +1,20 @@
 package console_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
 	"fmt"
 	"html"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/hooktest"
@@ -25,7 +33,7 @@ func TestNothingMirrored(t *testing.T) {
 	s.get(t, "/objects/invoice/in_1", 404)
 	s.get(t, "/customers/cus_1", 404)
 	s.Expect(t, subscriptionOf("cus_1", "sub_1"), 200, webhooks.OutcomeProcessed)
-	s.shows(t, "/customers/cus_1", "The customer object is not stored", "STRIPEONCE_MIRROR", "sub_1", "evt_sub_1", "None of these is mirrored: invoice,")
+	s.shows(t, "/customers/cus_1", "The customer object is not stored", "STRIPEONCE_MIRROR", "sub_1", "evt_sub_1", "No mirrored object of the types invoice,")
 	pgtest.Exec(t, s.Pool, `DROP TABLE stripe_objects CASCADE`)
 	if page := s.get(t, "/objects", 503); !strings.Contains(page, "lacks a migration") {
 		t.Errorf("without the table it is\n%s", page)
@@ -33,6 +41,38 @@ func TestNothingMirrored(t *testing.T) {
 	s.shows(t, "/customers/cus_1", "lacks the table <code>stripe_objects</code>", "sub_1", "evt_sub_1")
 	for id, want := range map[string]string{"sub_1": "/subscriptions/sub_1", "evt_sub_1": "/events/evt_sub_1", "cus_1": "/customers/cus_1?livemode=false"} {
 		s.leads(t, id, want)
+	}
+}
+
+// Objects that row level security hides are not "nothing".
+func TestHiddenTable(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	role := "console_" + strings.ToLower(rand.Text()[:12])
+	pgtest.Exec(t, s.Pool, "CREATE ROLE "+role)
+	t.Cleanup(func() {
+		for _, sql := range []string{"DROP OWNED BY " + role, "DROP ROLE " + role} {
+			_, _ = s.Pool.Exec(context.Background(), sql)
+		}
+	})
+	pgtest.Exec(t, s.Pool, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO "+role)
+	pgtest.Exec(t, s.Pool, "ALTER TABLE stripe_objects ENABLE ROW LEVEL SECURITY")
+	config := s.Pool.Config()
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET ROLE "+role)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	var log bytes.Buffer
+	pages := console.New(pool, s.Receiver, &console.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	answer := httptest.NewRecorder()
+	pages.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/objects", nil))
+	if answer.Code != http.StatusServiceUnavailable || !strings.Contains(log.String(), "no policy allows SELECT on stripe_objects") {
+		t.Errorf("it is %d, and the log\n%s", answer.Code, &log)
 	}
 }
 
@@ -103,6 +143,7 @@ func TestObjects(t *testing.T) {
 	s.shows(t, "/objects/refund/re_1", "https://dashboard.stripe.com/test/search?query=re_1")
 	s.shows(t, "/objects/charge/ch_1", "123,456 JPY")
 	s.shows(t, "/events/evt_customer.created", mountedAt+"/customers/cus_1")
+	s.shows(t, "/events/evt_invoice.paid", mountedAt+"/search?find=in_1")
 	s.shows(t, "/subscriptions/sub_1", mountedAt+"/customers/cus_1?livemode=false", "https://dashboard.stripe.com/test/subscriptions/sub_1")
 
 	for id, want := range map[string]string{
@@ -200,7 +241,7 @@ func TestObjectPages(t *testing.T) {
 	if ids, pages := s.follow(t, "/objects?type=price&status=rare"); fmt.Sprint(ids) != "[price_24011 price_11]" || pages != 3 {
 		t.Errorf("of a rare status it lists %v on %d pages", ids, pages)
 	}
-	s.shows(t, "/objects?type=price&status=rare", "20,000 objects were searched here")
+	s.shows(t, "/objects?type=price&status=rare", "20,000 objects were searched for this page")
 	s.shows(t, "/objects", "<td>1,000&#43;</td>", "<td>130</td>")
 }
 
