@@ -262,3 +262,22 @@ func (s *stage) lacks(t *testing.T, path, other string) {
 		t.Errorf("%s shows %q", path, other)
 	}
 }
+
+// A listing says in a few words what an object is, whatever its members are.
+func TestSummaries(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	for i, c := range []struct{ object, want string }{
+		{`{"amount":1234567,"currency":"usd"}`, "12,345.67 USD"},
+		{`{"amount":-5,"currency":"eur","description":"a refund"}`, "-0.05 EUR · a refund"},
+		{`{"unit_amount":1500,"currency":"jpy","nickname":"Gold"}`, "1,500 JPY · Gold"},
+		{`{"total":1500,"amount":7,"currency":"kwd","number":"F-1"}`, "1.500 KWD · F-1"},
+		{`{"percent_off":12.5,"name":"Half","amount_off":null}`, "12.5 % · Half"},
+		{`{"amount":"many","currency":7,"name":["x"],"email":"a@example.com","card":"visa"}`, "a@example.com"},
+		{`{"description":"` + strings.Repeat("ä", 61) + `"}`, strings.Repeat("ä", 60) + "…"},
+	} {
+		kind := fmt.Sprintf("kind%d", i)
+		pgtest.Exec(t, s.Pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (TRUE, '`+kind+`', 'x', '`+c.object+`')`)
+		s.shows(t, "/objects?type="+kind, "<td>"+c.want+"</td>")
+	}
+}

@@ -18,30 +18,37 @@ type glance struct {
 	Number, Name, Email, Nickname, Description, Code, Currency string
 	Total, AmountTotal, Amount, UnitAmount, AmountOff          *int64
 	PercentOff                                                 *float64
-	Card                                                       struct{ Brand, Last4 string }
+	Card                                                       card
 }
 
-// The JSON names are Stripe's. A member of another type, such as a number that is a text, is left out.
-func (g *glance) read(object []byte) {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(object, &members) != nil {
-		return
+type card struct{ Brand, Last4 string }
+
+// glanceAt reads an object's members. A member of another type, such as an amount that is a text, is left out.
+func glanceAt(object []byte) (g glance) {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(object, &m) != nil {
+		return g
 	}
-	for name, into := range map[string]any{
-		"number": &g.Number, "name": &g.Name, "email": &g.Email, "nickname": &g.Nickname, "description": &g.Description, "code": &g.Code,
-		"currency": &g.Currency, "total": &g.Total, "amount_total": &g.AmountTotal, "amount": &g.Amount, "unit_amount": &g.UnitAmount,
-		"amount_off": &g.AmountOff, "percent_off": &g.PercentOff, "card": &g.Card,
-	} {
-		if text := members[name]; text != nil {
-			_ = json.Unmarshal(text, into)
-		}
+	g.Number, g.Name, g.Email, g.Nickname = member[string](m["number"]), member[string](m["name"]), member[string](m["email"]), member[string](m["nickname"])
+	g.Description, g.Code, g.Currency = member[string](m["description"]), member[string](m["code"]), member[string](m["currency"])
+	g.Total, g.AmountTotal, g.Amount = member[*int64](m["total"]), member[*int64](m["amount_total"]), member[*int64](m["amount"])
+	g.UnitAmount, g.AmountOff, g.PercentOff = member[*int64](m["unit_amount"]), member[*int64](m["amount_off"]), member[*float64](m["percent_off"])
+	g.Card = member[card](m["card"])
+	return g
+}
+
+// member decodes a member; the zero T if it is missing or not a T.
+func member[T any](text json.RawMessage) T {
+	var value, none T
+	if json.Unmarshal(text, &value) != nil {
+		return none
 	}
+	return value
 }
 
 // summary describes an object in a few words: its amount, number, name and so on.
 func summary(object []byte) string {
-	var g glance
-	g.read(object)
+	g := glanceAt(object)
 	var parts []string
 	for _, n := range []*int64{g.Total, g.AmountTotal, g.Amount, g.UnitAmount, g.AmountOff} {
 		if n != nil {
