@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/url"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/entitlements"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/mirror"
 )
 
 const (
@@ -64,6 +67,7 @@ func (c *Console) customerSections() []func(context.Context, *customer) (*sectio
 		c.subscriptionsOf,
 		c.objectsOf("invoices", "Invoices", "invoice", "invoiceitem", "credit_note"),
 		c.paymentsOf,
+		c.entitlementsOf,
 		c.objectsOf("methods", "Payment methods", "payment_method", "setup_intent", "mandate"),
 		c.othersOf,
 	}
@@ -191,6 +195,33 @@ func (c *Console) subscriptionsOf(ctx context.Context, d *customer) (*section, e
 	}
 	d.ids = append(d.ids, ids...)
 	s.Table = subscriptionTable(list)
+	return s, nil
+}
+
+// maxEntitlements is how many entitlements a customer's page shows.
+const maxEntitlements = 100
+
+// entitlementsOf returns the customer's active entitlements.
+func (c *Console) entitlementsOf(ctx context.Context, d *customer) (*section, error) {
+	kind := mirror.Entitlements[0]
+	s := &section{ID: "entitlements", Title: "Entitlements", None: "No active entitlements."}
+	if d.Unmirrored || len(d.objects[kind]) == 0 {
+		s.None = "No mirrored entitlements. Mirror the group entitlements."
+		return s, nil
+	}
+	delete(d.objects, kind)
+	s.More = []more{{"The summary as Stripe has it", d.object(kind, d.ID)}}
+	list, err := entitlements.New(c.pool).List(ctx, d.ID)
+	if errors.Is(err, entitlements.ErrIncomplete) {
+		s.Note, err = "Incomplete: the customer may have further ones, or events of one second contradict each other. With an API key, they are fetched from Stripe.", nil
+	}
+	if err != nil || len(list) == 0 {
+		return s, err
+	}
+	s.Table = &table{Columns: []string{"Feature", "Lookup key", "Entitlement"}}
+	for _, e := range list[:min(len(list), maxEntitlements)] {
+		s.Table.Rows = append(s.Table.Rows, []cell{{ID: e.FeatureID}, {Text: e.LookupKey}, {ID: e.ID}})
+	}
 	return s, nil
 }
 

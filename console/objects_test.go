@@ -19,6 +19,7 @@ import (
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -199,6 +200,31 @@ func TestCustomer(t *testing.T) {
 	}
 	s.get(t, "/customers/cus_1?account=acct_2", 404)
 	s.get(t, "/customers/cus_1?account=acct_2&livemode=true", 404)
+}
+
+// A customer's page shows the active entitlements, and says where it does not know all of them.
+func TestCustomerEntitlements(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil, "customer", mirror.Entitlements[0])
+	s.Expect(t, hooktest.Event("evt_1", "customer.created", 9, `{"id":"cus_1","object":"customer","created":1000}`), 200, webhooks.OutcomeProcessed)
+	s.shows(t, "/customers/cus_1", "No mirrored entitlements")
+	summary := func(id string, second int64, more bool, keys ...string) {
+		var data []string
+		for _, key := range keys {
+			data = append(data, fmt.Sprintf(`{"id":"ent_%[1]s","feature":"feat_%[1]s","lookup_key":%[1]q}`, key))
+		}
+		s.Expect(t, hooktest.Event(id, mirror.Entitlements[0]+".updated", second, fmt.Sprintf(
+			`{"object":"entitlements.active_entitlement_summary","customer":"cus_1","entitlements":{"object":"list","has_more":%v,"data":[%s]}}`,
+			more, strings.Join(data, ","))), 200, webhooks.OutcomeProcessed)
+	}
+	summary("evt_s_1", 10, false, "sso", "audit")
+	s.shows(t, "/customers/cus_1", ">Entitlements<", "feat_sso<", "ent_audit<", mountedAt+"/objects/entitlements.active_entitlement_summary/cus_1?livemode=false")
+	s.lacks(t, "/customers/cus_1", "Incomplete: the customer")
+	summary("evt_s_2", 11, true, "audit")
+	s.shows(t, "/customers/cus_1", "feat_audit<", "Incomplete: the customer")
+	s.lacks(t, "/customers/cus_1", "feat_sso<")
+	summary("evt_s_3", 12, false)
+	s.shows(t, "/customers/cus_1", "No active entitlements.")
 }
 
 var nextPage = regexp.MustCompile(`rel="next" href="([^"]*)"`)
