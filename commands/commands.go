@@ -81,7 +81,7 @@ func List(config *Config) []*cobra.Command {
 	if t.Logger == nil {
 		t.Logger = slog.Default()
 	}
-	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.endpoint(), t.prune()}
+	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune()}
 	for _, cmd := range list {
 		cmd.SilenceUsage = true
 		if t.Remote == nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"reflect"
 	"strings"
 	"time"
 
@@ -22,32 +24,37 @@ func (t *tree) verify() *cobra.Command {
 	v := verification{}
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Compare every subscription, or objects of other types, with Stripe's, and fix differences",
-		Long: `Compares every stored subscription with Stripe's current object, in both directions, and
-shows each field that differs with both values. The exit code is 1 if anything differs.
-Requires STRIPE_API_KEY, and compares only rows of the key's mode. Connected accounts that
-have rows are included. --type compares mirrored objects of other types, whether or not the
-receiver mirrors them.
+		Short: "Compare subscriptions and mirrored objects with Stripe's, and fix differences",
+		Long: `Compares every stored subscription and mirrored object with Stripe's current one, in both
+directions, and shows each field that differs with both values. The exit code is 1 if
+anything differs. Requires STRIPE_API_KEY, and compares only rows of the key's mode.
+Connected accounts that have rows are included. --type chooses the types, whether or not
+the receiver mirrors them. --customer compares one customer's objects, as far as Stripe
+lists them by customer, and --only one object.
 
 --fix stores Stripe's object if a row differs or is missing, and calls OnChange with a nil
-Event and Imported true. Use it also to import existing objects; --no-hooks turns off OnChange. A row
-of an object that Stripe does not know is not changed, unless --gone marks it as canceled
-or deleted: after test data or a test clock was deleted. It is refused for more than 1 % of
-the objects, since the key may be of another account, unless --force is set.`,
+Event and Imported true; --no-hooks turns off OnChange. To import what exists at Stripe, use
+backfill. A row of an object that Stripe does not know is not changed, unless --gone marks it
+as canceled or deleted: after test data or a test clock was deleted. It is refused for more
+than 1 % of the objects, since the key may be of another account, unless --force is set.`,
 		Example: `  stripeonce verify
   stripeonce verify --type subscription,customer,invoice
-  stripeonce verify --json | jq 'select(.field == "status")'
-  stripeonce verify --fix --here    # the first import`,
+  stripeonce verify --customer cus_NffrFeUfNV2Hib
+  stripeonce verify --only in_1MtHbELkdIwHu7ixl4OzzPMv --fix --here
+  stripeonce verify --json | jq 'select(.field == "status")'`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&v.types, "type", subscriptionType, "the `types` of objects, such as subscription,invoice, or the groups billing and all of mirrored types")
+	v.add(cmd)
+	flags.StringVar(&v.only, "only", "", "the object of this `id` alone; its type follows from the id, or from --type")
+	flags.StringVar(&v.customer, "customer", "", "the objects of this `customer` alone (cus_…)")
 	flags.BoolVar(&v.fix, "fix", false, "store Stripe's object if a row differs or is missing")
 	flags.BoolVar(&v.noHooks, "no-hooks", false, "with --fix: do not call OnChange")
 	flags.BoolVar(&v.gone, "gone", false, "with --fix: mark rows as canceled or deleted whose object Stripe does not have any more")
 	flags.BoolVar(&v.force, "force", false, "with --gone: also if these are more than 1 % of the objects")
 	flags.StringSliceVar(&v.accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
 	flags.IntVar(&v.rate, "rate", subscriptions.DefaultVerifyRate, "the requests a second to Stripe")
+	flags.StringVar(&v.reason, "reason", "", "with --fix: a `text` for the record of the run (stripe_webhook_runs)")
 	flags.StringVar(&v.after, "after", "", "resume an interrupted run at its `position`")
 	t.addWhere(cmd, &s, false)
 	s.addAPI(cmd)
@@ -64,8 +71,8 @@ the objects, since the key may be of another account, unless --force is set.`,
 			if host.APIKey == "" {
 				return operations.ErrNoAPIKey
 			}
-			if v.fix && host.Projection == nil && v.subscriptions {
-				return cli.Usage("--fix: this program has no tables of subscriptions")
+			if err := v.choose(host); err != nil {
+				return err
 			}
 			v.host, v.apiTimeout, v.logger, v.out, v.progress = host, s.apiTimeout, t.Logger, out.Of(cmd), cli.NewProgress(cmd)
 			return v.run(cmd.Context())
@@ -74,18 +81,15 @@ the objects, since the key may be of another account, unless --force is set.`,
 	return cmd
 }
 
-const subscriptionType = "subscription"
-
 // verification is one run of verify.
 type verification struct {
-	types, after              string
+	objectTypes
+	only, customer, after     string
 	fix, noHooks, gone, force bool
 	accounts                  []string
 	rate                      int
+	reason                    string
 	apiTimeout                time.Duration
-
-	subscriptions bool     // whether they are among the types
-	mirrored      []string // the other types
 
 	host     *Host
 	logger   *slog.Logger
@@ -98,37 +102,47 @@ type verification struct {
 // check refuses flags that do not fit together, and reads the types.
 func (v *verification) check() error {
 	switch {
-	case v.noHooks && !v.fix:
-		return cli.Usage("--no-hooks requires --fix: without it nothing is stored")
+	case (v.noHooks || v.reason != "") && !v.fix:
+		return cli.Usage("--no-hooks and --reason require --fix: without it nothing is stored")
 	case v.gone && !v.fix, v.force && !v.gone:
 		return cli.Usage("--gone requires --fix, and --force requires --gone")
 	case v.rate < 1:
 		return cli.Usage("--rate must be at least 1")
+	case v.only != "" && v.customer != "", v.after != "" && v.only+v.customer != "":
+		return cli.Usage("--only, --customer and --after are mutually exclusive")
 	}
-	var others []string
-	for entry := range strings.SplitSeq(v.types, ",") {
-		if strings.TrimSpace(entry) == subscriptionType {
-			v.subscriptions = true
-		} else {
-			others = append(others, entry)
+	if err := v.objectTypes.check(); err != nil || v.only == "" {
+		return err
+	}
+	return v.objectTypes.only(v.only)
+}
+
+// choose determines the types to compare.
+func (v *verification) choose(host *Host) error {
+	v.complete(host)
+	if v.customer != "" {
+		if err := v.ofCustomer(); err != nil {
+			return err
 		}
 	}
-	var err error
-	if v.mirrored, err = mirror.Types(strings.Join(others, ",")); err != nil {
-		return cli.Usage("--type: %w", err)
-	}
-	if err := mirror.Comparable(v.mirrored); err != nil {
-		return cli.Usage("--type: %w", err)
-	}
-	if !v.subscriptions && len(v.mirrored) == 0 {
-		return cli.Usage("--type names no type: use one such as subscription or invoice")
+	if v.fix && host.Projection == nil && v.subscriptions {
+		return errNoSubscriptions
 	}
 	return nil
 }
 
+var errNoSubscriptions = cli.Usage("this program has no tables of subscriptions: name the types of mirrored objects with --type")
+
 func (v *verification) run(ctx context.Context) error {
+	started := time.Now()
 	err := v.compare(ctx)
 	v.progress.Clear()
+	if v.fix && v.sum.Drifted > 0 {
+		arguments := map[string]any{"types": v.names(), "only": v.only, "customer": v.customer, "accounts": v.accounts, "hooks": !v.noHooks, "gone": v.gone, "after": v.after}
+		maps.DeleteFunc(arguments, func(_ string, value any) bool { return reflect.ValueOf(value).IsZero() })
+		operations.New(v.host.Pool, &operations.Config{Reason: v.reason, Logger: v.logger}).
+			RecordRun(ctx, &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: v.sum, Started: started, Err: err})
+	}
 	if err != nil && v.sum.Position != "" {
 		err = errors.Join(explain(err), fmt.Errorf("resume with --after '%s'", v.sum.Position))
 	}
@@ -152,14 +166,6 @@ func (v *verification) run(ctx context.Context) error {
 	return v.written
 }
 
-// noun is what is compared.
-func (v *verification) noun() string {
-	if len(v.mirrored) == 0 {
-		return subscriptionType
-	}
-	return "object"
-}
-
 // compare compares the subscriptions, and then the other types. Positions of the latter begin with the type and a space.
 func (v *verification) compare(ctx context.Context) error {
 	var failed []error
@@ -167,7 +173,8 @@ func (v *verification) compare(ctx context.Context) error {
 	if v.subscriptions && !ofMirror {
 		config := &subscriptions.VerifyConfig{
 			APIKey: v.host.APIKey, APIBase: v.host.APIBase, APITimeout: v.apiTimeout, Projection: v.host.Projection, NoHooks: v.noHooks,
-			Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate, After: v.after, Logger: v.logger,
+			Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate,
+			Only: v.only, Customer: v.customer, After: v.after, Logger: v.logger,
 			Each: func(d subscriptions.Difference) {
 				v.difference(mirror.Difference{Type: subscriptionType, ID: d.ID, Field: d.Field, Local: d.Local, Stripe: d.Stripe})
 			},
@@ -189,8 +196,8 @@ func (v *verification) compare(ctx context.Context) error {
 	}
 	config := &mirror.VerifyConfig{
 		Types: v.mirrored, APIKey: v.host.APIKey, APIBase: v.host.APIBase, APITimeout: v.apiTimeout, Projection: v.host.Mirror, NoHooks: v.noHooks,
-		Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate, Logger: v.logger,
-		Each: v.difference, Progress: func(sum mirror.Verified) { v.show(sum) },
+		Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate,
+		Only: v.only, Customer: v.customer, Logger: v.logger, Each: v.difference, Progress: func(sum mirror.Verified) { v.show(sum) },
 	}
 	if ofMirror {
 		config.After = v.after

@@ -57,3 +57,18 @@ type StripeWebhookFailure struct {
 	Reason        *string
 	AccountID     *string
 }
+
+type StripeWebhookRun struct {
+	ID         string
+	Kind       string
+	Arguments  json.RawMessage
+	Operator   *string
+	Reason     *string
+	Host       *string
+	StartedAt  time.Time
+	UpdatedAt  time.Time
+	FinishedAt *time.Time
+	Counts     json.RawMessage
+	Position   json.RawMessage
+	Error      *string
+}

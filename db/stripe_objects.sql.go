@@ -199,6 +199,51 @@ func (q *Queries) ObjectKeyList(ctx context.Context, db DBTX, arg ObjectKeyListP
 	return items, nil
 }
 
+const objectKeyListByCustomer = `-- name: ObjectKeyListByCustomer :many
+SELECT id FROM stripe_objects
+WHERE customer_id = $1::text AND object_type = $2
+    AND account_id = $3 AND livemode = $4 AND id > $5::text
+ORDER BY id
+LIMIT $6
+`
+
+type ObjectKeyListByCustomerParams struct {
+	CustomerID string
+	ObjectType string
+	AccountID  string
+	Livemode   bool
+	AfterID    string
+	MaxRows    int32
+}
+
+// Lists the objects of a type, account and mode of one customer, by the index stripe_objects_customer_id_idx.
+func (q *Queries) ObjectKeyListByCustomer(ctx context.Context, db DBTX, arg ObjectKeyListByCustomerParams) ([]string, error) {
+	rows, err := db.Query(ctx, objectKeyListByCustomer,
+		arg.CustomerID,
+		arg.ObjectType,
+		arg.AccountID,
+		arg.Livemode,
+		arg.AfterID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const objectKeyListUndated = `-- name: ObjectKeyListUndated :many
 SELECT id FROM stripe_objects
 WHERE account_id = $1 AND livemode = $2 AND object_type = $3

@@ -257,6 +257,51 @@ func (q *Queries) SubscriptionKeyList(ctx context.Context, db DBTX, arg Subscrip
 	return items, nil
 }
 
+const subscriptionKeyListByCustomer = `-- name: SubscriptionKeyListByCustomer :many
+SELECT id FROM subscriptions
+WHERE customer_id = $1::text
+    AND COALESCE(account_id, '') = $2::text
+    AND id > $3::text
+    AND ($4::boolean IS NULL OR livemode = $4::boolean)
+ORDER BY id
+LIMIT $5
+`
+
+type SubscriptionKeyListByCustomerParams struct {
+	CustomerID string
+	AccountID  string
+	AfterID    string
+	Livemode   *bool
+	MaxRows    int32
+}
+
+// Lists the subscriptions of one customer in an account (”: the platform's own) and mode (null: any).
+func (q *Queries) SubscriptionKeyListByCustomer(ctx context.Context, db DBTX, arg SubscriptionKeyListByCustomerParams) ([]string, error) {
+	rows, err := db.Query(ctx, subscriptionKeyListByCustomer,
+		arg.CustomerID,
+		arg.AccountID,
+		arg.AfterID,
+		arg.Livemode,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const subscriptionKeyListUndated = `-- name: SubscriptionKeyListUndated :many
 SELECT id FROM subscriptions
 WHERE COALESCE(account_id, '') = $1::text

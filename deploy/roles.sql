@@ -30,7 +30,7 @@ SET client_min_messages = warning;
 \set schema public
 \endif
 
--- owner: migrations. app: serve, replay, reconcile, verify. operator: the privileges of app, and prune.
+-- owner: migrations. app: serve, replay, reconcile, verify, backfill. operator: the privileges of app, and prune.
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY[:'owner', :'app', :'operator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -88,6 +88,9 @@ WHERE NOT EXISTS (
 
 GRANT SELECT, INSERT, UPDATE ON stripe_webhook_failures TO :"app", :"operator";
 GRANT DELETE ON stripe_webhook_failures TO :"operator";
+
+-- A run that had nothing to do removes its row, if it has one.
+GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_webhook_runs TO :"app", :"operator";
 
 -- Subscriptions are never deleted; their items are.
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO :"app", :"operator";

@@ -54,6 +54,17 @@ func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (ke
 	return keys, err
 }
 
+// CustomerKeys lists the rows of a customer.
+func (s store) CustomerKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, customer, after string) (keys []engine.Key, err error) {
+	ids, err := s.queries.ObjectKeyListByCustomer(ctx, dbtx, db.ObjectKeyListByCustomerParams{
+		CustomerID: customer, ObjectType: s.object, AccountID: account, Livemode: engine.OrZero(livemode), AfterID: after, MaxRows: engine.KeyPage,
+	})
+	for _, id := range ids {
+		keys = append(keys, engine.Key{Account: account, Livemode: engine.OrZero(livemode), ID: id})
+	}
+	return keys, err
+}
+
 // UndatedKeys lists the rows without a creation time.
 func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, after string) (keys []engine.Key, err error) {
 	ids, err := s.queries.ObjectKeyListUndated(ctx, dbtx, db.ObjectKeyListUndatedParams{

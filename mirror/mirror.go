@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -63,6 +64,14 @@ type Change struct {
 // Projection keeps the table up to date. Register creates it.
 type Projection struct {
 	engines map[string]*engine.Engine[Object] // by type
+}
+
+// Types returns the types that are mirrored, sorted. A nil Projection mirrors none.
+func (p *Projection) Types() []string {
+	if p == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(p.engines))
 }
 
 // Stats counts how events of one second were ordered, and how many objects were stored without whole lists.

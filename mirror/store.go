@@ -34,10 +34,19 @@ var _ engine.Store[Object] = store{}
 func (store) Key(account string, livemode bool, id string) engine.Key {
 	return engine.Key{Account: account, Livemode: livemode, ID: id}
 }
-func (s store) Decode(ev *webhooks.Event) (*Object, error) { return s.decode(ev) }
-func (s store) Digest(o *Object) []byte                    { return o.digest(s.ordering().Digest(o.Object)) }
-func (s store) Same(a, b *Object) bool                     { return bytes.Equal(s.Digest(a), s.Digest(b)) }
-func (store) Clone(o *Object) *Object                      { return o.clone() }
+func (s store) Digest(o *Object) []byte { return o.digest(s.ordering().Digest(o.Object)) }
+func (s store) Same(a, b *Object) bool  { return bytes.Equal(s.Digest(a), s.Digest(b)) }
+func (store) Clone(o *Object) *Object   { return o.clone() }
+
+// Decode reads the object of an event, whose secrets plan has removed, or of a response of Stripe's.
+func (s store) Decode(ev *webhooks.Event) (*Object, error) {
+	if ev.ID == "" {
+		clean := *ev
+		clean.Object = withoutSecrets(ev.Object)
+		ev = &clean
+	}
+	return s.decode(ev)
+}
 
 // Head returns what the engine reads of a state. Only a deletion is final.
 func (s store) Head(o *Object) engine.Head {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -65,8 +66,10 @@ type rule struct {
 	path   string // where the API lists and retrieves it; empty: it does not
 	// unlisted reports that the API has no list of all of them: of one customer's alone, or none.
 	unlisted bool
-	dated    string   // the member that has the time of creation; empty: created
-	lists    []string // the members that are lists of which Stripe renders only the first elements
+	// unfiltered reports that the list does not take created, and byCustomer that it takes customer.
+	unfiltered, byCustomer bool
+	dated                  string   // the member that has the time of creation; empty: created
+	lists                  []string // the members that are lists of which Stripe renders only the first elements
 	// collects is the member with a customer's list that the API has at path with the parameter customer. The object has no id, and
 	// its key is the customer's. Empty: it has an id.
 	collects string
@@ -86,27 +89,27 @@ func init() {
 		{object: "price", prefixes: []string{"price_"}, events: []string{"price.*"}, path: "/v1/prices"},
 		{object: "plan", prefixes: []string{"plan_"}, events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
 		{object: "coupon", events: []string{"coupon.*"}, path: "/v1/coupons", reusable: true},
-		{object: "promotion_code", prefixes: []string{"promo_"}, events: []string{"promotion_code.*"}, path: "/v1/promotion_codes"},
+		{object: "promotion_code", prefixes: []string{"promo_"}, events: []string{"promotion_code.*"}, path: "/v1/promotion_codes", byCustomer: true},
 		{object: "tax_id", prefixes: []string{"txi_"}, events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true},
 		{object: "tax_rate", prefixes: []string{"txr_"}, events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
-		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", lists: []string{"lines"}},
-		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems", dated: "date"},
+		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", byCustomer: true, lists: []string{"lines"}},
+		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems", byCustomer: true, dated: "date"},
 		{object: "invoice_payment", prefixes: []string{"inpay_"}, events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
-		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", lists: []string{"lines"}},
-		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules"},
-		{object: "quote", prefixes: []string{"qt_"}, events: []string{"quote.*"}, path: "/v1/quotes", lists: []string{"line_items"}},
-		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", lists: []string{"refunds"}},
-		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", lists: []string{"charges"}},
-		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents"},
-		{object: "payment_method", prefixes: []string{"pm_"}, events: []string{"payment_method.*"}, path: "/v1/payment_methods", unlisted: true},
+		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", byCustomer: true, lists: []string{"lines"}},
+		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules", byCustomer: true},
+		{object: "quote", prefixes: []string{"qt_"}, events: []string{"quote.*"}, path: "/v1/quotes", unfiltered: true, byCustomer: true, lists: []string{"line_items"}},
+		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", byCustomer: true, lists: []string{"refunds"}},
+		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", byCustomer: true, lists: []string{"charges"}},
+		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents", byCustomer: true},
+		{object: "payment_method", prefixes: []string{"pm_"}, events: []string{"payment_method.*"}, path: "/v1/payment_methods", byCustomer: true, unlisted: true},
 		{object: "refund", prefixes: []string{"re_", "pyr_"}, events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
 		{object: "dispute", prefixes: []string{"du_", "dp_"}, events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
-		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", lists: []string{"line_items"}},
+		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", byCustomer: true, lists: []string{"line_items"}},
 		{object: summaryType, events: []string{summaryType + ".*"}, path: "/v1/entitlements/active_entitlements", lists: []string{"entitlements"}, collects: "entitlements", unlisted: true, reusable: true},
 		{object: "payout", prefixes: []string{"po_"}, events: []string{"payout.*"}, path: "/v1/payouts"},
 		{object: "transfer", prefixes: []string{"tr_"}, events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
 		{object: "topup", prefixes: []string{"tu_"}, events: []string{"topup.*"}, path: "/v1/topups"},
-		{object: "payment_link", prefixes: []string{"plink_"}, events: []string{"payment_link.*"}, path: "/v1/payment_links", lists: []string{"line_items"}},
+		{object: "payment_link", prefixes: []string{"plink_"}, events: []string{"payment_link.*"}, path: "/v1/payment_links", unfiltered: true, lists: []string{"line_items"}},
 		{object: "mandate", prefixes: []string{"mandate_"}, events: []string{"mandate.*"}, path: "/v1/mandates", unlisted: true},
 		{object: "review", prefixes: []string{"prv_"}, events: []string{"review.*"}, path: "/v1/reviews"},
 		{object: "radar.early_fraud_warning", prefixes: []string{"issfr_"}, events: []string{"radar.early_fraud_warning.*"}, path: "/v1/radar/early_fraud_warnings"},
@@ -138,12 +141,23 @@ func ruleOf(object string) *rule {
 func (r *rule) engineRules() *engine.Rules {
 	rules := &engine.Rules{
 		Rules: r.ordering(), Object: r.object, Path: r.path,
-		ByVersion: true, Unlisted: r.unlisted, Replaces: true,
+		ByVersion: true, Unlisted: r.unlisted, Unfiltered: r.unfiltered, OfCustomer: r.ofCustomer(), Replaces: true,
 	}
 	if r.collects != "" {
 		rules.Collect = r.collect
 	}
 	return rules
+}
+
+// ofCustomer returns the parameters of a list of one customer's objects, or nil if the API has none.
+func (r *rule) ofCustomer() url.Values {
+	switch {
+	case r.byCustomer:
+		return url.Values{"customer": {""}}
+	case r.object == "tax_id": // https://docs.stripe.com/api/tax_ids/list
+		return url.Values{"owner[type]": {"customer"}, "owner[customer]": {""}}
+	}
+	return nil
 }
 
 func (r *rule) ordering() ordering.Rules {

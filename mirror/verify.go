@@ -18,6 +18,9 @@ import (
 // ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
 var ErrRefused = engine.ErrRefused
 
+// ErrNoObject is wrapped by Verify's error if neither side has the object of VerifyConfig.Only.
+var ErrNoObject = engine.ErrNotFound
+
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
 	// Types are the types to compare, whether or not they are mirrored. Types that the API does not have are refused. Required.
@@ -47,6 +50,11 @@ type VerifyConfig struct {
 	// Rate bounds the requests to Stripe, per second. Defaults to 20. Stripe permits 100 reads a second in live mode and 25 in a
 	// sandbox: https://docs.stripe.com/rate-limits.
 	Rate int
+	// Only compares the object of this id alone, of the one type in Types. Empty: all.
+	Only string
+	// Customer compares the objects of one customer alone: those that Stripe lists by customer (see ByCustomer), and the rows of that
+	// customer. Empty: all.
+	Customer string
 	// After resumes an interrupted run: set it to that run's Verified.Position.
 	After string
 	// Each is called with each member that differs. Optional.
@@ -90,16 +98,22 @@ func Comparable(types []string) error {
 	return nil
 }
 
+// ByCustomer reports whether Verify can compare the objects of one customer of a type: Stripe lists them by customer, or it is the
+// customer.
+func ByCustomer(object string) bool {
+	return object == "customer" || ruleOf(object).ofCustomer() != nil
+}
+
+// TypeOf returns the type of objects to which Stripe gives ids that begin as this one, or "" if there is none.
+func TypeOf(id string) string { return typeOfID(id) }
+
 // Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
 // only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
 // Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum Verified, err error) {
-	types := slices.Compact(slices.Sorted(slices.Values(config.Types)))
-	if len(types) == 0 {
-		return sum, errors.New("mirror.VerifyConfig.Types is empty")
-	}
-	if err := Comparable(types); err != nil {
-		return sum, fmt.Errorf("mirror.VerifyConfig.Types: %w", err)
+	types, err := config.types()
+	if err != nil {
+		return sum, err
 	}
 	from, after, _ := strings.Cut(config.After, " ")
 	var failed []error
@@ -113,12 +127,20 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 		done := sum
 		add := func(of engine.Verified) Verified {
 			all := Verified{done.Checked + of.Checked, done.Drifted + of.Drifted, done.Fixed + of.Fixed, done.Unknown + of.Unknown, ""}
-			if of.Position != "" {
-				all.Position = object + " " + of.Position
+			if of.Position.ID != "" {
+				all.Position = object + " " + of.Position.String()
 			}
 			return all
 		}
-		of, err := config.engine(object).Verify(ctx, pool, config.of(object, after, add))
+		c := config.of(object)
+		c.From = engine.ParsePosition(after)
+		if config.Progress != nil {
+			c.Progress = func(_ context.Context, of engine.Verified) error {
+				config.Progress(add(of))
+				return nil
+			}
+		}
+		of, err := config.engine(object).Verify(ctx, pool, c)
 		sum = add(of)
 		switch {
 		case ctx.Err() != nil:
@@ -131,6 +153,37 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 	return sum, errors.Join(failed...)
 }
 
+// Backfill returns the first import of the objects that exist at Stripe, a job for each of VerifyConfig.Types in their order, for
+// operations.Operator.Backfill. It is Verify with Fix, but does not read twice what Stripe's list says, where the row is missing or
+// surely older. VerifyConfig.Fix is required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks,
+// the objects of a page are stored in one transaction.
+func Backfill(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err error) {
+	if config.Fix == nil {
+		return nil, errors.New("mirror.VerifyConfig.Fix is nil: Backfill requires it")
+	}
+	all := *config
+	all.Only, all.Customer, all.Gone, all.Force = "", "", false, false
+	types, err := all.types()
+	for _, object := range types {
+		jobs = append(jobs, all.engine(object).Job(pool, all.of(object)))
+	}
+	return jobs, err
+}
+
+// types returns Types, each once, sorted.
+func (c *VerifyConfig) types() ([]string, error) {
+	types := slices.Compact(slices.Sorted(slices.Values(c.Types)))
+	switch err := Comparable(types); {
+	case len(types) == 0:
+		return nil, errors.New("mirror.VerifyConfig.Types is empty")
+	case err != nil:
+		return nil, fmt.Errorf("mirror.VerifyConfig.Types: %w", err)
+	case c.Only != "" && len(types) > 1:
+		return nil, errors.New("mirror.VerifyConfig.Types has several types: Only requires one")
+	}
+	return types, nil
+}
+
 // engine returns the engine of a type: the receiver's own, so that its OnChange is called, or a new one.
 func (c *VerifyConfig) engine(object string) *engine.Engine[Object] {
 	if c.Projection != nil && c.Projection.engines[object] != nil {
@@ -140,16 +193,16 @@ func (c *VerifyConfig) engine(object string) *engine.Engine[Object] {
 }
 
 // of returns the configuration of one type.
-func (c *VerifyConfig) of(object, after string, add func(engine.Verified) Verified) *engine.VerifyConfig {
+func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 	config := &engine.VerifyConfig{
 		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
-		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, After: after, Logger: c.Logger,
+		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, Only: c.Only, Customer: c.Customer, Logger: c.Logger,
+	}
+	if c.Customer != "" && hasIDOfCustomer(object) { // there is one
+		config.Only, config.Customer = c.Customer, ""
 	}
 	if c.Each != nil {
 		config.Each = func(d engine.Difference) { c.Each(Difference{object, d.ID, d.Field, d.Local, d.Stripe}) }
-	}
-	if c.Progress != nil {
-		config.Progress = func(of engine.Verified) { c.Progress(add(of)) }
 	}
 	return config
 }
@@ -170,7 +223,7 @@ func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 		if rule.path == "" || len(rule.lists) == 0 {
 			continue
 		}
-		one, err := config.engine(object).Completion(pool, config.of(object, "", nil))
+		one, err := config.engine(object).Completion(pool, config.of(object))
 		if err != nil {
 			return err
 		}

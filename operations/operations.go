@@ -46,6 +46,9 @@ type Config struct {
 	AccountID string
 	// Account is the connected account on whose behalf requests are made that name no other. Empty: the platform's own.
 	Account string
+	// Operator and Reason are who runs these functions and why, for the record of runs (stripe_webhook_runs). Operator defaults to the
+	// user of this process.
+	Operator, Reason string
 	// APITimeout bounds one attempt of a request. Defaults to DefaultAPITimeout.
 	APITimeout time.Duration
 	// Logger receives warnings of retried requests, and the results of ReconcileEvery. Defaults to slog.Default().

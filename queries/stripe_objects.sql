@@ -129,6 +129,14 @@ WHERE account_id = @account_id AND livemode = @livemode AND object_type = @objec
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT @max_rows;
 
+-- name: ObjectKeyListByCustomer :many
+-- Lists the objects of a type, account and mode of one customer, by the index stripe_objects_customer_id_idx.
+SELECT id FROM stripe_objects
+WHERE customer_id = @customer_id::text AND object_type = @object_type
+    AND account_id = @account_id AND livemode = @livemode AND id > @after_id::text
+ORDER BY id
+LIMIT @max_rows;
+
 -- name: ObjectKeyListUndated :many
 -- Lists the objects without a creation time of Stripe's.
 SELECT id FROM stripe_objects

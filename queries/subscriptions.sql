@@ -116,6 +116,16 @@ WHERE COALESCE(account_id, '') = @account_id::text
 ORDER BY stripe_created_at DESC, id DESC
 LIMIT @max_rows;
 
+-- name: SubscriptionKeyListByCustomer :many
+-- Lists the subscriptions of one customer in an account ('': the platform's own) and mode (null: any).
+SELECT id FROM subscriptions
+WHERE customer_id = @customer_id::text
+    AND COALESCE(account_id, '') = @account_id::text
+    AND id > @after_id::text
+    AND (sqlc.narg('livemode')::boolean IS NULL OR livemode = sqlc.narg('livemode')::boolean)
+ORDER BY id
+LIMIT @max_rows;
+
 -- name: SubscriptionKeyListUndated :many
 -- Lists the subscriptions without a creation time of Stripe's.
 SELECT id FROM subscriptions

@@ -94,7 +94,8 @@ func (p *Projection) Stats() Stats { return Stats(p.engine.Stats()) }
 var rules = engine.Rules{
 	Rules:  ordering.Rules{Created: "customer.subscription.created", Lists: []string{"items"}},
 	Object: "subscription", Path: "/v1/subscriptions",
-	Listing: url.Values{"status": {"all"}}, TestClocks: true, // the list has those that have ended only with status=all
+	OfCustomer: url.Values{"customer": {""}},
+	Listing:    url.Values{"status": {"all"}}, TestClocks: true, // the list has those that have ended only with status=all
 }
 
 // Register registers the projection for customer.subscription.* events. A nil config is the zero Config. Register panics

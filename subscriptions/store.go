@@ -195,6 +195,17 @@ func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (ke
 	return keys, err
 }
 
+// CustomerKeys lists the rows of a customer.
+func (s store) CustomerKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, customer, after string) (keys []engine.Key, err error) {
+	ids, err := s.queries.SubscriptionKeyListByCustomer(ctx, dbtx, db.SubscriptionKeyListByCustomerParams{
+		CustomerID: customer, AccountID: account, Livemode: livemode, AfterID: after, MaxRows: engine.KeyPage,
+	})
+	for _, id := range ids {
+		keys = append(keys, engine.Key{ID: id})
+	}
+	return keys, err
+}
+
 // UndatedKeys lists the rows without a creation time.
 func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, after string) (keys []engine.Key, err error) {
 	ids, err := s.queries.SubscriptionKeyListUndated(ctx, dbtx, db.SubscriptionKeyListUndatedParams{

@@ -22,6 +22,9 @@ const (
 // ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
 var ErrRefused = engine.ErrRefused
 
+// ErrNoObject is wrapped by Verify's error if neither side has the subscription of VerifyConfig.Only.
+var ErrNoObject = engine.ErrNotFound
+
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
 	// APIKey is the secret or restricted key that reads subscriptions. Only rows of its mode are compared. Required.
@@ -51,6 +54,8 @@ type VerifyConfig struct {
 	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate. Stripe permits 100 reads a second in live
 	// mode and 25 in a sandbox: https://docs.stripe.com/rate-limits.
 	Rate int
+	// Only compares the subscription of this id alone, and Customer those of one customer. Empty: all.
+	Only, Customer string
 	// After resumes an interrupted run: set it to that run's Verified.Position.
 	After string
 	// Each is called with each field that differs. Optional.
@@ -81,7 +86,27 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Veri
 		return Verified{}, err
 	}
 	sum, err := e.Verify(ctx, pool, c)
-	return Verified(sum), err
+	return verified(sum), err
+}
+
+func verified(sum engine.Verified) Verified {
+	return Verified{sum.Checked, sum.Drifted, sum.Fixed, sum.Unknown, sum.Position.String()}
+}
+
+// Backfill returns the first import of the subscriptions that exist at Stripe, for operations.Operator.Backfill. It is Verify with
+// Fix, but does not read twice what Stripe's list says, where the row is missing or surely older. VerifyConfig.Fix and Projection are
+// required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks, the subscriptions of a page are
+// stored in one transaction.
+func Backfill(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
+	if config.Fix == nil {
+		return engine.Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: Backfill requires it")
+	}
+	e, c, err := config.engine()
+	if err != nil {
+		return engine.Job{}, err
+	}
+	c.Only, c.Customer, c.Gone, c.Force = "", "", false, false
+	return e.Job(pool, c), nil
 }
 
 // CompleteItems fetches the subscriptions of which only a part of the items is stored (items_complete is false), and stores
@@ -120,13 +145,16 @@ func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 func (c *VerifyConfig) engine() (*engine.Engine[Subscription], *engine.VerifyConfig, error) {
 	config := &engine.VerifyConfig{
 		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
-		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, After: c.After, Logger: c.Logger,
+		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, Only: c.Only, Customer: c.Customer, From: engine.ParsePosition(c.After), Logger: c.Logger,
 	}
 	if c.Each != nil {
 		config.Each = func(d engine.Difference) { c.Each(Difference{d.ID, d.Field, d.Local, d.Stripe}) }
 	}
 	if c.Progress != nil {
-		config.Progress = func(sum engine.Verified) { c.Progress(Verified(sum)) }
+		config.Progress = func(_ context.Context, sum engine.Verified) error {
+			c.Progress(verified(sum))
+			return nil
+		}
 	}
 	switch {
 	case c.Projection != nil:

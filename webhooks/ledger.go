@@ -271,6 +271,16 @@ func LockObject(ctx context.Context, tx db.DBTX, id string) error {
 	return lockError(id, db.New().ObjectLock(ctx, tx, id, objectLockSeed))
 }
 
+// TryLockObjects is LockObject for several objects, without waiting. It returns those of which no other transaction holds the
+// lock.
+func TryLockObjects(ctx context.Context, tx db.DBTX, ids []string) (locked []string, err error) {
+	locked, err = db.New().ObjectLockTryAll(ctx, tx, db.ObjectLockTryAllParams{ObjectIds: ids, CustomerIds: make([]string, len(ids)), LockSeed: objectLockSeed})
+	if err != nil {
+		return nil, fault.Unavailable(fmt.Errorf("lock %d objects: %w", len(ids), err))
+	}
+	return locked, nil
+}
+
 func lockError(id string, err error) error {
 	if err == nil || errors.Is(err, pgpipe.ErrRecording) {
 		return err

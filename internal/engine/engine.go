@@ -43,6 +43,11 @@ type Rules struct {
 	// no id, and its key is the customer's. Nothing orders its events within a second, so the list is fetched for each event where
 	// that is possible. Nil: objects have ids.
 	Collect func(customer string, livemode bool, list []byte) ([]byte, error)
+	// Unfiltered reports that the list does not take created.
+	Unfiltered bool
+	// OfCustomer are the parameters by which the list takes a customer, whose id is the value of those that are empty here. Nil: it
+	// takes none.
+	OfCustomer url.Values
 	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
 	TestClocks bool
 }

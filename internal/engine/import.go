@@ -18,6 +18,14 @@ func (e *Engine[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hoo
 	if err != nil {
 		return err
 	}
+	if err := e.mayImport(stored, r); err != nil {
+		return err
+	}
+	return e.importVersion(ctx, tx, stored, r.version(), hooks)
+}
+
+// mayImport refuses a row that was written after it was read (errMoved), or that is of another account.
+func (e *Engine[T]) mayImport(stored *Row[T], r *reading[T]) error {
 	if RevisionOf(stored) != RevisionOf(r.local) {
 		return errMoved
 	}
@@ -25,8 +33,13 @@ func (e *Engine[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hoo
 	if stored != nil && stored.Account != "" && stored.Account != account {
 		return fmt.Errorf("%s %s is of account %q here, and of account %q at Stripe", e.rules.noun(), r.key.ID, stored.Account, account)
 	}
+	return nil
+}
+
+// version returns Stripe's object as the row's next version.
+func (r *reading[T]) version() *Version[T] {
 	asOf := r.asOf
-	return e.importVersion(ctx, tx, stored, &Version[T]{State: r.stripe, AsOf: &asOf, APIVersion: r.apiVersion}, hooks)
+	return &Version[T]{State: r.stripe, AsOf: &asOf, APIVersion: r.apiVersion}
 }
 
 // importVersion stores a version that no event brings.

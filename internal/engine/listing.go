@@ -18,6 +18,8 @@ type Listing[T any] interface {
 	Rows(ctx context.Context, db pgpipe.DBTX, keys []Key) ([]*Row[T], error)
 	// Keys lists the rows of a span in the order of Stripe's lists: by creation, newest first.
 	Keys(ctx context.Context, db pgpipe.DBTX, span Span) ([]DatedKey, error)
+	// CustomerKeys lists the rows of a customer in an account and a mode (nil: any), by id, after an id.
+	CustomerKeys(ctx context.Context, db pgpipe.DBTX, account string, livemode *bool, customer, after string) ([]Key, error)
 	// UndatedKeys lists the rows of an account and a mode (nil: any) without a time of creation, by id, after an id.
 	UndatedKeys(ctx context.Context, db pgpipe.DBTX, account string, livemode *bool, after string) ([]Key, error)
 	// IncompleteKeys lists the rows of a mode (nil: any) of whose lists only a part is stored, at most so many, after a key.
@@ -28,7 +30,7 @@ type Listing[T any] interface {
 	Differences(id string, local, stripe *T) []Difference
 }
 
-// KeyPage is how many keys UndatedKeys and Keys list at a time.
+// KeyPage is how many keys UndatedKeys, CustomerKeys and Keys list at a time.
 const KeyPage = 1000
 
 // Span selects the rows of an account that were created at Stripe within a time.

@@ -54,11 +54,11 @@ func (w *walk[T]) testClock(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		readings := w.readPage(page)
+		readings := slices.DeleteFunc(w.readPage(page), w.tooOld)
 		if err := w.locals(ctx, readings); err != nil {
 			return err
 		}
-		readings, err = w.completed(ctx, slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil }))
+		readings, err = w.completed(ctx, page, slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil }))
 		if err != nil {
 			return err
 		}

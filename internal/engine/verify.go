@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,6 +24,10 @@ const (
 	DefaultVerifyTimeout  = stripeapi.BackgroundTimeout
 	DefaultVerifyAttempts = stripeapi.BackgroundAttempts
 	DefaultVerifyRate     = 20
+	// The defaults of VerifyConfig.Rate with Import: four fifths of what Stripe permits, 100 reads a second in live mode and 25 in a
+	// sandbox, so that the application's own requests are not refused. https://docs.stripe.com/rate-limits
+	DefaultImportRateLive    = 80
+	DefaultImportRateSandbox = 20
 )
 
 // ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
@@ -46,13 +49,21 @@ type VerifyConfig struct {
 	// AccountID and Accounts are the accounts to compare. An empty AccountID means all accounts that have rows.
 	AccountID string
 	Accounts  []string
-	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate.
+	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate; with Import to DefaultImportRateLive or
+	// DefaultImportRateSandbox, by the key's mode.
 	Rate int
-	// After resumes an interrupted run: that run's Verified.Position.
-	After    string
-	Each     func(Difference) // optional
-	Progress func(Verified)   // optional
-	Logger   *slog.Logger     // defaults to slog.Default()
+	// From resumes an interrupted run: that run's Verified.Position.
+	From Position
+	// Only compares the object of this id alone, and Customer a customer's objects alone.
+	Only, Customer string
+	// Since compares only objects that Stripe created at this time or later. Zero: all.
+	Since time.Time
+	// Import stores what Stripe's list says without reading it again, where the row is missing or surely older. Requires Fix.
+	Import bool
+	Each   func(Difference) // optional
+	// Progress is called after each page of Stripe's list, and its error ends the run. Optional.
+	Progress func(context.Context, Verified) error
+	Logger   *slog.Logger // defaults to slog.Default()
 }
 
 // Verified is the result of Verify.
@@ -61,9 +72,11 @@ type Verified struct {
 	Drifted int // checked objects that differ, are missing here, or are unknown to Stripe
 	Fixed   int // drifted objects that now match Stripe's
 	Unknown int // drifted objects that Stripe does not have
-	// Position is the last object of Stripe's list that an interrupted run has completed. It is empty if the run completed, or
+	// Position is the last object of Stripe's list that an interrupted run has completed. It is zero if the run completed, or
 	// was interrupted before the first page.
-	Position string
+	Position Position
+	// Completed reports that every account was compared to its end, even if some of its objects could not be read.
+	Completed bool
 }
 
 // verification is one run of Verify.
@@ -77,6 +90,7 @@ type verification[T any] struct {
 	postponed map[Key]postponed // of CompleteEvery
 	gone      []*reading[T]     // rows whose object Stripe does not have any more
 	broken    bool              // an account failed: Position stays before it
+	stopped   error             // of Progress
 }
 
 // Verify compares the rows with Stripe's objects in both directions, account by account. A difference counts only if reading
@@ -88,7 +102,7 @@ func (e *Engine[T]) Verify(ctx context.Context, pool *pgxpool.Pool, config *Veri
 	}
 	err = v.accounts(ctx)
 	if err == nil {
-		err = v.resolveGone(ctx)
+		err = cmp.Or(v.checkFound(), v.resolveGone(ctx))
 	}
 	return v.sum, err
 }
@@ -98,8 +112,8 @@ func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*ver
 	switch {
 	case config.APIKey == "":
 		return nil, errors.New("VerifyConfig.APIKey is empty")
-	case config.Gone && config.Fix == nil:
-		return nil, errors.New("VerifyConfig.Fix is nil: Gone requires it")
+	case (config.Gone || config.Import) && config.Fix == nil:
+		return nil, errors.New("VerifyConfig.Fix is nil: Gone and Import require it")
 	}
 	if v.config.Logger == nil {
 		v.config.Logger = slog.Default()
@@ -109,7 +123,7 @@ func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*ver
 	}
 	v.api = stripeapi.New(stripeapi.Config{
 		Key: config.APIKey, Base: config.APIBase, Timeout: v.config.APITimeout, Attempts: DefaultVerifyAttempts,
-		Own: v.config.AccountID, Rate: cmp.Or(config.Rate, DefaultVerifyRate), Logger: v.config.Logger,
+		Own: v.config.AccountID, Rate: config.rate(), Logger: v.config.Logger,
 	})
 	if livemode, known := stripeapi.Mode(config.APIKey); known {
 		v.livemode = &livemode
@@ -118,6 +132,20 @@ func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*ver
 		}
 	}
 	return v, nil
+}
+
+// rate returns Rate or its default. A key that does not show its mode counts as a sandbox's.
+func (c *VerifyConfig) rate() int {
+	livemode, _ := stripeapi.Mode(c.APIKey)
+	switch {
+	case c.Rate != 0:
+		return c.Rate
+	case !c.Import:
+		return DefaultVerifyRate
+	case livemode:
+		return DefaultImportRateLive
+	}
+	return DefaultImportRateSandbox
 }
 
 // source is where objects are read: an account and an API version (empty: the account's).
@@ -154,18 +182,15 @@ func (v *verification[T]) accounts(ctx context.Context) error {
 			return fmt.Errorf("list the accounts: %w", err)
 		}
 	}
-	from, after := "", v.config.After
-	if account, id, ok := strings.Cut(after, "/"); ok {
-		from, after = account, id
-	}
+	from := v.config.From
 	var failed []error
 	for _, account := range inOrder(v.config.AccountID, stored, v.config.Accounts) {
-		if account < from {
+		if account < from.Account {
 			continue
 		}
 		w := &walk[T]{verification: v, boundary: map[string]bool{}, unreadable: map[string]error{}}
-		if account == from {
-			w.after = after
+		if account == from.Account {
+			w.from = from
 		}
 		err := w.run(ctx, account)
 		failed = slices.AppendSeq(failed, maps.Values(w.unreadable))
@@ -173,14 +198,16 @@ func (v *verification[T]) accounts(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return errors.Join(append(failed, ctx.Err())...)
+		case v.stopped != nil:
+			return errors.Join(append(failed, v.stopped)...)
 		case err != nil && account != v.config.AccountID:
 			failed = append(failed, fmt.Errorf("account %s: %w", account, stripeapi.Explain(err)))
 		case err != nil:
 			failed = append(failed, stripeapi.Explain(err))
 		}
 	}
-	if !v.broken {
-		v.sum.Position = ""
+	if v.sum.Completed = !v.broken; v.sum.Completed {
+		v.sum.Position = Position{}
 	}
 	return errors.Join(failed...)
 }
@@ -193,6 +220,7 @@ type reading[T any] struct {
 	head       Head      // of stripe
 	asOf       time.Time // the Date of Stripe's response
 	apiVersion string
+	listed     []byte // the object as Stripe's list has it; nil: it was read alone
 }
 
 // differences returns the fields in which the sides of a reading differ. It is "id" alone if one side does not have the object.
@@ -223,7 +251,7 @@ func (v *verification[T]) same(a, b *reading[T]) bool {
 
 // fetch fetches one object from Stripe, with its whole lists.
 func (v *verification[T]) fetch(ctx context.Context, key Key, from source) (*stripeapi.Response, error) {
-	request := from.request(v.rules.location(key.ID), nil)
+	request := v.requestOf(key, from)
 	if v.rules.Collect == nil {
 		return v.api.Whole(ctx, request, v.rules.Lists)
 	}
@@ -234,10 +262,21 @@ func (v *verification[T]) fetch(ctx context.Context, key Key, from source) (*str
 	return response, err
 }
 
-// get fetches one object from Stripe. Of an object that was deleted, Stripe may have a stub: then it does not have it.
+// get fetches one object from Stripe, with the whole of its lists.
 func (v *verification[T]) get(ctx context.Context, key Key, from source) (*reading[T], error) {
-	r := &reading[T]{key: key}
 	response, err := v.fetch(ctx, key, from)
+	return v.readWhole(ctx, key, from, response, err)
+}
+
+// requestOf returns the request for one object.
+func (v *verification[T]) requestOf(key Key, from source) stripeapi.Request {
+	return from.request(v.rules.location(key.ID), nil)
+}
+
+// readWhole reads the response to the request for one object. Of an object that was deleted, Stripe may have a stub: then it does
+// not have it.
+func (v *verification[T]) readWhole(ctx context.Context, key Key, from source, response *stripeapi.Response, err error) (*reading[T], error) {
+	r := &reading[T]{key: key}
 	switch {
 	case errors.Is(err, stripeapi.ErrTruncated):
 		v.config.Logger.WarnContext(ctx, "the rest of an object's lists cannot be read", v.rules.Object, key.ID, "error", stripeapi.Explain(err))
@@ -292,5 +331,8 @@ func (v *verification[T]) locals(ctx context.Context, readings []*reading[T]) er
 func (v *verification[T]) list(from source) stripeapi.Request {
 	values := url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}}
 	maps.Copy(values, v.rules.Listing)
+	if !v.config.Since.IsZero() && !v.rules.Unfiltered {
+		values.Set("created[gte]", strconv.FormatInt(v.config.Since.Unix(), 10))
+	}
 	return from.request(v.rules.Path, values)
 }

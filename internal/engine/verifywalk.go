@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,7 @@ const confirmations = 4
 type walk[T any] struct {
 	*verification[T]
 	source
-	after string // the object of Stripe's list to begin after; empty: begin with the first
+	from Position // of an interrupted run; zero: begin with the first page
 
 	upper    time.Time       // the inclusive end of the next span; zero: none
 	boundary map[string]bool // the objects of the previous page that were created in the second of upper
@@ -35,7 +36,12 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 	if w.source, err = w.sourceOf(ctx, account); err != nil {
 		return err
 	}
-	if w.rules.Unlisted {
+	switch {
+	case w.config.Only != "":
+		return w.only(ctx, w.config.Only)
+	case w.config.Customer != "":
+		return w.customer(ctx, w.config.Customer)
+	case w.rules.Unlisted:
 		if err := w.others(ctx, nil, true); err != nil {
 			return err
 		}
@@ -44,32 +50,12 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 		}
 		return w.owners(ctx)
 	}
-	request, err := w.first(ctx)
+	next, err := w.first(ctx)
+	for err == nil && next != nil {
+		next, err = w.page(ctx, *next)
+	}
 	if err != nil {
 		return err
-	}
-	for next := request; next != nil; {
-		page, err := w.api.Page(ctx, *next)
-		if err != nil {
-			return err
-		}
-		readings, err := w.completed(ctx, w.readPage(page))
-		if err != nil {
-			return err
-		}
-		if err := w.check(ctx, *next, readings); err != nil {
-			return err
-		}
-		if err := w.others(ctx, readings, page.Next == nil); err != nil {
-			return err
-		}
-		if len(readings) > 0 && !w.broken {
-			w.sum.Position = position(w.account, readings[len(readings)-1].key.ID)
-		}
-		if w.config.Progress != nil {
-			w.config.Progress(w.sum)
-		}
-		next = page.Next
 	}
 	if err := w.undated(ctx); err != nil {
 		return err
@@ -80,27 +66,78 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 // first returns the request for the first page of Stripe's list.
 func (w *walk[T]) first(ctx context.Context) (*stripeapi.Request, error) {
 	request := w.list(w.source)
-	if w.after == "" {
+	if w.from.ID == "" {
 		return &request, nil
 	}
-	last, err := w.get(ctx, Key{ID: w.after}, w.source)
+	if w.from.Created.IsZero() {
+		last, err := w.get(ctx, Key{ID: w.from.ID}, w.source)
+		if err != nil {
+			return nil, err
+		}
+		if last.head.Created == nil {
+			return nil, fmt.Errorf("cannot resume after %s: Stripe does not have this %s; start without a position", w.from.ID, w.rules.noun())
+		}
+		w.from.Created = *last.head.Created
+	}
+	w.upper = w.from.Created
+	for _, id := range w.from.Second {
+		w.boundary[id] = true
+	}
+	return request.After(w.from.ID), nil
+}
+
+// page compares one page of Stripe's list, and returns the request for the next one.
+func (w *walk[T]) page(ctx context.Context, request stripeapi.Request) (next *stripeapi.Request, err error) {
+	page, err := w.api.Page(ctx, request)
+	if stripeapi.IsRefused(err) && w.from.ID != "" && !w.rules.Unfiltered && request.Values.Get("starting_after") == w.from.ID {
+		// Stripe does not have the object any more after which the list is to go on.
+		request = w.list(w.source)
+		request.Values.Set("created[lte]", strconv.FormatInt(w.from.Created.Unix(), 10))
+		page, err = w.api.Page(ctx, request)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if last.head.Created == nil {
-		return nil, fmt.Errorf("cannot resume after %s: Stripe does not have this %s; start without a position", w.after, w.rules.noun())
+	next = page.Next
+	found := w.readPage(page)
+	readings := slices.DeleteFunc(slices.Clone(found), w.tooOld)
+	if len(readings) < len(found) { // of a list that does not take created; it is sorted
+		next = nil
 	}
-	w.upper = *last.head.Created
-	return request.After(w.after), nil
+	if readings, err = w.completed(ctx, page, readings); err != nil {
+		return nil, err
+	}
+	if err := w.check(ctx, request, readings); err != nil {
+		return nil, err
+	}
+	if err := w.others(ctx, readings, next == nil); err != nil {
+		return nil, err
+	}
+	if len(readings) > 0 && !w.broken {
+		w.sum.Position = w.position(readings[len(readings)-1].key.ID)
+	}
+	if w.config.Progress != nil {
+		if w.stopped = w.config.Progress(ctx, w.sum); w.stopped != nil {
+			return nil, w.stopped
+		}
+	}
+	return next, nil
 }
 
-// completed reads objects alone that have longer lists than the page holds.
-func (w *walk[T]) completed(ctx context.Context, readings []*reading[T]) ([]*reading[T], error) {
+// tooOld reports whether Stripe created an object before Since.
+func (w *walk[T]) tooOld(r *reading[T]) bool {
+	return !w.config.Since.IsZero() && r.head.Created != nil && r.head.Created.Before(w.config.Since)
+}
+
+// completed reads the rest of the lists of objects that have longer lists than the page holds.
+func (w *walk[T]) completed(ctx context.Context, page *stripeapi.Page, readings []*reading[T]) ([]*reading[T], error) {
 	for i, r := range readings {
 		if r.head.Complete {
 			continue
 		}
-		whole, err := w.get(ctx, r.key, w.sourceOfRow(r))
+		listed := &stripeapi.Response{Body: r.listed, Date: page.Date, Version: page.Version}
+		response, err := w.api.Complete(ctx, w.requestOf(r.key, w.source), listed, w.rules.Lists)
+		whole, err := w.readWhole(ctx, r.key, w.source, response, err)
 		switch {
 		case errors.As(err, new(*UnreadableError)):
 			w.unreadable[r.key.ID] = err
@@ -113,18 +150,11 @@ func (w *walk[T]) completed(ctx context.Context, readings []*reading[T]) ([]*rea
 	return slices.DeleteFunc(readings, func(r *reading[T]) bool { return w.unreadable[r.key.ID] != nil }), nil
 }
 
-func position(account, id string) string {
-	if account == "" {
-		return id
-	}
-	return account + "/" + id
-}
-
 // readPage decodes a page. An object that cannot be decoded is left out and reported as an error at the end.
 func (w *walk[T]) readPage(page *stripeapi.Page) []*reading[T] {
 	var readings []*reading[T]
 	for _, object := range page.Data {
-		r := &reading[T]{}
+		r := &reading[T]{listed: object}
 		if err := w.read(r, object, page.Date, page.Version, w.account); err != nil {
 			var named struct {
 				ID string `json:"id"`
@@ -147,8 +177,16 @@ func (w *walk[T]) check(ctx context.Context, from stripeapi.Request, readings []
 	if err := w.locals(ctx, readings); err != nil {
 		return err
 	}
-	w.sum.Checked += len(readings)
+	for _, r := range readings {
+		if r.local != nil || r.stripe != nil {
+			w.sum.Checked++
+		}
+	}
 	suspects := slices.DeleteFunc(slices.Clone(readings), func(r *reading[T]) bool { return len(w.differences(r)) == 0 })
+	suspects, err := w.importAnswers(ctx, suspects)
+	if err != nil {
+		return err
+	}
 	for round := 1; len(suspects) > 0; round++ {
 		again, err := w.reread(ctx, from, suspects)
 		if err != nil {
@@ -182,7 +220,8 @@ func (w *walk[T]) sourceOfRow(r *reading[T]) source {
 // reread reads objects again, first from Stripe, then from the table.
 func (w *walk[T]) reread(ctx context.Context, from stripeapi.Request, suspects []*reading[T]) ([]*reading[T], error) {
 	fresh := map[Key]*reading[T]{}
-	if from.Path != "" && len(suspects) > 1 && !w.rules.ByVersion {
+	ofPage := func(r *reading[T]) bool { return w.sourceOfRow(r) == w.source }
+	if from.Path != "" && len(suspects) > 1 && slices.ContainsFunc(suspects, ofPage) {
 		page, err := w.api.Page(ctx, from)
 		if err != nil {
 			return nil, err
@@ -195,7 +234,7 @@ func (w *walk[T]) reread(ctx context.Context, from stripeapi.Request, suspects [
 	}
 	again := make([]*reading[T], len(suspects))
 	for i, old := range suspects {
-		if again[i] = fresh[old.key]; again[i] != nil {
+		if again[i] = fresh[old.key]; again[i] != nil && ofPage(old) {
 			continue
 		}
 		var err error
@@ -206,14 +245,19 @@ func (w *walk[T]) reread(ctx context.Context, from stripeapi.Request, suspects [
 	return again, w.locals(ctx, again)
 }
 
-// drifted reports an object that differs, and stores Stripe's object if Fix is set.
-func (w *walk[T]) drifted(ctx context.Context, r *reading[T]) error {
+// report counts and reports an object that differs.
+func (w *walk[T]) report(r *reading[T]) {
 	w.sum.Drifted++
 	if w.config.Each != nil {
 		for _, difference := range w.differences(r) {
 			w.config.Each(difference)
 		}
 	}
+}
+
+// drifted reports an object that differs, and stores Stripe's object if Fix is set.
+func (w *walk[T]) drifted(ctx context.Context, r *reading[T]) error {
+	w.report(r)
 	if r.stripe == nil {
 		w.sum.Unknown++
 	}
@@ -248,22 +292,28 @@ func (w *walk[T]) fixable(r *reading[T]) bool {
 // others checks the rows within the time span of a page that are not on the page. After the last page, the span reaches
 // back to the beginning.
 func (w *walk[T]) others(ctx context.Context, readings []*reading[T], last bool) error {
-	var lower time.Time
-	if !last && len(readings) > 0 {
-		lower = OrZero(readings[len(readings)-1].head.Created)
-	}
 	onPage, upper := w.boundary, w.upper
-	w.boundary, w.upper = map[string]bool{}, lower
-	if lower.Equal(upper) { // a whole page of one second
+	if len(readings) > 0 {
+		w.upper, w.boundary = OrZero(readings[len(readings)-1].head.Created), map[string]bool{}
+	} else if !last { // none of its objects could be read
+		return nil
+	}
+	if w.upper.Equal(upper) { // a whole page of one second
 		maps.Copy(w.boundary, onPage)
 	}
 	for _, r := range readings {
 		onPage[r.key.ID] = true
-		if OrZero(r.head.Created).Equal(lower) {
+		if OrZero(r.head.Created).Equal(w.upper) {
 			w.boundary[r.key.ID] = true
 		}
 	}
-	span := Span{Account: w.account, Livemode: w.livemode, After: lower}
+	span := Span{Account: w.account, Livemode: w.livemode, After: w.upper}
+	if last {
+		span.After = time.Time{}
+		if !w.config.Since.IsZero() {
+			span.After = w.config.Since.Truncate(time.Second).Add(-time.Second)
+		}
+	}
 	if !upper.IsZero() {
 		end := upper.Add(time.Second)
 		span.Before = &end
@@ -292,8 +342,11 @@ func (w *walk[T]) singles(ctx context.Context, span Span, onPage map[string]bool
 	}
 }
 
-// undated checks the rows without a creation time.
+// undated checks the rows without a creation time. An import has just stored those that Stripe lists.
 func (w *walk[T]) undated(ctx context.Context) error {
+	if w.config.Import || !w.config.Since.IsZero() {
+		return nil
+	}
 	for after := ""; ; {
 		keys, err := w.store.UndatedKeys(ctx, w.pool, w.account, w.livemode, after)
 		if err != nil {

@@ -134,6 +134,13 @@ func (t *Tx) send(ctx context.Context, queries []Query) error {
 	return scan(ctx, t.tx.SendBatch(ctx, batch), queries)
 }
 
+// Send runs queries on a handler's transaction in one round trip.
+func Send(ctx context.Context, tx pgx.Tx, queries []Query) error {
+	batch := &pgx.Batch{}
+	record(ctx, batch, queries)
+	return scan(ctx, tx.SendBatch(ctx, batch), queries)
+}
+
 // Rollback rolls back within timeout, on a context of its own: that of the work has often ended. If it fails, pgx
 // closes the connection, and PostgreSQL rolls back by itself. Where the transaction has ended already, as after a COMMIT
 // that PostgreSQL refused, nothing is sent: PostgreSQL would log a warning.

@@ -261,13 +261,27 @@ func IsMissing(err error) bool {
 	return Status(err) == http.StatusNotFound || errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodeResourceMissing
 }
 
+// IsNoSuch reports whether Stripe does not have an object that the request names, in its path or as a parameter.
+func IsNoSuch(err error) bool {
+	var refusal *stripe.Error
+	return IsMissing(err) || errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodeResourceMissing
+}
+
+// explainedError is Stripe's refusal with a readable text.
+type explainedError struct{ refusal *stripe.Error }
+
+func (e explainedError) Error() string {
+	return fmt.Sprintf("Stripe answers %d: %s", e.refusal.HTTPStatusCode, e.refusal.Msg)
+}
+func (e explainedError) Unwrap() error { return e.refusal }
+
 // Explain returns an error with a readable text instead of stripe-go's JSON.
 func Explain(err error) error {
 	var refusal *stripe.Error
-	if !errors.As(err, &refusal) {
+	if !errors.As(err, &refusal) || errors.As(err, new(explainedError)) {
 		return err
 	}
-	return fmt.Errorf("Stripe answers %d: %s", refusal.HTTPStatusCode, refusal.Msg) //nolint:staticcheck // a name
+	return explainedError{refusal}
 }
 
 // OfOrganization reports whether a key is an organization's, which needs a version and the context of an account.

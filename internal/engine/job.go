@@ -1,0 +1,25 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Job imports the objects of one type.
+type Job struct {
+	Type string // "invoice"
+	// Import stores the objects that Stripe created since a time (zero: all) and that differ from their rows, or have none, beginning
+	// at a position. It calls page after each page of Stripe's list, with the counts since it was called; an error of page ends it.
+	Import func(ctx context.Context, since time.Time, from Position, page func(context.Context, Verified) error) (Verified, error)
+}
+
+// Job returns the import of the engine's type: Verify with Import.
+func (e *Engine[T]) Job(pool *pgxpool.Pool, config *VerifyConfig) Job {
+	return Job{e.rules.Object, func(ctx context.Context, since time.Time, from Position, page func(context.Context, Verified) error) (Verified, error) {
+		c := *config
+		c.Import, c.Since, c.From, c.Progress = true, since, from, page
+		return e.Verify(ctx, pool, &c)
+	}}
+}

@@ -1,0 +1,51 @@
+-- name: StripeWebhookRunInsert :exec
+-- Records a run. A run that can be resumed is recorded while it runs, any other at its end.
+INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, position, error)
+VALUES (
+    @id, @kind, @arguments, sqlc.narg('operator'), sqlc.narg('reason'), sqlc.narg('host'), @started_at, sqlc.narg('finished_at'), @counts,
+    sqlc.narg('position'), sqlc.narg('error')
+);
+
+-- name: StripeWebhookRunProgress :execrows
+-- Records how far a run is. A run that another machine resumes is from then on that machine's.
+UPDATE stripe_webhook_runs SET counts = @counts, position = @position, host = sqlc.narg('host'), error = NULL, updated_at = clock_timestamp()
+WHERE id = @id AND finished_at IS NULL;
+
+-- name: StripeWebhookRunInterrupt :exec
+-- Records why a run stopped that can be resumed.
+UPDATE stripe_webhook_runs SET error = @error, updated_at = clock_timestamp()
+WHERE id = @id AND finished_at IS NULL;
+
+-- name: StripeWebhookRunFinish :exec
+-- Records the end of a run.
+UPDATE stripe_webhook_runs
+SET counts = @counts, position = NULL, error = sqlc.narg('error'), finished_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = @id;
+
+-- name: StripeWebhookRunAbandon :exec
+-- Ends the unfinished runs of a kind with these arguments, which are not to be resumed.
+UPDATE stripe_webhook_runs SET error = @error, finished_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE kind = @kind AND finished_at IS NULL AND arguments = @arguments;
+
+-- name: StripeWebhookRunRemove :exec
+-- Removes a run that had nothing to do.
+DELETE FROM stripe_webhook_runs WHERE id = @id;
+
+-- name: StripeWebhookRunUnfinished :one
+-- The newest unfinished run of a kind, of these arguments (null: of any), by the index stripe_webhook_runs_unfinished_idx.
+SELECT * FROM stripe_webhook_runs
+WHERE kind = @kind AND finished_at IS NULL AND (sqlc.narg('arguments')::jsonb IS NULL OR arguments = sqlc.narg('arguments')::jsonb)
+ORDER BY id DESC
+LIMIT 1;
+
+-- name: StripeWebhookRunList :many
+-- Lists runs, the newest first.
+SELECT * FROM stripe_webhook_runs ORDER BY id DESC LIMIT @max_rows;
+
+-- name: BackfillLockTry :one
+-- Lets one process on this schema backfill at a time, until the transaction ends, as ReconcileLockTry does. The holder calls it again,
+-- which finds out whether the transaction still exists. It may be idle for long.
+SELECT (
+    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
+    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_backfill ' || current_schema(), 0))
+)::boolean AS locked;
