@@ -18,8 +18,9 @@ func (t *tree) prune() *cobra.Command {
 		Use:   "prune --older-than DURATION",
 		Short: "Delete old rows of the ledger",
 		Long: `Deletes ledger rows of events that took effect earlier, oldest first, and the failure
-records that they resolved. It uses small transactions, holds no lock for long, and may
-be interrupted. Events that still fail are kept.
+records that they resolved, and records of runs (stripe_webhook_runs) of that age. It uses
+small transactions, holds no lock for long, and may be interrupted. Events that still fail
+are kept.
 
 Less than 35 days is refused: Stripe can resend an event for 30 days, and without its
 ledger row it would take effect twice.`,

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // appliedLine is the JSON of one replayed event.
@@ -64,11 +66,17 @@ still fails, and each such event is named.`,
 			if err := t.refuseParked(cmd.Context(), &s, o, ids); err != nil {
 				return err
 			}
-			r := &replayed{out: out.Of(cmd)}
+			r, started := &replayed{out: out.Of(cmd)}, time.Now()
 			if all {
 				err = o.ReplayFailed(cmd.Context(), account, r.add)
 			} else {
 				err = r.each(cmd.Context(), o, ids, account)
+			}
+			if r.count > r.duplicates {
+				o.RecordRun(cmd.Context(), &operations.RunRecord{
+					Kind: operations.RunReplay, Arguments: map[string]any{"events": ids, "all_failed": all, "account": account},
+					Counts: map[string]int{"replayed": r.count, "failed": len(r.failed)}, Started: started, Err: err,
+				})
 			}
 			if err != nil {
 				return err
@@ -96,11 +104,12 @@ func (t *tree) refuseParked(ctx context.Context, s *settings, o *operations.Oper
 
 // replayed prints and counts results.
 type replayed struct {
-	out    *cli.Output
-	count  int
-	failed []string
-	first  error // of the first failed event
-	err    error // of writing
+	out        *cli.Output
+	count      int
+	duplicates int // events that had taken effect
+	failed     []string
+	first      error // of the first failed event
+	err        error // of writing
 }
 
 func (r *replayed) each(ctx context.Context, o *operations.Operator, ids []string, account string) error {
@@ -115,6 +124,9 @@ func (r *replayed) each(ctx context.Context, o *operations.Operator, ids []strin
 
 func (r *replayed) add(a operations.Applied) {
 	r.count++
+	if a.Outcome == webhooks.OutcomeDuplicate {
+		r.duplicates++
+	}
 	if a.Err != nil {
 		a.Err = cli.Explain(a.Err)
 		r.failed = append(r.failed, a.EventID)

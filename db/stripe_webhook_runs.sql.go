@@ -177,6 +177,21 @@ func (q *Queries) StripeWebhookRunProgress(ctx context.Context, db DBTX, arg Str
 	return result.RowsAffected(), nil
 }
 
+const stripeWebhookRunPrune = `-- name: StripeWebhookRunPrune :execrows
+DELETE FROM stripe_webhook_runs WHERE id IN (
+    SELECT run.id FROM stripe_webhook_runs AS run WHERE run.updated_at < $1 ORDER BY run.id LIMIT $2
+)
+`
+
+// Deletes runs whose last progress was before a time, the oldest first, at most so many. It reads the whole table, which has few rows.
+func (q *Queries) StripeWebhookRunPrune(ctx context.Context, db DBTX, before time.Time, maxRows int32) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookRunPrune, before, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const stripeWebhookRunRemove = `-- name: StripeWebhookRunRemove :exec
 DELETE FROM stripe_webhook_runs WHERE id = $1
 `

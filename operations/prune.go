@@ -28,11 +28,12 @@ type PruneOptions struct {
 type Pruned struct {
 	Deleted  int64 `json:"deleted"` // rows of the ledger
 	Failures int64 `json:"-"`       // failure records that these had resolved
+	Runs     int64 `json:"-"`       // records of runs
 }
 
-// Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved. Each batch is
-// its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted rows. Rows
-// of an event that failed and has not been applied since are kept.
+// Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved, and then old records of
+// runs. Each batch is its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted
+// rows. Rows of an event that failed and has not been applied since are kept. A run that deleted rows of the ledger is recorded.
 func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, error) {
 	var pruned Pruned
 	if options.OlderThan < MinAge && !options.Force {
@@ -42,23 +43,48 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 	if err := o.checkSeesRows(ctx); err != nil {
 		return pruned, fmt.Errorf("prune the ledger: %w", err)
 	}
-	batch := db.StripeWebhookEventPruneParams{Before: time.Now().Add(-options.OlderThan), MaxRows: DefaultBatch}
+	started := time.Now()
+	batch := db.StripeWebhookEventPruneParams{Before: started.Add(-options.OlderThan), MaxRows: DefaultBatch}
 	if options.Batch > 0 {
 		batch.MaxRows = limit(options.Batch)
 	}
+	err := o.pruneLedger(ctx, &batch, &pruned, options.Progress)
+	if err == nil {
+		err = o.pruneRuns(ctx, &batch, &pruned)
+	}
+	if pruned.Deleted > 0 {
+		o.RecordRun(ctx, &RunRecord{Kind: RunPrune, Arguments: map[string]any{"older_than": options.OlderThan.String(), "force": options.Force}, Counts: pruned, Started: started, Err: err})
+	}
+	return pruned, err
+}
+
+func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned, progress func(Pruned)) error {
 	for {
-		row, err := o.queries.StripeWebhookEventPrune(ctx, o.pool, batch)
+		row, err := o.queries.StripeWebhookEventPrune(ctx, o.pool, *batch)
 		if err != nil {
-			return pruned, fmt.Errorf("prune the ledger: %w", err)
+			return fmt.Errorf("prune the ledger: %w", err)
 		}
 		pruned.Deleted += row.Events
 		pruned.Failures += row.Failures
-		if options.Progress != nil {
-			options.Progress(pruned)
+		if progress != nil {
+			progress(*pruned)
 		}
 		if row.Seen < int64(batch.MaxRows) {
-			return pruned, nil
+			return nil
 		}
 		batch.After, batch.AfterEventID = row.Last, row.LastEventID
+	}
+}
+
+func (o *Operator) pruneRuns(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned) error {
+	for {
+		rows, err := o.queries.StripeWebhookRunPrune(ctx, o.pool, batch.Before, batch.MaxRows)
+		if err != nil {
+			return fmt.Errorf("prune the records of runs: %w", err)
+		}
+		pruned.Runs += rows
+		if rows < int64(batch.MaxRows) {
+			return nil
+		}
 	}
 }

@@ -64,7 +64,8 @@ type Reconciled struct {
 
 // Reconcile lists Stripe's recent events and applies those that the ledger lacks, oldest first. It continues after an event
 // that fails. It may be interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If
-// requests to Stripe's API fail after all retries, Reconcile returns the error together with the numbers so far.
+// requests to Stripe's API fail after all retries, Reconcile returns the error together with the numbers so far. A run that found
+// missing events is recorded (stripe_webhook_runs).
 func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Reconciled, error) {
 	switch {
 	case options.Since <= 0:
@@ -76,6 +77,7 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 	case o.config.Applier == nil && !options.DryRun:
 		return Reconciled{}, ErrNoApplier
 	}
+	started := time.Now()
 	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Kind == KindThin}
 	if here, ok := o.config.Applier.(typed); ok {
 		run.handles = here.Handles
@@ -94,6 +96,10 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 	if v2 := run.v2Types(); err == nil && !run.thin && len(v2) > 0 { // these are in no list of snapshot events
 		run.thin, run.types = true, v2
 		err = run.all(ctx, whole)
+	}
+	if run.sum.Missing > 0 && !options.DryRun {
+		arguments := map[string]any{"since": options.Since.String(), "types": options.Types, "account": options.Account, "kind": options.Kind}
+		o.RecordRun(ctx, &RunRecord{Kind: RunReconcile, Arguments: arguments, Counts: run.sum, Started: started, Err: err})
 	}
 	return run.sum, err
 }

@@ -31,6 +31,12 @@ WHERE kind = @kind AND finished_at IS NULL AND arguments = @arguments;
 -- Removes a run that had nothing to do.
 DELETE FROM stripe_webhook_runs WHERE id = @id;
 
+-- name: StripeWebhookRunPrune :execrows
+-- Deletes runs whose last progress was before a time, the oldest first, at most so many. It reads the whole table, which has few rows.
+DELETE FROM stripe_webhook_runs WHERE id IN (
+    SELECT run.id FROM stripe_webhook_runs AS run WHERE run.updated_at < @before ORDER BY run.id LIMIT @max_rows
+);
+
 -- name: StripeWebhookRunUnfinished :one
 -- The newest unfinished run of a kind, of these arguments (null: of any), by the index stripe_webhook_runs_unfinished_idx.
 SELECT * FROM stripe_webhook_runs

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,58 +34,61 @@ func (w *walk[T]) only(ctx context.Context, id string) error {
 // customer compares the objects of one customer: those that Stripe lists, and then the rows that it does not list. What it holds in
 // memory is the ids of that customer's objects.
 func (w *walk[T]) customer(ctx context.Context, id string) error {
-	seen := map[string]bool{}
 	keys, err := w.store.CustomerKeys(ctx, w.pool, w.account, w.livemode, id, "")
+	if err != nil || len(keys) == 0 && !w.chosen() {
+		return err
+	}
+	listed, err := w.listOfCustomer(ctx, id)
 	if err != nil {
 		return err
 	}
-	if len(keys) == 0 && !w.chosen() {
-		return nil
-	}
-	request := w.list(w.source)
-	for name, values := range w.rules.OfCustomer {
-		for _, value := range values {
-			if value == "" {
-				value = id
-			}
-			request.Values.Set(name, value)
-		}
-	}
-	for next := &request; next != nil && w.rules.OfCustomer != nil; {
-		page, err := w.api.Page(ctx, *next)
-		if stripeapi.IsNoSuch(err) { // customer in this account
-			break
-		}
-		if err != nil {
-			return err
-		}
-		readings, err := w.completed(ctx, page, w.readPage(page))
-		if err != nil {
-			return err
-		}
-		if err := w.check(ctx, *next, readings); err != nil {
-			return err
-		}
-		for _, r := range readings {
-			seen[r.key.ID] = true
-		}
-		next = page.Next
-	}
-	for {
+	for len(keys) > 0 {
 		for _, key := range keys {
-			if !seen[key.ID] {
-				if err := w.single(ctx, key); err != nil {
-					return err
-				}
+			if listed[key.ID] {
+				continue
 			}
-		}
-		if len(keys) < KeyPage {
-			return nil
+			if err := w.single(ctx, key); err != nil {
+				return err
+			}
 		}
 		if keys, err = w.store.CustomerKeys(ctx, w.pool, w.account, w.livemode, id, keys[len(keys)-1].ID); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// listOfCustomer compares the objects of a customer that Stripe lists, and returns their ids.
+func (w *walk[T]) listOfCustomer(ctx context.Context, id string) (listed map[string]bool, err error) {
+	listed = map[string]bool{}
+	if w.rules.OfCustomer == nil {
+		return listed, nil
+	}
+	request := w.list(w.source)
+	for name, values := range w.rules.OfCustomer {
+		request.Values.Set(name, cmp.Or(values[0], id))
+	}
+	for next := &request; next != nil; {
+		page, err := w.api.Page(ctx, *next)
+		if stripeapi.IsNoSuch(err) { // customer in this account
+			return listed, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		readings, err := w.completed(ctx, page, w.readPage(page))
+		if err != nil {
+			return nil, err
+		}
+		if err := w.check(ctx, *next, readings); err != nil {
+			return nil, err
+		}
+		for _, r := range readings {
+			listed[r.key.ID] = true
+		}
+		next = page.Next
+	}
+	return listed, nil
 }
 
 // checkFound returns an error if Only names an object that neither side has.
