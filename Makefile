@@ -63,6 +63,7 @@ REPORT ?=
 torture: postgres ## Disturb it in every way for minutes; REPORT=docs/reliability.md writes the table there
 	@tools/ensure-optional 'pgbouncer /usr/sbin/pgbouncer' pgbouncer "the tests of PgBouncer"
 	go test ./tests/torture -count 1 -timeout 60m -v -args -long -soak $(SOAK) $(if $(REPORT),-report $(abspath $(REPORT)))
+	go test ./tests -run TestBackfillKilled -count 1 -timeout 20m -v -args -invoices 100000
 
 FUZZTIME ?= 30s
 .PHONY: fuzz

@@ -26,9 +26,11 @@ type Host struct {
 	Pool *pgxpool.Pool
 	// Receiver has the handlers that deliveries run. It need not be the receiver that is mounted.
 	Receiver *webhooks.Receiver
-	// Projection is the result of subscriptions.Register for the receiver's handlers. If nil, verify --fix is refused.
+	// Projection is the result of subscriptions.Register for the receiver's handlers. If nil, verify --fix and backfill of
+	// subscriptions are refused.
 	Projection *subscriptions.Projection
-	// Mirror is the result of mirror.Register for the receiver's handlers, whose OnChange verify --fix calls. Optional.
+	// Mirror is the result of mirror.Register for the receiver's handlers, whose OnChange verify --fix and backfill --hooks call.
+	// Optional.
 	Mirror *mirror.Projection
 	// APIKey is the secret or restricted key for requests to Stripe. If empty, commands that need it are refused.
 	APIKey string

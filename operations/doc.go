@@ -18,6 +18,11 @@
 // the handlers that are registered on it, or a [Remote] receiver, to which the event is posted, signed. An event that has
 // taken effect is a duplicate and changes nothing.
 //
+// # Importing
+//
+// [Operator.Backfill] imports what exists at Stripe, and continues where it was interrupted. [Operator.Runs] lists the runs that
+// had something to do.
+//
 // # Maintaining
 //
 // [Operator.Prune] deletes old rows in small batches. [Operator.Endpoints] compares Stripe's webhook endpoints with the types

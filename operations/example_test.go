@@ -14,7 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/stripesim"
+	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -74,4 +77,41 @@ func ExampleOperator_ReplayFailed() {
 	// Output:
 	// handler of invoice.paid: no such customer
 	// evt_1 processed <nil>
+}
+
+// An application imports what exists at Stripe on its first day. Interrupted, it is run again, and continues.
+func ExampleOperator_Backfill() {
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	account := stripesim.New(1, stripesim.Epoch) // stands for Stripe's account
+	account.Billing = true
+	account.Subscribe(stripesim.VersionBasil).Activate()
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	defer api.Close()
+
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, nil)
+	mirror.Register(h, &mirror.Config{Types: []string{"customer", "invoice"}})
+	receiver, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{"whsec_of_an_example"}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ofSubscriptions := &subscriptions.VerifyConfig{APIKey: "sk_test_1", APIBase: api.URL, Fix: receiver, Projection: projection, NoHooks: true}
+	ofOthers := &mirror.VerifyConfig{Types: []string{"customer", "invoice"}, APIKey: "sk_test_1", APIBase: api.URL, Fix: receiver, NoHooks: true}
+	sum, err := backfill(context.Background(), pool, ofSubscriptions, ofOthers)
+	fmt.Println(sum.Checked, "checked,", sum.Fixed, "fixed,", err)
+	// Output: 3 checked, 3 fixed, <nil>
+}
+
+func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscriptions.VerifyConfig, ofOthers *mirror.VerifyConfig) (sum operations.Backfilled, err error) {
+	job, err := subscriptions.Backfill(pool, ofSubscriptions)
+	if err != nil {
+		return sum, err
+	}
+	jobs, err := mirror.Backfill(pool, ofOthers)
+	if err != nil {
+		return sum, err
+	}
+	o := operations.New(pool, &operations.Config{APIKey: ofOthers.APIKey})
+	return o.Backfill(ctx, operations.BackfillOptions{Jobs: append(jobs, job)})
 }

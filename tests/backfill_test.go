@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,16 +16,16 @@ import (
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
-var invoices = flag.Int("invoices", 0, "the `number` of invoices that TestBackfillKilled imports; default: 10,000, or 2,000 with -short")
+var invoices = flag.Int("invoices", 0, "the `number` of invoices that TestBackfillKilled imports; default: 10,000, or 3,000 with -short")
 
-// A backfill that is killed ten times ends complete, and fetches no object more than twice.
+// A backfill that is killed ten times, and then asked to stop, ends complete, and fetches no object more than twice.
 func TestBackfillKilled(t *testing.T) {
 	t.Parallel()
 	n := *invoices
 	switch {
 	case n > 0:
 	case pgtest.Quick():
-		n = 2_000
+		n = 3_000
 	default:
 		n = 10_000
 	}
@@ -45,9 +46,9 @@ func TestBackfillKilled(t *testing.T) {
 		return 0
 	}
 	random, start := rand.New(rand.NewPCG(1, 2)), time.Now()
-	for range kills {
+	for kill := range kills + 1 {
 		// Each process completes a page: a request for the second one says so.
-		killAt.Store(int64(api.Lists() + 2 + random.IntN(n/100/kills)))
+		killAt.Store(int64(api.Lists() + 2 + random.IntN(n/100/(kills+2))))
 		cmd := exec.Command(program, args...)
 		cmd.Env = env
 		var out strings.Builder
@@ -65,8 +66,15 @@ func TestBackfillKilled(t *testing.T) {
 			t.Errorf("it makes no progress:\n%s", out.String())
 		}
 		time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond) // anywhere in the page
-		_ = cmd.Process.Kill()
+		signal := syscall.SIGKILL
+		if kill == kills {
+			signal = syscall.SIGTERM // stops after the page
+		}
+		_ = cmd.Process.Signal(signal)
 		<-ended
+		if code := cmd.ProcessState.ExitCode(); signal == syscall.SIGTERM && (code != 1 || !strings.Contains(out.String(), "interrupted: completed work is kept; run the command again to continue")) {
+			t.Errorf("after SIGTERM: exit %d\n%s", code, out.String())
+		}
 	}
 	killAt.Store(0)
 	r := run(t, env, "", args...)

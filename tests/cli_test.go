@@ -80,6 +80,16 @@ func TestWrongUse(t *testing.T) {
 		{nil, "verify --gone", 2, "--gone requires --fix"},
 		{nil, "verify --fix --force --here", 2, "--force requires --gone"},
 		{nil, "verify --rate 0", 2, "--rate must be at least 1"},
+		{nil, "verify --reason x", 2, "require --fix"},
+		{nil, "verify --only in_1 --customer cus_1", 2, "mutually exclusive"},
+		{nil, "verify --only x_1", 2, "its type does not follow from its id: name it with --type"},
+		{nil, "verify --only in_1 --type invoice,charge", 2, "--type must name its one type"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent", "STRIPE_API_KEY=sk_test_1"}, "verify --customer cus_1 --type price,refund", 2, "no list by customer of the type price, refund"},
+		{nil, "backfill", 2, "--here updates only the built-in tables"},
+		{nil, "backfill --here --rate 0", 2, "--rate must be at least 1"},
+		{nil, "backfill --here --type mystery", 2, `"mystery" is not known in Stripe's API`},
+		{nil, "backfill --here --since 1week", 2, "use one such as 72h, 30d or 90m"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "backfill --here", 2, "STRIPE_API_KEY is not set"},
 	} {
 		r := run(t, environ(c.env...), "{}", strings.Fields(c.args)...)
 		if all := r.stdout + r.stderr; r.code != c.code || !strings.Contains(all, c.reason) {
@@ -95,7 +105,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"demo", "--help"}, {"migrate", "--help"},
 		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}, {"events", "--help"}, {"failures", "--help"},
-		{"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
+		{"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"backfill", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
 		r := run(t, environ(), "", args...)
 		if r.code != 0 || !strings.Contains(r.stdout, "Usage:") || len(args) > 1 && !strings.Contains(r.stdout, "Examples:") {
 			t.Errorf("%s: %s", args, r)

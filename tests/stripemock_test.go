@@ -68,6 +68,8 @@ func TestCommandsWithStripeMock(t *testing.T) {
 		"endpoint":                                                            "we_",
 		"endpoint --create https://example.org/x":                             "created",
 		"endpoint --create https://example.org/y --connect --api-version 2025-03-31.basil": "created",
+		"backfill --type subscription,all --since 10d --here":                              "checked",
+		"verify --type subscription,all --customer cus_123":                                "checked",
 		"verify --fix --gone --force --rate 50 --here":                                     "checked",
 		"endpoint --update --here":                                                         "updated",
 	} {
