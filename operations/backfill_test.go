@@ -196,16 +196,26 @@ func TestBackfillIsAlone(t *testing.T) {
 // Since lists only what was created since, as of the start of the run.
 func TestBackfillSince(t *testing.T) {
 	t.Parallel()
-	i := newImported(t, 3000) // 7 a second, the newest an hour ago
-	i.options.Since = time.Hour + 100*time.Second
+	i := newImported(t, 3000) // 7 a second
+	i.options.Since = time.Since(i.api.Newest) + 100*time.Second
 	sum, _, err := i.backfill(t.Context(), t)
-	if err != nil || sum.Fixed < 600 || sum.Fixed > 7*101 {
+	if err != nil || sum.Fixed < 500 || sum.Fixed > 800 || sum.Fixed != sum.Checked {
 		t.Fatalf("it is %+v, %v", sum, err)
 	}
-	if oldest := pgtest.Scan[time.Time](t, i.Pool, `SELECT min(created) FROM stripe_invoices`); time.Since(oldest) > i.options.Since+time.Minute {
-		t.Errorf("it stored an invoice of %s", oldest)
+	runs, err := i.operator().Runs(t.Context(), 0)
+	if err != nil || len(runs) != 1 || !strings.Contains(string(runs[0].Arguments), `"since": "`+i.options.Since.String()) {
+		t.Fatalf("the runs are %+v, %v", runs, err)
 	}
-	if n := i.api.Lists(); n > 8 {
+	from, want := runs[0].StartedAt.Add(-i.options.Since).Truncate(time.Second), 0
+	for n := range 3000 {
+		if i.api.Invoice("", n)["created"].(int64) >= from.Unix() {
+			want++
+		}
+	}
+	if oldest := pgtest.Scan[time.Time](t, i.Pool, `SELECT min(created) FROM stripe_invoices`); oldest.Before(from) || sum.Fixed != want {
+		t.Errorf("it stored %d invoices since %s, want %d since %s", sum.Fixed, oldest, want, from)
+	}
+	if n := i.api.Lists(); n > 9 {
 		t.Errorf("it took %d requests", n)
 	}
 }
