@@ -226,7 +226,22 @@ func TestBackfillAccounts(t *testing.T) {
 	i := newImported(t, 120)
 	i.api.Connected = map[string]int{"acct_1": 230, "acct_2": 10}
 	i.config.Accounts = []string{"acct_2", "acct_1"}
-	i.expect(t, operations.Backfilled{Checked: 360, Drifted: 360, Fixed: 360})
+	ctx, stop := context.WithCancel(t.Context())
+	i.options.Progress = func(p operations.BackfillProgress) {
+		if p.Checked == 320 { // in the second page of acct_1
+			stop()
+		}
+	}
+	if sum, _, err := i.backfill(ctx, t); !errors.Is(err, context.Canceled) || sum.Fixed != 320 {
+		t.Fatalf("interrupted it is %+v, %v", sum, err)
+	}
+	i.options.Progress = nil
+	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || !resumed || sum != (operations.Backfilled{Checked: 360, Drifted: 360, Fixed: 360}) {
+		t.Errorf("the rest is %+v, resumed %v, %v", sum, resumed, err)
+	}
+	if times, invoices := i.api.Most(); times != 1 || invoices != 360 || i.api.Gets() != 0 {
+		t.Errorf("of %d invoices one was fetched %d times, %d alone", invoices, times, i.api.Gets())
+	}
 	if n := pgtest.Scan[int](t, i.Pool, `SELECT count(*)::int FROM stripe_invoices WHERE account_id = 'acct_1'`); n != 230 {
 		t.Errorf("%d invoices of acct_1 are stored", n)
 	}

@@ -101,6 +101,14 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%s may %s: %v", role, statement, err)
 			}
 		}
+		for _, statement := range []string{
+			"INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, counts) VALUES (current_user, 'backfill', '{}', now(), '{}')",
+			"UPDATE stripe_webhook_runs SET finished_at = now()", "DELETE FROM stripe_webhook_runs WHERE id = current_user",
+		} {
+			if tag, err := conn.Exec(t.Context(), statement); err != nil || tag.RowsAffected() == 0 {
+				t.Errorf("%s may not %s: %v", role, statement, err)
+			}
+		}
 		if role == "stripeonce_app" {
 			for _, statement := range []string{
 				"DELETE FROM stripe_webhook_events WHERE outcome <> 'ignored'", "UPDATE stripe_webhook_events SET outcome = 'parked' WHERE outcome <> 'ignored'",
