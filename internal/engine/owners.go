@@ -36,8 +36,8 @@ func (w *walk[T]) owners(ctx context.Context) error {
 				}
 			}
 		}
-		if w.config.Progress != nil {
-			w.config.Progress(w.sum)
+		if err := w.progress(ctx); err != nil {
+			return err
 		}
 		next = page.Next
 	}

@@ -116,12 +116,15 @@ func (w *walk[T]) page(ctx context.Context, request stripeapi.Request) (next *st
 	if len(readings) > 0 && !w.broken {
 		w.sum.Position = w.position(readings[len(readings)-1].key.ID)
 	}
+	return next, w.progress(ctx)
+}
+
+// progress reports the numbers so far. An error ends the run.
+func (w *walk[T]) progress(ctx context.Context) error {
 	if w.config.Progress != nil {
-		if w.stopped = w.config.Progress(ctx, w.sum); w.stopped != nil {
-			return nil, w.stopped
-		}
+		w.stopped = w.config.Progress(ctx, w.sum)
 	}
-	return next, nil
+	return w.stopped
 }
 
 // tooOld reports whether Stripe created an object before Since.
