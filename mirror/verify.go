@@ -100,10 +100,14 @@ func Comparable(types []string) error {
 
 // ByCustomer reports whether Verify can compare the objects of one customer of a type: Stripe lists them by customer, or it is the
 // customer.
-func ByCustomer(object string) bool { return hasIDOfCustomer(object) || ruleOf(object).ofCustomer() != nil }
+func ByCustomer(object string) bool {
+	return hasIDOfCustomer(object) || ruleOf(object).ofCustomer() != nil
+}
 
 // hasIDOfCustomer reports whether the keys of a type are the ids of customers.
-func hasIDOfCustomer(object string) bool { return object == "customer" || ruleOf(object).collects != "" }
+func hasIDOfCustomer(object string) bool {
+	return object == "customer" || ruleOf(object).collects != ""
+}
 
 // TypeOf returns the type of objects to which Stripe gives ids that begin as this one, or "" if there is none.
 func TypeOf(id string) string { return typeOfID(id) }
