@@ -75,7 +75,10 @@ func TestTypesInDocuments(t *testing.T) {
 			view = ""
 		}
 		path := code(r.path)
-		if r.unlisted {
+		switch {
+		case r.unlisted && (r.collects != "" || r.ofCustomer() != nil):
+			path += ", by customer"
+		case r.unlisted:
 			path += ", in no list"
 		}
 		want := fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s |", object, code(r.events...), final, path, code(r.lists...), code(view))

@@ -26,7 +26,7 @@ func (api *API) listEntitlements(w http.ResponseWriter, req *http.Request) {
 	}
 	now := asOf(s.past, &s.state, api.now(api.of(req)), 0)
 	page(w, req, "/v1/entitlements/active_entitlements", "active_entitlement", now.Entitlements, func(e stripeobject.Entitlement) entry {
-		return entry{e.ID, 0, func() object { return e.Render() }}
+		return entry{e.ID, 0, e.Render}
 	}, func(stripeobject.Entitlement) bool { return true })
 }
 

@@ -76,7 +76,7 @@ func (w *walk[T]) listOfCustomer(ctx context.Context, id string) (listed map[str
 		if err != nil {
 			return nil, err
 		}
-		readings, err := w.completed(ctx, page, w.readPage(page))
+		readings, err := w.completed(ctx, page, slices.DeleteFunc(w.readPage(page), w.tooOld))
 		if err != nil {
 			return nil, err
 		}

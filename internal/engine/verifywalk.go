@@ -41,13 +41,7 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 	case w.config.Customer != "":
 		return w.customer(ctx, w.config.Customer)
 	case w.rules.Unlisted:
-		if err := w.others(ctx, nil, true); err != nil {
-			return err
-		}
-		if err := w.undated(ctx); err != nil || w.rules.Collect == nil {
-			return err
-		}
-		return w.owners(ctx)
+		return w.unlisted(ctx)
 	}
 	next, err := w.first(ctx)
 	for err == nil && next != nil {
