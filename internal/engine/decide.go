@@ -55,6 +55,9 @@ func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T,
 		if e.mayRefetch(ev) {
 			return nil, e.refetch(ev, stored)
 		}
+		if hasNoObject(ev) && e.store.Head(incoming).Ended && !stored.Ended {
+			return FromEvent(ev, incoming), nil
+		}
 		e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
 	case ordering.Older:
 	}
@@ -92,7 +95,11 @@ func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stor
 	case e.mayRefetch(ev):
 		return nil, e.refetch(ev, stored)
 	default:
-		e.breakTie(ctx, ev, "the events of one second form no chain, so the event with the greatest id wins")
+		how := "the events of one second form no chain, so the event with the greatest id wins"
+		if deletion, found := ordering.Deletion(newest); found && hasNoObject(ev) {
+			winner, how = deletion, "Stripe does not return the object, so its deletion wins"
+		}
+		e.breakTie(ctx, ev, how)
 	}
 	of := *ev
 	of.ID, of.Type, of.APIVersion, of.Object = winner.ID, winner.Type, winner.APIVersion, winner.Object
@@ -102,6 +109,9 @@ func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stor
 	}
 	return &Version[T]{State: state, APIVersion: winner.APIVersion, Newest: newest}, nil
 }
+
+// hasNoObject reports whether the object was fetched for the event and Stripe did not return it.
+func hasNoObject(ev *webhooks.Event) bool { return ev.Current != nil && ev.Current.Object == nil }
 
 // fromFetched returns the version of the object that was fetched from Stripe, or nil if that would bring an ended object back:
 // such a response comes from a part of Stripe that lags behind.

@@ -143,6 +143,9 @@ func With(set []Occurrence, one Occurrence) []Occurrence {
 // one state that has one more arrival than departures. If there is exactly one such state, settled is true, and Last
 // returns an event that leads to it. An event without previous attributes (a deletion, a pause) is a state but no step.
 //
+// The deletion of an object that can be created again is the last event if no event of the second creates it. If one does, which of
+// them was the last is not settled.
+//
 // Otherwise settled is false: a step is missing, or the walk ends where it began. The tie-break is then the greatest id
 // among the events that no other event is known to follow.
 func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
@@ -159,6 +162,12 @@ func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
 		end, ends = walkEnd(later)
 	}
 	settled = ends == oneEnd
+	if deletion, found := Deletion(set); found && r.Created == "" {
+		if !slices.ContainsFunc(set, func(o Occurrence) bool { return strings.HasSuffix(o.Type, ".created") }) {
+			return deletion, true
+		}
+		settled = false
+	}
 	followed := map[string]bool{}
 	for _, s := range steps {
 		followed[s.from] = followed[s.from] || s.moves()
@@ -173,6 +182,19 @@ func (r Rules) Last(set []Occurrence) (event Occurrence, settled bool) {
 		set = Derive(set)
 	}
 	return set[best], settled
+}
+
+// Deletion returns the deletion in a set, with its object. If there are several, it is the one with the greatest id.
+func Deletion(set []Occurrence) (event Occurrence, found bool) {
+	for i, o := range slices.Backward(set) { // sorted by id
+		if strings.HasSuffix(o.Type, ".deleted") {
+			if o.Object == nil {
+				o = Derive(set)[i]
+			}
+			return o, true
+		}
+	}
+	return event, false
 }
 
 // step is the change of an event, between digests of states.
