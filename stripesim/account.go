@@ -51,13 +51,29 @@ type Account struct {
 	Invoices  []*Invoice
 	Features  []*Feature
 
+	PaymentIntents   []*PaymentIntent
+	Charges          []*Charge
+	Refunds          []*Refund
+	Disputes         []*Dispute
+	PaymentMethods   []*PaymentMethod
+	SetupIntents     []*SetupIntent
+	CheckoutSessions []*CheckoutSession
+	CreditNotes      []*CreditNote
+	Schedules        []*Schedule
+	Coupons          []*Coupon
+	PromotionCodes   []*PromotionCode
+	TaxIDs           []*TaxID
+	Payouts          []*Payout
+
 	random   *rand.Rand
-	billing  *rand.Rand // of customers, products, prices and invoices, so that subscriptions are as without Billing
-	others   *rand.Rand // of all other objects, for the same reason
-	added    int        // the events with ids from billing and others
-	numbered int        // the invoices that have a number
-	stored   []stored   // all objects but subscriptions
-	replaced []stored   // deleted products that were created again
+	billing  *rand.Rand          // of customers, products, prices and invoices, so that subscriptions are as without Billing
+	others   *rand.Rand          // of all other objects, for the same reason
+	added    int                 // the events with ids from billing and others
+	numbered int                 // the invoices that have a number
+	credited int                 // the credit notes
+	stored   []stored            // all objects but subscriptions
+	replaced []stored            // deleted products and coupons that were created again
+	byID     map[string][]stored // stored and replaced, by type and id
 	clocks   []*TestClock
 	unheard  []object // the thin events about events that could not be generated
 }

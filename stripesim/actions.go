@@ -246,9 +246,11 @@ func (s *Subscription) PauseCollection(behavior string, resumesAt int64) {
 	s.update(updated, func(st *stripeobject.Subscription) { st.PauseBehavior, st.ResumesAt = behavior, resumesAt })
 }
 
-// SetPaymentMethod sets a new default payment method.
+// SetPaymentMethod attaches a new payment method to the customer and makes it the subscription's default.
 func (s *Subscription) SetPaymentMethod() {
-	s.update(updated, func(st *stripeobject.Subscription) { st.PaymentMethod = s.account.id("pm_1", 23) })
+	id := s.account.id("pm_1", 23)
+	s.customer.attach(id, s.version)
+	s.update(updated, func(st *stripeobject.Subscription) { st.PaymentMethod = id })
 }
 
 // AddDiscount adds a discount before the others.
@@ -263,20 +265,22 @@ func (s *Subscription) RemoveDiscounts() {
 	s.update(updated, func(st *stripeobject.Subscription) { st.Discounts = nil })
 }
 
-// Schedule attaches a schedule, or releases the attached one.
+// Schedule attaches a schedule, or releases the attached one, which may also be completed.
 func (s *Subscription) Schedule() {
-	s.update(updated, func(st *stripeobject.Subscription) {
-		if st.Schedule != "" {
-			st.Schedule = ""
-		} else {
-			st.Schedule = s.account.id("sub_sched_1", 23)
-		}
-	})
+	id := ""
+	if s.state.Schedule != "" {
+		s.schedule.release()
+	} else {
+		id = s.account.id("sub_sched_1", 23)
+		s.schedule = s.customer.schedule(id, s.version, s)
+	}
+	s.update(updated, func(st *stripeobject.Subscription) { st.Schedule = id })
 }
 
 // Delete ends the subscription immediately: status canceled.
 func (s *Subscription) Delete() {
 	s.giveUp((*Invoice).Void, (*Invoice).MarkUncollectible, nothing)
+	s.endSchedule()
 	s.update("customer.subscription.deleted", func(st *stripeobject.Subscription) {
 		st.Status, st.EndedAt = "canceled", s.account.Now
 		if st.CanceledAt == 0 {

@@ -18,36 +18,68 @@ var paths = map[string]string{
 // pathOf returns the path of the list of a type.
 func pathOf(kind string) string { return cmp.Or(paths[kind], "/v1/"+kind+"s") }
 
-// routeBilling serves the objects beside subscriptions: https://docs.stripe.com/api/customers, /products, /prices, /invoices and so
-// on.
+// listed are the types of which the API has a list of all objects.
+var listed = []string{
+	"customer", "product", "price", "invoice", "coupon", "promotion_code", "credit_note", "subscription_schedule", "charge", "payment_intent",
+	"setup_intent", "refund", "dispute", "checkout.session", "payout", "entitlements.feature",
+}
+
+// routeBilling serves the objects beside subscriptions: https://docs.stripe.com/api/customers and so on.
 func (api *API) routeBilling() {
-	for _, kind := range []string{"customer", "product", "price", "invoice", "entitlements.feature"} {
-		api.mux.HandleFunc("GET "+pathOf(kind), func(w http.ResponseWriter, req *http.Request) { api.listStored(w, req, kind) })
+	for _, kind := range listed {
+		api.mux.HandleFunc("GET "+pathOf(kind), func(w http.ResponseWriter, req *http.Request) {
+			api.listStored(w, req, kind, func(string) bool { return true })
+		})
+	}
+	for _, kind := range append([]string{"payment_method", "tax_id"}, listed...) {
 		api.mux.HandleFunc("GET "+pathOf(kind)+"/{id}", func(w http.ResponseWriter, req *http.Request) { api.getStored(w, req, kind) })
 	}
 	api.mux.HandleFunc("GET /v1/invoices/{id}/lines", api.listLines)
+	api.mux.HandleFunc("GET /v1/credit_notes/{id}/lines", api.listCreditLines)
+	// Payment methods and tax ids are in the lists of their customer.
+	api.mux.HandleFunc("GET /v1/payment_methods", func(w http.ResponseWriter, req *http.Request) {
+		if !req.URL.Query().Has("customer") {
+			lacks(w, "customer")
+			return
+		}
+		api.listStored(w, req, "payment_method", func(string) bool { return true })
+	})
+	api.mux.HandleFunc("GET /v1/tax_ids", func(w http.ResponseWriter, req *http.Request) {
+		owner := req.URL.Query().Get("owner[customer]") // without it, the account's own
+		api.listStored(w, req, "tax_id", func(customer string) bool { return customer == owner })
+	})
+	for _, kind := range []string{"payment_method", "tax_id"} {
+		path := "GET /v1/customers/{customer}/" + kind + "s"
+		api.mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) {
+			api.listStored(w, req, kind, func(customer string) bool { return customer == req.PathValue("customer") })
+		})
+		api.mux.HandleFunc(path+"/{id}", func(w http.ResponseWriter, req *http.Request) { api.getStored(w, req, kind) })
+	}
 }
 
 // filters are the parameters of lists that compare a member. They are those of one kind or another.
-var filters = []string{"active", "currency", "email", "lookup_key", "product", "status", "type"}
+var filters = []string{
+	"active", "charge", "code", "coupon", "currency", "email", "invoice", "lookup_key", "payment_intent", "product", "status", "type",
+}
 
-// listStored lists objects, newest first, without the deleted ones.
-func (api *API) listStored(w http.ResponseWriter, req *http.Request, kind string) {
+// listStored lists objects, newest first, without the deleted ones, of customers that fit.
+func (api *API) listStored(w http.ResponseWriter, req *http.Request, kind string, fits func(customer string) bool) {
 	account, query := api.of(req), req.URL.Query()
 	now := api.now(account)
 	version := stripeobject.Shape(api.version(req))
 	ids, keys := slices.Concat(query["ids[]"], indexed(query, "ids")), slices.Concat(query["lookup_keys[]"], indexed(query, "lookup_keys"))
 	newest := api.storedNow(account)
 	slices.Reverse(newest)
-	page(w, req, pathOf(kind), kind, newest, func(st stored) entry {
+	page(w, req, req.URL.Path, kind, newest, func(st stored) entry {
 		return entry{st.is().ID, st.is().Created, func() object { return st.at(now, 0, version) }}
 	}, func(st stored) bool {
 		about := st.is()
 		if about.Type != kind || st.deletedBy(now) || !api.sees(req, about.AccountID) {
 			return false
 		}
-		return (!query.Has("customer") || query.Get("customer") == about.CustomerID) &&
-			(!query.Has("subscription") || query.Get("subscription") == about.SubscriptionID) &&
+		customer, subscription := st.owner(now)
+		return fits(customer) && (!query.Has("customer") || query.Get("customer") == customer) &&
+			(!query.Has("subscription") || query.Get("subscription") == subscription) &&
 			(len(ids) == 0 || slices.Contains(ids, about.ID)) && membersFit(query, keys, func() object { return st.at(now, 0, version) })
 	})
 }
@@ -58,6 +90,9 @@ func membersFit(query url.Values, lookupKeys []string, render func() object) boo
 	member := func(name string) string {
 		if o == nil {
 			o = render()
+		}
+		if inner, expanded := o[name].(object); expanded {
+			return fmt.Sprint(inner["id"])
 		}
 		return fmt.Sprint(o[name])
 	}
@@ -88,12 +123,9 @@ func (api *API) getStored(w http.ResponseWriter, req *http.Request, kind string)
 
 func (api *API) find(req *http.Request, kind, id string) stored {
 	account := api.of(req)
-	for _, list := range [][]stored{account.stored, account.replaced} {
-		for _, st := range slices.Backward(list) {
-			about := st.is()
-			if about.ID == id && about.Type == kind && st.exists(api.now(account)) && api.sees(req, about.AccountID) {
-				return st
-			}
+	for _, st := range slices.Backward(account.byID[kind+" "+id]) {
+		if st.exists(api.now(account)) && api.sees(req, st.is().AccountID) {
+			return st
 		}
 	}
 	return nil
@@ -112,4 +144,18 @@ func (api *API) listLines(w http.ResponseWriter, req *http.Request) {
 	page(w, req, "/v1/invoices/"+id+"/lines", "line_item", st.Lines, func(l stripeobject.Line) entry {
 		return entry{l.ID, i.about.Created, func() object { return st.RenderLine(&l, version) }}
 	}, func(stripeobject.Line) bool { return true })
+}
+
+// listCreditLines lists the lines of a credit note: https://docs.stripe.com/api/credit_notes/lines.
+func (api *API) listCreditLines(w http.ResponseWriter, req *http.Request) {
+	id := req.PathValue("id")
+	n, found := api.find(req, "credit_note", id).(*CreditNote)
+	if !found {
+		missing(w, "credit_note", id)
+		return
+	}
+	version := stripeobject.Shape(api.version(req))
+	page(w, req, req.URL.Path, "credit_note_line_item", n.state.Lines, func(l stripeobject.CreditNoteLine) entry {
+		return entry{l.ID, n.about.Created, func() object { return l.Render(version) }}
+	}, func(stripeobject.CreditNoteLine) bool { return true })
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +89,10 @@ func TestBillingAPI(t *testing.T) {
 	t.Parallel()
 	account := billed(4)
 	ask, _ := newAsker(t, account)
-	kinds := []string{"customer", "product", "price", "invoice"}
+	kinds := []string{
+		"customer", "product", "price", "invoice", "coupon", "promotion_code", "credit_note", "subscription_schedule", "charge", "payment_intent",
+		"setup_intent", "refund", "dispute", "checkout.session", "payout",
+	}
 	for _, ask.account = range []string{"", "acct_1A"} {
 		for _, ask.version = range []string{stripesim.VersionBeforeBasil, stripesim.VersionBasil} {
 			want := map[string][]object{}
@@ -255,7 +259,10 @@ func TestBillingThin(t *testing.T) {
 	account := billed(6)
 	ask, _ := newAsker(t, account)
 	seen := map[string]bool{}
-	for _, ev := range account.Events {
+	for i, ev := range account.Events {
+		if seen[ev.Type] && i%8 > 0 { // some are enough
+			continue
+		}
 		var thin struct {
 			Type    string
 			Related struct{ ID, Type, URL string } `json:"related_object"`
@@ -274,7 +281,7 @@ func TestBillingThin(t *testing.T) {
 		if (thin.Changes != nil) != (decode(t, ev.In(stripesim.VersionBasil)).Data.Previous != nil) {
 			t.Errorf("%s %s has the changes %v", ev.ID, ev.Type, thin.Changes)
 		}
-		if seen[ev.Type] || ev.AccountID != "" || ev.Type == "product.deleted" || ev.Type == "invoice.deleted" {
+		if seen[ev.Type] || ev.AccountID != "" || strings.HasSuffix(ev.Type, ".deleted") && !strings.HasPrefix(ev.Type, "customer.") || slices.Contains([]string{"tax_id", "coupon"}, thin.Related.Type) {
 			continue
 		}
 		seen[ev.Type] = true

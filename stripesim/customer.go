@@ -16,6 +16,7 @@ type Customer struct {
 	resource[stripeobject.Customer, *stripeobject.Customer]
 
 	oneOff        *Invoice // the newest one of no subscription that Account.Live created
+	newest        newest
 	subscriptions []*Subscription
 	summary       *summary
 }
@@ -30,23 +31,12 @@ func (a *Account) addCustomer(accountID, version, id string) *Customer {
 	c := &Customer{resource: newResource(a, Object{AccountID: accountID, Type: "customer", ID: id, Created: a.Now}, version, stripeobject.Customer{
 		ID: id, Created: a.Now, Name: name, Email: strings.ToLower(newID(a.billing, "", 8)) + "@example.com", InvoicePrefix: strings.ToUpper(newID(a.billing, "", 8)), Metadata: map[string]string{},
 	})}
-	a.Customers, a.stored = append(a.Customers, c), append(a.stored, c)
+	a.Customers = append(a.Customers, c)
+	a.keep(c)
 	c.summary = a.newSummary(c)
 	c.event(a.billing, "customer.created")
 	return c
 }
-
-// ID returns the customer's id, cus_….
-func (c *Customer) ID() string { return c.about.ID }
-
-// AccountID returns the account that it belongs to; empty: the platform's own.
-func (c *Customer) AccountID() string { return c.about.AccountID }
-
-// Deleted reports whether the customer was deleted.
-func (c *Customer) Deleted() bool { return c.about.Deleted }
-
-// Object returns the current customer as Stripe's API renders it, in the version of its events.
-func (c *Customer) Object() []byte { return marshal(c.final(c.version, false)) }
 
 // Subscribe creates another subscription of the customer: status incomplete.
 func (c *Customer) Subscribe() *Subscription {
@@ -96,9 +86,13 @@ func (c *Customer) SetAddress(address Address) {
 	c.update(func(st *stripeobject.Customer) { st.Address = address })
 }
 
-// SetPaymentMethod sets a new default payment method, in invoice_settings.
+// SetPaymentMethod attaches a new payment method and makes it the default, in invoice_settings.
 func (c *Customer) SetPaymentMethod() {
 	id := newID(c.account.billing, "pm_1", 23)
+	if c.about.Deleted {
+		return
+	}
+	c.attach(id, c.version)
 	c.update(func(st *stripeobject.Customer) { st.PaymentMethod = id })
 }
 

@@ -38,15 +38,10 @@ func (a *Account) addFeature(accountID, lookupKey, name string) *Feature {
 	f := &Feature{newResource(a, Object{AccountID: accountID, Type: "entitlements.feature", ID: id, Created: a.Now}, VersionBasil, stripeobject.Feature{
 		ID: id, Name: name, LookupKey: lookupKey, Active: true, Metadata: map[string]string{},
 	})}
-	a.Features, a.stored = append(a.Features, f), append(a.stored, f)
+	a.Features = append(a.Features, f)
+	a.keep(f)
 	return f
 }
-
-// ID returns the feature's id, feat_….
-func (f *Feature) ID() string { return f.about.ID }
-
-// AccountID returns the account that it belongs to; empty: the platform's own.
-func (f *Feature) AccountID() string { return f.about.AccountID }
 
 // LookupKey returns the feature's lookup key.
 func (f *Feature) LookupKey() string { return f.state.LookupKey }
@@ -105,7 +100,7 @@ type summary struct {
 func (a *Account) newSummary(c *Customer) *summary {
 	about := Object{AccountID: c.about.AccountID, Type: "entitlements.active_entitlement_summary", ID: c.about.ID, CustomerID: c.about.ID, Created: a.Now}
 	s := &summary{newResource(a, about, c.version, stripeobject.EntitlementSummary{Customer: c.about.ID})}
-	a.stored = append(a.stored, s)
+	a.keep(s)
 	return s
 }
 

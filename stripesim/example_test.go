@@ -140,13 +140,21 @@ func ExampleAccount_Objects() {
 	// invoice.created
 	// invoice.updated
 	// invoice.finalized
+	// payment_intent.created
+	// charge.succeeded
+	// payment_intent.succeeded
 	// invoice.updated
 	// invoice.paid
 	// invoice.payment_succeeded
 	// subscription canceled false
 	// customer  true
+	// entitlements.active_entitlement_summary  false
 	// invoice paid false
+	// payment_intent succeeded false
+	// charge succeeded false
 	// invoice paid false
+	// payment_intent succeeded false
+	// charge succeeded false
 }
 
 // The API, for a receiver that fetches objects. It takes any key, unless there is a Key.

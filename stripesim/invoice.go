@@ -12,8 +12,10 @@ import (
 type Invoice struct {
 	resource[stripeobject.BilledInvoice, *stripeobject.BilledInvoice]
 
-	customer *Customer
-	credit   int64 // what the finalization took from the customer's credit; negative: what it added
+	customer     *Customer
+	intent       *PaymentIntent // nil: nothing is due
+	newestCredit *CreditNote
+	credit       int64 // what the finalization took from the customer's credit; negative: what it added
 }
 
 // maxAttempts is the number of automatic payment attempts.
@@ -31,8 +33,9 @@ func (a *Account) newInvoice(c *Customer, id string, s *Subscription) *Invoice {
 		about.SubscriptionID, st.Subscription, st.SubscriptionMetadata, version = s.state.ID, s.state.ID, s.state.Clone().Metadata, s.version
 		st.PeriodStart, st.PeriodEnd = s.state.PeriodStart, s.state.PeriodEnd
 	}
-	i := &Invoice{newResource(a, about, version, st), c, 0}
-	a.Invoices, a.stored = append(a.Invoices, i), append(a.stored, i)
+	i := &Invoice{resource: newResource(a, about, version, st), customer: c}
+	a.Invoices = append(a.Invoices, i)
+	a.keep(i)
 	return i
 }
 
@@ -46,23 +49,11 @@ func (i *Invoice) oneOff() stripeobject.Line {
 	}
 }
 
-// ID returns the invoice's id, in_….
-func (i *Invoice) ID() string { return i.about.ID }
-
-// AccountID returns the account that it belongs to; empty: the platform's own.
-func (i *Invoice) AccountID() string { return i.about.AccountID }
-
 // Customer returns the invoice's customer.
 func (i *Invoice) Customer() *Customer { return i.customer }
 
 // Status returns the current status: draft, open, paid, uncollectible or void.
 func (i *Invoice) Status() string { return i.state.Status }
-
-// Deleted reports whether the invoice was deleted as a draft.
-func (i *Invoice) Deleted() bool { return i.about.Deleted }
-
-// Object returns the current invoice as Stripe's API renders it, in the version of its events.
-func (i *Invoice) Object() []byte { return marshal(i.final(i.version, false)) }
 
 func (i *Invoice) update(change func(*stripeobject.BilledInvoice)) {
 	i.change("invoice.updated", change)
@@ -125,8 +116,14 @@ func (i *Invoice) finalized() func(*stripeobject.BilledInvoice) {
 	}
 }
 
-// applyBalance changes the customer's balance by what the invoice took from it.
-func (i *Invoice) applyBalance() { i.customer.SetBalance(i.customer.state.Balance + i.credit) }
+// applyBalance changes the customer's balance by what the invoice took from it, and creates the payment intent of what is left.
+func (i *Invoice) applyBalance() {
+	i.customer.SetBalance(i.customer.state.Balance + i.credit)
+	if id := i.state.PaymentIntent; id != "" {
+		i.intent = i.customer.newIntent(id, i.version, i.state.AmountDue, i.about.ID)
+		i.intent.event(i.account.others, "payment_intent.created")
+	}
+}
 
 // Pay pays an invoice, after its finalization if it is a draft: invoice.updated, invoice.paid and invoice.payment_succeeded. An
 // uncollectible invoice can still be paid.
@@ -140,6 +137,9 @@ func (i *Invoice) pay(random *rand.Rand) {
 	}
 	a := i.account
 	charge := newID(a.billing, "ch_3", 23)
+	if i.state.AmountDue > 0 {
+		i.collect().succeed(charge)
+	}
 	i.update(func(st *stripeobject.BilledInvoice) {
 		st.Status, st.AmountPaid, st.PaidAt, st.NextPaymentAttempt, st.AutoAdvance = "paid", st.AmountDue, a.Now, 0, false
 		if st.AmountDue > 0 {
@@ -164,6 +164,9 @@ func (i *Invoice) failPayment(random *rand.Rand) {
 	}
 	a := i.account
 	charge := newID(a.billing, "ch_3", 23)
+	if i.state.AmountDue > 0 {
+		i.collect().fail(charge)
+	}
 	i.update(func(st *stripeobject.BilledInvoice) {
 		st.AttemptCount++
 		st.Charge, st.NextPaymentAttempt = charge, a.Now+3*24*hour
@@ -175,6 +178,13 @@ func (i *Invoice) failPayment(random *rand.Rand) {
 	i.customer.setDelinquent(true)
 }
 
+// collect returns the payment intent, which is for what is due now: credit notes have reduced it without an event.
+func (i *Invoice) collect() *PaymentIntent {
+	due := i.state.AmountDue
+	i.intent.set(func(st *stripeobject.PaymentIntent) { st.Amount = due })
+	return i.intent
+}
+
 // Void voids an open or uncollectible invoice: invoice.updated and invoice.voided. The customer's balance is restored.
 func (i *Invoice) Void() { i.void(i.account.billing) }
 
@@ -182,6 +192,9 @@ func (i *Invoice) Void() { i.void(i.account.billing) }
 func (i *Invoice) void(random *rand.Rand) {
 	if !i.hasStatus("open", "uncollectible") {
 		return
+	}
+	if i.intent != nil {
+		i.intent.cancel("void_invoice")
 	}
 	i.update(func(st *stripeobject.BilledInvoice) {
 		st.Status, st.VoidedAt, st.NextPaymentAttempt, st.AutoAdvance = "void", i.account.Now, 0, false

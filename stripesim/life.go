@@ -49,6 +49,7 @@ func (a *Account) live(ctx context.Context, l Life) []*Event {
 		subs[s.sub].Step(a.random.IntN(100))
 		if a.Billing {
 			a.aside(subs[s.sub])
+			a.asideOthers(subs[s.sub])
 		}
 	}
 	return a.Events[from:]

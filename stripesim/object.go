@@ -10,18 +10,18 @@ import (
 // Object is an object of the account, to compare a receiver's tables with. In and Whole return its state at the time of the call.
 type Object struct {
 	AccountID      string // empty: the platform's own
-	Type           string // subscription, customer, product, price or invoice: its member object
-	ID             string
-	CustomerID     string // of a subscription or an invoice
-	SubscriptionID string // of an invoice; empty: of no subscription
+	Type           string // its member object, such as subscription, invoice or checkout.session
+	ID             string // of an entitlements.active_entitlement_summary, which has none, that of its customer
+	CustomerID     string // the member customer
+	SubscriptionID string // the member subscription, of an invoice in any version
 	Created        int64  // in Unix seconds
 	Deleted        bool
 
 	render func(version string, whole bool) object
 }
 
-// In returns the object as the API renders it in a version: VersionBeforeBasil or VersionBasil. Lists have up to 20 items or 10
-// lines. A deleted object is {"id", "object", "deleted": true}.
+// In returns the object as the API renders it in a version: VersionBeforeBasil or VersionBasil. Lists have up to 20 items, 10 lines
+// or 10 entitlements. A deleted object is {"id", "object", "deleted": true}.
 func (o Object) In(version string) []byte { return marshal(o.render(version, false)) }
 
 // Whole returns the object in a version, with all items or lines.
@@ -61,9 +61,19 @@ func (a *Account) told() []stored {
 	return told
 }
 
+// keep adds an object.
+func (a *Account) keep(st stored) {
+	if a.byID == nil {
+		a.byID = map[string][]stored{}
+	}
+	key := st.is().Type + " " + st.is().ID
+	a.stored, a.byID[key] = append(a.stored, st), append(a.byID[key], st)
+}
+
 // stored is an object that is not a subscription.
 type stored interface {
 	is() *Object
+	owner(now int64) (customer, subscription string)
 	eventVersion() string
 	hasEvents() bool
 	final(version string, whole bool) object
@@ -115,6 +125,18 @@ func newResource[T any, P state[T]](a *Account, about Object, version string, st
 	return resource[T, P]{account: a, about: about, version: version, state: st}
 }
 
+// ID returns the object's id.
+func (r *resource[T, P]) ID() string { return r.about.ID }
+
+// AccountID returns the account that the object belongs to; empty: the platform's own.
+func (r *resource[T, P]) AccountID() string { return r.about.AccountID }
+
+// Deleted reports whether the object was deleted.
+func (r *resource[T, P]) Deleted() bool { return r.about.Deleted }
+
+// Object returns the current object as Stripe's API renders it, in the version of its events.
+func (r *resource[T, P]) Object() []byte { return marshal(r.final(r.version, false)) }
+
 func (r *resource[T, P]) is() *Object { return &r.about }
 
 func (r *resource[T, P]) eventVersion() string { return r.version }
@@ -137,23 +159,73 @@ func (r *resource[T, P]) change(eventType string, change func(*T)) {
 
 // changeBy is change with the source of the event's id.
 func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change func(*T)) {
-	before, update := P(&r.state).Clone(), strings.HasSuffix(eventType, ".updated") && eventType != summaryUpdated
-	now := P(&r.state).Clone()
+	r.changeAs(random, change, eventType)
+}
+
+// changeAs changes the state and creates an event of each type.
+func (r *resource[T, P]) changeAs(random *rand.Rand, change func(*T), eventTypes ...string) {
+	before, now := P(&r.state).Clone(), P(&r.state).Clone()
 	change(&now)
-	if update && len(stripeobject.Difference(P(&before).Render(r.version), P(&now).Render(r.version))) == 0 {
+	same := len(stripeobject.Difference(P(&before).Render(r.version), P(&now).Render(r.version))) == 0
+	if same && hasPrevious(eventTypes[0]) {
 		return
 	}
-	if !strings.HasSuffix(eventType, ".created") {
+	if !strings.HasSuffix(eventTypes[0], ".created") {
 		r.past = append(r.past, former[T]{before, r.account.Now})
 	}
+	r.become(now)
+	for _, eventType := range eventTypes {
+		r.emit(random, eventType, &before)
+	}
+}
+
+// happen is change for the objects whose events have their ids from others.
+func (r *resource[T, P]) happen(eventType string, change func(*T)) {
+	r.changeAs(r.account.others, change, eventType)
+}
+
+// become sets the state.
+func (r *resource[T, P]) become(now T) {
 	r.state = now
-	after := P(&now).Clone()
+	if o, ok := any(P(&r.state)).(owned); ok {
+		r.about.CustomerID, r.about.SubscriptionID = o.Of()
+	}
+}
+
+// owned is a state with the ids of its customer and its subscription.
+type owned interface {
+	Of() (customer, subscription string)
+}
+
+// owner returns the ids of the customer and the subscription as of a second.
+func (r *resource[T, P]) owner(now int64) (customer, subscription string) {
+	if o, ok := any(P(asOf(r.past, &r.state, now, 0))).(owned); ok {
+		return o.Of()
+	}
+	return r.about.CustomerID, r.about.SubscriptionID
+}
+
+// hasPrevious reports whether events of a type have previous attributes. The event of entitlements has none, and some types that do
+// not end in updated have them, too.
+func hasPrevious(eventType string) bool {
+	switch eventType {
+	case summaryUpdated:
+		return false
+	case "charge.refunded", "payment_method.detached", "payment_method.automatically_updated":
+		return true
+	}
+	return strings.HasSuffix(eventType, ".updated")
+}
+
+// emit creates an event with the current state, after a change from before.
+func (r *resource[T, P]) emit(random *rand.Rand, eventType string, before *T) {
+	was, after := P(before).Clone(), P(&r.state).Clone()
 	added := r.account.add(&Event{
 		AccountID: r.about.AccountID, Type: eventType, SubscriptionID: r.about.SubscriptionID, customer: r.about.CustomerID,
 		render: func(version string) (about, previous object) {
 			about = P(&after).Render(version)
-			if update {
-				previous = stripeobject.Difference(P(&before).Render(version), about)
+			if hasPrevious(eventType) {
+				previous = stripeobject.Difference(P(&was).Render(version), about)
 			}
 			return about, previous
 		},
@@ -165,7 +237,8 @@ func (r *resource[T, P]) changeBy(random *rand.Rand, eventType string, change fu
 func (r *resource[T, P]) set(change func(*T)) {
 	before, now := P(&r.state).Clone(), P(&r.state).Clone()
 	change(&now)
-	r.past, r.state = append(r.past, former[T]{before, r.account.Now}), now
+	r.past = append(r.past, former[T]{before, r.account.Now})
+	r.become(now)
 }
 
 // event creates an event that changes nothing.
@@ -174,8 +247,11 @@ func (r *resource[T, P]) event(random *rand.Rand, eventType string) {
 }
 
 // delete creates the event of the deletion, which has the last state.
-func (r *resource[T, P]) delete() {
-	r.event(r.account.billing, r.about.Type+".deleted")
+func (r *resource[T, P]) delete() { r.deleteBy(r.account.billing, r.about.Type+".deleted") }
+
+// deleteBy is delete with the source of the event's id, and its type.
+func (r *resource[T, P]) deleteBy(random *rand.Rand, eventType string) {
+	r.event(random, eventType)
 	r.about.Deleted, r.deletedAt = true, r.account.Now
 }
 

@@ -29,14 +29,13 @@ func (a *Account) addProduct(accountID, version, id, name string) *Product {
 			return old
 		}
 		a.Products = slices.DeleteFunc(a.Products, func(p *Product) bool { return p == old })
-		a.stored = slices.DeleteFunc(a.stored, func(st stored) bool { return st == stored(old) })
-		a.replaced = append(a.replaced, old)
-		old.replace()
+		a.replaceStored(old)
 	}
 	p := &Product{resource: newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
 		ID: id, Name: name, Active: true, Created: a.Now, Updated: a.Now, Metadata: map[string]string{},
 	})}
-	a.Products, a.stored = append(a.Products, p), append(a.stored, p)
+	a.Products = append(a.Products, p)
+	a.keep(p)
 	p.event(a.billing, "product.created")
 	return p
 }
@@ -49,18 +48,6 @@ func (a *Account) product(accountID, id string) *Product {
 	}
 	return nil
 }
-
-// ID returns the product's id.
-func (p *Product) ID() string { return p.about.ID }
-
-// AccountID returns the account that it belongs to; empty: the platform's own.
-func (p *Product) AccountID() string { return p.about.AccountID }
-
-// Deleted reports whether the product was deleted.
-func (p *Product) Deleted() bool { return p.about.Deleted }
-
-// Object returns the current product as Stripe's API renders it, in the version of its events.
-func (p *Product) Object() []byte { return marshal(p.final(p.version, false)) }
 
 // update also sets the member updated, as Stripe does.
 func (p *Product) update(change func(*stripeobject.Product)) {
@@ -123,19 +110,11 @@ func (p *Product) addPrice(id string, amount int64, interval string) *Price {
 	price := &Price{newResource(a, Object{AccountID: accountID, Type: "price", ID: id, Created: a.Now}, p.version, stripeobject.Price{
 		ID: id, Product: p.about.ID, Active: true, Amount: amount, Interval: interval, Created: a.Now, Metadata: map[string]string{},
 	})}
-	a.Prices, a.stored = append(a.Prices, price), append(a.stored, price)
+	a.Prices = append(a.Prices, price)
+	a.keep(price)
 	price.event(a.billing, "price.created")
 	return price
 }
-
-// ID returns the price's id, price_….
-func (p *Price) ID() string { return p.about.ID }
-
-// AccountID returns the account that it belongs to; empty: the platform's own.
-func (p *Price) AccountID() string { return p.about.AccountID }
-
-// Object returns the current price as Stripe's API renders it, in the version of its events.
-func (p *Price) Object() []byte { return marshal(p.final(p.version, false)) }
 
 func (p *Price) update(change func(*stripeobject.Price)) { p.change("price.updated", change) }
 

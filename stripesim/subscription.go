@@ -13,6 +13,7 @@ type Subscription struct {
 	past    []former[stripeobject.Subscription]
 
 	customer *Customer
+	schedule *Schedule // the newest
 	invoices []*Invoice
 	next     string // the id of an invoice that the next update makes the latest
 }

@@ -19,6 +19,7 @@ type BilledInvoice struct {
 	VoidedAt, UncollectibleAt      int64
 	StartingBalance, EndingBalance int64 // the customer's
 	Charge, PaymentIntent          string
+	Credited, CreditedAfter        int64 // by credit notes before and after the payment
 }
 
 // Line is one line of an invoice.
@@ -71,7 +72,7 @@ func (i *BilledInvoice) Render(version string) Object {
 		"invoice_pdf": nil, "issuer": Object{"type": "self"}, "last_finalization_error": nil, "latest_revision": nil,
 		"lines": i.list(version, min(len(i.Lines), LinesListed)), "next_payment_attempt": OrNull(i.NextPaymentAttempt), "number": OrNull(i.Number), "on_behalf_of": nil,
 		"payment_settings":                 Object{"default_mandate": nil, "payment_method_options": nil, "payment_method_types": nil},
-		"post_payment_credit_notes_amount": 0, "pre_payment_credit_notes_amount": 0, "receipt_number": nil, "rendering": nil,
+		"post_payment_credit_notes_amount": i.CreditedAfter, "pre_payment_credit_notes_amount": i.Credited, "receipt_number": nil, "rendering": nil,
 		"shipping_cost": nil, "shipping_details": nil, "starting_balance": i.StartingBalance, "statement_descriptor": nil,
 		"status_transitions": Object{
 			"finalized_at": OrNull(i.FinalizedAt), "marked_uncollectible_at": OrNull(i.UncollectibleAt), "paid_at": OrNull(i.PaidAt), "voided_at": OrNull(i.VoidedAt),
