@@ -23,10 +23,7 @@ import (
 )
 
 // billed are the types that the simulation has beside subscriptions.
-var billed = []string{
-	"customer", "product", "price", "invoice", "coupon", "promotion_code", "tax_id", "credit_note", "subscription_schedule", "charge",
-	"payment_intent", "setup_intent", "payment_method", "refund", "dispute", "checkout.session", "payout",
-}
+var billed = stripesim.BillingTypes()
 
 // world is a receiver that mirrors a simulated account, with its API.
 type world struct {

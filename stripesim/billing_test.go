@@ -301,8 +301,14 @@ func TestBillingOfOneChange(t *testing.T) {
 func TestBillingScenarios(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
-		"customer-deleted": {"customer.deleted", "customer.subscription.deleted"},
-		"invoice-voided":   {"invoice.voided", "invoice.marked_uncollectible", "invoice.deleted"},
+		"checkout": {
+			"checkout.session.completed", "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed", "checkout.session.expired",
+		},
+		"customer-deleted":   {"customer.deleted", "customer.subscription.deleted"},
+		"dispute":            {"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed", "charge.dispute.funds_reinstated"},
+		"entitlement-change": {"entitlements.active_entitlement_summary.updated"},
+		"refund":             {"charge.refunded", "refund.created", "charge.refund.updated", "refund.failed", "credit_note.created"},
+		"invoice-voided":     {"invoice.voided", "invoice.marked_uncollectible", "invoice.deleted"},
 	} {
 		s, err := stripesim.NamedScenario(name)
 		if err != nil {

@@ -52,6 +52,9 @@ func (i *Invoice) oneOff() stripeobject.Line {
 // Customer returns the invoice's customer.
 func (i *Invoice) Customer() *Customer { return i.customer }
 
+// PaymentIntent returns the payment intent of a finalized invoice, or nil if nothing is due.
+func (i *Invoice) PaymentIntent() *PaymentIntent { return i.intent }
+
 // Status returns the current status: draft, open, paid, uncollectible or void.
 func (i *Invoice) Status() string { return i.state.Status }
 

@@ -50,6 +50,15 @@ func (a *Account) Objects() []Object {
 	return all
 }
 
+// BillingTypes returns the types of Account.Objects that Account.Billing adds and that have ids: all but subscription and
+// entitlements.active_entitlement_summary.
+func BillingTypes() []string {
+	return []string{
+		"charge", "checkout.session", "coupon", "credit_note", "customer", "dispute", "invoice", "payment_intent", "payment_method", "payout",
+		"price", "product", "promotion_code", "refund", "setup_intent", "subscription_schedule", "tax_id",
+	}
+}
+
 // told returns the objects beside subscriptions of which there are events.
 func (a *Account) told() []stored {
 	var told []stored

@@ -141,7 +141,7 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 }
 
 // mirrored are the types of other objects of billing.
-var mirrored = []string{"customer", "product", "price", "invoice"}
+var mirrored = stripesim.BillingTypes()
 
 // handlers returns the projections, and a handler with an effect that is not idempotent.
 func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
@@ -155,7 +155,11 @@ func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	webhooks.Project(set, "customer.subscription.*", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) (bool, error) {
 		return false, flaky.effect(ctx, tx, ev)
 	})
-	for _, pattern := range []string{"invoice.*", "customer.created", "customer.updated", "customer.deleted", "product.*", "price.*", "entitlements.*"} {
+	for _, pattern := range []string{ // all but those of subscriptions
+		"charge.*", "checkout.session.*", "coupon.*", "credit_note.*", "customer.created", "customer.deleted", "customer.tax_id.*", "customer.updated",
+		"entitlements.*", "invoice.*", "payment_intent.*", "payment_method.*", "payout.*", "price.*", "product.*", "promotion_code.*", "refund.*",
+		"setup_intent.*", "subscription_schedule.*",
+	} {
 		webhooks.On(set, pattern, func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, _ *struct{}) error {
 			return flaky.effect(ctx, tx, ev)
 		})

@@ -93,7 +93,7 @@ func (d *demo) report(report *stripesim.Report, findings []judge.Finding) error 
 	}
 	if d.host.mirrors {
 		others := slices.DeleteFunc(d.account.Objects(), func(o stripesim.Object) bool { return !slices.Contains(mirrored, o.Type) })
-		checks = append(checks, struct{ name, scope string }{judge.CheckObjects, simulation.Number(len(others)) + " customers, products, prices and invoices"})
+		checks = append(checks, struct{ name, scope string }{judge.CheckObjects, simulation.Number(len(others)) + " customers, invoices, payments and others"})
 	}
 	for _, check := range checks {
 		var failed []judge.Finding

@@ -22,6 +22,7 @@ import (
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/wrong"
 	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -58,7 +59,7 @@ var kinds = map[string]struct {
 }
 
 // mirrored are the types that receivers of the kinds standard and batchable mirror.
-var mirrored = []string{"customer", "product", "price", "invoice"}
+var mirrored = stripesim.BillingTypes()
 
 // registerStandard registers the projections, and a handler with an effect that is not idempotent.
 func registerStandard(h *webhooks.Handlers, logger *slog.Logger) {
