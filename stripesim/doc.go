@@ -1,5 +1,5 @@
-// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, with their customers, products, prices and
-// invoices, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API itself.
+// Package stripesim simulates a Stripe account: its subscriptions and their life cycles, with their customers, products, prices,
+// invoices, payments and entitlements, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API itself.
 // Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and tests a receiver that
 // is written in any language.
 //
@@ -9,13 +9,21 @@
 // [Subscription] change it as Stripe would and create the events of the change. [Account.Play] plays life cycles, which are
 // values: a [Scenario] of your own, or one of [Scenarios]. [Account.Live] draws them.
 //
-// # Customers, products, prices and invoices
+// # Customers, invoices, payments and the other objects of billing
 //
 // Each subscription has a customer, a price and a product that were created before it, and each renewal or failed payment is an
 // [Invoice] with its life cycle: draft, open, paid, uncollectible or void. There are events of its payments. With [Account.Billing],
 // there are all events of all these objects, many of one second, and [Account.Live] also changes the others by themselves: a
 // [Customer] moves, a [Price] takes over another's lookup key, a deleted [Product] is created again under its id. Their methods make
-// such changes one by one. A seed gives subscriptions the same events with and without it, except for their latest invoices.
+// such changes one by one. So it is with [PaymentIntent], [Charge], [Refund], [Dispute], [PaymentMethod], [SetupIntent],
+// [CheckoutSession], [CreditNote], [Schedule], [Coupon], [PromotionCode], [TaxID] and [Payout]. No event carries a balance transaction,
+// so there are none. A seed gives subscriptions the same events with and without it, except for their latest invoices.
+//
+// # Entitlements
+//
+// Products have features ([Account.AttachFeature]), and [Customer.Entitlements] are those of the products of the customer's active,
+// trialing and past due subscriptions. With [Account.Billing], each change of them by a subscription makes an event with the first
+// ten. It has no thin form. A change of the catalog makes none, as at Stripe: only the API has it.
 //
 // # Deliveries
 //

@@ -24,7 +24,8 @@ type Simulation struct {
 	APIVersion string
 	// Connect gives a quarter of the subscriptions to connected accounts.
 	Connect bool
-	// Billing also creates the events of customers, products, prices and all of invoices: see Account.Billing.
+	// Billing also creates the events of customers, products, prices, all of invoices, and those of payments, entitlements and the other
+	// objects of billing: see Account.Billing.
 	Billing bool
 	// For delivers wave after wave until so much time has passed: at least two, each to its end. 0: one wave.
 	For time.Duration

@@ -51,7 +51,7 @@ func (f *simulationFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	flags.StringVar(&f.apiVersion, "api-version", "", "the API `version` of all events, "+stripesim.VersionBeforeBasil+" or "+stripesim.VersionBasil+" (default: half each)")
 	flags.BoolVar(&f.connect, "connect", false, "give a quarter of the subscriptions to connected accounts (default true with --thin)")
-	flags.BoolVar(&f.billing, flagBilling, false, "also deliver the events of customers, products and prices, and all of invoices")
+	flags.BoolVar(&f.billing, flagBilling, false, "also deliver the events of customers, products, prices, payments, refunds and entitlements, and all of invoices")
 	flags.Var((*cli.Duration)(&f.duration), "for", "deliver wave after wave until this `duration` has passed: at least two, each to its end")
 }
 
@@ -139,12 +139,15 @@ events. Objects of connected accounts (--connect) have the account's id in "acco
 
 --api ADDR serves the simulated API, with any key, to a receiver whose API base it is
 (STRIPE_API_BASE of stripeonce): /v1/events, /v1/subscriptions, /v1/subscription_items,
-/v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines, /v2/core/events. It is
-as of the newest event whose delivery has begun. --linger keeps it up afterwards, for a
+/v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines, /v1/charges and the other
+paths of billing, /v1/entitlements/active_entitlements, /v2/core/events. It is as of the newest event whose delivery has begun. --linger keeps it up afterwards, for a
 receiver that answers first and works from a queue.
 
---billing also delivers the events of customers, products and prices, and all of invoices. The scenarios
-customer-deleted and invoice-voided imply it.
+--billing also delivers the events of customers, products and prices, all of invoices, and
+those of payment intents, charges, refunds, disputes, payment methods, setup intents,
+Checkout sessions, credit notes, subscription schedules, coupons, promotion codes, tax ids,
+payouts and entitlements. The scenarios checkout, customer-deleted, dispute,
+entitlement-change, invoice-voided and refund imply it.
 Their final objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
 
 The life cycles of --scenario (default: a mixture that draws each step):` + aboutScenarios(),

@@ -52,15 +52,22 @@ func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T,
 	case ordering.SameSecond:
 		return e.fromSameSecond(ctx, ev, stored)
 	case ordering.Ambiguous:
-		if e.mayRefetch(ev) {
-			return nil, e.refetch(ev, stored)
-		}
-		if hasNoObject(ev) && e.store.Head(incoming).Ended && !stored.Ended {
-			return FromEvent(ev, incoming), nil
-		}
-		e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
+		return e.fromAmbiguous(ctx, ev, incoming, stored)
 	case ordering.Older:
 	}
+	return nil, nil
+}
+
+// fromAmbiguous returns the version after an event of the second in which the stored object was fetched, if Stripe does not return the
+// object now: a deletion ends it.
+func (e *Engine[T]) fromAmbiguous(ctx context.Context, ev *webhooks.Event, incoming *T, stored *Row[T]) (*Version[T], error) {
+	switch {
+	case e.mayRefetch(ev):
+		return nil, e.refetch(ev, stored)
+	case hasNoObject(ev) && e.store.Head(incoming).Ended && !stored.Ended:
+		return FromEvent(ev, incoming), nil
+	}
+	e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
 	return nil, nil
 }
 

@@ -120,7 +120,8 @@ func counts(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account,
 func Unfetchable(ctx context.Context, pool *pgxpool.Pool, account *stripesim.Account) (map[string]bool, error) {
 	gone := map[string]bool{}
 	for _, ev := range account.Events {
-		if ev.Type == "product.deleted" || ev.Type == "invoice.deleted" { // a deleted customer can be retrieved
+		switch ev.Type {
+		case "product.deleted", "invoice.deleted", "coupon.deleted", "customer.tax_id.deleted": // a deleted customer can be retrieved
 			gone[ev.AccountID+" "+ev.ObjectID] = true
 		}
 	}
