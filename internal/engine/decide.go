@@ -64,7 +64,7 @@ func (e *Engine[T]) fromAmbiguous(ctx context.Context, ev *webhooks.Event, incom
 	switch {
 	case e.mayRefetch(ev):
 		return nil, e.refetch(ev, stored)
-	case hasNoObject(ev) && e.store.Head(incoming).Ended && !stored.Ended:
+	case hasNoObject(ev) && strings.HasSuffix(ev.Type, ".deleted") && !stored.Ended:
 		return FromEvent(ev, incoming), nil
 	}
 	e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
