@@ -120,9 +120,9 @@ func (b *backfill) run(ctx context.Context) error {
 }
 
 // jobs returns a job for each type.
-func (b *backfill) jobs() (jobs []operations.BackfillJob, err error) {
+func (b *backfill) jobs() (jobs []operations.Job, err error) {
 	if b.subscriptions {
-		job, err := subscriptions.Backfill(b.host.Pool, &subscriptions.VerifyConfig{
+		job, err := subscriptions.NewJob(b.host.Pool, &subscriptions.VerifyConfig{
 			APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Projection, NoHooks: !b.hooks,
 			AccountID: b.host.AccountID, Accounts: b.accounts, Rate: b.rate, Logger: b.Logger,
 			Each: func(d subscriptions.Difference) {
@@ -137,14 +137,14 @@ func (b *backfill) jobs() (jobs []operations.BackfillJob, err error) {
 	if len(b.mirrored) == 0 {
 		return jobs, nil
 	}
-	others, err := mirror.Backfill(b.host.Pool, &mirror.VerifyConfig{
+	others, err := mirror.Jobs(b.host.Pool, &mirror.VerifyConfig{
 		Types: b.mirrored, APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Mirror,
 		NoHooks: !b.hooks, AccountID: b.host.AccountID, Accounts: b.accounts, Rate: b.rate, Logger: b.Logger, Each: b.difference,
 	})
 	return append(jobs, others...), err
 }
 
-func (b *backfill) resumed(run operations.Run, sum operations.Backfilled) {
+func (b *backfill) resumed(run operations.Run, sum operations.Counts) {
 	b.out.Hintf("resuming the backfill that was started %s and interrupted %s ago: %d checked so far (--restart begins anew)\n",
 		cli.Time(run.StartedAt), cli.Ago(run.UpdatedAt), sum.Checked)
 }

@@ -21,7 +21,7 @@ type objectTypes struct {
 }
 
 func (o *objectTypes) add(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&o.list, "type", nil, "the `types` of objects, such as subscription,invoice, or the groups billing and all of mirrored types "+
+	cmd.Flags().StringSliceVar(&o.list, "type", nil, "the `types` of objects, such as subscription,invoice, or the groups billing, entitlements and all "+
 		"(default: subscription, and the types that the receiver mirrors)")
 }
 

@@ -229,3 +229,18 @@ func (q *Queries) StripeWebhookRunUnfinished(ctx context.Context, db DBTX, kind 
 	)
 	return i, err
 }
+
+const verifyLockTry = `-- name: VerifyLockTry :one
+SELECT (
+    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
+    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_verify ' || current_schema(), 0))
+)::boolean AS locked
+`
+
+// Lets one process on this schema compare at a time (VerifyEvery), as BackfillLockTry does.
+func (q *Queries) VerifyLockTry(ctx context.Context, db DBTX) (bool, error) {
+	row := db.QueryRow(ctx, verifyLockTry)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
+}

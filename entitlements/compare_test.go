@@ -2,16 +2,22 @@ package entitlements_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/entitlements"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -121,5 +127,58 @@ func TestNoDrift(t *testing.T) {
 	}
 	if sum, fields := c.verify(t, false); sum.Drifted != 0 || sum.Checked != 2 {
 		t.Errorf("%+v, %v", sum, fields)
+	}
+}
+
+// VerifyEvery finds in the background what no event says, in one process at a time, and records what it found.
+func TestComparisonInTheBackground(t *testing.T) {
+	t.Parallel()
+	c := newCompared(t)
+	sub := c.account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	customer := sub.CustomerObject().ID()
+	jobs, err := mirror.Jobs(c.host.Pool, &mirror.VerifyConfig{
+		Types: mirror.Entitlements, APIKey: "sk_test_1", APIBase: c.apiBase, Rate: 1e6, Fix: c.host.Receiver, Projection: c.projection,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := operations.New(c.host.Pool, &operations.Config{Logger: hooktest.NoLog()})
+	holder, err := pgtest.Connect(t, c.host.DatabaseURL).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.Background()) }()
+	if mine, err := db.New().VerifyLockTry(t.Context(), holder); err != nil || !mine {
+		t.Fatal(mine, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- operator.VerifyEvery(ctx, 10*time.Millisecond, jobs...) }()
+	pgtest.AwaitEqual(t, "a run was skipped, since another process compares", true, func() bool { return operator.VerifyStats().Skipped > 0 })
+	if stats := operator.VerifyStats(); stats.Runs != 0 || c.host.Count(t, "stripe_entitlements") != 0 {
+		t.Errorf("it compared although another process did: %+v", stats)
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.AwaitEqual(t, "the customer's entitlements", len(sub.CustomerObject().Entitlements()), func() int { return c.host.Count(t, "stripe_entitlements") })
+	pgtest.AwaitEqual(t, "a run without a difference", true, func() bool { return operator.VerifyStats().Runs > 1 })
+	stop()
+	if err := pgtest.Receive(t, "VerifyEvery returns", ended); err != nil {
+		t.Error(err)
+	}
+	if stats := operator.VerifyStats(); stats.Drifted != 1 || stats.Fixed != 1 || stats.Failed != 0 || stats.LastCompleted.IsZero() {
+		t.Errorf("the counts are %+v", stats)
+	}
+	runs, err := operator.Runs(t.Context(), 0)
+	if err != nil || len(runs) != 1 || runs[0].Kind != operations.RunVerify || !strings.Contains(string(runs[0].Counts), `"drifted": 1`) {
+		t.Errorf("the runs are %+v, %v", runs, err)
+	}
+	if got := has(t, c.host, customer, sub.CustomerObject().Entitlements()[0].LookupKey); got != "true" {
+		t.Errorf("has is %s", got)
+	}
+	if err := operator.VerifyEvery(t.Context(), 0, jobs...); !errors.Is(err, operations.ErrRefused) {
+		t.Errorf("an interval of 0: %v", err)
 	}
 }

@@ -19,6 +19,6 @@
 //
 // # Changes of the catalog
 //
-// Stripe creates no event where a feature is attached to a product or detached from it. [CompareEvery] compares the customers with
-// Stripe in the background.
+// Stripe creates no event where a feature is attached to a product or detached from it. operations.Operator.VerifyEvery compares the
+// customers with Stripe in the background.
 package entitlements

@@ -93,7 +93,7 @@ func without(all, others []Entitlement) (rest []Entitlement) {
 }
 
 // Register keeps the active entitlements of customers. It panics if they are registered already, also by mirror.Register. The
-// result is for CompareEvery, mirror.Verify and the metrics.
+// result is for mirror.Verify, mirror.Jobs and the metrics.
 func Register(h *webhooks.Handlers, config *Config) *mirror.Projection {
 	if config == nil {
 		config = &Config{}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/entitlements"
+	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -41,4 +44,18 @@ func ExampleRegister() {
 			return nil
 		},
 	})
+}
+
+// The entitlements are compared with Stripe once a day.
+func Example_comparison() {
+	background := func(ctx context.Context, pool *pgxpool.Pool, receiver *webhooks.Receiver, projection *mirror.Projection, key string) error {
+		jobs, err := mirror.Jobs(pool, &mirror.VerifyConfig{
+			Types: mirror.Entitlements, APIKey: key, Fix: receiver, Projection: projection, // the result of entitlements.Register
+		})
+		if err != nil {
+			return err
+		}
+		return operations.New(pool, nil).VerifyEvery(ctx, 24*time.Hour, jobs...)
+	}
+	_ = background
 }

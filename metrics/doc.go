@@ -6,6 +6,7 @@
 //		metrics.NewLedger(pool),               // failing events, lag, the newest event: read from PostgreSQL
 //		metrics.NewSubscriptions(projection),  // how the order of events was settled
 //		metrics.NewReconcile(operator),        // missing events, with operations.Operator.ReconcileEvery
+//		metrics.NewVerify(operator),           // drift, with operations.Operator.VerifyEvery
 //	)
 //
 // # Metrics, alerts and dashboard

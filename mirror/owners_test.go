@@ -80,7 +80,7 @@ func TestObjectsListedByCustomer(t *testing.T) {
 		Types: types, APIKey: "sk_test_1", APIBase: server.URL, Rate: 1e6, Fix: host.Receiver,
 		Each: func(d mirror.Difference) { drifted = append(drifted, d.ID+" "+d.Field) },
 	}
-	jobs, err := mirror.Backfill(host.Pool, config)
+	jobs, err := mirror.Jobs(host.Pool, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func TestVerifyPrecisely(t *testing.T) {
 	mirror.Register(h, &mirror.Config{Types: []string{"invoice"}, Logger: hooktest.NoLog()})
 	host := hooktest.New(t, h, nil)
 	config := mirror.VerifyConfig{Types: []string{"invoice"}, APIKey: "sk_test_1", APIBase: server.URL, Rate: 1e6, Fix: host.Receiver, Accounts: []string{"acct_1"}, Logger: hooktest.NoLog()}
-	jobs, err := mirror.Backfill(host.Pool, &config)
+	jobs, err := mirror.Jobs(host.Pool, &config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestImportOfSecretsAndLists(t *testing.T) {
 	t.Cleanup(server.Close)
 	host := hooktest.New(t, webhooks.NewHandlers(), nil)
 	config := &mirror.VerifyConfig{Types: []string{"payment_intent"}, APIKey: "sk_test_1", APIBase: server.URL, Fix: host.Receiver, Logger: hooktest.NoLog()}
-	jobs, err := mirror.Backfill(host.Pool, config)
+	jobs, err := mirror.Jobs(host.Pool, config)
 	if err != nil {
 		t.Fatal(err)
 	}

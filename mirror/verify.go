@@ -158,13 +158,13 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 	return sum, errors.Join(failed...)
 }
 
-// Backfill returns the first import of the objects that exist at Stripe, a job for each of VerifyConfig.Types in their order, for
-// operations.Operator.Backfill. It is Verify with Fix, but does not read twice what Stripe's list says, where the row is missing or
-// surely older. VerifyConfig.Fix is required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks,
-// the objects of a page are stored in one transaction.
-func Backfill(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err error) {
+// Jobs returns a job for each of VerifyConfig.Types, in their order, for operations.Operator.Backfill, the first import of the objects
+// that exist at Stripe, and for VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row
+// is missing or surely older. VerifyConfig.Fix is required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or
+// with NoHooks, an import stores the objects of a page in one transaction.
+func Jobs(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err error) {
 	if config.Fix == nil {
-		return nil, errors.New("mirror.VerifyConfig.Fix is nil: Backfill requires it")
+		return nil, errors.New("mirror.VerifyConfig.Fix is nil: Jobs requires it")
 	}
 	all := *config
 	all.Only, all.Customer, all.Gone, all.Force = "", "", false, false

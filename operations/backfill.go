@@ -34,13 +34,13 @@ const (
 	lockPause    = 100 * time.Millisecond
 )
 
-// BackfillJob imports the objects of one type. subscriptions.Backfill and mirror.Backfill return jobs.
-type BackfillJob = engine.Job
+// Job compares and imports the objects of one type. subscriptions.NewJob and mirror.Jobs return jobs.
+type Job = engine.Job
 
 // BackfillOptions configures Backfill.
 type BackfillOptions struct {
 	// Jobs are the types to import, one after another. Required.
-	Jobs []BackfillJob
+	Jobs []Job
 	// Since is how far back the time of creation may be. 0: everything.
 	Since time.Duration
 	// Arguments are further settings that tell one backfill from another, beside the types, Since, and the account and the mode of
@@ -49,13 +49,13 @@ type BackfillOptions struct {
 	// Restart begins anew, even if there is an unfinished run to resume.
 	Restart bool
 	// Resumed is called with the run that is resumed, before it continues. Optional.
-	Resumed func(Run, Backfilled)
+	Resumed func(Run, Counts)
 	// Progress is called after each page of Stripe's lists. Optional.
 	Progress func(BackfillProgress)
 }
 
-// Backfilled is the result of Backfill.
-type Backfilled struct {
+// Counts are those of a backfill or a comparison.
+type Counts struct {
 	Checked int `json:"checked"` // objects of Stripe's lists and of the tables
 	Drifted int `json:"drifted"` // checked objects that were missing here, differed, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // drifted objects that now match Stripe's
@@ -65,7 +65,7 @@ type Backfilled struct {
 
 // BackfillProgress is how far a backfill is.
 type BackfillProgress struct {
-	Backfilled
+	Counts
 	Type string // of the job
 	// Created is when Stripe created the last object of the page. The lists go from the newest to the oldest.
 	Created time.Time
@@ -88,24 +88,24 @@ type backfillPosition struct {
 //
 // Where Stripe refuses a type, Backfill continues with the next one, and returns the error at the end. After any other error it stops,
 // and can be resumed.
-func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (Backfilled, error) {
+func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (Counts, error) {
 	switch {
 	case len(options.Jobs) == 0:
-		return Backfilled{}, errors.New("BackfillOptions.Jobs is empty")
+		return Counts{}, errors.New("BackfillOptions.Jobs is empty")
 	case o.pool.Config().MaxConns < 2:
-		return Backfilled{}, fmt.Errorf("%w: the pool must have at least 2 connections, since a backfill holds one", ErrRefused)
+		return Counts{}, fmt.Errorf("%w: the pool must have at least 2 connections, since a backfill holds one", ErrRefused)
 	}
 	b := &backfill{recorder: recorder{Operator: o, kind: RunBackfill, started: time.Now().UTC()}, options: options}
 	var err error
 	if b.arguments, err = o.backfillArguments(&options); err != nil {
-		return Backfilled{}, err
+		return Counts{}, err
 	}
 	if b.lock, err = o.backfillLock(ctx); err != nil {
-		return Backfilled{}, err
+		return Counts{}, err
 	}
 	defer b.lock.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
 	if err := b.resume(ctx); err != nil {
-		return Backfilled{}, err
+		return Counts{}, err
 	}
 	err = b.end(ctx, b.run(ctx))
 	return b.sum, err
@@ -174,7 +174,7 @@ type backfill struct {
 	options BackfillOptions
 	lock    pgx.Tx
 	from    backfillPosition // where an interrupted run is resumed
-	sum     Backfilled
+	sum     Counts
 }
 
 // resume finds the interrupted run of these arguments, or ends it if it is not to be resumed.
@@ -219,7 +219,7 @@ func (b *backfill) run(ctx context.Context) error {
 		case <-work.Done():
 		}
 	})()
-	first := max(0, slices.IndexFunc(b.options.Jobs, func(job BackfillJob) bool { return job.Type == b.from.Type }))
+	first := max(0, slices.IndexFunc(b.options.Jobs, func(job Job) bool { return job.Type == b.from.Type }))
 	var failed []error
 	for _, job := range b.options.Jobs[first:] {
 		if b.id != "" && b.from.Type != job.Type {
@@ -250,10 +250,10 @@ type incompleteError struct{ error }
 func (e *incompleteError) Unwrap() error { return e.error }
 
 // job imports the objects of one type. It stops after a page if ctx has ended.
-func (b *backfill) job(ctx, work context.Context, job BackfillJob) (completed bool, err error) {
+func (b *backfill) job(ctx, work context.Context, job Job) (completed bool, err error) {
 	before, since := b.sum, b.since()
 	add := func(sum engine.Verified) {
-		b.sum = Backfilled{before.Checked + sum.Checked, before.Drifted + sum.Drifted, before.Fixed + sum.Fixed, before.Unknown + sum.Unknown}
+		b.sum = Counts{before.Checked + sum.Checked, before.Drifted + sum.Drifted, before.Fixed + sum.Fixed, before.Unknown + sum.Unknown}
 	}
 	sum, err := job.Import(work, since, b.from.Position, func(page context.Context, sum engine.Verified) error {
 		add(sum)

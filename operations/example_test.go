@@ -103,12 +103,12 @@ func ExampleOperator_Backfill() {
 	// Output: 3 checked, 3 fixed, <nil>
 }
 
-func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscriptions.VerifyConfig, ofOthers *mirror.VerifyConfig) (sum operations.Backfilled, err error) {
-	job, err := subscriptions.Backfill(pool, ofSubscriptions)
+func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscriptions.VerifyConfig, ofOthers *mirror.VerifyConfig) (sum operations.Counts, err error) {
+	job, err := subscriptions.NewJob(pool, ofSubscriptions)
 	if err != nil {
 		return sum, err
 	}
-	jobs, err := mirror.Backfill(pool, ofOthers)
+	jobs, err := mirror.Jobs(pool, ofOthers)
 	if err != nil {
 		return sum, err
 	}

@@ -57,11 +57,12 @@ type Config struct {
 
 // Operator has the operator's functions for one database. It is safe for concurrent use. Create it with New.
 type Operator struct {
-	pool    *pgxpool.Pool
-	queries *db.Queries
-	config  Config
-	api     *stripeapi.Client
-	stats   stats
+	pool     *pgxpool.Pool
+	queries  *db.Queries
+	config   Config
+	api      *stripeapi.Client
+	stats    stats
+	verified verifyStats
 }
 
 // New returns an Operator. It does not connect.

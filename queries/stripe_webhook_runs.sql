@@ -55,3 +55,10 @@ SELECT (
     set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
     AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_backfill ' || current_schema(), 0))
 )::boolean AS locked;
+
+-- name: VerifyLockTry :one
+-- Lets one process on this schema compare at a time (VerifyEvery), as BackfillLockTry does.
+SELECT (
+    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
+    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_verify ' || current_schema(), 0))
+)::boolean AS locked;

@@ -10,13 +10,13 @@ import (
 )
 
 // backfill imports the subscriptions, and returns the result.
-func (v *verified) backfill(t *testing.T) operations.Backfilled {
+func (v *verified) backfill(t *testing.T) operations.Counts {
 	t.Helper()
-	job, err := subscriptions.Backfill(v.Pool, &v.config)
+	job, err := subscriptions.NewJob(v.Pool, &v.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := operations.New(v.Pool, nil).Backfill(t.Context(), operations.BackfillOptions{Jobs: []operations.BackfillJob{job}})
+	sum, err := operations.New(v.Pool, nil).Backfill(t.Context(), operations.BackfillOptions{Jobs: []operations.Job{job}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestBackfill(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 130, false)
 	v.config.Fix, v.config.NoHooks, v.config.Rate = v.Receiver, true, 1000
-	if sum := v.backfill(t); sum != (operations.Backfilled{Checked: 130, Drifted: 130, Fixed: 130}) {
+	if sum := v.backfill(t); sum != (operations.Counts{Checked: 130, Drifted: 130, Fixed: 130}) {
 		t.Errorf("it is %+v", sum)
 	}
 	if n := len(v.api.Requests()); n != 3 { // one for test clocks
@@ -44,7 +44,7 @@ func TestBackfill(t *testing.T) {
 	v.account.Subscriptions[1].Delete()
 	v.Expect(t, v.account.Events[len(v.account.Events)-1].Body, 200, webhooks.OutcomeProcessed)
 	v.account.Wait(time.Hour)
-	if sum := v.backfill(t); sum != (operations.Backfilled{Checked: 130, Drifted: 1, Fixed: 1}) { // the lost event's
+	if sum := v.backfill(t); sum != (operations.Counts{Checked: 130, Drifted: 1, Fixed: 1}) { // the lost event's
 		t.Errorf("again it is %+v", sum)
 	}
 	v.expectTruth(t)
@@ -54,7 +54,7 @@ func TestBackfill(t *testing.T) {
 func TestBackfillWithHooks(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 5, false)
-	if _, err := subscriptions.Backfill(v.Pool, &v.config); err == nil {
+	if _, err := subscriptions.NewJob(v.Pool, &v.config); err == nil {
 		t.Error("without a receiver there is a job")
 	}
 	v.config.Fix = v.Receiver

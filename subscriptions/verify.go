@@ -93,13 +93,13 @@ func verified(sum engine.Verified) Verified {
 	return Verified{sum.Checked, sum.Drifted, sum.Fixed, sum.Unknown, sum.Position.String()}
 }
 
-// Backfill returns the first import of the subscriptions that exist at Stripe, for operations.Operator.Backfill. It is Verify with
-// Fix, but does not read twice what Stripe's list says, where the row is missing or surely older. VerifyConfig.Fix and Projection are
-// required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks, the subscriptions of a page are
-// stored in one transaction.
-func Backfill(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
+// NewJob returns the job of subscriptions for operations.Operator.Backfill, the first import of what exists at Stripe, and for
+// VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row is missing or surely older.
+// VerifyConfig.Fix and Projection are required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks,
+// an import stores the subscriptions of a page in one transaction.
+func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
 	if config.Fix == nil {
-		return engine.Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: Backfill requires it")
+		return engine.Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: NewJob requires it")
 	}
 	e, c, err := config.engine()
 	if err != nil {

@@ -27,9 +27,7 @@ import (
 	"github.com/pook/stripeonce/internal/signing"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/mirror"
-	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/schema/migrate"
-	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -46,6 +44,8 @@ type serveFlags struct {
 	drain          cli.Duration
 	reconcileEvery cli.Duration
 	accounts       []string
+	verifyEvery    cli.Duration
+	entitled       cli.Duration // entitlements-every
 	hidePayloads   bool
 }
 
@@ -82,6 +82,9 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
+	cmd.Flags().Var(&f.verifyEvery, "verify-every", "compare all rows with Stripe at each `interval` such as 7d, and store what differs; requires STRIPE_API_KEY")
+	f.entitled = cli.Duration(24 * time.Hour)
+	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
 	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	return cmd
@@ -124,8 +127,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.listRate < 1 {
 		return cli.Usage("--rate must be at least 1")
 	}
-	if f.reconcileEvery > 0 && f.apiKey == "" {
+	switch {
+	case f.reconcileEvery > 0 && f.apiKey == "":
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
+	case f.verifyEvery > 0 && f.apiKey == "":
+		return cli.Usage("--verify-every needs %s", envAPIKey)
 	}
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
@@ -208,24 +214,13 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if receiver.mirror != nil {
 		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
 	}
-	if f.reconcileEvery > 0 {
-		operator := operations.New(pool, &operations.Config{
-			Applier: receiver.Receiver, APIKey: f.apiKey, APIBase: f.apiBase, Logger: logger,
-		})
-		collectors = append(collectors, metrics.NewReconcile(operator))
-		stop := inBackground(ctx, func(ctx context.Context) error {
-			return operator.ReconcileEvery(ctx, time.Duration(f.reconcileEvery), f.accounts...)
-		}, logger)
-		defer stop()
+	background := &background{serveFlags: f, pool: pool, receiver: &receiver, logger: logger}
+	defer background.stop()
+	more, err := background.start(ctx)
+	if err != nil {
+		return err
 	}
-	if f.apiKey != "" && f.refetch != string(subscriptions.RefetchNever) && pool.Config().MaxConns > 1 {
-		stop := inBackground(ctx, func(ctx context.Context) error { return f.completeItems(ctx, pool, &receiver, logger) }, logger)
-		defer stop()
-		if receiver.mirror != nil {
-			stop := inBackground(ctx, func(ctx context.Context) error { return f.completeLists(ctx, pool, &receiver, logger) }, logger)
-			defer stop()
-		}
-	}
+	collectors = append(collectors, more...)
 	s := server.New(receiver.Receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
 	if password := os.Getenv(envConsolePassword); password != "" {
@@ -237,25 +232,6 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	return s.Serve(ctx, listener)
 }
 
-// completeItems fetches the items of subscriptions that deliveries could not fetch, until ctx ends.
-func (f *serveFlags) completeItems(ctx context.Context, pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) error {
-	return subscriptions.CompleteItemsEvery(ctx, pool, completeInterval, &subscriptions.VerifyConfig{
-		APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver.Receiver, Projection: receiver.subscriptions,
-		AccountID: f.accountID, Rate: f.listRate, Logger: logger,
-	})
-}
-
-// completeLists does so for the lists of mirrored objects.
-func (f *serveFlags) completeLists(ctx context.Context, pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) error {
-	return mirror.CompleteListsEvery(ctx, pool, completeInterval, &mirror.VerifyConfig{
-		Types: f.mirrored, APIKey: f.apiKey, APIBase: f.apiBase, Fix: receiver.Receiver, Projection: receiver.mirror,
-		AccountID: f.accountID, Rate: f.listRate, Logger: logger,
-	})
-}
-
-// completeInterval is how often the program looks for rows of whose lists only a part is stored.
-const completeInterval = time.Minute
-
 func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", f.addr)
@@ -266,22 +242,6 @@ func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w: choose another address with --addr (ADDR)", f.addr, err)
 	}
 	return listener, nil
-}
-
-// inBackground runs fn until ctx ends or stop is called. stop waits for fn to return.
-func inBackground(ctx context.Context, fn func(context.Context) error, logger *slog.Logger) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := fn(ctx); err != nil {
-			logger.ErrorContext(ctx, "background work failed", "error", err)
-		}
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
 }
 
 // logMirrored logs which types are mirrored, and warns of a type that has no rules: it may be misspelled.

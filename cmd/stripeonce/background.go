@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/subscriptions"
+)
+
+// completeInterval is how often the program looks for rows of whose lists only a part is stored.
+const completeInterval = time.Minute
+
+// background is what serve does beside deliveries.
+type background struct {
+	*serveFlags
+	pool     *pgxpool.Pool
+	receiver *ownReceiver
+	logger   *slog.Logger
+	stops    []func()
+}
+
+// start starts the work, which goes on until ctx ends or stop is called, and returns its metrics.
+func (b *background) start(ctx context.Context) (collectors []prometheus.Collector, err error) {
+	operator := operations.New(b.pool, &operations.Config{
+		Applier: b.receiver.Receiver, APIKey: b.apiKey, APIBase: b.apiBase, Operator: "serve", Logger: b.logger,
+	})
+	if b.reconcileEvery > 0 {
+		collectors = append(collectors, metrics.NewReconcile(operator))
+		b.run(ctx, func(ctx context.Context) error {
+			return operator.ReconcileEvery(ctx, time.Duration(b.reconcileEvery), b.accounts...)
+		})
+	}
+	if b.apiKey == "" || b.pool.Config().MaxConns < 2 {
+		return collectors, nil
+	}
+	if b.refetch != string(subscriptions.RefetchNever) {
+		b.run(ctx, func(ctx context.Context) error {
+			return subscriptions.CompleteItemsEvery(ctx, b.pool, completeInterval, b.ofSubscriptions())
+		})
+		if b.receiver.mirror != nil {
+			b.run(ctx, func(ctx context.Context) error {
+				return mirror.CompleteListsEvery(ctx, b.pool, completeInterval, b.ofMirror(b.mirrored))
+			})
+		}
+	}
+	jobs, every, err := b.comparisons()
+	if err != nil || len(jobs) == 0 {
+		return collectors, err
+	}
+	b.run(ctx, func(ctx context.Context) error { return operator.VerifyEvery(ctx, every, jobs...) })
+	return append(collectors, metrics.NewVerify(operator)), nil
+}
+
+// comparisons returns what is compared with Stripe, and how often: everything, or entitlements alone.
+func (b *background) comparisons() (jobs []operations.Job, every time.Duration, err error) {
+	types := mirror.Entitlements
+	switch {
+	case b.verifyEvery > 0:
+		every = time.Duration(b.verifyEvery)
+		job, err := subscriptions.NewJob(b.pool, b.ofSubscriptions())
+		if err != nil {
+			return nil, 0, err
+		}
+		jobs = append(jobs, job)
+		types = slices.DeleteFunc(slices.Clone(b.mirrored), func(object string) bool { return mirror.Comparable([]string{object}) != nil })
+	case b.entitled > 0 && slices.Contains(b.mirrored, types[0]):
+		every = time.Duration(b.entitled)
+	default:
+		return nil, 0, nil
+	}
+	if len(types) == 0 {
+		return jobs, every, nil
+	}
+	mirrored, err := mirror.Jobs(b.pool, b.ofMirror(types))
+	return append(jobs, mirrored...), every, err
+}
+
+func (b *background) ofSubscriptions() *subscriptions.VerifyConfig {
+	return &subscriptions.VerifyConfig{
+		APIKey: b.apiKey, APIBase: b.apiBase, Fix: b.receiver.Receiver, Projection: b.receiver.subscriptions,
+		AccountID: b.accountID, Rate: b.listRate, Logger: b.logger,
+	}
+}
+
+func (b *background) ofMirror(types []string) *mirror.VerifyConfig {
+	return &mirror.VerifyConfig{
+		Types: types, APIKey: b.apiKey, APIBase: b.apiBase, Fix: b.receiver.Receiver, Projection: b.receiver.mirror,
+		AccountID: b.accountID, Rate: b.listRate, Logger: b.logger,
+	}
+}
+
+// run runs fn in a goroutine until ctx ends or stop is called.
+func (b *background) run(ctx context.Context, fn func(context.Context) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	b.stops = append(b.stops, func() {
+		cancel()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		if err := fn(ctx); err != nil {
+			b.logger.ErrorContext(ctx, "background work failed", "error", err)
+		}
+	}()
+}
+
+// stop stops the work and waits for it.
+func (b *background) stop() {
+	for _, stop := range slices.Backward(b.stops) {
+		stop()
+	}
+}

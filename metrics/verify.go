@@ -1,0 +1,47 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/operations"
+)
+
+// VerifyCollector is a prometheus.Collector of an operator's VerifyEvery.
+type VerifyCollector struct{ operator *operations.Operator }
+
+// NewVerify returns the collector of an operator.
+func NewVerify(o *operations.Operator) *VerifyCollector { return &VerifyCollector{o} }
+
+var (
+	verifyRuns    = desc("verify_runs_total", "Comparisons of rows with Stripe, by result: completed, failed, or skipped because another process was comparing.", "result")
+	verifyChecked = desc("verify_checked_objects_total", "Objects that were compared with Stripe.")
+	verifyDrifted = desc("verify_drifted_objects_total", "Objects whose row differed from Stripe, or that one side did not have.")
+	verifyFixed   = desc("verify_fixed_objects_total", "Objects that differed and were stored.")
+	verifyLast    = desc("verify_last_completed_timestamp_seconds", "When a comparison last completed, in Unix seconds; 0 before the first.")
+)
+
+// Describe sends every metric's description.
+func (c *VerifyCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{verifyRuns, verifyChecked, verifyDrifted, verifyFixed, verifyLast} {
+		ch <- d
+	}
+}
+
+// Collect sends the operator's current metrics.
+func (c *VerifyCollector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.operator.VerifyStats()
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	counter(verifyRuns, stats.Runs, "completed")
+	counter(verifyRuns, stats.Failed, "failed")
+	counter(verifyRuns, stats.Skipped, "skipped")
+	counter(verifyChecked, stats.Checked)
+	counter(verifyDrifted, stats.Drifted)
+	counter(verifyFixed, stats.Fixed)
+	last := 0.0
+	if !stats.LastCompleted.IsZero() {
+		last = float64(stats.LastCompleted.Unix())
+	}
+	ch <- prometheus.MustNewConstMetric(verifyLast, prometheus.GaugeValue, last)
+}
