@@ -11,6 +11,7 @@ import (
 
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/entitlements"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -117,13 +118,21 @@ func TestMirrorOfStripeMock(t *testing.T) {
 		}
 		stored++
 	}
+	// The summary of entitlements has no endpoint of its own: the API has the customer's list.
+	entitled := fetchFixture(t, mock+"/v1/entitlements/active_entitlements?customer=cus_1")
+	summary := fmt.Sprintf(`{"object":%q,"customer":"cus_1","entitlements":%s}`, mirror.Entitlements[0], entitled)
+	host.Expect(t, hooktest.Event("evt_summary", mirror.Entitlements[0]+".updated", 1767225600, summary), 200, webhooks.OutcomeProcessed)
+	if list, err := entitlements.New(host.Pool).List(t.Context(), "cus_1"); err != nil || len(list) != 1 || list[0].LookupKey == "" || list[0].FeatureID == "" {
+		t.Errorf("the entitlements are %+v, %v, of %s", list, err, entitled)
+	}
+	stored++
 	if stored != len(mirror.All) {
 		t.Errorf("%d types are stored", stored)
 	}
 	for _, view := range []string{
 		"stripe_customers", "stripe_products", "stripe_prices", "stripe_invoices", "stripe_charges", "stripe_payment_intents", "stripe_refunds",
 		"stripe_disputes", "stripe_payment_methods", "stripe_checkout_sessions", "stripe_credit_notes", "stripe_subscription_schedules",
-		"stripe_coupons", "stripe_promotion_codes",
+		"stripe_coupons", "stripe_promotion_codes", "stripe_entitlements",
 	} {
 		if n := pgtest.Scan[int](t, host.Pool, `SELECT count(to_jsonb(v))::int FROM `+view+` AS v`); n != 1 {
 			t.Errorf("%s has %d rows", view, n)
