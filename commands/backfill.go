@@ -151,11 +151,14 @@ func (b *backfill) resumed(run operations.Run, sum operations.Counts) {
 
 // show shows the progress: with --since a share of the time, since Stripe does not say how many objects there are.
 func (b *backfill) show(p operations.BackfillProgress) {
-	share := -1.0
-	if !p.Since.IsZero() {
-		share = time.Since(p.Created).Seconds() / time.Since(p.Since).Seconds()
+	share, what := -1.0, p.Type
+	if !p.Created.IsZero() { // it is listed by creation, not by customer
+		what += ", back to " + p.Created.Format(time.DateOnly)
+		if !p.Since.IsZero() {
+			share = time.Since(p.Created).Seconds() / time.Since(p.Since).Seconds()
+		}
 	}
-	b.progress.Show(share, "%s, back to %s: %d checked, %d drifted, %d fixed", p.Type, p.Created.Format(time.DateOnly), p.Checked, p.Drifted, p.Fixed)
+	b.progress.Show(share, "%s: %d checked, %d drifted, %d fixed", what, p.Checked, p.Drifted, p.Fixed)
 }
 
 // difference prints one difference as JSON. As text, the first import would have a line for each object.

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/url"
@@ -202,20 +201,21 @@ func (c *Console) subscriptionsOf(ctx context.Context, d *customer) (*section, e
 const maxEntitlements = 100
 
 // entitlementsOf returns the customer's active entitlements.
-func (c *Console) entitlementsOf(ctx context.Context, d *customer) (*section, error) {
+func (c *Console) entitlementsOf(_ context.Context, d *customer) (*section, error) {
 	kind := mirror.Entitlements[0]
 	s := &section{ID: "entitlements", Title: "Entitlements", None: "No active entitlements."}
 	if d.Unmirrored || len(d.objects[kind]) == 0 {
 		s.None = "No mirrored entitlements. Mirror the group entitlements."
 		return s, nil
 	}
+	row := d.objects[kind][0]
 	delete(d.objects, kind)
 	s.More = []more{{"The summary as Stripe has it", d.object(kind, d.ID)}}
-	list, err := entitlements.New(c.pool).List(ctx, d.ID)
-	if errors.Is(err, entitlements.ErrIncomplete) {
-		s.Note, err = "Incomplete: the customer may have further ones, or events of one second contradict each other. With an API key, they are fetched from Stripe.", nil
+	if !row.ListsComplete {
+		s.Note = "Incomplete: the customer may have further ones, or events of one second contradict each other. With an API key, they are fetched from Stripe."
 	}
-	if err != nil || len(list) == 0 {
+	list, err := entitlements.Decode(row.Object)
+	if err != nil || row.Deleted || len(list) == 0 {
 		return s, err
 	}
 	s.Table = &table{Columns: []string{"Feature", "Lookup key", "Entitlement"}}

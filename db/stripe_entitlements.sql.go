@@ -15,6 +15,8 @@ SELECT
     (object @> jsonb_build_object('entitlements', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('lookup_key', $1::text)))))::boolean AS has
 FROM stripe_objects
 WHERE customer_id = $2::text AND object_type = 'entitlements.active_entitlement_summary' AND NOT deleted
+ORDER BY GREATEST(as_of, last_event_created_at) DESC NULLS LAST
+LIMIT 1
 `
 
 type EntitlementFindRow struct {
@@ -23,7 +25,7 @@ type EntitlementFindRow struct {
 }
 
 // Whether a customer has an active entitlement with a lookup key, and whether all of the customer's are stored. No row if nothing is
-// known of the customer's.
+// known of the customer's. Of several rows, from before and after the receiver's own account got a name, the newest counts.
 func (q *Queries) EntitlementFind(ctx context.Context, db DBTX, lookupKey string, customerID string) (EntitlementFindRow, error) {
 	row := db.QueryRow(ctx, entitlementFind, lookupKey, customerID)
 	var i EntitlementFindRow
@@ -34,9 +36,11 @@ func (q *Queries) EntitlementFind(ctx context.Context, db DBTX, lookupKey string
 const entitlementSummaryGet = `-- name: EntitlementSummaryGet :one
 SELECT account_id, livemode, object_type, id, customer_id, subscription_id, status, deleted, lists_complete, stripe_created_at, object, last_event_id, last_event_created_at, created_at, updated_at, revision, as_of, newest_events, api_version, digest FROM stripe_objects
 WHERE customer_id = $1::text AND object_type = 'entitlements.active_entitlement_summary' AND NOT deleted
+ORDER BY GREATEST(as_of, last_event_created_at) DESC NULLS LAST
+LIMIT 1
 `
 
-// The summary of a customer's active entitlements.
+// The summary of a customer's active entitlements, as EntitlementFind finds it.
 func (q *Queries) EntitlementSummaryGet(ctx context.Context, db DBTX, customerID string) (StripeObject, error) {
 	row := db.QueryRow(ctx, entitlementSummaryGet, customerID)
 	var i StripeObject

@@ -63,18 +63,21 @@ type Change struct {
 	Livemode   bool
 	Before     []Entitlement // nil on the first
 	After      []Entitlement
-	// Complete reports that After has all entitlements of the customer.
+	// Complete reports that After has all entitlements of the customer. If it has not, nothing is known of the others.
 	Complete bool
-	Event    *webhooks.Event // the event that caused it; nil on an import
+	// Continues reports that Before and After are both complete, or that there was nothing before, so that Granted and Revoked are all
+	// of the change. Otherwise, compare After with your own records.
+	Continues bool
+	Event     *webhooks.Event // the event that caused it; nil on an import
 	// Imported reports that no event caused the change: an import or a comparison found Stripe's state.
 	Imported bool
 }
 
-// Granted returns the entitlements that the customer did not have before.
+// Granted returns the entitlements that are not in Before.
 func (c *Change) Granted() []Entitlement { return without(c.After, c.Before) }
 
-// Revoked returns the entitlements that the customer does not have any more. Of an incomplete After it is nil: those may be among the
-// ones that are not known.
+// Revoked returns the entitlements that are in Before and no longer in After. Of an incomplete After it is nil: those may be among
+// the ones that are not known.
 func (c *Change) Revoked() []Entitlement {
 	if !c.Complete {
 		return nil
@@ -120,38 +123,39 @@ func changeOf(c *mirror.Change) (*Change, error) {
 	}
 	change := &Change{
 		CustomerID: c.After.CustomerID, Account: c.After.Account, Livemode: c.After.Livemode,
-		After: after, Complete: c.After.Complete, Event: c.Event, Imported: c.Imported,
+		After: after, Complete: c.After.Complete, Continues: c.After.Complete, Event: c.Event, Imported: c.Imported,
 	}
 	if c.Before != nil {
 		change.Before, err = active(c.Before)
+		change.Continues = c.Before.Complete && c.After.Complete
 	}
 	return change, err
 }
 
 // active returns the entitlements of a summary. A deleted customer has none.
 func active(summary *mirror.Object) ([]Entitlement, error) {
-	all := []Entitlement{}
 	if summary.Deleted {
-		return all, nil
+		return []Entitlement{}, nil
 	}
-	return all, decode(summary.Object, &all)
+	return Decode(summary.Object)
 }
 
-// decode decodes the entitlements of a summary, of which elements that are not objects are left out.
-func decode(summary json.RawMessage, all *[]Entitlement) error {
+// Decode returns the entitlements of a summary, Stripe's object. Elements that are not entitlements are left out.
+func Decode(summary json.RawMessage) ([]Entitlement, error) {
+	all := []Entitlement{}
 	var o struct {
 		Entitlements struct {
 			Data []json.RawMessage `json:"data"`
 		} `json:"entitlements"`
 	}
 	if err := json.Unmarshal(summary, &o); err != nil {
-		return fmt.Errorf("the summary of a customer's entitlements: %w", err)
+		return nil, fmt.Errorf("the summary of a customer's entitlements: %w", err)
 	}
 	for _, element := range o.Entitlements.Data {
 		var e Entitlement
 		if json.Unmarshal(element, &e) == nil && e.LookupKey != "" {
-			*all = append(*all, e)
+			all = append(all, e)
 		}
 	}
-	return nil
+	return all, nil
 }

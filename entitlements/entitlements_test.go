@@ -16,6 +16,7 @@ import (
 	"github.com/pook/stripeonce/entitlements"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -64,8 +65,11 @@ func TestWithoutAKey(t *testing.T) {
 		{summary("evt_3", 3, list(true, "sso")), "processed", "true", "incomplete", 1},
 		{summary("evt_4", 4, list(false)), "processed", "false", "false", 0},
 		{summary("evt_5", 5, list(false, "sso")), "processed", "true", "false", 1},
-		{summary("evt_6", 5, list(false, "audit")), "processed", "incomplete", "true", 1}, // another one of the same second
-		{summary("evt_6", 5, list(false, "audit")), "duplicate", "incomplete", "true", 1},
+		{summary("evt_5b", 5, list(false, "sso")), "stale", "true", "false", 1}, // the same one of the same second
+		{summary("evt_5a", 5, list(false, "sso")), "stale", "true", "false", 1},
+		{summary("evt_6", 5, list(false, "audit", "sso")), "processed", "true", "incomplete", 1}, // others of the same second: what all have
+		{summary("evt_5c", 5, list(false, "audit")), "processed", "incomplete", "incomplete", 0},
+		{summary("evt_6", 5, list(false, "audit", "sso")), "duplicate", "incomplete", "incomplete", 0},
 		{summary("evt_7", 6, list(false, "sso")), "processed", "true", "false", 1},
 		{summary("evt_8", 7, `null`), "processed", "incomplete", "incomplete", 0},
 		{summary("evt_9", 8, list(false, "sso")), "processed", "true", "false", 1},
@@ -102,7 +106,7 @@ func TestOneSecondIsAmbiguous(t *testing.T) {
 		}
 		rows = append(rows, pgtest.Scan[string](t, host.Pool, `SELECT concat_ws(' ', last_event_id, lists_complete, object) FROM stripe_objects`))
 	})
-	if rows = slices.Compact(rows); len(rows) != 1 || !strings.HasPrefix(rows[0], "evt_3 f ") {
+	if rows = slices.Compact(rows); len(rows) != 1 || !strings.HasPrefix(rows[0], "evt_3 f ") || !strings.Contains(rows[0], `"data": []`) {
 		t.Errorf("the rows are %s", strings.Join(rows, "\n"))
 	}
 }
@@ -197,6 +201,61 @@ func TestAListThatChanges(t *testing.T) {
 	host.Expect(t, summary("evt_1", 1, list(true, "a")), http.StatusOK, webhooks.OutcomeProcessed)
 	if got := has(t, host, "cus_1", "d") + has(t, host, "cus_1", "c"); got != "truefalse" || len(s.requests) != 4 {
 		t.Errorf("d and c are %s after %d requests", got, len(s.requests))
+	}
+}
+
+// A list that changes each time that it is read leaves the customer incomplete, in a delivery and in a comparison.
+func TestAListThatNeverSettles(t *testing.T) {
+	t.Parallel()
+	n := 0
+	s := &stripe{keys: []string{"a", "b", "c"}}
+	s.changes = func(s *stripe) {
+		n++
+		s.keys = []string{"a", "b", fmt.Sprint("c", n)}
+	}
+	h := webhooks.NewHandlers()
+	p := entitlements.Register(h, &entitlements.Config{Logger: hooktest.NoLog()})
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	host := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", server.URL })
+	host.Expect(t, summary("evt_1", 1, list(true, "a")), http.StatusOK, webhooks.OutcomeProcessed)
+	if got := has(t, host, "cus_1", "a") + " " + has(t, host, "cus_1", "z"); got != "true incomplete" {
+		t.Errorf("a and z are %s", got)
+	}
+	sum, err := mirror.Verify(t.Context(), host.Pool, &mirror.VerifyConfig{
+		Types: mirror.Entitlements, APIKey: "sk_test_1", APIBase: server.URL, Rate: 1e6, Fix: host.Receiver, Projection: p, Only: "cus_1", Logger: hooktest.NoLog(),
+	})
+	if err != nil || sum.Drifted != 1 || sum.Fixed != 0 {
+		t.Errorf("verify: %+v, %v", sum, err)
+	}
+}
+
+// An event of about the second of Stripe's answer, which nothing orders against it any more, leaves what both have.
+func TestAnEventInTheSecondOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := &stripe{keys: []string{"a", "b"}}
+	host := withStripe(t, s, &entitlements.Config{Logger: hooktest.NoLog()})
+	host.Expect(t, summary("evt_1", 1, list(false)), http.StatusOK, webhooks.OutcomeProcessed)
+	at := pgtest.Scan[int64](t, host.Pool, `SELECT extract(epoch FROM as_of)::bigint FROM stripe_objects`) - 1767225600
+	s.status = http.StatusForbidden
+	host.Expect(t, summary("evt_2", at, list(false, "b", "a")), http.StatusOK, webhooks.OutcomeStale) // the same
+	host.Expect(t, summary("evt_3", at, list(false, "b", "c")), http.StatusOK, webhooks.OutcomeProcessed)
+	if got := has(t, host, "cus_1", "a") + " " + has(t, host, "cus_1", "b") + " " + has(t, host, "cus_1", "c"); got != "incomplete true incomplete" {
+		t.Errorf("a, b and c are %s", got)
+	}
+}
+
+// A customer of whom there are two rows, since the receiver's account got a name in between, has what the newer one says.
+func TestANamedAccount(t *testing.T) {
+	t.Parallel()
+	h := webhooks.NewHandlers()
+	entitlements.Register(h, &entitlements.Config{Logger: hooktest.NoLog()})
+	before := hooktest.New(t, h, nil)
+	before.Expect(t, summary("evt_1", 1, list(false, "sso")), http.StatusOK, webhooks.OutcomeProcessed)
+	named := hooktest.On(t, before.Pool, h, func(c *webhooks.Config) { c.AccountID = "acct_1" })
+	named.Expect(t, summary("evt_2", 2, list(false, "audit")), http.StatusOK, webhooks.OutcomeProcessed)
+	if got := has(t, named, "cus_1", "sso") + " " + has(t, named, "cus_1", "audit"); got != "false true" {
+		t.Errorf("sso and audit are %s", got)
 	}
 }
 

@@ -43,13 +43,13 @@ func (r *Reader) Has(ctx context.Context, customerID, lookupKey string) (bool, e
 // List returns the active entitlements of a customer (cus_…), in Stripe's order. If these are not all, it returns them with an error
 // that wraps ErrIncomplete.
 func (r *Reader) List(ctx context.Context, customerID string) ([]Entitlement, error) {
-	all := []Entitlement{}
 	row, err := r.queries.EntitlementSummaryGet(ctx, r.db, customerID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return all, nil
+		return []Entitlement{}, nil
 	}
+	var all []Entitlement
 	if err == nil {
-		err = decode(row.Object, &all)
+		all, err = Decode(row.Object)
 	}
 	if err == nil && !row.ListsComplete {
 		err = ErrIncomplete

@@ -2,8 +2,10 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
@@ -21,8 +23,11 @@ type list struct {
 // list's url.
 func (r *rule) collect(customer string, livemode bool, text []byte) ([]byte, error) {
 	var l list
-	if err := json.Unmarshal(text, &l); err != nil || l.Data == nil {
-		return nil, fmt.Errorf("Stripe's list at %s for %s has no data: %w", r.path, customer, err) //nolint:staticcheck // a name
+	if err := json.Unmarshal(text, &l); err != nil {
+		return nil, fmt.Errorf("Stripe's list at %s for %s: %w", r.path, customer, err) //nolint:staticcheck // a name
+	}
+	if l.Data == nil {
+		return nil, fmt.Errorf("Stripe's list at %s for %s has no data", r.path, customer) //nolint:staticcheck // a name
 	}
 	l.Object, l.URL = "list", "/v1/customer/"+customer+"/"+r.collects
 	return json.Marshal(map[string]any{"object": r.object, "customer": customer, "livemode": livemode, r.collects: l})
@@ -62,4 +67,61 @@ func (r *rule) data(object []byte) []byte {
 		return nil
 	}
 	return rawjson.Get(l, "data")
+}
+
+// keepCommon reports whether different objects may hold, of events of one second, or of a response and an event of about its second.
+// The version then has what all of them have, and is incomplete: what only some have may have ended.
+func (r *rule) keepCommon(next *version) bool {
+	objects := []json.RawMessage{next.State.Object}
+	digests := map[string]bool{}
+	for i := range next.Newest {
+		one := &next.Newest[i]
+		digests[cmp.Or(one.To, r.ordering().Digest(one.Object))] = true
+		if one.Object != nil {
+			objects = append(objects, one.Object)
+		}
+	}
+	if next.Doubt != nil {
+		objects = append(objects, next.Doubt.Object)
+	}
+	if len(digests) < 2 && next.Doubt == nil {
+		return false
+	}
+	next.State.Complete = false
+	if object, err := r.common(objects); err == nil {
+		next.State.Object = object
+	}
+	return true
+}
+
+// common returns an object with the elements that all have.
+func (r *rule) common(objects []json.RawMessage) (json.RawMessage, error) {
+	first, rest := objects[0], objects[1:]
+	elements := []json.RawMessage{}
+	if data := r.data(first); rawjson.IsArray(data) {
+		rawjson.Elements(data, func(element []byte) {
+			if !slices.ContainsFunc(rest, func(other json.RawMessage) bool { return !r.has(other, element) }) {
+				elements = append(elements, element)
+			}
+		})
+	}
+	text, err := json.Marshal(list{Data: elements, HasMore: true})
+	if err != nil {
+		return nil, err
+	}
+	customer, _ := rawjson.String(rawjson.Get(first, "customer"))
+	return r.collect(customer, rawjson.IsTrue(first, "livemode"), text)
+}
+
+// has reports whether an object's list has an element with the same id.
+func (r *rule) has(object json.RawMessage, element []byte) (found bool) {
+	data := r.data(object)
+	if !rawjson.IsArray(data) || !rawjson.IsObject(element) {
+		return false
+	}
+	id := string(rawjson.Get(element, "id"))
+	rawjson.Elements(data, func(other []byte) {
+		found = found || rawjson.IsObject(other) && string(rawjson.Get(other, "id")) == id
+	})
+	return found
 }

@@ -80,6 +80,11 @@ func TestObjectsListedByCustomer(t *testing.T) {
 		Types: types, APIKey: "sk_test_1", APIBase: server.URL, Rate: 1e6, Fix: host.Receiver,
 		Each: func(d mirror.Difference) { drifted = append(drifted, d.ID+" "+d.Field) },
 	}
+	once := *config
+	once.Fix, once.Each = nil, nil
+	if sum, err := mirror.Verify(t.Context(), host.Pool, &once); err != nil || sum.Checked != 4 || sum.Drifted != 4 {
+		t.Errorf("without Fix, each object is counted once: %+v, %v", sum, err)
+	}
 	jobs, err := mirror.Jobs(host.Pool, config)
 	if err != nil {
 		t.Fatal(err)

@@ -149,10 +149,12 @@ func fromRow(row *db.StripeObject) *Object {
 // Write returns the query that writes a version.
 func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
 	o := next.State
-	if s.collects != "" && s.isAmbiguous(next) {
-		o.Complete = false
+	if s.collects != "" && s.keepCommon(next) {
+		next.Digest = o.digest(s.ordering().Digest(o.Object))
+	} else {
+		next.Digest = o.digest(s.digestOfObject(next))
 	}
-	next.Digest, next.Revision = o.digest(s.digestOfObject(next)), engine.RevisionOf(stored)+1
+	next.Revision = engine.RevisionOf(stored) + 1
 	if at != nil {
 		o.CreatedAt, o.UpdatedAt = *at, *at
 		if stored != nil && stored.Whole {
@@ -174,17 +176,6 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		}
 		return engine.Wrap(err, "store %s %s", s.object, params.ID)
 	}}, nil
-}
-
-// isAmbiguous reports whether events of one second have different objects, and nothing says which is the last. The row then has
-// one of them.
-func (s store) isAmbiguous(next *version) bool {
-	for i := range next.Newest {
-		if s.ordering().Digest(next.Newest[i].Object) != s.ordering().Digest(next.Newest[0].Object) {
-			return true
-		}
-	}
-	return false
 }
 
 // digestOfObject returns the digest of a version's object, which its event has, or gets, too.

@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"bytes"
+	"cmp"
 
 	"github.com/pook/stripeonce/internal/rawjson"
 )
@@ -58,6 +59,9 @@ func (ev *Event) ObjectID() string {
 	}
 	return storableOrEmpty(ev.aboutObject().id)
 }
+
+// subject is the id of the object, or of its customer if it has none, as an upcoming invoice and a summary of entitlements have.
+func (ev *Event) subject() string { return cmp.Or(ev.ObjectID(), ev.CustomerID()) }
 
 // ObjectType returns the type of the event's object, as in Stripe's member object: "subscription", "invoice". For a thin event it
 // is that of its related_object. Empty if the event does not say.

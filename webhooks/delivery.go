@@ -1,7 +1,6 @@
 package webhooks
 
 import (
-	"cmp"
 	"context"
 	"runtime/debug"
 	"slices"
@@ -178,7 +177,7 @@ func (d *delivery) object() string {
 	if d.inTx || !d.takesEffect() {
 		return ""
 	}
-	return cmp.Or(d.received.ObjectID(), d.received.CustomerID())
+	return d.received.subject()
 }
 
 // customerToLock is the id of the customer whose lock handlers hold in addition to the object's; "": none. That of a thin

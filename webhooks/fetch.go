@@ -69,6 +69,8 @@ type Current struct {
 	APIVersion string
 	// Token is that of FetchOptions.
 	Token string
+	// Missing reports that Stripe does not have the object, rather than that it refuses the request.
+	Missing bool
 }
 
 // fetched is what has been fetched in the course of one delivery.
@@ -283,7 +285,12 @@ func (r *Receiver) ask(ctx context.Context, ev *Event, path, version string) (*s
 func (r *Receiver) askList(ctx context.Context, ev *Event, path, version string) (*stripeapi.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
 	defer cancel()
-	return r.stripe.List(ctx, r.request(ev, path, version))
+	answer, err := r.stripe.List(ctx, r.request(ev, path, version))
+	if errors.Is(err, stripeapi.ErrTruncated) {
+		r.config.Logger.WarnContext(ctx, "a list could not be read to its end", "event_id", ev.ID, "path", path, "error", err)
+		return answer, nil
+	}
+	return answer, err
 }
 
 // requestsOfList is the usual number of requests for an object with the rest of a list.
@@ -345,7 +352,7 @@ func (r *Receiver) noAnswer(ctx context.Context, ev *Event, options *FetchOption
 		status == http.StatusTooManyRequests && options.Optional:
 		r.config.Logger.WarnContext(ctx, "Stripe does not return the current object",
 			"event_id", ev.ID, "path", path, "status", status, "error", err)
-		return &Current{}, nil
+		return &Current{Missing: stripeapi.IsMissing(err)}, nil
 	}
 	return nil, unanswered(path, err)
 }

@@ -200,7 +200,7 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 		Livemode:       ev.Livemode,
 		AccountID:      nilIfZero(ev.Account),
 		ApiVersion:     nilIfZero(ev.APIVersion),
-		ObjectID:       nilIfZero(ev.ObjectID()),
+		ObjectID:       nilIfZero(ev.subject()),
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
@@ -217,7 +217,7 @@ func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
 		ev := d.received
 		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.toRecord))
 		p.EventCreatedAts, p.Livemodes = append(p.EventCreatedAts, ev.Created), append(p.Livemodes, ev.Livemode)
-		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.ObjectID())
+		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.subject())
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error { // a lost race needs no name: each event is retried alone
 		return pgpipe.Wrap("record events", t.receiver.queries.StripeWebhookEventInsertAll(ctx, db, p))

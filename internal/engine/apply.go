@@ -86,10 +86,10 @@ func (a *application[T]) written() *Row[T] {
 	return a.stored
 }
 
-// read reads the row: all of it for a fetched object, and for OnChange unless its version is kept; otherwise only what orders
-// events.
+// read reads the row: all of it for a fetched object, for one that is collected by customer, and for OnChange unless its version is
+// kept; otherwise only what orders events.
 func (a *application[T]) read(ctx context.Context, db pgpipe.DBTX) (err error) {
-	if a.config.OnChange != nil && !a.hasKept || a.ev.Current != nil {
+	if a.config.OnChange != nil && !a.hasKept || a.ev.Current != nil || a.rules.Collect != nil {
 		a.stored, err = a.store.Load(ctx, db, a.key, a.ev.ID)
 		return err
 	}

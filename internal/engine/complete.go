@@ -36,7 +36,7 @@ func (p postponed) next(now time.Time) postponed {
 // Complete fetches the objects of whose lists only a part is stored, and stores them whole, as Verify with Fix does; OnChange is
 // called. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows nothing but a look into
 // an index. It returns the number of rows that it completed, also with an error. VerifyConfig.Fix is required; Gone, Accounts,
-// After, Each and Progress are not used.
+// From, Each and Progress are not used.
 func (e *Engine[T]) Complete(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (completed int, err error) {
 	v, err := e.verification(pool, config)
 	if err != nil {

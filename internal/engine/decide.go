@@ -68,6 +68,9 @@ func (e *Engine[T]) fromAmbiguous(ctx context.Context, ev *webhooks.Event, incom
 		return FromEvent(ev, incoming), nil
 	}
 	e.breakTie(ctx, ev, "the stored object was fetched in the second of the event, so it is kept")
+	if e.rules.Collect != nil && !bytes.Equal(e.store.Digest(incoming), stored.Digest) {
+		return &Version[T]{State: e.store.Clone(stored.State), AsOf: stored.AsOf, APIVersion: stored.APIVersion, Doubt: incoming}, nil
+	}
 	return nil, nil
 }
 
@@ -117,8 +120,8 @@ func (e *Engine[T]) fromSameSecond(ctx context.Context, ev *webhooks.Event, stor
 	return &Version[T]{State: state, APIVersion: winner.APIVersion, Newest: newest}, nil
 }
 
-// hasNoObject reports whether the object was fetched for the event and Stripe did not return it.
-func hasNoObject(ev *webhooks.Event) bool { return ev.Current != nil && ev.Current.Object == nil }
+// hasNoObject reports whether the object was requested for the event and Stripe does not have it.
+func hasNoObject(ev *webhooks.Event) bool { return ev.Current != nil && ev.Current.Missing }
 
 // fromFetched returns the version of the object that was fetched from Stripe, or nil if that would bring an ended object back:
 // such a response comes from a part of Stripe that lags behind.

@@ -87,11 +87,11 @@ func (w *walk[T]) ownersOf(page *stripeapi.Page) (keys []Key, last string) {
 	return keys, last
 }
 
-// checkOwners compares what Stripe has of each customer. What is collected by customer was compared by its rows already.
+// checkOwners compares what Stripe has of each customer. A comparison has checked the rows already.
 func (w *walk[T]) checkOwners(ctx context.Context, owners []Key) error {
 	if w.rules.Collect == nil {
 		for _, owner := range owners {
-			if _, err := w.listOfCustomer(ctx, owner.ID); err != nil {
+			if _, err := w.listOfCustomer(ctx, owner.ID, !w.config.Import); err != nil {
 				return err
 			}
 		}

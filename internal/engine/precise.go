@@ -38,7 +38,7 @@ func (w *walk[T]) customer(ctx context.Context, id string) error {
 	if err != nil || len(keys) == 0 && !w.chosen() {
 		return err
 	}
-	listed, err := w.listOfCustomer(ctx, id)
+	listed, err := w.listOfCustomer(ctx, id, false)
 	if err != nil {
 		return err
 	}
@@ -58,8 +58,8 @@ func (w *walk[T]) customer(ctx context.Context, id string) error {
 	return nil
 }
 
-// listOfCustomer compares the objects of a customer that Stripe lists, and returns their ids.
-func (w *walk[T]) listOfCustomer(ctx context.Context, id string) (listed map[string]bool, err error) {
+// listOfCustomer compares the objects of a customer that Stripe lists, or those that have no row, and returns their ids.
+func (w *walk[T]) listOfCustomer(ctx context.Context, id string, withoutRow bool) (listed map[string]bool, err error) {
 	listed = map[string]bool{}
 	if w.rules.OfCustomer == nil {
 		return listed, nil
@@ -70,14 +70,20 @@ func (w *walk[T]) listOfCustomer(ctx context.Context, id string) (listed map[str
 	}
 	for next := &request; next != nil; {
 		page, err := w.api.Page(ctx, *next)
-		if stripeapi.IsNoSuch(err) { // customer in this account
+		if stripeapi.IsMissing(err) { // customer in this account
 			return listed, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		readings, err := w.completed(ctx, page, slices.DeleteFunc(w.readPage(page), w.tooOld))
-		if err != nil {
+		readings := slices.DeleteFunc(w.readPage(page), w.tooOld)
+		if withoutRow {
+			if err := w.locals(ctx, readings); err != nil {
+				return nil, err
+			}
+			readings = slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil })
+		}
+		if readings, err = w.completed(ctx, page, readings); err != nil {
 			return nil, err
 		}
 		if err := w.check(ctx, *next, readings); err != nil {

@@ -46,9 +46,11 @@ type Version[T any] struct {
 	AsOf       *time.Time
 	APIVersion string
 	Newest     []ordering.Occurrence
-	Tombstone  bool   // nothing is known of it but that it was deleted
-	Digest     []byte // set by Store.Write
-	Revision   int64  // of the row, set by Store.Write; the lock keeps others from writing it
+	Tombstone  bool // nothing is known of it but that it was deleted
+	// Doubt is a state that may hold as well as State, since nothing orders the two (Rules.Collect). Nil: none.
+	Doubt    *T
+	Digest   []byte // set by Store.Write
+	Revision int64  // of the row, set by Store.Write; the lock keeps others from writing it
 }
 
 // RevisionOf returns the revision of a row, or 0 for nil.

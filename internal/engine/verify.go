@@ -256,9 +256,14 @@ func (v *verification[T]) fetch(ctx context.Context, key Key, from source) (*str
 		return v.api.Whole(ctx, request, v.rules.Lists)
 	}
 	response, err := v.api.List(ctx, request)
-	if err == nil {
-		response.Body, err = v.rules.Collect(key.ID, key.Livemode, response.Body)
+	if response == nil {
+		return nil, err
 	}
+	body, unreadable := v.rules.Collect(key.ID, key.Livemode, response.Body)
+	if unreadable != nil {
+		return nil, unreadable
+	}
+	response.Body = body
 	return response, err
 }
 

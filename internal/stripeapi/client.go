@@ -46,7 +46,7 @@ type Config struct {
 	Base string // another address of the API; empty: Stripe's
 	// Timeout bounds one attempt, including the response body.
 	Timeout time.Duration
-	// Attempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not response. stripe-go itself does
+	// Attempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not answer. stripe-go itself does
 	// not retry a 429, and does not honor the context while it sleeps. 0 and 1: no retry.
 	Attempts int
 	// Account is the connected account of requests that name none. Empty: none.
@@ -255,16 +255,29 @@ func DateOf(err error) time.Time {
 	return time.Now().UTC().Truncate(time.Second)
 }
 
-// IsMissing reports whether Stripe does not have the requested object.
+// IsMissing reports whether Stripe does not have an object that the request names: in its path (404), or as a parameter (400 with
+// the code resource_missing).
 func IsMissing(err error) bool {
 	var refusal *stripe.Error
 	return Status(err) == http.StatusNotFound || errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodeResourceMissing
 }
 
-// IsNoSuch reports whether Stripe does not have an object that the request names, in its path or as a parameter.
-func IsNoSuch(err error) bool {
-	var refusal *stripe.Error
-	return IsMissing(err) || errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodeResourceMissing
+// OnlyRefusals reports whether Stripe refused (4xx), and every part of a joined error is a refusal.
+func OnlyRefusals(err error) bool {
+	switch joined := err.(type) { //nolint:errorlint // the parts are looked at one by one
+	case interface{ Unwrap() []error }:
+		for _, part := range joined.Unwrap() {
+			if !OnlyRefusals(part) {
+				return false
+			}
+		}
+		return true
+	case *stripe.Error:
+		return IsRefused(joined)
+	case interface{ Unwrap() error }:
+		return OnlyRefusals(joined.Unwrap())
+	}
+	return false
 }
 
 // explainedError is Stripe's refusal with a readable text.

@@ -13,7 +13,8 @@ import (
 
 // List gets all elements of a list as one response: {"object": "list", "data": […], "has_more": false}. A list of one page takes
 // one request. A longer one is read again until two readings agree, since pages of different moments are no state; the response
-// has the time of the first of the two. The error wraps ErrTruncated if it changes each time, or has too many pages.
+// has the time of the first of the two. If it changes each time, or has too many pages, the response is what was read, with
+// has_more, and the error wraps ErrTruncated.
 func (c *Client) List(ctx context.Context, req Request) (*Response, error) {
 	if path, query, found := strings.Cut(req.Path, "?"); found {
 		values, err := url.ParseQuery(query)
@@ -22,41 +23,65 @@ func (c *Client) List(ctx context.Context, req Request) (*Response, error) {
 		}
 		req.Path, req.Values = path, values
 	}
-	before, pages, err := c.readList(ctx, req)
+	before, err := c.readList(ctx, req)
 	for range maxChanges {
-		if err != nil || pages == 1 {
-			return before, err
+		if err != nil {
+			return nil, err
 		}
-		var again *Response
-		again, pages, err = c.readList(ctx, req)
-		if err == nil && bytes.Equal(before.Body, again.Body) {
-			return before, nil
+		if before.pages == 1 {
+			return before.response(req.Path, false)
+		}
+		if before.pages == maxListPages {
+			return before.truncated(req.Path, fmt.Sprintf("has more than %d pages", maxListPages))
+		}
+		var again *listReading
+		if again, err = c.readList(ctx, req); err == nil && again.equals(before) {
+			return before.response(req.Path, false)
 		}
 		before = again
 	}
-	return nil, fmt.Errorf("%w: the list %s changed each of the %d times that it was read", ErrTruncated, req.Path, maxChanges+1)
+	if err != nil {
+		return nil, err
+	}
+	return before.truncated(req.Path, fmt.Sprintf("changed each of the %d times that it was read", maxChanges+1))
 }
 
-// readList reads the pages of a list one after the other.
-func (c *Client) readList(ctx context.Context, req Request) (all *Response, pages int, err error) {
-	first := *req.with("limit", strconv.Itoa(PageSize))
-	var data []json.RawMessage
-	for next := &first; next != nil; pages++ {
-		if pages == maxListPages {
-			return nil, pages, fmt.Errorf("%w: more than %d pages of %s", ErrTruncated, maxListPages, req.Path)
-		}
+// listReading is one reading of a list.
+type listReading struct {
+	first *Page
+	data  []json.RawMessage
+	pages int
+}
+
+// readList reads the pages of a list one after the other, at most maxListPages.
+func (c *Client) readList(ctx context.Context, req Request) (*listReading, error) {
+	r := &listReading{data: []json.RawMessage{}}
+	for next := req.with("limit", strconv.Itoa(PageSize)); next != nil && r.pages < maxListPages; r.pages++ {
 		page, err := c.Page(ctx, *next)
 		if err != nil {
-			return nil, pages, err
+			return nil, err
 		}
-		if all == nil {
-			all = &Response{Date: page.Date, Version: page.Version}
+		if r.first == nil {
+			r.first = page
 		}
-		data, next = slices.Concat(data, page.Data), page.Next
+		r.data, next = append(r.data, page.Data...), page.Next
 	}
-	if data == nil {
-		data = []json.RawMessage{}
+	return r, nil
+}
+
+func (r *listReading) equals(other *listReading) bool {
+	return slices.EqualFunc(r.data, other.data, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })
+}
+
+func (r *listReading) response(path string, more bool) (*Response, error) {
+	body, err := json.Marshal(map[string]any{"object": "list", "data": r.data, "has_more": more, "url": path})
+	return &Response{Body: body, Date: r.first.Date, Version: r.first.Version}, err
+}
+
+func (r *listReading) truncated(path, why string) (*Response, error) {
+	response, err := r.response(path, true)
+	if err != nil {
+		return nil, err
 	}
-	all.Body, err = json.Marshal(map[string]any{"object": "list", "data": data, "has_more": false, "url": req.Path})
-	return all, pages, err
+	return response, fmt.Errorf("%w: the list %s %s", ErrTruncated, path, why)
 }
