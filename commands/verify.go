@@ -144,7 +144,7 @@ func (v *verification) run(ctx context.Context) error {
 			RecordRun(ctx, &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: v.sum, Started: started, Err: err})
 	}
 	if err != nil && v.sum.Position != "" {
-		err = errors.Join(explain(err), fmt.Errorf("resume with --after '%s'", v.sum.Position))
+		err = fmt.Errorf("%w: resume with --after '%s'", explain(err), v.sum.Position)
 	}
 	if err != nil && v.sum.Checked == 0 {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 )
@@ -73,6 +74,9 @@ func (c *Console) inObjects(ctx context.Context, id string) (hits []hit, err err
 		return nil, nil
 	}
 	for _, key := range found {
+		if key.ObjectType == mirror.Entitlements[0] { // its id is the customer's, whose page shows it
+			continue
+		}
 		at := place{key.AccountID, key.Livemode}
 		hits = append(hits, hit{What: key.ObjectType, Place: &at, Path: at.object(key.ObjectType, key.ID)})
 	}

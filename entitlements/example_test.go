@@ -36,8 +36,13 @@ func ExampleRegister() {
 	h := webhooks.NewHandlers()
 	entitlements.Register(h, &entitlements.Config{
 		OnChange: func(ctx context.Context, tx pgx.Tx, c entitlements.Change) error {
-			for _, e := range c.Granted() {
-				if _, err := tx.Exec(ctx, `INSERT INTO provisioning (customer_id, feature) VALUES ($1, $2)`, c.CustomerID, e.LookupKey); err != nil {
+			if c.Complete { // what c.After does not have has ended
+				if _, err := tx.Exec(ctx, `DELETE FROM provisioning WHERE customer_id = $1`, c.CustomerID); err != nil {
+					return err
+				}
+			}
+			for _, e := range c.After {
+				if _, err := tx.Exec(ctx, `INSERT INTO provisioning (customer_id, feature) VALUES ($1, $2) ON CONFLICT DO NOTHING`, c.CustomerID, e.LookupKey); err != nil {
 					return err
 				}
 			}

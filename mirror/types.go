@@ -68,8 +68,10 @@ type rule struct {
 	unlisted bool
 	// unfiltered reports that the list does not take created, and byCustomer that it takes customer.
 	unfiltered, byCustomer bool
-	dated                  string   // the member that has the time of creation; empty: created
-	lists                  []string // the members that are lists of which Stripe renders only the first elements
+	// testClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
+	testClocks bool
+	dated      string   // the member that has the time of creation; empty: created
+	lists      []string // the members that are lists of which Stripe renders only the first elements
 	// collects is the member with a customer's list that the API has at path with the parameter customer. The object has no id, and
 	// its key is the customer's. Empty: it has an id.
 	collects string
@@ -84,7 +86,7 @@ var rules = map[string]*rule{}
 
 func init() {
 	for _, r := range []rule{
-		{object: "customer", prefixes: []string{"cus_"}, events: []string{"customer.*"}, path: "/v1/customers", lists: []string{"sources", "subscriptions", "tax_ids"}},
+		{object: "customer", prefixes: []string{"cus_"}, testClocks: true, events: []string{"customer.*"}, path: "/v1/customers", lists: []string{"sources", "subscriptions", "tax_ids"}},
 		{object: "product", prefixes: []string{"prod_"}, events: []string{"product.*"}, path: "/v1/products", reusable: true},
 		{object: "price", prefixes: []string{"price_"}, events: []string{"price.*"}, path: "/v1/prices"},
 		{object: "plan", prefixes: []string{"plan_"}, events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
@@ -97,7 +99,7 @@ func init() {
 		{object: "invoice_payment", prefixes: []string{"inpay_"}, events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
 		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", byCustomer: true, lists: []string{"lines"}},
 		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules", byCustomer: true},
-		{object: "quote", prefixes: []string{"qt_"}, events: []string{"quote.*"}, path: "/v1/quotes", unfiltered: true, byCustomer: true, lists: []string{"line_items"}},
+		{object: "quote", prefixes: []string{"qt_"}, testClocks: true, events: []string{"quote.*"}, path: "/v1/quotes", unfiltered: true, byCustomer: true, lists: []string{"line_items"}},
 		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", byCustomer: true, lists: []string{"refunds"}},
 		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", byCustomer: true, lists: []string{"charges"}},
 		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents", byCustomer: true},
@@ -141,7 +143,7 @@ func ruleOf(object string) *rule {
 func (r *rule) engineRules() *engine.Rules {
 	rules := &engine.Rules{
 		Rules: r.ordering(), Object: r.object, Path: r.path,
-		ByVersion: true, Unlisted: r.unlisted, Unfiltered: r.unfiltered, OfCustomer: r.ofCustomer(), Replaces: true,
+		ByVersion: true, Unlisted: r.unlisted, Unfiltered: r.unfiltered, TestClocks: r.testClocks, OfCustomer: r.ofCustomer(), Replaces: true,
 	}
 	if r.collects != "" {
 		rules.Collect = r.collect

@@ -132,7 +132,7 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 		done := sum
 		add := func(of engine.Verified) Verified {
 			all := Verified{done.Checked + of.Checked, done.Drifted + of.Drifted, done.Fixed + of.Fixed, done.Unknown + of.Unknown, ""}
-			if of.Position.ID != "" {
+			if of.Position.ID != "" || done.Checked > 0 {
 				all.Position = object + " " + of.Position.String()
 			}
 			return all

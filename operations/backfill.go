@@ -233,7 +233,7 @@ func (b *backfill) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil && !completed && !stripeapi.OnlyRefusals(err):
-			return errors.Join(append(failed, fmt.Errorf("%s: %w: run it again to continue", job.Type, err))...)
+			return errors.Join(append(failed, fmt.Errorf("%s: %w", job.Type, err))...)
 		case err != nil:
 			failed = append(failed, fmt.Errorf("%s: %w", job.Type, err))
 		}

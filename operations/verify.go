@@ -60,8 +60,7 @@ func (o *Operator) VerifyEvery(ctx context.Context, every time.Duration, jobs ..
 			return nil
 		}
 		switch ran, err := o.verifyAlone(ctx, jobs); {
-		case ctx.Err() != nil:
-			return nil
+		case err != nil && ctx.Err() != nil: // stopped by the caller
 		case err != nil:
 			o.verified.failed.Add(1)
 			o.config.Logger.ErrorContext(ctx, "comparing rows with Stripe failed", "error", err)

@@ -230,7 +230,7 @@ func TestErrors(t *testing.T) {
 	expect(429, "rate_limit", err)
 	_, err = c.Events.Get("evt_1", nil)
 	expect(500, "", err)
-	_, err = c.Topups.Get("tu_1", nil)
+	_, err = c.ApplePayDomains.Get("apwc_1", nil)
 	expect(404, "", err)
 	api.Key = "sk_test_another"
 	_, err = c.Events.Get("evt_1", nil)

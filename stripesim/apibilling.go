@@ -13,6 +13,7 @@ import (
 // paths are where the API has objects of types that it does not have at /v1/ and the plural of their name.
 var paths = map[string]string{
 	"checkout.session": "/v1/checkout/sessions", "entitlements.feature": "/v1/entitlements/features",
+	"radar.early_fraud_warning": "/v1/radar/early_fraud_warnings",
 }
 
 // pathOf returns the path of the list of a type.
@@ -24,14 +25,19 @@ var listed = []string{
 	"setup_intent", "refund", "dispute", "checkout.session", "payout", "entitlements.feature",
 }
 
+// absent are types of which the simulation has no objects: their lists are empty.
+var absent = []string{
+	"plan", "invoiceitem", "invoice_payment", "quote", "tax_rate", "payment_link", "review", "topup", "transfer", "radar.early_fraud_warning",
+}
+
 // routeBilling serves the objects beside subscriptions: https://docs.stripe.com/api/customers and so on.
 func (api *API) routeBilling() {
-	for _, kind := range listed {
+	for _, kind := range slices.Concat(listed, absent) {
 		api.mux.HandleFunc("GET "+pathOf(kind), func(w http.ResponseWriter, req *http.Request) {
 			api.listStored(w, req, kind, func(string) bool { return true })
 		})
 	}
-	for _, kind := range append([]string{"payment_method", "tax_id"}, listed...) {
+	for _, kind := range slices.Concat(listed, absent, []string{"payment_method", "tax_id"}) {
 		api.mux.HandleFunc("GET "+pathOf(kind)+"/{id}", func(w http.ResponseWriter, req *http.Request) { api.getStored(w, req, kind) })
 	}
 	api.mux.HandleFunc("GET /v1/invoices/{id}/lines", api.listLines)

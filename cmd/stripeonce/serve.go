@@ -176,7 +176,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // their texts say what to do
 		return "", nil, fmt.Errorf("--local: %w", err)
 	case err != nil:
-		return "", nil, fmt.Errorf("--local: %w: choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
+		return "", nil, fmt.Errorf("--local: %w; or choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
 	}
 	if err := cluster.CreateDatabase(ctx, localDatabase); err != nil {
 		return "", nil, errors.Join(fmt.Errorf("--local: %w", err), cluster.Stop())
@@ -255,6 +255,6 @@ func logMirrored(logger *slog.Logger, types []string) {
 			continue
 		}
 		logger.Warn("this type of object is not known: every event is searched for its objects, and verify cannot compare them",
-			"type", object, "similar", nearest.Of(object, mirror.All, 4))
+			"type", object, "similar", nearest.Of(object, append([]string{"billing", "entitlements", "all"}, mirror.All...), 4))
 	}
 }

@@ -268,7 +268,7 @@ func linger(ctx context.Context, d time.Duration) {
 func serveSimulated(ctx context.Context, addr string, api *stripesim.API) (stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, cli.Usage("--api: %w: use an address such as 127.0.0.1:12111", err)
+		return nil, cli.Usage("--api: %w: use a free address such as 127.0.0.1:12112", err)
 	}
 	api.CountOnly = true
 	s := &http.Server{Handler: api, ReadHeaderTimeout: server.StopTimeout}

@@ -141,7 +141,7 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 }
 
 // mirrored are the types of other objects of billing.
-var mirrored = stripesim.BillingTypes()
+var mirrored = append(stripesim.BillingTypes(), mirror.Entitlements...)
 
 // handlers returns the projections, and a handler with an effect that is not idempotent.
 func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {

@@ -41,10 +41,21 @@ func (w *walk[T]) owners(ctx context.Context) error {
 	if w.from.ID != "" {
 		next = first.After(w.from.ID)
 	}
+	if err := w.ownersFrom(ctx, &first, next); err != nil {
+		return err
+	}
+	return w.eachTestClock(ctx, func(id string) error {
+		ofClock := *first.With("test_clock", id)
+		return w.ownersFrom(ctx, &ofClock, &ofClock)
+	})
+}
+
+// ownersFrom goes through a list of customers or subscriptions from a page on. First is the request for its beginning.
+func (w *walk[T]) ownersFrom(ctx context.Context, first, next *stripeapi.Request) error {
 	for next != nil {
 		page, err := w.api.Page(ctx, *next)
 		if stripeapi.IsRefused(err) && w.from.ID != "" && next.Values.Get("starting_after") == w.from.ID {
-			page, err = w.api.Page(ctx, first) // Stripe does not have the one any more after which the list is to go on
+			page, err = w.api.Page(ctx, *first) // Stripe does not have the one any more after which the list is to go on
 		}
 		if err != nil {
 			return err

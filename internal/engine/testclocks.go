@@ -14,7 +14,15 @@ import (
 // testClocks checks the objects of test clocks that have no row, where Stripe's list leaves them out. Those that have a row have
 // been checked one by one. https://docs.stripe.com/api/subscriptions/list#list_subscriptions-test_clock
 func (w *walk[T]) testClocks(ctx context.Context) error {
-	if !w.rules.TestClocks || w.livemode != nil && *w.livemode {
+	if !w.rules.TestClocks {
+		return nil
+	}
+	return w.eachTestClock(ctx, func(id string) error { return w.testClock(ctx, id) })
+}
+
+// eachTestClock calls visit with the id of each test clock, if the key may be of a sandbox.
+func (w *walk[T]) eachTestClock(ctx context.Context, visit func(id string) error) error {
+	if w.livemode != nil && *w.livemode {
 		return nil
 	}
 	clocks := w.request("/v1/test_helpers/test_clocks", url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}})
@@ -37,7 +45,7 @@ func (w *walk[T]) testClocks(ctx context.Context) error {
 			if err := json.Unmarshal(raw, &clock); err != nil {
 				return fmt.Errorf("a test clock: %w", err)
 			}
-			if err := w.testClock(ctx, clock.ID); err != nil {
+			if err := visit(clock.ID); err != nil {
 				return err
 			}
 		}

@@ -56,7 +56,7 @@ type listReading struct {
 // readList reads the pages of a list one after the other, at most maxListPages.
 func (c *Client) readList(ctx context.Context, req Request) (*listReading, error) {
 	r := &listReading{data: []json.RawMessage{}}
-	for next := req.with("limit", strconv.Itoa(PageSize)); next != nil && r.pages < maxListPages; r.pages++ {
+	for next := req.With("limit", strconv.Itoa(PageSize)); next != nil && r.pages < maxListPages; r.pages++ {
 		page, err := c.Page(ctx, *next)
 		if err != nil {
 			return nil, err

@@ -68,10 +68,10 @@ func (req Request) after(last json.RawMessage) (*Request, error) {
 }
 
 // After returns the request for the objects after the object with an id.
-func (req Request) After(id string) *Request { return req.with("starting_after", id) }
+func (req Request) After(id string) *Request { return req.With("starting_after", id) }
 
-// with returns the request with one more parameter.
-func (req Request) with(name, value string) *Request {
+// With returns the request with one more parameter.
+func (req Request) With(name, value string) *Request {
 	req.Values = maps.Clone(req.Values)
 	if req.Values == nil {
 		req.Values = url.Values{}
