@@ -74,6 +74,12 @@ func TestPlansOfAnEmptyTable(t *testing.T) {
 			_, err := q.ConsolePaymentObjectList(ctx, s, db.ConsolePaymentObjectListParams{})
 			return err
 		}},
+		"EntitlementFind":       {customer, func(s *sqlOf) error { _, err := q.EntitlementFind(ctx, s, "", ""); return err }},
+		"EntitlementSummaryGet": {customer, func(s *sqlOf) error { _, err := q.EntitlementSummaryGet(ctx, s, ""); return err }},
+		"stripe_entitlements": {customer, func(s *sqlOf) error {
+			s.text = `SELECT id FROM stripe_entitlements WHERE customer_id = $1 AND lookup_key = $2`
+			return errKept
+		}},
 		"ConsoleCustomerKeyList": {customer, func(s *sqlOf) error { _, err := q.ConsoleCustomerKeyList(ctx, s, ""); return err }},
 		"ConsoleCustomerObjectList": {customer, func(s *sqlOf) error {
 			_, err := q.ConsoleCustomerObjectList(ctx, s, db.ConsoleCustomerObjectListParams{})
