@@ -95,6 +95,7 @@ func (c *Console) routes() *http.ServeMux {
 		"/subscriptions/{id}": c.subscription,
 		"/objects":            c.objects,
 		"/search":             c.search,
+		"/runs":               c.runs,
 		objectPath:            c.object,
 		customerPath:          c.customer,
 	} {
@@ -227,7 +228,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 //go:embed templates static
 var files embed.FS
 
-var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "problem")
+var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}

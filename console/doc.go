@@ -1,6 +1,6 @@
 // Package console is a web page that shows a receiver at work: what arrives and its outcomes, the ledger, the failures with
 // a button that replays them, the subscriptions, and the objects that package mirror keeps. A customer's page has everything
-// of the customer, and a search leads from any id to its page. The server renders it. It needs no JavaScript and loads
+// of the customer, the runs of the operator's commands are listed, and a search leads from any id to its page. The server renders it. It needs no JavaScript and loads
 // nothing from other servers.
 //
 // # Mounting

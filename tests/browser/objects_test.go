@@ -48,5 +48,5 @@ func (s session) objects() [][2]string {
 	if text := s.text("main"); !strings.Contains(text, "Nothing has this id") {
 		s.Errorf("the search for an unknown id says\n%s", text)
 	}
-	return [][2]string{{"/objects", "Objects"}, {"/objects?type=invoice", "Objects"}, {"/objects/invoice/" + invoice, invoice}, {"/customers/" + customer, customer}, {"/search", "Search"}}
+	return [][2]string{{"/objects", "Objects"}, {"/objects?type=invoice", "Objects"}, {"/objects/invoice/" + invoice, invoice}, {"/customers/" + customer, customer}, {"/search", "Search"}, {"/runs", "Runs"}}
 }
