@@ -46,7 +46,7 @@ func TestConverges(t *testing.T) {
 	host := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", server.URL })
 	checks, most := 0, 30
 	if pgtest.Quick() {
-		most = 10
+		most = 5
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		if checks++; checks > most {

@@ -140,7 +140,7 @@ func TestConverges(t *testing.T) {
 			w := newWorld(t, nil)
 			checks, most := 0, 40
 			if pgtest.Quick() {
-				most = 15
+				most = 6
 			}
 			rapid.Check(t, func(rt *rapid.T) {
 				if checks++; checks > most {

@@ -109,7 +109,7 @@ func TestEveryOrderOfShortHistories(t *testing.T) {
 			}
 			orders := 0
 			hooktest.Permutations(len(events), func(order []int) {
-				if orders++; orders%sampled(len(events)) != 0 || pgtest.Quick() && orders%5 != 0 {
+				if orders++; orders%sampled(len(events)) != 0 || pgtest.Quick() && orders%20 != 0 {
 					return
 				}
 				for _, i := range order {

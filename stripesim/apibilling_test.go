@@ -87,6 +87,7 @@ func pathOf(kind string) string {
 // Lists and single objects are as the truth says, in both versions and for connected accounts. Deleted objects are not listed.
 func TestBillingAPI(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(4)
 	ask, _ := newAsker(t, account)
 	kinds := []string{
@@ -131,6 +132,7 @@ func TestBillingAPI(t *testing.T) {
 // The filters of lists work.
 func TestBillingFilters(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(4)
 	ask, _ := newAsker(t, account)
 	var sub *stripesim.Subscription
@@ -256,6 +258,7 @@ func TestBillingLag(t *testing.T) {
 // Thin events name their object's URL, where the API has it.
 func TestBillingThin(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(6)
 	ask, _ := newAsker(t, account)
 	seen := map[string]bool{}

@@ -43,6 +43,7 @@ func everything(t *testing.T, seed uint64, scenarios []stripesim.Scenario) strin
 // A seed gives these deliveries until the simulation itself changes: then update the hashes.
 func TestSeedIsStable(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	var scenarios []stripesim.Scenario
 	for _, name := range []string{"cancel-at-period-end", "downgrade", "dunning", "many-items", "pause-collection", "resume", "trial-to-paid", "upgrade"} {
 		s, err := stripesim.NamedScenario(name)
@@ -85,6 +86,7 @@ var silent = []string{
 // the truth. Events that are no updates have no previous attributes.
 func TestBillingPreviousAttributes(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(3)
 	for _, version := range []string{stripesim.VersionBeforeBasil, stripesim.VersionBasil} {
 		last, lastType, updates := map[objectKey]object{}, map[objectKey]string{}, map[string]int{}
@@ -157,6 +159,7 @@ func TestBillingPreviousAttributes(t *testing.T) {
 // The same seed gives the same events. Those of subscriptions have the ids and types that they have without Billing.
 func TestBillingDeterministic(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	a, b := billed(7), billed(7)
 	if !slices.EqualFunc(a.Events, b.Events, func(x, y *stripesim.Event) bool { return bytes.Equal(x.Body, y.Body) }) {
 		t.Error("one seed gave two histories")
@@ -312,6 +315,7 @@ func TestInvoicesArePossible(t *testing.T) {
 // The truth has the subscriptions first, and then each other object once, in the version of its events and with its account.
 func TestBillingTruth(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(2)
 	var truth bytes.Buffer
 	if err := stripesim.WriteTruth(&truth, account); err != nil {

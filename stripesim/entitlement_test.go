@@ -77,6 +77,7 @@ func TestEntitlements(t *testing.T) {
 // The events list the first ten entitlements, the truth all of them.
 func TestEntitlementSummaries(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(3)
 	last, seconds, most := map[string]object{}, map[string]int{}, 0
 	for _, e := range account.Events {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/stripesim"
 )
 
@@ -158,6 +159,7 @@ func TestPreviousAttributes(t *testing.T) {
 // The simulated life cycles reach every status and event type, in both shapes.
 func TestLivesAreVaried(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := grown(5, stripesim.Life{Subscriptions: 400})
 	statuses, types, several, periods := map[string]int{}, map[string]int{}, 0, map[bool]int{}
 	for _, sub := range account.Subscriptions {
@@ -217,5 +219,13 @@ func TestStorms(t *testing.T) {
 	}
 	if _, err := stripesim.NamedStorm("thunder"); err == nil {
 		t.Error("there is a storm called thunder")
+	}
+}
+
+// slowUnderRace skips a test of one goroutine under the race detector, which finds nothing in it and takes minutes.
+func slowUnderRace(t *testing.T) {
+	t.Helper()
+	if pgtest.Race {
+		t.Skip("it runs in one goroutine")
 	}
 }

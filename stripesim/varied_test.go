@@ -9,6 +9,7 @@ import (
 // The simulation reaches every event type and status, many changes within a second, and lists that are cut.
 func TestBillingIsVaried(t *testing.T) {
 	t.Parallel()
+	slowUnderRace(t)
 	account := billed(5)
 	for range 20 { // rare in a mixture
 		account.Subscriptions[0].Schedule()
