@@ -47,15 +47,15 @@ screenshots: postgres ## Write the console's screenshots into docs/screenshots
 	go -C tests/browser test -count 1 . -args -screenshots $(CURDIR)/docs/screenshots
 
 .PHONY: race
-race: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test under the race detector, with smaller samples (-short)
-	@$(NODE)
-	go test -race -short -timeout 30m ./...
+race: postgres $(BIN)/dbmate ## Run the tests under the race detector, with smaller samples (-short); ./tests runs programs of its own
+	go test -race -short -timeout 30m $$(go list ./... | grep -v '/tests$$')
 
 ROWS ?=
+PACKAGES ?= ./...
 .PHONY: matrix
 matrix: $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test on PostgreSQL 13 to 18, with smaller samples; ROWS="13,go1.25.4 18,pgx@latest" chooses versions
 	@tools/ensure-npm
-	go run ./tests/matrix $(ROWS)
+	go run ./tests/matrix -packages "$(PACKAGES)" $(ROWS)
 
 SOAK ?= 3m
 REPORT ?=
