@@ -130,7 +130,7 @@ func TestServeLocal(t *testing.T) {
 		t.Fatalf("a libpq URL does not connect: %v", err)
 	}
 	_ = conn.Close(t.Context())
-	if r := run(t, environ("STRIPE_WEBHOOK_SECRET=x"), "", "serve", "--local", "--data-dir", dir); r.code != 1 || !strings.Contains(r.stderr, "stop it: choose another folder") {
+	if r := run(t, environ("STRIPE_WEBHOOK_SECRET=x"), "", "serve", "--local", "--data-dir", dir); r.code != 1 || !strings.Contains(r.stderr, "stop it; or choose another folder") {
 		t.Errorf("a second one on the same folder: %s", r)
 	}
 	if code := s.stop(t, syscall.SIGTERM); code != 0 {
