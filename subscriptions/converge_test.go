@@ -286,7 +286,7 @@ func TestThousandsOfHistories(t *testing.T) {
 	account := stripesim.New(2026, stripesim.Epoch)
 	lives := 2000
 	if pgtest.Quick() {
-		lives = 150
+		lives = 60
 	}
 	account.Live(stripesim.Life{Subscriptions: lives, Bursts: true})
 	account.Events = subscriptionEvents(account)
