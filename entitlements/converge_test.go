@@ -28,7 +28,14 @@ import (
 func TestConverges(t *testing.T) {
 	t.Parallel()
 	var api atomic.Pointer[stripesim.API]
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { api.Load().ServeHTTP(w, req) }))
+	var events atomic.Pointer[map[string]*stripesim.Event]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if ev := (*events.Load())[strings.TrimPrefix(req.URL.Path, "/v1/events/")]; ev != nil { // however old it is
+			_, _ = w.Write(ev.Body)
+			return
+		}
+		api.Load().ServeHTTP(w, req)
+	}))
 	t.Cleanup(server.Close)
 	h := webhooks.NewHandlers()
 	var mu sync.Mutex
@@ -58,15 +65,19 @@ func TestConverges(t *testing.T) {
 		account.Billing = true
 		account.Live(stripesim.Life{Subscriptions: rapid.IntRange(1, 6).Draw(rt, "subscriptions"), Bursts: true})
 		api.Store(stripesim.NewAPI(account))
-		told := map[string]bool{}
+		told, byID := map[string]bool{}, map[string]*stripesim.Event{}
 		for _, ev := range account.Events {
+			byID[ev.ID] = ev
 			if parsed, err := webhooks.ParseEvent(ev.Body); err != nil {
 				rt.Fatal(err)
 			} else if parsed.ObjectType() == mirror.Entitlements[0] {
 				told[parsed.CustomerID()] = true
 			}
 		}
-		deliver(rt, host, stripesim.Wild.Plan(account.Seed, account.Events))
+		events.Store(&byID)
+		storm := stripesim.Wild
+		storm.Thin = rapid.SampledFrom([]stripesim.Thin{stripesim.SnapshotOnly, stripesim.ThinOnly, stripesim.ThinAndTwin}).Draw(rt, "thin")
+		deliver(rt, host, storm.Plan(account.Seed, account.Events))
 		for _, c := range account.Customers {
 			got, err := entitlements.New(host.Pool).List(t.Context(), c.ID())
 			if want := wanted(c, told[c.ID()]); err != nil || !slices.Equal(sorted(got), want) {

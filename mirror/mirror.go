@@ -131,9 +131,12 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 	return p
 }
 
-// carries reports whether an event carries an object of the type that has an id, whether or not the id can be stored.
+// carries reports whether an event carries an object of the type that has an id, whether or not the id can be stored, or may do so.
 // invoice.upcoming, for example, has none.
 func (r *rule) carries(ev *webhooks.Event) bool {
+	if ev.ObjectInSnapshot() {
+		return true // until its snapshot event is fetched
+	}
 	id, member := ev.ObjectID(), "id"
 	if r.collects != "" {
 		id, member = ev.CustomerID(), "customer"

@@ -23,7 +23,7 @@
 //
 // Products have features ([Account.AttachFeature]), and [Customer.Entitlements] are those of the products of the customer's active,
 // trialing and past due subscriptions. With [Account.Billing], each change of them by a subscription makes an event with the first
-// ten. It has no thin form. A change of the catalog makes none, as at Stripe: only the API has it.
+// ten. Its thin form names no object. A change of the catalog makes none, as at Stripe: only the API has it.
 //
 // # Deliveries
 //

@@ -121,16 +121,14 @@ func (s Storm) Plan(seed uint64, events []*Event) []Delivery {
 			queue = append(queue, placed{at(own, n+random.IntN(window+1)) + random.Float64(), Delivery{Event: ev, Times: 1}})
 		}
 		queue = append(queue, first)
-		if s.Thin == ThinAndTwin && ev.hasThin() {
+		if s.Thin == ThinAndTwin {
 			twin := Delivery{Event: ev, Times: 1, Form: formOf(forms)}
 			queue = append(queue, placed{at(own, n+forms.IntN(window+1)) + forms.Float64(), twin})
 		}
 	}
 	if s.Thin == ThinOnly {
 		for i := range queue {
-			if form := formOf(forms); queue[i].Event.hasThin() {
-				queue[i].Form = form
-			}
+			queue[i].Form = formOf(forms)
 		}
 	}
 	slices.SortStableFunc(queue, func(a, b placed) int { return cmp.Compare(a.place, b.place) })

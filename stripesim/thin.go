@@ -29,7 +29,7 @@ func (api *API) AddDestination(d Destination) {
 // ThinID returns the id of the thin event that corresponds to a snapshot event.
 func (ev *Event) ThinID() string { return "evt_thin_" + strings.TrimPrefix(ev.ID, "evt_") }
 
-// Thin returns the corresponding thin event. named sets its snapshot_event; otherwise it is as older notifications are,
+// Thin returns the corresponding thin event. That of an object without an id names no object. named sets its snapshot_event; otherwise it is as older notifications are,
 // without snapshot_event and changes.
 func (ev *Event) Thin(named bool) []byte {
 	o := ev.thin(named)
@@ -39,9 +39,6 @@ func (ev *Event) Thin(named bool) []byte {
 	}
 	return marshal(o)
 }
-
-// hasThin reports whether the event has a thin form: its object has an id.
-func (ev *Event) hasThin() bool { return ev.ObjectID != "" }
 
 func (ev *Event) thinType() string { return "v1." + ev.Type }
 
@@ -54,6 +51,9 @@ func (ev *Event) thin(named bool) object {
 		"created":        time.Unix(ev.Created, 0).UTC().Format("2006-01-02T15:04:05.000Z"),
 		"reason":         object{"type": "request", "request": object{"id": ev.request, "idempotency_key": nil}},
 		"related_object": object{"id": ev.ObjectID, "type": kind, "url": pathOf(kind) + "/" + ev.ObjectID},
+	}
+	if ev.ObjectID == "" {
+		o["related_object"] = nil
 	}
 	if named {
 		o["snapshot_event"] = ev.ID
@@ -91,7 +91,7 @@ func (api *API) routeThin() {
 	api.mux.HandleFunc("GET /v2/core/events", api.listThin)
 	api.mux.HandleFunc("GET /v2/core/events/{id}", func(w http.ResponseWriter, req *http.Request) {
 		for _, ev := range api.of(req).Events {
-			if ev.ThinID() == req.PathValue("id") && ev.hasThin() && api.sees(req, ev.AccountID) && ev.Created <= api.now(api.of(req)) {
+			if ev.ThinID() == req.PathValue("id") && api.sees(req, ev.AccountID) && ev.Created <= api.now(api.of(req)) {
 				answer(w, http.StatusOK, ev.thin(!api.Unnamed))
 				return
 			}
@@ -127,7 +127,7 @@ func (api *API) listThin(w http.ResponseWriter, req *http.Request) {
 		if types := indexed(query, "types"); len(types) > 0 && !slices.Contains(types, ev.thinType()) {
 			continue
 		}
-		if ev.hasThin() && api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.kept(now) {
+		if api.sees(req, ev.AccountID) && thinCreatedFits(query, ev.Created) && ev.kept(now) {
 			fit = append(fit, ev)
 		}
 	}

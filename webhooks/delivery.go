@@ -15,8 +15,9 @@ import (
 // delivery is one event in progress, from its admission to its outcome.
 type delivery struct {
 	received *Event // as it came
-	// effective is the event as handlers see it before anything is fetched, and as it is recorded if it takes effect. A
-	// thin event has the id and the type of its snapshot event there, so that only one of the two takes effect.
+	// effective is the event as handlers see it before an object is fetched, and as it is recorded if it takes effect. A
+	// thin event has the id and the type of its snapshot event there, so that only one of the two takes effect, or it is the
+	// snapshot event (Event.ObjectInSnapshot).
 	effective *Event
 	handlers  []handler // none: the event is ignored
 	inTx      bool      // there is no event, but a function of InTx, which is the one handler
@@ -87,7 +88,7 @@ func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 
 // of returns the handlers of an event.
 func (h *Handlers) of(d *delivery) []handler {
-	switch ev := d.received; {
+	switch ev := d.source(); {
 	case ev.thin && ev.Type == HealthEvent:
 		return h.healthHandlers(ev)
 	case ev.thin && !ev.aboutV1():
@@ -107,6 +108,14 @@ func (d *delivery) asSnapshot() {
 		snapshot.ID, snapshot.Type = or(snapshot.snapshot, snapshot.ID), strings.TrimPrefix(snapshot.Type, thinPrefix)
 	}
 	d.effective = &snapshot
+}
+
+// source is the event that says what is fetched and locked: the one that came, unless its snapshot event was fetched.
+func (d *delivery) source() *Event {
+	if d.effective.thin {
+		return d.received
+	}
+	return d.effective
 }
 
 // stamp sets the account of an event that names none, and notes whether it is the receiver's own.
@@ -144,7 +153,7 @@ func (d *delivery) event() *Event {
 	if !d.takesEffect() {
 		return d.received
 	}
-	if d.fetched.answer == nil || !d.received.thin {
+	if d.fetched.answer == nil || !d.source().thin {
 		return d.effective
 	}
 	ev := *d.effective
@@ -177,7 +186,7 @@ func (d *delivery) object() string {
 	if d.inTx || !d.takesEffect() {
 		return ""
 	}
-	return d.received.subject()
+	return d.source().subject()
 }
 
 // customerToLock is the id of the customer whose lock handlers hold in addition to the object's; "": none. That of a thin

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -110,75 +109,9 @@ const missingGrace = time.Hour
 // errForbidden reports that Stripe does not let the API key see what a thin event needs.
 var errForbidden = errors.New("the API key is not allowed to read it: check its permissions, its mode, and whether it is of the event's account")
 
-// lacksMembers reports whether a thin event came without a member that decides what happens: snapshot_event, or the data of a
-// HealthEvent. Stripe documents these as members of the event, but the notification may lack them.
-func (ev *Event) lacksMembers() bool {
-	return ev.thin && (ev.aboutV1() && !ev.names || ev.Type == HealthEvent && ev.impact.eventType == "")
-}
-
-// learn fetches a thin event that came without a member that decides what happens. The id of the snapshot event is the key of
-// both in the ledger.
-func (r *Receiver) learn(ctx context.Context, d *delivery) error {
-	ev := d.received
-	if !ev.lacksMembers() || !ev.canFetch || !d.takesEffect() {
-		return nil
-	}
-	if duplicate, err := r.isKnown(ctx, d); duplicate || err != nil {
-		return err
-	}
-	path := "/v2/core/events/" + url.PathEscape(ev.ID)
-	asked := r.request(ev, path, "")
-	// An event never changes, so that concurrent duplicates share any request.
-	answer, _, err := r.fetches.do(ctx, keyOf(&asked, nil), time.Time{}, "", func() (*Current, error) {
-		response, err := r.ask(ctx, ev, path, "")
-		if err != nil {
-			return nil, err
-		}
-		return &Current{Object: response.Body}, nil
-	})
-	if stripeapi.IsMissing(err) {
-		return r.ignoreMissing(ctx, d, path, err)
-	}
-	if err != nil {
-		return unanswered(path, err)
-	}
-	whole, err := ParseEvent(answer.Object)
-	if err != nil || whole.ID != ev.ID {
-		return fmt.Errorf("%w: Stripe's answer for %s is not the event: %w", ErrUnavailable, path, err)
-	}
-	ev.snapshot, ev.names, ev.whole, ev.impact = whole.snapshot, true, true, whole.impact
-	if ev.Previous == nil {
-		ev.Previous = whole.Previous
-	}
-	if ev.related.url == "" {
-		ev.related, ev.Object = whole.related, whole.Object
-	}
-	if ev.context == "" && ev.Account == r.config.AccountID {
-		ev.context, ev.Account = whole.context, whole.Account
-		r.stamp(ev)
-	}
-	d.asSnapshot()
-	d.handlers = r.handlers.of(d)
-	d.learned = true
-	if ev.snapshot != "" {
-		r.twins.Add(ev.ID, ev.snapshot)
-	}
-	return nil
-}
-
-// isKnown reports whether the ledger has the event, under its own id or its twin's if this process has learned it before: a
-// duplicate needs no request.
-func (r *Receiver) isKnown(ctx context.Context, d *delivery) (duplicate bool, err error) {
-	if twin := r.twins.Of(d.received.ID); twin != "" {
-		d.received.snapshot = twin
-		d.asSnapshot()
-	}
-	return r.lookup(ctx, d)
-}
-
 // fetch fetches the object that a handler requested.
 func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) error {
-	ev := d.received
+	ev := d.source()
 	if !ev.canFetch {
 		return fault.InHandler(ev.Type, errors.New("it requests an object from Stripe, but there is no API key for the event's mode: set Config.APIKey"))
 	}
@@ -314,7 +247,7 @@ func (r *Receiver) fetchPath(ctx context.Context, ev *Event, options *FetchOptio
 	}
 	answer, err := ask(ctx, ev, path, version)
 	if err != nil {
-		if stripeapi.Status(err) == http.StatusBadRequest && version != "" {
+		if stripeapi.Status(err) == http.StatusBadRequest && !stripeapi.IsMissing(err) && version != "" {
 			return r.fetchPath(ctx, ev, options, path, "") // it may be the version that is refused
 		}
 		return r.noAnswer(ctx, ev, options, path, err)
