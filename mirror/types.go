@@ -65,9 +65,11 @@ type rule struct {
 	events []string
 	path   string // where the API lists and retrieves it; empty: it does not
 	// unlisted reports that the API has no list of all of them: of one customer's alone, or none.
-	unlisted bool
-	// unfiltered reports that the list does not take created, and byCustomer that it takes customer.
-	unfiltered, byCustomer bool
+	unlisted   bool
+	unfiltered bool // the list does not take created
+	// ofCustomer are the parameters with which the list has the objects of one customer, whose id is the value of the empty ones. Nil:
+	// it takes no customer.
+	ofCustomer url.Values
 	// testClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
 	testClocks bool
 	dated      string   // the member that has the time of creation; empty: created
@@ -81,6 +83,12 @@ type rule struct {
 	reusable bool
 }
 
+// The parameters of lists that take a customer: https://docs.stripe.com/api/invoices/list and https://docs.stripe.com/api/tax_ids/list.
+var (
+	byCustomer = url.Values{"customer": {""}}
+	byOwner    = url.Values{"owner[type]": {"customer"}, "owner[customer]": {""}}
+)
+
 // rules is the table of rules, by type. https://docs.stripe.com/api/events/types says which events carry which objects.
 var rules = map[string]*rule{}
 
@@ -91,22 +99,22 @@ func init() {
 		{object: "price", prefixes: []string{"price_"}, events: []string{"price.*"}, path: "/v1/prices"},
 		{object: "plan", prefixes: []string{"plan_"}, events: []string{"plan.*"}, path: "/v1/plans", reusable: true},
 		{object: "coupon", events: []string{"coupon.*"}, path: "/v1/coupons", reusable: true},
-		{object: "promotion_code", prefixes: []string{"promo_"}, events: []string{"promotion_code.*"}, path: "/v1/promotion_codes", byCustomer: true},
-		{object: "tax_id", prefixes: []string{"txi_"}, events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", unlisted: true, unfiltered: true},
+		{object: "promotion_code", prefixes: []string{"promo_"}, events: []string{"promotion_code.*"}, path: "/v1/promotion_codes", ofCustomer: byCustomer},
+		{object: "tax_id", prefixes: []string{"txi_"}, events: []string{"customer.tax_id.*"}, path: "/v1/tax_ids", ofCustomer: byOwner, unlisted: true, unfiltered: true},
 		{object: "tax_rate", prefixes: []string{"txr_"}, events: []string{"tax_rate.*"}, path: "/v1/tax_rates"},
-		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", byCustomer: true, lists: []string{"lines"}},
-		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems", byCustomer: true, dated: "date"},
+		{object: "invoice", prefixes: []string{"in_"}, events: []string{"invoice.*"}, path: "/v1/invoices", ofCustomer: byCustomer, lists: []string{"lines"}},
+		{object: "invoiceitem", prefixes: []string{"ii_"}, events: []string{"invoiceitem.*"}, path: "/v1/invoiceitems", ofCustomer: byCustomer, dated: "date"},
 		{object: "invoice_payment", prefixes: []string{"inpay_"}, events: []string{"invoice_payment.*"}, path: "/v1/invoice_payments"},
-		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", byCustomer: true, lists: []string{"lines"}},
-		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules", byCustomer: true},
-		{object: "quote", prefixes: []string{"qt_"}, testClocks: true, events: []string{"quote.*"}, path: "/v1/quotes", unfiltered: true, byCustomer: true, lists: []string{"line_items"}},
-		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", byCustomer: true, lists: []string{"refunds"}},
-		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", byCustomer: true, lists: []string{"charges"}},
-		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents", byCustomer: true},
-		{object: "payment_method", prefixes: []string{"pm_"}, events: []string{"payment_method.*"}, path: "/v1/payment_methods", byCustomer: true, unlisted: true, unfiltered: true},
+		{object: "credit_note", prefixes: []string{"cn_"}, events: []string{"credit_note.*"}, path: "/v1/credit_notes", ofCustomer: byCustomer, lists: []string{"lines"}},
+		{object: "subscription_schedule", prefixes: []string{"sub_sched_"}, events: []string{"subscription_schedule.*"}, path: "/v1/subscription_schedules", ofCustomer: byCustomer},
+		{object: "quote", prefixes: []string{"qt_"}, testClocks: true, events: []string{"quote.*"}, path: "/v1/quotes", unfiltered: true, ofCustomer: byCustomer, lists: []string{"line_items"}},
+		{object: "charge", prefixes: []string{"ch_", "py_"}, events: []string{"charge.*"}, path: "/v1/charges", ofCustomer: byCustomer, lists: []string{"refunds"}},
+		{object: "payment_intent", prefixes: []string{"pi_"}, events: []string{"payment_intent.*"}, path: "/v1/payment_intents", ofCustomer: byCustomer, lists: []string{"charges"}},
+		{object: "setup_intent", prefixes: []string{"seti_"}, events: []string{"setup_intent.*"}, path: "/v1/setup_intents", ofCustomer: byCustomer},
+		{object: "payment_method", prefixes: []string{"pm_"}, events: []string{"payment_method.*"}, path: "/v1/payment_methods", ofCustomer: byCustomer, unlisted: true, unfiltered: true},
 		{object: "refund", prefixes: []string{"re_", "pyr_"}, events: []string{"refund.*", "charge.refund.*"}, path: "/v1/refunds"},
 		{object: "dispute", prefixes: []string{"du_", "dp_"}, events: []string{"charge.dispute.*"}, path: "/v1/disputes"},
-		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", byCustomer: true, lists: []string{"line_items"}},
+		{object: "checkout.session", prefixes: []string{"cs_"}, events: []string{"checkout.session.*"}, path: "/v1/checkout/sessions", ofCustomer: byCustomer, lists: []string{"line_items"}},
 		{object: summaryType, events: []string{summaryType + ".*"}, path: "/v1/entitlements/active_entitlements", lists: []string{"entitlements"}, collects: "entitlements", unlisted: true, reusable: true},
 		{object: "payout", prefixes: []string{"po_"}, events: []string{"payout.*"}, path: "/v1/payouts"},
 		{object: "transfer", prefixes: []string{"tr_"}, events: []string{"transfer.*"}, path: "/v1/transfers", lists: []string{"reversals"}},
@@ -143,23 +151,12 @@ func ruleOf(object string) *rule {
 func (r *rule) engineRules() *engine.Rules {
 	rules := &engine.Rules{
 		Rules: r.ordering(), Object: r.object, Path: r.path,
-		ByVersion: true, Unlisted: r.unlisted, Unfiltered: r.unfiltered, TestClocks: r.testClocks, OfCustomer: r.ofCustomer(), Replaces: true,
+		ByVersion: true, Unlisted: r.unlisted, Unfiltered: r.unfiltered, TestClocks: r.testClocks, OfCustomer: r.ofCustomer, Replaces: true,
 	}
 	if r.collects != "" {
 		rules.Collect = r.collect
 	}
 	return rules
-}
-
-// ofCustomer returns the parameters of a list of one customer's objects, or nil if the API has none.
-func (r *rule) ofCustomer() url.Values {
-	switch {
-	case r.byCustomer:
-		return url.Values{"customer": {""}}
-	case r.object == "tax_id": // https://docs.stripe.com/api/tax_ids/list
-		return url.Values{"owner[type]": {"customer"}, "owner[customer]": {""}}
-	}
-	return nil
 }
 
 func (r *rule) ordering() ordering.Rules {

@@ -76,7 +76,7 @@ func TestTypesInDocuments(t *testing.T) {
 		}
 		path := code(r.path)
 		switch {
-		case r.unlisted && (r.collects != "" || r.ofCustomer() != nil):
+		case r.unlisted && (r.collects != "" || r.ofCustomer != nil):
 			path += ", by customer"
 		case r.unlisted:
 			path += ", in no list"

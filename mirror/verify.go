@@ -101,7 +101,7 @@ func Comparable(types []string) error {
 // ByCustomer reports whether Verify can compare the objects of one customer of a type: Stripe lists them by customer, or it is the
 // customer.
 func ByCustomer(object string) bool {
-	return hasIDOfCustomer(object) || ruleOf(object).ofCustomer() != nil
+	return hasIDOfCustomer(object) || ruleOf(object).ofCustomer != nil
 }
 
 // hasIDOfCustomer reports whether the keys of a type are the ids of customers.

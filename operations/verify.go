@@ -104,7 +104,7 @@ func (o *Operator) verifyAlone(ctx context.Context, jobs []Job) (ran bool, err e
 	err = errors.Join(failed...)
 	if sum.Drifted > 0 {
 		o.config.Logger.WarnContext(ctx, "rows differed from Stripe", "types", types, "checked", sum.Checked, "drifted", sum.Drifted, "fixed", sum.Fixed)
-		o.RecordRun(ctx, &RunRecord{Kind: RunVerify, Arguments: map[string]any{"types": types, "every": true}, Counts: sum, Started: started, Err: err})
+		o.RecordRun(ctx, &RunRecord{Kind: RunVerify, Arguments: map[string]any{"types": types}, Counts: sum, Started: started, Err: err})
 	}
 	return true, err
 }

@@ -27,20 +27,19 @@ func (e *Engine[T]) nextOf(ctx context.Context, ev *webhooks.Event, incoming *T,
 	if err := stored.mayBecome(ev, e.rules.noun()); err != nil {
 		return nil, err
 	}
-	if fetched := ev.Current; fetched != nil {
-		if fetched.Token != tokenOf(stored) {
-			if e.isOf(stored, fetched) {
-				return nil, nil
-			}
-			// The row was written after the request, so Stripe's response may be older than the row.
-			return nil, e.refetch(ev, stored)
+	switch fetched := ev.Current; {
+	case fetched != nil && fetched.Token != tokenOf(stored):
+		if e.isOf(stored, fetched) {
+			return nil, nil
 		}
-		if fetched.Object != nil {
-			return e.fromFetched(ctx, ev, incoming, stored)
-		}
-	} else if fetches := ev.Thin() || e.rules.Collect != nil && e.mayRefetch(ev); fetches && stored.covers(ev) {
+		// The row was written after the request, so Stripe's response may be older than the row.
+		return nil, e.refetch(ev, stored)
+	case fetched != nil && fetched.Object != nil:
+		return e.fromFetched(ctx, ev, incoming, stored)
+	case fetched != nil: // Stripe refused it
+	case e.needsFetch(ev) && stored.covers(ev):
 		return nil, nil
-	} else if fetches || e.config.Refetch == RefetchAlways && ev.CanFetch() {
+	case e.needsFetch(ev), e.config.Refetch == RefetchAlways && ev.CanFetch():
 		return nil, e.refetch(ev, stored)
 	}
 	if stored == nil {
@@ -153,6 +152,11 @@ func (e *Engine[T]) fromFetched(ctx context.Context, ev *webhooks.Event, incomin
 // The part of Stripe that answers lags behind, so it is fetched again, and the delivery is refused if that does not help.
 func (e *Engine[T]) deniesEnd(ev *webhooks.Event) bool {
 	return ev.Thin() && e.rules.Created != "" && strings.HasSuffix(ev.Type, ".deleted") && ev.Current.AsOf.Sub(ev.Created) < goneGrace
+}
+
+// needsFetch reports whether an event does not have the object, or not in a form that orders it.
+func (e *Engine[T]) needsFetch(ev *webhooks.Event) bool {
+	return ev.Thin() || e.rules.Collect != nil && e.mayRefetch(ev)
 }
 
 // mayRefetch reports whether the object can be fetched and has not been yet.

@@ -58,43 +58,19 @@ func (w *walk[T]) customer(ctx context.Context, id string) error {
 	return nil
 }
 
-// listOfCustomer compares the objects of a customer that Stripe lists, or those that have no row, and returns their ids.
-func (w *walk[T]) listOfCustomer(ctx context.Context, id string, withoutRow bool) (listed map[string]bool, err error) {
-	listed = map[string]bool{}
+// listOfCustomer compares the objects of a customer that Stripe lists, or only those that have no row, and returns the ids of all.
+func (w *walk[T]) listOfCustomer(ctx context.Context, id string, onlyNew bool) (listed map[string]bool, err error) {
 	if w.rules.OfCustomer == nil {
-		return listed, nil
+		return nil, nil
 	}
 	request := w.list(w.source)
 	for name, values := range w.rules.OfCustomer {
 		request.Values.Set(name, cmp.Or(values[0], id))
 	}
-	for next := &request; next != nil; {
-		page, err := w.api.Page(ctx, *next)
-		if stripeapi.IsMissing(err) { // customer in this account
-			return listed, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		readings := slices.DeleteFunc(w.readPage(page), w.tooOld)
-		if withoutRow {
-			if err := w.locals(ctx, readings); err != nil {
-				return nil, err
-			}
-			readings = slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil })
-		}
-		if readings, err = w.completed(ctx, page, readings); err != nil {
-			return nil, err
-		}
-		if err := w.check(ctx, *next, readings); err != nil {
-			return nil, err
-		}
-		for _, r := range readings {
-			listed[r.key.ID] = true
-		}
-		next = page.Next
+	if listed, err = w.checkList(ctx, request, onlyNew); stripeapi.IsMissing(err) { // the customer is not of this account
+		err = nil
 	}
-	return listed, nil
+	return listed, err
 }
 
 // checkFound returns an error if Only names an object that neither side has.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 
 	"github.com/pook/stripeonce/internal/stripeapi"
@@ -25,19 +24,9 @@ func (w *walk[T]) eachTestClock(ctx context.Context, visit func(id string) error
 	if w.livemode != nil && *w.livemode {
 		return nil
 	}
+	var ids []string
 	clocks := w.request("/v1/test_helpers/test_clocks", url.Values{"limit": {strconv.Itoa(stripeapi.PageSize)}})
-	for next := &clocks; next != nil; {
-		page, err := w.api.Page(ctx, *next)
-		switch {
-		case stripeapi.IsRefused(err):
-			if w.livemode != nil { // a live key may not read them
-				w.config.Logger.WarnContext(ctx, "objects of test clocks that have no row are not compared: the API key may not list test clocks",
-					"object", w.rules.Object, "account", w.account, "error", stripeapi.Explain(err))
-			}
-			return nil
-		case err != nil:
-			return err
-		}
+	err := w.eachPage(ctx, clocks, func(_ stripeapi.Request, page *stripeapi.Page) error {
 		for _, raw := range page.Data {
 			var clock struct {
 				ID string `json:"id"`
@@ -45,35 +34,28 @@ func (w *walk[T]) eachTestClock(ctx context.Context, visit func(id string) error
 			if err := json.Unmarshal(raw, &clock); err != nil {
 				return fmt.Errorf("a test clock: %w", err)
 			}
-			if err := visit(clock.ID); err != nil {
-				return err
-			}
+			ids = append(ids, clock.ID)
 		}
-		next = page.Next
+		return nil
+	})
+	if stripeapi.IsRefused(err) {
+		if w.livemode != nil { // a live key may not read them
+			w.config.Logger.WarnContext(ctx, "objects of test clocks that have no row are not compared: the API key may not list test clocks",
+				"object", w.rules.Object, "account", w.account, "error", stripeapi.Explain(err))
+		}
+		return nil
 	}
-	return nil
+	for _, id := range ids {
+		if err == nil {
+			err = visit(id)
+		}
+	}
+	return err
 }
 
 func (w *walk[T]) testClock(ctx context.Context, id string) error {
 	request := w.list(w.source)
 	request.Values.Set("test_clock", id)
-	for next := &request; next != nil; {
-		page, err := w.api.Page(ctx, *next)
-		if err != nil {
-			return err
-		}
-		readings := slices.DeleteFunc(w.readPage(page), w.tooOld)
-		if err := w.locals(ctx, readings); err != nil {
-			return err
-		}
-		readings, err = w.completed(ctx, page, slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil }))
-		if err != nil {
-			return err
-		}
-		if err := w.check(ctx, *next, readings); err != nil {
-			return err
-		}
-		next = page.Next
-	}
-	return nil
+	_, err := w.checkList(ctx, request, true)
+	return err
 }

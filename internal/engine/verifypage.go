@@ -48,3 +48,41 @@ func (w *walk[T]) readPage(page *stripeapi.Page) []*reading[T] {
 	}
 	return readings
 }
+
+// checkList compares the objects of a list, or only those that have no row, since the others are compared by it. It returns the ids
+// of all.
+func (w *walk[T]) checkList(ctx context.Context, request stripeapi.Request, onlyNew bool) (listed map[string]bool, err error) {
+	listed = map[string]bool{}
+	return listed, w.eachPage(ctx, request, func(request stripeapi.Request, page *stripeapi.Page) error {
+		readings := slices.DeleteFunc(w.readPage(page), w.tooOld)
+		for _, r := range readings {
+			listed[r.key.ID] = true
+		}
+		if onlyNew {
+			if err := w.locals(ctx, readings); err != nil {
+				return err
+			}
+			readings = slices.DeleteFunc(readings, func(r *reading[T]) bool { return r.local != nil })
+		}
+		readings, err := w.completed(ctx, page, readings)
+		if err != nil {
+			return err
+		}
+		return w.check(ctx, request, readings)
+	})
+}
+
+// eachPage calls visit with each page of a list.
+func (w *walk[T]) eachPage(ctx context.Context, request stripeapi.Request, visit func(request stripeapi.Request, page *stripeapi.Page) error) error {
+	for next := &request; next != nil; {
+		page, err := w.api.Page(ctx, *next)
+		if err != nil {
+			return err
+		}
+		if err := visit(*next, page); err != nil {
+			return err
+		}
+		next = page.Next
+	}
+	return nil
+}

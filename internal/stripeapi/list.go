@@ -31,7 +31,7 @@ func (c *Client) List(ctx context.Context, req Request) (*Response, error) {
 		if before.pages == 1 {
 			return before.response(req.Path, false)
 		}
-		if before.pages == maxListPages {
+		if before.more {
 			return before.truncated(req.Path, fmt.Sprintf("has more than %d pages", maxListPages))
 		}
 		var again *listReading
@@ -51,12 +51,14 @@ type listReading struct {
 	first *Page
 	data  []json.RawMessage
 	pages int
+	more  bool // there are more pages than maxListPages
 }
 
 // readList reads the pages of a list one after the other, at most maxListPages.
 func (c *Client) readList(ctx context.Context, req Request) (*listReading, error) {
 	r := &listReading{data: []json.RawMessage{}}
-	for next := req.With("limit", strconv.Itoa(PageSize)); next != nil && r.pages < maxListPages; r.pages++ {
+	next := req.With("limit", strconv.Itoa(PageSize))
+	for ; next != nil && r.pages < maxListPages; r.pages++ {
 		page, err := c.Page(ctx, *next)
 		if err != nil {
 			return nil, err
@@ -66,6 +68,7 @@ func (c *Client) readList(ctx context.Context, req Request) (*listReading, error
 		}
 		r.data, next = append(r.data, page.Data...), page.Next
 	}
+	r.more = next != nil
 	return r, nil
 }
 

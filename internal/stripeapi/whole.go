@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -112,7 +111,7 @@ func (c *Client) withLists(ctx context.Context, req Request, object []byte, list
 }
 
 // elements returns all elements of a list, from its url.
-func (c *Client) elements(ctx context.Context, req Request, listURL json.RawMessage) (all []json.RawMessage, err error) {
+func (c *Client) elements(ctx context.Context, req Request, listURL json.RawMessage) ([]json.RawMessage, error) {
 	var address string
 	_ = json.Unmarshal(listURL, &address)
 	u, err := url.Parse(address)
@@ -120,19 +119,14 @@ func (c *Client) elements(ctx context.Context, req Request, listURL json.RawMess
 		return nil, fmt.Errorf("%w: its url is %.80q", errList, address)
 	}
 	req.Method, req.Path, req.Values = http.MethodGet, u.Path, u.Query()
-	req.Values.Set("limit", strconv.Itoa(PageSize))
-	next := &req
-	for range maxListPages {
-		page, err := c.Page(ctx, *next)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Data...)
-		if next = page.Next; next == nil {
-			return all, nil
-		}
+	r, err := c.readList(ctx, req)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%w: more than %d pages of %s", errList, maxListPages, u.Path)
+	if r.more {
+		return nil, fmt.Errorf("%w: more than %d pages of %s", errList, maxListPages, u.Path)
+	}
+	return r.data, nil
 }
 
 // same reports whether two responses are of the same state. The order of the elements of their lists does not count.
