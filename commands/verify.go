@@ -143,8 +143,12 @@ func (v *verification) run(ctx context.Context) error {
 		operations.New(v.host.Pool, &operations.Config{Reason: v.reason, Logger: v.logger}).
 			RecordRun(ctx, &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: v.sum, Started: started, Err: err})
 	}
-	if err != nil && v.sum.Position != "" {
-		err = fmt.Errorf("%w: resume with --after '%s'", explain(err), v.sum.Position)
+	switch {
+	case v.sum.Position == "":
+	case errors.Is(err, context.Canceled):
+		err = fmt.Errorf("interrupted: continue with --after '%s'", v.sum.Position)
+	case err != nil:
+		err = fmt.Errorf("%w: continue with --after '%s'", explain(err), v.sum.Position)
 	}
 	if err != nil && v.sum.Checked == 0 {
 		return err

@@ -324,3 +324,20 @@ func (q *Queries) ServerTransactionRestore(ctx context.Context, db DBTX, arg Ser
 	)
 	return err
 }
+
+const serverWorkLockTry = `-- name: ServerWorkLockTry :one
+SELECT (
+    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
+    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_' || $1::text || ' ' || current_schema(), 0))
+)::boolean AS locked
+`
+
+// Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify) at a time, until the transaction ends,
+// which may be idle for long. It is not a session lock, which would leak behind a pooler in transaction mode. The holder may call it
+// again, to find out whether the transaction still exists.
+func (q *Queries) ServerWorkLockTry(ctx context.Context, db DBTX, work string) (bool, error) {
+	row := db.QueryRow(ctx, serverWorkLockTry, work)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
+}

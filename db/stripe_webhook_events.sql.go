@@ -104,19 +104,6 @@ func (q *Queries) ObjectLockTryBoth(ctx context.Context, db DBTX, arg ObjectLock
 	return locked, err
 }
 
-const reconcileLockTry = `-- name: ReconcileLockTry :one
-SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0))
-`
-
-// Lets one process on this schema reconcile at a time, until the transaction ends. It is not a session lock, which would
-// leak behind a pooler in transaction mode.
-func (q *Queries) ReconcileLockTry(ctx context.Context, db DBTX) (bool, error) {
-	row := db.QueryRow(ctx, reconcileLockTry)
-	var pg_try_advisory_xact_lock bool
-	err := row.Scan(&pg_try_advisory_xact_lock)
-	return pg_try_advisory_xact_lock, err
-}
-
 const stripeWebhookEventDeleteIgnored = `-- name: StripeWebhookEventDeleteIgnored :exec
 DELETE FROM stripe_webhook_events WHERE event_id = $1 AND outcome = 'ignored'
 `

@@ -11,22 +11,6 @@ import (
 	"time"
 )
 
-const backfillLockTry = `-- name: BackfillLockTry :one
-SELECT (
-    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
-    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_backfill ' || current_schema(), 0))
-)::boolean AS locked
-`
-
-// Lets one process on this schema backfill at a time, until the transaction ends, as ReconcileLockTry does. The holder calls it again,
-// which finds out whether the transaction still exists. It may be idle for long.
-func (q *Queries) BackfillLockTry(ctx context.Context, db DBTX) (bool, error) {
-	row := db.QueryRow(ctx, backfillLockTry)
-	var locked bool
-	err := row.Scan(&locked)
-	return locked, err
-}
-
 const stripeWebhookRunAbandon = `-- name: StripeWebhookRunAbandon :exec
 UPDATE stripe_webhook_runs SET error = $1, finished_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE kind = $2 AND finished_at IS NULL AND arguments = $3
@@ -228,19 +212,4 @@ func (q *Queries) StripeWebhookRunUnfinished(ctx context.Context, db DBTX, kind 
 		&i.Error,
 	)
 	return i, err
-}
-
-const verifyLockTry = `-- name: VerifyLockTry :one
-SELECT (
-    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
-    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_verify ' || current_schema(), 0))
-)::boolean AS locked
-`
-
-// Lets one process on this schema compare at a time (VerifyEvery), as BackfillLockTry does.
-func (q *Queries) VerifyLockTry(ctx context.Context, db DBTX) (bool, error) {
-	row := db.QueryRow(ctx, verifyLockTry)
-	var locked bool
-	err := row.Scan(&locked)
-	return locked, err
 }

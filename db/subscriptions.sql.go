@@ -11,18 +11,6 @@ import (
 	"time"
 )
 
-const completeLockTry = `-- name: CompleteLockTry :one
-SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_complete ' || current_schema(), 0))
-`
-
-// Lets one process on this schema complete items at a time, until the transaction ends.
-func (q *Queries) CompleteLockTry(ctx context.Context, db DBTX) (bool, error) {
-	row := db.QueryRow(ctx, completeLockTry)
-	var pg_try_advisory_xact_lock bool
-	err := row.Scan(&pg_try_advisory_xact_lock)
-	return pg_try_advisory_xact_lock, err
-}
-
 const subscriptionAccountList = `-- name: SubscriptionAccountList :many
 WITH RECURSIVE account AS (
     (SELECT COALESCE(account_id, '') AS id FROM subscriptions ORDER BY COALESCE(account_id, '') LIMIT 1)

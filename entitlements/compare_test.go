@@ -149,7 +149,7 @@ func TestComparisonInTheBackground(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = holder.Rollback(context.Background()) }()
-	if mine, err := db.New().VerifyLockTry(t.Context(), holder); err != nil || !mine {
+	if mine, err := db.New().ServerWorkLockTry(t.Context(), holder, "verify"); err != nil || !mine {
 		t.Fatal(mine, err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -29,18 +29,24 @@ func (c *ReconcileCollector) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the operator's current metrics.
 func (c *ReconcileCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.operator.Stats()
-	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
-	}
-	counter(reconcileRuns, stats.Runs, "completed")
-	counter(reconcileRuns, stats.Failed, "failed")
-	counter(reconcileRuns, stats.Skipped, "skipped")
-	counter(reconcileMissing, stats.Missing)
-	counter(reconcileEvents, stats.Applied, "applied")
-	counter(reconcileEvents, stats.FailedEvents, "failed")
-	last := 0.0
+	collectRuns(ch, reconcileRuns, reconcileLast, stats.RunStats)
+	counter(ch, reconcileMissing, stats.Missing)
+	counter(ch, reconcileEvents, stats.Applied, "applied")
+	counter(ch, reconcileEvents, stats.FailedEvents, "failed")
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+}
+
+// collectRuns sends the metrics of what is done at each interval.
+func collectRuns(ch chan<- prometheus.Metric, runs, last *prometheus.Desc, stats operations.RunStats) {
+	counter(ch, runs, stats.Runs, "completed")
+	counter(ch, runs, stats.Failed, "failed")
+	counter(ch, runs, stats.Skipped, "skipped")
+	at := 0.0
 	if !stats.LastCompleted.IsZero() {
-		last = float64(stats.LastCompleted.Unix())
+		at = float64(stats.LastCompleted.Unix())
 	}
-	ch <- prometheus.MustNewConstMetric(reconcileLast, prometheus.GaugeValue, last)
+	ch <- prometheus.MustNewConstMetric(last, prometheus.GaugeValue, at)
 }

@@ -30,18 +30,8 @@ func (c *VerifyCollector) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the operator's current metrics.
 func (c *VerifyCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.operator.VerifyStats()
-	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
-	}
-	counter(verifyRuns, stats.Runs, "completed")
-	counter(verifyRuns, stats.Failed, "failed")
-	counter(verifyRuns, stats.Skipped, "skipped")
-	counter(verifyChecked, stats.Checked)
-	counter(verifyDrifted, stats.Drifted)
-	counter(verifyFixed, stats.Fixed)
-	last := 0.0
-	if !stats.LastCompleted.IsZero() {
-		last = float64(stats.LastCompleted.Unix())
-	}
-	ch <- prometheus.MustNewConstMetric(verifyLast, prometheus.GaugeValue, last)
+	collectRuns(ch, verifyRuns, verifyLast, stats.RunStats)
+	counter(ch, verifyChecked, stats.Checked)
+	counter(ch, verifyDrifted, stats.Drifted)
+	counter(ch, verifyFixed, stats.Fixed)
 }

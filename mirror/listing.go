@@ -89,7 +89,7 @@ func (s store) IncompleteKeys(ctx context.Context, dbtx pgpipe.DBTX, livemode *b
 
 // LockCompletion lets one process complete rows at a time.
 func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error) {
-	return s.queries.CompleteLockTry(ctx, tx)
+	return s.queries.ServerWorkLockTry(ctx, tx, "complete")
 }
 
 // Differences compares the members of the objects, and the columns that are made of them. A member that one side lacks is null

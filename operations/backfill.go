@@ -63,6 +63,11 @@ type Counts struct {
 	Unknown int `json:"-"`
 }
 
+// plus adds the counts of one type.
+func (c Counts) plus(of engine.Verified) Counts {
+	return Counts{c.Checked + of.Checked, c.Drifted + of.Drifted, c.Fixed + of.Fixed, c.Unknown + of.Unknown}
+}
+
 // BackfillProgress is how far a backfill is.
 type BackfillProgress struct {
 	Counts
@@ -128,15 +133,14 @@ func (o *Operator) backfillArguments(options *BackfillOptions) (json.RawMessage,
 	return json.Marshal(arguments)
 }
 
-// backfillLock returns a transaction that holds the lock of backfills. It is no session lock, which would leak behind a pooler in
-// transaction mode.
+// backfillLock returns a transaction that holds the lock of backfills.
 func (o *Operator) backfillLock(ctx context.Context) (pgx.Tx, error) {
 	tx, err := o.pool.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		mine, err := o.queries.BackfillLockTry(ctx, tx)
+		mine, err := o.queries.ServerWorkLockTry(ctx, tx, string(RunBackfill))
 		if err == nil && mine {
 			return tx, nil
 		}
@@ -252,12 +256,9 @@ func (e *incompleteError) Unwrap() error { return e.error }
 // job imports the objects of one type. It stops after a page if ctx has ended.
 func (b *backfill) job(ctx, work context.Context, job Job) (completed bool, err error) {
 	before, since := b.sum, b.since()
-	add := func(sum engine.Verified) {
-		b.sum = Counts{before.Checked + sum.Checked, before.Drifted + sum.Drifted, before.Fixed + sum.Fixed, before.Unknown + sum.Unknown}
-	}
 	sum, err := job.Import(work, since, b.from.Position, func(page context.Context, sum engine.Verified) error {
-		add(sum)
-		if _, err := b.queries.BackfillLockTry(page, b.lock); err != nil {
+		b.sum = before.plus(sum)
+		if _, err := b.queries.ServerWorkLockTry(page, b.lock, string(RunBackfill)); err != nil {
 			return fmt.Errorf("the connection that holds the lock of backfills is lost: %w", err)
 		}
 		b.from = backfillPosition{job.Type, sum.Position}
@@ -269,7 +270,7 @@ func (b *backfill) job(ctx, work context.Context, job Job) (completed bool, err 
 		}
 		return ctx.Err()
 	})
-	add(sum)
+	b.sum = before.plus(sum)
 	return sum.Completed, err
 }
 

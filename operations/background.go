@@ -24,32 +24,22 @@ const (
 
 // Stats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
 type Stats struct {
-	Runs    uint64 // completed runs
-	Failed  uint64 // failed runs
-	Skipped uint64 // runs skipped because another process was reconciling
+	RunStats
 	// Missing counts missing events that were more than a minute old (or older than the interval, if that is shorter).
 	// Stripe may still have been delivering newer ones.
-	Missing       uint64
-	Applied       uint64
-	FailedEvents  uint64
-	LastCompleted time.Time // zero: none yet
+	Missing      uint64
+	Applied      uint64
+	FailedEvents uint64
 }
 
 type stats struct {
-	runs, failed, skipped, missing, applied, failedEvents atomic.Uint64
-	lastCompleted                                         atomic.Int64 // Unix seconds
+	runCounts
+	missing, applied, failedEvents atomic.Uint64
 }
 
 // Stats returns the counts since New.
 func (o *Operator) Stats() Stats {
-	s := Stats{
-		Runs: o.stats.runs.Load(), Failed: o.stats.failed.Load(), Skipped: o.stats.skipped.Load(),
-		Missing: o.stats.missing.Load(), Applied: o.stats.applied.Load(), FailedEvents: o.stats.failedEvents.Load(),
-	}
-	if at := o.stats.lastCompleted.Load(); at > 0 {
-		s.LastCompleted = time.Unix(at, 0).UTC()
-	}
-	return s
+	return Stats{o.stats.load(), o.stats.missing.Load(), o.stats.applied.Load(), o.stats.failedEvents.Load()}
 }
 
 // ReconcileEvery reconciles immediately and then at each interval, until ctx ends. Only one process per database reconciles
@@ -70,28 +60,8 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, acco
 		return ErrNoApplier
 	}
 	b := &background{Operator: o, every: every, accounts: append([]string{""}, accounts...)}
-	for {
-		start := time.Now()
-		wait := every
-		switch ran, err := b.run(ctx); {
-		case err != nil && ctx.Err() != nil: // stopped by the caller
-		case err != nil:
-			o.stats.failed.Add(1)
-			o.config.Logger.ErrorContext(ctx, "reconcile failed", "error", err)
-			wait = min(every, retryInterval)
-		case ran:
-			b.from = start.Add(-overlap)
-			o.stats.runs.Add(1)
-			o.stats.lastCompleted.Store(time.Now().Unix())
-		default:
-			o.stats.skipped.Add(1)
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	o.repeat(ctx, repetition{every: every, afterFailure: min(every, retryInterval), what: "reconcile"}, &o.stats.runCounts, b.run)
+	return nil
 }
 
 // background is the state of ReconcileEvery between runs.
@@ -103,30 +73,25 @@ type background struct {
 	from time.Time
 }
 
-// run reconciles unless another process does. The lock belongs to a transaction that does nothing else. If its connection
-// is lost, the run continues, and another process may reconcile at the same time, which is harmless.
+// run reconciles unless another process does.
 func (b *background) run(ctx context.Context) (ran bool, err error) {
-	tx, err := b.pool.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
-	if b.from.IsZero() {                          // before the lock: deliveries that arrive meanwhile must not hide a gap before them
-		newest, err := b.queries.StripeWebhookEventNewest(ctx, tx)
+	start := time.Now()
+	if b.from.IsZero() { // before the lock: deliveries that arrive meanwhile must not hide a gap before them
+		newest, err := b.queries.StripeWebhookEventNewest(ctx, b.pool)
 		if err != nil {
 			return false, err
 		}
 		b.from = time.Now().Add(-max(time.Since(newest)+overlap, firstSince))
 	}
-	if mine, err := b.queries.ReconcileLockTry(ctx, tx); err != nil || !mine {
-		return false, err
-	}
-	for _, account := range b.accounts {
-		if err := b.reconcile(ctx, account); err != nil {
-			return false, err
+	return b.alone(ctx, RunReconcile, func() error {
+		for _, account := range b.accounts {
+			if err := b.reconcile(ctx, account); err != nil {
+				return err
+			}
 		}
-	}
-	return true, nil
+		b.from = start.Add(-overlap)
+		return nil
+	})
 }
 
 // reconcile reconciles one account. It fails if an event could not be applied because the receiver was unavailable: such

@@ -138,3 +138,12 @@ SELECT
     ), '')::text AS stray
 FROM unnest(@table_names::text []) AS listed (name)
 LEFT JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name);
+
+-- name: ServerWorkLockTry :one
+-- Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify) at a time, until the transaction ends,
+-- which may be idle for long. It is not a session lock, which would leak behind a pooler in transaction mode. The holder may call it
+-- again, to find out whether the transaction still exists.
+SELECT (
+    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
+    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_' || @work::text || ' ' || current_schema(), 0))
+)::boolean AS locked;

@@ -147,8 +147,3 @@ SELECT object.id::text AS id
 FROM (SELECT unnest((SELECT @customer_ids::text [])) AS customer_id, unnest((SELECT @object_ids::text [])) AS id) AS object
 WHERE CASE WHEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(object.customer_id, ''), @lock_seed::bigint)), TRUE)
     THEN pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint)) END;
-
--- name: ReconcileLockTry :one
--- Lets one process on this schema reconcile at a time, until the transaction ends. It is not a session lock, which would
--- leak behind a pooler in transaction mode.
-SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_reconcile ' || current_schema(), 0));

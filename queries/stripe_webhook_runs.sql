@@ -47,18 +47,3 @@ LIMIT 1;
 -- name: StripeWebhookRunList :many
 -- Lists runs, the newest first.
 SELECT * FROM stripe_webhook_runs ORDER BY id DESC LIMIT @max_rows;
-
--- name: BackfillLockTry :one
--- Lets one process on this schema backfill at a time, until the transaction ends, as ReconcileLockTry does. The holder calls it again,
--- which finds out whether the transaction still exists. It may be idle for long.
-SELECT (
-    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
-    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_backfill ' || current_schema(), 0))
-)::boolean AS locked;
-
--- name: VerifyLockTry :one
--- Lets one process on this schema compare at a time (VerifyEvery), as BackfillLockTry does.
-SELECT (
-    set_config('idle_in_transaction_session_timeout', '0', TRUE) IS NOT NULL
-    AND pg_try_advisory_xact_lock(hashtextextended('stripeonce_verify ' || current_schema(), 0))
-)::boolean AS locked;

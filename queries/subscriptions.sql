@@ -144,10 +144,6 @@ WHERE NOT items_complete AND id > @after_id::text
 ORDER BY id
 LIMIT @max_rows;
 
--- name: CompleteLockTry :one
--- Lets one process on this schema complete items at a time, until the transaction ends.
-SELECT pg_try_advisory_xact_lock(hashtextextended('stripeonce_complete ' || current_schema(), 0));
-
 -- name: SubscriptionAccountList :many
 -- Lists the accounts that have subscriptions here ('': the platform's own), with one index lookup for each.
 WITH RECURSIVE account AS (

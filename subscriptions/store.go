@@ -228,7 +228,7 @@ func (s store) IncompleteKeys(ctx context.Context, dbtx pgpipe.DBTX, livemode *b
 
 // LockCompletion lets one process complete items at a time.
 func (s store) LockCompletion(ctx context.Context, tx pgpipe.DBTX) (bool, error) {
-	return s.queries.CompleteLockTry(ctx, tx)
+	return s.queries.ServerWorkLockTry(ctx, tx, "complete")
 }
 
 // Differences compares fields.

@@ -38,10 +38,14 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 			return operator.ReconcileEvery(ctx, time.Duration(b.reconcileEvery), b.accounts...)
 		})
 	}
-	if b.apiKey == "" || b.pool.Config().MaxConns < 2 {
+	if b.apiKey == "" {
+		if slices.Contains(b.mirrored, mirror.Entitlements[0]) {
+			b.logger.Warn("entitlements are mirrored without an API key: customers with more than ten are incomplete, and changes of the catalog are not found",
+				"fix", "set "+envAPIKey)
+		}
 		return collectors, nil
 	}
-	if b.refetch != string(subscriptions.RefetchNever) {
+	if b.refetch != string(subscriptions.RefetchNever) && b.pool.Config().MaxConns > 1 {
 		b.run(ctx, func(ctx context.Context) error {
 			return subscriptions.CompleteItemsEvery(ctx, b.pool, completeInterval, b.ofSubscriptions())
 		})

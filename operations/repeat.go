@@ -1,0 +1,74 @@
+package operations
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// RunStats counts the runs of what is done at each interval.
+type RunStats struct {
+	Runs          uint64    // completed runs
+	Failed        uint64    // failed runs
+	Skipped       uint64    // runs skipped because another process was doing the same
+	LastCompleted time.Time // zero: none yet
+}
+
+type runCounts struct {
+	completed, failed, skipped atomic.Uint64
+	lastCompleted              atomic.Int64 // Unix seconds
+}
+
+func (c *runCounts) load() RunStats {
+	s := RunStats{Runs: c.completed.Load(), Failed: c.failed.Load(), Skipped: c.skipped.Load()}
+	if at := c.lastCompleted.Load(); at > 0 {
+		s.LastCompleted = time.Unix(at, 0).UTC()
+	}
+	return s
+}
+
+// repetition says how something is repeated.
+type repetition struct {
+	first        time.Duration // until the first run
+	every        time.Duration
+	afterFailure time.Duration
+	what         string // in the log
+}
+
+// repeat calls run at each interval until ctx ends, and counts how that ended. Its errors are logged.
+func (o *Operator) repeat(ctx context.Context, r repetition, counts *runCounts, run func(context.Context) (ran bool, err error)) {
+	for wait := r.first; ; {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		wait = r.every
+		switch ran, err := run(ctx); {
+		case err != nil && ctx.Err() != nil: // stopped by the caller
+		case err != nil:
+			counts.failed.Add(1)
+			o.config.Logger.ErrorContext(ctx, r.what+" failed", "error", err)
+			wait = r.afterFailure
+		case ran:
+			counts.completed.Add(1)
+			counts.lastCompleted.Store(time.Now().Unix())
+		default:
+			counts.skipped.Add(1)
+		}
+	}
+}
+
+// alone calls work unless another process does work of the kind. The lock belongs to a transaction that does nothing else. If its
+// connection is lost, the work continues, and another process may begin the same, which is harmless.
+func (o *Operator) alone(ctx context.Context, kind RunKind, work func() error) (ran bool, err error) {
+	tx, err := o.pool.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
+	if mine, err := o.queries.ServerWorkLockTry(ctx, tx, string(kind)); err != nil || !mine {
+		return false, err
+	}
+	return true, work()
+}
