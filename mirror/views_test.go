@@ -22,14 +22,6 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// views are the views by the type of their objects.
-var views = map[string]string{
-	"customer": "stripe_customers", "product": "stripe_products", "price": "stripe_prices", "invoice": "stripe_invoices",
-	"charge": "stripe_charges", "payment_intent": "stripe_payment_intents", "refund": "stripe_refunds", "dispute": "stripe_disputes",
-	"payment_method": "stripe_payment_methods", "checkout.session": "stripe_checkout_sessions", "credit_note": "stripe_credit_notes",
-	"subscription_schedule": "stripe_subscription_schedules", "coupon": "stripe_coupons", "promotion_code": "stripe_promotion_codes",
-}
-
 // nested are the hashes whose members are columns, named after both.
 var nested = []string{"invoice_settings", "recurring", "status_transitions", "evidence_details", "card", "current_phase", "restrictions"}
 
@@ -61,7 +53,7 @@ func TestViews(t *testing.T) {
 	if _, err := pgx.ForEachRow(found, []any{&key, &version}, func() error { versions[key] = version; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	for object, view := range views {
+	for object, view := range judge.Views {
 		rows := viewRows(t, w.host.Pool, view)
 		compared := map[string]bool{}
 		for _, o := range account.Objects() {
@@ -182,7 +174,7 @@ func TestEveryColumn(t *testing.T) {
 		"text": {`"x"`, `"x"`}, "character varying": {`"x"`, `"x"`}, "bigint": {`7`, `7`}, "boolean": {`true`, `true`}, "jsonb": {`{"a": 1}`, `{"a":1}`},
 		"timestamp with time zone": {`1767225600`, `"2026-01-01T00:00:00+00:00"`}, "numeric": {`"12.5"`, `12.5`},
 	}
-	for object, view := range views {
+	for object, view := range judge.Views {
 		types := map[string]string{}
 		rows, err := pool.Query(t.Context(), `SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_name = $1`, view)
 		if err != nil {
@@ -237,7 +229,7 @@ func TestViewsOfOddObjects(t *testing.T) {
 	pool := pgtest.NewPool(t)
 	odd := []string{`null`, `true`, `"text"`, `""`, `"2024-01-01"`, `12345678901234567890123`, `-1`, `1.5`, `1e300`, `9223372036854775807`, `99999999999`, `[]`, `[1]`, `{}`,
 		`{"id": 1}`, `{"id": null, "data": [null, 1, "x", [], {}]}`, `{"data": 7}`, `{"default_payment_method": 7}`, `{"paid_at": "x", "price_details": {"price": []}}`, `"12345678901234567890"`}
-	for object, view := range views {
+	for object, view := range judge.Views {
 		columns := append(columnsOf(t, pool, view), append(nested, "lines", "product", "promotion", "coupon")...)
 		for i, value := range odd {
 			all := map[string]json.RawMessage{}
@@ -342,7 +334,7 @@ func TestShapes(t *testing.T) {
 		if text(got) != text(want) {
 			t.Errorf("%s is read as %s, want %s", head.ID, text(got), text(want))
 		}
-		if view, hasOne := views[head.Object]; hasOne && len(viewRows(t, host.Pool, view)) != 1 {
+		if view, hasOne := judge.Views[head.Object]; hasOne && len(viewRows(t, host.Pool, view)) != 1 {
 			t.Errorf("%s does not show %s", view, head.ID)
 		}
 	}

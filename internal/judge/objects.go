@@ -19,8 +19,8 @@ import (
 // CheckObjects is the check of mirrored objects.
 const CheckObjects = "each mirrored object is stored once and matches the truth"
 
-// views are the views that have a row for each object of a type.
-var views = map[string]string{
+// Views are the views that have a row for each object of a type.
+var Views = map[string]string{
 	"customer": "stripe_customers", "product": "stripe_products", "price": "stripe_prices", "invoice": "stripe_invoices",
 	"charge": "stripe_charges", "payment_intent": "stripe_payment_intents", "refund": "stripe_refunds", "dispute": "stripe_disputes",
 	"payment_method": "stripe_payment_methods", "checkout.session": "stripe_checkout_sessions", "credit_note": "stripe_credit_notes",
@@ -30,9 +30,9 @@ var views = map[string]string{
 // objectsQuery selects the mirrored objects. The key is account, type and id. The last column is the object's row of its view.
 func objectsQuery() string {
 	var ofViews strings.Builder
-	for _, object := range slices.Sorted(maps.Keys(views)) {
+	for _, object := range slices.Sorted(maps.Keys(Views)) {
 		fmt.Fprintf(&ofViews, "WHEN '%s' THEN (SELECT to_jsonb(v) FROM %s AS v WHERE (v.account_id, v.livemode, v.id) = (o.account_id, o.livemode, o.id))\n",
-			object, views[object])
+			object, Views[object])
 	}
 	return `
 SELECT account_id || ' ' || object_type || ' ' || id, object_type, coalesce(api_version, ''), object, jsonb_build_object(
@@ -101,7 +101,7 @@ func judgeObject(o stripesim.Object, what string, row mirrored) (findings []Find
 		}
 	}
 	view := decoded(row.view)
-	if views[o.Type] != "" && view["deleted"] != o.Deleted {
+	if Views[o.Type] != "" && view["deleted"] != o.Deleted {
 		findings = append(findings, Finding{CheckObjects, what + ": deleted, in its view", o.Deleted, view["deleted"]})
 	}
 	if o.Deleted {

@@ -59,7 +59,7 @@ var kinds = map[string]struct {
 }
 
 // mirrored are the types that receivers of the kinds standard and batchable mirror.
-var mirrored = stripesim.BillingTypes()
+var mirrored = append(stripesim.BillingTypes(), mirror.Entitlements...)
 
 // registerStandard registers the projections, and a handler with an effect that is not idempotent.
 func registerStandard(h *webhooks.Handlers, logger *slog.Logger) {
