@@ -200,10 +200,10 @@ func (q *Queries) ConsoleCustomerSubscriptionList(ctx context.Context, db DBTX, 
 }
 
 const consoleEventList = `-- name: ConsoleEventList :many
-SELECT event.event_id, event.event_type, event.processed_at, event.outcome, event.event_created_at, event.livemode, event.account_id, event.api_version, event.object_id
+SELECT event.event_id, event.event_type, event.processed_at, event.outcome, event.event_created_at, event.livemode, event.account_id, event.api_version, event.object_id, event.receiver, event.reprocessed_at, event.reprocess_count, event.reprocess_reason
 FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT e.event_id, e.event_type, e.processed_at, e.outcome, e.event_created_at, e.livemode, e.account_id, e.api_version, e.object_id FROM stripe_webhook_events AS e
+    SELECT e.event_id, e.event_type, e.processed_at, e.outcome, e.event_created_at, e.livemode, e.account_id, e.api_version, e.object_id, e.receiver, e.reprocessed_at, e.reprocess_count, e.reprocess_reason FROM stripe_webhook_events AS e
     WHERE e.object_id = wanted.id AND e.livemode = $2 AND COALESCE(e.account_id, '') = $3::text
     OFFSET 0
 ) AS event
@@ -244,6 +244,10 @@ func (q *Queries) ConsoleEventList(ctx context.Context, db DBTX, arg ConsoleEven
 			&i.AccountID,
 			&i.ApiVersion,
 			&i.ObjectID,
+			&i.Receiver,
+			&i.ReprocessedAt,
+			&i.ReprocessCount,
+			&i.ReprocessReason,
 		); err != nil {
 			return nil, err
 		}

@@ -33,15 +33,19 @@ type StripeObject struct {
 }
 
 type StripeWebhookEvent struct {
-	EventID        string
-	EventType      string
-	ProcessedAt    time.Time
-	Outcome        string
-	EventCreatedAt *time.Time
-	Livemode       bool
-	AccountID      *string
-	ApiVersion     *string
-	ObjectID       *string
+	EventID         string
+	EventType       string
+	ProcessedAt     time.Time
+	Outcome         string
+	EventCreatedAt  *time.Time
+	Livemode        bool
+	AccountID       *string
+	ApiVersion      *string
+	ObjectID        *string
+	Receiver        string
+	ReprocessedAt   *time.Time
+	ReprocessCount  int32
+	ReprocessReason *string
 }
 
 type StripeWebhookFailure struct {
@@ -56,6 +60,10 @@ type StripeWebhookFailure struct {
 	State         string
 	Reason        *string
 	AccountID     *string
+	Receiver      string
+	NextRetryAt   *time.Time
+	Retries       int32
+	RetriedBuild  *string
 }
 
 type StripeWebhookRun struct {

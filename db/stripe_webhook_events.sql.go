@@ -115,7 +115,7 @@ func (q *Queries) StripeWebhookEventDeleteIgnored(ctx context.Context, db DBTX, 
 }
 
 const stripeWebhookEventGet = `-- name: StripeWebhookEventGet :one
-SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events WHERE event_id = $1
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver, reprocessed_at, reprocess_count, reprocess_reason FROM stripe_webhook_events WHERE event_id = $1
 `
 
 func (q *Queries) StripeWebhookEventGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookEvent, error) {
@@ -131,15 +131,19 @@ func (q *Queries) StripeWebhookEventGet(ctx context.Context, db DBTX, eventID st
 		&i.AccountID,
 		&i.ApiVersion,
 		&i.ObjectID,
+		&i.Receiver,
+		&i.ReprocessedAt,
+		&i.ReprocessCount,
+		&i.ReprocessReason,
 	)
 	return i, err
 }
 
 const stripeWebhookEventInsert = `-- name: StripeWebhookEventInsert :exec
 INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
 ) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8
+    $1, $2, $3, $4, $5, $6, $7, $8, $9
 )
 `
 
@@ -152,6 +156,7 @@ type StripeWebhookEventInsertParams struct {
 	AccountID      *string
 	ApiVersion     *string
 	ObjectID       *string
+	Receiver       string
 }
 
 // Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
@@ -165,31 +170,33 @@ func (q *Queries) StripeWebhookEventInsert(ctx context.Context, db DBTX, arg Str
 		arg.AccountID,
 		arg.ApiVersion,
 		arg.ObjectID,
+		arg.Receiver,
 	)
 	return err
 }
 
 const stripeWebhookEventInsertAll = `-- name: StripeWebhookEventInsertAll :exec
 INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
 )
 SELECT
     event.event_id, event.event_type, event.outcome, NULLIF(event.created_at, '0001-01-01 00:00:00+00'), event.livemode,
-    NULLIF(event.account_id, ''), NULLIF(event.api_version, ''), NULLIF(event.object_id, '')
+    NULLIF(event.account_id, ''), NULLIF(event.api_version, ''), NULLIF(event.object_id, ''), $1
 FROM (
     SELECT
-        unnest($1::text []) AS event_id,
-        unnest($2::text []) AS event_type,
-        unnest($3::text []) AS outcome,
-        unnest($4::timestamptz []) AS created_at,
-        unnest($5::boolean []) AS livemode,
-        unnest($6::text []) AS account_id,
-        unnest($7::text []) AS api_version,
-        unnest($8::text []) AS object_id
+        unnest($2::text []) AS event_id,
+        unnest($3::text []) AS event_type,
+        unnest($4::text []) AS outcome,
+        unnest($5::timestamptz []) AS created_at,
+        unnest($6::boolean []) AS livemode,
+        unnest($7::text []) AS account_id,
+        unnest($8::text []) AS api_version,
+        unnest($9::text []) AS object_id
 ) AS event
 `
 
 type StripeWebhookEventInsertAllParams struct {
+	Receiver        string
 	EventIds        []string
 	EventTypes      []string
 	Outcomes        []string
@@ -203,6 +210,7 @@ type StripeWebhookEventInsertAllParams struct {
 // StripeWebhookEventInsert for several events. ” and the year 1 mean null.
 func (q *Queries) StripeWebhookEventInsertAll(ctx context.Context, db DBTX, arg StripeWebhookEventInsertAllParams) error {
 	_, err := db.Exec(ctx, stripeWebhookEventInsertAll,
+		arg.Receiver,
 		arg.EventIds,
 		arg.EventTypes,
 		arg.Outcomes,
@@ -216,7 +224,7 @@ func (q *Queries) StripeWebhookEventInsertAll(ctx context.Context, db DBTX, arg 
 }
 
 const stripeWebhookEventList = `-- name: StripeWebhookEventList :many
-SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver, reprocessed_at, reprocess_count, reprocess_reason FROM stripe_webhook_events
 WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
     AND processed_at >= $3
     AND ($4::text = '' OR event_type = $4::text)
@@ -267,6 +275,10 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 			&i.AccountID,
 			&i.ApiVersion,
 			&i.ObjectID,
+			&i.Receiver,
+			&i.ReprocessedAt,
+			&i.ReprocessCount,
+			&i.ReprocessReason,
 		); err != nil {
 			return nil, err
 		}
@@ -279,7 +291,7 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 }
 
 const stripeWebhookEventListByObject = `-- name: StripeWebhookEventListByObject :many
-SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id FROM stripe_webhook_events
+SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver, reprocessed_at, reprocess_count, reprocess_reason FROM stripe_webhook_events
 WHERE object_id = $1::text
     AND (processed_at, event_id) < (COALESCE($2::timestamptz, 'infinity'), $3::text)
     AND processed_at >= $4
@@ -333,6 +345,10 @@ func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, a
 			&i.AccountID,
 			&i.ApiVersion,
 			&i.ObjectID,
+			&i.Receiver,
+			&i.ReprocessedAt,
+			&i.ReprocessCount,
+			&i.ReprocessReason,
 		); err != nil {
 			return nil, err
 		}
@@ -488,15 +504,38 @@ func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg Stri
 	return i, err
 }
 
+const stripeWebhookEventReprocess = `-- name: StripeWebhookEventReprocess :execrows
+UPDATE stripe_webhook_events
+SET reprocessed_at = clock_timestamp(), reprocess_count = reprocess_count + 1, reprocess_reason = $1::text
+WHERE event_id = $2 AND reprocess_count = $3 AND outcome IN ('processed', 'stale')
+`
+
+type StripeWebhookEventReprocessParams struct {
+	Reason         string
+	EventID        string
+	ReprocessCount int32
+}
+
+// Notes that the handlers of an event that had taken effect ran once more. No row: it has been reprocessed since its count was
+// read, or has not taken effect.
+func (q *Queries) StripeWebhookEventReprocess(ctx context.Context, db DBTX, arg StripeWebhookEventReprocessParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookEventReprocess, arg.Reason, arg.EventID, arg.ReprocessCount)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const stripeWebhookEventUpdateProvisional = `-- name: StripeWebhookEventUpdateProvisional :execrows
 UPDATE stripe_webhook_events
-SET outcome = $1, event_type = $2, processed_at = clock_timestamp()
-WHERE event_id = $3 AND (outcome = 'ignored' OR outcome = 'parked' AND $4::boolean)
+SET outcome = $1, event_type = $2, receiver = $3, processed_at = clock_timestamp()
+WHERE event_id = $4 AND (outcome = 'ignored' OR outcome = 'parked' AND $5::boolean)
 `
 
 type StripeWebhookEventUpdateProvisionalParams struct {
 	Outcome       string
 	EventType     string
+	Receiver      string
 	EventID       string
 	ReplaysParked bool
 }
@@ -507,6 +546,7 @@ func (q *Queries) StripeWebhookEventUpdateProvisional(ctx context.Context, db DB
 	result, err := db.Exec(ctx, stripeWebhookEventUpdateProvisional,
 		arg.Outcome,
 		arg.EventType,
+		arg.Receiver,
 		arg.EventID,
 		arg.ReplaysParked,
 	)

@@ -12,7 +12,7 @@ import (
 )
 
 const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
-SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures WHERE event_id = $1
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures WHERE event_id = $1
 `
 
 func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
@@ -30,6 +30,10 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 		&i.State,
 		&i.Reason,
 		&i.AccountID,
+		&i.Receiver,
+		&i.NextRetryAt,
+		&i.Retries,
+		&i.RetriedBuild,
 	)
 	return i, err
 }
@@ -37,9 +41,9 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
 SELECT
     f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
-    f.account_id
+    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
 FROM (
-    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures AS one
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT $3::bigint
@@ -93,6 +97,10 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 			&i.State,
 			&i.Reason,
 			&i.AccountID,
+			&i.Receiver,
+			&i.NextRetryAt,
+			&i.Retries,
+			&i.RetriedBuild,
 		); err != nil {
 			return nil, err
 		}
@@ -106,7 +114,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 
 const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObject :many
 SELECT f.event_id, f.event_type, f.last_error
-FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
+FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
 WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
@@ -201,11 +209,12 @@ func (q *Queries) StripeWebhookFailureSettle(ctx context.Context, db DBTX, recor
 }
 
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :execrows
-INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state)
+INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     $1,
     $2, $3, $4::text, $5,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($4::text, 200))), $6
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($4::text, 200))), $6, $7,
+    now() + make_interval(secs => $8::float8)
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -213,21 +222,26 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
+    receiver = excluded.receiver,
+    next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
 `
 
 type StripeWebhookFailureUpsertParams struct {
-	AccountID *string
-	EventID   string
-	EventType string
-	LastError string
-	Payload   json.RawMessage
-	State     string
+	AccountID         *string
+	EventID           string
+	EventType         string
+	LastError         string
+	Payload           json.RawMessage
+	State             string
+	Receiver          string
+	RetryAfterSeconds float64
 }
 
 // Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
-// parked when its replay fails. The record of another account's event, which has the same id, is left alone.
+// parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
+// retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int64, error) {
 	result, err := db.Exec(ctx, stripeWebhookFailureUpsert,
 		arg.AccountID,
@@ -236,6 +250,8 @@ func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg S
 		arg.LastError,
 		arg.Payload,
 		arg.State,
+		arg.Receiver,
+		arg.RetryAfterSeconds,
 	)
 	if err != nil {
 		return 0, err

@@ -69,7 +69,8 @@ GRANT SELECT ON stripeonce_migrations TO :"app", :"operator";
 -- changes a row only while its event has not taken effect (ignored, parked), and deletes a row only while it is ignored,
 -- which removes the row of a thin event whose twin is recorded. Other roles that read the ledger need a policy, too.
 GRANT SELECT, INSERT, DELETE ON stripe_webhook_events TO :"app", :"operator";
-GRANT UPDATE (outcome, event_type, processed_at) ON stripe_webhook_events TO :"app", :"operator";
+GRANT UPDATE (outcome, event_type, processed_at, receiver) ON stripe_webhook_events TO :"app", :"operator";
+GRANT UPDATE (reprocessed_at, reprocess_count, reprocess_reason) ON stripe_webhook_events TO :"operator";
 ALTER TABLE stripe_webhook_events ENABLE ROW LEVEL SECURITY;
 SELECT format('CREATE POLICY %I ON stripe_webhook_events FOR %s TO %I %s', policy.name, policy.command, policy.role, policy.condition)
 FROM (
@@ -88,6 +89,9 @@ WHERE NOT EXISTS (
 
 GRANT SELECT, INSERT, UPDATE ON stripe_webhook_failures TO :"app", :"operator";
 GRANT DELETE ON stripe_webhook_failures TO :"operator";
+
+-- The payloads of recorded events, with webhooks.Config.KeepPayloads.
+GRANT SELECT, INSERT, DELETE ON stripe_webhook_payloads TO :"app", :"operator";
 
 -- A run that had nothing to do removes its row, if it has one.
 GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_webhook_runs TO :"app", :"operator";

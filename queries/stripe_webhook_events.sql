@@ -13,19 +13,19 @@ CROSS JOIN LATERAL (SELECT e.outcome, e.event_type, e.account_id FROM stripe_web
 -- name: StripeWebhookEventInsert :exec
 -- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
 INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
 ) VALUES (
-    @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id
+    @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id, @receiver
 );
 
 -- name: StripeWebhookEventInsertAll :exec
 -- StripeWebhookEventInsert for several events. '' and the year 1 mean null.
 INSERT INTO stripe_webhook_events (
-    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
 )
 SELECT
     event.event_id, event.event_type, event.outcome, NULLIF(event.created_at, '0001-01-01 00:00:00+00'), event.livemode,
-    NULLIF(event.account_id, ''), NULLIF(event.api_version, ''), NULLIF(event.object_id, '')
+    NULLIF(event.account_id, ''), NULLIF(event.api_version, ''), NULLIF(event.object_id, ''), @receiver
 FROM (
     SELECT
         unnest(@event_ids::text []) AS event_id,
@@ -42,8 +42,15 @@ FROM (
 -- Records the outcome of an event that was ignored on its first delivery, or that was parked and is replayed. No row: a
 -- concurrent duplicate was recorded first.
 UPDATE stripe_webhook_events
-SET outcome = @outcome, event_type = @event_type, processed_at = clock_timestamp()
+SET outcome = @outcome, event_type = @event_type, receiver = @receiver, processed_at = clock_timestamp()
 WHERE event_id = @event_id AND (outcome = 'ignored' OR outcome = 'parked' AND @replays_parked::boolean);
+
+-- name: StripeWebhookEventReprocess :execrows
+-- Notes that the handlers of an event that had taken effect ran once more. No row: it has been reprocessed since its count was
+-- read, or has not taken effect.
+UPDATE stripe_webhook_events
+SET reprocessed_at = clock_timestamp(), reprocess_count = reprocess_count + 1, reprocess_reason = @reason::text
+WHERE event_id = @event_id AND reprocess_count = @reprocess_count AND outcome IN ('processed', 'stale');
 
 -- name: StripeWebhookEventDeleteIgnored :exec
 -- Removes the provisional row of a thin event that took effect under its snapshot's id.

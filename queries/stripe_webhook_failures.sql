@@ -1,11 +1,13 @@
 -- name: StripeWebhookFailureUpsert :execrows
 -- Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
--- parked when its replay fails. The record of another account's event, which has the same id, is left alone.
-INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state)
+-- parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
+-- retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
+INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     @account_id,
     @event_id, @event_type, @last_error::text, @payload,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200))), @state
+    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200))), @state, @receiver,
+    now() + make_interval(secs => @retry_after_seconds::float8)
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -13,6 +15,8 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_failed_at = excluded.last_failed_at,
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
+    receiver = excluded.receiver,
+    next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '');
 
@@ -32,7 +36,7 @@ SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 -- few rows.
 SELECT
     f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
-    f.account_id
+    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)

@@ -3,6 +3,9 @@
 -- The ledger: one row for each event that took effect, was stale, was ignored, or is parked. The id has collation "C", so
 -- that an upgrade of the operating system's collations cannot corrupt the index that exactly-once relies on.
 --
+-- receiver is the name of the receiver that recorded the event last (webhooks.Config.Name). The reprocess columns say when an
+-- operator last ran handlers again for an event that had taken effect, how often, and why.
+--
 -- The CHECK casts to TEXT: with VARCHAR it would read differently after a dump is loaded, and 'migrate --adopt' compares it.
 CREATE TABLE stripe_webhook_events (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
@@ -14,6 +17,10 @@ CREATE TABLE stripe_webhook_events (
     account_id VARCHAR(255),
     api_version VARCHAR,
     object_id VARCHAR(255),
+    receiver VARCHAR(255) NOT NULL DEFAULT 'host',
+    reprocessed_at TIMESTAMPTZ,
+    reprocess_count INTEGER NOT NULL DEFAULT 0,
+    reprocess_reason VARCHAR,
     CONSTRAINT stripe_webhook_events_event_id_key PRIMARY KEY (event_id),
     CONSTRAINT stripe_webhook_events_outcome_check CHECK (outcome::TEXT IN ('processed', 'ignored', 'stale', 'parked'))
 );

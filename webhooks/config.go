@@ -40,6 +40,9 @@ const (
 	DefaultRetryAfter        = 5 * time.Second
 	DefaultTargetWait        = time.Second
 	DefaultShedAfter         = 5 * time.Second
+	DefaultName              = "host"
+	// FirstRetry is about when an event that failed may be retried for the first time by the retrier (operations.RetryFailed).
+	FirstRetry = 15 * time.Minute
 	// MaxErrorLength is how many bytes of an error's text a failure's record keeps.
 	MaxErrorLength = 2000
 )
@@ -67,6 +70,10 @@ type Config struct {
 	// secret (the newest first), or for several endpoints. "label=whsec_…" names a secret in Stats. Required. Empty secrets
 	// are refused, since anybody could sign with one, and so are placeholders.
 	Secrets []string
+	// Name is the receiver's name in the ledger and in the records of failures, at most 255 characters. A retrier, and what else
+	// applies events by itself, leaves those of receivers of other names alone, since their handlers are others. Replicas have the
+	// same name, and it stays the same when handlers are added. Defaults to "host"; that of the program stripeonce is "stripeonce".
+	Name string
 	// Tolerance is how old a signature's timestamp may be. Defaults to stripe-go's 5 minutes.
 	Tolerance time.Duration
 	// MaxBodyBytes bounds a delivery's body; the response to a larger one is 413. Defaults to 1 MiB.
@@ -180,6 +187,7 @@ func (c *Config) withDefaults() *Config {
 	config.ShedAfter = or(config.ShedAfter, DefaultShedAfter)
 	config.SerializeBy = or(config.SerializeBy, ByObject)
 	config.Mode = or(config.Mode, ModeAny)
+	config.Name = or(config.Name, DefaultName)
 	config.Logger = or(config.Logger, slog.Default())
 	config.APIKey = signing.TrimAPIKey(config.APIKey)
 	return &config
@@ -205,8 +213,10 @@ func (c *Config) validate() error {
 	case c.AccountFor != nil && (len(c.Secrets) > 0 || c.APIKey != "" || c.AccountID != ""):
 		wrong("AccountFor takes the place of Secrets, APIKey and AccountID: leave them empty")
 	}
-	if err := storableText("AccountID", c.AccountID); err != nil {
-		wrong("AccountID: %w", err)
+	for name, text := range map[string]string{"AccountID": c.AccountID, "Name": c.Name} {
+		if err := storableText(name, text); err != nil {
+			wrong("%s: %w", name, err)
+		}
 	}
 	for name, negative := range map[string]bool{
 		"Tolerance": c.Tolerance < 0, "MaxBodyBytes": c.MaxBodyBytes < 0, "MaxInFlight": c.MaxInFlight < 0,

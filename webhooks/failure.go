@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -61,6 +62,9 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 	})
 }
 
+// jittered returns a duration that differs from d by up to a fifth, so that events that failed together are not retried together.
+func jittered(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5) }
+
 // parkedQuery records a parked event, in the event's own transaction.
 func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
 	params := r.failureParams(d, d.parked, stateParked)
@@ -83,6 +87,7 @@ func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.St
 func (r *Receiver) failureParams(d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {
 	params := db.StripeWebhookFailureUpsertParams{
 		EventID: d.effective.ID, EventType: d.effective.Type, AccountID: nilIfZero(d.effective.Account), State: state,
+		Receiver: r.config.Name, RetryAfterSeconds: jittered(FirstRetry).Seconds(),
 	}
 	if raw := d.received.raw; raw != nil && !r.config.DropPayloads {
 		// A payload that jsonb cannot hold is left out; Stripe has it.

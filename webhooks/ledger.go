@@ -201,6 +201,7 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 		AccountID:      nilIfZero(ev.Account),
 		ApiVersion:     nilIfZero(ev.APIVersion),
 		ObjectID:       nilIfZero(ev.subject()),
+		Receiver:       t.receiver.config.Name,
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
@@ -212,7 +213,7 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 }
 
 func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
-	var p db.StripeWebhookEventInsertAllParams
+	p := db.StripeWebhookEventInsertAllParams{Receiver: t.receiver.config.Name}
 	for _, d := range writers {
 		ev := d.received
 		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.toRecord))
@@ -228,6 +229,7 @@ func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
 func (t *transaction) updateProvisional(d *delivery) pgpipe.Query {
 	params := db.StripeWebhookEventUpdateProvisionalParams{
 		Outcome: string(d.toRecord), EventType: d.event().Type, EventID: d.id(), ReplaysParked: d.replay,
+		Receiver: t.receiver.config.Name,
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		rows, err := t.receiver.queries.StripeWebhookEventUpdateProvisional(ctx, db, params)

@@ -109,6 +109,9 @@ func (r *Receiver) Ready(ctx context.Context) error {
 // Types returns the types that handlers are registered for, as Handlers.Types does.
 func (r *Receiver) Types() []string { return r.handlers.Types() }
 
+// Name is Config.Name.
+func (r *Receiver) Name() string { return r.config.Name }
+
 // AccountID is Config.AccountID.
 func (r *Receiver) AccountID() string { return r.config.AccountID }
 

@@ -121,6 +121,9 @@ func (s *stripeSettings) check() error {
 	return nil
 }
 
+// receiverName is the name of the program's receivers in the ledger.
+const receiverName = "stripeonce"
+
 // ownReceiver is the program's receiver, whose only handlers are projections.
 type ownReceiver struct {
 	*webhooks.Receiver
@@ -135,7 +138,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 		own.mirror = mirror.Register(h, &mirror.Config{Types: s.mirrored, Refetch: mirror.Refetch(s.refetch), Logger: logger})
 	}
 	own.Receiver, err = webhooks.New(pool, h, &webhooks.Config{
-		Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
+		Name: receiverName, Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
 		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, Logger: logger,
 	})
 	return own, err

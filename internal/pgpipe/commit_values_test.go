@@ -201,19 +201,20 @@ func TestAccessors(t *testing.T) {
 		},
 		"StripeWebhookEventInsertAll": func(ctx context.Context, dbtx DBTX) error {
 			return q.StripeWebhookEventInsertAll(ctx, dbtx, db.StripeWebhookEventInsertAllParams{
-				EventIds: []string{"evt_1", "evt_2"}, EventTypes: []string{"a.b", "c"}, Outcomes: []string{"processed", "ignored"},
+				Receiver: "host", EventIds: []string{"evt_1", "evt_2"}, EventTypes: []string{"a.b", "c"}, Outcomes: []string{"processed", "ignored"},
 				EventCreatedAts: []time.Time{at, {}}, Livemodes: []bool{true, false}, AccountIds: []string{"", "acct_1"}, ApiVersions: []string{"", ""},
 				ObjectIds: []string{"sub_1", ""},
 			})
 		},
 		"StripeWebhookEventInsert": func(ctx context.Context, dbtx DBTX) error {
 			return q.StripeWebhookEventInsert(ctx, dbtx, db.StripeWebhookEventInsertParams{
-				EventID: "evt_1", EventType: "a.b", Outcome: "processed", EventCreatedAt: &at, AccountID: pointer("acct_1"), ObjectID: pointer("sub_1"),
+				EventID: "evt_1", EventType: "a.b", Outcome: "processed", EventCreatedAt: &at, Receiver: "host", AccountID: pointer("acct_1"), ObjectID: pointer("sub_1"),
 			})
 		},
 		"StripeWebhookFailureUpsert": func(ctx context.Context, dbtx DBTX) error {
 			_, err := q.StripeWebhookFailureUpsert(ctx, dbtx, db.StripeWebhookFailureUpsertParams{
 				EventID: "evt_1", EventType: "a.b", LastError: "no", Payload: json.RawMessage(`{"id": "evt_1"}`), State: "failing",
+				Receiver: "host", RetryAfterSeconds: 900.5,
 			})
 			return err
 		},
