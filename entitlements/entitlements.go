@@ -71,6 +71,9 @@ type Change struct {
 	Event     *webhooks.Event // the event that caused it; nil on an import
 	// Imported reports that no event caused the change: an import or a comparison found Stripe's state.
 	Imported bool
+	// Reprocessed reports that an operator reprocesses Event, which took effect before (webhooks.Receiver.Reprocess). Before and After
+	// are both the stored entitlements, which do not change.
+	Reprocessed bool
 }
 
 // Granted returns the entitlements that are not in Before.
@@ -123,7 +126,7 @@ func changeOf(c *mirror.Change) (*Change, error) {
 	}
 	change := &Change{
 		CustomerID: c.After.CustomerID, Account: c.After.Account, Livemode: c.After.Livemode,
-		After: after, Complete: c.After.Complete, Continues: c.After.Complete, Event: c.Event, Imported: c.Imported,
+		After: after, Complete: c.After.Complete, Continues: c.After.Complete, Event: c.Event, Imported: c.Imported, Reprocessed: c.Reprocessed,
 	}
 	if c.Before != nil {
 		change.Before, err = active(c.Before)

@@ -59,6 +59,9 @@ type Change struct {
 	Event  *webhooks.Event // the event that caused it; nil on an import
 	// Imported reports that no event caused the change: an import (Verify with Fix) found Stripe's state.
 	Imported bool
+	// Reprocessed reports that an operator reprocesses Event, which took effect before (webhooks.Receiver.Reprocess). Before and After
+	// are both the stored row, which does not change.
+	Reprocessed bool
 }
 
 // Projection keeps the table up to date. Register creates it.
@@ -119,7 +122,12 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 				Matches:       func(ev any) bool { return rule.carries(ev.(*webhooks.Event)) },
 				HonorsContext: config.OnChange == nil,
 				BatchesHost:   config.BatchOnChange,
-				Plan:          func(ev any) projection.Plan { return p.plan(ev.(*webhooks.Event), object) },
+				Plan:          func(ev any) projection.Plan { return p.engines[object].Plan(rule.clean(ev.(*webhooks.Event))) },
+			}
+			if config.OnChange != nil {
+				added.Reprocess = func(ctx context.Context, tx pgx.Tx, ev any) error {
+					return p.engines[object].Reprocess(ctx, tx, rule.clean(ev.(*webhooks.Event)))
+				}
 			}
 			if i == 0 && j == 0 { // once for all types
 				added.Tables = []projection.Table{{Name: "stripe_objects", Privileges: []string{"SELECT", "INSERT", "UPDATE"}}}
@@ -152,15 +160,15 @@ func newEngine(rule *rule, config *Config) *engine.Engine[Object] {
 		BatchOnChange: config.BatchOnChange, KeepRecent: config.KeepRecent, Refetch: engine.Refetch(config.Refetch), Logger: config.Logger,
 	}
 	if config.OnChange != nil {
-		c.OnChange = func(ctx context.Context, tx pgx.Tx, before, after *Object, ev *webhooks.Event) error {
-			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev, Imported: ev == nil})
+		c.OnChange = func(ctx context.Context, tx pgx.Tx, c engine.Change[Object]) error {
+			return config.OnChange(ctx, tx, Change{Before: c.Before, After: c.After, Event: c.Event, Imported: c.Event == nil, Reprocessed: c.Reprocessed})
 		}
 	}
 	return engine.New(rule.engineRules(), store{rule, db.New()}, c)
 }
 
-// plan returns the plan of an event, whose secrets are not passed on.
-func (p *Projection) plan(ev *webhooks.Event, object string) projection.Plan {
+// clean returns an event without its secrets, which are not passed on.
+func (r *rule) clean(ev *webhooks.Event) *webhooks.Event {
 	clean := *ev
 	clean.Object, clean.Previous = withoutSecrets(ev.Object), withoutSecrets(ev.Previous)
 	if ev.Current != nil {
@@ -168,8 +176,8 @@ func (p *Projection) plan(ev *webhooks.Event, object string) projection.Plan {
 		current.Object = withoutSecrets(current.Object)
 		clean.Current = &current
 	}
-	if rule := ruleOf(object); rule.collects != "" {
-		rule.collectEvent(&clean)
+	if r.collects != "" {
+		r.collectEvent(&clean)
 	}
-	return p.engines[object].Plan(&clean)
+	return &clean
 }

@@ -56,6 +56,9 @@ type Change struct {
 	// Imported reports that no event caused the change: an import (Verify with Fix) found Stripe's state. It may have become so
 	// years ago, so make your own state equal to After, and send no e-mail.
 	Imported bool
+	// Reprocessed reports that an operator reprocesses Event, which took effect before (webhooks.Receiver.Reprocess). Before and After
+	// are both the stored row, which does not change.
+	Reprocessed bool
 }
 
 // Activated reports whether the customer became entitled by this change: the status of After is active or trialing, and
@@ -105,7 +108,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 		config = &Config{}
 	}
 	p := &Projection{newEngine(config)}
-	projection.Register(h, projection.Projection{
+	added := projection.Projection{
 		Name:          "subscription",
 		Events:        "customer.subscription.*",
 		HonorsContext: config.OnChange == nil,
@@ -116,7 +119,13 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 			{Name: "subscription_items", Privileges: []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
 		},
 		Trial: store{db.New()}.try,
-	})
+	}
+	if config.OnChange != nil {
+		added.Reprocess = func(ctx context.Context, tx pgx.Tx, ev any) error {
+			return p.engine.Reprocess(ctx, tx, ev.(*webhooks.Event))
+		}
+	}
+	projection.Register(h, added)
 	return p
 }
 
@@ -125,8 +134,8 @@ func newEngine(config *Config) *engine.Engine[Subscription] {
 		BatchOnChange: config.BatchOnChange, KeepRecent: config.KeepRecent, Refetch: engine.Refetch(config.Refetch), Logger: config.Logger,
 	}
 	if config.OnChange != nil {
-		c.OnChange = func(ctx context.Context, tx pgx.Tx, before, after *Subscription, ev *webhooks.Event) error {
-			return config.OnChange(ctx, tx, Change{Before: before, After: after, Event: ev, Imported: ev == nil})
+		c.OnChange = func(ctx context.Context, tx pgx.Tx, c engine.Change[Subscription]) error {
+			return config.OnChange(ctx, tx, Change{Before: c.Before, After: c.After, Event: c.Event, Imported: c.Event == nil, Reprocessed: c.Reprocessed})
 		}
 	}
 	return engine.New(&rules, store{db.New()}, c)

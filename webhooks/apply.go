@@ -47,32 +47,32 @@ type Result struct {
 // delivery of it would, and under the same limits. When ctx ends before COMMIT, the work is undone, unless handlers of
 // other events share the transaction (Batchable).
 func (r *Receiver) Apply(ctx context.Context, ev *Event) (Result, error) {
-	return r.applyUnlessOverloaded(ctx, ev, false)
+	return r.applyUnlessOverloaded(ctx, ev, purpose{})
 }
 
 // Replay is Apply on behalf of a person: it also applies an event that is parked. See Park.
 func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
-	return r.applyUnlessOverloaded(ctx, ev, true)
+	return r.applyUnlessOverloaded(ctx, ev, purpose{replay: true})
 }
 
 // applyUnlessOverloaded is for events that come from elsewhere: a delivery is refused before its body is read.
-func (r *Receiver) applyUnlessOverloaded(ctx context.Context, ev *Event, replay bool) (Result, error) {
+func (r *Receiver) applyUnlessOverloaded(ctx context.Context, ev *Event, why purpose) (Result, error) {
 	if err := r.shedder.Admit(); err != nil {
 		return Result{}, fault.Unavailable(err)
 	}
-	return r.apply(ctx, ev, replay)
+	return r.apply(ctx, ev, why)
 }
 
 // apply takes every event from admission to its result: the single flight with its concurrent duplicates, its attempts, and
 // the record of its failure. Its slot in flight is released last.
-func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, error) {
+func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, error) {
 	if err := ev.validate(); err != nil {
 		return Result{}, err
 	}
 	if err := r.admit(); err != nil {
 		return Result{}, err
 	}
-	d := r.newDelivery(ev, replay)
+	d := r.newDelivery(ev, why)
 	defer r.finish(d)
 	if d.lacksKey {
 		r.config.Logger.WarnContext(ctx, "a thin event is ignored, although it has a handler: there is no API key of its mode; set one, then replay or reconcile",
@@ -90,7 +90,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, replay bool) (Result, e
 	if call == nil {
 		return duplicate, err
 	}
-	f := flightResult{abandoned: true, replay: replay, eventType: ev.Type} // abandoned, unless it returns
+	f := flightResult{abandoned: true, replay: d.replay, eventType: ev.Type} // abandoned, unless it returns
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
 	if f.Outcome == OutcomeParked {
@@ -282,7 +282,7 @@ func (r *Receiver) takeTurn(ctx context.Context, d *delivery, ticket *admission.
 	if ticket.TryAcquire() || r.ride(ctx, d, r.rideWait) {
 		return true
 	}
-	if !d.rode { // a rider was looked up in its batch
+	if !d.rode && d.reprocess == nil { // a rider was looked up in its batch
 		if found, err := r.lookup(ctx, d); found || err != nil {
 			d.outcome, d.err = OutcomeDuplicate, err
 			return false

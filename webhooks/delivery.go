@@ -21,10 +21,10 @@ type delivery struct {
 	effective *Event
 	handlers  []handler // none: the event is ignored
 	inTx      bool      // there is no event, but a function of InTx, which is the one handler
-	replay    bool      // on behalf of a person: the event is applied although it is parked
-	fetched   fetched
-	learned   bool // its snapshot event was fetched
-	lacksKey  bool // it is ignored although it has a handler, since there is no API key of its mode
+	purpose
+	fetched  fetched
+	learned  bool // its snapshot event was fetched
+	lacksKey bool // it is ignored although it has a handler, since there is no API key of its mode
 
 	// parked is what a handler returned with Park. The event is then recorded, and of its handlers only the projections
 	// run; none, if a projection parked it.
@@ -43,6 +43,12 @@ type delivery struct {
 	byCustomer bool                      // Config.SerializeBy
 	running    chan struct{}             // closed when the handlers have returned; nil: they run in the caller's goroutine
 	pending    func()                    // what is left to be done when the outcome is known: the reply does not wait for it; nil: nothing
+}
+
+// purpose says why an event that the ledger has is applied all the same.
+type purpose struct {
+	replay    bool       // on behalf of a person: the event is applied although it is parked
+	reprocess *Reprocess // likewise: handlers run although it has taken effect; nil: they do not
 }
 
 // attempt is the state of a delivery in one transaction.
@@ -68,12 +74,12 @@ type attempt struct {
 
 // newDelivery finds the handlers of an event. A thin event about a v1 resource runs those of its snapshot type, one about a v2
 // resource those that are registered for exactly its type: if its object can be fetched.
-func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
+func (r *Receiver) newDelivery(ev *Event, why purpose) *delivery {
 	received := *ev // not the caller's
 	r.stamp(&received)
 	received.canFetch = keyFits(r.keyFor(&received), ev.Livemode)
 	d := &delivery{
-		received: &received, effective: &received, replay: replay, byCustomer: r.config.SerializeBy == ByCustomer, arrived: time.Now(),
+		received: &received, effective: &received, purpose: why, byCustomer: r.config.SerializeBy == ByCustomer, arrived: time.Now(),
 	}
 	d.asSnapshot()
 	if !r.AcceptsMode(ev.Livemode) {
@@ -86,8 +92,16 @@ func (r *Receiver) newDelivery(ev *Event, replay bool) *delivery {
 	return d
 }
 
-// of returns the handlers of an event.
+// of returns the handlers that run for an event.
 func (h *Handlers) of(d *delivery) []handler {
+	if d.reprocess != nil {
+		return d.reprocess.of(h.all(d))
+	}
+	return h.all(d)
+}
+
+// all returns the handlers of an event.
+func (h *Handlers) all(d *delivery) []handler {
 	switch ev := d.source(); {
 	case ev.thin && ev.Type == HealthEvent:
 		return h.healthHandlers(ev)
@@ -230,6 +244,9 @@ func (d *delivery) lacksObject() bool { return d.received.fetches() && d.fetched
 
 // isDuplicate reports whether the ledger's outcome of the event stays as it is.
 func (d *delivery) isDuplicate() bool {
+	if d.reprocess != nil {
+		return false
+	}
 	return d.ledger.final || d.ledger.recorded && !d.takesEffect()
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -24,10 +25,12 @@ type Handlers struct {
 
 // handler is one registered handler.
 type handler struct {
+	name          string
 	pattern       string
 	projection    bool
 	run           run
 	plan          func(ev *Event) projection.Plan // in place of run
+	hook          run                             // of a projection with a plan: its OnChange, for Reprocess; nil: it has none
 	honorsContext bool                            // it returns promptly when its context is canceled
 	batchable     bool                            // it is the host's, and may be in a batch all the same
 	matches       func(ev *Event) bool            // whether it handles an event of its pattern; nil: all
@@ -64,6 +67,10 @@ type HandlerOption func(*handler)
 // See also subscriptions.Config.BatchOnChange.
 func Batchable() HandlerOption { return func(h *handler) { h.batchable = true } }
 
+// Name names the handler: [Receiver.Reprocess] can run it alone. Names are unique among the handlers of a set. Defaults to the event
+// type that the handler is registered for, and for a second one of the same type to that with "-2", and so on.
+func Name(name string) HandlerOption { return func(h *handler) { h.name = name } }
+
 type run func(ctx context.Context, tx pgx.Tx, ev *Event) (changed bool, err error)
 
 // NewHandlers returns an empty set.
@@ -79,11 +86,11 @@ func NewHandlers() *Handlers { return &Handlers{} }
 // It may run more than once (after a serialization failure, a deadlock, a lost race), so only
 // what it does through tx is exactly once. ctx ends with [Config].Timeout, not with the client.
 //
-// Options: [Batchable].
+// Options: [Batchable], [Name].
 //
 // fn may return [Fetch] to run again with Stripe's current object, then also in obj, and [Park] where no retry helps.
 //
-// On panics on a malformed type, a nil fn, or a set that New has been given already.
+// On panics on a malformed type, a nil fn, a name that another handler has, or a set that New has been given already.
 func On[E ~string, T any](h *Handlers, eventType E, fn func(ctx context.Context, tx pgx.Tx, ev *Event, obj *T) error, options ...HandlerOption) {
 	if fn == nil {
 		panic("webhooks.On: the handler for " + string(eventType) + " is nil")
@@ -132,10 +139,18 @@ func init() {
 		}
 		h.add(handler{
 			pattern: p.Events, projection: true, matches: matches, honorsContext: p.HonorsContext, batchable: !p.HonorsContext && p.BatchesHost,
-			plan: func(ev *Event) projection.Plan { return p.Plan(ev) },
+			plan: func(ev *Event) projection.Plan { return p.Plan(ev) }, name: p.Name, hook: hookOf(p),
 		})
 		h.projections = append(h.projections, p)
 	}
+}
+
+// hookOf returns the call of a projection's OnChange for an event that is reprocessed; nil: it has none.
+func hookOf(p projection.Projection) run {
+	if p.Reprocess == nil {
+		return nil
+	}
+	return func(ctx context.Context, tx pgx.Tx, ev *Event) (bool, error) { return true, p.Reprocess(ctx, tx, ev) }
 }
 
 // Types lists the registered types, sorted, each once.
@@ -171,7 +186,28 @@ func (h *Handlers) add(handler handler) {
 	if handler.pattern != "*" && (stem == "" || strings.ContainsAny(stem, "* ")) {
 		panic(fmt.Sprintf("webhooks: %q is not an event type: use one such as \"invoice.paid\", \"invoice.*\" or \"*\"", handler.pattern))
 	}
+	handler.name = h.nameFor(handler)
 	h.list = append(h.list, handler)
+}
+
+// nameFor returns the name of a handler that is added.
+func (h *Handlers) nameFor(added handler) string {
+	taken := func(name string) bool {
+		return slices.ContainsFunc(h.list, func(other handler) bool { return other.name == name })
+	}
+	switch {
+	case added.plan != nil: // of all patterns of one type
+		return added.name + ".OnChange"
+	case added.name != "" && taken(added.name):
+		panic(fmt.Sprintf("webhooks: two handlers are named %q: give each a name of its own with webhooks.Name", added.name))
+	case added.name != "":
+		return added.name
+	}
+	name := added.pattern
+	for i := 2; taken(name); i++ {
+		name = fmt.Sprintf("%s-%d", added.pattern, i)
+	}
+	return name
 }
 
 // match returns the handlers of an event, as which a type is matched.

@@ -35,8 +35,10 @@ func (r *Receiver) learn(ctx context.Context, d *delivery) error {
 	if !ev.lacksMembers() && !ev.ObjectInSnapshot() || !ev.canFetch || !d.takesEffect() {
 		return nil
 	}
-	if duplicate, err := r.isKnown(ctx, d); duplicate || err != nil {
-		return err
+	if d.reprocess == nil {
+		if duplicate, err := r.isKnown(ctx, d); duplicate || err != nil {
+			return err
+		}
 	}
 	if ev.lacksMembers() {
 		if err := r.learnMembers(ctx, d); err != nil {

@@ -16,11 +16,12 @@ import (
 
 // ledgerState is the ledger's state of an event before it is processed.
 type ledgerState struct {
-	final     bool   // it has been applied, under its own id or its twin's, or waits for a person
-	recorded  bool   // there is a row under the id that it is recorded under
-	twin      bool   // there is a provisional row under the thin event's id, which is another
-	eventType string // of the row
-	other     error  // the row is of an event of another account
+	final     bool    // it has been applied, under its own id or its twin's, or waits for a person
+	recorded  bool    // there is a row under the id that it is recorded under
+	twin      bool    // there is a provisional row under the thin event's id, which is another
+	outcome   Outcome // of the row
+	eventType string  // of the row
+	other     error   // the row is of an event of another account
 }
 
 // errOtherAccount reports that the ledger has an event id as one of another account. Stripe's ids are unique across accounts,
@@ -37,7 +38,7 @@ func (d *delivery) found(outcome, eventType string, account *string) {
 	}
 	provisional := Outcome(outcome) == OutcomeIgnored || Outcome(outcome) == OutcomeParked && d.replay
 	d.ledger.final = d.ledger.final || !provisional
-	d.ledger.eventType = eventType
+	d.ledger.outcome, d.ledger.eventType = Outcome(outcome), eventType
 }
 
 // foundRow notes a row of the ledger under the event's id, or under that of its twin.
@@ -173,7 +174,7 @@ func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery)
 	if len(writers) > 1 {
 		return append(queries, t.insertAll(writers)), false
 	}
-	if d.inTx {
+	if d.inTx || d.reprocess != nil {
 		return queries, false
 	}
 	if d.ledger.twin {

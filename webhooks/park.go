@@ -40,7 +40,7 @@ func (d *delivery) park(err error) bool {
 	var by *parkedByError
 	var parked *parkError
 	ended := errors.Is(err, pgpipe.ErrRawCommit) || errors.Is(err, pgpipe.ErrChained) || errors.Is(err, ErrTxControl)
-	if d.inTx || ended || !errors.As(err, &parked) || !errors.As(err, &by) || d.projectionParked {
+	if d.inTx || d.reprocess != nil || ended || !errors.As(err, &parked) || !errors.As(err, &by) || d.projectionParked {
 		return false
 	}
 	d.parked, d.projectionParked = err, by.projection

@@ -117,7 +117,7 @@ func (r *Receiver) AccountID() string { return r.config.AccountID }
 
 // Handles reports whether the event would run a handler: one is registered for its type, it is of the mode
 // that takes effect, and if it is thin there is an API key to fetch its object with.
-func (r *Receiver) Handles(ev *Event) bool { return r.newDelivery(ev, false).takesEffect() }
+func (r *Receiver) Handles(ev *Event) bool { return r.newDelivery(ev, purpose{}).takesEffect() }
 
 // AcceptsMode reports whether events of a mode, live or test, take effect ([Config].Mode).
 func (r *Receiver) AcceptsMode(livemode bool) bool {

@@ -54,7 +54,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	accepted := err == nil
 	if accepted {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
-		result, err = r.apply(context.WithoutCancel(req.Context()), ev, replay)
+		result, err = r.apply(context.WithoutCancel(req.Context()), ev, purpose{replay: replay})
 	}
 	if err != nil {
 		reason.Note(req.Context(), safeError(cause(err)))

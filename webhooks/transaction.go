@@ -138,7 +138,15 @@ func (t *transaction) process(ctx context.Context, i int) error {
 	case t.hosts:
 		return t.processInSavepoint(ctx, i)
 	}
+	if d.reprocess != nil {
+		if err := t.noteReprocessed(ctx, d); err != nil {
+			return err
+		}
+	}
 	outcome, err := t.runHandlers(d.ctx, d)
+	if d.reprocess != nil {
+		outcome = OutcomeProcessed
+	}
 	switch {
 	case !t.batch:
 		d.toRecord = outcome

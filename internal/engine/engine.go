@@ -121,10 +121,18 @@ type Store[T any] interface {
 	Listing[T]
 }
 
+// Change is one change of a state.
+type Change[T any] struct {
+	Before      *T              // nil on the first
+	After       *T              // never nil
+	Event       *webhooks.Event // nil on an import
+	Reprocessed bool            // the event took effect before: Before and After are the same
+}
+
 // Config configures an Engine.
 type Config[T any] struct {
-	// OnChange is called for each change of a state, in the transaction that writes it. Before is nil on the first. Optional.
-	OnChange func(ctx context.Context, tx pgx.Tx, before, after *T, ev *webhooks.Event) error
+	// OnChange is called for each change of a state, in the transaction that writes it. Optional.
+	OnChange func(ctx context.Context, tx pgx.Tx, c Change[T]) error
 	// BatchOnChange declares that OnChange may run in a transaction with other events, under a savepoint.
 	BatchOnChange bool
 	// KeepRecent is the number of states that are kept in memory for the next call's before. Without OnChange, none are.
@@ -197,10 +205,30 @@ func (e *Engine[T]) notify(ctx context.Context, tx pgx.Tx, stored *Row[T], next 
 	if stored != nil && !e.isTombstone(stored) { // OnChange was not called for it
 		before = stored.State
 	}
-	if err := e.config.OnChange(ctx, tx, before, next.State, ev); err != nil {
+	return e.call(ctx, tx, Change[T]{Before: before, After: next.State, Event: ev})
+}
+
+// Reprocess calls OnChange once more for an event that took effect before, with the row as it is stored.
+func (e *Engine[T]) Reprocess(ctx context.Context, tx pgx.Tx, ev *webhooks.Event) error {
+	key := e.store.Key(ev.Account, ev.Livemode, e.rules.idOf(ev))
+	stored, err := e.lockAndLoad(ctx, tx, key)
+	if err != nil {
+		return err
+	}
+	if stored == nil || e.isTombstone(stored) {
+		return fmt.Errorf("no row of the %s %s is stored that OnChange could be called with: import it first (verify --fix --only)", e.rules.noun(), key.ID)
+	}
+	if err := stored.mayBecome(ev, e.rules.noun()); err != nil {
+		return err
+	}
+	return e.call(ctx, tx, Change[T]{Before: e.store.Clone(stored.State), After: stored.State, Event: ev, Reprocessed: true})
+}
+
+func (e *Engine[T]) call(ctx context.Context, tx pgx.Tx, c Change[T]) error {
+	if err := e.config.OnChange(ctx, tx, c); err != nil {
 		kind := "an import"
-		if ev != nil {
-			kind = ev.Type
+		if c.Event != nil {
+			kind = c.Event.Type
 		}
 		return &webhooks.HandlerError{EventType: kind, Err: err} // not an error of the statements around it
 	}

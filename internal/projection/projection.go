@@ -31,6 +31,9 @@ type Projection struct {
 	BatchesHost bool
 	// Plan returns the work on an event, a *webhooks.Event. It is called for each attempt, outside the transaction.
 	Plan func(event any) Plan
+	// Reprocess calls the host's OnChange once more for an event, a *webhooks.Event, that took effect before: with the stored row as
+	// it is, which does not change. The object's lock is held if the event has its id. Nil: there is no OnChange.
+	Reprocess func(ctx context.Context, tx pgx.Tx, event any) error
 	// Tables are the tables that it uses, beside the receiver's own. Ready names the privileges that are missing.
 	Tables []Table
 	// Trial writes rows with random ids to Tables, in a transaction that is rolled back, and reads them back. It returns
