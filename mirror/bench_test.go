@@ -3,6 +3,7 @@ package mirror
 import (
 	"testing"
 
+	"github.com/pook/stripeonce/internal/redact"
 	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -21,7 +22,7 @@ func BenchmarkState(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		clean := *ev
-		clean.Object = withoutSecrets(ev.Object)
+		clean.Object = redact.Secrets(ev.Object)
 		o, err := rule.decode(&clean)
 		if err != nil {
 			b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/internal/rawjson"
+	"github.com/pook/stripeonce/internal/redact"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -170,10 +171,10 @@ func newEngine(rule *rule, config *Config) *engine.Engine[Object] {
 // clean returns an event without its secrets, which are not passed on.
 func (r *rule) clean(ev *webhooks.Event) *webhooks.Event {
 	clean := *ev
-	clean.Object, clean.Previous = withoutSecrets(ev.Object), withoutSecrets(ev.Previous)
+	clean.Object, clean.Previous = redact.Secrets(ev.Object), redact.Secrets(ev.Previous)
 	if ev.Current != nil {
 		current := *ev.Current
-		current.Object = withoutSecrets(current.Object)
+		current.Object = redact.Secrets(current.Object)
 		clean.Current = &current
 	}
 	if r.collects != "" {

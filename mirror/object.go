@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/pook/stripeonce/internal/engine"
-	"github.com/pook/stripeonce/internal/ordering"
 	"github.com/pook/stripeonce/internal/rawjson"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -152,52 +151,4 @@ func (o *Object) clone() *Object {
 	c := *o
 	c.Object = bytes.Clone(o.Object)
 	return &c
-}
-
-// withoutSecrets returns an object without members named client_secret or secret, at any depth.
-func withoutSecrets(object json.RawMessage) json.RawMessage {
-	if !hasSecret(bytes.TrimSpace(object)) {
-		return object
-	}
-	value := ordering.Decode(object)
-	removeSecrets(value)
-	text, err := json.Marshal(value)
-	if err != nil {
-		panic(err) // decoded JSON can be encoded
-	}
-	return text
-}
-
-// isSecret reports whether a member is not to be kept.
-func isSecret(name string) bool { return name == "client_secret" || name == "secret" }
-
-// hasSecret reports whether a JSON value has such a member, at any depth.
-func hasSecret(value []byte) (found bool) {
-	if !bytes.Contains(value, []byte("secret")) && !bytes.Contains(value, []byte(`\u`)) {
-		return false
-	}
-	switch value[0] {
-	case '{':
-		rawjson.Members(value, func(key, member []byte) { found = found || isSecret(string(key)) || hasSecret(member) })
-	case '[':
-		rawjson.Elements(value, func(element []byte) { found = found || hasSecret(element) })
-	}
-	return found
-}
-
-func removeSecrets(value any) {
-	switch value := value.(type) {
-	case map[string]any:
-		for key, inner := range value {
-			if isSecret(key) {
-				delete(value, key)
-			} else {
-				removeSecrets(inner)
-			}
-		}
-	case []any:
-		for _, inner := range value {
-			removeSecrets(inner)
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/rawjson"
+	"github.com/pook/stripeonce/internal/redact"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -42,7 +43,7 @@ func (store) Clone(o *Object) *Object   { return o.clone() }
 func (s store) Decode(ev *webhooks.Event) (*Object, error) {
 	if ev.ID == "" {
 		clean := *ev
-		clean.Object = withoutSecrets(ev.Object)
+		clean.Object = redact.Secrets(ev.Object)
 		ev = &clean
 	}
 	return s.decode(ev)

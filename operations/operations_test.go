@@ -179,7 +179,7 @@ func TestReconcileInParts(t *testing.T) {
 func TestReconcileRetriesRequests(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 60)
-	b.Operator = b.operator(b.Receiver, 500*time.Millisecond)
+	b.Operator = b.operator(b.Receiver, 5*time.Second) // as long as the request that hangs takes, and longer than any on a busy machine
 	b.api.Fail(
 		stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/events", Pass: 1},
 		stripesim.Fault{Status: 500, Path: "/v1/events"},

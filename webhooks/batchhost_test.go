@@ -33,7 +33,7 @@ type batchHost struct {
 	probe      func(ctx context.Context, tx pgx.Tx, writes *pgpipe.Writes, object string) (bool, error)
 }
 
-func newBatchHost(t *testing.T) *batchHost {
+func newBatchHost(t *testing.T, configure ...func(*webhooks.Config)) *batchHost {
 	t.Helper()
 	roundTrips := &pglocal.RoundTrips{}
 	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
@@ -41,13 +41,13 @@ func newBatchHost(t *testing.T) *batchHost {
 		t.Fatal(err)
 	}
 	config.ConnConfig.DialFunc = roundTrips.Dial
-	c := newBatchHostOn(t, config)
+	c := newBatchHostOn(t, config, configure...)
 	c.roundTrips = roundTrips
 	c.Expect(t, about("evt_warm", "sub_warm", "active"), http.StatusOK, webhooks.OutcomeProcessed)
 	return c
 }
 
-func newBatchHostOn(t *testing.T, config *pgxpool.Config) *batchHost {
+func newBatchHostOn(t *testing.T, config *pgxpool.Config, configure ...func(*webhooks.Config)) *batchHost {
 	t.Helper()
 	c := &batchHost{}
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
@@ -68,7 +68,12 @@ func newBatchHostOn(t *testing.T, config *pgxpool.Config) *batchHost {
 	h := webhooks.NewHandlers()
 	subscriptions.Register(h, nil)
 	c.registerProbe(h)
-	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) { c.ConcurrentBatches, c.LockTimeout = 1, time.Hour })
+	c.Host = hooktest.On(t, pool, h, func(c *webhooks.Config) {
+		c.ConcurrentBatches, c.LockTimeout = 1, time.Hour
+		for _, configure := range configure {
+			configure(c)
+		}
+	})
 	c.Receiver.WaitForBatch(time.Minute)
 	return c
 }

@@ -157,6 +157,11 @@ type Config struct {
 	// DropPayloads leaves the payload out of a failure's record (stripe_webhook_failures), which then says
 	// only what failed and why. Payloads may hold personal data.
 	DropPayloads bool
+	// KeepPayloads stores the payload of every event that is recorded in stripe_webhook_payloads, in the event's transaction and
+	// without members named client_secret and secret, so that Reprocess and Replay can be used for longer than the 30 days for which
+	// Stripe has an event. operations.PrunePayloads deletes old ones. Payloads may hold personal data. It excludes DropPayloads.
+	// Defaults to false.
+	KeepPayloads bool
 	// AssumeMigrated skips the lookup in the table stripeonce_migrations before the first delivery. It is for
 	// hosts that apply the migrations with another tool than dbmate.
 	AssumeMigrated bool
@@ -231,6 +236,9 @@ func (c *Config) validate() error {
 	}
 	if err := signing.CheckAPIKey(c.APIKey); err != nil {
 		wrong("APIKey: %w", err)
+	}
+	if c.KeepPayloads && c.DropPayloads {
+		wrong("KeepPayloads keeps the payload of every event, and DropPayloads that of none: set one of them")
 	}
 	if c.MaxBatchSize > batchSizeLimit {
 		wrong("MaxBatchSize is %d: use at most %d, since each event of a batch holds a lock in PostgreSQL", c.MaxBatchSize, batchSizeLimit)

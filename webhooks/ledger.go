@@ -172,7 +172,7 @@ func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery)
 		return queries, false // each has been carried with its event
 	}
 	if len(writers) > 1 {
-		return append(queries, t.insertAll(writers)), false
+		return append(append(queries, t.insertAll(writers)), t.keepPayload(writers...)...), false
 	}
 	if d.inTx || d.reprocess != nil {
 		return queries, false
@@ -188,6 +188,7 @@ func (t *transaction) ledgerQueries(queries []pgpipe.Query, writers []*delivery)
 	} else {
 		queries = append(queries, t.insert(d))
 	}
+	queries = append(queries, t.keepPayload(d)...)
 	return queries, d.parked != nil || d.ledger.twin || d.ledger.recorded
 }
 

@@ -71,7 +71,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		queries:   db.New(),
 		readiness: readiness.New(readiness.Config{
 			Pool: acquirer, Projections: h.projections, Timeout: config.Timeout, LockTimeout: config.LockTimeout,
-			Fetches: config.APIKey != "", AssumeMigrated: config.AssumeMigrated, Logger: config.Logger,
+			Fetches: config.APIKey != "", KeepsPayloads: config.KeepPayloads, AssumeMigrated: config.AssumeMigrated, Logger: config.Logger,
 		}),
 		// No retries, and a short timeout: Stripe retries the delivery.
 		stripe:      stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),

@@ -47,11 +47,11 @@ func (t *transaction) processInSavepoint(ctx context.Context, i int) error {
 	t.inHandler = nil
 	d.toRecord = outcome
 	if sent {
-		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(d), pgpipe.ReleaseSavepoint(i)})
+		t.carried = slices.Concat(rest, []pgpipe.Query{t.insert(d)}, t.keepPayload(d), []pgpipe.Query{pgpipe.ReleaseSavepoint(i)})
 		return nil
 	}
 	own := rest[len(t.carried)+1:] // without the savepoint
-	t.carried = slices.Concat(t.carried, own, []pgpipe.Query{t.insert(d)})
+	t.carried = slices.Concat(t.carried, own, []pgpipe.Query{t.insert(d)}, t.keepPayload(d))
 	return nil
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	Timeout, LockTimeout time.Duration
 	// Fetches reports whether there is an API key: then serving also removes rows of thin events.
 	Fetches bool
+	// KeepsPayloads reports whether serving stores the payloads of events.
+	KeepsPayloads bool
 	// AssumeMigrated skips what is read from the table stripeonce_migrations.
 	AssumeMigrated bool
 	Logger         *slog.Logger
@@ -156,6 +158,9 @@ func (c *Checker) needs() []projection.Table {
 	}
 	if c.Fetches {
 		needs = append(needs, projection.Table{Name: "stripe_webhook_events", Privileges: []string{"DELETE"}})
+	}
+	if c.KeepsPayloads {
+		needs = append(needs, projection.Table{Name: "stripe_webhook_payloads", Privileges: []string{"SELECT", "INSERT"}})
 	}
 	if !c.AssumeMigrated {
 		needs = append(needs, projection.Table{Name: schema.MigrationsTable, Privileges: []string{"SELECT"}})

@@ -125,6 +125,9 @@ func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx
 
 func (c *Checker) listTrials() []trial {
 	trials := []trial{{[]string{"stripe_webhook_events"}, c.tryLedger}, {[]string{"stripe_webhook_failures"}, c.tryFailure}}
+	if c.KeepsPayloads {
+		trials = append(trials, trial{[]string{"stripe_webhook_payloads"}, c.tryPayload})
+	}
 	for _, p := range c.Projections {
 		if p.Trial == nil {
 			continue
@@ -217,6 +220,19 @@ func (c *Checker) tryFailure(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return nil
+}
+
+// tryPayload stores a payload and reads it back.
+func (c *Checker) tryPayload(ctx context.Context, tx pgx.Tx) error {
+	id := trialID("evt")
+	if err := c.queries.StripeWebhookPayloadInsert(ctx, tx, id, json.RawMessage(trialPayload)); err != nil {
+		return err
+	}
+	_, err := c.queries.StripeWebhookPayloadGet(ctx, tx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fault.ErrNotReadBack
+	}
+	return err
 }
 
 // trialOutcome is the outcome of the event that tryLedger records.

@@ -1,10 +1,8 @@
-package mirror
+package redact
 
-import (
-	"testing"
-)
+import "testing"
 
-func TestWithoutSecrets(t *testing.T) {
+func TestSecrets(t *testing.T) {
 	t.Parallel()
 	for object, want := range map[string]string{
 		`{"id":"pi_1","client_secret":"x"}`:                                           `{"id":"pi_1"}`,
@@ -14,7 +12,7 @@ func TestWithoutSecrets(t *testing.T) {
 		`{"metadata":{"note":"my client_secret is safe","secrets":"2"},"é":"\u00e9"}`: `{"metadata":{"note":"my client_secret is safe","secrets":"2"},"é":"\u00e9"}`,
 		``: ``,
 	} {
-		if got := withoutSecrets([]byte(object)); string(got) != want {
+		if got := Secrets([]byte(object)); string(got) != want {
 			t.Errorf("%s becomes %s, want %s", object, got, want)
 		}
 	}
