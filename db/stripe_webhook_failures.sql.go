@@ -208,7 +208,7 @@ func (q *Queries) StripeWebhookFailureSettle(ctx context.Context, db DBTX, recor
 	return err
 }
 
-const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :execrows
+const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :one
 INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     $1,
@@ -226,6 +226,7 @@ ON CONFLICT (event_id) DO UPDATE SET
     next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
+RETURNING attempts
 `
 
 type StripeWebhookFailureUpsertParams struct {
@@ -239,11 +240,11 @@ type StripeWebhookFailureUpsertParams struct {
 	RetryAfterSeconds float64
 }
 
-// Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
+// Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A parked event stays
 // parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
 // retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
-func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int64, error) {
-	result, err := db.Exec(ctx, stripeWebhookFailureUpsert,
+func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int32, error) {
+	row := db.QueryRow(ctx, stripeWebhookFailureUpsert,
 		arg.AccountID,
 		arg.EventID,
 		arg.EventType,
@@ -253,8 +254,7 @@ func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg S
 		arg.Receiver,
 		arg.RetryAfterSeconds,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var attempts int32
+	err := row.Scan(&attempts)
+	return attempts, err
 }

@@ -1,5 +1,5 @@
--- name: StripeWebhookFailureUpsert :execrows
--- Records that an event failed, for the first time or again. The history keeps the last 20 attempts. A parked event stays
+-- name: StripeWebhookFailureUpsert :one
+-- Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A parked event stays
 -- parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
 -- retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
 INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
@@ -18,7 +18,8 @@ ON CONFLICT (event_id) DO UPDATE SET
     receiver = excluded.receiver,
     next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
-WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '');
+WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
+RETURNING attempts;
 
 -- name: StripeWebhookFailureSettle :exec
 -- Settles the record of a thin event that failed before its snapshot event was known, and took effect under that one's id.

@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,8 @@ const (
 	DefaultRetryAfter        = 5 * time.Second
 	DefaultTargetWait        = time.Second
 	DefaultShedAfter         = 5 * time.Second
+	DefaultNotifyEvery       = 30 * time.Second
+	DefaultNotifyTimeout     = 10 * time.Second
 	DefaultName              = "host"
 	// FirstRetry is about when an event that failed may be retried for the first time by the retrier (operations.RetryFailed).
 	FirstRetry = 15 * time.Minute
@@ -152,6 +155,17 @@ type Config struct {
 	// which has a rate of its own. Stripe permits 100 reads a second in live mode and 25 in a sandbox:
 	// https://docs.stripe.com/rate-limits. Defaults to 10 for each process; negative: none.
 	ListRate int
+	// OnFailure is called when an event has failed (500), after its record was written: to tell somebody. It runs in a goroutine of its
+	// own, with a context that ends after NotifyTimeout; what it does has no effect on the event. It is not called for infrastructure
+	// failures (503). docs/notifications.md has recipes for Slack, e-mail and Sentry. Optional.
+	OnFailure func(ctx context.Context, n Notice)
+	// OnParked is OnFailure for an event that a handler has parked. Optional.
+	OnParked func(ctx context.Context, n Notice)
+	// NotifyEvery spaces the calls of OnFailure, and those of OnParked, in each process: three may come at once, and further ones one
+	// after each such time. What is left out is counted in the next call (Notice.Suppressed). Defaults to 30s.
+	NotifyEvery time.Duration
+	// NotifyTimeout bounds one call. Defaults to 10s.
+	NotifyTimeout time.Duration
 	// Mode says whether live events, test events or both take effect. Defaults to ModeAny.
 	Mode Mode
 	// DropPayloads leaves the payload out of a failure's record (stripe_webhook_failures), which then says
@@ -193,6 +207,8 @@ func (c *Config) withDefaults() *Config {
 	config.SerializeBy = or(config.SerializeBy, ByObject)
 	config.Mode = or(config.Mode, ModeAny)
 	config.Name = or(config.Name, DefaultName)
+	config.NotifyEvery = or(config.NotifyEvery, DefaultNotifyEvery)
+	config.NotifyTimeout = or(config.NotifyTimeout, DefaultNotifyTimeout)
 	config.Logger = or(config.Logger, slog.Default())
 	config.APIKey = signing.TrimAPIKey(config.APIKey)
 	return &config
@@ -228,7 +244,7 @@ func (c *Config) validate() error {
 		"Timeout": c.Timeout < 0, "AcquireTimeout": c.AcquireTimeout < 0, "CommitTimeout": c.CommitTimeout < 0,
 		"MaxBufferBytes": c.MaxBufferBytes < 0, "LockTimeout": c.LockTimeout < 0, "MaxAttempts": c.MaxAttempts < 0, "RetryAfter": c.RetryAfter < 0,
 		"FetchTimeout": c.FetchTimeout < 0, "MaxBatchSize": c.MaxBatchSize < 0, "ConcurrentBatches": c.ConcurrentBatches < 0,
-		"ShedAfter": c.ShedAfter < 0,
+		"ShedAfter": c.ShedAfter < 0, "NotifyEvery": c.NotifyEvery < 0, "NotifyTimeout": c.NotifyTimeout < 0,
 	} {
 		if negative {
 			wrong("%s is negative", name)

@@ -30,6 +30,7 @@ type delivery struct {
 	// run; none, if a projection parked it.
 	parked           error
 	projectionParked bool
+	parkings         int32 // how often it has parked or failed
 
 	arrived time.Time // an object that is fetched later has the event's change in it
 

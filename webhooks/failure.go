@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
@@ -37,22 +38,29 @@ func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error
 	if fault.IsInfrastructure(failure) && !errors.Is(failure, errForbidden) {
 		return
 	}
-	err := r.writeFailure(ctx, r.failureParams(d, failure, stateFailing))
+	attempts := r.writeRecord(ctx, d, failure)
+	r.onFailure.notify(r.noticeOf(d, failure, attempts))
+}
+
+// writeRecord writes the record of a failure, and returns how often the event has failed; 0: it could not be written.
+func (r *Receiver) writeRecord(ctx context.Context, d *delivery, failure error) int32 {
+	attempts, err := r.writeFailure(ctx, r.failureParams(d, failure, stateFailing))
 	if err == nil {
-		return
+		return attempts
 	}
 	params := r.failureParams(d, failure, stateFailing)
 	params.Payload = nil
-	if without := r.writeFailure(ctx, params); without == nil {
+	if attempts, without := r.writeFailure(ctx, params); without == nil {
 		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", d.effective.ID, "error", err)
-		return
+		return attempts
 	}
 	r.stats.unrecorded.Add(1)
 	r.config.Logger.ErrorContext(ctx, "a failed event's record could not be written: no listing of failures has it",
 		"event_id", d.effective.ID, "event_type", d.effective.Type, "failure", errorText(failure), "error", err)
+	return 0
 }
 
-func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) (err error) {
+func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFailureUpsertParams) (attempts int32, err error) {
 	defer func() { // of a hook of the pool
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
@@ -60,9 +68,11 @@ func (r *Receiver) writeFailure(ctx context.Context, params db.StripeWebhookFail
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTimeout)
 	defer cancel()
-	return r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
-		return r.upsertFailure(ctx, conn, params)
+	err = r.pool.Do(ctx, func(conn *pgxpool.Conn) (err error) {
+		attempts, err = r.upsertFailure(ctx, conn, params)
+		return err
 	})
+	return attempts, err
 }
 
 // jittered returns a duration that differs from d by up to a fifth, so that events that failed together are not retried together.
@@ -71,20 +81,21 @@ func jittered(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5) }
 // parkedQuery records a parked event, in the event's own transaction.
 func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
 	params := r.failureParams(d, d.parked, stateParked)
-	return func(ctx context.Context, db pgpipe.DBTX) error {
-		return pgpipe.Wrap("record the parked event", r.upsertFailure(ctx, db, params))
+	return func(ctx context.Context, db pgpipe.DBTX) (err error) {
+		d.parkings, err = r.upsertFailure(ctx, db, params)
+		return pgpipe.Wrap("record the parked event", err)
 	}
 }
 
 // errDropped reports that PostgreSQL wrote no row and no error either.
 var errDropped = errors.New("the row was not written: a trigger or a rule on the table drops it, or it is of another account's event of the same id")
 
-func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.StripeWebhookFailureUpsertParams) error {
-	rows, err := r.queries.StripeWebhookFailureUpsert(ctx, dbtx, params)
-	if err == nil && rows == 0 {
-		return errDropped
+func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.StripeWebhookFailureUpsertParams) (attempts int32, err error) {
+	attempts, err = r.queries.StripeWebhookFailureUpsert(ctx, dbtx, params)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errDropped
 	}
-	return err
+	return attempts, err
 }
 
 func (r *Receiver) failureParams(d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {

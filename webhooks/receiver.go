@@ -29,6 +29,8 @@ type Receiver struct {
 	readiness *readiness.Checker
 	stripe    *stripeapi.Client
 	stats     *recorder
+	onFailure *notifier
+	onParked  *notifier
 
 	limiter     *admission.Limiter
 	shedder     *admission.Shedder
@@ -77,6 +79,8 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		stripe:      stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
 		lists:       newListLimiter(config.ListRate),
 		stats:       newRecorder(),
+		onFailure:   newNotifier(config.OnFailure, config),
+		onParked:    newNotifier(config.OnParked, config),
 		limiter:     admission.NewLimiter(config.MaxInFlight),
 		shedder:     admission.NewShedder(config.TargetWait, config.ShedAfter),
 		bodies:      admission.NewBudget(config.MaxBufferBytes),
@@ -124,6 +128,11 @@ func (r *Receiver) AcceptsMode(livemode bool) bool {
 	return r.config.Mode == ModeAny || livemode == (r.config.Mode == ModeLive)
 }
 
-// Shutdown refuses further deliveries with 503 and waits until those in flight are done and their failures recorded, or
-// ctx ends.
-func (r *Receiver) Shutdown(ctx context.Context) error { return r.limiter.Close(ctx) }
+// Shutdown refuses further deliveries with 503 and waits until those in flight are done, their failures recorded, and the calls of
+// OnFailure and OnParked have returned, or ctx ends.
+func (r *Receiver) Shutdown(ctx context.Context) error {
+	if err := r.limiter.Close(ctx); err != nil {
+		return err
+	}
+	return errors.Join(r.onFailure.close(ctx), r.onParked.close(ctx))
+}

@@ -211,12 +211,12 @@ func (c *Checker) tryFailure(ctx context.Context, tx pgx.Tx) error {
 		LastError: "Zoë Groß, 東京 🧾", Payload: json.RawMessage(trialPayload),
 	}
 	for range 2 {
-		rows, err := c.queries.StripeWebhookFailureUpsert(ctx, tx, params)
+		_, err := c.queries.StripeWebhookFailureUpsert(ctx, tx, params)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fault.ErrNotReadBack
+		}
 		if err != nil {
 			return err
-		}
-		if rows == 0 {
-			return fault.ErrNotReadBack
 		}
 	}
 	return nil
