@@ -63,6 +63,17 @@ func NewDatabaseURL(tb testing.TB, clause string) string {
 	return create(tb, " TEMPLATE template0 "+clause)
 }
 
+// CopyURL returns the URL of a new database with everything that another one of NewURL has at this moment. There must be no
+// connections to that.
+func CopyURL(tb testing.TB, databaseURL string) string {
+	tb.Helper()
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return create(tb, " TEMPLATE "+config.Database)
+}
+
 func create(tb testing.TB, clause string) string {
 	tb.Helper()
 	c, err := cluster()
