@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/pook/stripeonce => ../
 
 require (
+	github.com/getsentry/sentry-go v0.50.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/pook/stripeonce v0.0.0
