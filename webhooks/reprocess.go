@@ -113,7 +113,7 @@ func (t *transaction) noteReprocessed(ctx context.Context, d *delivery) error {
 		return fmt.Errorf("%s: %w", d.id(), ErrNotApplied)
 	}
 	params := db.StripeWebhookEventReprocessParams{
-		EventID: d.id(), Reason: d.reprocess.Reason, ReprocessCount: int32(d.reprocess.Count), //nolint:gosec // a column of that type has it
+		EventID: d.id(), Reason: d.reprocess.Reason, ReprocessCount: int32(d.reprocess.Count),
 	}
 	var rows int64
 	err := t.pipe.Send(ctx, []pgpipe.Query{func(ctx context.Context, db pgpipe.DBTX) (err error) {
