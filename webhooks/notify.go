@@ -26,6 +26,8 @@ type Notice struct {
 	// Attempts is how often the event has failed or parked so far: 1 is the first time, and Stripe retries a failed event for three
 	// days. 0: its record could not be written.
 	Attempts int
+	// Parked reports that a handler has parked the event: it waits for a person, and Stripe does not retry it.
+	Parked bool
 	// Err is the handler's error. Its text may have what your handlers put into it.
 	Err error
 	// Suppressed is how many notices of the same kind were left out since the last one: see Config.NotifyEvery.
@@ -157,6 +159,6 @@ func (r *Receiver) noticeOf(d *delivery, err error, attempts int32) Notice {
 	ev := d.effective
 	return Notice{
 		EventID: ev.ID, EventType: ev.Type, ObjectID: d.source().subject(), Account: ev.Account, Livemode: ev.Livemode, Created: ev.Created,
-		Receiver: r.config.Name, Attempts: int(attempts), Err: err,
+		Receiver: r.config.Name, Attempts: int(attempts), Parked: d.parked != nil && d.outcome == OutcomeParked, Err: err,
 	}
 }

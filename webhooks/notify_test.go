@@ -96,10 +96,10 @@ func TestOnParked(t *testing.T) {
 	if err := host.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
-	if list := parked.all(); len(list) != 1 || list[0].EventID != "evt_1" || list[0].Attempts != 1 || !errors.Is(list[0].Err, errOfATest) {
+	if list := parked.all(); len(list) != 1 || list[0].EventID != "evt_1" || list[0].Attempts != 1 || !list[0].Parked || !errors.Is(list[0].Err, errOfATest) {
 		t.Errorf("the parked ones are %+v", list)
 	}
-	if list := failed.all(); len(list) != 1 || list[0].EventID != "evt_2" || list[0].Attempts != 0 {
+	if list := failed.all(); len(list) != 1 || list[0].EventID != "evt_2" || list[0].Attempts != 0 || list[0].Parked {
 		t.Errorf("the failed ones are %+v", list)
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// FirstAttempts returns a function for OnFailure that notifies of an event's first failure, and not of Stripe's retries. It
-// is not for OnParked: an event that failed before it parked has further attempts.
+// FirstAttempts returns a function that notifies of an event's first failure and of an event that parks, and not of Stripe's
+// retries.
 func FirstAttempts(notify func(ctx context.Context, n webhooks.Notice)) func(ctx context.Context, n webhooks.Notice) {
 	return func(ctx context.Context, n webhooks.Notice) {
-		if n.Attempts > 1 && n.Suppressed == 0 { // suppressed notices may be of other events' first failures
+		if n.Attempts > 1 && !n.Parked && n.Suppressed == 0 { // suppressed notices may be of other events' first failures
 			return
 		}
 		notify(ctx, n)
@@ -30,7 +30,11 @@ func Describe(n webhooks.Notice) string {
 			fmt.Fprintf(&text, "%s: %s\n", label, OneLine(value, 1000))
 		}
 	}
-	text.WriteString("A Stripe event could not be processed.\n")
+	if n.Parked {
+		text.WriteString("A Stripe event is parked: it waits for a person.\n")
+	} else {
+		text.WriteString("A Stripe event could not be processed.\n")
+	}
 	write("Event", n.EventID)
 	write("Type", n.EventType)
 	write("Object", n.ObjectID)

@@ -23,13 +23,15 @@ func TestSlack(t *testing.T) {
 	r.park("evt_2")
 	r.stop()
 	escaped := strings.NewReplacer("&amp;", "&amp;amp;", "<", "&lt;", ">", "&gt;")
-	want := func(id, prefix string) string {
-		return "A Stripe event could not be processed.\nEvent: " + id + "\nType: " + escaped.Replace(plainType) +
+	want := func(headline, id, prefix string) string {
+		return headline + "\nEvent: " + id + "\nType: " + escaped.Replace(plainType) +
 			"\nObject: in_1\nMode: test\nReceiver: billing\nAttempts: 1\nError: " + escaped.Replace(handlerOf+prefix+plainError) + "\n"
 	}
 	messages := texts(t, got)
 	slices.Sort(messages)
-	if !slices.Equal(messages, []string{want("evt_1", ""), want("evt_2", "parked: ")}) || r.logs.Len() > 0 {
+	if !slices.Equal(messages, []string{
+		want("A Stripe event could not be processed.", "evt_1", ""), want("A Stripe event is parked: it waits for a person.", "evt_2", "parked: "),
+	}) || r.logs.Len() > 0 {
 		t.Errorf("the messages are\n%s", strings.Join(messages, "\n"))
 	}
 }
