@@ -24,16 +24,17 @@ import (
 // Every column of the ledger says what the event says, and is null where it says nothing.
 func TestLedgerRow(t *testing.T) {
 	t.Parallel()
-	host := newCounter(t, counting(succeed), nil)
+	host := newCounter(t, counting(succeed), func(c *webhooks.Config) { c.Name = "billing" })
 	host.Expect(t, []byte(`{"id":"evt_1","object":"event","api_version":"2024-06-20","created":1700000000,"livemode":true,
 		"account":"acct_1","data":{"object":{"id":"obj_1"}},"type":"test.event"}`), 200, webhooks.OutcomeProcessed)
 	host.Expect(t, []byte(`{"id":"evt_2","type":"other.event"}`), 200, webhooks.OutcomeIgnored)
 	for id, want := range map[string]string{
-		"evt_1": `(evt_1,test.event,t,processed,"2023-11-14 22:13:20",t,acct_1,2024-06-20,obj_1)`,
-		"evt_2": `(evt_2,other.event,t,ignored,,f,,,)`,
+		"evt_1": `(evt_1,test.event,t,processed,"2023-11-14 22:13:20",t,acct_1,2024-06-20,obj_1,billing,,0,)`,
+		"evt_2": `(evt_2,other.event,t,ignored,,f,,,,billing,,0,)`,
 	} {
 		got := pgtest.Scan[string](t, host.Pool, `SELECT (event_id, event_type, now() - processed_at BETWEEN '0' AND '1 hour', outcome,
-			event_created_at AT TIME ZONE 'UTC', livemode, account_id, api_version, object_id)::text FROM stripe_webhook_events WHERE event_id = $1`, id)
+			event_created_at AT TIME ZONE 'UTC', livemode, account_id, api_version, object_id,
+			receiver, reprocessed_at, reprocess_count, reprocess_reason)::text FROM stripe_webhook_events WHERE event_id = $1`, id)
 		if got != want {
 			t.Errorf("the row is %s, want %s", got, want)
 		}
@@ -47,7 +48,8 @@ func TestSchema(t *testing.T) {
 	got := pgtest.Scan[string](t, pool, `SELECT string_agg(concat_ws(' ', column_name, data_type, character_maximum_length, collation_name), ', ' ORDER BY ordinal_position)
 		FROM information_schema.columns WHERE table_name = 'stripe_webhook_events'`)
 	want := "event_id character varying 255 C, event_type character varying 255, processed_at timestamp with time zone, outcome character varying 16, " +
-		"event_created_at timestamp with time zone, livemode boolean, account_id character varying 255, api_version character varying, object_id character varying 255"
+		"event_created_at timestamp with time zone, livemode boolean, account_id character varying 255, api_version character varying, object_id character varying 255, " +
+		"receiver character varying 255, reprocessed_at timestamp with time zone, reprocess_count integer, reprocess_reason character varying"
 	if got != want {
 		t.Errorf("the ledger has the columns\n%s, want\n%s", got, want)
 	}
