@@ -22,7 +22,8 @@ run: postgres build ## Serve with a private PostgreSQL, with a signing secret ma
 
 .PHONY: build
 build: ## Build the program, .bin/stripeonce
-	@go build -buildvcs=false -o $(BIN)/stripeonce ./cmd/stripeonce
+	@go build -buildvcs=false -ldflags "-X github.com/pook/stripeonce/internal/buildinfo.commit=$$(git rev-parse HEAD 2>/dev/null)" \
+		-o $(BIN)/stripeonce ./cmd/stripeonce
 
 CHROMIUM := tools/ensure-optional 'chromium chromium-browser google-chrome google-chrome-stable' chromium "the console's tests in a browser"
 NODE := tools/ensure-optional node nodejs "the tutorial's tests"

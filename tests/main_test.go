@@ -96,7 +96,7 @@ type server struct {
 	ended  chan struct{}
 }
 
-var listening = regexp.MustCompile(`msg=listening url=(http://[^/]+)/`)
+var listening = regexp.MustCompile(`(?:msg=listening url=|"msg":"listening","url":")(http://[^/]+)/`)
 
 // serve starts the program and waits until it listens.
 func serve(t *testing.T, env []string, args ...string) *server {

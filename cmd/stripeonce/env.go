@@ -126,10 +126,19 @@ func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
+		options.ReplaceAttr = durationInSeconds
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	default:
 		return nil, cli.Usage("log format %q: use text or json", f.format)
 	}
+}
+
+// durationInSeconds replaces a duration by its seconds. slog would write nanoseconds.
+func durationInSeconds(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		attr.Value = slog.Float64Value(attr.Value.Duration().Seconds())
+	}
+	return attr
 }
 
 // logWriter logs each line that dbmate writes.

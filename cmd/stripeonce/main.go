@@ -10,11 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/commands"
+	"github.com/pook/stripeonce/internal/buildinfo"
 	"github.com/pook/stripeonce/internal/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := commands.Execute(ctx, newRoot())
 	stop()
 	os.Exit(code)
@@ -29,10 +31,12 @@ in PostgreSQL exactly once, however often and in whatever order it arrives.
 
 Secrets are read from the environment only: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
 STRIPE_API_KEY, or the files named by STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_KEY_FILE.`,
+		Version:           buildinfo.Read().String(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)
-	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend())
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend(), newVersion())
 	root.AddCommand(operatorCommands()...)
 	return root
 }

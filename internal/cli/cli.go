@@ -36,10 +36,16 @@ var errReported = errors.New("reported")
 // Reported returns an error that ends a command with exit code 1 and is not printed.
 func Reported() error { return errReported }
 
-// Execute runs a command with its own arguments, writes its error to standard error, and returns the exit code.
+// Execute runs a command with its own arguments, writes its error to standard error, and returns the exit code. A failed write to
+// standard output is an error.
 func Execute(ctx context.Context, root *cobra.Command) int {
 	root.SilenceUsage, root.SilenceErrors = true, true
+	out := NewChecked(root)
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.Err()
+	}
 	if err == nil {
 		return 0
 	}

@@ -79,8 +79,17 @@ func (c *Checked) Err() error {
 func (o *Output) Hintf(format string, args ...any) { fmt.Fprintf(o.err, format, args...) }
 
 func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+	file, ok := fileOf(w)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// fileOf returns the file that a writer writes to, if it is one.
+func fileOf(w io.Writer) (*os.File, bool) {
+	if checked, ok := w.(*Checked); ok {
+		return fileOf(checked.out)
+	}
+	file, ok := w.(*os.File)
+	return file, ok
 }
 
 // The colors of a terminal.
@@ -144,7 +153,7 @@ func (o *Output) Table(columns []Column, rows [][]Cell) {
 
 // width returns the terminal's width, or 0 if w is not a terminal.
 func width(w io.Writer) int {
-	file, ok := w.(*os.File)
+	file, ok := fileOf(w)
 	if !ok {
 		return 0
 	}
@@ -185,8 +194,8 @@ func cutTail(text string, width int) string {
 	return "…" + string(runes[len(runes)-width+1:])
 }
 
-// Time formats a time in the local zone.
-func Time(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05") }
+// Time formats a time in the local zone, with the zone's offset from UTC ("Z": it is UTC).
+func Time(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05Z07:00") }
 
 // Ago formats the duration since a time, of at least one second.
 func Ago(at time.Time) string { return Short(max(time.Since(at).Truncate(time.Second), time.Second)) }

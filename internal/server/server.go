@@ -77,7 +77,7 @@ func (s *Server) routes(more []prometheus.Collector) {
 	})
 	e.GET("/readyz", s.ready)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(s.receiver), collectors.NewGoCollector(),
+	registry.MustRegister(metrics.NewReceiver(s.receiver), metrics.NewBuild(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(more...)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))

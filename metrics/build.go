@@ -1,0 +1,18 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pook/stripeonce/internal/buildinfo"
+)
+
+// NewBuild returns the collector of stripeonce_build_info, which says in its labels which build of stripeonce the program contains.
+func NewBuild() prometheus.Collector {
+	build := buildinfo.Read()
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "stripeonce_build_info", Help: "1; the labels say which build of stripeonce this is.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "go_version": build.GoVersion},
+	})
+	gauge.Set(1)
+	return gauge
+}
