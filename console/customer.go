@@ -13,6 +13,7 @@ import (
 	"github.com/pook/stripeonce/entitlements"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
 )
 
 const (
@@ -20,8 +21,6 @@ const (
 	customerRows = 10
 	// maxPaymentObjects is among how many refunds, and disputes, those of a customer's payments are looked for.
 	maxPaymentObjects = 2000
-	// maxTraced is of how many objects a customer's page gathers the events.
-	maxTraced = 200
 )
 
 // customer is what a customer's page shows.
@@ -37,8 +36,9 @@ type customer struct {
 	Hidden     bool
 	Unmirrored bool // the database has no table of objects
 	Sections   []*section
-	Events     []db.StripeWebhookEvent
-	Traced     int // of how many objects
+	Events     []operations.Event
+	Traced     int  // of how many objects
+	Cut        bool // the customer has further, older ones
 	Failing    []db.StripeWebhookFailureListByObjectRow
 
 	objects map[string][]db.StripeObject // by type, the newest first; one more than customerRows if there are more
@@ -178,8 +178,8 @@ func (c *Console) readObjectsOf(ctx context.Context, d *customer) error {
 
 func (c *Console) subscriptionsOf(ctx context.Context, d *customer) (*section, error) {
 	s := &section{ID: "subscriptions", Title: "Subscriptions", None: "No subscriptions."}
-	ids, err := c.queries.ConsoleCustomerSubscriptionList(ctx, c.pool, db.ConsoleCustomerSubscriptionListParams{
-		CustomerID: d.ID, AccountID: d.Account, Livemode: d.Livemode, MaxRows: customerRows + 1,
+	ids, err := c.queries.CustomerSubscriptionIDList(ctx, c.pool, db.CustomerSubscriptionIDListParams{
+		CustomerID: d.ID, AccountID: &d.Account, Livemode: &d.Livemode, MaxRows: customerRows + 1,
 	})
 	if err != nil || len(ids) == 0 {
 		return s, err
@@ -307,13 +307,19 @@ func (c *Console) othersOf(_ context.Context, d *customer) (*section, error) {
 	return c.objectSection(d, &section{ID: "others", Title: "Other objects"}, kinds), nil
 }
 
-// eventsOf gathers the events of the customer and of what its page shows. The ledger has an index by object, and no customer.
+// eventsOf lists the events of the customer's objects, and of what its page shows beside these: refunds and disputes.
 func (c *Console) eventsOf(ctx context.Context, d *customer) error {
-	d.ids = d.ids[:min(len(d.ids), maxTraced)]
-	d.Traced = len(d.ids)
-	var err error
-	d.Events, err = c.queries.ConsoleEventList(ctx, c.pool, db.ConsoleEventListParams{
-		ObjectIds: d.ids, Livemode: d.Livemode, AccountID: d.Account, MaxRows: pageRows,
-	})
+	filter := operations.EventFilter{Customer: d.ID, Account: d.Account, NoAccount: d.Account == "", Livemode: &d.Livemode, Limit: pageRows}
+	objects, err := c.operator.CustomerObjects(ctx, filter)
+	if err != nil {
+		return err
+	}
+	for _, id := range d.ids {
+		if !slices.Contains(objects.IDs, id) {
+			objects.IDs = append(objects.IDs, id)
+		}
+	}
+	d.Traced, d.Cut = len(objects.IDs), objects.Cut
+	d.Events, err = c.operator.EventsOf(ctx, objects.IDs, filter)
 	return err
 }

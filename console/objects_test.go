@@ -167,7 +167,7 @@ func TestCustomer(t *testing.T) {
 	page := s.get(t, "/customers/cus_1", 200)
 	last := 0
 	for _, want := range []string{"Jenny &lt;Rosen&gt; · jenny@example.com", `"subscriptions">Subscriptions<`, "sub_1<", ">Invoices<", "in_1<", ">Payments<", "re_1<", "ch_1<",
-		">Payment methods<", "visa •••• 4242", ">Other objects<", "txi_1<", ">Events<", "of the 7 objects on this page"} {
+		">Payment methods<", "visa •••• 4242", ">Other objects<", "txi_1<", ">Events<", "of 7 objects of this customer"} {
 		at := strings.Index(page, want)
 		if at < last {
 			t.Errorf("%q is missing, or not in its place", want)

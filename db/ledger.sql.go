@@ -67,15 +67,16 @@ func (q *Queries) LedgerActivity(ctx context.Context, db DBTX, arg LedgerActivit
 const ledgerFailing = `-- name: LedgerFailing :one
 SELECT count(*) FROM (
     SELECT FROM (
-        SELECT f.event_id, f.account_id FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
+        SELECT f.event_id, f.account_id, f.state FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
     ) AS newest
-    WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id AND COALESCE(e.account_id = newest.account_id, TRUE)), 'ignored') = 'ignored'
+    WHERE newest.state <> 'dismissed'
+        AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = newest.event_id AND COALESCE(e.account_id = newest.account_id, TRUE)), 'ignored') = 'ignored'
     LIMIT $2
 ) AS failing
 `
 
-// Counts the failing events up to max_rows, among the newest max_looked_at events that ever failed. The record of an event
-// that has been applied since stays until it is pruned, so the query skips those one by one.
+// Counts the failing events up to max_rows, among the newest max_looked_at events that ever failed, without dismissed ones. The
+// record of an event that has been applied since stays until it is pruned, so the query skips those one by one.
 func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxLookedAt int32, maxRows int32) (int64, error) {
 	row := db.QueryRow(ctx, ledgerFailing, maxLookedAt, maxRows)
 	var count int64
@@ -90,7 +91,7 @@ SELECT
     COALESCE(percentile_cont(0.5) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS median,
     COALESCE(percentile_cont(0.95) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS high
 FROM (
-    SELECT e.processed_at, extract(EPOCH FROM e.processed_at - e.event_created_at)::float8 AS lag
+    SELECT e.processed_at, CASE WHEN e.outcome <> 'parked' THEN extract(EPOCH FROM e.processed_at - e.event_created_at)::float8 END AS lag
     FROM stripe_webhook_events AS e
     WHERE e.processed_at > $1 ORDER BY e.processed_at DESC LIMIT $2
 ) AS newest
@@ -104,7 +105,7 @@ type LedgerLagRow struct {
 }
 
 // The lag of the newest events, at most max_rows: their number, the oldest time, and the median and the 95th percentile
-// of the seconds from Stripe's creation of an event to its effect.
+// of the seconds from Stripe's creation of an event to its effect. A parked event has taken none, so it has no lag.
 func (q *Queries) LedgerLag(ctx context.Context, db DBTX, since time.Time, maxRows int32) (LedgerLagRow, error) {
 	row := db.QueryRow(ctx, ledgerLag, since, maxRows)
 	var i LedgerLagRow

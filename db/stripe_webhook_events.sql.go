@@ -223,6 +223,44 @@ func (q *Queries) StripeWebhookEventInsertAll(ctx context.Context, db DBTX, arg 
 	return err
 }
 
+const stripeWebhookEventInsertParked = `-- name: StripeWebhookEventInsertParked :execrows
+INSERT INTO stripe_webhook_events (
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
+) VALUES (
+    $1, $2, 'parked', $3, $4, $5, $6, $7, $8
+)
+ON CONFLICT DO NOTHING
+`
+
+type StripeWebhookEventInsertParkedParams struct {
+	EventID        string
+	EventType      string
+	EventCreatedAt *time.Time
+	Livemode       bool
+	AccountID      *string
+	ApiVersion     *string
+	ObjectID       *string
+	Receiver       string
+}
+
+// Records an event as parked. No row: the ledger has it.
+func (q *Queries) StripeWebhookEventInsertParked(ctx context.Context, db DBTX, arg StripeWebhookEventInsertParkedParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookEventInsertParked,
+		arg.EventID,
+		arg.EventType,
+		arg.EventCreatedAt,
+		arg.Livemode,
+		arg.AccountID,
+		arg.ApiVersion,
+		arg.ObjectID,
+		arg.Receiver,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const stripeWebhookEventList = `-- name: StripeWebhookEventList :many
 SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver, reprocessed_at, reprocess_count, reprocess_reason FROM stripe_webhook_events
 WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
@@ -231,8 +269,10 @@ WHERE (processed_at, event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::tex
     AND starts_with(event_type, $5::text)
     AND ($6::text = '' OR outcome = $6::text)
     AND ($7::text = '' OR account_id = $7::text)
+    AND (NOT $8::boolean OR account_id IS NULL)
+    AND ($9::boolean IS NULL OR livemode = $9::boolean)
 ORDER BY processed_at DESC, event_id DESC
-LIMIT $8
+LIMIT $10
 `
 
 type StripeWebhookEventListParams struct {
@@ -243,6 +283,8 @@ type StripeWebhookEventListParams struct {
 	TypePrefix    string
 	Outcome       string
 	AccountID     string
+	NoAccount     bool
+	Livemode      *bool
 	MaxRows       int32
 }
 
@@ -256,6 +298,8 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 		arg.TypePrefix,
 		arg.Outcome,
 		arg.AccountID,
+		arg.NoAccount,
+		arg.Livemode,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -290,21 +334,28 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 	return items, nil
 }
 
-const stripeWebhookEventListByObject = `-- name: StripeWebhookEventListByObject :many
-SELECT event_id, event_type, processed_at, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver, reprocessed_at, reprocess_count, reprocess_reason FROM stripe_webhook_events
-WHERE object_id = $1::text
-    AND (processed_at, event_id) < (COALESCE($2::timestamptz, 'infinity'), $3::text)
-    AND processed_at >= $4
-    AND ($5::text = '' OR event_type = $5::text)
-    AND starts_with(event_type, $6::text)
-    AND ($7::text = '' OR outcome = $7::text)
-    AND ($8::text = '' OR account_id = $8::text)
-ORDER BY processed_at DESC, event_id DESC
-LIMIT $9
+const stripeWebhookEventListByObjects = `-- name: StripeWebhookEventListByObjects :many
+SELECT event.event_id, event.event_type, event.processed_at, event.outcome, event.event_created_at, event.livemode, event.account_id, event.api_version, event.object_id, event.receiver, event.reprocessed_at, event.reprocess_count, event.reprocess_reason
+FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT e.event_id, e.event_type, e.processed_at, e.outcome, e.event_created_at, e.livemode, e.account_id, e.api_version, e.object_id, e.receiver, e.reprocessed_at, e.reprocess_count, e.reprocess_reason FROM stripe_webhook_events AS e
+    WHERE e.object_id = wanted.id
+        AND (e.processed_at, e.event_id) < (COALESCE($2::timestamptz, 'infinity'), $3::text)
+        AND e.processed_at >= $4
+        AND ($5::text = '' OR e.event_type = $5::text)
+        AND starts_with(e.event_type, $6::text)
+        AND ($7::text = '' OR e.outcome = $7::text)
+        AND ($8::text = '' OR e.account_id = $8::text)
+        AND (NOT $9::boolean OR e.account_id IS NULL)
+        AND ($10::boolean IS NULL OR e.livemode = $10::boolean)
+    OFFSET 0
+) AS event
+ORDER BY event.processed_at DESC, event.event_id DESC
+LIMIT $11
 `
 
-type StripeWebhookEventListByObjectParams struct {
-	ObjectID      string
+type StripeWebhookEventListByObjectsParams struct {
+	ObjectIds     []string
 	Before        *time.Time
 	BeforeEventID string
 	Since         time.Time
@@ -312,13 +363,16 @@ type StripeWebhookEventListByObjectParams struct {
 	TypePrefix    string
 	Outcome       string
 	AccountID     string
+	NoAccount     bool
+	Livemode      *bool
 	MaxRows       int32
 }
 
-// The events of one object, newest first, with the filters of StripeWebhookEventList.
-func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, arg StripeWebhookEventListByObjectParams) ([]StripeWebhookEvent, error) {
-	rows, err := db.Query(ctx, stripeWebhookEventListByObject,
-		arg.ObjectID,
+// The events of several objects, newest first, with the filters of StripeWebhookEventList.
+// OFFSET 0 makes PostgreSQL look each object up in its index, rather than read the ledger by time in the hope of finding them.
+func (q *Queries) StripeWebhookEventListByObjects(ctx context.Context, db DBTX, arg StripeWebhookEventListByObjectsParams) ([]StripeWebhookEvent, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventListByObjects,
+		arg.ObjectIds,
 		arg.Before,
 		arg.BeforeEventID,
 		arg.Since,
@@ -326,6 +380,8 @@ func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, a
 		arg.TypePrefix,
 		arg.Outcome,
 		arg.AccountID,
+		arg.NoAccount,
+		arg.Livemode,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -350,6 +406,63 @@ func (q *Queries) StripeWebhookEventListByObject(ctx context.Context, db DBTX, a
 			&i.ReprocessCount,
 			&i.ReprocessReason,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookEventListIgnored = `-- name: StripeWebhookEventListIgnored :many
+SELECT event_id, event_type, processed_at FROM stripe_webhook_events
+WHERE (processed_at, event_id) > ($1, $2::text)
+    AND processed_at <= $3
+    AND outcome = 'ignored'
+    AND ($4::text = '' OR event_type = $4::text)
+    AND starts_with(event_type, $5::text)
+    AND ($6::text = '' OR account_id = $6::text)
+ORDER BY processed_at, event_id
+LIMIT $7
+`
+
+type StripeWebhookEventListIgnoredParams struct {
+	After        time.Time
+	AfterEventID string
+	Until        time.Time
+	EventType    string
+	TypePrefix   string
+	AccountID    string
+	MaxRows      int32
+}
+
+type StripeWebhookEventListIgnoredRow struct {
+	EventID     string
+	EventType   string
+	ProcessedAt time.Time
+}
+
+// The ignored events that were seen in a time, the oldest first.
+func (q *Queries) StripeWebhookEventListIgnored(ctx context.Context, db DBTX, arg StripeWebhookEventListIgnoredParams) ([]StripeWebhookEventListIgnoredRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventListIgnored,
+		arg.After,
+		arg.AfterEventID,
+		arg.Until,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.AccountID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEventListIgnoredRow
+	for rows.Next() {
+		var i StripeWebhookEventListIgnoredRow
+		if err := rows.Scan(&i.EventID, &i.EventType, &i.ProcessedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -524,6 +637,53 @@ func (q *Queries) StripeWebhookEventReprocess(ctx context.Context, db DBTX, arg 
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const stripeWebhookEventStates = `-- name: StripeWebhookEventStates :many
+SELECT
+    asked.id::text AS event_id, COALESCE(event.outcome, '')::text AS outcome, COALESCE(failure.state, '')::text AS state,
+    COALESCE(failure.waiting, FALSE)::boolean AS waiting
+FROM unnest((SELECT $1::text [])) AS asked (id)
+LEFT JOIN LATERAL (SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event ON TRUE
+LEFT JOIN LATERAL (
+    SELECT f.state, f.state = 'failing' AND f.next_retry_at > now() AS waiting
+    FROM stripe_webhook_failures AS f WHERE f.event_id = asked.id LIMIT 1
+) AS failure ON TRUE
+WHERE event.outcome IS NOT NULL OR failure.state IS NOT NULL
+`
+
+type StripeWebhookEventStatesRow struct {
+	EventID string
+	Outcome string
+	State   string
+	Waiting bool
+}
+
+// For a list of Stripe's: the outcomes of several events (empty: the ledger lacks it), and the states of their failures (empty:
+// it never failed). waiting: it is left to the retry that is due later. Like StripeWebhookEventOutcomes it looks each event up.
+func (q *Queries) StripeWebhookEventStates(ctx context.Context, db DBTX, eventIds []string) ([]StripeWebhookEventStatesRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventStates, eventIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEventStatesRow
+	for rows.Next() {
+		var i StripeWebhookEventStatesRow
+		if err := rows.Scan(
+			&i.EventID,
+			&i.Outcome,
+			&i.State,
+			&i.Waiting,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stripeWebhookEventUpdateProvisional = `-- name: StripeWebhookEventUpdateProvisional :execrows

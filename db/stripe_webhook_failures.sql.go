@@ -11,6 +11,16 @@ import (
 	"time"
 )
 
+const stripeWebhookFailureDismiss = `-- name: StripeWebhookFailureDismiss :exec
+UPDATE stripe_webhook_failures SET state = 'dismissed', reason = $1::text, next_retry_at = NULL WHERE event_id = $2
+`
+
+// Records that a person decided that the event need not be applied, and why.
+func (q *Queries) StripeWebhookFailureDismiss(ctx context.Context, db DBTX, reason string, eventID string) error {
+	_, err := db.Exec(ctx, stripeWebhookFailureDismiss, reason, eventID)
+	return err
+}
+
 const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
 SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures WHERE event_id = $1
 `
@@ -45,22 +55,28 @@ SELECT
 FROM (
     SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
+        AND one.first_failed_at >= $3
     ORDER BY one.first_failed_at DESC, one.event_id DESC
-    LIMIT $3::bigint
+    LIMIT $4::bigint
 ) AS f
 WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
-    AND (f.state = $4::text OR $4::text = '' AND f.state <> 'dismissed')
-    AND ($5::text = '' OR f.account_id = $5::text)
+    AND (f.state = $5::text OR $5::text = '' AND f.state <> 'dismissed')
+    AND ($6::text = '' OR f.account_id = $6::text)
+    AND ($7::text = '' OR f.event_type = $7::text)
+    AND starts_with(f.event_type, $8::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
-LIMIT $6
+LIMIT $9
 `
 
 type StripeWebhookFailureListParams struct {
 	Before        *time.Time
 	BeforeEventID string
+	Since         time.Time
 	MaxLookedAt   *int64
 	State         string
 	AccountID     string
+	EventType     string
+	TypePrefix    string
 	MaxRows       int32
 }
 
@@ -73,9 +89,12 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 	rows, err := db.Query(ctx, stripeWebhookFailureList,
 		arg.Before,
 		arg.BeforeEventID,
+		arg.Since,
 		arg.MaxLookedAt,
 		arg.State,
 		arg.AccountID,
+		arg.EventType,
+		arg.TypePrefix,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -112,10 +131,148 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 	return items, nil
 }
 
+const stripeWebhookFailureListByCustomer = `-- name: StripeWebhookFailureListByCustomer :many
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+FROM (
+    SELECT about.event_id
+    FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT one.event_id FROM stripe_webhook_failures AS one
+        WHERE left(COALESCE(one.payload #>> '{data,object,id}', one.payload #>> '{related_object,id}'), 255) = wanted.id
+        OFFSET 0
+    ) AS about
+    UNION
+    SELECT one.event_id FROM stripe_webhook_failures AS one
+    WHERE left(COALESCE(one.payload #>> '{data,object,customer,id}', one.payload #>> '{data,object,customer}'), 255) = $2::text
+) AS found
+CROSS JOIN LATERAL (
+    SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build FROM stripe_webhook_failures AS one
+    WHERE one.event_id = found.event_id
+        AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = one.event_id AND COALESCE(e.account_id = one.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
+        AND (one.first_failed_at, one.event_id) < (COALESCE($3::timestamptz, 'infinity'), $4::text)
+        AND one.first_failed_at >= $5
+        AND (one.state = $6::text OR $6::text = '' AND one.state <> 'dismissed')
+        AND ($7::text = '' OR one.account_id = $7::text)
+        AND ($8::text = '' OR one.event_type = $8::text)
+        AND starts_with(one.event_type, $9::text)
+    LIMIT 1
+) AS f
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT $10
+`
+
+type StripeWebhookFailureListByCustomerParams struct {
+	ObjectIds     []string
+	CustomerID    string
+	Before        *time.Time
+	BeforeEventID string
+	Since         time.Time
+	State         string
+	AccountID     string
+	EventType     string
+	TypePrefix    string
+	MaxRows       int32
+}
+
+type StripeWebhookFailureListByCustomerRow struct {
+	EventID       string
+	EventType     string
+	State         string
+	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	LastError     string
+}
+
+// What StripeWebhookFailureWalk has of the events of a customer that StripeWebhookFailureList lists: those whose payload names
+// the customer, or one of object_ids as its object. Both are looked up in an index. OFFSET 0 keeps PostgreSQL from reading all
+// failures by time in the hope of finding them.
+func (q *Queries) StripeWebhookFailureListByCustomer(ctx context.Context, db DBTX, arg StripeWebhookFailureListByCustomerParams) ([]StripeWebhookFailureListByCustomerRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureListByCustomer,
+		arg.ObjectIds,
+		arg.CustomerID,
+		arg.Before,
+		arg.BeforeEventID,
+		arg.Since,
+		arg.State,
+		arg.AccountID,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailureListByCustomerRow
+	for rows.Next() {
+		var i StripeWebhookFailureListByCustomerRow
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.State,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stripeWebhookFailureListByID = `-- name: StripeWebhookFailureListByID :many
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason, f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
+FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
+CROSS JOIN LATERAL (SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build FROM stripe_webhook_failures AS one WHERE one.event_id = wanted.id LIMIT 1) AS f
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+`
+
+// The records of several events, the newest first failure first.
+func (q *Queries) StripeWebhookFailureListByID(ctx context.Context, db DBTX, eventIds []string) ([]StripeWebhookFailure, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureListByID, eventIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailure
+	for rows.Next() {
+		var i StripeWebhookFailure
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.Attempts,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.LastError,
+			&i.Payload,
+			&i.History,
+			&i.State,
+			&i.Reason,
+			&i.AccountID,
+			&i.Receiver,
+			&i.NextRetryAt,
+			&i.Retries,
+			&i.RetriedBuild,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const stripeWebhookFailureListByObject = `-- name: StripeWebhookFailureListByObject :many
 SELECT f.event_id, f.event_type, f.last_error
-FROM (SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
-WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = $1::text
+FROM stripe_webhook_failures AS f
+WHERE left(COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}'), 255) = $1::text
+    AND f.state <> 'dismissed'
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20
@@ -127,8 +284,8 @@ type StripeWebhookFailureListByObjectRow struct {
 	LastError string
 }
 
-// Lists the failing events about one object, without parked ones, at most 20, among the newest 1,000 failures. A failure
-// without a payload is left out.
+// Lists the failing events about one object, without parked and dismissed ones, at most 20. A failure without a payload is left
+// out.
 func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX, objectID string) ([]StripeWebhookFailureListByObjectRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListByObject, objectID)
 	if err != nil {
@@ -150,33 +307,47 @@ func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX,
 }
 
 const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest :many
-SELECT f.event_id, f.first_failed_at
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
+    AND f.first_failed_at <= $3
+    AND f.state <> 'dismissed'
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
-    AND ($3::text = '' OR f.account_id = $3::text)
+    AND ($4::text = '' OR f.account_id = $4::text)
+    AND ($5::text = '' OR f.event_type = $5::text)
+    AND starts_with(f.event_type, $6::text)
 ORDER BY f.first_failed_at, f.event_id
-LIMIT $4
+LIMIT $7
 `
 
 type StripeWebhookFailureListOldestParams struct {
 	After        time.Time
 	AfterEventID string
+	Until        time.Time
 	AccountID    string
+	EventType    string
+	TypePrefix   string
 	MaxRows      int32
 }
 
 type StripeWebhookFailureListOldestRow struct {
 	EventID       string
+	EventType     string
+	State         string
 	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	LastError     string
 }
 
-// Lists the ids of the failing events, without parked ones, the oldest first failure first.
+// Lists the failing events, without parked and dismissed ones, that first failed before a time, the oldest first failure first.
 func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, arg StripeWebhookFailureListOldestParams) ([]StripeWebhookFailureListOldestRow, error) {
 	rows, err := db.Query(ctx, stripeWebhookFailureListOldest,
 		arg.After,
 		arg.AfterEventID,
+		arg.Until,
 		arg.AccountID,
+		arg.EventType,
+		arg.TypePrefix,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -186,7 +357,14 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 	var items []StripeWebhookFailureListOldestRow
 	for rows.Next() {
 		var i StripeWebhookFailureListOldestRow
-		if err := rows.Scan(&i.EventID, &i.FirstFailedAt); err != nil {
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.State,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.LastError,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -195,6 +373,34 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 		return nil, err
 	}
 	return items, nil
+}
+
+const stripeWebhookFailureLock = `-- name: StripeWebhookFailureLock :one
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures WHERE event_id = $1 FOR UPDATE
+`
+
+// StripeWebhookFailureGet, and keeps the record from changing until the transaction ends.
+func (q *Queries) StripeWebhookFailureLock(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
+	row := db.QueryRow(ctx, stripeWebhookFailureLock, eventID)
+	var i StripeWebhookFailure
+	err := row.Scan(
+		&i.EventID,
+		&i.EventType,
+		&i.Attempts,
+		&i.FirstFailedAt,
+		&i.LastFailedAt,
+		&i.LastError,
+		&i.Payload,
+		&i.History,
+		&i.State,
+		&i.Reason,
+		&i.AccountID,
+		&i.Receiver,
+		&i.NextRetryAt,
+		&i.Retries,
+		&i.RetriedBuild,
+	)
+	return i, err
 }
 
 const stripeWebhookFailureSettle = `-- name: StripeWebhookFailureSettle :exec
@@ -223,7 +429,10 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     receiver = excluded.receiver,
-    next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
+    reason = CASE WHEN excluded.state = 'parked' THEN NULL ELSE stripe_webhook_failures.reason END,
+    next_retry_at = CASE
+        WHEN stripe_webhook_failures.state = 'failing' THEN COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at)
+    END,
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
 RETURNING attempts
@@ -240,9 +449,10 @@ type StripeWebhookFailureUpsertParams struct {
 	RetryAfterSeconds float64
 }
 
-// Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A parked event stays
-// parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
-// retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
+// Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A
+// parked event stays parked when its replay fails, and a dismissed one stays dismissed unless its replay parks it. The record of
+// another account's event, which has the same id, is left alone. A time at which the retrier tries the event is set with the first
+// failure, in seconds from now, and then by the retrier alone. Once the event is parked or dismissed, its next failure sets none.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int32, error) {
 	row := db.QueryRow(ctx, stripeWebhookFailureUpsert,
 		arg.AccountID,
@@ -257,4 +467,85 @@ func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg S
 	var attempts int32
 	err := row.Scan(&attempts)
 	return attempts, err
+}
+
+const stripeWebhookFailureWalk = `-- name: StripeWebhookFailureWalk :many
+SELECT
+    walked.event_id, walked.event_type, walked.state, walked.first_failed_at, walked.last_failed_at, walked.listed::boolean AS listed,
+    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error
+FROM (
+    SELECT
+        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error,
+        (f.state = $1::text OR $1::text = '' AND f.state <> 'dismissed')
+        AND ($2::text = '' OR COALESCE(f.account_id, '') = $2::text)
+        AND ($3::text = '' OR f.event_type = $3::text)
+        AND starts_with(f.event_type, $4::text)
+        AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked') AS listed
+    FROM stripe_webhook_failures AS f
+    WHERE (f.first_failed_at, f.event_id) < (COALESCE($5::timestamptz, 'infinity'), $6::text)
+        AND f.first_failed_at >= $7
+    ORDER BY f.first_failed_at DESC, f.event_id DESC
+    LIMIT $8
+) AS walked
+ORDER BY walked.first_failed_at DESC, walked.event_id DESC
+`
+
+type StripeWebhookFailureWalkParams struct {
+	State         string
+	AccountID     string
+	EventType     string
+	TypePrefix    string
+	Before        *time.Time
+	BeforeEventID string
+	Since         time.Time
+	MaxRows       int32
+}
+
+type StripeWebhookFailureWalkRow struct {
+	EventID       string
+	EventType     string
+	State         string
+	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	Listed        bool
+	LastError     string
+}
+
+// The next max_rows events that ever failed, the newest first failure first. listed: StripeWebhookFailureList has the event;
+// only then it comes with its error.
+func (q *Queries) StripeWebhookFailureWalk(ctx context.Context, db DBTX, arg StripeWebhookFailureWalkParams) ([]StripeWebhookFailureWalkRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookFailureWalk,
+		arg.State,
+		arg.AccountID,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.Before,
+		arg.BeforeEventID,
+		arg.Since,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookFailureWalkRow
+	for rows.Next() {
+		var i StripeWebhookFailureWalkRow
+		if err := rows.Scan(
+			&i.EventID,
+			&i.EventType,
+			&i.State,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.Listed,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

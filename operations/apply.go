@@ -1,24 +1,43 @@
 package operations
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pook/stripeonce/internal/delivery"
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// An unavailable receiver is retried: it may be in the middle of a deploy, or its database of a failover.
+// An unavailable receiver is retried: it may be in the middle of a deploy, or its database of a failover. One that refuses the
+// connection is retried once.
 const (
 	applyAttempts = 5
 	applyPause    = 250 * time.Millisecond // after the first attempt; doubles after each further one
 )
+
+// ErrReceiver reports that events cannot be applied because of the receiver, and not because of an event: it refuses the connection, it
+// rejects the signature, its URL is not that of a receiver, or it stays unavailable. ReplayAll, ReplayEvents and Reconcile stop there.
+var ErrReceiver = errors.New("the receiver cannot apply events")
+
+// receiverError is an ErrReceiver with the reason, and what to do.
+type receiverError struct {
+	text  string
+	cause error // nil, or one that wraps webhooks.ErrUnavailable: it may pass
+}
+
+func (e *receiverError) Error() string        { return e.text }
+func (e *receiverError) Is(target error) bool { return target == ErrReceiver }
+func (e *receiverError) Unwrap() error        { return e.cause }
 
 // Applier applies an event as a delivery would. A *webhooks.Receiver is an Applier. If it has the methods Types and Handles
 // of a Receiver, Reconcile lists only the events that it handles.
@@ -57,7 +76,7 @@ func redacted(address string) string {
 }
 
 // Apply delivers the event, which must come from webhooks.ParseEvent. The error wraps webhooks.ErrUnavailable if the
-// receiver did not respond or responded with 503.
+// receiver did not respond, or responded that it is unavailable. It wraps ErrReceiver if no event can be delivered.
 func (r *Remote) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
 	return r.result(r.sender.Send(ctx, ev.Payload()))
 }
@@ -69,34 +88,71 @@ func (r *Remote) Replay(ctx context.Context, ev *webhooks.Event) (webhooks.Resul
 
 func (r *Remote) result(reply delivery.Reply, err error) (webhooks.Result, error) {
 	if err != nil {
-		return webhooks.Result{}, fmt.Errorf("%w: no response: %w: is a receiver running there?", webhooks.ErrUnavailable, err)
+		return webhooks.Result{}, r.noResponse(err)
 	}
-	var result webhooks.Result
-	switch err := json.Unmarshal(reply.Body, &result); {
-	case reply.Status == http.StatusServiceUnavailable:
+	var answer struct {
+		webhooks.Result
+		Error string `json:"error"`
+	}
+	_ = json.Unmarshal(reply.Body, &answer)
+	switch reply.Status {
+	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout, http.StatusTooManyRequests: // also of a proxy before it
 		return webhooks.Result{}, fmt.Errorf("%w: the receiver answers %s", webhooks.ErrUnavailable, reply)
-	case reply.Status == http.StatusBadRequest && bytes.Contains(reply.Body, []byte("signature")):
-		return webhooks.Result{}, fmt.Errorf("the receiver answers %s: is the signing secret (STRIPE_WEBHOOK_SECRET) one of that receiver's?", reply)
-	case reply.Status == http.StatusNotFound || reply.Status == http.StatusMethodNotAllowed:
-		return webhooks.Result{}, fmt.Errorf("%s answers %d: is it the URL of the route?", r.url, reply.Status)
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return webhooks.Result{}, r.fault("%s answers %s: is it the URL of the route (--to)?", r.url, reply)
+	}
+	foreign := reply.OK() && answer.Outcome == "" || reply.Status/100 == 3 ||
+		reply.Status/100 == 4 && answer.Error == "" && reply.Status != http.StatusRequestEntityTooLarge
+	switch {
+	case foreign:
+		return webhooks.Result{}, r.fault("the response does not come from a receiver: %s answers %s: is it the URL of the route (--to)?", r.url, reply)
+	case reply.Status == http.StatusBadRequest && strings.Contains(answer.Error, "signature"):
+		return webhooks.Result{}, r.fault("the receiver at %s rejects the signature: it answers %s: "+
+			"is the signing secret (STRIPE_WEBHOOK_SECRET) one of that receiver's?", r.url, reply)
 	case !reply.OK():
 		return webhooks.Result{}, fmt.Errorf("the receiver answers %s", reply)
-	case err != nil || result.Outcome == "":
-		return webhooks.Result{}, fmt.Errorf("the response does not come from a receiver: %s: is it the URL of the route?", reply)
 	}
-	return result, nil
+	return answer.Result, nil
+}
+
+// noResponse returns the error of a request without a response.
+func (r *Remote) noResponse(err error) error {
+	var lookup *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		cause := fmt.Errorf("%w: %w", webhooks.ErrUnavailable, err)
+		return &receiverError{fmt.Sprintf("no receiver answers at %s: connection refused: start it, or correct its URL (--to)", r.url), cause}
+	case errors.As(err, &lookup) && lookup.IsNotFound:
+		return r.fault("the host of %s is not known: %v: correct the receiver's URL (--to)", r.url, lookup)
+	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, http.ErrSchemeMismatch):
+		return r.fault("no TLS connection to %s: %v: correct the receiver's URL (--to), or its certificate", r.url, errors.Unwrap(err))
+	}
+	return fmt.Errorf("%w: no response from %s: %w", webhooks.ErrUnavailable, r.url, cmp.Or(errors.Unwrap(err), err))
+}
+
+func (r *Remote) fault(format string, args ...any) error {
+	return &receiverError{text: fmt.Sprintf(format, args...)}
 }
 
 // apply is Apply, retried while the receiver is unavailable.
 func (o *Operator) apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
-	return retryUnavailable(ctx, ev, o.config.Applier.Apply)
+	return o.retryUnavailable(ctx, ev, o.config.Applier.Apply)
 }
 
-func retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(context.Context, *webhooks.Event) (webhooks.Result, error)) (webhooks.Result, error) {
+func (o *Operator) retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(context.Context, *webhooks.Event) (webhooks.Result, error)) (webhooks.Result, error) {
+	refused, failures := 0, 0
 	for attempt := 1; ; attempt++ {
 		result, err := apply(ctx, ev)
-		if !errors.Is(err, webhooks.ErrUnavailable) || attempt == applyAttempts {
+		if errors.Is(err, ErrReceiver) {
+			refused++
+		}
+		switch {
+		case !errors.Is(err, webhooks.ErrUnavailable), refused == 2:
 			return result, err
+		case attempt == applyAttempts:
+			return result, o.staysUnavailable(ctx, ev, failures, err)
+		case attempt == 1:
+			failures = o.failuresOf(ctx, ev)
 		}
 		select {
 		case <-time.After(applyPause << (attempt - 1)):
@@ -104,4 +160,49 @@ func retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(contex
 			return webhooks.Result{}, ctx.Err()
 		}
 	}
+}
+
+// staysUnavailable returns the error of an event for which the receiver was unavailable in all attempts. That is the event's own
+// failure if these left a failure record: an API key that may not read a thin event's object. A thin event may also be waiting for its
+// object alone, so only the run knows more (stopper).
+func (o *Operator) staysUnavailable(ctx context.Context, ev *webhooks.Event, before int, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case o.failuresOf(ctx, ev) > before:
+		return fmt.Errorf("%v", err) //nolint:errorlint // it is not the receiver that is unavailable
+	case ev.Thin():
+		return err
+	}
+	return stayedUnavailable(err)
+}
+
+func stayedUnavailable(err error) error {
+	return &receiverError{fmt.Sprintf("the receiver stays unavailable: %v: resolve that first", err), err}
+}
+
+// failuresOf returns how often an event has failed; 0 if that is not known.
+func (o *Operator) failuresOf(ctx context.Context, ev *webhooks.Event) int {
+	failure, err := o.failure(ctx, cmp.Or(ev.SnapshotEventID(), ev.ID))
+	if err != nil {
+		return 0
+	}
+	return int(failure.Attempts)
+}
+
+// stopper decides whether a run goes on after an event.
+type stopper struct{ unavailable bool }
+
+// stops returns an error that wraps ErrReceiver if the run is to stop after an event with this error: because of the receiver, or if
+// it was unavailable for two events in a row.
+func (s *stopper) stops(err error) error {
+	before := s.unavailable
+	s.unavailable = errors.Is(err, webhooks.ErrUnavailable)
+	switch {
+	case errors.Is(err, ErrReceiver):
+		return err
+	case before && s.unavailable:
+		return stayedUnavailable(err)
+	}
+	return nil
 }

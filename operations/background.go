@@ -119,6 +119,6 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 		return err
 	}
 	b.config.Logger.InfoContext(ctx, "reconciled", "account", account, "since", since.Round(time.Second), "listed", sum.Listed,
-		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed)
+		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed, "waiting", sum.Waiting)
 	return unavailable
 }

@@ -7,12 +7,15 @@
 // # Looking
 //
 // [Operator.Events] lists the ledger, [Operator.Failures] the events whose last attempt failed, and [Operator.EventDetail] one
-// event's history: its row, its failures, its payload.
+// event's history: its row, its failures, its payload. [Operator.FailureGroups] groups the failures by their cause. The filters
+// select by type, time, account and customer, of whom [Operator.CustomerObjects] returns the objects.
 //
 // # Repairing
 //
-// [Operator.Replay] and [Operator.ReplayFailed] apply events again that failed, were ignored or are parked.
-// [Operator.Reconcile] lists Stripe's events of a time, and applies those that the ledger lacks.
+// [Operator.Replay] applies one event again that failed, was ignored or is parked, and [Operator.ReplayAll] those that a
+// [ReplayFilter] selects. [Operator.Dismiss] is for a failed event that need not be applied. [Operator.Reconcile] lists Stripe's
+// events of a time, and applies those that the ledger lacks. What applies several events stops with [ErrReceiver] where the receiver
+// is the reason that they fail.
 //
 // All of them apply an event through an [Applier] as a delivery of it would: a [webhooks.Receiver] in this process, with
 // the handlers that are registered on it, or a [Remote] receiver, to which the event is posted, signed. An event that has

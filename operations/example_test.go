@@ -79,6 +79,52 @@ func ExampleOperator_ReplayFailed() {
 	// evt_1 processed <nil>
 }
 
+// Events failed for two reasons. When one is fixed, its events are applied again. The others will never be applied.
+func ExampleOperator_FailureGroups() {
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	failures := map[string]error{"evt_1": errors.New("no plan gold for cus_1"), "evt_2": errors.New("no plan gold for cus_2"), "evt_3": errors.New("the customer is unknown")}
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "invoice.paid", func(_ context.Context, _ pgx.Tx, ev *webhooks.Event, _ *struct{}) error { return failures[ev.ID] })
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{"whsec_of_an_example"}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, id := range []string{"evt_3", "evt_1", "evt_2"} {
+		ev, err := webhooks.ParseEvent(fmt.Appendf(nil, `{"id":%q,"object":"event","type":"invoice.paid","data":{"object":{"id":"in_1"}}}`, id))
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, _ = r.Apply(ctx, ev) // it fails
+	}
+	o := operations.New(pool, &operations.Config{Applier: r})
+	list, err := o.FailureGroups(ctx, operations.FailureFilter{Type: "invoice.*"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, g := range list.Groups {
+		fmt.Println(g.Count, g.EventType, g.Error)
+	}
+
+	delete(failures, "evt_1")
+	delete(failures, "evt_2")
+	err = o.ReplayAll(ctx, operations.ReplayFilter{Group: list.Groups[0].Key}, func(a operations.Applied) { fmt.Println(a.EventID, a.Outcome, a.Err) })
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(o.Dismiss(ctx, "evt_3", "a customer of the old shop"))
+	n, err := o.CountFailing(ctx)
+	fmt.Println(n, "failing,", err)
+	// Output:
+	// 2 invoice.paid no plan gold for cus_…
+	// 1 invoice.paid the customer is unknown
+	// evt_1 processed <nil>
+	// evt_2 processed <nil>
+	// <nil>
+	// 0 failing, <nil>
+}
+
 // An application imports what exists at Stripe on its first day. Interrupted, it is run again, and continues.
 func ExampleOperator_Backfill() {
 	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +42,8 @@ type Failure struct {
 	State         FailureState    `json:"state"`
 	Reason        *string         `json:"reason"` // of the dismissal
 	AccountID     *string         `json:"account_id"`
+	Receiver      string          `json:"receiver"`      // webhooks.Config.Name of the receiver in which it failed last
+	NextRetryAt   *time.Time      `json:"next_retry_at"` // when the retrier tries it next; nil: it need not
 }
 
 // FailureState is the state of a failure's record.
@@ -59,67 +60,6 @@ const (
 type Attempt struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"` // its first 200 characters
-}
-
-// EventFilter selects the events to list. The zero value selects the newest 50.
-type EventFilter struct {
-	// Type is an event type, or a pattern that ends in ".*". Empty: every type. There is no index on it, so a rare type is
-	// searched for all the way back to Since.
-	Type     string
-	Outcome  webhooks.Outcome // empty: every outcome
-	ObjectID string           // the id of a Stripe object; empty: any
-	// Account is the id of an account. Empty: any, and events without an account. There is no index on it either.
-	Account string
-	Since   time.Time // the earliest time at which an event took effect; zero: any
-	Until   time.Time // events took effect before this time; zero: any
-	// Before is an event's id: only events that took effect before it are listed. Pass the last id of a listing to get
-	// the next one. Empty: start with the newest.
-	Before string
-	Limit  int // 0: DefaultLimit
-}
-
-// Events lists the ledger, newest first. It reads only the rows that it returns and those that the filter skips, however
-// long the ledger is.
-func (o *Operator) Events(ctx context.Context, f EventFilter) ([]Event, error) {
-	params := db.StripeWebhookEventListParams{
-		Since: f.Since, Outcome: string(f.Outcome), AccountID: f.Account, MaxRows: limit(f.Limit),
-	}
-	if prefix, wild := strings.CutSuffix(f.Type, "*"); wild {
-		params.TypePrefix = prefix
-	} else {
-		params.EventType = f.Type
-	}
-	if !f.Until.IsZero() {
-		params.Before = &f.Until
-	}
-	if f.Before != "" {
-		row, err := o.event(ctx, f.Before)
-		if err != nil {
-			return nil, err
-		}
-		params.Before, params.BeforeEventID = &row.ProcessedAt, row.EventID
-	}
-	list := func() ([]db.StripeWebhookEvent, error) {
-		if f.ObjectID == "" {
-			return o.queries.StripeWebhookEventList(ctx, o.pool, params)
-		}
-		return o.queries.StripeWebhookEventListByObject(ctx, o.pool, db.StripeWebhookEventListByObjectParams{
-			ObjectID: f.ObjectID, Before: params.Before, BeforeEventID: params.BeforeEventID, Since: params.Since,
-			EventType: params.EventType, TypePrefix: params.TypePrefix, Outcome: params.Outcome, AccountID: params.AccountID, MaxRows: params.MaxRows,
-		})
-	}
-	rows, err := list()
-	if err == nil && len(rows) == 0 && f == (EventFilter{Limit: f.Limit}) {
-		err = o.checkSeesRows(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the ledger: %w", err)
-	}
-	events := make([]Event, len(rows))
-	for i := range rows {
-		events[i] = eventOf(&rows[i])
-	}
-	return events, nil
 }
 
 // checkSeesRows returns an error if row level security hides the tables from the role. They would look empty otherwise.
@@ -184,7 +124,7 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	f := &Failure{
 		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
 		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
-		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID,
+		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID, Receiver: row.Receiver, NextRetryAt: utc(row.NextRetryAt),
 	}
 	if err := json.Unmarshal(row.History, &f.History); err != nil {
 		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)
@@ -211,15 +151,21 @@ func (d *EventDetail) CreatedAt() *time.Time {
 
 // ofTwoAccounts reports whether the event and the failure are of different accounts: one of them was made up.
 func (d *EventDetail) ofTwoAccounts() bool {
-	return d.Event != nil && d.Failure != nil && d.Event.AccountID != nil && d.Failure.AccountID != nil && *d.Event.AccountID != *d.Failure.AccountID
+	return d.Event != nil && d.Failure != nil && ofAnother(d.Event.AccountID, d.Failure.AccountID)
 }
 
-// Failing reports whether the event's last attempt failed and it has not been applied since.
+// Failing reports whether the event's last attempt failed, and it has not been applied since, nor dismissed.
 func (d *EventDetail) Failing() bool {
-	return d.Failure != nil && (d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored || d.ofTwoAccounts())
+	return d.Failure != nil && d.Failure.State != StateDismissed && (d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored || d.ofTwoAccounts())
 }
 
-// Parked reports whether the event is parked: see webhooks.Park.
+// Dismissed reports whether an operator decided that the event need not be applied (Dismiss), and it has not been applied since.
+func (d *EventDetail) Dismissed() bool {
+	return d.Failure != nil && d.Failure.State == StateDismissed &&
+		(d.Event == nil || d.Event.Outcome == webhooks.OutcomeIgnored || d.Parked() || d.ofTwoAccounts())
+}
+
+// Parked reports whether the event is parked: see webhooks.Park. A dismissed event is parked, too.
 func (d *EventDetail) Parked() bool {
 	return d.Event != nil && d.Event.Outcome == webhooks.OutcomeParked
 }
@@ -238,62 +184,4 @@ func (o *Operator) EventDetail(ctx context.Context, id string) (*EventDetail, er
 		return nil, fmt.Errorf("%s is neither in the ledger nor among the failures: %w", id, ErrNotFound)
 	}
 	return &EventDetail{event, failure}, nil
-}
-
-// FailureFilter selects the failures to list. The zero value selects the newest 50.
-type FailureFilter struct {
-	// Before is an event's id: only events whose first failure was before its are listed. Empty: start with the newest.
-	Before string
-	Limit  int          // 0: DefaultLimit
-	State  FailureState // empty: StateFailing and StateParked
-	// Account is the id of an account. Empty: any, and events without an account.
-	Account string
-	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
-	// until they are pruned, and are read and skipped. 0: no bound.
-	MaxLookedAt int
-}
-
-const (
-	// MaxCounted is the largest count of CountFailing.
-	MaxCounted = 1000
-	// MaxLookedAt is how many failure records CountFailing reads, newest first.
-	MaxLookedAt = 100_000
-)
-
-// CountFailing counts the failing events, up to MaxCounted, among the newest MaxLookedAt failure records.
-func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
-	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
-}
-
-// Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
-// newest failure is first.
-func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
-	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State), AccountID: f.Account}
-	if f.Before != "" {
-		row, err := o.failure(ctx, f.Before)
-		if err != nil {
-			return nil, err
-		}
-		params.Before, params.BeforeEventID = &row.FirstFailedAt, row.EventID
-	}
-	if f.MaxLookedAt > 0 {
-		most := int64(f.MaxLookedAt)
-		params.MaxLookedAt = &most
-	}
-	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
-	if err == nil && len(rows) == 0 && f == (FailureFilter{Limit: f.Limit}) {
-		err = o.checkSeesRows(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the failures: %w", err)
-	}
-	failures := make([]Failure, len(rows))
-	for i := range rows {
-		one, err := failureOf(&rows[i])
-		if err != nil {
-			return nil, err
-		}
-		failures[i] = *one
-	}
-	return failures, nil
 }

@@ -191,6 +191,14 @@ func TestAMillionEvents(t *testing.T) {
 	if len(outcomes) != 50 {
 		t.Errorf("of a page %d are known, want 50", len(outcomes))
 	}
+	for i := range 20 { // of these, some failed before they were applied
+		ids[i] = pgtest.Scan[string](t, pool, `SELECT event_id FROM stripe_webhook_failures ORDER BY event_id OFFSET $1 LIMIT 1`, i)
+	}
+	states, err := queries.StripeWebhookEventStates(ctx, pool, ids)
+	expect("a page of Stripe's list, with the failures", 300, err, "Index Scan "+byID, "stripe_webhook_failures_pkey")
+	if len(states) != 60 || states[0].State != "failing" {
+		t.Errorf("of a page %d are known, want 60", len(states))
+	}
 	expectPrune(t, pool, o, func(err error) {
 		t.Helper()
 		expect("a batch of prune", 10_000, err, "Index Scan "+byTime, byID)

@@ -2,11 +2,13 @@ package operations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -40,6 +42,9 @@ type ReconcileOptions struct {
 	Account string
 	Kind    Kind // "": KindAuto
 	Buffer  int  // bytes; 0: DefaultBuffer
+	// IncludeWaiting also takes events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
+	// default they are left to their retries, and counted in Reconciled.Waiting.
+	IncludeWaiting bool
 	// Each is called with each missing event and its result. In a dry run the Outcome is empty. Optional.
 	Each func(Missing)
 	// Progress is called now and then with the numbers so far and the time of the current event, which goes backward while
@@ -60,10 +65,12 @@ type Reconciled struct {
 	Missing int `json:"missing"` // listed events that are not in the ledger, or that are ignored there and handled by now
 	Applied int `json:"applied"` // missing events that were applied; without a handler the outcome is ignored
 	Failed  int `json:"failed"`  // missing events that failed
+	Waiting int `json:"-"`       // events that failed, and that were left to their retries: they do not count as missing
 }
 
-// Reconcile lists Stripe's recent events and applies those that the ledger lacks, oldest first. It continues after an event
-// that fails. It may be interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If
+// Reconcile lists Stripe's recent events and applies those that the ledger lacks, oldest first. Events whose failure is parked or
+// dismissed are left, and those that wait for their next retry, unless IncludeWaiting is set. It continues after an event that fails,
+// and stops with ErrReceiver where the receiver is the reason; events that are left then count as missing. It may be interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If
 // requests to Stripe's API fail after all retries, Reconcile returns the error together with the numbers so far. A run that found
 // missing events is recorded (stripe_webhook_runs).
 func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Reconciled, error) {
@@ -122,6 +129,7 @@ type reconciliation struct {
 	thin    bool
 	handles func(*webhooks.Event) bool // nil: not known
 	sum     Reconciled
+	stopper stopper
 }
 
 // all reconciles a window. It is divided into parts if more is missing than the buffer holds.
@@ -133,8 +141,10 @@ func (run *reconciliation) all(ctx context.Context, whole window) error {
 			return err
 		}
 		rest = append(rest[:len(rest)-1], later...)
-		for _, ev := range slices.Backward(missing) {
-			if err := run.applyOne(ctx, ev); err != nil {
+		for i, ev := range slices.Backward(missing) {
+			if err := run.applyOne(ctx, ev); errors.Is(err, ErrReceiver) {
+				return run.left(err, missing[:i], len(rest) > 0)
+			} else if err != nil {
 				return err
 			}
 		}
@@ -165,7 +175,7 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 		if batch, more, err = run.batch(ctx, events, !w.again); err != nil {
 			return nil, nil, err
 		}
-		lacking, err := run.lacking(ctx, batch)
+		lacking, err := run.lacking(ctx, batch, !w.again)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -236,7 +246,7 @@ func (run *reconciliation) wants(ev *webhooks.Event) bool {
 
 // lacking returns the events of a batch that the ledger lacks, with one query. A thin event is recorded under its own id or
 // under its snapshot event's.
-func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event) ([]lacked, error) {
+func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event, count bool) ([]lacked, error) {
 	var ids []string
 	for _, ev := range batch {
 		ids = append(ids, ev.ID)
@@ -244,26 +254,38 @@ func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event)
 			ids = append(ids, ev.SnapshotEventID())
 		}
 	}
-	rows, err := run.queries.StripeWebhookEventOutcomes(ctx, run.pool, ids)
+	rows, err := run.queries.StripeWebhookEventStates(ctx, run.pool, ids)
 	if err != nil {
 		return nil, fmt.Errorf("look events up in the ledger: %w", err)
 	}
-	outcomes := map[string]webhooks.Outcome{}
+	states := map[string]db.StripeWebhookEventStatesRow{}
 	for _, row := range rows {
-		outcomes[row.EventID] = webhooks.Outcome(row.Outcome)
+		states[row.EventID] = row
 	}
 	var lacking []lacked
 	for _, ev := range batch {
-		own, twin := outcomes[ev.ID], outcomes[ev.SnapshotEventID()]
-		ignored := own == webhooks.OutcomeIgnored || twin == webhooks.OutcomeIgnored
-		final := own != "" && own != webhooks.OutcomeIgnored || twin != "" && twin != webhooks.OutcomeIgnored
+		own, twin := states[ev.ID], states[ev.SnapshotEventID()]
+		ignored := isIgnored(&own) || isIgnored(&twin)
 		switch {
-		case final, run.handles != nil && !run.handles(ev), run.handles == nil && ignored && run.options.DryRun:
+		case isSettled(&own), isSettled(&twin), run.handles != nil && !run.handles(ev), run.handles == nil && ignored && run.options.DryRun:
+		case (own.Waiting || twin.Waiting) && !run.options.IncludeWaiting:
+			if count {
+				run.sum.Waiting++
+			}
 		default:
 			lacking = append(lacking, lacked{ev, run.handles == nil && ignored})
 		}
 	}
 	return lacking, nil
+}
+
+func isIgnored(row *db.StripeWebhookEventStatesRow) bool {
+	return row.Outcome == string(webhooks.OutcomeIgnored)
+}
+
+// isSettled reports whether an event has taken effect, or waits for a person, or need not be applied.
+func isSettled(row *db.StripeWebhookEventStatesRow) bool {
+	return row.Outcome != "" && !isIgnored(row) || row.State == string(StateParked) || row.State == string(StateDismissed)
 }
 
 // report counts and reports missing events in a dry run.
@@ -292,7 +314,19 @@ func (run *reconciliation) progress(batch []*webhooks.Event) time.Time {
 	return at
 }
 
-// applyOne applies a missing event. Only the end of ctx is an error.
+// left counts the missing events that are left where the receiver is the reason, and adds their number to the error.
+func (run *reconciliation) left(err error, missing []lacked, more bool) error {
+	n := 0
+	for _, ev := range missing {
+		if !ev.provisional {
+			n++
+		}
+	}
+	run.sum.Missing += n
+	return stoppedBy(err, n, more)
+}
+
+// applyOne applies a missing event. Only the end of ctx, and what stops the run, is an error.
 func (run *reconciliation) applyOne(ctx context.Context, ev lacked) error {
 	result, err := run.apply(ctx, ev.Event)
 	if ctx.Err() != nil {
@@ -312,5 +346,5 @@ func (run *reconciliation) applyOne(ctx context.Context, ev lacked) error {
 		run.each(ev.Event, Applied{EventID: result.EventID, Outcome: result.Outcome})
 	}
 	run.progress([]*webhooks.Event{ev.Event})
-	return nil
+	return run.stopper.stops(err)
 }

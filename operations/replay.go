@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
@@ -119,7 +118,11 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 				"has no API key of this mode for a thin event, or mirrors no object such as the event's", ev.Type)
 		}
 	}
-	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", ev.Type)
+	return unhandled(ev.Type)
+}
+
+func unhandled(eventType string) error {
+	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", eventType)
 }
 
 // replayEvent applies an event for an operator, even if it is parked.
@@ -131,7 +134,7 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 	if !ok {
 		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
 	}
-	return retryUnavailable(ctx, ev, applier.Replay)
+	return o.retryUnavailable(ctx, ev, applier.Replay)
 }
 
 // fetchEvent returns an event from the payload of its failure record, or else from Stripe.
@@ -168,29 +171,4 @@ func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *E
 		return nil, fmt.Errorf("%s, and %w", where, stripeapi.Explain(err))
 	}
 	return parseOf(response.Body, account)
-}
-
-// ReplayFailed replays every failing event of an account (empty: of all), oldest failure first, and calls each with each
-// result. It continues after an event that fails again.
-func (o *Operator) ReplayFailed(ctx context.Context, account string, each func(Applied)) error {
-	if o.config.Applier == nil {
-		return ErrNoApplier
-	}
-	after := db.StripeWebhookFailureListOldestParams{AccountID: account, MaxRows: 1000}
-	for {
-		rows, err := o.queries.StripeWebhookFailureListOldest(ctx, o.pool, after)
-		if err != nil {
-			return fmt.Errorf("list the failures: %w", err)
-		}
-		if len(rows) == 0 {
-			return nil
-		}
-		for _, row := range rows {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			each(o.Replay(ctx, row.EventID, ""))
-			after.After, after.AfterEventID = row.FirstFailedAt, row.EventID
-		}
-	}
 }

@@ -141,23 +141,3 @@ CROSS JOIN LATERAL (
     LIMIT @max_each::int
 ) AS object
 ORDER BY object.object_type, object.stripe_created_at DESC, object.id DESC;
-
--- name: ConsoleCustomerSubscriptionList :many
--- The ids of a customer's subscriptions, the newest first.
-SELECT s.id FROM subscriptions AS s
-WHERE s.customer_id = @customer_id::text AND COALESCE(s.account_id, '') = @account_id::text AND s.livemode = @livemode
-ORDER BY s.stripe_created_at DESC NULLS LAST, s.id DESC
-LIMIT @max_rows;
-
--- name: ConsoleEventList :many
--- The newest events of several objects. OFFSET 0 makes PostgreSQL look each object up in its index, rather than read the ledger
--- by time in the hope of finding them.
-SELECT event.*
-FROM (SELECT unnest((SELECT @object_ids::text [])) AS id) AS wanted
-CROSS JOIN LATERAL (
-    SELECT e.* FROM stripe_webhook_events AS e
-    WHERE e.object_id = wanted.id AND e.livemode = @livemode AND COALESCE(e.account_id, '') = @account_id::text
-    OFFSET 0
-) AS event
-ORDER BY event.processed_at DESC, event.event_id DESC
-LIMIT @max_rows;

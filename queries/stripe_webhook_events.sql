@@ -10,6 +10,20 @@ SELECT asked.id::text AS event_id, event.outcome, event.event_type, event.accoun
 FROM unnest((SELECT @event_ids::text [])) AS asked (id)
 CROSS JOIN LATERAL (SELECT e.outcome, e.event_type, e.account_id FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event;
 
+-- name: StripeWebhookEventStates :many
+-- For a list of Stripe's: the outcomes of several events (empty: the ledger lacks it), and the states of their failures (empty:
+-- it never failed). waiting: it is left to the retry that is due later. Like StripeWebhookEventOutcomes it looks each event up.
+SELECT
+    asked.id::text AS event_id, COALESCE(event.outcome, '')::text AS outcome, COALESCE(failure.state, '')::text AS state,
+    COALESCE(failure.waiting, FALSE)::boolean AS waiting
+FROM unnest((SELECT @event_ids::text [])) AS asked (id)
+LEFT JOIN LATERAL (SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = asked.id LIMIT 1) AS event ON TRUE
+LEFT JOIN LATERAL (
+    SELECT f.state, f.state = 'failing' AND f.next_retry_at > now() AS waiting
+    FROM stripe_webhook_failures AS f WHERE f.event_id = asked.id LIMIT 1
+) AS failure ON TRUE
+WHERE event.outcome IS NOT NULL OR failure.state IS NOT NULL;
+
 -- name: StripeWebhookEventInsert :exec
 -- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
 INSERT INTO stripe_webhook_events (
@@ -17,6 +31,15 @@ INSERT INTO stripe_webhook_events (
 ) VALUES (
     @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id, @receiver
 );
+
+-- name: StripeWebhookEventInsertParked :execrows
+-- Records an event as parked. No row: the ledger has it.
+INSERT INTO stripe_webhook_events (
+    event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
+) VALUES (
+    @event_id, @event_type, 'parked', @event_created_at, @livemode, @account_id, @api_version, @object_id, @receiver
+)
+ON CONFLICT DO NOTHING;
 
 -- name: StripeWebhookEventInsertAll :exec
 -- StripeWebhookEventInsert for several events. '' and the year 1 mean null.
@@ -68,20 +91,42 @@ WHERE (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'in
     AND starts_with(event_type, @type_prefix::text)
     AND (@outcome::text = '' OR outcome = @outcome::text)
     AND (@account_id::text = '' OR account_id = @account_id::text)
+    AND (NOT @no_account::boolean OR account_id IS NULL)
+    AND (sqlc.narg('livemode')::boolean IS NULL OR livemode = sqlc.narg('livemode')::boolean)
 ORDER BY processed_at DESC, event_id DESC
 LIMIT @max_rows;
 
--- name: StripeWebhookEventListByObject :many
--- The events of one object, newest first, with the filters of StripeWebhookEventList.
-SELECT * FROM stripe_webhook_events
-WHERE object_id = @object_id::text
-    AND (processed_at, event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
-    AND processed_at >= @since
+-- name: StripeWebhookEventListByObjects :many
+-- The events of several objects, newest first, with the filters of StripeWebhookEventList.
+-- OFFSET 0 makes PostgreSQL look each object up in its index, rather than read the ledger by time in the hope of finding them.
+SELECT event.*
+FROM (SELECT unnest((SELECT @object_ids::text [])) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT e.* FROM stripe_webhook_events AS e
+    WHERE e.object_id = wanted.id
+        AND (e.processed_at, e.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+        AND e.processed_at >= @since
+        AND (@event_type::text = '' OR e.event_type = @event_type::text)
+        AND starts_with(e.event_type, @type_prefix::text)
+        AND (@outcome::text = '' OR e.outcome = @outcome::text)
+        AND (@account_id::text = '' OR e.account_id = @account_id::text)
+        AND (NOT @no_account::boolean OR e.account_id IS NULL)
+        AND (sqlc.narg('livemode')::boolean IS NULL OR e.livemode = sqlc.narg('livemode')::boolean)
+    OFFSET 0
+) AS event
+ORDER BY event.processed_at DESC, event.event_id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookEventListIgnored :many
+-- The ignored events that were seen in a time, the oldest first.
+SELECT event_id, event_type, processed_at FROM stripe_webhook_events
+WHERE (processed_at, event_id) > (@after, @after_event_id::text)
+    AND processed_at <= @until
+    AND outcome = 'ignored'
     AND (@event_type::text = '' OR event_type = @event_type::text)
     AND starts_with(event_type, @type_prefix::text)
-    AND (@outcome::text = '' OR outcome = @outcome::text)
     AND (@account_id::text = '' OR account_id = @account_id::text)
-ORDER BY processed_at DESC, event_id DESC
+ORDER BY processed_at, event_id
 LIMIT @max_rows;
 
 -- name: StripeWebhookEventNewest :one

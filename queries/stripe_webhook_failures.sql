@@ -1,7 +1,8 @@
 -- name: StripeWebhookFailureUpsert :one
--- Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A parked event stays
--- parked when its replay fails. The record of another account's event, which has the same id, is left alone. A time at which the
--- retrier tries the event is set with the first failure, in seconds from now, and then by the retrier alone.
+-- Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A
+-- parked event stays parked when its replay fails, and a dismissed one stays dismissed unless its replay parks it. The record of
+-- another account's event, which has the same id, is left alone. A time at which the retrier tries the event is set with the first
+-- failure, in seconds from now, and then by the retrier alone. Once the event is parked or dismissed, its next failure sets none.
 INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     @account_id,
@@ -16,7 +17,10 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     receiver = excluded.receiver,
-    next_retry_at = COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at),
+    reason = CASE WHEN excluded.state = 'parked' THEN NULL ELSE stripe_webhook_failures.reason END,
+    next_retry_at = CASE
+        WHEN stripe_webhook_failures.state = 'failing' THEN COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at)
+    END,
     history = jsonb_path_query_array(stripe_webhook_failures.history || excluded.history, '$[last - 19 to last]')
 WHERE COALESCE(stripe_webhook_failures.account_id, excluded.account_id, '') = COALESCE(excluded.account_id, stripe_webhook_failures.account_id, '')
 RETURNING attempts;
@@ -28,6 +32,14 @@ WHERE event_id = @event_id AND state = 'failing';
 
 -- name: StripeWebhookFailureGet :one
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
+
+-- name: StripeWebhookFailureLock :one
+-- StripeWebhookFailureGet, and keeps the record from changing until the transaction ends.
+SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id FOR UPDATE;
+
+-- name: StripeWebhookFailureDismiss :exec
+-- Records that a person decided that the event need not be applied, and why.
+UPDATE stripe_webhook_failures SET state = 'dismissed', reason = @reason::text, next_retry_at = NULL WHERE event_id = @event_id;
 
 -- name: StripeWebhookFailureList :many
 -- Lists the events that failed and have not been applied since, including parked events, the newest first failure first.
@@ -41,31 +53,100 @@ SELECT
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+        AND one.first_failed_at >= @since
     ORDER BY one.first_failed_at DESC, one.event_id DESC
     LIMIT sqlc.narg('max_looked_at')::bigint
 ) AS f
 WHERE COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
     AND (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
     AND (@account_id::text = '' OR f.account_id = @account_id::text)
+    AND (@event_type::text = '' OR f.event_type = @event_type::text)
+    AND starts_with(f.event_type, @type_prefix::text)
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT @max_rows;
 
+-- name: StripeWebhookFailureWalk :many
+-- The next max_rows events that ever failed, the newest first failure first. listed: StripeWebhookFailureList has the event;
+-- only then it comes with its error.
+SELECT
+    walked.event_id, walked.event_type, walked.state, walked.first_failed_at, walked.last_failed_at, walked.listed::boolean AS listed,
+    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error
+FROM (
+    SELECT
+        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error,
+        (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
+        AND (@account_id::text = '' OR COALESCE(f.account_id, '') = @account_id::text)
+        AND (@event_type::text = '' OR f.event_type = @event_type::text)
+        AND starts_with(f.event_type, @type_prefix::text)
+        AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') IN ('ignored', 'parked') AS listed
+    FROM stripe_webhook_failures AS f
+    WHERE (f.first_failed_at, f.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+        AND f.first_failed_at >= @since
+    ORDER BY f.first_failed_at DESC, f.event_id DESC
+    LIMIT @max_rows
+) AS walked
+ORDER BY walked.first_failed_at DESC, walked.event_id DESC;
+
+-- name: StripeWebhookFailureListByCustomer :many
+-- What StripeWebhookFailureWalk has of the events of a customer that StripeWebhookFailureList lists: those whose payload names
+-- the customer, or one of object_ids as its object. Both are looked up in an index. OFFSET 0 keeps PostgreSQL from reading all
+-- failures by time in the hope of finding them.
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+FROM (
+    SELECT about.event_id
+    FROM (SELECT unnest((SELECT @object_ids::text [])) AS id) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT one.event_id FROM stripe_webhook_failures AS one
+        WHERE left(COALESCE(one.payload #>> '{data,object,id}', one.payload #>> '{related_object,id}'), 255) = wanted.id
+        OFFSET 0
+    ) AS about
+    UNION
+    SELECT one.event_id FROM stripe_webhook_failures AS one
+    WHERE left(COALESCE(one.payload #>> '{data,object,customer,id}', one.payload #>> '{data,object,customer}'), 255) = @customer_id::text
+) AS found
+CROSS JOIN LATERAL (
+    SELECT one.* FROM stripe_webhook_failures AS one
+    WHERE one.event_id = found.event_id
+        AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = one.event_id AND COALESCE(e.account_id = one.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
+        AND (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
+        AND one.first_failed_at >= @since
+        AND (one.state = @state::text OR @state::text = '' AND one.state <> 'dismissed')
+        AND (@account_id::text = '' OR one.account_id = @account_id::text)
+        AND (@event_type::text = '' OR one.event_type = @event_type::text)
+        AND starts_with(one.event_type, @type_prefix::text)
+    LIMIT 1
+) AS f
+ORDER BY f.first_failed_at DESC, f.event_id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookFailureListByID :many
+-- The records of several events, the newest first failure first.
+SELECT f.*
+FROM (SELECT unnest((SELECT @event_ids::text [])) AS id) AS wanted
+CROSS JOIN LATERAL (SELECT one.* FROM stripe_webhook_failures AS one WHERE one.event_id = wanted.id LIMIT 1) AS f
+ORDER BY f.first_failed_at DESC, f.event_id DESC;
+
 -- name: StripeWebhookFailureListByObject :many
--- Lists the failing events about one object, without parked ones, at most 20, among the newest 1,000 failures. A failure
--- without a payload is left out.
+-- Lists the failing events about one object, without parked and dismissed ones, at most 20. A failure without a payload is left
+-- out.
 SELECT f.event_id, f.event_type, f.last_error
-FROM (SELECT * FROM stripe_webhook_failures ORDER BY first_failed_at DESC, event_id DESC LIMIT 1000) AS f
-WHERE COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}') = @object_id::text
+FROM stripe_webhook_failures AS f
+WHERE left(COALESCE(f.payload #>> '{data,object,id}', f.payload #>> '{related_object,id}'), 255) = @object_id::text
+    AND f.state <> 'dismissed'
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 LIMIT 20;
 
 -- name: StripeWebhookFailureListOldest :many
--- Lists the ids of the failing events, without parked ones, the oldest first failure first.
-SELECT f.event_id, f.first_failed_at
+-- Lists the failing events, without parked and dismissed ones, that first failed before a time, the oldest first failure first.
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
+    AND f.first_failed_at <= @until
+    AND f.state <> 'dismissed'
     AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') = 'ignored'
     AND (@account_id::text = '' OR f.account_id = @account_id::text)
+    AND (@event_type::text = '' OR f.event_type = @event_type::text)
+    AND starts_with(f.event_type, @type_prefix::text)
 ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;

@@ -34,6 +34,15 @@ CREATE INDEX stripe_webhook_failures_first_failed_at_idx ON stripe_webhook_failu
 CREATE INDEX stripe_webhook_failures_next_retry_at_idx ON stripe_webhook_failures (receiver, next_retry_at)
 WHERE next_retry_at IS NOT NULL AND state = 'failing';
 
+-- For finding the failures of one object, and of a customer's objects (StripeWebhookFailureListByObject and -ByCustomer). A longer id
+-- than Stripe has is cut, since an index could not hold any text.
+CREATE INDEX stripe_webhook_failures_object_id_idx ON stripe_webhook_failures (
+    left(COALESCE(payload #>> '{data,object,id}', payload #>> '{related_object,id}'), 255)
+);
+CREATE INDEX stripe_webhook_failures_customer_id_idx ON stripe_webhook_failures (
+    left(COALESCE(payload #>> '{data,object,customer,id}', payload #>> '{data,object,customer}'), 255)
+);
+
 -- Supabase grants these roles, which its public REST API uses, all privileges on new tables of the schema public. See
 -- https://supabase.com/docs/guides/api/securing-your-api.
 DO $$

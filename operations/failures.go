@@ -1,0 +1,185 @@
+package operations
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pook/stripeonce/db"
+)
+
+// FailureFilter selects the failures to list. The zero value selects the newest 50.
+type FailureFilter struct {
+	// Before is an event's id: only events whose first failure was before its are listed. Empty: start with the newest.
+	Before string
+	Limit  int          // 0: DefaultLimit
+	State  FailureState // empty: StateFailing and StateParked
+	// Account is the id of an account. Empty: any, and events without an account.
+	Account string
+	// Type is an event type, or a pattern that ends in ".*". Empty: every type.
+	Type  string
+	Since time.Time // the earliest time of an event's first failure; zero: any
+	// Customer is the id of a customer (cus_…): only events whose payload names it, or is about an object of CustomerObjects. A
+	// failure without a payload is not found. Empty: any.
+	Customer string
+	// Group is the key of a FailureGroup: only its events. They are looked for among the newest MaxLookedAt records. Empty: any.
+	Group string
+	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
+	// until they are pruned, and are read and skipped. 0: no bound, but MaxLookedAt for groups.
+	MaxLookedAt int
+}
+
+const (
+	// MaxCounted is the largest count of CountFailing.
+	MaxCounted = 1000
+	// MaxLookedAt is how many failure records CountFailing and FailureGroups read, newest first.
+	MaxLookedAt = 100_000
+
+	// walkPage is how many records a walk reads at a time, and maxOfCustomer how many of a customer's.
+	walkPage      = 5000
+	maxOfCustomer = 10_000
+)
+
+// CountFailing counts the failing events, up to MaxCounted, among the newest MaxLookedAt failure records. Parked and dismissed
+// events do not count.
+func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
+	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
+}
+
+// Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
+// newest failure is first.
+func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {
+	if f.Group != "" || f.Customer != "" {
+		return o.failuresByWalk(ctx, f)
+	}
+	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State), AccountID: f.Account, Since: f.Since}
+	params.EventType, params.TypePrefix = typeAndPrefix(f.Type)
+	var err error
+	if params.Before, params.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+		return nil, err
+	}
+	if f.MaxLookedAt > 0 {
+		most := int64(f.MaxLookedAt)
+		params.MaxLookedAt = &most
+	}
+	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
+	if err == nil && len(rows) == 0 && f == (FailureFilter{Limit: f.Limit}) {
+		err = o.checkSeesRows(ctx)
+	}
+	return failuresOf(rows, err)
+}
+
+func failuresOf(rows []db.StripeWebhookFailure, err error) ([]Failure, error) {
+	if err != nil {
+		return nil, fmt.Errorf("list the failures: %w", err)
+	}
+	failures := make([]Failure, len(rows))
+	for i := range rows {
+		one, err := failureOf(&rows[i])
+		if err != nil {
+			return nil, err
+		}
+		failures[i] = *one
+	}
+	return failures, nil
+}
+
+// firstFailure returns the time of an event's first failure, and the event's id, where a listing continues. Of no event, nil.
+func (o *Operator) firstFailure(ctx context.Context, id string) (*time.Time, string, error) {
+	if id == "" {
+		return nil, "", nil
+	}
+	row, err := o.failure(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	return &row.FirstFailedAt, row.EventID, nil
+}
+
+// failuresByWalk lists the failures of a group or a customer.
+func (o *Operator) failuresByWalk(ctx context.Context, f FailureFilter) ([]Failure, error) {
+	var ids []string
+	_, err := o.walkFailures(ctx, f, func(one *brief) bool {
+		ids = append(ids, one.EventID)
+		return len(ids) < int(limit(f.Limit))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return failuresOf(o.queries.StripeWebhookFailureListByID(ctx, o.pool, ids))
+}
+
+// brief is what a walk needs of a failure.
+type brief struct {
+	EventID       string
+	EventType     string
+	State         string
+	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	LastError     string
+}
+
+// walkFailures calls each with the failures that the filter selects, the newest first, until each returns false. It reports whether
+// it left out older ones.
+func (o *Operator) walkFailures(ctx context.Context, f FailureFilter, each func(*brief) bool) (cut bool, err error) {
+	ofGroup := func(one *brief) bool {
+		return f.Group != "" && one.group() != f.Group || each(one)
+	}
+	if f.Customer != "" {
+		return o.walkCustomer(ctx, f, ofGroup)
+	}
+	page := db.StripeWebhookFailureWalkParams{State: string(f.State), AccountID: f.Account, Since: f.Since}
+	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
+	if page.Before, page.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+		return false, err
+	}
+	left := MaxLookedAt
+	if f.MaxLookedAt > 0 {
+		left = f.MaxLookedAt
+	}
+	for left > 0 {
+		page.MaxRows = int32(min(left, walkPage))
+		rows, err := o.queries.StripeWebhookFailureWalk(ctx, o.pool, page)
+		if err != nil {
+			return false, fmt.Errorf("list the failures: %w", err)
+		}
+		for i := range rows {
+			row := &rows[i]
+			if row.Listed && !ofGroup(&brief{row.EventID, row.EventType, row.State, row.FirstFailedAt, row.LastFailedAt, row.LastError}) {
+				return false, nil
+			}
+		}
+		if len(rows) < int(page.MaxRows) {
+			return false, nil
+		}
+		last := &rows[len(rows)-1]
+		page.Before, page.BeforeEventID, left = &last.FirstFailedAt, last.EventID, left-len(rows)
+	}
+	return true, nil
+}
+
+// walkCustomer is walkFailures for a customer's.
+func (o *Operator) walkCustomer(ctx context.Context, f FailureFilter, each func(*brief) bool) (cut bool, err error) {
+	objects, err := o.CustomerObjects(ctx, EventFilter{Customer: f.Customer, Account: f.Account})
+	if err != nil {
+		return false, err
+	}
+	params := db.StripeWebhookFailureListByCustomerParams{
+		ObjectIds: objects.IDs, CustomerID: f.Customer, State: string(f.State), AccountID: f.Account, Since: f.Since, MaxRows: maxOfCustomer,
+	}
+	params.EventType, params.TypePrefix = typeAndPrefix(f.Type)
+	if params.Before, params.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+		return false, err
+	}
+	rows, err := o.queries.StripeWebhookFailureListByCustomer(ctx, o.pool, params)
+	if err != nil {
+		return false, fmt.Errorf("list the failures of %s: %w", f.Customer, err)
+	}
+	for i := range rows {
+		one := brief(rows[i])
+		if !each(&one) {
+			return false, nil
+		}
+	}
+	return len(rows) == maxOfCustomer, nil
+}

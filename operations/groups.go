@@ -1,0 +1,89 @@
+package operations
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+)
+
+// FailureGroup is failures of one cause: events of one type whose errors differ in ids, numbers and the like alone.
+type FailureGroup struct {
+	// Key is a hash of the type and the error. It is the same in every process and at every time: FailureFilter.Group and
+	// ReplayFilter.Group take it.
+	Key       string `json:"key"`
+	EventType string `json:"event_type"`
+	// Error is the last error, with placeholders for what differs between events: "no customer cus_…".
+	Error         string    `json:"error"`
+	Count         int       `json:"count"`
+	Parked        int       `json:"parked"` // how many of these are parked: only Replay applies them
+	FirstFailedAt time.Time `json:"first_failed_at"`
+	LastFailedAt  time.Time `json:"last_failed_at"`
+	EventID       string    `json:"event_id"` // an example: the event that failed last
+}
+
+// FailureGroups are the groups of a listing.
+type FailureGroups struct {
+	Groups []FailureGroup // the one that failed last is first
+	More   int            // how many further groups there are beyond the filter's Limit
+	// Cut reports that older failures were not looked at: the filter's MaxLookedAt was reached. Then the counts are of the newest ones.
+	Cut bool
+}
+
+// FailureGroups groups the failures that the filter selects by type and error. Limit bounds the number of groups.
+func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureGroups, error) {
+	groups := map[string]*FailureGroup{}
+	cut, err := o.walkFailures(ctx, f, func(one *brief) bool {
+		text := normalized(one.EventType, one.LastError)
+		key := keyOf(one.EventType, text)
+		group := groups[key]
+		if group == nil {
+			group = &FailureGroup{Key: key, EventType: one.EventType, Error: text, FirstFailedAt: one.FirstFailedAt.UTC()}
+			groups[key] = group
+		}
+		group.add(one)
+		return true
+	})
+	if err != nil {
+		return FailureGroups{}, err
+	}
+	list := FailureGroups{Groups: make([]FailureGroup, 0, len(groups)), Cut: cut}
+	for _, group := range groups {
+		list.Groups = append(list.Groups, *group)
+	}
+	slices.SortFunc(list.Groups, func(a, b FailureGroup) int {
+		return cmp.Or(b.LastFailedAt.Compare(a.LastFailedAt), strings.Compare(a.Key, b.Key))
+	})
+	shown := min(len(list.Groups), int(limit(f.Limit)))
+	list.Groups, list.More = list.Groups[:shown], len(list.Groups)-shown
+	return list, nil
+}
+
+func (g *FailureGroup) add(one *brief) {
+	g.Count++
+	if one.State == string(StateParked) {
+		g.Parked++
+	}
+	if one.FirstFailedAt.Before(g.FirstFailedAt) {
+		g.FirstFailedAt = one.FirstFailedAt.UTC()
+	}
+	if g.EventID == "" || one.LastFailedAt.After(g.LastFailedAt) {
+		g.LastFailedAt, g.EventID = one.LastFailedAt.UTC(), one.EventID
+	}
+}
+
+// normalized returns the error of an event of a type as its group has it.
+func normalized(eventType, lastError string) string {
+	return normalize(strings.TrimPrefix(lastError, "handler of "+eventType+": "))
+}
+
+// group returns the key of a failure's group.
+func (b *brief) group() string { return keyOf(b.EventType, normalized(b.EventType, b.LastError)) }
+
+func keyOf(eventType, text string) string {
+	sum := sha256.Sum256([]byte(eventType + "\n" + text))
+	return hex.EncodeToString(sum[:6])
+}

@@ -1,0 +1,267 @@
+package operations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/eventtypes"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// candidatePage is how many events Candidates reads at a time.
+const candidatePage = 1000
+
+// ReplayFilter selects events to apply again. The zero value selects every failing event. Parked and dismissed events are never
+// selected: Replay takes these one by one.
+type ReplayFilter struct {
+	// Outcome is empty for failing events, or webhooks.OutcomeIgnored for the ledger's ignored events, such as those of a type that
+	// has got a handler.
+	Outcome webhooks.Outcome
+	Type    string // an event type, or a pattern that ends in ".*"; empty: every type
+	// Since is the earliest time of an event's first failure, or of when an ignored event was seen. Zero: any; for ignored events
+	// MaxSince ago, since Stripe has no older ones.
+	Since    time.Time
+	Customer string // the id of a customer, as in FailureFilter and in EventFilter; empty: any
+	Group    string // the key of a FailureGroup, for failing events; empty: any
+	Account  string // the id of an account; empty: any, and events without an account
+}
+
+// Candidate is an event that a ReplayFilter selects. The JSON names are the columns'.
+type Candidate struct {
+	EventID   string `json:"event_id"`
+	EventType string `json:"event_type"`
+	// State is "failing" or "ignored". FirstFailedAt and LastError are those of a failing event, and ProcessedAt is when an ignored
+	// event was seen.
+	State         string     `json:"state"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+	LastError     string     `json:"last_error,omitempty"`
+	ProcessedAt   *time.Time `json:"processed_at,omitempty"`
+}
+
+// Candidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
+// leaves out events that fail after it began. An error of each ends it, and is returned.
+func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+	began, err := o.queries.ServerClock(ctx, o.pool)
+	if err != nil {
+		return fmt.Errorf("ask PostgreSQL for the time: %w", err)
+	}
+	switch {
+	case f.Outcome == webhooks.OutcomeIgnored && f.Group != "":
+		return fmt.Errorf("%w: an ignored event has no error, and is in no group", ErrRefused)
+	case f.Outcome == webhooks.OutcomeIgnored && f.Customer != "":
+		return o.ignoredOfCustomer(ctx, f, each)
+	case f.Outcome == webhooks.OutcomeIgnored:
+		return o.ignored(ctx, f, began, each)
+	case f.Outcome != "":
+		return fmt.Errorf("%w: events of the outcome %q are not replayed by a filter: use ignored, or none for failing events", ErrRefused, f.Outcome)
+	case f.Customer != "":
+		return o.failingOfCustomer(ctx, f, each)
+	}
+	return o.failing(ctx, f, began, each)
+}
+
+func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time, each func(Candidate) error) error {
+	page := db.StripeWebhookFailureListOldestParams{After: f.Since, Until: until, AccountID: f.Account, MaxRows: candidatePage}
+	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
+	for {
+		rows, err := o.queries.StripeWebhookFailureListOldest(ctx, o.pool, page)
+		if err != nil {
+			return fmt.Errorf("list the failures: %w", err)
+		}
+		for _, row := range rows {
+			one := brief(row)
+			if f.Group != "" && one.group() != f.Group {
+				continue
+			}
+			if err := each(one.candidate()); err != nil {
+				return err
+			}
+		}
+		if len(rows) < candidatePage {
+			return nil
+		}
+		page.After, page.AfterEventID = rows[len(rows)-1].FirstFailedAt, rows[len(rows)-1].EventID
+	}
+}
+
+func (o *Operator) failingOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+	var newestFirst []Candidate
+	filter := FailureFilter{State: StateFailing, Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account}
+	_, err := o.walkFailures(ctx, filter, func(one *brief) bool {
+		newestFirst = append(newestFirst, one.candidate())
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return backward(newestFirst, each)
+}
+
+func (b *brief) candidate() Candidate {
+	at := b.FirstFailedAt.UTC()
+	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(StateFailing), FirstFailedAt: &at, LastError: b.LastError}
+}
+
+// sinceOrStripes returns the filter's Since for ignored events.
+func (f *ReplayFilter) sinceOrStripes() time.Time {
+	if f.Since.IsZero() {
+		return time.Now().Add(-MaxSince)
+	}
+	return f.Since
+}
+
+func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time, each func(Candidate) error) error {
+	page := db.StripeWebhookEventListIgnoredParams{After: f.sinceOrStripes(), Until: until, AccountID: f.Account, MaxRows: candidatePage}
+	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
+	for {
+		rows, err := o.queries.StripeWebhookEventListIgnored(ctx, o.pool, page)
+		if err != nil {
+			return fmt.Errorf("list the ledger: %w", err)
+		}
+		for _, row := range rows {
+			if err := each(ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {
+				return err
+			}
+		}
+		if len(rows) < candidatePage {
+			return nil
+		}
+		page.After, page.AfterEventID = rows[len(rows)-1].ProcessedAt, rows[len(rows)-1].EventID
+	}
+}
+
+func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+	events, err := o.Events(ctx, EventFilter{
+		Customer: f.Customer, Outcome: f.Outcome, Type: f.Type, Since: f.sinceOrStripes(), Account: f.Account, Limit: maxOfCustomer,
+	})
+	if err != nil {
+		return err
+	}
+	newestFirst := make([]Candidate, len(events))
+	for i, ev := range events {
+		newestFirst[i] = ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
+	}
+	return backward(newestFirst, each)
+}
+
+func ignoredCandidate(id, eventType string, seen time.Time) Candidate {
+	at := seen.UTC()
+	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at}
+}
+
+func backward(list []Candidate, each func(Candidate) error) error {
+	for _, one := range slices.Backward(list) {
+		if err := each(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReplayAll replays the events that a filter selects, the oldest first failure first, and calls each with each result. It continues
+// after an event that fails again. It stops with ErrReceiver where the receiver is the reason; each has then been called with the event
+// at which it stopped, and the error says how many are left.
+func (o *Operator) ReplayAll(ctx context.Context, f ReplayFilter, each func(Applied)) error {
+	if o.config.Applier == nil {
+		return ErrNoApplier
+	}
+	run := replayRun{Operator: o, each: each}
+	err := o.Candidates(ctx, f, func(c Candidate) error {
+		return run.next(ctx, c.EventID, func() Applied { return o.replayCandidate(ctx, c) })
+	})
+	return run.end(err)
+}
+
+// ReplayFailed is ReplayAll for every failing event of an account (empty: of all).
+func (o *Operator) ReplayFailed(ctx context.Context, account string, each func(Applied)) error {
+	return o.ReplayAll(ctx, ReplayFilter{Account: account}, each)
+}
+
+// ReplayEvents is Replay for several events, in their order. It continues and stops as ReplayAll does.
+func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account string, each func(Applied)) error {
+	if o.config.Applier == nil {
+		return ErrNoApplier
+	}
+	run := replayRun{Operator: o, each: each}
+	var err error
+	for _, id := range ids {
+		if err = run.next(ctx, id, func() Applied { return o.Replay(ctx, id, account) }); err != nil {
+			break
+		}
+	}
+	return run.end(err)
+}
+
+// replayCandidate replays an event. An ignored one of a type that has no handler here is not fetched from Stripe.
+func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
+	if applier, known := o.config.Applier.(typed); known && c.State == string(webhooks.OutcomeIgnored) {
+		snapshotType := strings.TrimPrefix(c.EventType, "v1.")
+		if !slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) }) {
+			return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
+		}
+	}
+	return o.Replay(ctx, c.EventID, "")
+}
+
+// replayRun replays events until the receiver is the reason why one fails, and counts what is left.
+type replayRun struct {
+	*Operator
+	each    func(Applied)
+	stopper stopper
+	stopped error
+	left    int
+}
+
+// errCounted ends the count of what is left.
+var errCounted = errors.New("counted")
+
+// next replays an event. After the run has stopped, it counts the event.
+func (run *replayRun) next(ctx context.Context, id string, replay func() Applied) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if run.stopped == nil {
+		return run.replay(ctx, id, replay)
+	}
+	if run.left == MaxCounted {
+		return errCounted
+	}
+	run.left++
+	return nil
+}
+
+func (run *replayRun) replay(ctx context.Context, id string, replay func() Applied) error {
+	applied := replay()
+	if ctx.Err() != nil { // interrupted, not failed
+		return fmt.Errorf("replay %s: %w", id, ctx.Err())
+	}
+	run.each(applied)
+	run.stopped = run.stopper.stops(applied.Err)
+	return nil
+}
+
+func (run *replayRun) end(err error) error {
+	if run.stopped != nil {
+		return stoppedBy(run.stopped, run.left, run.left == MaxCounted)
+	}
+	return err
+}
+
+// stoppedBy adds to the reason why a run stopped how many events are left; more: there are more.
+func stoppedBy(reason error, left int, more bool) error {
+	events := fmt.Sprintf("%d events are left", left)
+	switch {
+	case more:
+		events = fmt.Sprintf("at least %d events are left", left)
+	case left == 1:
+		events = "1 event is left"
+	case left == 0:
+		return fmt.Errorf("%w (stopped; no further event is left)", reason)
+	}
+	return fmt.Errorf("%w (stopped: %s)", reason, events)
+}
