@@ -85,12 +85,20 @@ func List(config *Config) []*cobra.Command {
 	}
 	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune()}
 	for _, cmd := range list {
-		cmd.SilenceUsage = true
-		if t.Remote == nil {
-			cmd.Example = hostExamples.Replace(cmd.Example)
-		}
+		t.finish(cmd)
 	}
 	return list
+}
+
+// finish sets what is the same for a command and its subcommands.
+func (t *tree) finish(cmd *cobra.Command) {
+	cmd.SilenceUsage = true
+	if t.Remote == nil {
+		cmd.Example = hostExamples.Replace(cmd.Example)
+	}
+	for _, below := range cmd.Commands() {
+		t.finish(below)
+	}
 }
 
 // hostExamples removes --to and --here from examples, since a host's commands do not have them.

@@ -22,6 +22,7 @@ func (t *tree) events() *cobra.Command {
 shows that event's history: when it was created, when it took effect, its outcome, and
 each failed attempt.`,
 		Example: `  stripeonce events --since 24h --outcome ignored
+  stripeonce events --customer cus_NffrFeUfNV2Hib
   stripeonce events --object sub_1NvKoKIGBnsLynRr
   stripeonce events evt_1NvKoKIGBnsLynRr
   stripeonce events --json --limit 1000 | jq -r .event_type | sort | uniq -c`,
@@ -31,6 +32,7 @@ each failed attempt.`,
 	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
 	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
 	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
+	flags.StringVar(&filter.Customer, "customer", "", "only events about this `customer` (cus_…), its subscriptions and its mirrored objects")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
 	flags.Var(&since, "since", "only events that took effect in the last `duration`, such as 72h or 30d")
 	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event`, to continue a listing")
@@ -42,8 +44,11 @@ each failed attempt.`,
 		default:
 			return cli.Usage("--outcome %q: use processed, stale, ignored or parked; failing events are in 'failures'", outcome)
 		}
-		if filter.Limit < 1 {
+		switch {
+		case filter.Limit < 1:
 			return cli.Usage("--limit must be at least 1")
+		case filter.ObjectID != "" && filter.Customer != "":
+			return cli.Usage("--object and --customer are mutually exclusive: the events of a customer are those of all its objects")
 		}
 		if since != 0 {
 			filter.Since = time.Now().Add(-time.Duration(since))
@@ -77,6 +82,18 @@ func listEvents(cmd *cobra.Command, o *operations.Operator, out *cli.Output, fil
 	}
 	if n := len(events); n == filter.Limit && !cmd.Flags().Changed("limit") {
 		out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(events[n-1].EventID))
+	}
+	if filter.Customer == "" {
+		return nil
+	}
+	objects, err := o.CustomerObjects(cmd.Context(), filter)
+	switch {
+	case err != nil:
+		return err
+	case objects.Cut:
+		out.Hintf("%s has many objects: of each type, only the events of the newest %d are listed\n", cli.OneLine(filter.Customer), operations.MaxCustomerObjects)
+	case len(events) == 0 && len(objects.IDs) == 1:
+		out.Hintf("no subscription and no mirrored object of %s is known\n", cli.OneLine(filter.Customer))
 	}
 	return nil
 }
@@ -150,27 +167,7 @@ func printDetail(out *cli.Output, id string, detail *operations.EventDetail) err
 	if created != nil {
 		line("created", when(*created))
 	}
-	switch {
-	case e == nil:
-		line("outcome", "failing: the event has not taken effect")
-	case e.Outcome == webhooks.OutcomeIgnored:
-		line("seen", when(e.ProcessedAt))
-		if detail.Failing() {
-			line("outcome", "ignored, then failing: the event has not taken effect")
-		} else {
-			line("outcome", "ignored: it had no handler, was of the other mode, or is a thin event without an API key or its object; 'replay EVENT' tries again")
-		}
-	case e.Outcome == webhooks.OutcomeParked:
-		line("parked", when(e.ProcessedAt))
-		line("outcome", "parked by a handler: 'replay EVENT' applies it")
-	default:
-		took := when(e.ProcessedAt)
-		if created != nil {
-			took += ", " + cli.Short(e.ProcessedAt.Sub(*created)) + " after it was created"
-		}
-		line("took effect", took)
-		line("outcome", string(e.Outcome))
-	}
+	printOutcome(line, detail, created)
 	if e != nil {
 		line("object", cli.OneLine(text(e.ObjectID)))
 		line("account", cli.OneLine(text(e.AccountID)))
@@ -183,10 +180,40 @@ func printDetail(out *cli.Output, id string, detail *operations.EventDetail) err
 	return nil
 }
 
+func printOutcome(line func(name, value string), detail *operations.EventDetail, created *time.Time) {
+	e := detail.Event
+	switch {
+	case e == nil && detail.Dismissed():
+		line("outcome", "dismissed: "+cli.OneLine(reasonOf(detail.Failure)))
+	case e == nil:
+		line("outcome", "failing: the event has not taken effect")
+	case e.Outcome == webhooks.OutcomeIgnored:
+		line("seen", when(e.ProcessedAt))
+		if detail.Failing() {
+			line("outcome", "ignored, then failing: the event has not taken effect")
+		} else {
+			line("outcome", "ignored: it had no handler, was of the other mode, or is a thin event without an API key or its object; 'replay EVENT' tries again")
+		}
+	case detail.Dismissed() && detail.Parked():
+		line("parked", when(e.ProcessedAt))
+		line("outcome", "dismissed: "+cli.OneLine(reasonOf(detail.Failure))+"; 'replay EVENT' applies it")
+	case e.Outcome == webhooks.OutcomeParked:
+		line("parked", when(e.ProcessedAt))
+		line("outcome", "parked by a handler: 'replay EVENT' applies it")
+	default:
+		took := when(e.ProcessedAt)
+		if created != nil {
+			took += ", " + cli.Short(e.ProcessedAt.Sub(*created)) + " after it was created"
+		}
+		line("took effect", took)
+		line("outcome", string(e.Outcome))
+	}
+}
+
 func printAttempts(out *cli.Output, detail *operations.EventDetail) {
 	f := detail.Failure
 	since := ""
-	if !detail.Failing() && !detail.Parked() {
+	if !detail.Failing() && !detail.Parked() && !detail.Dismissed() {
 		since = "; it has been applied since"
 	}
 	out.Printf("  %-12s %s, the first %s%s\n", "failed", plural(int(f.Attempts), "time"), when(f.FirstFailedAt), since)

@@ -1,8 +1,11 @@
 package commands
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,50 +16,93 @@ import (
 func (t *tree) failures() *cobra.Command {
 	var filter operations.FailureFilter
 	var state string
+	var since cli.Duration
+	var groups bool
 	cmd := &cobra.Command{
-		Use:   "failures",
-		Short: "List failing and parked events",
+		Use:   "failures [EVENT]",
+		Short: "List failing and parked events, or show one event's history",
 		Long: `Lists the events whose last attempt failed and that have not been applied since, newest
-failure first. An event that is applied later, by Stripe's retry or by replay, is no longer
+failure first. An event that is applied later, by a retry or by replay, is no longer
 listed; 'events EVENT' still shows its failed attempts. A parked event (a handler returned
-webhooks.Park) is not retried: 'replay EVENT' applies it.`,
+webhooks.Park) is not retried: 'replay EVENT' applies it. 'failures dismiss' is for an
+event that need not be applied.
+
+--group lists failures by their cause: the type, and the error without ids, numbers and
+the like. With the key of a group it lists that group's events: 'failures --group KEY'.`,
 		Example: `  stripeonce failures
+  stripeonce failures --type 'invoice.*' --since 24h
+  stripeonce failures --group
   stripeonce failures --state parked
+  stripeonce failures evt_1NvKoKIGBnsLynRr
   stripeonce failures --json | jq -r '[.event_id, .last_error] | @tsv'`,
-		Args: cli.Args(cobra.NoArgs),
+		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
-	cmd.Flags().StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
-	cmd.Flags().IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
-	cmd.Flags().StringVar(&filter.Account, "account", "", "only events of this `account`")
-	cmd.Flags().StringVar(&state, "state", "", "only this `state`: failing or parked")
+	flags := cmd.Flags()
+	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
+	flags.Var(&since, "since", "only events that first failed in the last `duration`, such as 72h or 30d")
+	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…)")
+	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
+	flags.StringVar(&state, "state", "", "only this `state`: failing, parked or dismissed; by default failing and parked")
+	flags.BoolVar(&groups, "group", false, "list groups of failures of one cause; with a group's key, its events")
+	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
+	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events or groups")
 	out := cli.NewOutput(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch filter.State = operations.FailureState(state); filter.State {
-		case "", operations.StateFailing, operations.StateParked:
+		case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
 		default:
-			return cli.Usage("--state %q: use failing or parked", state)
+			return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", state)
 		}
 		if filter.Limit < 1 {
 			return cli.Usage("--limit must be at least 1")
 		}
+		if since != 0 {
+			filter.Since = time.Now().Add(-time.Duration(since))
+		}
 		return t.work(cmd.Context(), func(host *Host) error {
-			failures, err := operations.New(host.Pool, nil).Failures(cmd.Context(), filter)
-			if err != nil {
-				return err
+			o := operations.New(host.Pool, nil)
+			switch {
+			case groups && len(args) == 0:
+				return listGroups(cmd, o, out.Of(cmd), filter)
+			case groups:
+				filter.Group = args[0]
+			case len(args) == 1:
+				return showFailure(cmd, o, out.Of(cmd), args[0])
 			}
-			if err := printFailures(out.Of(cmd), failures, filter.State); err != nil {
-				return err
-			}
-			if n := len(failures); n == filter.Limit && !cmd.Flags().Changed("limit") {
-				out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(failures[n-1].EventID))
-			}
-			return nil
+			return listFailures(cmd, o, out.Of(cmd), filter)
 		})
 	}
+	cmd.AddCommand(t.dismiss())
 	return cmd
 }
 
-func printFailures(out *cli.Output, failures []operations.Failure, state operations.FailureState) error {
+// showFailure shows an event as 'events EVENT' does, if it has failed.
+func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
+	detail, err := o.EventDetail(cmd.Context(), id)
+	switch {
+	case err != nil:
+		return err
+	case detail.Failure == nil:
+		return fmt.Errorf("%s has not failed: 'events %s' shows it", cli.OneLine(id), cli.OneLine(id))
+	}
+	return printDetail(out, id, detail)
+}
+
+func listFailures(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	failures, err := o.Failures(cmd.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if err := printFailures(out, failures, filter); err != nil {
+		return err
+	}
+	if n := len(failures); n == filter.Limit && !cmd.Flags().Changed("limit") {
+		out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(failures[n-1].EventID))
+	}
+	return nil
+}
+
+func printFailures(out *cli.Output, failures []operations.Failure, filter operations.FailureFilter) error {
 	if out.JSON {
 		for i := range failures {
 			if err := out.Line(&failures[i]); err != nil {
@@ -65,25 +111,159 @@ func printFailures(out *cli.Output, failures []operations.Failure, state operati
 		}
 		return nil
 	}
-	if len(failures) == 0 && state == operations.StateParked {
-		out.Printf("No parked events.\n")
-		return nil
-	}
 	if len(failures) == 0 {
-		out.Printf("No failing events.\n")
+		out.Printf("%s\n", noFailures(filter))
 		return nil
 	}
 	rows := make([][]cli.Cell, len(failures))
 	for i := range failures {
 		f := &failures[i]
+		text := strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")
+		if f.State == operations.StateDismissed {
+			text = text + " (dismissed: " + reasonOf(f) + ")"
+		}
 		rows[i] = []cli.Cell{
 			{Text: cli.OneLine(f.EventID)}, {Text: cli.OneLine(f.EventType)}, {Text: string(f.State)}, {Text: strconv.Itoa(int(f.Attempts))},
-			{Text: cli.Ago(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt)},
-			{Text: cli.OneLine(strings.TrimPrefix(f.LastError, "handler of "+f.EventType+": ")), Color: cli.Red},
+			{Text: cli.Ago(f.FirstFailedAt)}, {Text: cli.Ago(f.LastFailedAt)}, {Text: cli.OneLine(text), Color: cli.Red},
 		}
 	}
 	out.Table([]cli.Column{
 		{Title: "EVENT"}, {Title: "TYPE", Least: 12}, {Title: "STATE"}, {Title: "ATTEMPTS"}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "ERROR", Least: 24, Tail: true},
 	}, rows)
 	return nil
+}
+
+func noFailures(filter operations.FailureFilter) string {
+	state := filter.State
+	if state == "" {
+		state = operations.StateFailing
+	}
+	if filter.Type != "" || filter.Customer != "" || filter.Group != "" || filter.Account != "" || !filter.Since.IsZero() {
+		return fmt.Sprintf("No %s events match.", state)
+	}
+	return fmt.Sprintf("No %s events.", state)
+}
+
+// reasonOf returns the reason of a dismissal.
+func reasonOf(f *operations.Failure) string {
+	if f.Reason == nil {
+		return "no reason is recorded"
+	}
+	return *f.Reason
+}
+
+func listGroups(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	list, err := o.FailureGroups(cmd.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if err := printGroups(out, list.Groups, filter); err != nil {
+		return err
+	}
+	if list.More > 0 {
+		out.Hintf("%s more; use a higher --limit\n", plural(list.More, "group"))
+	}
+	if list.Cut {
+		out.Hintf("only the newest %d failure records were looked at: older failures are not counted\n", operations.MaxLookedAt)
+	}
+	return nil
+}
+
+func printGroups(out *cli.Output, groups []operations.FailureGroup, filter operations.FailureFilter) error {
+	if out.JSON {
+		for i := range groups {
+			if err := out.Line(&groups[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(groups) == 0 {
+		out.Printf("%s\n", noFailures(filter))
+		return nil
+	}
+	rows := make([][]cli.Cell, len(groups))
+	for i := range groups {
+		g := &groups[i]
+		count := strconv.Itoa(g.Count)
+		if g.Parked > 0 {
+			count += fmt.Sprintf(" (%d parked)", g.Parked)
+		}
+		rows[i] = []cli.Cell{
+			{Text: g.Key}, {Text: count}, {Text: cli.OneLine(g.EventType)}, {Text: cli.Ago(g.FirstFailedAt)}, {Text: cli.Ago(g.LastFailedAt)},
+			{Text: cli.OneLine(g.EventID)}, {Text: cli.OneLine(g.Error), Color: cli.Red},
+		}
+	}
+	out.Table([]cli.Column{
+		{Title: "GROUP"}, {Title: "COUNT"}, {Title: "TYPE", Least: 12}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "EXAMPLE", Least: 12}, {Title: "ERROR", Least: 24, Tail: true},
+	}, rows)
+	return nil
+}
+
+func (t *tree) dismiss() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "dismiss EVENT… --reason TEXT",
+		Short: "Record that failed events need not be applied",
+		Long: `Records that failed or parked events need not be applied, and why. The ledger then has
+them as parked: deliveries, reconcile, 'replay --all-failed' and retries leave them, and
+they no longer count as failing. 'replay EVENT' still applies such an event. An event that
+has taken effect, or that has no failure record, is refused.`,
+		Example: `  stripeonce failures dismiss evt_1NvKoKIGBnsLynRr --reason "refunded by hand, ticket 4711"
+  stripeonce failures --state dismissed`,
+		Args: cli.Args(cobra.MinimumNArgs(1)),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why the events need not be applied; required")
+	out := cli.NewOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
+		if strings.TrimSpace(reason) == "" {
+			return cli.Usage("--reason is missing: say why the events need not be applied")
+		}
+		cli.IgnoreBrokenPipe()
+		return t.work(cmd.Context(), func(host *Host) error {
+			return dismiss(cmd, operations.New(host.Pool, nil), out.Of(cmd), ids, reason)
+		})
+	}
+	return cmd
+}
+
+// dismissedLine is the JSON of a dismissed event.
+type dismissedLine struct {
+	EventID string                  `json:"event_id"`
+	State   operations.FailureState `json:"state,omitempty"`
+	Error   string                  `json:"error,omitempty"`
+}
+
+// dismiss dismisses one event after the other. A refused one does not stop it.
+func dismiss(cmd *cobra.Command, o *operations.Operator, out *cli.Output, ids []string, reason string) error {
+	var first, written error
+	refused := 0
+	for _, id := range ids {
+		line, text := dismissedLine{EventID: id, State: operations.StateDismissed}, "dismissed"
+		err := o.Dismiss(cmd.Context(), id, reason)
+		if err != nil {
+			line.State, line.Error = "", cli.Explain(err).Error()
+			text = cli.OneLine(line.Error)
+			refused++
+		}
+		if first == nil {
+			first = err
+		}
+		if out.JSON {
+			if err := out.Line(line); written == nil {
+				written = err
+			}
+		}
+		out.Printf("%s  %s\n", cli.OneLine(id), text)
+		if err != nil && !errors.Is(err, operations.ErrRefused) {
+			return err
+		}
+	}
+	if first != nil && len(ids) > 1 {
+		first = fmt.Errorf("%d of %d events not dismissed, the first: %w", refused, len(ids), first)
+	}
+	if first != nil {
+		return first
+	}
+	return written
 }

@@ -30,7 +30,11 @@ func (t *tree) reconcile() *cobra.Command {
 		Long: `Lists Stripe's recent events (30 days at most) and applies those that the ledger lacks,
 oldest first, as a delivery would. It continues after an event that fails; the exit code
 is then 1. It may be interrupted and repeated at any time: no event takes effect twice.
-Requires STRIPE_API_KEY.
+Requires STRIPE_API_KEY. It stops at a receiver that refuses the connection, rejects the
+signature or stays unavailable, and says how many events are left.
+
+Parked and dismissed events are left as they are, and failing ones that wait for their
+next retry, unless --include-waiting is given.
 
 It reconciles the types that have handlers. ` + t.aboutTypes() + `
 The events of a connected account are listed only with --account.`,
@@ -42,6 +46,7 @@ The events of a connected account are listed only with --account.`,
 	flags := cmd.Flags()
 	flags.Var(&since, "since", "how far back, such as 72h or 30d")
 	flags.BoolVar(&options.DryRun, "dry-run", false, "only list the missing events")
+	flags.BoolVar(&options.IncludeWaiting, "include-waiting", false, "also take failing events that wait for their next retry")
 	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* matches every type with that prefix")
 	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
 	flags.StringVar(&kind, "kind", kind, "which `list` of Stripe's: snapshot (/v1/events), thin (/v2/core/events), or auto: thin if the account delivers nothing else")
@@ -111,6 +116,13 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 		}
 	}
 	out.Printf("%d listed, %d missing, %d applied, %d failed\n", sum.Listed, sum.Missing, sum.Applied, sum.Failed)
+	if sum.Waiting > 0 {
+		say := out.Printf
+		if out.JSON {
+			say = out.Hintf
+		}
+		say("%s left to retries; 'replay --all-failed' or --include-waiting takes these now\n", plural(sum.Waiting, "failing event"))
+	}
 	switch {
 	case err != nil:
 		return err

@@ -3,6 +3,7 @@ package commands
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -28,76 +29,218 @@ func lineOf(a operations.Applied) appliedLine {
 	return line
 }
 
+// selection is which events replay takes: by id, or by a filter.
+type selection struct {
+	ids     []string
+	all     bool
+	outcome string
+	since   cli.Duration
+	filter  operations.ReplayFilter
+	account string // of the events that are named
+}
+
+// add adds the flags of the filter.
+func (s *selection) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&s.all, "all-failed", false, "every failing event that is not parked, oldest failure first")
+	flags.StringVar(&s.filter.Type, "type", "", "the failing events of this `type`; invoice.* matches every type with that prefix")
+	flags.Var(&s.since, "since", "the failing events that first failed in the last `duration`, such as 72h or 30d; of ignored events, those seen since")
+	flags.StringVar(&s.filter.Customer, "customer", "", "the failing events of this `customer` (cus_…)")
+	flags.StringVar(&s.filter.Group, "group", "", "the failing events of this group, a `key` that 'failures --group' lists")
+	flags.StringVar(&s.outcome, "outcome", "", "`ignored`: the ignored events of the ledger instead of failing ones, 30 days back unless --since is set")
+	flags.StringVar(&s.account, "account", "", "the connected `account` of the events, if the ledger does not have it; with a filter, only events of this account")
+}
+
+// check reports wrong use, and completes the filter.
+func (s *selection) check(cmd *cobra.Command, ids []string) error {
+	s.ids = ids
+	s.filter.Outcome, s.filter.Account = webhooks.Outcome(s.outcome), s.account
+	narrowed := s.filter.Type != "" || s.since != 0 || s.filter.Customer != "" || s.filter.Group != "" || s.outcome != ""
+	switch {
+	case (s.all || narrowed) == (len(ids) > 0):
+		return cli.Usage("name events, or use --all-failed, or a filter: --type, --since, --customer, --group, --outcome ignored\nsee '%s --help'", cmd.CommandPath())
+	case s.outcome != "" && s.filter.Outcome != webhooks.OutcomeIgnored:
+		return cli.Usage("--outcome %q: use ignored; failing events need no --outcome, and parked ones are named one by one", s.outcome)
+	case s.outcome != "" && (s.all || s.filter.Group != ""):
+		return cli.Usage("--outcome ignored and %s are mutually exclusive: ignored events have not failed", map[bool]string{true: "--all-failed", false: "--group"}[s.all])
+	}
+	if s.since != 0 {
+		s.filter.Since = time.Now().Add(-time.Duration(s.since))
+	}
+	return nil
+}
+
 func (t *tree) replay() *cobra.Command {
 	var s settings
-	var all bool
-	var account string
+	var selected selection
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "replay EVENT…",
 		Short: "Apply events again, as a delivery would",
 		Long: `Applies events again, as a delivery would: from the payload of their failure record, or
 else fetched from Stripe (for 30 days; requires STRIPE_API_KEY). An event that has taken
 effect is a duplicate, so replaying twice does nothing. The exit code is 1 if any event
-still fails, and each such event is named.`,
+still fails. It stops at a receiver that refuses the connection, rejects the signature or
+stays unavailable, and says how many events are left.
+
+Instead of naming events, select the failing ones: all of them, or by type, time, customer
+and group ('failures --group'). --outcome ignored selects ignored ones, such as those of a
+type that has got a handler. --dry-run lists them.`,
 		Example: `  stripeonce replay evt_1NvKoKIGBnsLynRr --to http://127.0.0.1:4242/webhooks/stripe
-  stripeonce replay --all-failed --to http://127.0.0.1:4242/webhooks/stripe`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if all == (len(args) > 0) {
-				return cli.Usage("name events, or use --all-failed\nsee '%s --help'", cmd.CommandPath())
-			}
-			return nil
-		},
+  stripeonce replay --all-failed --to http://127.0.0.1:4242/webhooks/stripe
+  stripeonce replay --type 'invoice.*' --since 24h --dry-run
+  stripeonce replay --outcome ignored --type invoice.paid --since 7d --to http://127.0.0.1:4242/webhooks/stripe`,
+		Args: selected.check,
 	}
-	cmd.Flags().BoolVar(&all, "all-failed", false, "every failing event that is not parked, oldest failure first")
-	cmd.Flags().StringVar(&account, "account", "", "the connected `account` of the events, if the ledger does not have it; with --all-failed, only events of this account")
+	selected.add(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list the events")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
-	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
-		if err := t.checkWhere(&s, true); err != nil {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := t.checkWhere(&s, !dryRun); err != nil {
 			return err
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
+			if dryRun {
+				return listSelected(cmd.Context(), operations.New(host.Pool, nil), out.Of(cmd), &selected)
+			}
 			o, err := t.operator(host, &s, true)
 			if err != nil {
 				return err
 			}
-			if err := t.refuseParked(cmd.Context(), &s, o, ids); err != nil {
+			if err := t.refuseParked(cmd.Context(), &s, host, o, selected.ids); err != nil {
 				return err
 			}
-			r, started := &replayed{out: out.Of(cmd)}, time.Now()
-			if all {
-				err = o.ReplayFailed(cmd.Context(), account, r.add)
-			} else {
-				err = r.each(cmd.Context(), o, ids, account)
-			}
-			if r.count > r.duplicates {
-				o.RecordRun(cmd.Context(), &operations.RunRecord{
-					Kind: operations.RunReplay, Arguments: map[string]any{"events": ids, "all_failed": all, "account": account},
-					Counts: map[string]int{"replayed": r.count, "failed": len(r.failed)}, Started: started, Err: err,
-				})
-			}
-			if err != nil {
-				return err
-			}
-			return r.end()
+			return replay(cmd.Context(), o, out.Of(cmd), &selected)
 		})
 	}
 	return cmd
 }
 
-// refuseParked refuses to apply events here that were parked by a handler that this program does not contain. They would
-// count as applied although that handler did not run.
-func (t *tree) refuseParked(ctx context.Context, s *settings, o *operations.Operator, ids []string) error {
+func replay(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
+	r, started := &replayed{out: out}, time.Now()
+	var err error
+	if len(s.ids) > 0 {
+		err = o.ReplayEvents(ctx, s.ids, s.account, r.add)
+	} else {
+		err = o.ReplayAll(ctx, s.filter, r.add)
+	}
+	if r.count > r.duplicates {
+		o.RecordRun(ctx, &operations.RunRecord{
+			Kind: operations.RunReplay, Arguments: s.arguments(),
+			Counts: map[string]int{"replayed": r.count, "failed": len(r.failed)}, Started: started, Err: err,
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return r.end(s)
+}
+
+// arguments are those of the run's record.
+func (s *selection) arguments() map[string]any {
+	return map[string]any{
+		"events": s.ids, "all_failed": s.all, "type": s.filter.Type, "since": s.since.String(), "customer": s.filter.Customer,
+		"group": s.filter.Group, "outcome": s.outcome, "account": s.account,
+	}
+}
+
+// none is the text for a selection without events.
+func (s *selection) none() string {
+	switch {
+	case s.outcome != "":
+		return "No ignored events match."
+	case s.filter.Type != "" || s.since != 0 || s.filter.Customer != "" || s.filter.Group != "" || s.account != "":
+		return "No failing events match."
+	}
+	return "No failing events."
+}
+
+// listSelected lists the events that would be replayed, and applies nothing.
+func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
+	count := 0
+	each := func(c operations.Candidate) error {
+		count++
+		if out.JSON {
+			return out.Line(c)
+		}
+		out.Printf("%s  %s  %s\n", cli.OneLine(c.EventID), cli.OneLine(c.EventType), aboutCandidate(&c))
+		return nil
+	}
+	if len(s.ids) > 0 {
+		return listNamed(ctx, o, s.ids, each)
+	}
+	if err := o.Candidates(ctx, s.filter, each); err != nil {
+		return err
+	}
+	if count == 0 {
+		out.Printf("%s\n", s.none())
+		return nil
+	}
+	out.Printf("%s would be replayed\n", plural(count, "event"))
+	return nil
+}
+
+// unknownEvent is the state of an event that is neither in the ledger nor among the failures.
+const unknownEvent = "unknown"
+
+// listNamed lists named events with their states.
+func listNamed(ctx context.Context, o *operations.Operator, ids []string, each func(operations.Candidate) error) error {
+	for _, id := range ids {
+		c := operations.Candidate{EventID: id, State: unknownEvent}
+		detail, err := o.EventDetail(ctx, id)
+		switch {
+		case errors.Is(err, operations.ErrNotFound):
+		case err != nil:
+			return err
+		case detail.Failing():
+			c.EventType, c.State, c.FirstFailedAt, c.LastError = detail.Failure.EventType, string(operations.StateFailing), &detail.Failure.FirstFailedAt, detail.Failure.LastError
+		case detail.Event != nil:
+			c.EventType, c.State, c.ProcessedAt = detail.Event.EventType, string(detail.Event.Outcome), &detail.Event.ProcessedAt
+		default:
+			c.EventType, c.State = detail.Failure.EventType, string(detail.Failure.State)
+		}
+		if err := each(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// aboutCandidate describes why an event would be replayed, or what would come of it.
+func aboutCandidate(c *operations.Candidate) string {
+	switch {
+	case c.State == unknownEvent:
+		return "it would be fetched from Stripe"
+	case c.State == string(webhooks.OutcomeProcessed), c.State == string(webhooks.OutcomeStale):
+		return c.State + ": it would be a duplicate"
+	case c.FirstFailedAt != nil:
+		return fmt.Sprintf("%s for %s: %s", c.State, cli.Ago(*c.FirstFailedAt), cli.OneLine(strings.TrimPrefix(c.LastError, "handler of "+c.EventType+": ")))
+	case c.ProcessedAt != nil:
+		return fmt.Sprintf("%s %s ago", c.State, cli.Ago(*c.ProcessedAt))
+	}
+	return c.State
+}
+
+// refuseParked refuses to apply events here that are parked, by a handler or a person (dismissed), after they failed in a receiver whose
+// handlers this program does not contain. They would count as applied although those handlers did not run.
+func (t *tree) refuseParked(ctx context.Context, s *settings, host *Host, o *operations.Operator, ids []string) error {
 	if t.Remote == nil || !s.here {
 		return nil
 	}
 	for _, id := range ids {
-		if detail, err := o.EventDetail(ctx, id); err == nil && detail.Parked() {
-			return cli.Usage("%s was parked by a handler of the application, which this program does not contain: "+
-				"replay it with --to URL, or with the application's own command", cli.OneLine(id))
+		detail, err := o.EventDetail(ctx, id)
+		if err != nil || !detail.Parked() || detail.Failure != nil && detail.Failure.Receiver == host.Receiver.Name() {
+			continue
 		}
+		what := "was parked by a handler"
+		if detail.Dismissed() {
+			what = "is dismissed, after it failed in a handler"
+		}
+		return cli.Usage("%s %s of the application, which this program does not contain: "+
+			"replay it with --to URL, or with the application's own command", cli.OneLine(id), what)
 	}
 	return nil
 }
@@ -110,16 +253,6 @@ type replayed struct {
 	failed     []string
 	first      error // of the first failed event
 	err        error // of writing
-}
-
-func (r *replayed) each(ctx context.Context, o *operations.Operator, ids []string, account string) error {
-	for _, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		r.add(o.Replay(ctx, id, account))
-	}
-	return nil
 }
 
 func (r *replayed) add(a operations.Applied) {
@@ -148,16 +281,24 @@ func resultText(a operations.Applied) string {
 	return string(a.Outcome)
 }
 
-func (r *replayed) end() error {
+// maxNamed is how many failed events the last line of a replay names.
+const maxNamed = 3
+
+func (r *replayed) end(s *selection) error {
 	if r.count == 0 {
-		r.out.Printf("No failing events.\n")
+		r.out.Printf("%s\n", s.none())
 	}
-	if len(r.failed) > 0 {
-		of := ""
-		if len(r.failed) > 1 {
-			of = "the first: "
-		}
-		return fmt.Errorf("not applied, %d of %d: %s: %s%s", len(r.failed), r.count, strings.Join(r.failed, ", "), of, cli.OneLine(r.first.Error()))
+	n := len(r.failed)
+	if n == 0 {
+		return r.err
 	}
-	return r.err
+	names, which := strings.Join(r.failed[:min(n, maxNamed)], ", "), ""
+	if n > 1 {
+		which = "the first: "
+	}
+	if n > maxNamed {
+		names += fmt.Sprintf(" and %d more", n-maxNamed)
+		which = "'failures' lists those that failed; the first: "
+	}
+	return fmt.Errorf("not applied, %d of %d: %s: %s%s", n, r.count, names, which, cli.OneLine(r.first.Error()))
 }

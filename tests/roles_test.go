@@ -123,6 +123,14 @@ func TestRoles(t *testing.T) {
 		}
 		_ = conn.Close(t.Context())
 	}
+	// app may dismiss a failed event, also one that was ignored before, and no other.
+	pgtest.Exec(t, pgtest.Connect(t, cluster.URL("postgres")), `INSERT INTO stripe_webhook_failures (event_id, event_type, last_error) VALUES ('evt_1', 'a.b', 'x'), ('evt_4', 'a.b', 'x'), ('evt_5', 'a.b', 'x')`)
+	s.expect(t, hooktest.Event("evt_5", "x.y", 1, `{}`), 200, webhooks.OutcomeIgnored)
+	for id, code := range map[string]int{"evt_4": 0, "evt_5": 0, "evt_1": 2} {
+		if r := run(t, environ("DATABASE_URL="+as("stripeonce_app")), "", "failures", "dismiss", id, "--reason", "x"); r.code != code {
+			t.Errorf("as app, dismiss %s: %s", id, r)
+		}
+	}
 }
 
 // roles.sql and row_level_security.sql work together without a superuser, in a separate schema: the narrow policies on the
