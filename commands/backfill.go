@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/compare"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
@@ -44,7 +45,7 @@ true. The exit code is 1 if anything still differs; verify lists it.`,
 	flags.IntVar(&b.rate, "rate", 0, fmt.Sprintf("the requests a second to Stripe (default: %d with a live key, of 100 that Stripe permits, and %d in a sandbox, of 25)",
 		operations.BackfillRateLive, operations.BackfillRateSandbox))
 	flags.BoolVar(&b.restart, "restart", false, "begin anew instead of continuing an interrupted run")
-	flags.StringVar(&b.reason, "reason", "", "a `text` for the record of the run (stripe_webhook_runs)")
+	s.addReason(cmd, "")
 	t.addWhere(cmd, &s, false)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -64,10 +65,10 @@ true. The exit code is 1 if anything still differs; verify lists it.`,
 				return operations.ErrNoAPIKey
 			}
 			b.complete(host)
-			if host.Projection == nil && b.subscriptions {
+			if host.Projection == nil && b.Subscriptions {
 				return errNoSubscriptions
 			}
-			b.host, b.apiTimeout, b.out, b.progress = host, s.apiTimeout, out.Of(cmd), cli.NewProgress(cmd)
+			b.host, b.settings, b.out, b.progress = host, s, out.Of(cmd), cli.NewProgress(cmd)
 			return b.run(cmd.Context())
 		})
 	}
@@ -82,8 +83,7 @@ type backfill struct {
 	hooks, restart bool
 	accounts       []string
 	rate           int
-	reason         string
-	apiTimeout     time.Duration
+	settings       settings
 
 	host     *Host
 	out      *cli.Output
@@ -97,7 +97,7 @@ func (b *backfill) run(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(b.accounts)
-	o := operations.New(b.host.Pool, &operations.Config{APIKey: b.host.APIKey, AccountID: b.host.AccountID, Reason: b.reason, Logger: b.Logger})
+	o := operations.New(b.host.Pool, &operations.Config{APIKey: b.host.APIKey, AccountID: b.host.AccountID, Reason: b.settings.reason, Logger: b.Logger})
 	sum, err := o.Backfill(ctx, operations.BackfillOptions{
 		Jobs: jobs, Since: time.Duration(b.since), Restart: b.restart, Resumed: b.resumed, Progress: b.show,
 		Arguments: map[string]any{"accounts": b.accounts, "hooks": b.hooks},
@@ -121,12 +121,12 @@ func (b *backfill) run(ctx context.Context) error {
 
 // jobs returns a job for each type.
 func (b *backfill) jobs() (jobs []operations.Job, err error) {
-	if b.subscriptions {
+	if b.Subscriptions {
 		job, err := subscriptions.NewJob(b.host.Pool, &subscriptions.VerifyConfig{
-			APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Projection, NoHooks: !b.hooks,
+			APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.settings.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Projection, NoHooks: !b.hooks,
 			AccountID: b.host.AccountID, Accounts: b.accounts, Rate: b.rate, Logger: b.Logger,
 			Each: func(d subscriptions.Difference) {
-				b.difference(mirror.Difference{Type: subscriptionType, ID: d.ID, Field: d.Field, Local: d.Local, Stripe: d.Stripe})
+				b.difference(mirror.Difference{Type: compare.Subscription, ID: d.ID, Field: d.Field, Local: d.Local, Stripe: d.Stripe})
 			},
 		})
 		if err != nil {
@@ -134,11 +134,11 @@ func (b *backfill) jobs() (jobs []operations.Job, err error) {
 		}
 		jobs = append(jobs, job)
 	}
-	if len(b.mirrored) == 0 {
+	if len(b.Mirrored) == 0 {
 		return jobs, nil
 	}
 	others, err := mirror.Jobs(b.host.Pool, &mirror.VerifyConfig{
-		Types: b.mirrored, APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Mirror,
+		Types: b.Mirrored, APIKey: b.host.APIKey, APIBase: b.host.APIBase, APITimeout: b.settings.apiTimeout, Fix: b.host.Receiver, Projection: b.host.Mirror,
 		NoHooks: !b.hooks, AccountID: b.host.AccountID, Accounts: b.accounts, Rate: b.rate, Logger: b.Logger, Each: b.difference,
 	})
 	return append(jobs, others...), err

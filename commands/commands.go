@@ -83,7 +83,7 @@ func List(config *Config) []*cobra.Command {
 	if t.Logger == nil {
 		t.Logger = slog.Default()
 	}
-	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune()}
+	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune(), t.runs()}
 	for _, cmd := range list {
 		t.finish(cmd)
 	}
@@ -115,11 +115,17 @@ type settings struct {
 	to         string
 	here       bool
 	apiTimeout time.Duration
+	reason     string
 }
 
 // addAPI adds the flag of commands that make requests to Stripe.
 func (s *settings) addAPI(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&s.apiTimeout, "api-timeout", operations.DefaultAPITimeout, "the timeout of one request to Stripe's API")
+}
+
+// addReason adds the flag of commands whose runs are recorded. when says on which condition, such as "with --fix: ".
+func (s *settings) addReason(cmd *cobra.Command, when string) {
+	cmd.Flags().StringVar(&s.reason, "reason", "", when+"a `text` for the record of the run (stripe_webhook_runs), such as a ticket: see 'runs'")
 }
 
 // addWhere adds --here, and --to if the command supports it, unless the program has all handlers.
@@ -186,7 +192,7 @@ func explain(err error) error {
 // operator returns the Operator of a command. applies reports whether the command applies events, which checkWhere has
 // permitted.
 func (t *tree) operator(host *Host, s *settings, applies bool) (*operations.Operator, error) {
-	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, AccountID: host.AccountID, Logger: t.Logger}
+	config := &operations.Config{APIKey: host.APIKey, APIBase: host.APIBase, APITimeout: s.apiTimeout, AccountID: host.AccountID, Reason: s.reason, Logger: t.Logger}
 	switch {
 	case t.Remote == nil || s.here:
 		config.Applier = host.Receiver

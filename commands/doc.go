@@ -1,5 +1,5 @@
-// Package commands is the operator's commands (events, failures, replay, reconcile, verify, backfill, endpoint, prune) as a tree
-// of cobra commands. The program stripeonce has them. A host adds them to its own program, where they run the handlers that
+// Package commands is the operator's commands (events, failures, replay, reconcile, verify, backfill, endpoint, prune, runs) as a
+// tree of cobra commands. The program stripeonce has them. A host adds them to its own program, where they run the handlers that
 // its deliveries run:
 //
 //	root.AddCommand(commands.New(&commands.Config{Open: openHost}))

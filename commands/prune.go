@@ -12,6 +12,7 @@ import (
 )
 
 func (t *tree) prune() *cobra.Command {
+	var s settings
 	var age cli.Duration
 	options := operations.PruneOptions{}
 	cmd := &cobra.Command{
@@ -30,6 +31,7 @@ ledger row it would take effect twice.`,
 	cmd.Flags().Var(&age, "older-than", "the minimum age, such as 90d")
 	cmd.Flags().BoolVar(&options.Force, "force", false, "allow less than 35 days")
 	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "the `number` of rows in one transaction")
+	s.addReason(cmd, "")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if age == 0 {
@@ -44,7 +46,7 @@ ledger row it would take effect twice.`,
 			options.Progress = func(p operations.Pruned) {
 				progress.Show(-1, "%d rows deleted", p.Deleted)
 			}
-			pruned, err := operations.New(host.Pool, nil).Prune(cmd.Context(), options)
+			pruned, err := operations.New(host.Pool, &operations.Config{Reason: s.reason, Logger: t.Logger}).Prune(cmd.Context(), options)
 			progress.Clear()
 			if errors.Is(err, operations.ErrRefused) {
 				return fmt.Errorf("%w (--force overrides this)", err)

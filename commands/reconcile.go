@@ -50,6 +50,7 @@ The events of a connected account are listed only with --account.`,
 	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* matches every type with that prefix")
 	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
 	flags.StringVar(&kind, "kind", kind, "which `list` of Stripe's: snapshot (/v1/events), thin (/v2/core/events), or auto: thin if the account delivers nothing else")
+	s.addReason(cmd, "")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -62,6 +63,9 @@ The events of a connected account are listed only with --account.`,
 		case operations.KindAuto, operations.KindSnapshot, operations.KindThin:
 		default:
 			return cli.Usage("--kind %q: use auto, snapshot or thin", kind)
+		}
+		if s.reason != "" && options.DryRun {
+			return cli.Usage("--reason and --dry-run are mutually exclusive: a dry run is not recorded")
 		}
 		if err := t.checkWhere(&s, !options.DryRun); err != nil {
 			return err

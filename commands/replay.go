@@ -94,6 +94,7 @@ type that has got a handler. --dry-run lists them.`,
 	}
 	selected.add(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list the events")
+	s.addReason(cmd, "")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
 	out := cli.NewOutput(cmd)
@@ -120,18 +121,16 @@ type that has got a handler. --dry-run lists them.`,
 }
 
 func replay(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
-	r, started := &replayed{out: out}, time.Now()
+	r := &replayed{out: out, total: len(s.ids), run: o.StartRun(operations.RunReplay, s.arguments())}
+	add := func(a operations.Applied) { r.add(ctx, a) }
 	var err error
 	if len(s.ids) > 0 {
-		err = o.ReplayEvents(ctx, s.ids, s.account, r.add)
+		err = o.ReplayEvents(ctx, s.ids, s.account, add)
 	} else {
-		err = o.ReplayAll(ctx, s.filter, r.add)
+		err = o.ReplayAll(ctx, s.filter, add)
 	}
 	if r.count > r.duplicates {
-		o.RecordRun(ctx, &operations.RunRecord{
-			Kind: operations.RunReplay, Arguments: s.arguments(),
-			Counts: map[string]int{"replayed": r.count, "failed": len(r.failed)}, Started: started, Err: err,
-		})
+		r.run.Finish(ctx, r.counts(), err)
 	}
 	if err != nil {
 		return err
@@ -245,9 +244,11 @@ func (t *tree) refuseParked(ctx context.Context, s *settings, host *Host, o *ope
 	return nil
 }
 
-// replayed prints and counts results.
+// replayed prints, counts and records results.
 type replayed struct {
 	out        *cli.Output
+	run        *operations.RunRecording
+	total      int // 0: not known
 	count      int
 	duplicates int // events that had taken effect
 	failed     []string
@@ -255,7 +256,7 @@ type replayed struct {
 	err        error // of writing
 }
 
-func (r *replayed) add(a operations.Applied) {
+func (r *replayed) add(ctx context.Context, a operations.Applied) {
 	r.count++
 	if a.Outcome == webhooks.OutcomeDuplicate {
 		r.duplicates++
@@ -265,6 +266,9 @@ func (r *replayed) add(a operations.Applied) {
 		r.failed = append(r.failed, a.EventID)
 		r.first = cmp.Or(r.first, a.Err)
 	}
+	if r.count > r.duplicates {
+		r.run.Progress(ctx, r.counts(), r.share())
+	}
 	if r.out.JSON {
 		if err := r.out.Line(lineOf(a)); r.err == nil {
 			r.err = err
@@ -272,6 +276,18 @@ func (r *replayed) add(a operations.Applied) {
 		return
 	}
 	r.out.Printf("%s  %s\n", cli.OneLine(a.EventID), resultText(a))
+}
+
+func (r *replayed) counts() map[string]int {
+	return map[string]int{"replayed": r.count, "failed": len(r.failed)}
+}
+
+// share returns how much is done, or 0 if the total is not known.
+func (r *replayed) share() float64 {
+	if r.total == 0 {
+		return 0
+	}
+	return float64(r.count) / float64(r.total)
 }
 
 func resultText(a operations.Applied) string {

@@ -6,21 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"reflect"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/compare"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 )
 
 func (t *tree) verify() *cobra.Command {
-	var s settings
 	v := verification{}
 	cmd := &cobra.Command{
 		Use:   "verify",
@@ -45,22 +42,22 @@ than 1 % of the objects, since the key may be of another account, unless --force
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	v.add(cmd)
-	flags.StringVar(&v.only, "only", "", "the object of this `id` alone; its type follows from the id, or from --type")
-	flags.StringVar(&v.customer, "customer", "", "the objects of this `customer` alone (cus_…)")
-	flags.BoolVar(&v.fix, "fix", false, "store Stripe's object if a row differs or is missing")
-	flags.BoolVar(&v.noHooks, "no-hooks", false, "with --fix: do not call OnChange")
-	flags.BoolVar(&v.gone, "gone", false, "with --fix: mark rows as canceled or deleted whose object Stripe does not have any more")
-	flags.BoolVar(&v.force, "force", false, "with --gone: also if these are more than 1 % of the objects")
-	flags.StringSliceVar(&v.accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
-	flags.IntVar(&v.rate, "rate", subscriptions.DefaultVerifyRate, "the requests a second to Stripe")
-	flags.StringVar(&v.reason, "reason", "", "with --fix: a `text` for the record of the run (stripe_webhook_runs)")
-	flags.StringVar(&v.after, "after", "", "resume an interrupted run at its `position`")
-	t.addWhere(cmd, &s, false)
-	s.addAPI(cmd)
+	v.types.add(cmd)
+	flags.StringVar(&v.Only, "only", "", "the object of this `id` alone; its type follows from the id, or from --type")
+	flags.StringVar(&v.Customer, "customer", "", "the objects of this `customer` alone (cus_…)")
+	flags.BoolVar(&v.Fix, "fix", false, "store Stripe's object if a row differs or is missing")
+	flags.BoolVar(&v.NoHooks, "no-hooks", false, "with --fix: do not call OnChange")
+	flags.BoolVar(&v.Gone, "gone", false, "with --fix: mark rows as canceled or deleted whose object Stripe does not have any more")
+	flags.BoolVar(&v.Force, "force", false, "with --gone: also if these are more than 1 % of the objects")
+	flags.StringSliceVar(&v.Accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
+	flags.IntVar(&v.Rate, "rate", subscriptions.DefaultVerifyRate, "the requests a second to Stripe")
+	flags.StringVar(&v.After, "after", "", "resume an interrupted run at its `position`")
+	v.addReason(cmd, "with --fix: ")
+	t.addWhere(cmd, &v.settings, false)
+	v.addAPI(cmd)
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if v.fix && t.Remote != nil && !s.here {
+		if v.Fix && t.Remote != nil && !v.here {
 			return errWhere(false)
 		}
 		if err := v.check(); err != nil {
@@ -74,7 +71,8 @@ than 1 % of the objects, since the key may be of another account, unless --force
 			if err := v.choose(host); err != nil {
 				return err
 			}
-			v.host, v.apiTimeout, v.logger, v.out, v.progress = host, s.apiTimeout, t.Logger, out.Of(cmd), cli.NewProgress(cmd)
+			v.use(host, t.Logger)
+			v.out, v.progress = out.Of(cmd), cli.NewProgress(cmd)
 			return v.run(cmd.Context())
 		})
 	}
@@ -83,49 +81,44 @@ than 1 % of the objects, since the key may be of another account, unless --force
 
 // verification is one run of verify.
 type verification struct {
-	objectTypes
-	only, customer, after     string
-	fix, noHooks, gone, force bool
-	accounts                  []string
-	rate                      int
-	reason                    string
-	apiTimeout                time.Duration
+	compare.Config
+	settings
+	types objectTypes
 
-	host     *Host
-	logger   *slog.Logger
 	out      *cli.Output
 	progress *cli.Progress
-	written  error // of the output
+	record   *operations.RunRecording // nil without --fix
+	written  error                    // of the output
 	sum      mirror.Verified
 }
 
 // check refuses flags that do not fit together, and reads the types.
 func (v *verification) check() error {
 	switch {
-	case (v.noHooks || v.reason != "") && !v.fix:
+	case (v.NoHooks || v.reason != "") && !v.Fix:
 		return cli.Usage("--no-hooks and --reason require --fix: without it nothing is stored")
-	case v.gone && !v.fix, v.force && !v.gone:
+	case v.Gone && !v.Fix, v.Force && !v.Gone:
 		return cli.Usage("--gone requires --fix, and --force requires --gone")
-	case v.rate < 1:
+	case v.Rate < 1:
 		return cli.Usage("--rate must be at least 1")
-	case v.only != "" && v.customer != "", v.after != "" && v.only+v.customer != "":
+	case v.Only != "" && v.Customer != "", v.After != "" && v.Only+v.Customer != "":
 		return cli.Usage("--only, --customer and --after are mutually exclusive")
 	}
-	if err := v.objectTypes.check(); err != nil || v.only == "" {
+	if err := v.types.check(); err != nil || v.Only == "" {
 		return err
 	}
-	return v.objectTypes.only(v.only)
+	return v.types.only(v.Only)
 }
 
 // choose determines the types to compare.
 func (v *verification) choose(host *Host) error {
-	v.complete(host)
-	if v.customer != "" {
-		if err := v.ofCustomer(); err != nil {
+	v.types.complete(host)
+	if v.Customer != "" {
+		if err := v.types.ofCustomer(); err != nil {
 			return err
 		}
 	}
-	if v.fix && host.Projection == nil && v.subscriptions {
+	if v.Fix && host.Projection == nil && v.types.Subscriptions {
 		return errNoSubscriptions
 	}
 	return nil
@@ -133,16 +126,22 @@ func (v *verification) choose(host *Host) error {
 
 var errNoSubscriptions = cli.Usage("this program has no tables of subscriptions: name the types of mirrored objects with --type")
 
-func (v *verification) run(ctx context.Context) error {
-	started := time.Now()
-	err := v.compare(ctx)
-	v.progress.Clear()
-	if v.fix && v.sum.Drifted > 0 {
-		arguments := map[string]any{"types": v.names(), "only": v.only, "customer": v.customer, "accounts": v.accounts, "hooks": !v.noHooks, "gone": v.gone, "after": v.after}
-		maps.DeleteFunc(arguments, func(_ string, value any) bool { return reflect.ValueOf(value).IsZero() })
-		operations.New(v.host.Pool, &operations.Config{Reason: v.reason, Logger: v.logger}).
-			RecordRun(ctx, &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: v.sum, Started: started, Err: err})
+// use sets what the comparison works with.
+func (v *verification) use(host *Host, logger *slog.Logger) {
+	v.Types, v.Pool, v.Receiver, v.Subscriptions, v.Mirror = v.types.Types, host.Pool, host.Receiver, host.Projection, host.Mirror
+	v.APIKey, v.APIBase, v.APITimeout, v.AccountID, v.Logger = host.APIKey, host.APIBase, v.apiTimeout, host.AccountID, logger
+	v.Each = v.difference
+	if v.Fix {
+		v.record = operations.New(v.Pool, &operations.Config{Reason: v.reason, Logger: logger}).StartRun(operations.RunVerify, v.Arguments())
 	}
+}
+
+func (v *verification) run(ctx context.Context) error {
+	v.Progress = func(sum mirror.Verified) { v.show(ctx, sum) }
+	var err error
+	v.sum, err = v.Run(ctx)
+	v.progress.Clear()
+	v.end(ctx, err)
 	switch {
 	case v.sum.Position == "":
 	case errors.Is(err, context.Canceled):
@@ -157,69 +156,36 @@ func (v *verification) run(ctx context.Context) error {
 		v.line(v.sum)
 	}
 	v.out.Printf("%d checked, %d drifted, %d fixed\n", v.sum.Checked, v.sum.Drifted, v.sum.Fixed)
-	if v.sum.Unknown*100 > v.sum.Checked && !v.gone {
+	if v.sum.Unknown*100 > v.sum.Checked && !v.Gone {
 		v.out.Hintf("Stripe does not have %s: is the API key of another account or sandbox than these rows? Two of them need a database each, or "+
-			"STRIPE_ACCOUNT_ID. Test data that was deleted can be marked as canceled or deleted: --fix --gone\n", plural(v.sum.Unknown, v.noun()))
+			"STRIPE_ACCOUNT_ID. Test data that was deleted can be marked as canceled or deleted: --fix --gone\n", plural(v.sum.Unknown, v.types.noun()))
 	}
 	switch {
 	case err != nil:
 		return err
 	case v.sum.Drifted > v.sum.Fixed:
-		return fmt.Errorf("%s not matching Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.noun()))
+		return fmt.Errorf("%s not matching Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.types.noun()))
 	}
 	return v.written
 }
 
-// compare compares the subscriptions, and then the other types. Positions of the latter begin with the type and a space.
-func (v *verification) compare(ctx context.Context) error {
-	var failed []error
-	ofMirror := strings.Contains(v.after, " ")
-	if v.subscriptions && !ofMirror {
-		config := &subscriptions.VerifyConfig{
-			APIKey: v.host.APIKey, APIBase: v.host.APIBase, APITimeout: v.apiTimeout, Projection: v.host.Projection, NoHooks: v.noHooks,
-			Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate,
-			Only: v.only, Customer: v.customer, After: v.after, Logger: v.logger,
-			Each: func(d subscriptions.Difference) {
-				v.difference(mirror.Difference{Type: subscriptionType, ID: d.ID, Field: d.Field, Local: d.Local, Stripe: d.Stripe})
-			},
-			Progress: func(sum subscriptions.Verified) { v.show(mirror.Verified(sum)) },
-		}
-		if v.fix {
-			config.Fix = v.host.Receiver
-		}
-		sum, err := subscriptions.Verify(ctx, v.host.Pool, config)
-		if v.sum = mirror.Verified(sum); err != nil {
-			failed = append(failed, err)
-		}
-		if ctx.Err() != nil || sum.Position != "" {
-			return errors.Join(failed...)
-		}
+// end records the end of the run, if it found a difference.
+func (v *verification) end(ctx context.Context, err error) {
+	switch {
+	case v.record == nil:
+	case v.sum.Drifted > 0:
+		v.record.Finish(ctx, v.sum, err)
+	default:
+		v.record.Discard(ctx)
 	}
-	if len(v.mirrored) == 0 {
-		return errors.Join(failed...)
-	}
-	config := &mirror.VerifyConfig{
-		Types: v.mirrored, APIKey: v.host.APIKey, APIBase: v.host.APIBase, APITimeout: v.apiTimeout, Projection: v.host.Mirror, NoHooks: v.noHooks,
-		Gone: v.gone, Force: v.force, AccountID: v.host.AccountID, Accounts: v.accounts, Rate: v.rate,
-		Only: v.only, Customer: v.customer, Logger: v.logger, Each: v.difference, Progress: func(sum mirror.Verified) { v.show(sum) },
-	}
-	if ofMirror {
-		config.After = v.after
-	}
-	if v.fix {
-		config.Fix = v.host.Receiver
-	}
-	sum, err := mirror.Verify(ctx, v.host.Pool, config)
-	v.sum.Checked += sum.Checked
-	v.sum.Drifted += sum.Drifted
-	v.sum.Fixed += sum.Fixed
-	v.sum.Unknown += sum.Unknown
-	v.sum.Position = sum.Position
-	return errors.Join(append(failed, err)...)
 }
 
-func (v *verification) show(sum mirror.Verified) {
-	v.progress.Show(-1, "%d checked, %d drifted, %d fixed", v.sum.Checked+sum.Checked, v.sum.Drifted+sum.Drifted, v.sum.Fixed+sum.Fixed)
+// show shows and records the progress.
+func (v *verification) show(ctx context.Context, sum mirror.Verified) {
+	v.progress.Show(-1, "%d checked, %d drifted, %d fixed", sum.Checked, sum.Drifted, sum.Fixed)
+	if v.record != nil {
+		v.record.Comparing(ctx, operations.Counts{Checked: sum.Checked, Drifted: sum.Drifted, Fixed: sum.Fixed})
+	}
 }
 
 // difference prints one difference.
@@ -230,7 +196,7 @@ func (v *verification) difference(d mirror.Difference) {
 		return
 	}
 	line := describe(d)
-	if len(v.mirrored) > 0 {
+	if len(v.Mirrored) > 0 {
 		line = d.Type + "  " + line
 	}
 	v.out.Printf("%s\n", line)

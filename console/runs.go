@@ -2,26 +2,16 @@ package console
 
 import (
 	"cmp"
-	"encoding/json"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/pook/stripeonce/operations"
 )
 
-const (
-	// maxRuns is how many runs the page shows.
-	maxRuns = 100
-	// quietRun is how long ago a run's last progress may be until it counts as interrupted.
-	quietRun = 2 * time.Minute
-)
+// maxRuns is how many runs the page shows.
+const maxRuns = 100
 
 // runs shows the newest runs of the operator's commands.
 func (c *Console) runs(r *request) (*page, error) {
-	list, err := c.operator.Runs(r.ctx, maxRuns)
+	list, err := c.operator.Runs(r.ctx, operations.RunFilter{Limit: maxRuns})
 	if err != nil {
 		return nil, err
 	}
@@ -29,8 +19,8 @@ func (c *Console) runs(r *request) (*page, error) {
 	for i := range list {
 		run := &list[i]
 		t.Rows = append(t.Rows, []cell{
-			{Text: string(run.Kind)}, {Pills: []pill{stateOf(run)}}, {At: &run.StartedAt}, {Text: membersText(run.Arguments)},
-			{Text: membersText(run.Counts)}, {Text: whoRan(run)}, {Text: run.Error},
+			{Text: string(run.Kind)}, {Pills: []pill{stateOf(run)}}, {At: &run.StartedAt}, {Text: run.ArgumentsText()},
+			{Text: run.CountsText()}, {Text: whoRan(run)}, {Text: run.Error},
 		})
 	}
 	return &page{Title: "Runs", Template: "runs", Data: t}, nil
@@ -38,15 +28,9 @@ func (c *Console) runs(r *request) (*page, error) {
 
 // stateOf says how a run stands.
 func stateOf(run *operations.Run) pill {
-	switch {
-	case run.FinishedAt != nil && run.Error != "":
-		return pill{"failed", "bad"}
-	case run.FinishedAt != nil:
-		return pill{"finished", "good"}
-	case time.Since(run.UpdatedAt) > quietRun:
-		return pill{"interrupted", "warn"}
-	}
-	return pill{"running", "warn"}
+	tones := map[operations.RunState]string{operations.RunFailed: "bad", operations.RunFinished: "good"}
+	state := run.State()
+	return pill{string(state), cmp.Or(tones[state], "warn")}
 }
 
 // whoRan names the operator, the host and the reason, as far as they are known.
@@ -59,28 +43,4 @@ func whoRan(run *operations.Run) string {
 		who += ": " + run.Reason
 	}
 	return who
-}
-
-// membersText writes a JSON object's members in a line, without the empty ones.
-func membersText(object json.RawMessage) string {
-	var members map[string]any
-	if json.Unmarshal(object, &members) != nil {
-		return ""
-	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		switch value := members[name].(type) {
-		case nil, string:
-			if value != nil && value != "" {
-				parts = append(parts, fmt.Sprintf("%s %v", name, value))
-			}
-		case []any:
-			if len(value) > 0 {
-				parts = append(parts, name+" "+strings.Trim(fmt.Sprint(value), "[]"))
-			}
-		default:
-			parts = append(parts, fmt.Sprintf("%s %v", name, value))
-		}
-	}
-	return strings.Join(parts, ", ")
 }

@@ -77,6 +77,7 @@ type StripeWebhookRun struct {
 	UpdatedAt  time.Time
 	FinishedAt *time.Time
 	Counts     json.RawMessage
+	Share      *float64
 	Position   json.RawMessage
 	Error      *string
 }

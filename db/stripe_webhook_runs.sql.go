@@ -46,11 +46,36 @@ func (q *Queries) StripeWebhookRunFinish(ctx context.Context, db DBTX, arg Strip
 	return err
 }
 
+const stripeWebhookRunGet = `-- name: StripeWebhookRunGet :one
+SELECT id, kind, arguments, operator, reason, host, started_at, updated_at, finished_at, counts, share, position, error FROM stripe_webhook_runs WHERE id = $1
+`
+
+func (q *Queries) StripeWebhookRunGet(ctx context.Context, db DBTX, id string) (StripeWebhookRun, error) {
+	row := db.QueryRow(ctx, stripeWebhookRunGet, id)
+	var i StripeWebhookRun
+	err := row.Scan(
+		&i.ID,
+		&i.Kind,
+		&i.Arguments,
+		&i.Operator,
+		&i.Reason,
+		&i.Host,
+		&i.StartedAt,
+		&i.UpdatedAt,
+		&i.FinishedAt,
+		&i.Counts,
+		&i.Share,
+		&i.Position,
+		&i.Error,
+	)
+	return i, err
+}
+
 const stripeWebhookRunInsert = `-- name: StripeWebhookRunInsert :exec
-INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, position, error)
+INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, share, position, error)
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11
+    $10, $11, $12
 )
 `
 
@@ -64,11 +89,12 @@ type StripeWebhookRunInsertParams struct {
 	StartedAt  time.Time
 	FinishedAt *time.Time
 	Counts     json.RawMessage
+	Share      *float64
 	Position   json.RawMessage
 	Error      *string
 }
 
-// Records a run. A run that can be resumed is recorded while it runs, any other at its end.
+// Records a run, which is in progress unless it has an end.
 func (q *Queries) StripeWebhookRunInsert(ctx context.Context, db DBTX, arg StripeWebhookRunInsertParams) error {
 	_, err := db.Exec(ctx, stripeWebhookRunInsert,
 		arg.ID,
@@ -80,6 +106,7 @@ func (q *Queries) StripeWebhookRunInsert(ctx context.Context, db DBTX, arg Strip
 		arg.StartedAt,
 		arg.FinishedAt,
 		arg.Counts,
+		arg.Share,
 		arg.Position,
 		arg.Error,
 	)
@@ -98,12 +125,21 @@ func (q *Queries) StripeWebhookRunInterrupt(ctx context.Context, db DBTX, error 
 }
 
 const stripeWebhookRunList = `-- name: StripeWebhookRunList :many
-SELECT id, kind, arguments, operator, reason, host, started_at, updated_at, finished_at, counts, position, error FROM stripe_webhook_runs ORDER BY id DESC LIMIT $1
+SELECT id, kind, arguments, operator, reason, host, started_at, updated_at, finished_at, counts, share, position, error FROM stripe_webhook_runs
+WHERE id < coalesce($1::varchar, '~') AND ($2::varchar = '' OR kind = $2::varchar)
+ORDER BY id DESC
+LIMIT $3
 `
 
-// Lists runs, the newest first.
-func (q *Queries) StripeWebhookRunList(ctx context.Context, db DBTX, maxRows int32) ([]StripeWebhookRun, error) {
-	rows, err := db.Query(ctx, stripeWebhookRunList, maxRows)
+type StripeWebhookRunListParams struct {
+	Before  *string
+	Kind    string
+	MaxRows int32
+}
+
+// Lists runs of a kind (empty: of any), the newest first, from before a run on (null: from the newest). It walks the primary key.
+func (q *Queries) StripeWebhookRunList(ctx context.Context, db DBTX, arg StripeWebhookRunListParams) ([]StripeWebhookRun, error) {
+	rows, err := db.Query(ctx, stripeWebhookRunList, arg.Before, arg.Kind, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +158,7 @@ func (q *Queries) StripeWebhookRunList(ctx context.Context, db DBTX, maxRows int
 			&i.UpdatedAt,
 			&i.FinishedAt,
 			&i.Counts,
+			&i.Share,
 			&i.Position,
 			&i.Error,
 		); err != nil {
@@ -136,21 +173,26 @@ func (q *Queries) StripeWebhookRunList(ctx context.Context, db DBTX, maxRows int
 }
 
 const stripeWebhookRunProgress = `-- name: StripeWebhookRunProgress :execrows
-UPDATE stripe_webhook_runs SET counts = $1, position = $2, host = $3, error = NULL, updated_at = clock_timestamp()
-WHERE id = $4 AND finished_at IS NULL
+UPDATE stripe_webhook_runs
+SET
+    counts = $1, share = coalesce($2, share), position = $3, host = $4, error = NULL,
+    updated_at = clock_timestamp()
+WHERE id = $5 AND finished_at IS NULL
 `
 
 type StripeWebhookRunProgressParams struct {
 	Counts   json.RawMessage
+	Share    *float64
 	Position json.RawMessage
 	Host     *string
 	ID       string
 }
 
-// Records how far a run is. A run that another machine resumes is from then on that machine's.
+// Records how far a run is. A share that is not given stays. A run that another machine resumes is from then on that machine's.
 func (q *Queries) StripeWebhookRunProgress(ctx context.Context, db DBTX, arg StripeWebhookRunProgressParams) (int64, error) {
 	result, err := db.Exec(ctx, stripeWebhookRunProgress,
 		arg.Counts,
+		arg.Share,
 		arg.Position,
 		arg.Host,
 		arg.ID,
@@ -187,7 +229,7 @@ func (q *Queries) StripeWebhookRunRemove(ctx context.Context, db DBTX, id string
 }
 
 const stripeWebhookRunUnfinished = `-- name: StripeWebhookRunUnfinished :one
-SELECT id, kind, arguments, operator, reason, host, started_at, updated_at, finished_at, counts, position, error FROM stripe_webhook_runs
+SELECT id, kind, arguments, operator, reason, host, started_at, updated_at, finished_at, counts, share, position, error FROM stripe_webhook_runs
 WHERE kind = $1 AND finished_at IS NULL AND ($2::jsonb IS NULL OR arguments = $2::jsonb)
 ORDER BY id DESC
 LIMIT 1
@@ -208,6 +250,7 @@ func (q *Queries) StripeWebhookRunUnfinished(ctx context.Context, db DBTX, kind 
 		&i.UpdatedAt,
 		&i.FinishedAt,
 		&i.Counts,
+		&i.Share,
 		&i.Position,
 		&i.Error,
 	)

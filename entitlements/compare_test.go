@@ -171,7 +171,7 @@ func TestComparisonInTheBackground(t *testing.T) {
 	if stats := operator.VerifyStats(); stats.Drifted != 1 || stats.Fixed != 1 || stats.Failed != 0 || stats.LastCompleted.IsZero() {
 		t.Errorf("the counts are %+v", stats)
 	}
-	runs, err := operator.Runs(t.Context(), 0)
+	runs, err := operator.Runs(t.Context(), operations.RunFilter{})
 	if err != nil || len(runs) != 1 || runs[0].Kind != operations.RunVerify || !strings.Contains(string(runs[0].Counts), `"drifted": 1`) {
 		t.Errorf("the runs are %+v, %v", runs, err)
 	}

@@ -59,10 +59,12 @@ func TestVerifyPrecisely(t *testing.T) {
 		of.Only, of.Customer, of.Fix = c.only, c.customer, nil
 		var found []string
 		of.Each = func(d mirror.Difference) { found = append(found, d.ID+" "+d.Field) }
+		progress := 0
+		of.Progress = func(sum mirror.Verified) { progress = sum.Checked }
 		lists, gets := api.Lists(), api.Gets()
 		sum, err := mirror.Verify(t.Context(), host.Pool, &of)
 		slices.Sort(found)
-		if got := strings.Join(found, ", "); err != nil || sum.Checked != c.checked || got != c.want {
+		if got := strings.Join(found, ", "); err != nil || sum.Checked != c.checked || got != c.want || progress != c.checked {
 			t.Errorf("%s: it is %+v, %v: %s", name, sum, err, got)
 		}
 		if n := api.Lists() - lists + api.Gets() - gets; n > 5 {
@@ -81,7 +83,17 @@ func TestVerifyPrecisely(t *testing.T) {
 	if sum, err := mirror.Verify(t.Context(), host.Pool, &config); err != nil || sum.Fixed != 1 {
 		t.Errorf("the fix of an account's object is %+v, %v", sum, err)
 	}
-	config.Only, config.Accounts = "", []string{"acct_1"}
+	own, connected := "", "acct_1"
+	config.Account = &own
+	if _, err := mirror.Verify(t.Context(), host.Pool, &config); !errors.Is(err, mirror.ErrNoObject) {
+		t.Errorf("in another account than its own an object is %v", err)
+	}
+	config.Only, config.Customer, config.Account = "", "cus_1", &connected
+	lists := api.Lists()
+	if sum, err := mirror.Verify(t.Context(), host.Pool, &config); err != nil || sum.Checked != 1 || api.Lists() != lists+1 {
+		t.Errorf("a customer in one account is %+v, %v, with %d lists", sum, err, api.Lists()-lists)
+	}
+	config.Customer, config.Account, config.Accounts = "", nil, []string{"acct_1"}
 	if sum, err := mirror.Verify(t.Context(), host.Pool, &config); err != nil || sum.Drifted != 2 { // in_00000004 and in_unknown
 		t.Errorf("what is left is %+v, %v", sum, err)
 	}

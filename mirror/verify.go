@@ -47,6 +47,9 @@ type VerifyConfig struct {
 	AccountID string
 	// Accounts are connected accounts to compare in addition to those that have rows already.
 	Accounts []string
+	// Account compares the objects of this account alone, whether or not it has rows: a connected one, or "" for the API key's own.
+	// Nil: the accounts above.
+	Account *string
 	// Rate bounds the requests to Stripe, per second. Defaults to 20. Stripe permits 100 reads a second in live mode and 25 in a
 	// sandbox: https://docs.stripe.com/rate-limits.
 	Rate int
@@ -160,14 +163,14 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 
 // Jobs returns a job for each of VerifyConfig.Types, in their order, for operations.Operator.Backfill, the first import of the objects
 // that exist at Stripe, and for VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row
-// is missing or surely older. VerifyConfig.Fix is required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or
-// with NoHooks, an import stores the objects of a page in one transaction.
+// is missing or surely older. VerifyConfig.Fix is required; Only, Customer, Account, Gone, After and Progress are not used. Without
+// OnChange, or with NoHooks, an import stores the objects of a page in one transaction.
 func Jobs(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err error) {
 	if config.Fix == nil {
 		return nil, errors.New("mirror.VerifyConfig.Fix is nil: Jobs requires it")
 	}
 	all := *config
-	all.Only, all.Customer, all.Gone, all.Force = "", "", false, false
+	all.Only, all.Customer, all.Account, all.Gone, all.Force = "", "", nil, false, false
 	types, err := all.types()
 	for _, object := range types {
 		jobs = append(jobs, all.engine(object).Job(pool, all.of(object)))
@@ -201,7 +204,7 @@ func (c *VerifyConfig) engine(object string) *engine.Engine[Object] {
 func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 	config := &engine.VerifyConfig{
 		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
-		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, Only: c.Only, Customer: c.Customer, Logger: c.Logger,
+		AccountID: c.AccountID, Accounts: c.Accounts, Account: c.Account, Rate: c.Rate, Only: c.Only, Customer: c.Customer, Logger: c.Logger,
 	}
 	if c.Customer != "" && hasIDOfCustomer(object) { // there is one
 		config.Only, config.Customer = c.Customer, ""

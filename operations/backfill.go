@@ -102,9 +102,10 @@ func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (Count
 	}
 	b := &backfill{recorder: recorder{Operator: o, kind: RunBackfill, started: time.Now().UTC()}, options: options}
 	var err error
-	if b.arguments, err = o.backfillArguments(&options); err != nil {
+	if b.identity, err = o.backfillArguments(&options); err != nil {
 		return Counts{}, err
 	}
+	b.arguments = b.identity
 	if b.lock, err = o.backfillLock(ctx); err != nil {
 		return Counts{}, err
 	}
@@ -175,15 +176,16 @@ func (o *Operator) alreadyRunning(ctx context.Context) error {
 // backfill is one run of Backfill.
 type backfill struct {
 	recorder
-	options BackfillOptions
-	lock    pgx.Tx
-	from    backfillPosition // where an interrupted run is resumed
-	sum     Counts
+	options  BackfillOptions
+	identity json.RawMessage // the arguments, which tell the run from another
+	lock     pgx.Tx
+	from     backfillPosition // where an interrupted run is resumed
+	sum      Counts
 }
 
 // resume finds the interrupted run of these arguments, or ends it if it is not to be resumed.
 func (b *backfill) resume(ctx context.Context) error {
-	row, err := b.queries.StripeWebhookRunUnfinished(ctx, b.pool, string(b.kind), b.arguments)
+	row, err := b.queries.StripeWebhookRunUnfinished(ctx, b.pool, string(b.kind), b.identity)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
@@ -191,7 +193,7 @@ func (b *backfill) resume(ctx context.Context) error {
 		return fmt.Errorf("look for a run to resume: %w", err)
 	case b.options.Restart || time.Since(row.UpdatedAt) > maxResume:
 		return b.queries.StripeWebhookRunAbandon(ctx, b.pool, db.StripeWebhookRunAbandonParams{
-			Kind: row.Kind, Arguments: b.arguments, Error: runError(errors.New("it was interrupted, and begun anew")),
+			Kind: row.Kind, Arguments: b.identity, Error: runError(errors.New("it was interrupted, and begun anew")),
 		})
 	}
 	if err := cmp.Or(json.Unmarshal(row.Position, &b.from), json.Unmarshal(row.Counts, &b.sum)); err != nil {
@@ -228,7 +230,7 @@ func (b *backfill) run(ctx context.Context) error {
 	for _, job := range b.options.Jobs[first:] {
 		if b.id != "" && b.from.Type != job.Type {
 			b.from = backfillPosition{Type: job.Type}
-			if err := b.progress(work, b.sum, b.from); err != nil {
+			if err := b.progress(work, b.sum, b.from, 0); err != nil {
 				return err
 			}
 		}
@@ -248,6 +250,16 @@ func (b *backfill) run(ctx context.Context) error {
 	return nil
 }
 
+// share returns how much of the run is done: of each job the part of the time back to Since. 0: not known.
+func (b *backfill) share(job Job, created time.Time) float64 {
+	since := b.since()
+	if since.IsZero() || created.IsZero() {
+		return 0
+	}
+	before := slices.IndexFunc(b.options.Jobs, func(one Job) bool { return one.Type == job.Type })
+	return (float64(before) + min(1, time.Since(created).Seconds()/time.Since(since).Seconds())) / float64(len(b.options.Jobs))
+}
+
 // incompleteError is the error of a run that went to its end, and left out what Stripe refused and what cannot be read.
 type incompleteError struct{ error }
 
@@ -262,7 +274,7 @@ func (b *backfill) job(ctx, work context.Context, job Job) (completed bool, err 
 			return fmt.Errorf("the connection that holds the lock of backfills is lost: %w", err)
 		}
 		b.from = backfillPosition{job.Type, sum.Position}
-		if err := b.progress(page, b.sum, b.from); err != nil {
+		if err := b.progress(page, b.sum, b.from, b.share(job, sum.Position.Created)); err != nil {
 			return err
 		}
 		if b.options.Progress != nil {

@@ -75,7 +75,7 @@ func (i *imported) expect(t *testing.T, want operations.Counts) {
 // runs describes the rows of runs, the newest first.
 func (i *imported) runs(t *testing.T) string {
 	t.Helper()
-	list, err := i.operator().Runs(t.Context(), 0)
+	list, err := i.operator().Runs(t.Context(), operations.RunFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestBackfillSince(t *testing.T) {
 	if err != nil || sum.Fixed < 500 || sum.Fixed > 800 || sum.Fixed != sum.Checked {
 		t.Fatalf("it is %+v, %v", sum, err)
 	}
-	runs, err := i.operator().Runs(t.Context(), 0)
+	runs, err := i.operator().Runs(t.Context(), operations.RunFilter{})
 	if err != nil || len(runs) != 1 || !strings.Contains(string(runs[0].Arguments), `"since": "`+i.options.Since.String()) {
 		t.Fatalf("the runs are %+v, %v", runs, err)
 	}
@@ -333,5 +333,24 @@ func TestBackfillAfterErrors(t *testing.T) {
 	i.expectTruth(t, 500)
 	if n := i.api.Lists(); n != 2+5+1+5 {
 		t.Errorf("it took %d requests", n)
+	}
+}
+
+// A backfill of a limited time records how much of that time it has gone back.
+func TestBackfillShare(t *testing.T) {
+	t.Parallel()
+	i := newImported(t, 300)
+	i.options.Since = 2 * time.Hour // the newest invoice is an hour old
+	var shares []float64
+	i.options.Progress = func(operations.BackfillProgress) {
+		runs, err := i.operator().Runs(t.Context(), operations.RunFilter{})
+		if err != nil || len(runs) != 1 || runs[0].Share == nil {
+			t.Fatalf("the runs are %+v, %v", runs, err)
+		}
+		shares = append(shares, *runs[0].Share)
+	}
+	i.expect(t, operations.Counts{Checked: 300, Drifted: 300, Fixed: 300})
+	if len(shares) != 3 || shares[0] < 0.49 || shares[2] <= shares[0] || shares[2] > 0.7 {
+		t.Errorf("the shares are %v, want them to grow from a half", shares)
 	}
 }

@@ -24,7 +24,7 @@
 // # Importing
 //
 // [Operator.Backfill] imports what exists at Stripe, and continues where it was interrupted. [Operator.Runs] lists the runs that
-// had something to do.
+// have something to do or had, and [Operator.StartRun] records one.
 //
 // # Maintaining
 //

@@ -43,17 +43,24 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 	if err := o.checkSeesRows(ctx); err != nil {
 		return pruned, fmt.Errorf("prune the ledger: %w", err)
 	}
-	started := time.Now()
-	batch := db.StripeWebhookEventPruneParams{Before: started.Add(-options.OlderThan), MaxRows: DefaultBatch}
+	run := o.StartRun(RunPrune, map[string]any{"older_than": options.OlderThan.String(), "force": options.Force})
+	batch := db.StripeWebhookEventPruneParams{Before: time.Now().Add(-options.OlderThan), MaxRows: DefaultBatch}
 	if options.Batch > 0 {
 		batch.MaxRows = limit(options.Batch)
 	}
-	err := o.pruneLedger(ctx, &batch, &pruned, options.Progress)
+	err := o.pruneLedger(ctx, &batch, &pruned, func(sum Pruned) {
+		if sum.Deleted > 0 {
+			run.Progress(ctx, sum, 0)
+		}
+		if options.Progress != nil {
+			options.Progress(sum)
+		}
+	})
 	if err == nil {
 		err = o.pruneRuns(ctx, &batch, &pruned)
 	}
 	if pruned.Deleted > 0 {
-		o.RecordRun(ctx, &RunRecord{Kind: RunPrune, Arguments: map[string]any{"older_than": options.OlderThan.String(), "force": options.Force}, Counts: pruned, Started: started, Err: err})
+		run.Finish(ctx, pruned, err)
 	}
 	return pruned, err
 }
@@ -66,9 +73,7 @@ func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEvent
 		}
 		pruned.Deleted += row.Events
 		pruned.Failures += row.Failures
-		if progress != nil {
-			progress(*pruned)
-		}
+		progress(*pruned)
 		if row.Seen < int64(batch.MaxRows) {
 			return nil
 		}

@@ -45,6 +45,9 @@ type ReconcileOptions struct {
 	// IncludeWaiting also takes events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
 	// default they are left to their retries, and counted in Reconciled.Waiting.
 	IncludeWaiting bool
+	// Run records the run from its beginning to its end. Nil: a record of its own, written once a missing event was found. A dry run
+	// is not recorded. Optional.
+	Run *RunRecording
 	// Each is called with each missing event and its result. In a dry run the Outcome is empty. Optional.
 	Each func(Missing)
 	// Progress is called now and then with the numbers so far and the time of the current event, which goes backward while
@@ -84,31 +87,47 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 	case o.config.Applier == nil && !options.DryRun:
 		return Reconciled{}, ErrNoApplier
 	}
-	started := time.Now()
-	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Kind == KindThin}
-	if here, ok := o.config.Applier.(typed); ok {
+	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Kind == KindThin, started: time.Now(), record: options.Run}
+	if run.record == nil {
+		run.record = o.StartRun(RunReconcile, options.arguments())
+	}
+	err := run.run(ctx)
+	switch {
+	case options.DryRun:
+	case run.sum.Missing > 0 || options.Run != nil:
+		run.record.Finish(ctx, run.sum, err)
+	default:
+		run.record.Discard(ctx)
+	}
+	return run.sum, err
+}
+
+// arguments are those of the record of the run.
+func (options *ReconcileOptions) arguments() map[string]any {
+	return map[string]any{"since": options.Since.String(), "types": options.Types, "account": options.Account, "kind": options.Kind}
+}
+
+// run determines which lists have the events, and reconciles them.
+func (run *reconciliation) run(ctx context.Context) error {
+	if here, ok := run.config.Applier.(typed); ok {
 		run.handles = here.Handles
 		if len(run.types) == 0 {
 			run.types = here.Types()
 		}
 	}
-	if options.Kind == "" || options.Kind == KindAuto {
+	if run.options.Kind == "" || run.options.Kind == KindAuto {
 		var err error
-		if run.thin, err = o.sendsThinOnly(ctx); err != nil {
-			return Reconciled{}, err
+		if run.thin, err = run.sendsThinOnly(ctx); err != nil {
+			return err
 		}
 	}
-	whole := window{from: time.Now().Add(-options.Since)}
+	whole := window{from: run.started.Add(-run.options.Since)}
 	err := run.all(ctx, whole)
 	if v2 := run.v2Types(); err == nil && !run.thin && len(v2) > 0 { // these are in no list of snapshot events
 		run.thin, run.types = true, v2
 		err = run.all(ctx, whole)
 	}
-	if run.sum.Missing > 0 && !options.DryRun {
-		arguments := map[string]any{"since": options.Since.String(), "types": options.Types, "account": options.Account, "kind": options.Kind}
-		o.RecordRun(ctx, &RunRecord{Kind: RunReconcile, Arguments: arguments, Counts: run.sum, Started: started, Err: err})
-	}
-	return run.sum, err
+	return err
 }
 
 // v2Types are the requested types of v2 resources. Handlers of these are for exactly one type.
@@ -128,6 +147,8 @@ type reconciliation struct {
 	types   []string
 	thin    bool
 	handles func(*webhooks.Event) bool // nil: not known
+	started time.Time
+	record  *RunRecording
 	sum     Reconciled
 	stopper stopper
 }
@@ -186,6 +207,9 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 		missing = append(missing, lacking...)
 		for _, ev := range lacking {
 			size += len(ev.Payload())
+		}
+		if !run.options.DryRun && (len(missing) > 0 || run.sum.Missing > 0 || run.options.Run != nil) {
+			run.record.Progress(ctx, run.sum, 0)
 		}
 		oldest := run.progress(batch)
 		if next := oldest.Add(time.Second); more && size > buffer && len(batch) > 0 && !missing[0].Created.Before(next) {
@@ -346,5 +370,6 @@ func (run *reconciliation) applyOne(ctx context.Context, ev lacked) error {
 		run.each(ev.Event, Applied{EventID: result.EventID, Outcome: result.Outcome})
 	}
 	run.progress([]*webhooks.Event{ev.Event})
+	run.record.Progress(ctx, run.sum, 1-run.started.Sub(ev.Created).Seconds()/run.options.Since.Seconds())
 	return run.stopper.stops(err)
 }

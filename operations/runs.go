@@ -1,16 +1,17 @@
 package operations
 
 import (
-	"cmp"
+	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/user"
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
@@ -25,14 +26,33 @@ const (
 	RunVerify    RunKind = "verify"
 	RunBackfill  RunKind = "backfill"
 	RunReplay    RunKind = "replay"
+	RunReprocess RunKind = "reprocess"
+	RunRetry     RunKind = "retry"
 	RunPrune     RunKind = "prune"
+	RunErase     RunKind = "erase"
 )
 
-// recordTimeout bounds the recording of a run's end, which has its own context: the run's may have ended.
-const recordTimeout = 5 * time.Second
+// RunKinds returns all kinds of runs.
+func RunKinds() []RunKind {
+	return []RunKind{RunReconcile, RunVerify, RunBackfill, RunReplay, RunReprocess, RunRetry, RunPrune, RunErase}
+}
 
-// maxRunError is how much of an error is kept.
-const maxRunError = 2000
+// RunState says whether a run is in progress, or how it ended.
+type RunState string
+
+// The states of runs.
+const (
+	RunRunning     RunState = "running"
+	RunInterrupted RunState = "interrupted" // it has no end, and no progress for two minutes, or stopped and can be resumed
+	RunFailed      RunState = "failed"      // it ended with an error
+	RunFinished    RunState = "finished"
+)
+
+// quietRun is how long ago the last progress of a run may be until it counts as interrupted.
+const quietRun = 2 * time.Minute
+
+// ErrNoRun reports that there is no such run.
+var ErrNoRun = errors.New("no such run")
 
 // Run is one row of stripe_webhook_runs. The JSON names are the columns'.
 type Run struct {
@@ -47,13 +67,41 @@ type Run struct {
 	// FinishedAt is nil while the run is in progress, and after it was interrupted.
 	FinishedAt *time.Time      `json:"finished_at"`
 	Counts     json.RawMessage `json:"counts"`
-	Error      string          `json:"error"`
+	// Share is how much of the run is done, up to 1. Nil: not known.
+	Share *float64 `json:"share"`
+	Error string   `json:"error"`
 }
 
-// Runs lists the runs of reconcile, verify, backfill, replay and prune that had something to do, the newest first, at most limit (0:
-// 50). In ReconcileEvery such a run is one that found missing events.
-func (o *Operator) Runs(ctx context.Context, max int) ([]Run, error) {
-	rows, err := o.queries.StripeWebhookRunList(ctx, o.pool, limit(max))
+// State returns how the run stands.
+func (r *Run) State() RunState {
+	switch {
+	case r.FinishedAt != nil && r.Error != "":
+		return RunFailed
+	case r.FinishedAt != nil:
+		return RunFinished
+	case r.Error != "" || time.Since(r.UpdatedAt) > quietRun:
+		return RunInterrupted
+	}
+	return RunRunning
+}
+
+// RunFilter selects the runs to list. The zero value selects the newest 50.
+type RunFilter struct {
+	Kind RunKind // empty: every kind
+	// Before is a run's id: only runs that were started before it are listed. Empty: start with the newest.
+	Before string
+	Limit  int // 0: DefaultLimit
+}
+
+// Runs lists the runs that have something to do or had, the newest first. In ReconcileEvery such a run is one that found missing
+// events.
+func (o *Operator) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
+	if f.Kind != "" && !slices.Contains(RunKinds(), f.Kind) {
+		return nil, fmt.Errorf("%w: there is no kind of runs %q", ErrRefused, f.Kind)
+	}
+	rows, err := o.queries.StripeWebhookRunList(ctx, o.pool, db.StripeWebhookRunListParams{
+		Before: engine.NilIfEmpty(f.Before), Kind: string(f.Kind), MaxRows: limit(f.Limit),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the runs: %w", err)
 	}
@@ -64,142 +112,62 @@ func (o *Operator) Runs(ctx context.Context, max int) ([]Run, error) {
 	return runs, nil
 }
 
+// Run returns a run. The error wraps ErrNoRun if there is none.
+func (o *Operator) Run(ctx context.Context, id string) (*Run, error) {
+	row, err := o.queries.StripeWebhookRunGet(ctx, o.pool, id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("%s: %w: it had nothing to do, or was pruned", id, ErrNoRun)
+	case err != nil:
+		return nil, fmt.Errorf("get run %s: %w", id, err)
+	}
+	run := runOf(&row)
+	return &run, nil
+}
+
 func runOf(row *db.StripeWebhookRun) Run {
 	return Run{
 		ID: row.ID, Kind: RunKind(row.Kind), Arguments: row.Arguments, Operator: engine.OrZero(row.Operator), Reason: engine.OrZero(row.Reason),
 		Host: engine.OrZero(row.Host), StartedAt: row.StartedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(), FinishedAt: engine.UTC(row.FinishedAt),
-		Counts: row.Counts, Error: engine.OrZero(row.Error),
+		Counts: row.Counts, Share: row.Share, Error: engine.OrZero(row.Error),
 	}
 }
 
-// RunRecord describes a run that has ended.
-type RunRecord struct {
-	Kind      RunKind
-	Arguments any // encoded as JSON
-	Counts    any // encoded as JSON
-	Started   time.Time
-	Err       error
+// ArgumentsText returns the arguments that are not empty in one line, such as "fix true, types invoice charge".
+func (r *Run) ArgumentsText() string { return membersText(r.Arguments, true) }
+
+// CountsText returns the counts in one line, such as "checked 12, drifted 3", without Differs.
+func (r *Run) CountsText() string { return membersText(r.Counts, false) }
+
+// Differs returns the fields in which an object differed, as type/id.field: the first of those that a comparison from the console found.
+func (r *Run) Differs() []string {
+	var counts struct{ Differs []string }
+	_ = json.Unmarshal(r.Counts, &counts) // those of another kind of run have none
+	return counts.Differs
 }
 
-// RecordRun records a run that had something to do. That it cannot be recorded is logged as an error, and does not fail the run.
-func (o *Operator) RecordRun(ctx context.Context, run *RunRecord) {
-	r := &recorder{Operator: o, kind: run.Kind, started: run.Started}
-	var err error
-	if r.arguments, err = json.Marshal(run.Arguments); err == nil {
-		err = r.finish(ctx, run.Counts, run.Err)
+// membersText returns a JSON object's members in a line, without the empty ones, and with lists if they are wanted.
+func membersText(object json.RawMessage, lists bool) string {
+	var members map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	decoder.UseNumber() // a million stays 1000000
+	if decoder.Decode(&members) != nil {
+		return ""
 	}
-	if err != nil {
-		o.config.Logger.ErrorContext(ctx, "could not record a run", "kind", run.Kind, "error", err)
-	}
-}
-
-// recorder records one run.
-type recorder struct {
-	*Operator
-	kind      RunKind
-	arguments json.RawMessage
-	started   time.Time
-	id        string // empty: it has no row yet
-}
-
-// progress records how far the run is, with a new row or in its own.
-func (r *recorder) progress(ctx context.Context, counts, position any) error {
-	texts, err := marshal(counts, position)
-	if err != nil {
-		return err
-	}
-	if r.id == "" {
-		return r.insert(ctx, db.StripeWebhookRunInsertParams{Counts: texts[0], Position: texts[1]})
-	}
-	rows, err := r.queries.StripeWebhookRunProgress(ctx, r.pool, db.StripeWebhookRunProgressParams{ID: r.id, Counts: texts[0], Position: texts[1], Host: hostname()})
-	switch {
-	case err != nil:
-		return fmt.Errorf("record the progress of run %s: %w", r.id, err)
-	case rows == 0:
-		return fmt.Errorf("run %s was ended by somebody else", r.id)
-	}
-	return nil
-}
-
-func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertParams) error {
-	params.ID = fmt.Sprintf("run_%011x%s", r.started.UnixMilli(), strings.ToLower(rand.Text()[:8]))
-	params.Kind, params.Arguments, params.StartedAt, params.Host = string(r.kind), r.arguments, r.started, hostname()
-	params.Operator, params.Reason = engine.NilIfEmpty(cmp.Or(r.config.Operator, userName())), engine.NilIfEmpty(r.config.Reason)
-	if err := r.queries.StripeWebhookRunInsert(ctx, r.pool, params); err != nil {
-		return fmt.Errorf("record the run: %w", err)
-	}
-	r.id = params.ID
-	return nil
-}
-
-// interrupt records why a run stopped that can be resumed.
-func (r *recorder) interrupt(ctx context.Context, reason error) error {
-	if r.id == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	return r.queries.StripeWebhookRunInterrupt(ctx, r.pool, runError(reason), r.id)
-}
-
-// finish records the end of a run.
-func (r *recorder) finish(ctx context.Context, counts any, failure error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	texts, err := marshal(counts)
-	if err != nil {
-		return err
-	}
-	if r.id != "" {
-		return r.queries.StripeWebhookRunFinish(ctx, r.pool, db.StripeWebhookRunFinishParams{ID: r.id, Counts: texts[0], Error: runError(failure)})
-	}
-	now := time.Now()
-	return r.insert(ctx, db.StripeWebhookRunInsertParams{Counts: texts[0], FinishedAt: &now, Error: runError(failure)})
-}
-
-// remove removes the row of a run that had nothing to do, if it has one.
-func (r *recorder) remove(ctx context.Context) error {
-	if r.id == "" {
-		return nil
-	}
-	return r.queries.StripeWebhookRunRemove(ctx, r.pool, r.id)
-}
-
-func marshal(values ...any) (texts []json.RawMessage, err error) {
-	for _, value := range values {
-		text, err := json.Marshal(value)
-		if err != nil {
-			return nil, err
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch value := members[name].(type) {
+		case nil, string:
+			if value != nil && value != "" {
+				parts = append(parts, fmt.Sprintf("%s %v", name, value))
+			}
+		case []any:
+			if lists && len(value) > 0 {
+				parts = append(parts, name+" "+strings.Trim(fmt.Sprint(value), "[]"))
+			}
+		default:
+			parts = append(parts, fmt.Sprintf("%s %v", name, value))
 		}
-		texts = append(texts, text)
 	}
-	return texts, nil
-}
-
-// runError returns the beginning of an error's text, as PostgreSQL can store it.
-func runError(err error) *string {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, context.Canceled):
-		err = errors.New("interrupted")
-	}
-	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "")
-	if len(text) > maxRunError {
-		text = strings.ToValidUTF8(text[:maxRunError], "") + "…"
-	}
-	return &text
-}
-
-func hostname() *string {
-	name, _ := os.Hostname()
-	return engine.NilIfEmpty(name)
-}
-
-// userName returns the name of the user who runs the process, or "".
-func userName() string {
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return os.Getenv("USER")
+	return strings.Join(parts, ", ")
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/pook/stripeonce/internal/engine"
 )
 
 // VerifyStats are the counts of VerifyEvery. Package metrics exports them to Prometheus. A failed run has compared what it could.
@@ -52,14 +54,19 @@ func (o *Operator) VerifyEvery(ctx context.Context, every time.Duration, jobs ..
 
 // verifyAll compares the objects of all jobs. It continues after one that fails.
 func (o *Operator) verifyAll(ctx context.Context, jobs []Job) error {
-	started := time.Now().UTC()
-	var sum Counts
 	var types []string
+	for _, job := range jobs {
+		types = append(types, job.Type)
+	}
+	run := o.StartRun(RunVerify, map[string]any{"types": types})
+	var sum Counts
 	var failed []error
 	for _, job := range jobs {
-		of, err := job.Verify(ctx)
+		of, err := job.Verify(ctx, func(ctx context.Context, of engine.Verified) error {
+			run.Comparing(ctx, sum.plus(of))
+			return nil
+		})
 		sum = sum.plus(of)
-		types = append(types, job.Type)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", job.Type, err))
 		}
@@ -73,7 +80,9 @@ func (o *Operator) verifyAll(ctx context.Context, jobs []Job) error {
 	err := errors.Join(failed...)
 	if sum.Drifted > 0 {
 		o.config.Logger.WarnContext(ctx, "rows differed from Stripe", "types", types, "checked", sum.Checked, "drifted", sum.Drifted, "fixed", sum.Fixed)
-		o.RecordRun(ctx, &RunRecord{Kind: RunVerify, Arguments: map[string]any{"types": types}, Counts: sum, Started: started, Err: err})
+		run.Finish(ctx, sum, err)
+		return err
 	}
+	run.Discard(ctx)
 	return err
 }

@@ -1,14 +1,17 @@
 -- name: StripeWebhookRunInsert :exec
--- Records a run. A run that can be resumed is recorded while it runs, any other at its end.
-INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, position, error)
+-- Records a run, which is in progress unless it has an end.
+INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, share, position, error)
 VALUES (
     @id, @kind, @arguments, sqlc.narg('operator'), sqlc.narg('reason'), sqlc.narg('host'), @started_at, sqlc.narg('finished_at'), @counts,
-    sqlc.narg('position'), sqlc.narg('error')
+    sqlc.narg('share'), sqlc.narg('position'), sqlc.narg('error')
 );
 
 -- name: StripeWebhookRunProgress :execrows
--- Records how far a run is. A run that another machine resumes is from then on that machine's.
-UPDATE stripe_webhook_runs SET counts = @counts, position = @position, host = sqlc.narg('host'), error = NULL, updated_at = clock_timestamp()
+-- Records how far a run is. A share that is not given stays. A run that another machine resumes is from then on that machine's.
+UPDATE stripe_webhook_runs
+SET
+    counts = @counts, share = coalesce(sqlc.narg('share'), share), position = sqlc.narg('position'), host = sqlc.narg('host'), error = NULL,
+    updated_at = clock_timestamp()
 WHERE id = @id AND finished_at IS NULL;
 
 -- name: StripeWebhookRunInterrupt :exec
@@ -45,5 +48,11 @@ ORDER BY id DESC
 LIMIT 1;
 
 -- name: StripeWebhookRunList :many
--- Lists runs, the newest first.
-SELECT * FROM stripe_webhook_runs ORDER BY id DESC LIMIT @max_rows;
+-- Lists runs of a kind (empty: of any), the newest first, from before a run on (null: from the newest). It walks the primary key.
+SELECT * FROM stripe_webhook_runs
+WHERE id < coalesce(sqlc.narg('before')::varchar, '~') AND (@kind::varchar = '' OR kind = @kind::varchar)
+ORDER BY id DESC
+LIMIT @max_rows;
+
+-- name: StripeWebhookRunGet :one
+SELECT * FROM stripe_webhook_runs WHERE id = @id;

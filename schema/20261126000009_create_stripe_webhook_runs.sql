@@ -3,7 +3,8 @@
 -- One row for each run of an operator's command that had something to do: a reconcile, verify, backfill, replay, reprocess, retry,
 -- prune or erase that found nothing leaves none. finished_at is null while it runs, and after it was interrupted: position then says where
 -- a backfill or a reprocess resumes. operator is the user who started it, reason what that person said, and host the
--- machine. counts are those of the command's output. updated_at is the time of the last progress. Ids sort by the time of the start.
+-- machine. counts are those of the command's output. share is how much of it is done, up to 1; null: not known. updated_at is the time
+-- of the last progress. Ids sort by the time of the start.
 CREATE TABLE stripe_webhook_runs (
     id VARCHAR(64) COLLATE "C" NOT NULL,
     kind VARCHAR(16) NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE stripe_webhook_runs (
     updated_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     finished_at TIMESTAMPTZ,
     counts JSONB NOT NULL,
+    share DOUBLE PRECISION,
     position JSONB,
     error VARCHAR,
     CONSTRAINT stripe_webhook_runs_pkey PRIMARY KEY (id),

@@ -51,6 +51,9 @@ type VerifyConfig struct {
 	AccountID string
 	// Accounts are connected accounts to compare in addition to those that have rows already.
 	Accounts []string
+	// Account compares the subscriptions of this account alone, whether or not it has rows: a connected one, or "" for the API key's
+	// own. Nil: the accounts above.
+	Account *string
 	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate. Stripe permits 100 reads a second in live
 	// mode and 25 in a sandbox: https://docs.stripe.com/rate-limits.
 	Rate int
@@ -95,8 +98,8 @@ func verified(sum engine.Verified) Verified {
 
 // NewJob returns the job of subscriptions for operations.Operator.Backfill, the first import of what exists at Stripe, and for
 // VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row is missing or surely older.
-// VerifyConfig.Fix and Projection are required; Only, Customer, Gone, After and Progress are not used. Without OnChange, or with NoHooks,
-// an import stores the subscriptions of a page in one transaction.
+// VerifyConfig.Fix and Projection are required; Only, Customer, Account, Gone, After and Progress are not used. Without OnChange, or with
+// NoHooks, an import stores the subscriptions of a page in one transaction.
 func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
 	if config.Fix == nil {
 		return engine.Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: NewJob requires it")
@@ -105,7 +108,7 @@ func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
 	if err != nil {
 		return engine.Job{}, err
 	}
-	c.Only, c.Customer, c.Gone, c.Force = "", "", false, false
+	c.Only, c.Customer, c.Account, c.Gone, c.Force = "", "", nil, false, false
 	return e.Job(pool, c), nil
 }
 
@@ -145,7 +148,7 @@ func CompleteItemsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 func (c *VerifyConfig) engine() (*engine.Engine[Subscription], *engine.VerifyConfig, error) {
 	config := &engine.VerifyConfig{
 		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
-		AccountID: c.AccountID, Accounts: c.Accounts, Rate: c.Rate, Only: c.Only, Customer: c.Customer, From: engine.ParsePosition(c.After), Logger: c.Logger,
+		AccountID: c.AccountID, Accounts: c.Accounts, Account: c.Account, Rate: c.Rate, Only: c.Only, Customer: c.Customer, From: engine.ParsePosition(c.After), Logger: c.Logger,
 	}
 	if c.Each != nil {
 		config.Each = func(d engine.Difference) { c.Each(Difference{d.ID, d.Field, d.Local, d.Stripe}) }

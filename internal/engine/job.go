@@ -13,8 +13,9 @@ type Job struct {
 	// Import stores the objects that Stripe created since a time (zero: all) and that differ from their rows, or have none, beginning
 	// at a position. It calls page after each page of Stripe's list, with the counts since it was called; an error of page ends it.
 	Import func(ctx context.Context, since time.Time, from Position, page func(context.Context, Verified) error) (Verified, error)
-	// Verify compares all objects with their rows, in both directions, and stores those that differ.
-	Verify func(ctx context.Context) (Verified, error)
+	// Verify compares all objects with their rows, in both directions, and stores those that differ. It calls page after each page of
+	// Stripe's list, as Import does.
+	Verify func(ctx context.Context, page func(context.Context, Verified) error) (Verified, error)
 }
 
 // Job returns the job of the engine's type.
@@ -26,6 +27,10 @@ func (e *Engine[T]) Job(pool *pgxpool.Pool, config *VerifyConfig) Job {
 			c.Import, c.Since, c.From, c.Progress = true, since, from, page
 			return e.Verify(ctx, pool, &c)
 		},
-		Verify: func(ctx context.Context) (Verified, error) { return e.Verify(ctx, pool, config) },
+		Verify: func(ctx context.Context, page func(context.Context, Verified) error) (Verified, error) {
+			c := *config
+			c.Progress = page
+			return e.Verify(ctx, pool, &c)
+		},
 	}
 }

@@ -15,7 +15,20 @@ var ErrNotFound = errors.New("no such object")
 
 // chosen reports whether an account is compared even without a row of the object or customer in question.
 func (w *walk[T]) chosen() bool {
-	return w.account == w.config.AccountID || slices.Contains(w.config.Accounts, w.account)
+	return w.account == w.config.AccountID || w.config.Account != nil || slices.Contains(w.config.Accounts, w.account)
+}
+
+// precise compares one object, or a customer's.
+func (w *walk[T]) precise(ctx context.Context) (err error) {
+	if w.config.Only != "" {
+		err = w.only(ctx, w.config.Only)
+	} else {
+		err = w.customer(ctx, w.config.Customer)
+	}
+	if err != nil {
+		return err
+	}
+	return w.progress(ctx)
 }
 
 // only compares one object: in the account of its row, or without a row in those that were named.

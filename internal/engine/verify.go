@@ -49,6 +49,8 @@ type VerifyConfig struct {
 	// AccountID and Accounts are the accounts to compare. An empty AccountID means all accounts that have rows.
 	AccountID string
 	Accounts  []string
+	// Account is the one account to compare. Nil: those above.
+	Account *string
 	// Rate bounds the requests to Stripe, per second. Defaults to DefaultVerifyRate; with Import to DefaultImportRateLive or
 	// DefaultImportRateSandbox, by the key's mode.
 	Rate int
@@ -61,7 +63,7 @@ type VerifyConfig struct {
 	// Import stores what Stripe's list says without reading it again, where the row is missing or surely older. Requires Fix.
 	Import bool
 	Each   func(Difference) // optional
-	// Progress is called after each page of Stripe's list, and its error ends the run. Optional.
+	// Progress is called after each page of Stripe's list, after each account with Only or Customer, and its error ends the run. Optional.
 	Progress func(context.Context, Verified) error
 	Logger   *slog.Logger // defaults to slog.Default()
 }
@@ -173,18 +175,30 @@ func (s source) request(path string, values url.Values) stripeapi.Request {
 	return stripeapi.Request{Path: path, Values: values, Account: s.account, Version: s.version}
 }
 
-// accounts compares each account, in order. It continues after an account that fails.
-func (v *verification[T]) accounts(ctx context.Context) error {
+// accountList returns the accounts to compare, in order.
+func (v *verification[T]) accountList(ctx context.Context) ([]string, error) {
+	if v.config.Account != nil {
+		return []string{*v.config.Account}, nil
+	}
 	var stored []string
 	if v.config.AccountID == "" {
 		var err error
 		if stored, err = v.store.Accounts(ctx, v.pool); err != nil {
-			return fmt.Errorf("list the accounts: %w", err)
+			return nil, fmt.Errorf("list the accounts: %w", err)
 		}
+	}
+	return inOrder(v.config.AccountID, stored, v.config.Accounts), nil
+}
+
+// accounts compares each account, in order. It continues after an account that fails.
+func (v *verification[T]) accounts(ctx context.Context) error {
+	list, err := v.accountList(ctx)
+	if err != nil {
+		return err
 	}
 	from := v.config.From
 	var failed []error
-	for _, account := range inOrder(v.config.AccountID, stored, v.config.Accounts) {
+	for _, account := range list {
 		if account < from.Account {
 			continue
 		}

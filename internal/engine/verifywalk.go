@@ -36,10 +36,8 @@ func (w *walk[T]) run(ctx context.Context, account string) (err error) {
 		return err
 	}
 	switch {
-	case w.config.Only != "":
-		return w.only(ctx, w.config.Only)
-	case w.config.Customer != "":
-		return w.customer(ctx, w.config.Customer)
+	case w.config.Only != "", w.config.Customer != "":
+		return w.precise(ctx)
 	case w.rules.Unlisted:
 		return w.unlisted(ctx)
 	}
