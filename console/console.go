@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -24,6 +27,8 @@ import (
 const (
 	// DefaultTimeout bounds the requests of one page to PostgreSQL and Stripe.
 	DefaultTimeout = 5 * time.Second
+	// DefaultRunTimeout bounds a run that the console starts.
+	DefaultRunTimeout = 15 * time.Minute
 	// backgroundTimeout bounds a replay and requests that no page waits for. A replay's handlers have the receiver's Timeout.
 	backgroundTimeout = 30 * time.Second
 	// maxConcurrent is how many pages are built concurrently. They share the receiver's connections.
@@ -31,19 +36,32 @@ const (
 	pageRows      = 50
 )
 
-// Config configures a Console. The zero value is fine.
+// Config configures a Console. The zero value is fine. With an API key the console can also compare with Stripe, fetch from it, and
+// apply missing events.
 type Config struct {
-	// APIKey is used to compare Stripe's endpoints with the types that have handlers, and to fetch an event whose payload
-	// was not kept, for Replay. Optional.
+	// APIKey is used to compare Stripe's endpoints with the types that have handlers, to fetch an event whose payload was not kept, for
+	// Replay, and for the runs that the console starts. Optional.
 	APIKey string
 	// APIBase is another address of Stripe's API, for tests. Defaults to Stripe's.
 	APIBase string
 	// HidePayloads hides events' payloads, and the objects, summaries and metadata of subscriptions and mirrored objects, which have
 	// customers' data. Error texts are shown, including those of your handlers.
 	HidePayloads bool
+	// Subscriptions and Mirror are the results of subscriptions.Register and mirror.Register for the receiver's handlers. What the
+	// console fetches from Stripe then calls their OnChange. Without Subscriptions, subscriptions are compared and not fetched. Without
+	// Mirror, mirrored objects are fetched, and no OnChange is called. Optional.
+	Subscriptions *subscriptions.Projection
+	Mirror        *mirror.Projection
+	// ReadOnly reports whether the user of a request may only look: the pages have no buttons then, and each POST is answered 403.
+	// Optional.
+	ReadOnly func(*http.Request) bool
+	// User returns the name of the user of a request, for the record of the runs that the user starts (stripe_webhook_runs). Optional.
+	User func(*http.Request) string
 	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.
 	Timeout time.Duration
-	// Logger receives errors and replays. Defaults to slog.Default().
+	// RunTimeout bounds a run that the console starts. Defaults to DefaultRunTimeout.
+	RunTimeout time.Duration
+	// Logger receives errors, replays and runs. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -58,11 +76,12 @@ type Console struct {
 	endpoints endpointCache
 	sameSite  *http.CrossOriginProtection
 	slots     chan struct{}
+	work      work
 	mux       *http.ServeMux
 }
 
 // New returns a Console that reads the pool's database and replays events through the receiver. A nil config is the zero
-// Config.
+// Config. Close it if it may start runs.
 func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Console {
 	c := &Console{
 		receiver: receiver, pool: pool, queries: db.New(), reader: subscriptions.New(pool),
@@ -71,15 +90,16 @@ func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Conso
 	if config != nil {
 		c.config = *config
 	}
-	if c.config.Timeout == 0 {
-		c.config.Timeout = DefaultTimeout
-	}
+	c.config.APIKey = strings.TrimSpace(c.config.APIKey)
+	c.config.Timeout = cmp.Or(c.config.Timeout, DefaultTimeout)
+	c.config.RunTimeout = cmp.Or(c.config.RunTimeout, DefaultRunTimeout)
 	if c.config.Logger == nil {
 		c.config.Logger = slog.Default()
 	}
 	c.operator = operations.New(pool, &operations.Config{
 		Applier: receiver, APIKey: c.config.APIKey, APIBase: c.config.APIBase, APITimeout: c.config.Timeout, Logger: c.config.Logger,
 	})
+	c.work.init()
 	c.mux = c.routes()
 	return c
 }
@@ -96,18 +116,25 @@ func (c *Console) routes() *http.ServeMux {
 		"/objects":            c.objects,
 		"/search":             c.search,
 		"/runs":               c.runs,
+		"/runs/{id}":          c.run,
+		newRunPath:            c.confirm,
 		objectPath:            c.object,
 		customerPath:          c.customer,
 	} {
-		section := strings.TrimSuffix(path, "/{$}")
-		if path == customerPath {
-			section = "/objects/customer"
-		}
-		mux.HandleFunc("GET "+path, c.handler(section, build))
+		mux.HandleFunc("GET "+path, c.handler(sectionOf(path), build))
 	}
 	mux.HandleFunc("GET /console.css", serveStyle)
-	mux.HandleFunc("POST /events/{id}/replay", c.replay)
+	mux.HandleFunc("POST /events/{id}/replay", c.action("/events", c.replay))
+	mux.HandleFunc("POST /runs", c.action("/runs", c.start))
 	return mux
+}
+
+// sectionOf returns the section of a page.
+func sectionOf(path string) string {
+	if path == customerPath {
+		return "/objects/customer"
+	}
+	return strings.TrimSuffix(path, "/{$}")
 }
 
 // ServeHTTP serves the pages. The request's URL has the path below the mount point, as http.StripPrefix leaves it. The
@@ -165,10 +192,17 @@ type page struct {
 	Now      time.Time
 	Data     any
 	Location template.URL // redirects to this path below Base; empty: shows the page
+	ReadOnly bool         // the user may only look: it has no buttons
+	Refresh  int          // it loads itself again after so many seconds; 0: it does not
 }
 
-// errNotFound reports that there is no such page.
-var errNotFound = errors.New("there is no such page")
+var (
+	// errNotFound reports that there is no such page.
+	errNotFound = errors.New("there is no such page")
+	// errCrossSite and errReadOnly are why a request that acts is refused.
+	errCrossSite = errors.New("the request came from another site")
+	errReadOnly  = errors.New("the user may only look")
+)
 
 func (c *Console) handler(path string, build func(*request) (*page, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, asked *http.Request) {
@@ -188,9 +222,33 @@ func (c *Console) handler(path string, build func(*request) (*page, error)) http
 		if err != nil {
 			status, p = c.failed(r, err)
 		}
-		p.Base, p.Path, p.Now = r.base, path, time.Now()
-		c.render(w, r, status, p)
+		c.show(w, r, path, status, p)
 	}
+}
+
+// action returns the handler of a POST, which only users who may act can cause, from the console's own pages.
+func (c *Console) action(path string, do func(http.ResponseWriter, *request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, asked *http.Request) {
+		r := newRequest(asked.Context(), asked)
+		var refused error
+		switch {
+		case c.sameSite.Check(asked) != nil:
+			refused = errCrossSite
+		case c.readOnly(asked):
+			refused = errReadOnly
+		}
+		if refused != nil {
+			status, p := c.failed(r, refused)
+			c.show(w, r, path, status, p)
+			return
+		}
+		do(w, r)
+	}
+}
+
+// readOnly reports whether the user of a request may only look.
+func (c *Console) readOnly(r *http.Request) bool {
+	return c.config.ReadOnly != nil && c.config.ReadOnly(r)
 }
 
 // inSlot calls do when fewer than maxConcurrent pages are being built. It returns do's error, or ctx's if that ends first.
@@ -205,20 +263,37 @@ func (c *Console) inSlot(ctx context.Context, do func() error) error {
 }
 
 // problem is the content of an error page.
-type problem struct{ What, Fix string }
+type problem struct {
+	What, Fix string
+	Run       template.URL // the path of the run in progress
+}
 
 func (c *Console) failed(r *request, err error) (status int, p *page) {
-	what := problem{"The query to PostgreSQL failed.", "See the receiver's log for the reason."}
+	what := problem{What: "The query to PostgreSQL failed.", Fix: "See the receiver's log for the reason."}
 	status = http.StatusServiceUnavailable
+	var cannot *unavailableError
 	switch {
 	case fault.LacksMigration(err):
-		what = problem{"The database lacks a migration.", "Run stripeonce migrate, or your own migration tool."}
+		what = problem{What: "The database lacks a migration.", Fix: "Run stripeonce migrate, or your own migration tool."}
+	case errors.Is(err, errCrossSite):
+		status, what = http.StatusForbidden, problem{What: "The request came from another site.", Fix: "Use the buttons on the console's own pages."}
+	case errors.Is(err, errReadOnly):
+		status, what = http.StatusForbidden, problem{What: "This user may only look.", Fix: "Log in as a user who may act, then press the button again."}
+	case errors.Is(err, errForm):
+		status, what = http.StatusBadRequest, problem{What: "The form cannot be read.", Fix: "Go back and press the button again."}
+	case errors.As(err, &cannot):
+		status, what = http.StatusConflict, problem{What: "This cannot be started now.", Fix: cannot.why}
+		if cannot.run != "" {
+			what.Run = runPath(cannot.run)
+		}
+	case errors.Is(err, operations.ErrNoRun):
+		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "There is no such run: it had nothing to do, or was pruned."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
-		status, what = http.StatusNotFound, problem{"Not found.", "The event or object never arrived, or its row has been pruned."}
+		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "The event or object never arrived, or its row has been pruned."}
 	case errors.Is(err, errTime):
-		status, what = http.StatusBadRequest, problem{"This is not a valid time.", "Use the form 2026-11-24T10:00, in UTC."}
+		status, what = http.StatusBadRequest, problem{What: "This is not a valid time.", Fix: "Use the form 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:
-		what = problem{"The query took too long.", "Narrow the time, or search for an id. There is no index for a rare type or outcome."}
+		what = problem{What: "The query took too long.", Fix: "Narrow the time, or search for an id. There is no index for a rare type or outcome."}
 	default:
 		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
 	}
@@ -228,7 +303,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 //go:embed templates static
 var files embed.FS
 
-var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "problem")
+var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "run", "start", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}
@@ -240,6 +315,12 @@ func parseTemplates(names ...string) map[string]*template.Template {
 
 // policy permits only the page's own style sheet and forms.
 const policy = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// show writes a page.
+func (c *Console) show(w http.ResponseWriter, r *request, path string, status int, p *page) {
+	p.Base, p.Path, p.Now, p.ReadOnly = r.base, path, time.Now(), c.readOnly(r.Request)
+	c.render(w, r, status, p)
+}
 
 func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page) {
 	var text bytes.Buffer
@@ -254,6 +335,9 @@ func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page)
 	header.Set("Referrer-Policy", "same-origin")
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Type", "text/html; charset=UTF-8")
+	if p.Refresh > 0 {
+		header.Set("Refresh", strconv.Itoa(p.Refresh))
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(text.Bytes()) // the client may have disconnected
 }

@@ -32,6 +32,7 @@ type customer struct {
 	Pills      []pill
 	Summary    string
 	Dashboard  string
+	Actions    actions
 	JSON       string
 	Hidden     bool
 	Unmirrored bool // the database has no table of objects
@@ -83,6 +84,7 @@ func (c *Console) customer(r *request) (*page, error) {
 		return nil, err
 	}
 	d.Dashboard, d.Hidden = d.dashboard("customer", d.ID), c.config.HidePayloads
+	d.Actions = c.comparisons(task{place: d.place, Customer: d.ID})
 	if err := c.readObjectsOf(r.ctx, d); err != nil {
 		return nil, err
 	}

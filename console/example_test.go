@@ -26,6 +26,7 @@ func Example() {
 	requireAdmin := func(next http.Handler) http.Handler { return next } // your own
 
 	pages := console.New(pool, r, &console.Config{HidePayloads: true})
+	defer pages.Close()
 	mux := http.NewServeMux()
 	mux.Handle("/admin/stripe/", requireAdmin(http.StripPrefix("/admin/stripe", pages)))
 

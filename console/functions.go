@@ -26,16 +26,11 @@ var functions = template.FuncMap{
 	"lines":      func(s string) int { return strings.Count(s, "\n") + 1 },
 	"isSub":      isSubscription,
 	"isCustomer": func(id *string) bool { return strings.HasPrefix(orEmpty(id), "cus_") },
-	"modeOf": func(livemode bool) string {
-		if livemode {
-			return "live"
-		}
-		return "test"
-	},
-	"pieces":   pieces,
-	"quantity": quantity,
-	"tone":     tone,
-	"replayed": replayed,
+	"modeOf":     modeOf,
+	"pieces":     pieces,
+	"quantity":   quantity,
+	"tone":       tone,
+	"replayed":   replayed,
 	"within": func(path, section string) bool {
 		return path == section || section != "" && strings.HasPrefix(path, section+"/")
 	},
@@ -46,6 +41,13 @@ var functions = template.FuncMap{
 		}
 		return m
 	},
+}
+
+func modeOf(livemode bool) string {
+	if livemode {
+		return "live"
+	}
+	return "test"
 }
 
 func quantity(n *int64) string {

@@ -270,6 +270,7 @@ type objectData struct {
 	List                   template.URL // of the objects of this type
 	Customer, Subscription template.URL
 	Dashboard              string
+	Actions                actions
 	JSON                   string
 	Hidden                 bool
 	Events                 []operations.Event
@@ -290,6 +291,7 @@ func (c *Console) object(r *request) (*page, error) {
 	if row.SubscriptionID != nil {
 		d.Subscription = template.URL("/subscriptions/" + url.PathEscape(*row.SubscriptionID)) //nolint:gosec // encoded here
 	}
+	d.Actions = c.comparisons(task{place: at, Type: row.ObjectType, ID: row.ID})
 	if !d.Hidden {
 		d.JSON, d.Summary = pretty(row.Object), summary(row.Object)
 	}

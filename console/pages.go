@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/compare"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -216,32 +217,31 @@ func (c *Console) failures(r *request) (*page, error) {
 
 const replayFailed = "failed"
 
-// replay replays an event and redirects to its page, which shows the outcome.
-func (c *Console) replay(w http.ResponseWriter, asked *http.Request) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(asked.Context()), backgroundTimeout)
+// replay replays an event, records that if it did anything, and redirects to the event's page, which shows the outcome.
+func (c *Console) replay(w http.ResponseWriter, r *request) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), backgroundTimeout)
 	defer cancel()
-	r := newRequest(ctx, asked)
-	if err := c.sameSite.Check(asked); err != nil {
-		c.render(w, r, http.StatusForbidden, &page{
-			Title: "Refused", Template: "problem", Base: r.base, Now: time.Now(),
-			Data: problem{"The request came from another site.", "Use a Replay button on the console's own pages."},
-		})
-		return
-	}
-	id := r.PathValue("id")
+	id, started := r.PathValue("id"), time.Now()
+	operator := c.operatorOf(r.Request, "", c.config.Timeout)
 	var applied operations.Applied
 	err := c.inSlot(ctx, func() error {
-		applied = c.operator.Replay(ctx, id, "")
+		applied = operator.Replay(ctx, id, "")
 		return applied.Err
 	})
-	result := string(applied.Outcome)
+	result, failed := string(applied.Outcome), 0
 	if err != nil {
-		result = replayFailed
+		result, failed = replayFailed, 1
 		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", err)
 	} else {
 		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
 	}
-	http.Redirect(w, asked, r.base+"/events/"+url.PathEscape(id)+"?replayed="+result, http.StatusSeeOther)
+	if applied.Outcome != webhooks.OutcomeDuplicate {
+		operator.RecordRun(ctx, &operations.RunRecord{
+			Kind: operations.RunReplay, Arguments: map[string]any{"events": []string{id}}, Counts: map[string]int{"replayed": 1, "failed": failed},
+			Started: started, Err: err,
+		})
+	}
+	http.Redirect(w, r.Request, r.base+"/events/"+url.PathEscape(id)+"?replayed="+result, http.StatusSeeOther) //nolint:gosec // a path on this host
 }
 
 type subscriptionsData struct {
@@ -297,6 +297,7 @@ type subscriptionData struct {
 	*subscriptions.Subscription
 	Customer  template.URL
 	Dashboard string
+	Actions   actions
 	JSON      string
 	Hidden    bool
 	Events    []operations.Event
@@ -325,6 +326,7 @@ func (c *Console) subscription(r *request) (*page, error) {
 	}
 	at := place{sub.AccountID, sub.Livemode}
 	d.Customer, d.Dashboard = at.object("customer", sub.CustomerID), at.dashboard("subscription", sub.ID)
+	d.Actions = c.comparisons(task{place: at, Type: compare.Subscription, ID: sub.ID})
 	if !d.Hidden {
 		d.JSON = pretty(sub.Object)
 	}

@@ -72,17 +72,19 @@ func newFull(t *testing.T) (*pgxpool.Pool, *console.Console, *statements) {
 		SELECT 'evt_' || id, object_type || '.updated', stripe_created_at, 'processed', livemode, id FROM stripe_objects`)
 	pgtest.Exec(t, pool, `INSERT INTO subscriptions (id, customer_id, status, cancel_at_period_end, metadata, livemode, object)
 		SELECT 'sub_' || n, 'cus_' || n % 2000, 'active', FALSE, '{}', FALSE, '{}' FROM generate_series(1, 20000) AS n`)
-	for _, name := range []string{"stripe_objects", "stripe_webhook_events", "subscriptions"} {
+	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, counts)
+		SELECT 'run_' || n, CASE WHEN n % 100 = 0 THEN 'verify' ELSE 'retry' END, '{}', now(), '{}' FROM generate_series(1, 20000) AS n`)
+	for _, name := range []string{"stripe_objects", "stripe_webhook_events", "subscriptions", "stripe_webhook_runs"} {
 		pgtest.Exec(t, pool, "ANALYZE "+name)
 	}
 	receiver, err := webhooks.New(pool, webhooks.NewHandlers(), &webhooks.Config{Secrets: []string{hooktest.Secret}, Logger: hooktest.NoLog()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pool, console.New(pool, receiver, nil), trace
+	return pool, console.New(pool, receiver, &console.Config{APIKey: "sk_test_1"}), trace
 }
 
-// The pages about objects read what they show, by indexes, however many objects and events there are.
+// The pages about objects and runs read what they show, by indexes, however many objects and events there are.
 func TestPlansOfObjects(t *testing.T) {
 	t.Parallel()
 	pool, pages, trace := newFull(t)
@@ -98,6 +100,12 @@ func TestPlansOfObjects(t *testing.T) {
 		"/search?find=invoice8":                      5000, // accounts, modes and types
 		"/search?find=nothing":                       5000,
 		"/search?find=sub_8":                         100,
+		"/search?find=run_8":                         100,
+		"/runs":                                      100,
+		"/runs?before=run_5000":                      100,
+		"/runs?kind=verify":                          6000, // one in a hundred
+		"/runs/run_8":                                100,
+		"/runs/new?do=compare&customer=cus_8":        2000,
 	} {
 		trace.take()
 		answer := httptest.NewRecorder()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"html/template"
 	"net/url"
+	"strings"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
@@ -39,7 +40,7 @@ func (c *Console) search(r *request) (*page, error) {
 		return p, nil
 	}
 	var err error
-	for _, in := range []func(context.Context, string) ([]hit, error){c.inLedger, c.inSubscriptions, c.inObjects, c.inCustomers, c.inObjectIDs} {
+	for _, in := range []func(context.Context, string) ([]hit, error){c.inRuns, c.inLedger, c.inSubscriptions, c.inObjects, c.inCustomers, c.inObjectIDs} {
 		if d.Hits, err = in(r.ctx, d.Query); err != nil || len(d.Hits) > 0 {
 			break
 		}
@@ -48,6 +49,18 @@ func (c *Console) search(r *request) (*page, error) {
 		p.Location = d.Hits[0].Path
 	}
 	return p, err
+}
+
+// inRuns finds a run.
+func (c *Console) inRuns(ctx context.Context, id string) ([]hit, error) {
+	if !strings.HasPrefix(id, "run_") {
+		return nil, nil
+	}
+	_, err := c.operator.Run(ctx, id)
+	if errors.Is(err, operations.ErrNoRun) {
+		return nil, nil
+	}
+	return []hit{{What: "run", Path: runPath(id)}}, err
 }
 
 // inLedger finds an event, also one that has only failed.

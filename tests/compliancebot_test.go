@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,7 @@ type bot struct {
 }
 
 // startCompliancebot migrates a database according to the README and starts the program.
-func startCompliancebot(t *testing.T, apiBase string) *bot {
+func startCompliancebot(t *testing.T, apiBase string, settings ...string) *bot {
 	t.Helper()
 	databaseURL := pgtest.NewEmptyURL(t) + "&sslmode=disable"
 	up := func(dir, url string) {
@@ -47,7 +48,7 @@ func startCompliancebot(t *testing.T, apiBase string) *bot {
 	cmd := exec.Command(binary)
 	env := environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR=127.0.0.1:0",
 		"STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+apiBase)
-	cmd.Env = env
+	cmd.Env = append(env, settings...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -217,4 +218,51 @@ func TestCompliancebotCommands(t *testing.T) {
 	expect(2, "unknown command", "replai")
 	expect(1, "there is no endpoint", "endpoint")
 	organization(truth.PriceID + " 1800")
+}
+
+// compliancebot has the console behind a login of its own. What it fetches from Stripe calls OnChange.
+func TestConsoleOfCompliancebot(t *testing.T) {
+	t.Parallel()
+	account := stripesim.New(9, time.Now().Add(-time.Hour))
+	sub := account.Subscribe(stripesim.VersionBasil)
+	sub.Activate()
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	t.Cleanup(api.Close)
+	host := startCompliancebot(t, api.URL, "CONSOLE_PASSWORD=act")
+	pool := pgtest.Connect(t, host.databaseURL)
+	pgtest.Exec(t, pool, `INSERT INTO organizations (name, stripe_customer_id) VALUES ($1, $1)`, sub.Customer())
+	pages := &server{url: host.url}
+	if status, _ := pages.visit(t, http.MethodGet, "/admin/stripe/runs", "ada", "guess"); status != 401 {
+		t.Errorf("with a wrong password the console is %d", status)
+	}
+	if status, page := pages.visit(t, http.MethodGet, "/admin/stripe/runs", "ada", "act"); status != 200 || !strings.Contains(page, "No runs") {
+		t.Errorf("the page of runs is %d:\n%s", status, page)
+	}
+	form := url.Values{"do": {"fetch"}, "type": {"subscription"}, "id": {sub.ID()}, "reason": {"ticket 7"}}
+	if status, page := pages.visit(t, http.MethodGet, "/admin/stripe/runs/new?"+form.Encode(), "ada", "act"); status != 200 || !strings.Contains(page, "<code>OnChange</code> of the receiver <code>host</code>") {
+		t.Errorf("before it fetches it is %d:\n%s", status, page)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, host.url+"/admin/stripe/runs", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth("ada", "act")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(resp.Header.Get("Location"), "/admin/stripe/runs/run_") {
+		t.Errorf("the button leads to %d %s", resp.StatusCode, resp.Header.Get("Location"))
+	}
+	const ended = `SELECT count(*) = 1 FROM stripe.stripe_webhook_runs WHERE finished_at IS NOT NULL`
+	pgtest.AwaitSQL(t, pool, "the run ends", ended)
+	if run := host.stripe(t, "runs"); run.code != 0 || !strings.Contains(run.stdout, "console (ada)") || !strings.Contains(run.stdout, "checked 1, drifted 1, fixed 1") {
+		t.Errorf("the run is %s", run)
+	}
+	plan := pgtest.Scan[string](t, pool, `SELECT plan FROM organizations WHERE stripe_customer_id = $1`, sub.Customer())
+	if want := sub.Truth().PriceID; plan != want {
+		t.Errorf("the organization's plan is %q, want %q", plan, want)
+	}
 }

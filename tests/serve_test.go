@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -228,25 +229,68 @@ func TestConsoleOfServe(t *testing.T) {
 	}
 	s := serve(t, append(env, "CONSOLE_PASSWORD=open sesame"))
 	for password, want := range map[string]int{"": 401, "open": 401, "open sesame": 200} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/console/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if password != "" {
-			req.SetBasicAuth("stripeonce", password)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != want || want == 401 && resp.Header.Get("WWW-Authenticate") == "" {
-			t.Errorf("with the password %q it is %d, want %d", password, resp.StatusCode, want)
+		if status, _ := s.visit(t, http.MethodGet, "/console/events", "stripeonce", password); status != want {
+			t.Errorf("with the password %q it is %d, want %d", password, status, want)
 		}
 	}
 	for _, path := range []string{"/console/events", "/console/console.css", "/console/subscriptions/sub_1"} {
 		if status, _ := s.get(t, path); status != 401 {
 			t.Errorf("%s is open: %d", path, status)
 		}
+	}
+}
+
+// visit makes a request as a user of the console, or as nobody, and returns the status and the text.
+func (s *server) visit(t *testing.T, method, path, user, password string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user != "" {
+		req.SetBasicAuth(user, password)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode == 401 && resp.Header.Get("WWW-Authenticate") == "" {
+		t.Errorf("%s does not ask for a password", path)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// CONSOLE_READONLY_PASSWORD is for a user who may only look: no page has a button, and each POST is refused.
+func TestReadOnlyConsole(t *testing.T) {
+	t.Parallel()
+	env := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "STRIPE_API_KEY=sk_test_1", "CONSOLE_READONLY_PASSWORD=look")
+	both, looks := serve(t, append(env, "CONSOLE_PASSWORD=act")), serve(t, env)
+	for _, c := range []struct {
+		*server
+		user, password string
+		status         int
+		buttons        bool
+	}{
+		{both, "stripeonce", "act", 200, true}, {both, "stripeonce-readonly", "look", 200, false},
+		{both, "stripeonce", "look", 401, false}, {both, "stripeonce-readonly", "act", 401, false}, {both, "", "look", 401, false},
+		{looks, "stripeonce-readonly", "look", 200, false}, {looks, "stripeonce", "look", 401, false}, {looks, "stripeonce", "", 401, false},
+	} {
+		status, page := c.visit(t, http.MethodGet, "/console/runs", c.user, c.password)
+		if status != c.status || strings.Contains(page, "Reconcile the last hour") != c.buttons {
+			t.Errorf("%s with the password %q gets %d:\n%s", c.user, c.password, status, page)
+		}
+	}
+	for _, path := range []string{"/console/runs", "/console/events/evt_1/replay"} {
+		if status, text := both.visit(t, http.MethodPost, path, "stripeonce-readonly", "look"); status != 403 || !strings.Contains(text, "This user may only look.") {
+			t.Errorf("POST %s is %d:\n%s", path, status, text)
+		}
+	}
+	if status, text := looks.get(t, "/console"); status != 401 || !strings.Contains(text, "The user is stripeonce-readonly.") {
+		t.Errorf("without a login it is %d: %s", status, text)
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"log"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/commands"
+	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov4"
@@ -46,6 +48,7 @@ func serve(ctx context.Context) error {
 	e.Use(middleware.RequestID(), middleware.Recover(), middleware.Secure())
 	echov4.Mount(e, "/webhooks/stripe", host.Receiver)
 	e.GET("/customers/:id/subscription", currentSubscription(host.Pool))
+	defer mountConsole(e, host, os.Getenv("CONSOLE_PASSWORD"))()
 	go func() {
 		<-ctx.Done()
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
@@ -56,6 +59,25 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	return host.Receiver.Shutdown(context.WithoutCancel(ctx))
+}
+
+// mountConsole adds stripeonce's console behind a login of compliancebot's own, if there is a password. It returns a function that ends
+// what the console does.
+func mountConsole(e *echo.Echo, host *commands.Host, password string) (end func()) {
+	if password == "" {
+		return func() {}
+	}
+	pages := console.New(host.Pool, host.Receiver, &console.Config{
+		APIKey: host.APIKey, APIBase: host.APIBase, Subscriptions: host.Projection,
+		User: func(r *http.Request) string {
+			user, _, _ := r.BasicAuth()
+			return user
+		},
+	})
+	echov4.MountConsole(e.Group("/admin/stripe", middleware.BasicAuth(func(user, given string, _ echo.Context) (bool, error) {
+		return user != "" && subtle.ConstantTimeCompare([]byte(given), []byte(password)) == 1, nil
+	})), pages)
+	return pages.Close
 }
 
 // openHost connects to the database and registers the handlers.

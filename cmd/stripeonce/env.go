@@ -21,7 +21,8 @@ const (
 	envAPIKey      = "STRIPE_API_KEY"
 	envAPIKeyFile  = "STRIPE_API_KEY_FILE"
 
-	envConsolePassword = "CONSOLE_PASSWORD"
+	envConsolePassword  = "CONSOLE_PASSWORD"
+	envReadOnlyPassword = "CONSOLE_READONLY_PASSWORD"
 )
 
 // envOr returns the default of a flag: the environment's value, or else the documented default.

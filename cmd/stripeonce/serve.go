@@ -56,7 +56,9 @@ func newServe() *cobra.Command {
 		Short: "Receive deliveries at /webhooks/stripe",
 		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions up to date.
 Also serves GET /healthz, /readyz and /metrics (Prometheus). CONSOLE_PASSWORD turns on the
-console at /console, with the user stripeonce and that password; use TLS in front of it.
+console at /console, with the user stripeonce and that password, and
+CONSOLE_READONLY_PASSWORD for the user stripeonce-readonly, who may only look; use TLS in
+front of it.
 
 Requires STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or
 --local. With STRIPE_API_KEY (or STRIPE_API_KEY_FILE) it fetches from Stripe if events do
@@ -223,13 +225,21 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	collectors = append(collectors, more...)
 	s := server.New(receiver.Receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
-	if password := os.Getenv(envConsolePassword); password != "" {
-		s.MountConsole(console.New(pool, receiver.Receiver, &console.Config{
-			APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Logger: logger,
-		}), password)
-		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "user", server.ConsoleUser)
+	if passwords := (server.Passwords{Console: os.Getenv(envConsolePassword), ReadOnly: os.Getenv(envReadOnlyPassword)}); passwords.Any() {
+		pages := f.console(pool, &receiver, logger)
+		defer pages.Close()
+		context.AfterFunc(ctx, pages.Close) // before the receiver stops, which a run in progress works with
+		s.MountConsole(pages, passwords)
+		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(passwords.Users(), ","))
 	}
 	return s.Serve(ctx, listener)
+}
+
+func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
+	return console.New(pool, receiver.Receiver, &console.Config{
+		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
+		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
+	})
 }
 
 func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {

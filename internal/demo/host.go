@@ -45,7 +45,8 @@ type host struct {
 	password    string // of the console
 	pool        *pgxpool.Pool
 	projection  *subscriptions.Projection // nil for a receiver of package wrong
-	mirrors     bool                      // the account has other objects of billing, which are mirrored
+	mirror      *mirror.Projection
+	mirrors     bool // the account has other objects of billing, which are mirrored
 	api         *stripesim.API
 	stops       []func()
 }
@@ -132,7 +133,11 @@ func (h *host) serveStripeonce(ctx context.Context) error {
 	}
 	s := server.New(receiver, logger)
 	h.password = rand.Text()
-	s.MountConsole(console.New(h.pool, receiver, &console.Config{APIKey: apiKey, APIBase: api.URL, Logger: logger}), h.password)
+	pages := console.New(h.pool, receiver, &console.Config{
+		APIKey: apiKey, APIBase: api.URL, Subscriptions: h.projection, Mirror: h.mirror, User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
+	})
+	h.stops = append(h.stops, pages.Close)
+	s.MountConsole(pages, server.Passwords{Console: h.password})
 	if err := h.serve(ctx, s.Serve); err != nil {
 		return err
 	}
@@ -148,7 +153,7 @@ func (h *host) handlers(logger *slog.Logger) *webhooks.Handlers {
 	set := webhooks.NewHandlers()
 	h.projection = subscriptions.Register(set, &subscriptions.Config{Logger: logger})
 	if h.mirrors {
-		mirror.Register(set, &mirror.Config{Types: mirrored, Logger: logger})
+		h.mirror = mirror.Register(set, &mirror.Config{Types: mirrored, Logger: logger})
 	}
 	flaky := &flaky{failed: map[string]bool{}}
 	// Registered as a projection that changes nothing, so that the outcome is that of the subscriptions' projection.

@@ -40,6 +40,8 @@ func (s session) objects() [][2]string {
 		}
 	}
 	s.picture("console-customer")
+	shown := s.compare(customer)
+	s.follow(`header nav a[href$="/objects"]`, "Objects")
 
 	s.do("search", chromedp.SetValue(`header input[name=find]`, invoice, chromedp.ByQuery))
 	s.enter(`header input[name=find]`, invoice)
@@ -48,5 +50,33 @@ func (s session) objects() [][2]string {
 	if text := s.text("main"); !strings.Contains(text, "Nothing has this id") {
 		s.Errorf("the search for an unknown id says\n%s", text)
 	}
-	return [][2]string{{"/objects", "Objects"}, {"/objects?type=invoice", "Objects"}, {"/objects/invoice/" + invoice, invoice}, {"/customers/" + customer, customer}, {"/search", "Search"}, {"/runs", "Runs"}}
+	return append(shown, [][2]string{{"/objects", "Objects"}, {"/objects?type=invoice", "Objects"}, {"/objects/invoice/" + invoice, invoice}, {"/customers/" + customer, customer}, {"/search", "Search"}, {"/runs", "Runs"}}...)
+}
+
+// compare compares everything of a customer with Stripe, beginning on the customer's page. The run's page refreshes itself until the run
+// has ended. It returns the paths of what it has shown, each with its heading.
+func (s session) compare(customer string) [][2]string {
+	s.Helper()
+	s.follow(`.actions a[href*="do=compare"]`, "Compare everything of "+customer)
+	var ask string
+	s.do("path", chromedp.Evaluate(`location.pathname + location.search`, &ask))
+	s.picture("console-compare")
+	s.do("reason", chromedp.SetValue(`input[name=reason]`, "ticket 7", chromedp.ByQuery))
+	s.follow(`form.start button`, "verify")
+	ended := `document.readyState === 'complete' && document.querySelector('h1 .pill')?.innerText === 'finished'`
+	if err := s.await("the end of the run", ended); err != nil {
+		s.fail("compare", err)
+	}
+	if text := s.text("main"); !strings.Contains(text, "console (stripeonce)") || !strings.Contains(text, "ticket 7") || !strings.Contains(text, customer) {
+		s.Errorf("the run's page lacks who started it, why and of whom:\n%s", text)
+	}
+	s.picture("console-run")
+	var run string
+	s.do("path", chromedp.Evaluate(`location.pathname`, &run))
+	s.follow(`header nav a[href$="/runs"]`, "Runs")
+	if text := s.text("tbody"); !strings.Contains(text, "verify") || !strings.Contains(text, "finished") {
+		s.Errorf("the runs are\n%s", text)
+	}
+	s.picture("console-runs")
+	return [][2]string{{strings.TrimPrefix(ask, "/console"), "Compare everything of " + customer}, {strings.TrimPrefix(run, "/console"), "verify"}}
 }

@@ -128,17 +128,22 @@ func (s session) leave(heading string, action chromedp.Action) error {
 		return err
 	}
 	there := `!window.left && document.readyState === 'complete' && !!document.querySelector('h1')?.innerText.includes(` + quoted(heading) + `)`
+	return s.await("a page "+heading, there)
+}
+
+// await waits until an expression is true, also if the page is loaded again meanwhile.
+func (s session) await(what, expression string) error {
 	return s.try(chromedp.ActionFunc(func(ctx context.Context) error {
 		for {
-			var arrived bool
-			err := chromedp.Evaluate(there, &arrived).Do(ctx) // fails while the page changes
-			if arrived && err == nil {
+			var holds bool
+			err := chromedp.Evaluate(expression, &holds).Do(ctx) // fails while the page changes
+			if holds && err == nil {
 				return nil
 			}
 			select {
 			case <-time.After(pollInterval):
 			case <-ctx.Done():
-				return fmt.Errorf("there is no page %q within %s: %w", heading, s.timeout, errors.Join(ctx.Err(), err))
+				return fmt.Errorf("there is not %s within %s: %w", what, s.timeout, errors.Join(ctx.Err(), err))
 			}
 		}
 	}))

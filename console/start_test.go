@@ -1,0 +1,526 @@
+package console_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/console"
+	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/stripesim"
+	"github.com/pook/stripeonce/subscriptions"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// office is a receiver, a simulated account with two subscribers whose events were all delivered, and a console with its API key.
+type office struct {
+	*hooktest.Host
+	account *stripesim.Account
+	api     *stripesim.API
+	pages   *console.Console
+	server  *httptest.Server
+
+	mu      sync.Mutex
+	changed []string // the objects whose OnChange was called by an import
+}
+
+func newOffice(t *testing.T, configure func(*console.Config)) *office {
+	t.Helper()
+	o := &office{account: stripesim.New(3, time.Now().Add(-2*time.Hour))}
+	o.account.Billing = true
+	for range 2 {
+		o.account.Subscribe(stripesim.VersionBasil).Activate()
+		o.account.Wait(time.Second)
+	}
+	o.api = stripesim.NewAPI(o.account)
+	stripe := httptest.NewServer(o.api)
+	t.Cleanup(stripe.Close)
+	h := webhooks.NewHandlers()
+	config := &console.Config{APIKey: " sk_test_1\n", APIBase: stripe.URL, Logger: hooktest.NoLog(), User: func(r *http.Request) string { return r.Header.Get("X-User") }}
+	config.Subscriptions = subscriptions.Register(h, &subscriptions.Config{OnChange: func(_ context.Context, _ pgx.Tx, c subscriptions.Change) error {
+		return o.note(c.After.ID, c.Imported)
+	}})
+	config.Mirror = mirror.Register(h, &mirror.Config{Types: []string{"customer", "invoice"}, OnChange: func(_ context.Context, _ pgx.Tx, c mirror.Change) error {
+		return o.note(c.After.ID, c.Imported)
+	}})
+	o.Host = hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", stripe.URL })
+	for _, ev := range o.account.Events {
+		if reply := o.Send(t, ev.Body); !reply.OK() {
+			t.Fatal(reply)
+		}
+	}
+	if configure != nil {
+		configure(config)
+	}
+	o.pages = console.New(o.Pool, o.Receiver, config)
+	t.Cleanup(o.pages.Close)
+	o.server = httptest.NewServer(http.StripPrefix("/admin", o.pages))
+	t.Cleanup(o.server.Close)
+	return o
+}
+
+func (o *office) note(id string, imported bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if imported {
+		o.changed = append(o.changed, id)
+	}
+	return nil
+}
+
+// imported returns the objects whose OnChange was called by an import since the last call.
+func (o *office) imported() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list := o.changed
+	o.changed = nil
+	return strings.Join(list, " ")
+}
+
+// do makes a request as a browser does, and returns the status, the redirect's target and the text.
+func (o *office) do(t *testing.T, method, path string, form url.Values, headers ...string) (status int, location, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, o.server.URL+"/admin"+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimPrefix(resp.Header.Get("Location"), "/admin"), string(body)
+}
+
+// get returns a page.
+func (o *office) get(t *testing.T, path string, want ...string) string {
+	t.Helper()
+	status, _, text := o.do(t, http.MethodGet, path, nil)
+	if status != http.StatusOK {
+		t.Fatalf("%s is %d:\n%s", path, status, text)
+	}
+	for _, part := range want {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s does not show %q:\n%s", path, part, text)
+		}
+	}
+	return text
+}
+
+var (
+	buttonLink  = regexp.MustCompile(`href="/admin(/runs/new\?[^"]*)">([^<]*)<`)
+	hiddenInput = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+)
+
+// button follows a page's button to the page that asks, and returns that page and its form.
+func (o *office) button(t *testing.T, page, label string) (text string, form url.Values) {
+	t.Helper()
+	for _, match := range buttonLink.FindAllStringSubmatch(o.get(t, page), -1) {
+		if match[2] == label {
+			text = o.get(t, strings.ReplaceAll(match[1], "&amp;", "&"), `method="post" action="/admin/runs"`)
+			form = url.Values{}
+			for _, input := range hiddenInput.FindAllStringSubmatch(text, -1) {
+				form.Set(input[1], input[2])
+			}
+			return text, form
+		}
+	}
+	t.Fatalf("%s has no button %q", page, label)
+	return "", nil
+}
+
+// press presses the button on the page that asks, and waits for the run's end.
+func (o *office) press(t *testing.T, form url.Values) (run *operations.Run, page string) {
+	t.Helper()
+	var status int
+	var location, text string
+	pgtest.Await(t, "the run before has ended", func() bool { // its record ends a moment before
+		status, location, text = o.do(t, http.MethodPost, "/runs", form, "X-User", "ada")
+		return status != http.StatusConflict
+	})
+	id, found := strings.CutPrefix(location, "/runs/")
+	if status != http.StatusSeeOther || !found {
+		t.Fatalf("it leads to %d %q:\n%s", status, location, text)
+	}
+	return o.ended(t, id), location
+}
+
+// ended waits for the end of a run.
+func (o *office) ended(t *testing.T, id string) (run *operations.Run) {
+	t.Helper()
+	pgtest.Await(t, "the run ends", func() bool {
+		var err error
+		if run, err = operations.New(o.Pool, nil).Run(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		return run.FinishedAt != nil
+	})
+	return run
+}
+
+// breakRows makes rows differ from Stripe's objects.
+func (o *office) breakRows(t *testing.T) (sub *stripesim.Subscription, invoice string) {
+	t.Helper()
+	sub = o.account.Subscriptions[0]
+	pgtest.Exec(t, o.Pool, `UPDATE subscriptions SET status = 'past_due' WHERE id = $1`, sub.ID())
+	invoice = pgtest.Scan[string](t, o.Pool, `UPDATE stripe_objects SET object = object || '{"number": "<wrong>"}', digest = NULL
+		WHERE object_type = 'invoice' AND customer_id = $1 RETURNING id`, sub.Customer())
+	return sub, invoice
+}
+
+// An object is compared with Stripe's, which changes nothing, and is fetched, which stores it and calls OnChange. Its run says who
+// did that and why.
+func TestCompareAndFetchObject(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	sub, invoice := o.breakRows(t)
+	for page, c := range map[string]struct{ id, kind, field, here, there string }{
+		"/subscriptions/" + sub.ID():  {sub.ID(), "subscription", "status", "&#34;past_due&#34;", "&#34;active&#34;"},
+		"/objects/invoice/" + invoice: {invoice, "invoice", "number", "&#34;\\u003cwrong\\u003e&#34;", "&#34;"},
+	} {
+		ask, form := o.button(t, page, "Compare with Stripe")
+		if !strings.Contains(ask, "Nothing is changed") || !strings.Contains(ask, "<p>None.</p>") || !strings.Contains(ask, "<code>"+c.kind+"</code>") {
+			t.Errorf("before the comparison it says\n%s", ask)
+		}
+		form.Set("reason", "ticket <7>")
+		run, path := o.press(t, form)
+		differs := c.kind + "/" + c.id + "." + c.field
+		if run.CountsText() != "checked 1, drifted 1, fixed 0" || strings.Join(run.Differs(), " ") != differs || run.Kind != operations.RunVerify ||
+			run.Operator != "console (ada)" || run.Reason != "ticket <7>" || run.Error != "" {
+			t.Errorf("the comparison's run is %+v: %s, %s", run, run.CountsText(), run.Differs())
+		}
+		if want := "fix false, only " + c.id + ", types " + c.kind; run.ArgumentsText() != want {
+			t.Errorf("its arguments are %s, want %s", run.ArgumentsText(), want)
+		}
+		o.get(t, path, "ticket &lt;7&gt;", "console (ada)", "<td>"+c.field+"</td>", "<code>"+c.here+"</code>", c.there, `href="/admin/search?find=`+c.id+`"`, ">finished<")
+		if got := o.imported(); got != "" {
+			t.Errorf("the comparison calls OnChange of %s", got)
+		}
+
+		ask, form = o.button(t, page, "Fetch from Stripe")
+		if !strings.Contains(ask, "The <code>OnChange</code> of the receiver <code>host</code> in this process is called") || strings.Contains(ask, "console.Config.Mirror") {
+			t.Errorf("before it fetches it says\n%s", ask)
+		}
+		if run, _ = o.press(t, form); !strings.HasSuffix(run.CountsText(), "drifted 1, fixed 1") || run.ArgumentsText() != "fix true, hooks true, only "+c.id+", types "+c.kind {
+			t.Errorf("it fetches %s: %s", run.ArgumentsText(), run.CountsText())
+		}
+		if got := o.imported(); got != c.id {
+			t.Errorf("OnChange was called of %q, want %s", got, c.id)
+		}
+		_, form = o.button(t, page, "Compare with Stripe")
+		if run, _ = o.press(t, form); run.CountsText() != "checked 1, drifted 0, fixed 0" {
+			t.Errorf("afterwards the comparison finds %s", run.CountsText())
+		}
+	}
+}
+
+// Everything of a customer is compared and fetched, and nothing of another one.
+func TestCompareAndFetchCustomer(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	sub, invoice := o.breakRows(t)
+	other := o.account.Subscriptions[1]
+	pgtest.Exec(t, o.Pool, `UPDATE subscriptions SET status = 'past_due' WHERE id = $1`, other.ID())
+	page := "/customers/" + sub.Customer()
+	ask, form := o.button(t, page, "Compare with Stripe")
+	for _, want := range []string{"Compare everything of " + sub.Customer(), "<code>subscription</code> <code>customer</code> <code>invoice</code>"} {
+		if !strings.Contains(ask, want) {
+			t.Errorf("it does not say %q:\n%s", want, ask)
+		}
+	}
+	run, path := o.press(t, form)
+	if want := "subscription/" + sub.ID() + ".status invoice/" + invoice + ".number"; run.CountsText() != "checked 3, drifted 2, fixed 0" || strings.Join(run.Differs(), " ") != want {
+		t.Errorf("the comparison finds %s: %s", run.CountsText(), run.Differs())
+	}
+	o.get(t, path, sub.ID(), invoice, "past_due", `href="/admin/search?find=`+sub.Customer()+`"`)
+	_, form = o.button(t, page, "Fetch from Stripe")
+	run, _ = o.press(t, form)
+	if got := o.imported(); !strings.HasSuffix(run.CountsText(), "drifted 2, fixed 2") || got != sub.ID()+" "+invoice {
+		t.Errorf("it fetches %s, and calls OnChange of %s", run.CountsText(), got)
+	}
+	if status := pgtest.Scan[string](t, o.Pool, `SELECT status FROM subscriptions WHERE id = $1`, other.ID()); status != "past_due" {
+		t.Errorf("the other customer's subscription is %s", status)
+	}
+}
+
+// Missing events are applied from the page of runs.
+func TestReconcileFromConsole(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	sub := o.account.Subscriptions[0]
+	o.api.Do(func(*stripesim.Account) { sub.SetQuantity(9) })
+	ask, form := o.button(t, "/runs", "Reconcile the last three days")
+	for _, want := range []string{"applies those that the ledger lacks", "Those of the receiver <code>host</code>", "<code>customer.subscription.*</code>", "15 minutes"} {
+		if !strings.Contains(ask, want) {
+			t.Errorf("it does not say %q:\n%s", want, ask)
+		}
+	}
+	run, path := o.press(t, form)
+	if run.Kind != operations.RunReconcile || run.ArgumentsText() != "since 72h0m0s" || !strings.Contains(run.CountsText(), "missing 1") || !strings.Contains(run.CountsText(), "applied 1") {
+		t.Errorf("the run is %+v: %s, %s", run, run.ArgumentsText(), run.CountsText())
+	}
+	if n := pgtest.Scan[int](t, o.Pool, `SELECT quantity::int FROM subscriptions WHERE id = $1`, sub.ID()); n != 9 {
+		t.Errorf("the quantity is %d", n)
+	}
+	o.get(t, path, "reconcile <span", "<dt>missing</dt><dd>1 </dd>", ">finished<")
+	for label, since := range map[string]string{"Reconcile the last hour": "1h0m0s", "Reconcile the last day": "24h0m0s"} {
+		_, form = o.button(t, "/runs", label)
+		if run, _ = o.press(t, form); run.ArgumentsText() != "since "+since || !strings.Contains(run.CountsText(), "missing 0") {
+			t.Errorf("%s is %s: %s", label, run.ArgumentsText(), run.CountsText())
+		}
+	}
+	o.get(t, "/runs?kind=reconcile", path[len("/runs/"):])
+	if page := o.get(t, "/runs?kind=verify"); strings.Contains(page, "run_") {
+		t.Errorf("it lists other kinds:\n%s", page)
+	}
+}
+
+// One run is in progress at a time. Its page refreshes itself until its end. Close interrupts it, and none is started after that.
+func TestOneRunAtATime(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	asked, goOn := make(chan struct{}, 100), make(chan struct{})
+	o.api.Do(func(*stripesim.Account) {
+		o.api.OnRequest = func(*http.Request) {
+			asked <- struct{}{}
+			<-goOn
+		}
+	})
+	t.Cleanup(func() { close(goOn) })
+	page := "/subscriptions/" + o.account.Subscriptions[0].ID()
+	_, form := o.button(t, page, "Compare with Stripe")
+	status, path, text := o.do(t, http.MethodPost, "/runs", form)
+	if status != http.StatusSeeOther {
+		t.Fatalf("it is %d:\n%s", status, text)
+	}
+	pgtest.Receive(t, "it asks Stripe", asked)
+	for _, shown := range []string{path, "/runs"} {
+		resp, err := http.Get(o.server.URL + "/admin" + shown)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.Header.Get("Refresh") != "3" || !strings.Contains(string(body), "loads itself again") || !strings.Contains(string(body), ">running<") {
+			t.Errorf("%s has the header Refresh %q:\n%s", shown, resp.Header.Get("Refresh"), body)
+		}
+	}
+	status, _, text = o.do(t, http.MethodPost, "/runs", form)
+	if status != http.StatusConflict || !strings.Contains(text, "A run is in progress that was started from this console") || !strings.Contains(text, `href="/admin`+path+`"`) {
+		t.Errorf("a second one is %d:\n%s", status, text)
+	}
+	o.pages.Close()
+	run := o.ended(t, path[len("/runs/"):])
+	if run.State() != operations.RunFailed || run.Error != "interrupted: the process is stopping" {
+		t.Errorf("after Close the run is %+v", run)
+	}
+	resp, err := http.Get(o.server.URL + "/admin" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if refresh := resp.Header.Get("Refresh"); refresh != "" {
+		t.Errorf("after its end the page has the header Refresh %q", refresh)
+	}
+	if status, _, text = o.do(t, http.MethodPost, "/runs", form); status != http.StatusConflict || !strings.Contains(text, "The process is stopping.") {
+		t.Errorf("after Close it is %d:\n%s", status, text)
+	}
+	if n := o.Count(t, "stripe_webhook_runs"); n != 1 {
+		t.Errorf("there are %d runs", n)
+	}
+}
+
+// A run that takes too long is stopped, and another one can be started.
+func TestRunTimeout(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, func(c *console.Config) { c.RunTimeout = 50 * time.Millisecond })
+	goOn := make(chan struct{})
+	o.api.Do(func(*stripesim.Account) { o.api.OnRequest = func(*http.Request) { <-goOn } })
+	_, form := o.button(t, "/runs", "Reconcile the last hour")
+	run, _ := o.press(t, form)
+	close(goOn)
+	if run.State() != operations.RunFailed || !strings.HasPrefix(run.Error, "stopped after 50ms (console.Config.RunTimeout)") {
+		t.Errorf("the run is %+v", run)
+	}
+	pgtest.Await(t, "another run can be started", func() bool {
+		status, _, _ := o.do(t, http.MethodPost, "/runs", form)
+		return status == http.StatusSeeOther
+	})
+}
+
+// Where nothing can be started, there is no button and the page says why. The request is refused, too.
+func TestNothingToStart(t *testing.T) {
+	t.Parallel()
+	all := url.Values{"do": {"reconcile"}, "window": {"1h"}}
+	for name, c := range map[string]struct {
+		configure func(*console.Config)
+		pages     func(*office) []string
+		buttons   int // on each of the pages
+		why       string
+		form      func(*office) url.Values
+	}{
+		"without a key": {
+			func(c *console.Config) { c.APIKey = "" },
+			func(o *office) []string {
+				return []string{"/runs", "/customers/" + o.account.Subscriptions[0].Customer(), "/subscriptions/" + o.account.Subscriptions[0].ID()}
+			}, 0, "Set STRIPE_API_KEY of serve, or console.Config.APIKey.", func(*office) url.Values { return all },
+		},
+		"with a key of the other mode": {
+			func(c *console.Config) { c.APIKey = "sk_live_1" },
+			func(o *office) []string { return []string{"/customers/" + o.account.Subscriptions[0].Customer()} }, 0, "The API key is of live mode, and this is of test mode.",
+			func(o *office) url.Values {
+				return url.Values{"do": {"fetch"}, "customer": {o.account.Subscriptions[0].Customer()}}
+			},
+		},
+		"without the subscriptions' projection": {
+			func(c *console.Config) { c.Subscriptions = nil },
+			func(o *office) []string { return []string{"/subscriptions/" + o.account.Subscriptions[0].ID()} }, 1, "To fetch subscriptions, set console.Config.Subscriptions",
+			func(o *office) url.Values {
+				return url.Values{"do": {"fetch"}, "type": {"subscription"}, "id": {o.account.Subscriptions[0].ID()}}
+			},
+		},
+		"of an unknown type": {
+			nil, func(o *office) []string {
+				pgtest.Exec(t, o.Pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (false, 'future', 'fut_1', '{}')`)
+				return []string{"/objects/future/fut_1"}
+			}, 0, "Objects of type future cannot be compared", func(*office) url.Values { return url.Values{"do": {"compare"}, "type": {"future"}, "id": {"fut_1"}} },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t, c.configure)
+			for _, page := range c.pages(o) {
+				if n := len(buttonLink.FindAllString(o.get(t, page, c.why), -1)); n != c.buttons {
+					t.Errorf("%s has %d buttons", page, n)
+				}
+			}
+			form := c.form(o)
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				path := map[string]string{http.MethodGet: "/runs/new?" + form.Encode(), http.MethodPost: "/runs"}[method]
+				if status, _, text := o.do(t, method, path, form); status != http.StatusConflict || !strings.Contains(text, c.why) {
+					t.Errorf("%s %s is %d:\n%s", method, path, status, text)
+				}
+			}
+			if n := o.Count(t, "stripe_webhook_runs"); n != 0 {
+				t.Errorf("there are %d runs", n)
+			}
+		})
+	}
+}
+
+// Without the mirror's projection, objects are fetched, and the page says that their OnChange is not called. Without that of
+// subscriptions, those of a customer are left out.
+func TestFetchWithoutProjections(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, func(c *console.Config) { c.Subscriptions, c.Mirror = nil, nil })
+	sub, _ := o.breakRows(t)
+	ask, form := o.button(t, "/customers/"+sub.Customer(), "Fetch from Stripe")
+	for _, want := range []string{"No <code>OnChange</code> of mirrored objects is called", "Subscriptions are left out", "<code>customer</code> <code>invoice</code>"} {
+		if !strings.Contains(ask, want) {
+			t.Errorf("it does not say %q:\n%s", want, ask)
+		}
+	}
+	if strings.Contains(ask, "is called for each object") {
+		t.Errorf("it says that OnChange is called:\n%s", ask)
+	}
+	if run, _ := o.press(t, form); !strings.HasSuffix(run.CountsText(), "drifted 1, fixed 1") || o.imported() != "" {
+		t.Errorf("it fetches %s", run.CountsText())
+	}
+}
+
+// A form of another site, of a user who may only look, or with anything unexpected starts nothing.
+func TestRefusedForms(t *testing.T) {
+	t.Parallel()
+	readOnly := func(r *http.Request) bool { return r.Header.Get("X-User") == "guest" }
+	o := newOffice(t, func(c *console.Config) { c.ReadOnly = readOnly })
+	sub := o.account.Subscriptions[0]
+	_, form := o.button(t, "/subscriptions/"+sub.ID(), "Fetch from Stripe")
+	with := func(name, value string) url.Values {
+		changed := url.Values{}
+		for key := range form {
+			changed.Set(key, form.Get(key))
+		}
+		changed.Set(name, value)
+		return changed
+	}
+	for name, c := range map[string]struct {
+		form    url.Values
+		headers []string
+		status  int
+		text    string
+	}{
+		"of another site":         {form, []string{"Sec-Fetch-Site", "cross-site"}, 403, "The request came from another site."},
+		"of a user who may look":  {form, []string{"X-User", "guest"}, 403, "This user may only look."},
+		"with another task":       {with("do", "delete"), nil, 404, "Not found"},
+		"with a customer, too":    {with("customer", "cus_1"), nil, 404, "Not found"},
+		"without an id":           {with("id", " "), nil, 404, "Not found"},
+		"with a NUL":              {with("id", "sub_\x00"), nil, 404, "Not found"},
+		"with an endless id":      {with("id", strings.Repeat("x", 300)), nil, 404, "Not found"},
+		"with a window of a year": {url.Values{"do": {"reconcile"}, "window": {"8760h"}}, nil, 404, "Not found"},
+		"that is too long":        {with("reason", strings.Repeat("x", 100_000)), nil, 400, "The form cannot be read."},
+	} {
+		if status, _, text := o.do(t, http.MethodPost, "/runs", c.form, c.headers...); status != c.status || !strings.Contains(text, c.text) {
+			t.Errorf("a form %s is %d, want %d %s:\n%s", name, status, c.status, c.text, text)
+		}
+	}
+	if n := o.Count(t, "stripe_webhook_runs"); n != 0 {
+		t.Errorf("there are %d runs", n)
+	}
+	if status, _, text := o.do(t, http.MethodGet, "/runs/new?"+form.Encode(), nil, "X-User", "guest"); status != 403 || !strings.Contains(text, "This user may only look.") {
+		t.Errorf("the page that asks is %d:\n%s", status, text)
+	}
+	for _, path := range []string{"/runs", "/subscriptions/" + sub.ID(), "/customers/" + sub.Customer()} {
+		status, _, text := o.do(t, http.MethodGet, path, nil, "X-User", "guest")
+		if status != 200 || strings.Contains(text, "/runs/new") || strings.Contains(text, `method="post"`) {
+			t.Errorf("%s is %d, and offers something to a user who may only look:\n%s", path, status, text)
+		}
+	}
+}
+
+// Values that differ are customers' data: they are shown by the process that compared, unless payloads are hidden. Another one shows
+// the names of the fields.
+func TestDifferencesElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, hidden := range []bool{false, true} {
+		o := newOffice(t, func(c *console.Config) { c.HidePayloads = hidden })
+		sub, _ := o.breakRows(t)
+		_, form := o.button(t, "/subscriptions/"+sub.ID(), "Compare with Stripe")
+		_, path := o.press(t, form)
+		if page := o.get(t, path, "status"); strings.Contains(page, "past_due") == hidden {
+			t.Errorf("with hidden payloads %v it is\n%s", hidden, page)
+		}
+		elsewhere := httptest.NewRecorder()
+		console.New(o.Pool, o.Receiver, &console.Config{HidePayloads: hidden}).ServeHTTP(elsewhere, httptest.NewRequest(http.MethodGet, path, nil))
+		page, why := elsewhere.Body.String(), "The values are in the memory of the process that compared"
+		if hidden {
+			why = "Values are not shown here"
+		}
+		if strings.Contains(page, "past_due") || !strings.Contains(page, "<code>subscription/"+sub.ID()+".status</code>") || !strings.Contains(page, why) {
+			t.Errorf("elsewhere it is\n%s", page)
+		}
+		if counts := pgtest.Scan[string](t, o.Pool, "SELECT counts::text FROM stripe_webhook_runs"); strings.Contains(counts, "past_due") {
+			t.Errorf("the row has values: %s", counts)
+		}
+	}
+}
