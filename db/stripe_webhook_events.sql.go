@@ -334,6 +334,69 @@ func (q *Queries) StripeWebhookEventList(ctx context.Context, db DBTX, arg Strip
 	return items, nil
 }
 
+const stripeWebhookEventListApplied = `-- name: StripeWebhookEventListApplied :many
+SELECT event_id, processed_at FROM stripe_webhook_events
+WHERE (processed_at, event_id) > ($1, $2::text)
+    AND processed_at < $3
+    AND outcome IN ('processed', 'stale')
+    AND ($4::text = '' OR event_type = $4::text)
+    AND starts_with(event_type, $5::text)
+    AND ($6::text = '' OR account_id = $6::text)
+    AND ($7::text = '' OR receiver = $7::text)
+    AND ($8::text [] IS NULL OR object_id = ANY($8::text []))
+ORDER BY processed_at, event_id
+LIMIT $9
+`
+
+type StripeWebhookEventListAppliedParams struct {
+	After        time.Time
+	AfterEventID string
+	Until        time.Time
+	EventType    string
+	TypePrefix   string
+	AccountID    string
+	Receiver     string
+	ObjectIds    []string
+	MaxRows      int32
+}
+
+type StripeWebhookEventListAppliedRow struct {
+	EventID     string
+	ProcessedAt time.Time
+}
+
+// Lists the events that took effect in a time, the oldest first, of one of these objects (null: of any). Empty filters match
+// everything. Scans the index on processed_at forward, or reads the events of the objects by theirs.
+func (q *Queries) StripeWebhookEventListApplied(ctx context.Context, db DBTX, arg StripeWebhookEventListAppliedParams) ([]StripeWebhookEventListAppliedRow, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventListApplied,
+		arg.After,
+		arg.AfterEventID,
+		arg.Until,
+		arg.EventType,
+		arg.TypePrefix,
+		arg.AccountID,
+		arg.Receiver,
+		arg.ObjectIds,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StripeWebhookEventListAppliedRow
+	for rows.Next() {
+		var i StripeWebhookEventListAppliedRow
+		if err := rows.Scan(&i.EventID, &i.ProcessedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const stripeWebhookEventListByObjects = `-- name: StripeWebhookEventListByObjects :many
 SELECT event.event_id, event.event_type, event.processed_at, event.outcome, event.event_created_at, event.livemode, event.account_id, event.api_version, event.object_id, event.receiver, event.reprocessed_at, event.reprocess_count, event.reprocess_reason
 FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
@@ -615,6 +678,33 @@ func (q *Queries) StripeWebhookEventPrune(ctx context.Context, db DBTX, arg Stri
 		&i.LastEventID,
 	)
 	return i, err
+}
+
+const stripeWebhookEventReceivers = `-- name: StripeWebhookEventReceivers :many
+SELECT DISTINCT newest.receiver
+FROM (SELECT e.receiver FROM stripe_webhook_events AS e ORDER BY e.processed_at DESC LIMIT $1) AS newest
+ORDER BY newest.receiver
+`
+
+// The names of the receivers that recorded the newest events, at most max_looked_at.
+func (q *Queries) StripeWebhookEventReceivers(ctx context.Context, db DBTX, maxLookedAt int32) ([]string, error) {
+	rows, err := db.Query(ctx, stripeWebhookEventReceivers, maxLookedAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var receiver string
+		if err := rows.Scan(&receiver); err != nil {
+			return nil, err
+		}
+		items = append(items, receiver)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const stripeWebhookEventReprocess = `-- name: StripeWebhookEventReprocess :execrows

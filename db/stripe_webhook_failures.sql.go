@@ -11,6 +11,57 @@ import (
 	"time"
 )
 
+const stripeWebhookFailureClaim = `-- name: StripeWebhookFailureClaim :one
+UPDATE stripe_webhook_failures AS f
+SET
+    next_retry_at = now()
+        + LEAST(($1::float8) * power(2, LEAST(f.retries, 30) + 1), $2::float8)
+        * (0.8 + 0.4 * random()) * INTERVAL '1 second',
+    retries = f.retries + 1,
+    retried_build = $3::text
+WHERE f.event_id = (
+    SELECT due.event_id FROM stripe_webhook_failures AS due
+    WHERE due.receiver = $4 AND due.state = 'failing' AND due.next_retry_at <= now()
+    ORDER BY due.next_retry_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING f.event_id, f.event_type, f.retries, f.next_retry_at
+`
+
+type StripeWebhookFailureClaimParams struct {
+	FirstSeconds float64
+	MostSeconds  float64
+	Build        string
+	Receiver     string
+}
+
+type StripeWebhookFailureClaimRow struct {
+	EventID     string
+	EventType   string
+	Retries     int32
+	NextRetryAt *time.Time
+}
+
+// Takes the failing event that has been due longest, and moves its next retry first: twice as far as the one before, in seconds, up to
+// a limit, and by up to a fifth more or less. If the retry ends the process, the event is not retried before that.
+func (q *Queries) StripeWebhookFailureClaim(ctx context.Context, db DBTX, arg StripeWebhookFailureClaimParams) (StripeWebhookFailureClaimRow, error) {
+	row := db.QueryRow(ctx, stripeWebhookFailureClaim,
+		arg.FirstSeconds,
+		arg.MostSeconds,
+		arg.Build,
+		arg.Receiver,
+	)
+	var i StripeWebhookFailureClaimRow
+	err := row.Scan(
+		&i.EventID,
+		&i.EventType,
+		&i.Retries,
+		&i.NextRetryAt,
+	)
+	return i, err
+}
+
 const stripeWebhookFailureDismiss = `-- name: StripeWebhookFailureDismiss :exec
 UPDATE stripe_webhook_failures SET state = 'dismissed', reason = $1::text, next_retry_at = NULL WHERE event_id = $2
 `
@@ -403,6 +454,50 @@ func (q *Queries) StripeWebhookFailureLock(ctx context.Context, db DBTX, eventID
 	return i, err
 }
 
+const stripeWebhookFailurePostpone = `-- name: StripeWebhookFailurePostpone :exec
+UPDATE stripe_webhook_failures
+SET next_retry_at = now() + ($1::float8) * INTERVAL '1 second', retries = GREATEST(retries - 1, 0)
+WHERE event_id = $2
+`
+
+// Undoes a claim whose retry did not take place: it does not count, and is due after a time, in seconds.
+func (q *Queries) StripeWebhookFailurePostpone(ctx context.Context, db DBTX, afterSeconds float64, eventID string) error {
+	_, err := db.Exec(ctx, stripeWebhookFailurePostpone, afterSeconds, eventID)
+	return err
+}
+
+const stripeWebhookFailureRetried = `-- name: StripeWebhookFailureRetried :exec
+UPDATE stripe_webhook_failures SET next_retry_at = NULL WHERE event_id = $1
+`
+
+// Ends the retries of an event that has been applied.
+func (q *Queries) StripeWebhookFailureRetried(ctx context.Context, db DBTX, eventID string) error {
+	_, err := db.Exec(ctx, stripeWebhookFailureRetried, eventID)
+	return err
+}
+
+const stripeWebhookFailureRetryOnce = `-- name: StripeWebhookFailureRetryOnce :execrows
+UPDATE stripe_webhook_failures
+SET next_retry_at = LEAST(next_retry_at, now() + random() * ($1::float8) * INTERVAL '1 second'), retried_build = $2::text
+WHERE receiver = $3 AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM $2::text
+`
+
+type StripeWebhookFailureRetryOnceParams struct {
+	WithinSeconds float64
+	Build         string
+	Receiver      string
+}
+
+// Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
+// a deploy.
+func (q *Queries) StripeWebhookFailureRetryOnce(ctx context.Context, db DBTX, arg StripeWebhookFailureRetryOnceParams) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookFailureRetryOnce, arg.WithinSeconds, arg.Build, arg.Receiver)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const stripeWebhookFailureSettle = `-- name: StripeWebhookFailureSettle :exec
 UPDATE stripe_webhook_failures SET state = 'dismissed', reason = 'it took effect as ' || $1::text
 WHERE event_id = $2 AND state = 'failing'
@@ -411,6 +506,18 @@ WHERE event_id = $2 AND state = 'failing'
 // Settles the record of a thin event that failed before its snapshot event was known, and took effect under that one's id.
 func (q *Queries) StripeWebhookFailureSettle(ctx context.Context, db DBTX, recordedAs string, eventID string) error {
 	_, err := db.Exec(ctx, stripeWebhookFailureSettle, recordedAs, eventID)
+	return err
+}
+
+const stripeWebhookFailureSettleDue = `-- name: StripeWebhookFailureSettleDue :exec
+UPDATE stripe_webhook_failures AS f SET next_retry_at = NULL
+WHERE f.receiver = $1 AND f.state = 'failing' AND f.next_retry_at <= now()
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') <> 'ignored'
+`
+
+// Leaves out of retries what has been applied since it failed.
+func (q *Queries) StripeWebhookFailureSettleDue(ctx context.Context, db DBTX, receiver string) error {
+	_, err := db.Exec(ctx, stripeWebhookFailureSettleDue, receiver)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,11 @@ type background struct {
 // run reconciles unless another process does.
 func (b *background) run(ctx context.Context) (ran bool, err error) {
 	start := time.Now()
+	if b.config.SoleReceiver {
+		if others, err := b.OtherReceivers(ctx); err != nil || len(others) > 0 {
+			return false, errors.Join(err, errOthers(others))
+		}
+	}
 	if b.from.IsZero() { // before the lock: deliveries that arrive meanwhile must not hide a gap before them
 		newest, err := b.queries.StripeWebhookEventNewest(ctx, b.pool)
 		if err != nil {
@@ -121,4 +127,28 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 	b.config.Logger.InfoContext(ctx, "reconciled", "account", account, "since", since.Round(time.Second), "listed", sum.Listed,
 		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed, "waiting", sum.Waiting)
 	return unavailable
+}
+
+// maxReceiversLookedAt is how many of the newest rows of the ledger OtherReceivers reads.
+const maxReceiversLookedAt = 1000
+
+// OtherReceivers returns the names of the receivers, other than the Applier's, that recorded any of the newest 1,000 events of the
+// ledger. It is empty if the Applier is no Receiver.
+func (o *Operator) OtherReceivers(ctx context.Context) ([]string, error) {
+	here, ok := o.config.Applier.(interface{ Name() string })
+	if !ok {
+		return nil, nil
+	}
+	names, err := o.queries.StripeWebhookEventReceivers(ctx, o.pool, maxReceiversLookedAt)
+	if err != nil {
+		return nil, fmt.Errorf("list the receivers of the newest events: %w", err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == here.Name() }), nil
+}
+
+func errOthers(others []string) error {
+	if len(others) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: the ledger has events of the receiver %q, whose handlers this one lacks: reconcile in its application", ErrRefused, others[0])
 }

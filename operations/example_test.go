@@ -161,3 +161,19 @@ func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscrip
 	o := operations.New(pool, &operations.Config{APIKey: ofOthers.APIKey})
 	return o.Backfill(ctx, operations.BackfillOptions{Jobs: append(jobs, job)})
 }
+
+// The retrier retries failing events for longer than Stripe does. An application starts it beside its server.
+func ExampleOperator_RetryFailed() {
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	r := exampleReceiver(pool, func() error { return nil })
+	operator := operations.New(pool, &operations.Config{Applier: r, Logger: slog.New(slog.DiscardHandler)})
+	ctx, stop := context.WithCancel(context.Background())
+	go operator.RetryFailed(ctx, operations.RetryOptions{})
+	for operator.RetryStats().Runs == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	fmt.Println(operator.RetryStats().Applied, "applied")
+	// Output: 0 applied
+}

@@ -27,6 +27,13 @@ type Event struct {
 	AccountID      *string          `json:"account_id"`
 	APIVersion     *string          `json:"api_version"`
 	ObjectID       *string          `json:"object_id"`
+	// Receiver is webhooks.Config.Name of the receiver that recorded the event last.
+	Receiver string `json:"receiver"`
+	// ReprocessedAt is when an operator last ran handlers again for the event (Reprocess), ReprocessCount how often, and ReprocessReason
+	// why.
+	ReprocessedAt   *time.Time `json:"reprocessed_at"`
+	ReprocessCount  int        `json:"reprocess_count"`
+	ReprocessReason *string    `json:"reprocess_reason"`
 }
 
 // Failure is one row of stripe_webhook_failures. The JSON names are the columns'.
@@ -42,8 +49,11 @@ type Failure struct {
 	State         FailureState    `json:"state"`
 	Reason        *string         `json:"reason"` // of the dismissal
 	AccountID     *string         `json:"account_id"`
-	Receiver      string          `json:"receiver"`      // webhooks.Config.Name of the receiver in which it failed last
-	NextRetryAt   *time.Time      `json:"next_retry_at"` // when the retrier tries it next; nil: it need not
+	// Receiver is webhooks.Config.Name of the receiver in which the event failed last.
+	Receiver string `json:"receiver"`
+	// NextRetryAt is when RetryFailed tries the event next; nil: it need not. Retries is how often it has.
+	NextRetryAt *time.Time `json:"next_retry_at"`
+	Retries     int        `json:"retries"`
 }
 
 // FailureState is the state of a failure's record.
@@ -85,7 +95,8 @@ func eventOf(row *db.StripeWebhookEvent) Event {
 	return Event{
 		EventID: row.EventID, EventType: row.EventType, Outcome: webhooks.Outcome(row.Outcome),
 		ProcessedAt: row.ProcessedAt.UTC(), EventCreatedAt: utc(row.EventCreatedAt), Livemode: row.Livemode,
-		AccountID: row.AccountID, APIVersion: row.ApiVersion, ObjectID: row.ObjectID,
+		AccountID: row.AccountID, APIVersion: row.ApiVersion, ObjectID: row.ObjectID, Receiver: row.Receiver,
+		ReprocessedAt: utc(row.ReprocessedAt), ReprocessCount: int(row.ReprocessCount), ReprocessReason: row.ReprocessReason,
 	}
 }
 
@@ -124,7 +135,8 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 	f := &Failure{
 		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
 		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
-		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID, Receiver: row.Receiver, NextRetryAt: utc(row.NextRetryAt),
+		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID,
+		Receiver: row.Receiver, NextRetryAt: utc(row.NextRetryAt), Retries: int(row.Retries),
 	}
 	if err := json.Unmarshal(row.History, &f.History); err != nil {
 		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)

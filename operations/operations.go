@@ -49,6 +49,9 @@ type Config struct {
 	// Operator and Reason are who runs these functions and why, for the record of runs (stripe_webhook_runs). Operator defaults to the
 	// user of this process.
 	Operator, Reason string
+	// SoleReceiver has ReconcileEvery refuse to run while the ledger has events of receivers of other names than the Applier's
+	// (webhooks.Config.Name): an Applier that lacks their handlers would apply events without them, and these would be lost.
+	SoleReceiver bool
 	// APITimeout bounds one attempt of a request. Defaults to DefaultAPITimeout.
 	APITimeout time.Duration
 	// Logger receives warnings of retried requests, and the results of ReconcileEvery. Defaults to slog.Default().
@@ -63,6 +66,7 @@ type Operator struct {
 	api      *stripeapi.Client
 	stats    stats
 	verified verifyStats
+	retried  retryCounts
 }
 
 // New returns an Operator. It does not connect.

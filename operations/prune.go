@@ -28,11 +28,12 @@ type PruneOptions struct {
 type Pruned struct {
 	Deleted  int64 `json:"deleted"` // rows of the ledger
 	Failures int64 `json:"-"`       // failure records that these had resolved
+	Payloads int64 `json:"-"`       // payloads that were kept
 	Runs     int64 `json:"-"`       // records of runs
 }
 
-// Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved, and then old records of
-// runs. Each batch is its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted
+// Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved, and then old payloads
+// (webhooks.Config.KeepPayloads) and records of runs. Each batch is its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted
 // rows. Rows of an event that failed and has not been applied since are kept. A run that deleted rows of the ledger is recorded.
 func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, error) {
 	var pruned Pruned
@@ -56,6 +57,9 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 			options.Progress(sum)
 		}
 	})
+	if err == nil {
+		pruned.Payloads, err = o.prunePayloads(ctx, batch.Before, batch.MaxRows)
+	}
 	if err == nil {
 		err = o.pruneRuns(ctx, &batch, &pruned)
 	}
@@ -92,4 +96,37 @@ func (o *Operator) pruneRuns(ctx context.Context, batch *db.StripeWebhookEventPr
 			return nil
 		}
 	}
+}
+
+func (o *Operator) prunePayloads(ctx context.Context, before time.Time, batch int32) (pruned int64, err error) {
+	for {
+		rows, err := o.queries.StripeWebhookPayloadPrune(ctx, o.pool, before, batch)
+		if err != nil {
+			return pruned, fmt.Errorf("prune the payloads: %w", err)
+		}
+		pruned += rows
+		if rows < int64(batch) {
+			return pruned, nil
+		}
+	}
+}
+
+// payloadInterval is how often PrunePayloadsEvery deletes.
+const payloadInterval = time.Hour
+
+// PrunePayloadsEvery deletes payloads that were stored (webhooks.Config.KeepPayloads) longer ago than olderThan, immediately and then
+// every hour until ctx ends. The rows of the ledger stay.
+func (o *Operator) PrunePayloadsEvery(ctx context.Context, olderThan time.Duration) error {
+	if olderThan <= 0 {
+		return fmt.Errorf("%w: the age of payloads must be more than 0", ErrRefused)
+	}
+	var counts runCounts
+	o.repeat(ctx, repetition{every: payloadInterval, afterFailure: retryInterval, what: "prune payloads"}, &counts, func(ctx context.Context) (bool, error) {
+		pruned, err := o.prunePayloads(ctx, time.Now().Add(-olderThan), DefaultBatch)
+		if pruned > 0 {
+			o.config.Logger.InfoContext(ctx, "pruned payloads", "deleted", pruned)
+		}
+		return true, err
+	})
+	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
@@ -137,7 +139,7 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 	return o.retryUnavailable(ctx, ev, applier.Replay)
 }
 
-// fetchEvent returns an event from the payload of its failure record, or else from Stripe.
+// fetchEvent returns an event from the payload of its failure record, from that which the receiver has kept, or else from Stripe.
 func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *EventDetail) (*webhooks.Event, error) {
 	if detail.Failure != nil && detail.Failure.AccountID != nil {
 		account = *detail.Failure.AccountID
@@ -147,6 +149,12 @@ func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *E
 	}
 	if account == "" && detail.Event != nil && detail.Event.AccountID != nil {
 		account = *detail.Event.AccountID
+	}
+	switch payload, err := o.queries.StripeWebhookPayloadGet(ctx, o.pool, id); {
+	case err == nil:
+		return parseRecorded(payload, account)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("look the payload of %s up: %w", id, err)
 	}
 	where := "no payload of it is stored"
 	if detail.Event == nil && detail.Failure == nil {

@@ -199,3 +199,24 @@ SELECT object.id::text AS id
 FROM (SELECT unnest((SELECT @customer_ids::text [])) AS customer_id, unnest((SELECT @object_ids::text [])) AS id) AS object
 WHERE CASE WHEN COALESCE(pg_try_advisory_xact_lock(hashtextextended(NULLIF(object.customer_id, ''), @lock_seed::bigint)), TRUE)
     THEN pg_try_advisory_xact_lock(hashtextextended(object.id, @lock_seed::bigint)) END;
+
+-- name: StripeWebhookEventListApplied :many
+-- Lists the events that took effect in a time, the oldest first, of one of these objects (null: of any). Empty filters match
+-- everything. Scans the index on processed_at forward, or reads the events of the objects by theirs.
+SELECT event_id, processed_at FROM stripe_webhook_events
+WHERE (processed_at, event_id) > (@after, @after_event_id::text)
+    AND processed_at < @until
+    AND outcome IN ('processed', 'stale')
+    AND (@event_type::text = '' OR event_type = @event_type::text)
+    AND starts_with(event_type, @type_prefix::text)
+    AND (@account_id::text = '' OR account_id = @account_id::text)
+    AND (@receiver::text = '' OR receiver = @receiver::text)
+    AND (sqlc.narg('object_ids')::text [] IS NULL OR object_id = ANY(sqlc.narg('object_ids')::text []))
+ORDER BY processed_at, event_id
+LIMIT @max_rows;
+
+-- name: StripeWebhookEventReceivers :many
+-- The names of the receivers that recorded the newest events, at most max_looked_at.
+SELECT DISTINCT newest.receiver
+FROM (SELECT e.receiver FROM stripe_webhook_events AS e ORDER BY e.processed_at DESC LIMIT @max_looked_at) AS newest
+ORDER BY newest.receiver;

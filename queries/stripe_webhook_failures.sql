@@ -150,3 +150,45 @@ WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
     AND starts_with(f.event_type, @type_prefix::text)
 ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;
+
+-- name: StripeWebhookFailureRetryOnce :execrows
+-- Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
+-- a deploy.
+UPDATE stripe_webhook_failures
+SET next_retry_at = LEAST(next_retry_at, now() + random() * (@within_seconds::float8) * INTERVAL '1 second'), retried_build = @build::text
+WHERE receiver = @receiver AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM @build::text;
+
+-- name: StripeWebhookFailureSettleDue :exec
+-- Leaves out of retries what has been applied since it failed.
+UPDATE stripe_webhook_failures AS f SET next_retry_at = NULL
+WHERE f.receiver = @receiver AND f.state = 'failing' AND f.next_retry_at <= now()
+    AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id AND COALESCE(e.account_id = f.account_id, TRUE)), 'ignored') <> 'ignored';
+
+-- name: StripeWebhookFailureClaim :one
+-- Takes the failing event that has been due longest, and moves its next retry first: twice as far as the one before, in seconds, up to
+-- a limit, and by up to a fifth more or less. If the retry ends the process, the event is not retried before that.
+UPDATE stripe_webhook_failures AS f
+SET
+    next_retry_at = now()
+        + LEAST((@first_seconds::float8) * power(2, LEAST(f.retries, 30) + 1), @most_seconds::float8)
+        * (0.8 + 0.4 * random()) * INTERVAL '1 second',
+    retries = f.retries + 1,
+    retried_build = @build::text
+WHERE f.event_id = (
+    SELECT due.event_id FROM stripe_webhook_failures AS due
+    WHERE due.receiver = @receiver AND due.state = 'failing' AND due.next_retry_at <= now()
+    ORDER BY due.next_retry_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING f.event_id, f.event_type, f.retries, f.next_retry_at;
+
+-- name: StripeWebhookFailureRetried :exec
+-- Ends the retries of an event that has been applied.
+UPDATE stripe_webhook_failures SET next_retry_at = NULL WHERE event_id = @event_id;
+
+-- name: StripeWebhookFailurePostpone :exec
+-- Undoes a claim whose retry did not take place: it does not count, and is due after a time, in seconds.
+UPDATE stripe_webhook_failures
+SET next_retry_at = now() + (@after_seconds::float8) * INTERVAL '1 second', retries = GREATEST(retries - 1, 0)
+WHERE event_id = @event_id;

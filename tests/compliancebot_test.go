@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type bot struct {
 	url, databaseURL string
 	binary           string
 	env              []string
+	stop             func()
 }
 
 // startCompliancebot migrates a database according to the README and starts the program.
@@ -45,10 +47,17 @@ func startCompliancebot(t *testing.T, apiBase string, settings ...string) *bot {
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "../cmd/compliancebot").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd := exec.Command(binary)
-	env := environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret, "ADDR=127.0.0.1:0",
-		"STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+apiBase)
-	cmd.Env = append(env, settings...)
+	b := &bot{databaseURL: databaseURL, binary: binary, env: append(environ("DATABASE_URL="+databaseURL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret,
+		"ADDR=127.0.0.1:0", "STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+apiBase), settings...)}
+	b.start(t)
+	return b
+}
+
+// start starts the program, and sets its URL and stop.
+func (b *bot) start(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(b.binary)
+	cmd.Env = b.env
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -57,14 +66,15 @@ func startCompliancebot(t *testing.T, apiBase string, settings ...string) *bot {
 		t.Fatal(err)
 	}
 	addr, ended := lineAfter(stdout, "http server started on ")
-	t.Cleanup(func() {
+	b.stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-ended
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("compliancebot ended with %v", err)
 		}
 	})
-	return &bot{"http://" + awaitAddr(t, "compliancebot", addr, ended), databaseURL, binary, env}
+	t.Cleanup(b.stop)
+	b.url = "http://" + awaitAddr(t, "compliancebot", addr, ended)
 }
 
 // stripe runs one of the operator's commands in the host's own program.

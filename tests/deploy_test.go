@@ -36,7 +36,7 @@ func metricNames(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(r), metrics.NewBuild(), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewVerify(operations.New(pool, nil)), metrics.NewSubscriptions(projection), metrics.NewMirror(mirrored))
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewBuild(), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewVerify(operations.New(pool, nil)), metrics.NewRetry(operations.New(pool, nil)), metrics.NewSubscriptions(projection), metrics.NewMirror(mirrored))
 	// Descriptions are used, since gathering leaves out metrics without a value.
 	descriptions := make(chan *prometheus.Desc, 100)
 	registry.Describe(descriptions)

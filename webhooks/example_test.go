@@ -233,3 +233,36 @@ func ExampleSplitSecrets() {
 	// new=whsec_2
 	// old=whsec_1
 }
+
+// A handler had a bug and returned nil: the event took effect without it. Once the handler is repaired, it runs again, alone.
+func ExampleReceiver_Reprocess() {
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	buggy := true
+	credit := func(_ context.Context, _ pgx.Tx, _ *webhooks.Event, inv *stripe.Invoice) error {
+		if !buggy {
+			fmt.Println("credited", inv.AmountPaid)
+		}
+		return nil
+	}
+
+	h := webhooks.NewHandlers()
+	webhooks.On(h, "invoice.paid", credit, webhooks.Name("credit"))
+	r := newReceiver(pool, h)
+	body := `{"id":"evt_1","object":"event","type":"invoice.paid","data":{"object":{"id":"in_1","amount_paid":900}}}`
+	deliver(r, body)
+
+	buggy = false
+	deliver(r, body)
+	ev, err := webhooks.ParseEvent([]byte(body)) // operations.Operator.Reprocess fetches it
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = r.Reprocess(context.Background(), ev, webhooks.Reprocess{Handler: "credit", Reason: "credits were lost"})
+	fmt.Println(err)
+	// Output:
+	// 200 {"event_id":"evt_1","outcome":"processed"}
+	// 200 {"event_id":"evt_1","outcome":"duplicate"}
+	// credited 900
+	// <nil>
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
@@ -31,8 +32,21 @@ type background struct {
 func (b *background) start(ctx context.Context) (collectors []prometheus.Collector, err error) {
 	operator := operations.New(b.pool, &operations.Config{
 		Applier: b.receiver.Receiver, APIKey: b.apiKey, APIBase: b.apiBase, Operator: "serve", Logger: b.logger,
+		SoleReceiver: true,
 	})
+	if b.keepPayloads > 0 {
+		b.run(ctx, func(ctx context.Context) error {
+			return operator.PrunePayloadsEvery(ctx, time.Duration(b.keepPayloads))
+		})
+	}
+	if b.retryFailed {
+		collectors = append(collectors, metrics.NewRetry(operator))
+		b.run(ctx, func(ctx context.Context) error { return operator.RetryFailed(ctx, operations.RetryOptions{}) })
+	}
 	if b.reconcileEvery > 0 {
+		if err := refuseOthers(ctx, operator); err != nil {
+			return nil, err
+		}
 		collectors = append(collectors, metrics.NewReconcile(operator))
 		b.run(ctx, func(ctx context.Context) error {
 			return operator.ReconcileEvery(ctx, time.Duration(b.reconcileEvery), b.accounts...)
@@ -61,6 +75,17 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 	}
 	b.run(ctx, func(ctx context.Context) error { return operator.VerifyEvery(ctx, every, jobs...) })
 	return append(collectors, metrics.NewVerify(operator)), nil
+}
+
+// refuseOthers refuses to reconcile where the ledger has events of an application, whose handlers this program does not contain: they
+// would never run for the events that it applies. If the ledger cannot be read yet, each run finds out.
+func refuseOthers(ctx context.Context, operator *operations.Operator) error {
+	others, err := operator.OtherReceivers(ctx)
+	if err == nil && len(others) > 0 {
+		return cli.Usage("--reconcile-every: the ledger has events of the receiver %q, whose handlers this program does not contain: "+
+			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'", others[0])
+	}
+	return nil
 }
 
 // comparisons returns what is compared with Stripe, and how often: everything, or entitlements alone.

@@ -64,16 +64,17 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 
 // stripeSettings has the settings of which events take effect, and of requests to Stripe.
 type stripeSettings struct {
-	mode         string
-	refetch      string
-	mirror       string
-	mirrored     []string // the types in mirror; set by check
-	apiBase      string
-	apiVersion   string
-	accountID    string
-	listRate     int    // 0: the default
-	apiKey       string // not a flag, since it is secret; set by check
-	dropPayloads bool
+	mode          string
+	refetch       string
+	mirror        string
+	mirrored      []string // the types in mirror; set by check
+	apiBase       string
+	apiVersion    string
+	accountID     string
+	listRate      int    // 0: the default
+	apiKey        string // not a flag, since it is secret; set by check
+	dropPayloads  bool
+	keepsPayloads bool // only serve does
 }
 
 func (s *stripeSettings) add(cmd *cobra.Command) {
@@ -139,7 +140,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 	}
 	own.Receiver, err = webhooks.New(pool, h, &webhooks.Config{
 		Name: receiverName, Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
-		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, Logger: logger,
+		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, KeepPayloads: s.keepsPayloads, Logger: logger,
 	})
 	return own, err
 }

@@ -46,6 +46,8 @@ type serveFlags struct {
 	accounts       []string
 	verifyEvery    cli.Duration
 	entitled       cli.Duration // entitlements-every
+	retryFailed    bool
+	keepPayloads   cli.Duration
 	hidePayloads   bool
 }
 
@@ -84,6 +86,8 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
+	cmd.Flags().BoolVar(&f.retryFailed, "retry-failed", false, "retry events that failed in this program: after 15 minutes, then ever more rarely, and soon after a deploy")
+	cmd.Flags().Var(&f.keepPayloads, "keep-payloads", "store each event's payload for this `time` such as 90d, so that it can be replayed after the 30 days that Stripe has it")
 	cmd.Flags().Var(&f.verifyEvery, "verify-every", "compare all rows with Stripe at each `interval` such as 7d, and store what differs; requires STRIPE_API_KEY")
 	f.entitled = cli.Duration(24 * time.Hour)
 	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
@@ -132,9 +136,12 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	switch {
 	case f.reconcileEvery > 0 && f.apiKey == "":
 		return cli.Usage("--reconcile-every needs %s", envAPIKey)
+	case f.keepPayloads > 0 && f.dropPayloads:
+		return cli.Usage("--keep-payloads and --drop-payloads exclude each other")
 	case f.verifyEvery > 0 && f.apiKey == "":
 		return cli.Usage("--verify-every needs %s", envAPIKey)
 	}
+	f.keepsPayloads = f.keepPayloads > 0
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
 			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "secret", i+1)

@@ -1,0 +1,338 @@
+package operations
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+// reprocessPage is how many events are read from the ledger at a time.
+const reprocessPage = 200
+
+// ReprocessOptions says which events Reprocess runs again, and which of their handlers. Either Events or one of Since and Customer is
+// required, or Resume alone.
+type ReprocessOptions struct {
+	Events []string // the ids of events
+	// Type is an event type, or a pattern that ends in ".*". Empty: every type.
+	Type         string
+	Since, Until time.Time // the event took effect in this time; a zero Until is the start of the run
+	Customer     string    // events of the customer's known objects: see EventFilter.Customer
+	Account      string    // the id of an account; empty: any, and events without an account
+	Receiver     string    // the name of the receiver that recorded the event (webhooks.Config.Name); empty: any
+	Handler      string    // webhooks.Reprocess.Handler
+	Hooks        bool      // webhooks.Reprocess.Hooks
+	// Again also runs events that have been reprocessed before, whoever did it. By default these are skipped, so that the same command
+	// may be given twice.
+	Again  bool
+	DryRun bool // run nothing, only report the events with their handlers
+	// Resume is the id of a run that was interrupted, or in which events failed. Events and options are that run's. Events that it, or
+	// anybody else, has reprocessed since it began are left out.
+	Resume string
+	// Started is called with the run's id before the first event. In a dry run it is not. Optional.
+	Started func(run string)
+	// Each is called with each event and its result. Optional.
+	Each func(ReprocessedEvent)
+}
+
+// ReprocessedEvent is the result of reprocessing one event.
+type ReprocessedEvent struct {
+	Applied
+	EventType string   `json:"event_type,omitempty"`
+	Handlers  []string `json:"handlers,omitempty"` // that would run, in a dry run
+	// Earlier is when the event was reprocessed before, of an event that is skipped for that, and EarlierReason why.
+	Earlier       *time.Time `json:"reprocessed_at,omitempty"`
+	EarlierReason string     `json:"reprocess_reason,omitempty"`
+}
+
+// Reprocessed counts what a run of Reprocess did.
+type Reprocessed struct {
+	Reprocessed int `json:"reprocessed"` // in a dry run: that would be
+	// Skipped are events that were reprocessed before or by somebody else meanwhile (their Outcome is OutcomeDuplicate), and selected
+	// ones for which no such handler is registered.
+	Skipped int `json:"skipped"`
+	Failed  int `json:"failed"`
+}
+
+// reprocesser is an Applier that has the handlers.
+type reprocesser interface {
+	Reprocess(ctx context.Context, ev *webhooks.Event, options webhooks.Reprocess) (webhooks.Result, error)
+	Reprocessed(ev *webhooks.Event, options webhooks.Reprocess) ([]string, error)
+}
+
+// reprocessArguments are the arguments of the run's record, from which it can be resumed.
+type reprocessArguments struct {
+	Events   []string   `json:"events,omitempty"`
+	Type     string     `json:"type,omitempty"`
+	Since    *time.Time `json:"since,omitempty"`
+	Until    *time.Time `json:"until,omitempty"`
+	Customer string     `json:"customer,omitempty"`
+	Account  string     `json:"account,omitempty"`
+	Receiver string     `json:"receiver,omitempty"`
+	Handler  string     `json:"handler,omitempty"`
+	Hooks    bool       `json:"hooks,omitempty"`
+	Again    bool       `json:"again,omitempty"`
+	// SelectedAt is when the events were selected, by PostgreSQL's clock. What was reprocessed since then is not the run's any more.
+	SelectedAt time.Time `json:"selected_at"`
+	Resumes    string    `json:"resumes,omitempty"`
+}
+
+// reprocessing is one run of Reprocess.
+type reprocessing struct {
+	*Operator
+	args    reprocessArguments
+	options *ReprocessOptions
+	applier reprocesser
+	record  *RunRecording // nil in a dry run
+	sum     Reprocessed
+}
+
+// Reprocess runs handlers again for events that took effect, oldest first, on purpose: for a handler that had a bug and returned nil.
+// Each event is reprocessed in one transaction: see webhooks.Receiver.Reprocess. An event comes from the payload store, from a failure
+// record, or from Stripe, which has it for 30 days. The Applier must be a Receiver, and Config.Reason is required.
+//
+// An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after an event that fails. The
+// run is recorded, and may be interrupted: Resume continues it. If the Applier is unavailable, the run ends with the error.
+func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (Reprocessed, error) {
+	run := &reprocessing{Operator: o, options: &options}
+	if err := run.prepare(ctx); err != nil {
+		return Reprocessed{}, err
+	}
+	if !options.DryRun {
+		run.record = o.StartRun(RunReprocess, run.args)
+		run.record.Progress(ctx, run.sum, 0)
+		if options.Started != nil {
+			options.Started(run.record.ID())
+		}
+	}
+	err := run.all(ctx)
+	if run.record != nil {
+		run.record.Finish(ctx, run.sum, run.end(err))
+	}
+	return run.sum, err
+}
+
+// prepare checks the options, and selects the time of the run or takes that of the run that it resumes.
+func (run *reprocessing) prepare(ctx context.Context) error {
+	options := run.options
+	here, ok := run.config.Applier.(reprocesser)
+	selects := options.Type != "" || !options.Since.IsZero() || !options.Until.IsZero() || options.Customer != "" || options.Account != "" || options.Receiver != ""
+	switch {
+	case run.config.Applier == nil:
+		return ErrNoApplier
+	case !ok:
+		return fmt.Errorf("%w: reprocessing needs the handlers in this process: use a Receiver as the Applier", ErrRefused)
+	case !options.DryRun && strings.TrimSpace(run.config.Reason) == "":
+		return fmt.Errorf("%w: a reason is required (Config.Reason, --reason), which the ledger keeps", ErrRefused)
+	case options.Resume != "" && (len(options.Events) > 0 || selects || options.Handler != "" || options.Hooks || options.Again):
+		return fmt.Errorf("%w: a resumed run has the events and handlers of the first one: name neither", ErrRefused)
+	case options.Resume == "" && len(options.Events) > 0 == selects:
+		return fmt.Errorf("%w: name events, or select them by type, time and customer", ErrRefused)
+	case selects && options.Since.IsZero() && options.Customer == "":
+		return fmt.Errorf("%w: say since when events took effect (Since, --since), or of which customer they are", ErrRefused)
+	}
+	run.applier = here
+	if options.Resume != "" {
+		return run.resume(ctx, options.Resume)
+	}
+	now, err := run.queries.ServerClock(ctx, run.pool)
+	if err != nil {
+		return fmt.Errorf("read the server's clock: %w", err)
+	}
+	run.args = reprocessArguments{
+		Events: options.Events, Type: options.Type, Customer: options.Customer, Account: options.Account, Receiver: options.Receiver,
+		Handler: options.Handler, Hooks: options.Hooks, Again: options.Again, SelectedAt: now.UTC(),
+	}
+	if !options.Since.IsZero() {
+		run.args.Since = &options.Since
+	}
+	if !options.Until.IsZero() {
+		run.args.Until = &options.Until
+	}
+	return nil
+}
+
+// resume takes the arguments of an earlier run.
+func (run *reprocessing) resume(ctx context.Context, id string) error {
+	earlier, err := run.Run(ctx, id)
+	if err != nil {
+		return err
+	}
+	if earlier.Kind != RunReprocess {
+		return fmt.Errorf("%w: %s is a run of %s: only one of reprocess can be resumed", ErrRefused, id, earlier.Kind)
+	}
+	if err := json.Unmarshal(earlier.Arguments, &run.args); err != nil {
+		return fmt.Errorf("the arguments of run %s: %w", id, err)
+	}
+	run.args.Resumes = id
+	if !run.options.DryRun && earlier.FinishedAt == nil {
+		err = run.queries.StripeWebhookRunInterrupt(ctx, run.pool, runError(errors.New("resumed by another run")), id)
+	}
+	return err
+}
+
+// end returns the error that the run's record has.
+func (run *reprocessing) end(err error) error {
+	if err == nil && run.sum.Failed > 0 {
+		return fmt.Errorf("%d of %d events failed: resume the run once their cause is fixed", run.sum.Failed, run.sum.Failed+run.sum.Reprocessed)
+	}
+	return err
+}
+
+func (run *reprocessing) all(ctx context.Context) error {
+	for _, id := range run.args.Events {
+		if err := run.named(ctx, id); err != nil {
+			return err
+		}
+	}
+	if len(run.args.Events) > 0 {
+		return nil
+	}
+	params, err := run.selection(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		rows, err := run.queries.StripeWebhookEventListApplied(ctx, run.pool, *params)
+		if err != nil {
+			return fmt.Errorf("list the events that took effect: %w", err)
+		}
+		for i := range rows {
+			if err := run.selected(ctx, rows[i].EventID); err != nil {
+				return err
+			}
+		}
+		if len(rows) < reprocessPage {
+			return nil
+		}
+		last := rows[len(rows)-1]
+		params.After, params.AfterEventID = last.ProcessedAt, last.EventID
+	}
+}
+
+// selected reprocesses an event of the selection.
+func (run *reprocessing) selected(ctx context.Context, id string) error {
+	detail, err := run.EventDetail(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && detail.Event == nil: // it has been pruned
+		return nil
+	case err != nil:
+		return err
+	}
+	return run.one(ctx, detail, true)
+}
+
+// selection returns the query of the selected events.
+func (run *reprocessing) selection(ctx context.Context) (*db.StripeWebhookEventListAppliedParams, error) {
+	params := &db.StripeWebhookEventListAppliedParams{Until: run.args.SelectedAt, AccountID: run.args.Account, Receiver: run.args.Receiver, MaxRows: reprocessPage}
+	if prefix, wild := strings.CutSuffix(run.args.Type, "*"); wild {
+		params.TypePrefix = prefix
+	} else {
+		params.EventType = run.args.Type
+	}
+	if run.args.Since != nil {
+		params.After = *run.args.Since
+	}
+	if run.args.Until != nil && run.args.Until.Before(run.args.SelectedAt) {
+		params.Until = *run.args.Until
+	}
+	if run.args.Customer != "" {
+		found, err := run.CustomerObjects(ctx, EventFilter{Customer: run.args.Customer, Account: run.args.Account})
+		if err != nil {
+			return nil, err
+		}
+		if found.Cut {
+			run.config.Logger.WarnContext(ctx, "the customer has more objects than are searched for: events about the oldest ones are left out",
+				"customer_id", run.args.Customer, "objects_of_a_type", MaxCustomerObjects)
+		}
+		params.ObjectIds = found.IDs
+	}
+	return params, nil
+}
+
+// named reprocesses an event that was named by its id.
+func (run *reprocessing) named(ctx context.Context, id string) error {
+	detail, err := run.EventDetail(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && detail.Event == nil:
+		run.sum.Failed++
+		run.report(ctx, ReprocessedEvent{Applied: Applied{EventID: id, Err: webhooks.ErrNotApplied}})
+		return nil
+	case err != nil:
+		return err
+	}
+	return run.one(ctx, detail, false)
+}
+
+// one reprocesses an event. Its error ends the run.
+func (run *reprocessing) one(ctx context.Context, detail *EventDetail, selected bool) error {
+	result := ReprocessedEvent{Applied: Applied{EventID: detail.Event.EventID}, EventType: detail.Event.EventType}
+	if at := detail.Event.ReprocessedAt; at != nil {
+		since := !at.Before(run.args.SelectedAt) // by this run, or by somebody else
+		switch {
+		case since && run.args.Resumes != "":
+			return nil
+		case since, !run.args.Again:
+			return run.skip(ctx, detail, result)
+		}
+	}
+	err := run.apply(ctx, detail, &result)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, webhooks.ErrUnavailable):
+		return fmt.Errorf("%s: %w", result.EventID, err)
+	case errors.Is(err, webhooks.ErrReprocessed):
+		return run.skip(ctx, detail, result)
+	case selected && errors.Is(err, webhooks.ErrNoHandler):
+		run.sum.Skipped++
+		return nil
+	case err != nil:
+		result.Err = err
+		run.sum.Failed++
+	default:
+		run.sum.Reprocessed++
+	}
+	run.report(ctx, result)
+	return nil
+}
+
+// skip leaves out an event that has been reprocessed.
+func (run *reprocessing) skip(ctx context.Context, detail *EventDetail, result ReprocessedEvent) error {
+	run.sum.Skipped++
+	result.Outcome, result.Earlier, result.EarlierReason = webhooks.OutcomeDuplicate, detail.Event.ReprocessedAt, engine.OrZero(detail.Event.ReprocessReason)
+	run.report(ctx, result)
+	return nil
+}
+
+func (run *reprocessing) apply(ctx context.Context, detail *EventDetail, result *ReprocessedEvent) error {
+	options := webhooks.Reprocess{Handler: run.args.Handler, Hooks: run.args.Hooks, Count: detail.Event.ReprocessCount, Reason: run.config.Reason}
+	ev, err := run.fetchEvent(ctx, result.EventID, run.args.Account, detail)
+	if err != nil {
+		return err
+	}
+	if run.record == nil {
+		result.Handlers, err = run.applier.Reprocessed(ev, options)
+		return err
+	}
+	applied, err := run.retryUnavailable(ctx, ev, func(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+		return run.applier.Reprocess(ctx, ev, options)
+	})
+	result.Outcome = applied.Outcome
+	return err
+}
+
+func (run *reprocessing) report(ctx context.Context, result ReprocessedEvent) {
+	if run.record != nil {
+		run.record.Progress(ctx, run.sum, 0)
+	}
+	if run.options.Each != nil {
+		run.options.Each(result)
+	}
+}
