@@ -200,7 +200,7 @@ func TestCompareAndFetchObject(t *testing.T) {
 		"/objects/invoice/" + invoice: {invoice, "invoice", "number", "&#34;\\u003cwrong\\u003e&#34;", "&#34;"},
 	} {
 		ask, form := o.button(t, page, "Compare with Stripe")
-		if !strings.Contains(ask, "Nothing is changed") || !strings.Contains(ask, "<p>None.</p>") || !strings.Contains(ask, "<code>"+c.kind+"</code>") {
+		if !strings.Contains(ask, "Nothing is changed") || !strings.Contains(ask, ">None.</p>") || !strings.Contains(ask, "<code>"+c.kind+"</code>") {
 			t.Errorf("before the comparison it says\n%s", ask)
 		}
 		form.Set("reason", "ticket <7>")
@@ -289,6 +289,14 @@ func TestReconcileFromConsole(t *testing.T) {
 		if run, _ = o.press(t, form); run.ArgumentsText() != "since "+since || !strings.Contains(run.CountsText(), "missing 0") {
 			t.Errorf("%s is %s: %s", label, run.ArgumentsText(), run.CountsText())
 		}
+	}
+	connected := stripesim.New(8, time.Now().Add(-time.Hour))
+	connected.ID = "acct_1"
+	connected.Subscribe(stripesim.VersionBasil).Activate()
+	o.api.Connect("acct_1", connected)
+	form.Set("account", " acct_1 ")
+	if run, _ = o.press(t, form); !strings.HasPrefix(run.ArgumentsText(), "account acct_1, since ") || !strings.Contains(run.CountsText(), "applied 3") {
+		t.Errorf("a connected account's is %s: %s, %s", run.ArgumentsText(), run.CountsText(), run.Error)
 	}
 	o.get(t, "/runs?kind=reconcile", path[len("/runs/"):])
 	if page := o.get(t, "/runs?kind=verify"); strings.Contains(page, "run_") {
@@ -522,5 +530,31 @@ func TestDifferencesElsewhere(t *testing.T) {
 		if counts := pgtest.Scan[string](t, o.Pool, "SELECT counts::text FROM stripe_webhook_runs"); strings.Contains(counts, "past_due") {
 			t.Errorf("the row has values: %s", counts)
 		}
+	}
+}
+
+// Objects of two accounts may have one id, which a person chose: the page's own is compared alone, with Stripe's of that account.
+func TestCompareInOneAccount(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	o.api.Set("/v1/coupons/GOLD", map[string]any{"id": "GOLD", "object": "coupon", "created": 1700000000, "livemode": false, "name": "Gold"})
+	pgtest.Exec(t, o.Pool, `INSERT INTO stripe_objects (account_id, livemode, object_type, id, object, stripe_created_at)
+		SELECT account, false, 'coupon', 'GOLD', '{"id": "GOLD", "object": "coupon", "created": 1700000000, "livemode": false, "name": "Old"}', to_timestamp(1700000000)
+		FROM unnest(ARRAY['', 'acct_1', 'acct_2']) AS account`)
+	for account, own := range map[string]string{"acct_1": "account acct_1, ", "": ""} {
+		before := len(o.api.Requests())
+		_, form := o.button(t, "/objects/coupon/GOLD?livemode=false&account="+account, "Fetch from Stripe")
+		run, _ := o.press(t, form)
+		if run.CountsText() != "checked 1, drifted 1, fixed 1" || run.ArgumentsText() != own+"fix true, hooks true, only GOLD, types coupon" {
+			t.Errorf("of account %q it is %s: %s, %s", account, run.ArgumentsText(), run.CountsText(), run.Error)
+		}
+		for _, req := range o.api.Requests()[before:] {
+			if got := req.Header.Get("Stripe-Account"); got != account {
+				t.Errorf("for account %q it asks for %s of account %q", account, req.URL.Path, got)
+			}
+		}
+	}
+	if old := pgtest.Scan[string](t, o.Pool, `SELECT coalesce(string_agg(account_id, ','), '') FROM stripe_objects WHERE object ->> 'name' = 'Old'`); old != "acct_2" {
+		t.Errorf("the rows of %q are left as they were, want acct_2's", old)
 	}
 }

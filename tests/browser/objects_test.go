@@ -78,5 +78,8 @@ func (s session) compare(customer string) [][2]string {
 		s.Errorf("the runs are\n%s", text)
 	}
 	s.picture("console-runs")
-	return [][2]string{{strings.TrimPrefix(ask, "/console"), "Compare everything of " + customer}, {strings.TrimPrefix(run, "/console"), "verify"}}
+	return [][2]string{
+		{strings.TrimPrefix(ask, "/console"), "Compare everything of " + customer}, {strings.TrimPrefix(run, "/console"), "verify"},
+		{"/runs/new?do=reconcile&window=1h", "Reconcile the last hour"},
+	}
 }
