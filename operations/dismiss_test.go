@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/judge"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -92,6 +93,9 @@ func TestDismiss(t *testing.T) {
 	}
 	if n, err := d.CountFailing(ctx); err != nil || n != 0 {
 		t.Errorf("%d events count as failing, %v", n, err)
+	}
+	if lag, err := db.New().LedgerLag(ctx, d.Pool, time.Now().Add(-time.Hour), 100); err != nil || lag.Events != 1 || lag.High != 0 {
+		t.Errorf("it has a lag: %+v, %v", lag, err)
 	}
 	for state, want := range map[operations.FailureState]int{"": 0, operations.StateFailing: 0, operations.StateParked: 0, operations.StateDismissed: 1} {
 		if list, err := d.Failures(ctx, operations.FailureFilter{State: state}); err != nil || len(list) != want {

@@ -252,3 +252,31 @@ func TestGoesOnAfterAThinEvent(t *testing.T) {
 		})
 	}
 }
+
+// starting is an applier whose receiver refuses the first connections.
+type starting struct {
+	operations.Applier
+	refusing *operations.Remote
+	refuses  int
+	tried    int
+}
+
+func (s *starting) Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {
+	if s.tried++; s.tried <= s.refuses {
+		return s.refusing.Apply(ctx, ev)
+	}
+	return s.Applier.Apply(ctx, ev)
+}
+
+// A refused connection is retried once: the receiver may be restarting.
+func TestRefusedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	for refuses, tried := range map[int]int{1: 2, 2: 2} {
+		s := &starting{Applier: b.Receiver, refusing: operations.NewRemote(closedURL(t), hooktest.Secret), refuses: refuses}
+		a := b.operator(s, time.Minute).Replay(t.Context(), b.account.Events[refuses-1].ID, "")
+		if s.tried != tried || errors.Is(a.Err, operations.ErrReceiver) != (refuses == 2) || a.Err == nil && a.Outcome != webhooks.OutcomeProcessed {
+			t.Errorf("refused %d times it is %+v after %d attempts", refuses, a, s.tried)
+		}
+	}
+}

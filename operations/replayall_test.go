@@ -37,12 +37,16 @@ func TestCandidates(t *testing.T) {
 		SELECT 'evt_' || id, type, now() - n * interval '1 hour', 'handler of ' || type || ': ' || error, state, account
 		FROM (VALUES (1, 'new', 'invoice.paid', 'no plan for cus_1', 'failing', NULL), (2, 'mid', 'invoice.voided', 'no plan for cus_2', 'failing', 'acct_1'),
 			(3, 'old', 'invoice.paid', 'no plan for cus_3', 'failing', 'acct_1'), (4, 'parked', 'invoice.paid', 'x', 'parked', NULL), (5, 'dismissed', 'invoice.paid', 'x', 'dismissed', NULL),
-			(6, 'applied', 'invoice.paid', 'x', 'failing', NULL), (7, 'charge', 'charge.refunded', 'x', 'failing', NULL)) AS made (n, id, type, error, state, account)`)
+			(6, 'applied', 'invoice.paid', 'x', 'failing', NULL), (7, 'charge', 'charge.refunded', 'x', 'failing', NULL),
+			(8, 'settled', 'invoice.paid', 'it took effect under the id of its snapshot event', 'dismissed', NULL)) AS made (n, id, type, error, state, account)`)
 	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_events (event_id, event_type, processed_at, outcome, livemode, account_id)
 		SELECT 'evt_' || id, type, now() - n * interval '1 day', outcome, true, account
 		FROM (VALUES (1, 'parked', 'invoice.paid', 'parked', NULL), (1, 'dismissed', 'invoice.paid', 'parked', NULL), (1, 'applied', 'invoice.paid', 'processed', NULL),
 			(2, 'i2', 'invoice.paid', 'ignored', NULL), (3, 'i3', 'invoice.voided', 'ignored', 'acct_1'), (29, 'i29', 'invoice.paid', 'ignored', NULL), (31, 'i31', 'invoice.paid', 'ignored', NULL)) AS made (n, id, type, outcome, account)`)
 	all := operations.New(pool, nil)
+	if n, err := all.CountFailing(t.Context()); err != nil || n != 4 {
+		t.Errorf("%d events count as failing, %v", n, err)
+	}
 	groups, err := all.FailureGroups(t.Context(), operations.FailureFilter{Type: "invoice.paid", State: operations.StateFailing})
 	if err != nil || len(groups.Groups) != 1 {
 		t.Fatalf("%+v, %v", groups, err)
@@ -208,20 +212,22 @@ func TestReconcileLeavesWaiting(t *testing.T) {
 		}
 		return list
 	}
-	// The first fails and waits, as any that has just failed does. The others are due, dismissed, parked, or ignored and waiting.
-	waiting, due, dismissed, parked, ignored := b.account.Events[:20], b.account.Events[20:24], b.account.Events[24:28], b.account.Events[28:32], b.account.Events[32:36]
+	// The newest fail and wait, as any that has just failed does. The others are due, dismissed, parked, or ignored and waiting.
+	newest := b.account.Events[all-36:]
+	due, dismissed, parked, ignored, waiting := newest[:4], newest[4:8], newest[8:12], newest[12:16], newest[16:]
 	before := hooktest.On(t, b.Pool, webhooks.NewHandlers(), nil)
 	for _, ev := range ignored {
 		before.Expect(t, ev.Body, 200, webhooks.OutcomeIgnored)
 	}
-	for _, ev := range b.account.Events[:36] {
+	for _, ev := range newest {
 		if b.Receiver.Handles(parse(t, ev)) {
 			b.Expect(t, ev.Body, 500, "")
 		}
 	}
 	pgtest.Exec(t, b.Pool, `UPDATE stripe_webhook_failures SET next_retry_at = now() - interval '1 second' WHERE event_id = ANY($1)`, ids(due))
 	pgtest.Exec(t, b.Pool, `UPDATE stripe_webhook_failures SET state = 'parked' WHERE event_id = ANY($1)`, ids(parked))
-	for _, ev := range dismissed {
+	pgtest.Exec(t, b.Pool, `UPDATE stripe_webhook_failures SET state = 'dismissed' WHERE event_id = ANY($1)`, ids(dismissed[:2])) // without a row in the ledger
+	for _, ev := range dismissed[2:] {
 		if err := b.Dismiss(t.Context(), ev.ID, "x"); err != nil && !errors.Is(err, operations.ErrRefused) {
 			t.Fatal(err)
 		}
