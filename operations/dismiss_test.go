@@ -2,6 +2,7 @@ package operations_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -291,4 +292,30 @@ func TestDismissRaces(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 40 were dismissed first", dismissed)
+}
+
+// A thin event that failed before its snapshot event was known is dismissed under its own id. Its replay takes effect under that of the
+// snapshot event, and the thin event is dismissed no longer.
+func TestDismissThin(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	ev := b.account.Events[0]
+	pgtest.Exec(t, b.Pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, last_error, payload) VALUES ($1, 'v1.' || $2, 'forbidden', $3)`,
+		ev.ThinID(), ev.Type, json.RawMessage(ev.Thin(false)))
+	if err := b.Dismiss(t.Context(), ev.ThinID(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	b.Expect(t, ev.Thin(false), 200, webhooks.OutcomeDuplicate)
+	if a := b.Replay(t.Context(), ev.ThinID(), ""); a.Err != nil || a.EventID != ev.ID || a.Outcome != webhooks.OutcomeProcessed {
+		t.Errorf("the replay is %+v", a)
+	}
+	if list, err := b.Failures(t.Context(), operations.FailureFilter{State: operations.StateDismissed}); err != nil || len(list) != 0 {
+		t.Errorf("after its replay %d are dismissed, %v", len(list), err)
+	}
+	if a := b.Replay(t.Context(), ev.ThinID(), ""); a.Err != nil || a.Outcome != webhooks.OutcomeDuplicate {
+		t.Errorf("a second replay is %+v", a)
+	}
+	if n := b.Count(t, "effects"); n != 1 {
+		t.Errorf("%d effects", n)
+	}
 }

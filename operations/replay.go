@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
@@ -52,10 +53,28 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 		return webhooks.Result{}, err
 	}
 	result, err := o.replayEvent(ctx, ev, detail)
+	if err == nil && detail.Dismissed() && detail.Parked() && result.EventID != id {
+		err = o.settleTwin(ctx, detail, result.Outcome)
+	}
 	if err != nil {
 		return result, err
 	}
 	return result, o.tookEffect(ctx, ev, result, detail.Failing())
+}
+
+// settleTwin gives the row of a thin event that was dismissed under its own id, and took effect under its snapshot event's, the same
+// outcome.
+func (o *Operator) settleTwin(ctx context.Context, dismissed *EventDetail, outcome webhooks.Outcome) error {
+	if outcome != webhooks.OutcomeProcessed && outcome != webhooks.OutcomeStale {
+		return nil
+	}
+	_, err := o.queries.StripeWebhookEventUpdateProvisional(ctx, o.pool, db.StripeWebhookEventUpdateProvisionalParams{
+		EventID: dismissed.Event.EventID, EventType: dismissed.Event.EventType, Outcome: string(outcome), ReplaysParked: true, Receiver: dismissed.Failure.Receiver,
+	})
+	if err != nil {
+		return fmt.Errorf("settle the thin event's row: %w", err)
+	}
+	return nil
 }
 
 // tookEffect returns an error if an event was applied again without effect: according to the ledger it is still ignored,
