@@ -164,7 +164,7 @@ func listGroups(cmd *cobra.Command, o *operations.Operator, out *cli.Output, fil
 		out.Hintf("%s more; use a higher --limit\n", plural(list.More, "group"))
 	}
 	if list.Cut {
-		out.Hintf("only the newest %d failure records were looked at: older failures are not counted\n", operations.MaxLookedAt)
+		out.Hintf("there are older failures, which are not counted: only the newest records are looked at, at most %d\n", operations.MaxLookedAt)
 	}
 	return nil
 }

@@ -30,6 +30,17 @@ func TestWrongUse(t *testing.T) {
 		{nil, "events --limit 0", 2, "at least 1"},
 		{nil, "events --since 3weeks", 2, "use one such as 72h, 30d or 90m"},
 		{nil, "failures --limit 0", 2, "at least 1"},
+		{nil, "failures evt_1 evt_2", 2, "accepts at most 1 arg"},
+		{nil, "failures dismiss evt_1", 2, "--reason is missing"},
+		{nil, "failures dismiss --reason x", 2, "requires at least 1 arg"},
+		{nil, "events --object in_1 --customer cus_1", 2, "--object and --customer are mutually exclusive"},
+		{nil, "replay --account acct_1", 2, "name events, or use --all-failed"},
+		{nil, "replay evt_1 --type a.b", 2, "name events, or use --all-failed, or a filter"},
+		{nil, "replay --outcome parked --here", 2, "use ignored; failing events need no --outcome, and parked ones are named one by one"},
+		{nil, "replay --outcome ignored --all-failed", 2, "--outcome ignored and --all-failed are mutually exclusive"},
+		{nil, "replay --outcome ignored --group x", 2, "--outcome ignored and --group are mutually exclusive"},
+		{nil, "replay --type a.b", 2, "--to URL"},
+		{nil, "version x", 2, "unknown command"},
 		{nil, "replay", 2, "name events, or use --all-failed"},
 		{nil, "replay evt_1 --all-failed", 2, "name events, or use --all-failed"},
 		{nil, "replay evt_1 --to x --here", 2, "mutually exclusive"},
@@ -105,7 +116,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"demo", "--help"}, {"migrate", "--help"},
 		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}, {"events", "--help"}, {"failures", "--help"},
-		{"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"backfill", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
+		{"failures", "dismiss", "--help"}, {"version", "--help"}, {"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"backfill", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
 		r := run(t, environ(), "", args...)
 		if r.code != 0 || !strings.Contains(r.stdout, "Usage:") || len(args) > 1 && !strings.Contains(r.stdout, "Examples:") {
 			t.Errorf("%s: %s", args, r)
