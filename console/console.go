@@ -125,6 +125,9 @@ func (c *Console) routes() *http.ServeMux {
 	}
 	mux.HandleFunc("GET /console.css", serveStyle)
 	mux.HandleFunc("POST /events/{id}/replay", c.action("/events", c.replay))
+	mux.HandleFunc("GET /events/{id}/reprocess", c.handler("/events", c.confirmReprocess))
+	mux.HandleFunc("POST /events/{id}/reprocess", c.action("/events", c.reprocess))
+	mux.HandleFunc("POST /events/{id}/dismiss", c.action("/events", c.dismiss))
 	mux.HandleFunc("POST /runs", c.action("/runs", c.start))
 	return mux
 }
@@ -303,7 +306,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 //go:embed templates static
 var files embed.FS
 
-var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "run", "start", "problem")
+var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "run", "start", "reprocess", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}

@@ -170,6 +170,9 @@ type eventData struct {
 	Payload   string
 	Hidden    bool
 	Replayed  string // the outcome, after a replay
+	Done      string // what else was done
+	// Reprocessable reports whether the event took effect, so that its handlers can run again.
+	Reprocessable bool
 }
 
 func (c *Console) event(r *request) (*page, error) {
@@ -184,6 +187,11 @@ func (c *Console) event(r *request) (*page, error) {
 		if (detail.Failing() || detail.Parked()) == (replayed == replayFailed) { // otherwise the event's state has changed since
 			d.Replayed = replayed
 		}
+	}
+	d.Reprocessable = reprocessable(detail)
+	switch done := r.param("done"); {
+	case done == doneReprocessed && d.Reprocessable && detail.Event.ReprocessedAt != nil, done == doneSkipped && d.Reprocessable, done == doneDismissed && detail.Dismissed():
+		d.Done = done
 	}
 	if detail.Event == nil && detail.Failure != nil && len(detail.Failure.Payload) > 0 {
 		d.Delivered, _ = webhooks.ParseEvent(detail.Failure.Payload)
