@@ -522,12 +522,24 @@ func (q *Queries) StripeWebhookFailureSettleDue(ctx context.Context, db DBTX, re
 }
 
 const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :one
+WITH recorded AS (
+    SELECT
+        erased.customer,
+        (CASE WHEN erased.customer THEN $8::text ELSE $9::text END) AS last_error
+    FROM (SELECT EXISTS (
+        SELECT FROM stripe_erasures AS e
+        WHERE e.id_hash = ANY(ARRAY(SELECT decode(unnest($10::text []), 'hex')))
+            AND e.livemode = $11 AND e.account_id = ANY($12::text [])
+    ) AS customer) AS erased
+)
+
 INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     $1,
-    $2, $3, $4::text, $5,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left($4::text, 200))), $6, $7,
-    now() + make_interval(secs => $8::float8)
+    $2, $3, (SELECT recorded.last_error FROM recorded),
+    CASE WHEN NOT (SELECT recorded.customer FROM recorded) THEN $4::jsonb END,
+    (SELECT jsonb_build_array(jsonb_build_object('at', now(), 'error', left(recorded.last_error, 200))) FROM recorded), $5, $6,
+    now() + make_interval(secs => $7::float8)
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -549,27 +561,36 @@ type StripeWebhookFailureUpsertParams struct {
 	AccountID         *string
 	EventID           string
 	EventType         string
-	LastError         string
 	Payload           json.RawMessage
 	State             string
 	Receiver          string
 	RetryAfterSeconds float64
+	ErasedText        string
+	LastError         string
+	IDHashes          []string
+	Livemode          bool
+	ErasureAccounts   []string
 }
 
 // Records that an event failed, for the first time or again, and returns how often it has. The history keeps the last 20 attempts. A
 // parked event stays parked when its replay fails, and a dismissed one stays dismissed unless its replay parks it. The record of
 // another account's event, which has the same id, is left alone. A time at which the retrier tries the event is set with the first
 // failure, in seconds from now, and then by the retrier alone. Once the event is parked or dismissed, its next failure sets none.
+// Of a customer whose data was erased, given by the hashes of ErasureLookup, neither payload nor error is kept.
 func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg StripeWebhookFailureUpsertParams) (int32, error) {
 	row := db.QueryRow(ctx, stripeWebhookFailureUpsert,
 		arg.AccountID,
 		arg.EventID,
 		arg.EventType,
-		arg.LastError,
 		arg.Payload,
 		arg.State,
 		arg.Receiver,
 		arg.RetryAfterSeconds,
+		arg.ErasedText,
+		arg.LastError,
+		arg.IDHashes,
+		arg.Livemode,
+		arg.ErasureAccounts,
 	)
 	var attempts int32
 	err := row.Scan(&attempts)

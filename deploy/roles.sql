@@ -30,7 +30,7 @@ SET client_min_messages = warning;
 \set schema public
 \endif
 
--- owner: migrations. app: serve, replay, reconcile, verify, backfill. operator: the privileges of app, and prune.
+-- owner: migrations. app: serve, replay, reconcile, verify, backfill. operator: the privileges of app, and prune and erase.
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY[:'owner', :'app', :'operator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -70,7 +70,7 @@ GRANT SELECT ON stripeonce_migrations TO :"app", :"operator";
 -- which removes the row of a thin event whose twin is recorded. Other roles that read the ledger need a policy, too.
 GRANT SELECT, INSERT, DELETE ON stripe_webhook_events TO :"app", :"operator";
 GRANT UPDATE (outcome, event_type, processed_at, receiver) ON stripe_webhook_events TO :"app", :"operator";
-GRANT UPDATE (reprocessed_at, reprocess_count, reprocess_reason) ON stripe_webhook_events TO :"operator";
+GRANT UPDATE (reprocessed_at, reprocess_count, reprocess_reason, object_id) ON stripe_webhook_events TO :"operator";
 ALTER TABLE stripe_webhook_events ENABLE ROW LEVEL SECURITY;
 SELECT format('CREATE POLICY %I ON stripe_webhook_events FOR %s TO %I %s', policy.name, policy.command, policy.role, policy.condition)
 FROM (
@@ -96,12 +96,18 @@ GRANT SELECT, INSERT, DELETE ON stripe_webhook_payloads TO :"app", :"operator";
 -- A run that had nothing to do removes its row, if it has one.
 GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_webhook_runs TO :"app", :"operator";
 
--- Subscriptions are never deleted; their items are.
+-- Subscriptions are deleted only with a customer's data (erase); their items are, otherwise, too.
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO :"app", :"operator";
+GRANT DELETE ON subscriptions TO :"operator";
 GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_items TO :"app", :"operator";
 
--- Mirrored objects are never deleted. The views show what the reader may read.
+-- Mirrored objects are deleted only with a customer's data. The views show what the reader may read.
 GRANT SELECT, INSERT, UPDATE ON stripe_objects TO :"app", :"operator";
+GRANT DELETE ON stripe_objects TO :"operator";
+
+-- The erased customers, as hashes: receivers and imports look for them, and note further objects of theirs.
+GRANT SELECT, INSERT ON stripe_erasures TO :"app", :"operator";
+
 GRANT SELECT ON
     stripe_customers, stripe_products, stripe_prices, stripe_invoices, stripe_invoice_lines, stripe_charges, stripe_payment_intents,
     stripe_refunds, stripe_disputes, stripe_payment_methods, stripe_checkout_sessions, stripe_credit_notes,

@@ -13,7 +13,7 @@
 
 DO $$
 DECLARE
-    ours NAME[] := ARRAY['stripe_webhook_events', 'stripe_webhook_failures', 'stripe_webhook_runs', 'stripe_webhook_payloads', 'subscriptions', 'subscription_items', 'stripe_objects', 'stripeonce_migrations'];
+    ours NAME[] := ARRAY['stripe_webhook_events', 'stripe_webhook_failures', 'stripe_webhook_runs', 'stripe_webhook_payloads', 'stripe_erasures', 'subscriptions', 'subscription_items', 'stripe_objects', 'stripeonce_migrations'];
     views NAME[] := ARRAY[
         'stripe_customers', 'stripe_products', 'stripe_prices', 'stripe_invoices', 'stripe_invoice_lines', 'stripe_charges',
         'stripe_payment_intents', 'stripe_refunds', 'stripe_disputes', 'stripe_payment_methods', 'stripe_checkout_sessions',

@@ -3,11 +3,24 @@
 -- parked event stays parked when its replay fails, and a dismissed one stays dismissed unless its replay parks it. The record of
 -- another account's event, which has the same id, is left alone. A time at which the retrier tries the event is set with the first
 -- failure, in seconds from now, and then by the retrier alone. Once the event is parked or dismissed, its next failure sets none.
+-- Of a customer whose data was erased, given by the hashes of ErasureLookup, neither payload nor error is kept.
+WITH recorded AS (
+    SELECT
+        erased.customer,
+        (CASE WHEN erased.customer THEN @erased_text::text ELSE @last_error::text END) AS last_error
+    FROM (SELECT EXISTS (
+        SELECT FROM stripe_erasures AS e
+        WHERE e.id_hash = ANY(ARRAY(SELECT decode(unnest(@id_hashes::text []), 'hex')))
+            AND e.livemode = @livemode AND e.account_id = ANY(@erasure_accounts::text [])
+    ) AS customer) AS erased
+)
+
 INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
 VALUES (
     @account_id,
-    @event_id, @event_type, @last_error::text, @payload,
-    jsonb_build_array(jsonb_build_object('at', now(), 'error', left(@last_error::text, 200))), @state, @receiver,
+    @event_id, @event_type, (SELECT recorded.last_error FROM recorded),
+    CASE WHEN NOT (SELECT recorded.customer FROM recorded) THEN sqlc.narg('payload')::jsonb END,
+    (SELECT jsonb_build_array(jsonb_build_object('at', now(), 'error', left(recorded.last_error, 200))) FROM recorded), @state, @receiver,
     now() + make_interval(secs => @retry_after_seconds::float8)
 )
 ON CONFLICT (event_id) DO UPDATE SET

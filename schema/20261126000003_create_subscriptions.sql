@@ -1,6 +1,6 @@
 -- migrate:up
 
--- One row for each Stripe subscription. A deletion sets a status and never removes the row.
+-- One row for each Stripe subscription. A deletion sets a status and never removes the row: only operations.Erase does.
 -- Statuses and currencies are plain text, since Stripe may add values at any time.
 --
 -- Columns for the order of events: revision counts the writes of the row. as_of is set while the row holds an object that

@@ -1,6 +1,7 @@
 -- migrate:up
 
--- One row for each mirrored Stripe object that has no table of its own. A deletion sets deleted and never removes the row.
+-- One row for each mirrored Stripe object that has no table of its own. A deletion sets deleted and never removes the row:
+-- only operations.Erase does.
 -- account_id is '' for the receiver's own account, since a key cannot be null. The ids of coupons, products and plans are the
 -- caller's choice, so the id alone is no key.
 --

@@ -22,4 +22,5 @@ func ExampleMigrations() {
 	// 20261126000008_create_stripe_entitlements.sql
 	// 20261126000009_create_stripe_webhook_runs.sql
 	// 20261126000010_create_stripe_webhook_payloads.sql
+	// 20261126000011_create_stripe_erasures.sql
 }

@@ -23,7 +23,7 @@ type recipe struct {
 	folder func(t *testing.T, databaseURL string) string // the folder of the commands; nil: the repository's root
 }
 
-const allRecorded = `SELECT (SELECT count(*) = 10 FROM %s.stripeonce_migrations)`
+const allRecorded = `SELECT (SELECT count(*) = 11 FROM %s.stripeonce_migrations)`
 
 var recipes = map[string]recipe{
 	"No tables of these names": {after: fmt.Sprintf(allRecorded, "public"), prints: []string{"applied  20261126000004_create_subscription_items.sql"}},

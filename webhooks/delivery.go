@@ -54,17 +54,19 @@ type purpose struct {
 
 // attempt is the state of a delivery in one transaction.
 type attempt struct {
-	ctx      context.Context
-	plans    []projection.Plan // of each handler that is one
-	lock     string            // the id of the event's object, whose lock handlers hold; "": none
-	customer string            // the id of its customer, whose lock handlers hold, too; "": none, or the same
-	locked   bool              // they are held
-	waiting  *admission.Waiting
-	ledger   ledgerState
-	writes   pgpipe.Writes
-	follows  bool               // it rides in the batch of an earlier event of its object: it reads no row
-	refusing *pgpipe.RefusingTx // what projections get in a batch without handlers; nil: the transaction
-	toRecord Outcome            // the outcome once it is committed; "": nothing is recorded
+	ctx        context.Context
+	plans      []projection.Plan // of each handler that is one
+	lock       string            // the id of the event's object, whose lock handlers hold; "": none
+	customer   string            // the id of its customer, whose lock handlers hold, too; "": none, or the same
+	locked     bool              // they are held
+	waiting    *admission.Waiting
+	ledger     ledgerState
+	erased     bool         // it is of a customer whose data was erased: nothing of it is stored, but that it came
+	noteErased pgpipe.Query // notes the object as the customer's; nil: it is noted
+	writes     pgpipe.Writes
+	follows    bool               // it rides in the batch of an earlier event of its object: it reads no row
+	refusing   *pgpipe.RefusingTx // what projections get in a batch without handlers; nil: the transaction
+	toRecord   Outcome            // the outcome once it is committed; "": nothing is recorded
 
 	inHost       bool // a handler has been called and has not returned
 	freshConn    bool // the connection was opened for this attempt, as far as is known

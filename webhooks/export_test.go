@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/erasure"
 )
 
 // Waiting is how many events wait to join a batch.
@@ -34,3 +35,6 @@ func (r *Receiver) WaitForBatch(limit time.Duration) {
 	r.batches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 	r.hostBatches = admission.NewBatches[*delivery](r.config.ConcurrentBatches, r.config.MaxBatchSize, limit)
 }
+
+// ForgetErasures has the next delivery look whether there are erasures, as it does a minute after the last look.
+func (r *Receiver) ForgetErasures() { r.erasures = erasure.Flag{} }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/erasure"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/storable"
@@ -102,7 +103,10 @@ func (r *Receiver) failureParams(d *delivery, failure error, state string) db.St
 	params := db.StripeWebhookFailureUpsertParams{
 		EventID: d.effective.ID, EventType: d.effective.Type, AccountID: nilIfZero(d.effective.Account), State: state,
 		Receiver: r.config.Name, RetryAfterSeconds: jittered(FirstRetry).Seconds(),
+		ErasedText: erasure.Text,
 	}
+	of := d.erasureSubject()
+	params.IDHashes, params.Livemode, params.ErasureAccounts = of.Hashes(), of.Livemode, of.Accounts()
 	if raw := d.received.raw; raw != nil && !r.config.DropPayloads {
 		// A payload that jsonb cannot hold is left out; Stripe has it.
 		if payload, err := storable.JSON(raw); err == nil {

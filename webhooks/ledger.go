@@ -202,7 +202,7 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 		Livemode:       ev.Livemode,
 		AccountID:      nilIfZero(ev.Account),
 		ApiVersion:     nilIfZero(ev.APIVersion),
-		ObjectID:       nilIfZero(ev.subject()),
+		ObjectID:       nilIfZero(d.subjectToRecord()),
 		Receiver:       t.receiver.config.Name,
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
@@ -220,7 +220,7 @@ func (t *transaction) insertAll(writers []*delivery) pgpipe.Query {
 		ev := d.received
 		p.EventIds, p.EventTypes, p.Outcomes = append(p.EventIds, ev.ID), append(p.EventTypes, ev.Type), append(p.Outcomes, string(d.toRecord))
 		p.EventCreatedAts, p.Livemodes = append(p.EventCreatedAts, ev.Created), append(p.Livemodes, ev.Livemode)
-		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, ev.subject())
+		p.AccountIds, p.ApiVersions, p.ObjectIds = append(p.AccountIds, ev.Account), append(p.ApiVersions, ev.APIVersion), append(p.ObjectIds, d.subjectToRecord())
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error { // a lost race needs no name: each event is retried alone
 		return pgpipe.Wrap("record events", t.receiver.queries.StripeWebhookEventInsertAll(ctx, db, p))

@@ -9,13 +9,16 @@ import (
 )
 
 // keepPayload returns the query that stores the payloads of events that are recorded; none without Config.KeepPayloads. A payload
-// that jsonb cannot hold is left out, as that of an event that is not of ParseEvent: Stripe has it.
+// that jsonb cannot hold is left out, as that of an event that is not of ParseEvent: Stripe has it. So is that of a customer whose data was erased.
 func (t *transaction) keepPayload(writers ...*delivery) []pgpipe.Query {
 	if !t.receiver.config.KeepPayloads {
 		return nil
 	}
 	var ids, payloads []string
 	for _, d := range writers {
+		if d.erased {
+			continue
+		}
 		if payload, err := storable.JSON(d.received.raw); err == nil && len(payload) > 0 {
 			ids, payloads = append(ids, d.id()), append(payloads, string(redact.Secrets(payload)))
 		}

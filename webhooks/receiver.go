@@ -10,6 +10,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/erasure"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 	"github.com/pook/stripeonce/internal/pgpool"
@@ -31,6 +32,7 @@ type Receiver struct {
 	stats     *recorder
 	onFailure *notifier
 	onParked  *notifier
+	erasures  erasure.Flag
 
 	limiter     *admission.Limiter
 	shedder     *admission.Shedder

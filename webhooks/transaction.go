@@ -50,7 +50,7 @@ func (t *transaction) run(ctx context.Context, conn *pgx.Conn) error {
 // check begins the transaction, looks the events up in the ledger, and reads what their projections need. Locks that are
 // free are taken; a contended lock is waited for, but not in a batch.
 func (t *transaction) check(ctx context.Context, conn *pgx.Conn) (err error) {
-	queries := t.openingQueries()
+	queries := append(t.openingQueries(), t.lookUpErased()...)
 	for _, d := range t.deliveries {
 		for _, plan := range d.plans {
 			if !d.follows {
@@ -111,7 +111,7 @@ func (t *transaction) waitForLock(ctx context.Context, d *delivery, objects []st
 			queries = append(queries, func(ctx context.Context, db pgpipe.DBTX) error { return LockObject(ctx, db, object) })
 		}
 	}
-	queries = append(queries, t.receiver.lookupQuery(d))
+	queries = append(append(queries, t.receiver.lookupQuery(d)), t.lookUpErased()...)
 	return t.pipe.Send(ctx, append(queries, reads...))
 }
 
@@ -154,8 +154,9 @@ func (t *transaction) process(ctx context.Context, i int) error {
 	case errors.As(err, new(*fetchError)):
 		d.err = err
 	case err == nil && !d.refusing.Used():
-		d.toRecord = outcome
-		t.applied(d)
+		if d.toRecord = outcome; !d.erased {
+			t.applied(d)
+		}
 	}
 	return nil
 }
@@ -188,12 +189,15 @@ func (t *transaction) answered(i int) bool { return t.batch && t.members[i].Fini
 
 // runHandlers returns the outcome that is to be recorded.
 func (t *transaction) runHandlers(ctx context.Context, d *delivery) (Outcome, error) {
+	if d.noteErased != nil {
+		d.writes.Add(d.noteErased)
+	}
 	if !d.takesEffect() {
 		return OutcomeIgnored, nil
 	}
 	outcome, waits := OutcomeStale, false
 	for i, h := range d.handlers {
-		if !d.runs(h) {
+		if !d.runs(h) || d.erased && h.plan != nil {
 			continue
 		}
 		if d.lacksObject() && !h.projection {

@@ -148,6 +148,7 @@ func (c *Checker) onConn(ctx context.Context, acquireLimit time.Duration, look f
 var writes = []projection.Table{
 	{Name: "stripe_webhook_events", Privileges: []string{"SELECT", "INSERT", "UPDATE"}},
 	{Name: "stripe_webhook_failures", Privileges: []string{"SELECT", "INSERT", "UPDATE"}},
+	{Name: "stripe_erasures", Privileges: []string{"SELECT", "INSERT"}},
 }
 
 // needs returns the tables that serving needs, with the privileges on each.

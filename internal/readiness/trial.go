@@ -16,6 +16,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/admission"
+	"github.com/pook/stripeonce/internal/erasure"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
@@ -124,7 +125,9 @@ func (c *Checker) selfTest(ctx context.Context, conn *pgxpool.Conn, trial pgx.Tx
 }
 
 func (c *Checker) listTrials() []trial {
-	trials := []trial{{[]string{"stripe_webhook_events"}, c.tryLedger}, {[]string{"stripe_webhook_failures"}, c.tryFailure}}
+	trials := []trial{
+		{[]string{"stripe_webhook_events"}, c.tryLedger}, {[]string{"stripe_webhook_failures"}, c.tryFailure}, {[]string{"stripe_erasures"}, c.tryErasure},
+	}
 	if c.KeepsPayloads {
 		trials = append(trials, trial{[]string{"stripe_webhook_payloads"}, c.tryPayload})
 	}
@@ -231,6 +234,20 @@ func (c *Checker) tryPayload(ctx context.Context, tx pgx.Tx) error {
 	_, err := c.queries.StripeWebhookPayloadGet(ctx, tx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fault.ErrNotReadBack
+	}
+	return err
+}
+
+// tryErasure notes an object as erased and reads it back.
+func (c *Checker) tryErasure(ctx context.Context, tx pgx.Tx) error {
+	hash := []string{erasure.Hash(trialID("cus"))}
+	_, err := c.queries.ErasureInsert(ctx, tx, db.ErasureInsertParams{IDHashes: hash, AccountIds: []string{""}, Livemodes: []bool{false}, CustomerHash: hash[0]})
+	if err != nil {
+		return err
+	}
+	found, err := c.queries.ErasureLookup(ctx, tx, hash)
+	if err == nil && len(found.Erased) != 1 {
+		err = fault.ErrNotReadBack
 	}
 	return err
 }
