@@ -216,7 +216,7 @@ func (e *Engine[T]) Reprocess(ctx context.Context, tx pgx.Tx, ev *webhooks.Event
 		return err
 	}
 	if stored == nil || e.isTombstone(stored) {
-		return fmt.Errorf("no row of the %s %s is stored that OnChange could be called with: import it first (verify --fix --only)", e.rules.noun(), key.ID)
+		return e.whyNoRow(ctx, tx, ev, key)
 	}
 	if err := stored.mayBecome(ev, e.rules.noun()); err != nil {
 		return err

@@ -12,16 +12,19 @@ import (
 var errMoved = errors.New("the row was written meanwhile")
 
 // importOne stores Stripe's response. It returns errMoved if the row is no longer the one that the response was compared
-// with. Unlike a response during a delivery, it may bring an ended object back: it was confirmed by a second read.
-func (e *Engine[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hooks bool) error {
-	stored, err := e.lockAndLoad(ctx, tx, r.key)
+// with, and errErased for an erased customer's object. Unlike a response during a delivery, it may bring an ended object back: it was confirmed by a second read.
+func (v *verification[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hooks bool) error {
+	stored, err := v.lockAndLoad(ctx, tx, r.key)
 	if err != nil {
 		return err
 	}
-	if err := e.mayImport(stored, r); err != nil {
+	if err := v.refuseErased(ctx, tx, r); err != nil {
 		return err
 	}
-	return e.importVersion(ctx, tx, stored, r.version(), hooks)
+	if err := v.mayImport(stored, r); err != nil {
+		return err
+	}
+	return v.importVersion(ctx, tx, stored, r.version(), hooks)
 }
 
 // mayImport refuses a row that was written after it was read (errMoved), or that is of another account.

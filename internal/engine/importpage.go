@@ -90,6 +90,10 @@ func (w *walk[T]) importLocked(ctx context.Context, tx pgx.Tx, readings []*readi
 	if err != nil {
 		return err
 	}
+	erased, err := w.erased(ctx, tx, readings...)
+	if err != nil {
+		return err
+	}
 	now := map[Key]*Row[T]{}
 	for _, row := range rows {
 		now[w.store.Key(row.Account, row.Livemode, row.ID)] = row
@@ -99,9 +103,9 @@ func (w *walk[T]) importLocked(ctx context.Context, tx pgx.Tx, readings []*readi
 		return err
 	}
 	var queries []pgpipe.Query
-	for _, r := range readings {
+	for i, r := range readings {
 		row := now[r.key]
-		if !slices.Contains(locked, r.key.ID) || w.mayImport(row, r) != nil {
+		if erased[i].Erased || !slices.Contains(locked, r.key.ID) || w.mayImport(row, r) != nil {
 			continue
 		}
 		next := r.version()

@@ -61,10 +61,13 @@ func (w *walk[T]) ownersFrom(ctx context.Context, first, next *stripeapi.Request
 			return err
 		}
 		keys, last := w.ownersOf(page)
+		if keys, err = w.ownersWithoutErased(ctx, keys); err != nil {
+			return err
+		}
 		if err := w.checkOwners(ctx, keys); err != nil {
 			return err
 		}
-		if last != "" && !w.broken {
+		if last != "" && !w.left[last] && !w.broken {
 			w.sum.Position = Position{Account: w.account, ID: last}
 		}
 		if err := w.progress(ctx); err != nil {

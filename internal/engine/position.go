@@ -40,7 +40,7 @@ func ParsePosition(text string) Position {
 func (w *walk[T]) position(id string) Position {
 	p := Position{Account: w.account, ID: id, Created: w.upper}
 	if len(w.boundary) <= maxSecondIDs {
-		p.Second = slices.Sorted(maps.Keys(w.boundary))
+		p.Second = slices.DeleteFunc(slices.Sorted(maps.Keys(w.boundary)), func(id string) bool { return w.left[id] })
 	}
 	return p
 }

@@ -91,5 +91,8 @@ func (v *verification[T]) checkFound() error {
 	if v.config.Only == "" || v.sum.Checked > 0 || v.broken {
 		return nil
 	}
+	if v.left[v.config.Only] {
+		return fmt.Errorf("the %s %s is of a customer whose data was erased: it is not compared", v.rules.noun(), v.config.Only)
+	}
 	return fmt.Errorf("%w: neither the table nor Stripe has the %s %s", ErrNotFound, v.rules.noun(), v.config.Only)
 }

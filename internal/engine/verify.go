@@ -93,6 +93,7 @@ type verification[T any] struct {
 	gone      []*reading[T]     // rows whose object Stripe does not have any more
 	broken    bool              // an account failed: Position stays before it
 	stopped   error             // of Progress
+	left      map[string]bool   // the ids of objects and customers that were left out, since the customer's data was erased
 }
 
 // Verify compares the rows with Stripe's objects in both directions, account by account. A difference counts only if reading
@@ -110,7 +111,7 @@ func (e *Engine[T]) Verify(ctx context.Context, pool *pgxpool.Pool, config *Veri
 }
 
 func (e *Engine[T]) verification(pool *pgxpool.Pool, config *VerifyConfig) (*verification[T], error) {
-	v := &verification[T]{Engine: e, config: *config, pool: pool, postponed: map[Key]postponed{}}
+	v := &verification[T]{Engine: e, config: *config, pool: pool, postponed: map[Key]postponed{}, left: map[string]bool{}}
 	switch {
 	case config.APIKey == "":
 		return nil, errors.New("VerifyConfig.APIKey is empty")

@@ -104,8 +104,8 @@ func (w *walk[T]) page(ctx context.Context, request stripeapi.Request) (next *st
 	if err := w.others(ctx, readings, next == nil); err != nil {
 		return nil, err
 	}
-	if len(readings) > 0 && !w.broken {
-		w.sum.Position = w.position(readings[len(readings)-1].key.ID)
+	if id := w.lastKept(readings); id != "" && !w.broken {
+		w.sum.Position = w.position(id)
 	}
 	return next, w.progress(ctx)
 }
@@ -123,12 +123,17 @@ func (w *walk[T]) tooOld(r *reading[T]) bool {
 	return !w.config.Since.IsZero() && r.head.Created != nil && r.head.Created.Before(w.config.Since)
 }
 
-// check compares Stripe's objects with the table. Those that differ are read again on both sides, with the request
+// check compares Stripe's objects with the table, but for those of erased customers. Those that differ are read again on both sides, with the request
 // for their page if there is one.
 func (w *walk[T]) check(ctx context.Context, from stripeapi.Request, readings []*reading[T]) error {
-	if len(readings) == 0 {
-		return nil
+	readings, err := w.withoutErased(ctx, readings)
+	if err != nil || len(readings) == 0 {
+		return err
 	}
+	return w.compare(ctx, from, readings)
+}
+
+func (w *walk[T]) compare(ctx context.Context, from stripeapi.Request, readings []*reading[T]) error {
 	if err := w.locals(ctx, readings); err != nil {
 		return err
 	}
@@ -225,6 +230,9 @@ func (w *walk[T]) drifted(ctx context.Context, r *reading[T]) error {
 	complete, err := w.fix(ctx, r)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, errErased) {
+		return nil
 	}
 	if err != nil {
 		w.config.Logger.ErrorContext(ctx, "could not store an object", w.rules.Object, r.key.ID, "error", err)
