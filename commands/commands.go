@@ -83,7 +83,7 @@ func List(config *Config) []*cobra.Command {
 	if t.Logger == nil {
 		t.Logger = slog.Default()
 	}
-	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune(), t.runs(), t.reprocess()}
+	list := []*cobra.Command{t.events(), t.failures(), t.replay(), t.reconcile(), t.verify(), t.backfill(), t.endpoint(), t.prune(), t.runs(), t.reprocess(), t.erase()}
 	for _, cmd := range list {
 		t.finish(cmd)
 	}
