@@ -84,13 +84,14 @@ func TestRoles(t *testing.T) {
 	if r := run(t, environ("DATABASE_URL="+as("stripeonce_operator")), "", "prune", "--older-than", "35d", "--json"); r.code != 0 {
 		t.Errorf("prune as operator: %s", r)
 	}
+	expectErasing(t, cluster.URL("postgres"), as)
 	for role, statements := range map[string][]string{
 		"stripeonce_app": {
 			"DROP TABLE subscriptions", "TRUNCATE stripe_webhook_events", "CREATE TABLE mine (id int)", "DELETE FROM subscriptions",
 			"DELETE FROM stripe_webhook_failures", "UPDATE stripe_webhook_events SET event_id = 'evt_other'", "DELETE FROM stripeonce_migrations",
 			"UPDATE stripe_webhook_events SET outcome = 'ignored' WHERE outcome = 'ignored'", "ALTER TABLE stripe_webhook_events DISABLE ROW LEVEL SECURITY",
 		},
-		"stripeonce_operator": {"DROP TABLE subscriptions", "DELETE FROM subscriptions", "INSERT INTO stripeonce_migrations VALUES ('1')"},
+		"stripeonce_operator": {"DROP TABLE subscriptions", "DELETE FROM stripe_erasures", "INSERT INTO stripeonce_migrations VALUES ('1')"},
 	} {
 		conn, err := pgx.Connect(t.Context(), as(role))
 		if err != nil {
@@ -130,6 +131,20 @@ func TestRoles(t *testing.T) {
 		if r := run(t, environ("DATABASE_URL="+as("stripeonce_app")), "", "failures", "dismiss", id, "--reason", "x"); r.code != code {
 			t.Errorf("as app, dismiss %s: %s", id, r)
 		}
+	}
+}
+
+// expectErasing expects that operator may erase a customer, and app may not.
+func expectErasing(t *testing.T, superURL string, as func(role string) string) {
+	t.Helper()
+	pgtest.Exec(t, pgtest.Connect(t, superURL), noWait)
+	pgtest.Exec(t, pgtest.Connect(t, superURL), `INSERT INTO subscriptions (id, customer_id, status, cancel_at_period_end, metadata, livemode, object) VALUES ('sub_gone', 'cus_gone', 'active', FALSE, '{}', FALSE, '{}')`)
+	erase := []string{"erase", "--customer", "cus_gone", "--yes", "--reason", "a test"}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_app")), "", erase...); r.code != 1 || !strings.Contains(r.stderr, "(deploy/roles.sql grants it to the operator)") {
+		t.Errorf("erase as app: %s", r)
+	}
+	if r := run(t, environ("DATABASE_URL="+as("stripeonce_operator")), "", erase...); r.code != 0 {
+		t.Errorf("erase as operator: %s", r)
 	}
 }
 
