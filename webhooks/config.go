@@ -173,7 +173,7 @@ type Config struct {
 	DropPayloads bool
 	// KeepPayloads stores the payload of every event that is recorded in stripe_webhook_payloads, in the event's transaction and
 	// without members named client_secret and secret, so that Reprocess and Replay can be used for longer than the 30 days for which
-	// Stripe has an event. operations.PrunePayloads deletes old ones. Payloads may hold personal data. It excludes DropPayloads.
+	// Stripe has an event. operations.PrunePayloadsEvery deletes old ones. Payloads may hold personal data. It excludes DropPayloads.
 	// Defaults to false.
 	KeepPayloads bool
 	// AssumeMigrated skips the lookup in the table stripeonce_migrations before the first delivery. It is for
