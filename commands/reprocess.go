@@ -3,7 +3,6 @@ package commands
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +19,8 @@ func (t *tree) reprocess() *cobra.Command {
 		Long: `Runs the handlers of events again although they took effect: for a handler that had a bug and
 returned nil. Each event is one transaction, with a note in the ledger: when, how often and
 why (--reason). Name events, or select those that took effect in a time (--since, --until),
-of a type (--type) or of a customer (--customer). --handler runs one handler alone; --dry-run
+of a type (--type) or of a customer (--customer). Events after the handler was repaired had
+their effect: leave them out with --until. --handler runs one handler alone; --dry-run
 lists the events with the handlers that would run. OnChange is called only with --hooks, with
 the stored row, which does not change.
 
@@ -29,16 +29,18 @@ or from Stripe, which has it for 30 days (requires STRIPE_API_KEY). An event tha
 reprocessed before is skipped, unless --again is set, so two operators run each event once. --resume continues a run that was interrupted, or in which
 events failed. The exit code is 1 if any event failed. For an event that has not taken effect,
 use replay.`,
-		Example: `  myapp stripe reprocess --type invoice.paid --since 3d --handler credit --dry-run
-  myapp stripe reprocess --type invoice.paid --since 3d --handler credit --reason "credits were lost, #123"
+		Example: `  myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
+      --handler credit --dry-run
+  myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
+      --handler credit --reason "credits were lost, #123"
   myapp stripe reprocess evt_1NvKoKIGBnsLynRr --reason "the receipt was not sent"
   myapp stripe reprocess --resume run_019ac3f2a1b4k7q2m3 --reason "credits were lost, #123"`,
 		Args: cobra.ArbitraryArgs,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.options.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&r.since, "since", "events that took effect in the last `duration`, such as 72h or 30d")
-	flags.Var(&r.until, "until", "only events that took effect more than this `duration` ago, such as 2h, when the handler was repaired")
+	flags.Var(&r.since, "since", "events that took effect since this `time`, such as 2026-11-24T08:00:00Z, or in the last 72h or 30d")
+	flags.Var(&r.until, "until", "only events that took effect before this `time`: when the handler was repaired")
 	flags.StringVar(&r.options.Customer, "customer", "", "only events about this `customer`'s known objects")
 	flags.StringVar(&r.options.Account, "account", "", "only events of this `account`")
 	flags.StringVar(&r.options.Receiver, "receiver", "", "only events that the receiver of this `name` recorded (webhooks.Config.Name), such as stripeonce")
@@ -60,13 +62,12 @@ type reprocess struct {
 	*tree
 	settings
 	options      operations.ReprocessOptions
-	since, until cli.Duration
+	since, until cli.Moment
 	out          *cli.Output
 	err          error // of writing
 }
 
 func (r *reprocess) run(cmd *cobra.Command, ids []string) error {
-	now := time.Now()
 	switch {
 	case r.Remote != nil && !r.here:
 		return errWhere(false)
@@ -74,12 +75,7 @@ func (r *reprocess) run(cmd *cobra.Command, ids []string) error {
 		return cli.Usage("--reason is missing: say why the events are reprocessed; the ledger keeps it")
 	}
 	r.options.Events = ids
-	if r.since > 0 {
-		r.options.Since = now.Add(-time.Duration(r.since))
-	}
-	if r.until > 0 {
-		r.options.Until = now.Add(-time.Duration(r.until))
-	}
+	r.options.Since, r.options.Until = r.since.Time, r.until.Time
 	cli.IgnoreBrokenPipe()
 	out := r.out.Of(cmd)
 	r.options.Started = func(run string) { r.out.Hintf("run %s, which --resume continues if it is interrupted\n", run) }
@@ -130,7 +126,7 @@ func (r *reprocess) print(out *cli.Output, e operations.ReprocessedEvent) {
 // earlier says when and why an event was reprocessed before.
 func earlier(e operations.ReprocessedEvent) string {
 	if e.Earlier == nil {
-		return "somebody else is reprocessing it"
+		return "it has been reprocessed meanwhile"
 	}
 	return fmt.Sprintf("reprocessed %s ago (%s); --again runs it once more", cli.Ago(*e.Earlier), cli.OneLine(e.EarlierReason))
 }
@@ -144,6 +140,12 @@ func (r *reprocess) end(out *cli.Output, sum operations.Reprocessed) error {
 		text := fmt.Sprintf("%s %s", plural(sum.Reprocessed, "event"), verb)
 		if sum.Skipped > 0 {
 			text += fmt.Sprintf(", %d skipped (reprocessed before, or without such a handler)", sum.Skipped)
+		}
+		if !r.options.Since.IsZero() {
+			text += ", since " + cli.Time(r.options.Since)
+		}
+		if !r.options.Until.IsZero() {
+			text += ", until " + cli.Time(r.options.Until)
 		}
 		out.Printf("%s\n", text)
 	}

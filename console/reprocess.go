@@ -5,7 +5,9 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pook/stripeonce/operations"
 )
@@ -93,6 +95,9 @@ func (c *Console) reprocess(w http.ResponseWriter, r *request) {
 		Events: []string{id}, Handler: r.PostFormValue("handler"), Hooks: r.PostFormValue("hooks") != "", Again: r.PostFormValue("again") != "",
 		Each: func(e operations.ReprocessedEvent) { result = e },
 	}
+	if count, err := strconv.Atoi(r.PostFormValue("count")); err == nil {
+		options.Count = &count
+	}
 	operator := c.operatorOf(r.Request, reason, c.config.Timeout)
 	err := c.inSlot(ctx, func() error {
 		_, err := operator.Reprocess(ctx, options)
@@ -148,7 +153,7 @@ func (c *Console) dismiss(w http.ResponseWriter, r *request) {
 func (c *Console) reasonOf(w http.ResponseWriter, r *request) (reason string, ok bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	reason = strings.TrimSpace(r.PostFormValue("reason"))
-	if reason != "" && len(reason) <= maxReason {
+	if reason != "" && utf8.RuneCountInString(reason) <= maxReason {
 		return reason, true
 	}
 	c.show(w, r, "/events", http.StatusBadRequest, &page{

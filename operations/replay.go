@@ -27,14 +27,19 @@ type Applied struct {
 // taken effect is a duplicate. The event is fetched as the connected account; if account is empty, as the account in the
 // ledger or else the platform's own. An error is returned in the result.
 func (o *Operator) Replay(ctx context.Context, id, account string) Applied {
-	result, err := o.replay(ctx, id, account)
+	return o.replayBy(ctx, id, account, true)
+}
+
+// replayBy is Replay. Unless a person has named the event, one that is parked or was dismissed meanwhile is left: it is a duplicate.
+func (o *Operator) replayBy(ctx context.Context, id, account string, person bool) Applied {
+	result, err := o.replay(ctx, id, account, person)
 	if err != nil {
 		return Applied{EventID: id, Err: err}
 	}
 	return Applied{EventID: result.EventID, Outcome: result.Outcome}
 }
 
-func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Result, error) {
+func (o *Operator) replay(ctx context.Context, id, account string, person bool) (webhooks.Result, error) {
 	if o.config.Applier == nil {
 		return webhooks.Result{}, ErrNoApplier
 	}
@@ -46,6 +51,9 @@ func (o *Operator) replay(ctx context.Context, id, account string) (webhooks.Res
 		return webhooks.Result{}, err
 	}
 	if detail.Event != nil && detail.Event.Outcome != webhooks.OutcomeIgnored && !detail.Parked() && !detail.ofTwoAccounts() {
+		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
+	}
+	if !person && detail.Parked() {
 		return webhooks.Result{EventID: id, Outcome: webhooks.OutcomeDuplicate}, nil
 	}
 	ev, err := o.fetchEvent(ctx, id, account, detail)

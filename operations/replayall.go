@@ -205,7 +205,7 @@ func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
 			return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
 		}
 	}
-	return o.Replay(ctx, c.EventID, "")
+	return o.replayBy(ctx, c.EventID, "", false)
 }
 
 // replayRun replays events until the receiver is the reason why one fails, and counts what is left.

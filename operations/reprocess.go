@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +29,11 @@ type ReprocessOptions struct {
 	Receiver     string    // the name of the receiver that recorded the event (webhooks.Config.Name); empty: any
 	Handler      string    // webhooks.Reprocess.Handler
 	Hooks        bool      // webhooks.Reprocess.Hooks
-	// Again also runs events that have been reprocessed before, whoever did it. By default these are skipped, so that the same command
-	// may be given twice.
+	// Count is how often a single event of Events had been reprocessed when it was chosen, such as by the page that showed it: if it has
+	// been since, it is skipped. Nil: not known.
+	Count *int
+	// Again also runs events that have been reprocessed before, whoever did it. By default these are skipped, so that the same options,
+	// with the same times, may be given twice.
 	Again  bool
 	DryRun bool // run nothing, only report the events with their handlers
 	// Resume is the id of a run that was interrupted, or in which events failed. Events and options are that run's. Events that it, or
@@ -64,6 +68,7 @@ type Reprocessed struct {
 type reprocesser interface {
 	Reprocess(ctx context.Context, ev *webhooks.Event, options webhooks.Reprocess) (webhooks.Result, error)
 	Reprocessed(ev *webhooks.Event, options webhooks.Reprocess) ([]string, error)
+	HandlerNames() []string
 }
 
 // reprocessArguments are the arguments of the run's record, from which it can be resumed.
@@ -134,6 +139,10 @@ func (run *reprocessing) prepare(ctx context.Context) error {
 		return fmt.Errorf("%w: a resumed run has the events and handlers of the first one: name neither", ErrRefused)
 	case options.Resume == "" && len(options.Events) > 0 == selects:
 		return fmt.Errorf("%w: name events, or select them by type, time and customer", ErrRefused)
+	case options.Count != nil && len(options.Events) != 1:
+		return fmt.Errorf("%w: a count is that of one event", ErrRefused)
+	case options.Handler != "" && !slices.Contains(here.HandlerNames(), options.Handler):
+		return fmt.Errorf("%w: no handler is named %q: use one of %s", ErrRefused, options.Handler, strings.Join(here.HandlerNames(), ", "))
 	case selects && options.Since.IsZero() && options.Customer == "":
 		return fmt.Errorf("%w: say since when events took effect (Since, --since), or of which customer they are", ErrRefused)
 	}
@@ -273,6 +282,15 @@ func (run *reprocessing) named(ctx context.Context, id string) error {
 // one reprocesses an event. Its error ends the run.
 func (run *reprocessing) one(ctx context.Context, detail *EventDetail, selected bool) error {
 	result := ReprocessedEvent{Applied: Applied{EventID: detail.Event.EventID}, EventType: detail.Event.EventType}
+	if detail.Event.Outcome != webhooks.OutcomeProcessed && detail.Event.Outcome != webhooks.OutcomeStale {
+		run.sum.Failed++
+		result.Err = webhooks.ErrNotApplied
+		run.report(ctx, result)
+		return nil
+	}
+	if run.options.Count != nil && detail.Event.ReprocessCount != *run.options.Count {
+		return run.skip(ctx, detail, result)
+	}
 	if at := detail.Event.ReprocessedAt; at != nil {
 		since := !at.Before(run.args.SelectedAt) // by this run, or by somebody else
 		switch {

@@ -189,6 +189,8 @@ func TestReprocessRefuses(t *testing.T) {
 		{"x", operations.ReprocessOptions{Events: ids, Since: since}, "name events, or select them"},
 		{"x", operations.ReprocessOptions{Type: "invoice.paid"}, "say since when"},
 		{"x", operations.ReprocessOptions{Resume: "run_1", Since: since}, "a resumed run has the events"},
+		{"x", operations.ReprocessOptions{Since: since, Handler: "credti"}, `no handler is named "credti": use one of credit, mail`},
+		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "a count is that of one event"},
 	} {
 		if _, err := s.operator(c.reason).Reprocess(t.Context(), c.options); !errors.Is(err, operations.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v gives %v, want %q", c.options, err, c.want)
@@ -199,10 +201,20 @@ func TestReprocessRefuses(t *testing.T) {
 		t.Errorf("with a Remote it gives %v", err)
 	}
 	var failed []operations.ReprocessedEvent
-	sum, err := s.operator("x").Reprocess(t.Context(), operations.ReprocessOptions{
-		Events: []string{"evt_unknown", ids[0]}, Handler: "nobody", Each: func(e operations.ReprocessedEvent) { failed = append(failed, e) },
-	})
-	if err != nil || sum.Failed != 2 || !errors.Is(failed[0].Err, webhooks.ErrNotApplied) || !errors.Is(failed[1].Err, webhooks.ErrNoHandler) {
-		t.Errorf("events that cannot be reprocessed give %+v, %v: %v", sum, err, failed)
+	s.deliver(t, "invoice.voided", 1)
+	pgtest.Exec(t, s.Pool, `UPDATE stripe_webhook_events SET outcome = 'parked' WHERE event_id = $1`, ids[0])
+	for _, dry := range []bool{true, false} {
+		failed = nil
+		sum, err := s.operator("x").Reprocess(t.Context(), operations.ReprocessOptions{
+			Events: []string{"evt_unknown", ids[0], "evt_invoice.voided_00"}, Handler: "credit", DryRun: dry,
+			Each: func(e operations.ReprocessedEvent) { failed = append(failed, e) },
+		})
+		if err != nil || sum.Failed != 3 || !errors.Is(failed[0].Err, webhooks.ErrNotApplied) || !errors.Is(failed[1].Err, webhooks.ErrNotApplied) || !errors.Is(failed[2].Err, webhooks.ErrNoHandler) {
+			t.Errorf("events that cannot be reprocessed give %+v, %v: %v", sum, err, failed)
+		}
+	}
+	count := 1
+	if sum, err := s.operator("x").Reprocess(t.Context(), operations.ReprocessOptions{Events: []string{"evt_invoice.voided_00"}, Count: &count}); err != nil || sum.Skipped != 1 {
+		t.Errorf("with another count than it has: %+v, %v", sum, err)
 	}
 }

@@ -25,6 +25,9 @@ const (
 	DefaultRetryMost  = 24 * time.Hour
 	// retrySpread is the time over which the first retries after a deploy are spread.
 	retrySpread = 5 * time.Minute
+	// settleTime is how long after its start a retrier schedules failing events for its build: a replica of the build before, which a
+	// rolling deploy has not stopped yet, may have retried them with the handlers of that.
+	settleTime = 15 * time.Minute
 )
 
 // RetryOptions configures RetryFailed. The zero value is fine.
@@ -83,7 +86,7 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	case options.Every < 0 || options.Rate < 0 || options.Most < 0:
 		return fmt.Errorf("%w: Every, Rate and Most must not be negative", ErrRefused)
 	}
-	r := &retrier{Operator: o, name: named.Name(), options: options}
+	r := &retrier{Operator: o, name: named.Name(), options: options, started: time.Now()}
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
 	o.repeat(ctx, repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry"}, &o.retried.runCounts, r.run)
@@ -126,10 +129,10 @@ func digestOfProgram() string {
 // retrier is the state of RetryFailed between runs.
 type retrier struct {
 	*Operator
-	name     string
-	options  RetryOptions
-	limiter  *rate.Limiter
-	deployed bool // the failing events have been scheduled for this build
+	name    string
+	options RetryOptions
+	limiter *rate.Limiter
+	started time.Time
 }
 
 // run retries what is due, unless another process does.
@@ -150,14 +153,13 @@ func (r *retrier) run(ctx context.Context) (ran bool, err error) {
 
 // schedule has each failing event be retried soon after a deploy, and leaves out those that have been applied.
 func (r *retrier) schedule(ctx context.Context) error {
-	if !r.deployed {
+	if time.Since(r.started) < settleTime {
 		_, err := r.queries.StripeWebhookFailureRetryOnce(ctx, r.pool, db.StripeWebhookFailureRetryOnceParams{
 			Receiver: r.name, Build: r.options.Build, WithinSeconds: retrySpread.Seconds(),
 		})
 		if err != nil {
 			return fmt.Errorf("schedule the retries after a deploy: %w", err)
 		}
-		r.deployed = true
 	}
 	if err := r.queries.StripeWebhookFailureSettleDue(ctx, r.pool, r.name); err != nil {
 		return fmt.Errorf("leave applied events out of the retries: %w", err)
@@ -189,7 +191,7 @@ func (r *retrier) due(ctx context.Context, sum *Retried, record *RunRecording) e
 
 // retry retries one event. If that did not take place, since the receiver is unavailable or ctx has ended, it is due again soon.
 func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureClaimRow, sum *Retried) error {
-	result := r.Replay(ctx, claimed.EventID, "")
+	result := r.replayBy(ctx, claimed.EventID, "", false)
 	log := r.config.Logger.With("event_id", claimed.EventID, "event_type", claimed.EventType, "retries", claimed.Retries)
 	switch {
 	case errors.Is(result.Err, webhooks.ErrUnavailable), ctx.Err() != nil && result.Err != nil:
@@ -204,10 +206,12 @@ func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureCla
 		log.WarnContext(ctx, "a failing event failed again", "next_retry_at", claimed.NextRetryAt, "error", result.Err)
 		return nil
 	}
-	sum.Retried++
-	sum.Applied++
-	r.retried.applied.Add(1)
-	log.InfoContext(ctx, "a failing event was applied", "outcome", result.Outcome)
+	if result.Outcome != webhooks.OutcomeDuplicate { // else it was applied, parked or dismissed meanwhile
+		sum.Retried++
+		sum.Applied++
+		r.retried.applied.Add(1)
+		log.InfoContext(ctx, "a failing event was applied", "outcome", result.Outcome)
+	}
 	if err := r.queries.StripeWebhookFailureRetried(ctx, r.pool, claimed.EventID); err != nil {
 		return fmt.Errorf("end the retries of %s: %w", claimed.EventID, err)
 	}

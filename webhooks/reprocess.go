@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pook/stripeonce/db"
@@ -64,7 +65,7 @@ func (r *Receiver) Reprocessed(ev *Event, options Reprocess) ([]string, error) {
 	every := names(Reprocess{Hooks: true}.of(r.handlers.all(d)))
 	switch {
 	case d.lacksKey:
-		return nil, fmt.Errorf("%w for %s: there is no API key of its mode to fetch the thin event's object with", ErrNoHandler, ev.ID)
+		return nil, fmt.Errorf("%s: there is no API key of its mode to fetch the thin event's object with", ev.ID)
 	case len(every) == 0 || !r.AcceptsMode(ev.Livemode):
 		return nil, fmt.Errorf("%w for %s: none is registered for %s in this process, or events of its mode are ignored", ErrNoHandler, ev.ID, d.effective.Type)
 	case options.Handler != "":
@@ -72,6 +73,17 @@ func (r *Receiver) Reprocessed(ev *Event, options Reprocess) ([]string, error) {
 	default:
 		return nil, fmt.Errorf("%w for %s: of %s there is only %s: include hooks", ErrNoHandler, ev.ID, d.effective.Type, strings.Join(every, ", "))
 	}
+}
+
+// HandlerNames returns the names of all handlers that Reprocess can run, in the order of their registration: see [Name].
+func (r *Receiver) HandlerNames() []string {
+	var list []string
+	for _, h := range r.handlers.list {
+		if h.again().run != nil && !slices.Contains(list, h.name) {
+			list = append(list, h.name)
+		}
+	}
+	return list
 }
 
 // of returns which of the handlers of an event run.
@@ -107,7 +119,7 @@ func names(handlers []handler) (list []string) {
 // noteReprocessed notes in the ledger that an event is reprocessed, before its handlers run. Whoever does the same waits for the row.
 func (t *transaction) noteReprocessed(ctx context.Context, d *delivery) error {
 	if !d.takesEffect() {
-		return fmt.Errorf("%w for %s: Stripe does not have what the thin event is about", ErrNoHandler, d.id())
+		return fmt.Errorf("%s: Stripe does not have what the thin event is about", d.id())
 	}
 	if outcome := d.ledger.outcome; outcome != OutcomeProcessed && outcome != OutcomeStale {
 		return fmt.Errorf("%s: %w", d.id(), ErrNotApplied)
