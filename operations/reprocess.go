@@ -96,6 +96,7 @@ type reprocessing struct {
 	applier reprocesser
 	record  *RunRecording // nil in a dry run
 	sum     Reprocessed
+	stopper stopper
 }
 
 // Reprocess runs handlers again for events that took effect, oldest first, on purpose: for a handler that had a bug and returned nil.
@@ -103,7 +104,7 @@ type reprocessing struct {
 // record, or from Stripe, which has it for 30 days. The Applier must be a Receiver, and Config.Reason is required.
 //
 // An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after an event that fails. The
-// run is recorded, and may be interrupted: Resume continues it. If the Applier is unavailable, the run ends with the error.
+// run is recorded, and may be interrupted: Resume continues it. If the Applier stays unavailable, the run ends with the error.
 func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (Reprocessed, error) {
 	run := &reprocessing{Operator: o, options: &options}
 	if err := run.prepare(ctx); err != nil {
@@ -301,11 +302,14 @@ func (run *reprocessing) one(ctx context.Context, detail *EventDetail, selected 
 		}
 	}
 	err := run.apply(ctx, detail, &result)
+	if stop := run.stopper.stops(err); stop != nil {
+		return fmt.Errorf("%s: %w", result.EventID, stop)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, webhooks.ErrUnavailable):
-		return fmt.Errorf("%s: %w", result.EventID, err)
+	case errors.Is(err, webhooks.ErrNotOperator):
+		return err
 	case errors.Is(err, webhooks.ErrReprocessed):
 		return run.skip(ctx, detail, result)
 	case selected && errors.Is(err, webhooks.ErrNoHandler):

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/internal/pgpipe"
 )
 
@@ -19,6 +20,9 @@ var (
 	ErrReprocessed = errors.New("the event has been reprocessed meanwhile")
 	// ErrNoHandler reports that no handler would run for an event.
 	ErrNoHandler = errors.New("no handler runs")
+	// ErrNotOperator reports that the pool's role may not reprocess events.
+	ErrNotOperator = errors.New("the database role may not reprocess events: it lacks UPDATE of the columns reprocessed_at, reprocess_count and " +
+		"reprocess_reason of stripe_webhook_events, which deploy/roles.sql grants to the operator's role alone")
 )
 
 // Reprocess says what [Receiver.Reprocess] runs, and why.
@@ -41,7 +45,7 @@ type Reprocess struct {
 // was. Projections do not run, and neither does their OnChange unless options say so. An event whose handler fails keeps nothing, and
 // gets no record among the failures: the error is the caller's. Replay is for events that have not taken effect.
 //
-// The error wraps ErrNotApplied, ErrReprocessed or ErrNoHandler where nothing was run, besides those of Apply.
+// The error wraps ErrNotApplied, ErrReprocessed, ErrNoHandler or ErrNotOperator where nothing was run, besides those of Apply.
 func (r *Receiver) Reprocess(ctx context.Context, ev *Event, options Reprocess) (Result, error) {
 	if strings.TrimSpace(options.Reason) == "" {
 		return Result{}, errors.New("webhooks.Reprocess.Reason is empty: say why the event is reprocessed")
@@ -132,8 +136,11 @@ func (t *transaction) noteReprocessed(ctx context.Context, d *delivery) error {
 		rows, err = t.receiver.queries.StripeWebhookEventReprocess(ctx, db, params)
 		return pgpipe.Wrap("note in the ledger that the event is reprocessed", err)
 	}})
-	if err == nil && rows == 0 {
+	switch {
+	case err == nil && rows == 0:
 		return fmt.Errorf("%s: %w", d.id(), ErrReprocessed)
+	case fault.Code(err) == fault.InsufficientPrivilege: // not a reason to doubt what deliveries need
+		return ErrNotOperator
 	}
 	return err
 }

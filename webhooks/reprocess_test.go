@@ -271,3 +271,25 @@ func TestHandlerNames(t *testing.T) {
 	webhooks.On(other, "a.b", handle, webhooks.Name("notify"))
 	webhooks.On(other, "c.d", handle, webhooks.Name("notify"))
 }
+
+// A role that serves deliveries, but may not reprocess, is told so, and the receiver stays ready.
+func TestReprocessNotPermitted(t *testing.T) {
+	t.Parallel()
+	p := newRepairing(t)
+	body := about("evt_1", "sub_1", "active")
+	p.Expect(t, body, 200, webhooks.OutcomeProcessed)
+	role := pgtest.NewRole(t, p.Pool)
+	pgtest.Exec(t, p.Pool, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO `+role)
+	pgtest.Exec(t, p.Pool, `REVOKE UPDATE ON stripe_webhook_events FROM `+role+`; GRANT UPDATE (outcome, event_type, processed_at, receiver) ON stripe_webhook_events TO `+role)
+	serving := hooktest.On(t, pgtest.ConnectAs(t, p.DatabaseURL, role), p.handlers(), nil)
+	isReady(t, serving)
+	ev, err := webhooks.ParseEvent(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := serving.Receiver.Reprocess(t.Context(), ev, webhooks.Reprocess{Reason: "a test"}); !errors.Is(err, webhooks.ErrNotOperator) || errors.Is(err, webhooks.ErrUnavailable) {
+		t.Errorf("the error is %v", err)
+	}
+	p.want(t, "10101 processed/0 0")
+	serving.Expect(t, about("evt_2", "sub_2", "active"), 200, webhooks.OutcomeProcessed)
+}
