@@ -48,6 +48,10 @@ func TestErase(t *testing.T) {
 		t.Errorf("a second erasure removes %+v", again)
 	}
 	e.expectNothingComesBack(t)
+	pgtest.Exec(t, e.Pool, `DELETE FROM stripe_erasures WHERE customer_hash = sha256(convert_to($1, 'UTF8'))`, e.customer.ID()) // it was the wrong one
+	if drifted := e.importAll(t); drifted < 20 || e.Count(t, "stripe_customers WHERE id = '"+e.customer.ID()+"'") != 1 {
+		t.Errorf("an import restores %d objects of a customer who is not erased any more", drifted)
+	}
 }
 
 // expectSame expects that a dry run and the erasure have the same numbers and objects.
