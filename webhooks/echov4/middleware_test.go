@@ -42,11 +42,11 @@ func TestMiddleware(t *testing.T) {
 		"RateLimiter":     {middleware.RateLimiter(exhausted), "/webhooks/stripe", 429},
 		"Secure, CORS":    {chain(middleware.Secure(), middleware.CORS()), "/webhooks/stripe", 200},
 		"Gzip, BodyDump":  {chain(middleware.Gzip(), middleware.BodyDump(func(echo.Context, []byte, []byte) {})), "/webhooks/stripe", 200},
-		"Timeout":         {middleware.TimeoutWithConfig(middleware.TimeoutConfig{Timeout: time.Nanosecond}), "/webhooks/stripe", 503},
 		"ContextTimeout":  {middleware.ContextTimeout(time.Minute), "/webhooks/stripe", 200},
 		"Recover, Logger": {chain(middleware.Recover(), middleware.RequestID()), "/webhooks/stripe", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			e := echo.New()
 			if c.use != nil {
 				e.Use(c.use)
