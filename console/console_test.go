@@ -88,13 +88,14 @@ func (s *stage) shows(t *testing.T, path string, want ...string) {
 	}
 }
 
-// replay posts the form as a browser does, and returns the redirect's location.
-func (s *stage) replay(t *testing.T, id, site string) (status int, location string) {
+// post posts a form as a browser does, and returns the status and the redirect's location.
+func (s *stage) post(t *testing.T, path, site string, form url.Values) (status int, location string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+mountedAt+"/events/"+url.PathEscape(id)+"/replay", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+mountedAt+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Sec-Fetch-Site", site)
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
@@ -102,6 +103,12 @@ func (s *stage) replay(t *testing.T, id, site string) (status int, location stri
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode, strings.TrimPrefix(resp.Header.Get("Location"), mountedAt)
+}
+
+// replay presses the button of an event, and returns the redirect's location.
+func (s *stage) replay(t *testing.T, id, site string) (status int, location string) {
+	t.Helper()
+	return s.post(t, "/events/"+url.PathEscape(id)+"/replay", site, nil)
 }
 
 // An empty console explains how it is filled.

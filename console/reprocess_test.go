@@ -12,23 +12,6 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// post posts a form as a browser does, and returns the status and the redirect's location.
-func (s *stage) post(t *testing.T, path, site string, form url.Values) (status int, location string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+mountedAt+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Sec-Fetch-Site", site)
-	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode, strings.TrimPrefix(resp.Header.Get("Location"), mountedAt)
-}
-
 // An event that took effect is reprocessed after a confirmation that names its handlers, with a reason. The second time needs a
 // confirmation of its own. If the handler fails, the page says so, and the ledger stays as it was.
 func TestReprocess(t *testing.T) {

@@ -332,7 +332,7 @@ SELECT (
 )::boolean AS locked
 `
 
-// Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify) at a time, until the transaction ends,
+// Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify, retry of a receiver) at a time, until the transaction ends,
 // which may be idle for long. It is not a session lock, which would leak behind a pooler in transaction mode. The holder may call it
 // again, to find out whether the transaction still exists.
 func (q *Queries) ServerWorkLockTry(ctx context.Context, db DBTX, work string) (bool, error) {

@@ -466,6 +466,26 @@ func (q *Queries) StripeWebhookFailurePostpone(ctx context.Context, db DBTX, aft
 	return err
 }
 
+const stripeWebhookFailurePruneSettled = `-- name: StripeWebhookFailurePruneSettled :execrows
+DELETE FROM stripe_webhook_failures AS f WHERE f.event_id = ANY(ARRAY(
+    SELECT old.event_id FROM stripe_webhook_failures AS old
+    WHERE old.first_failed_at < $1 AND old.last_failed_at < $1 AND old.state = 'dismissed'
+        AND NOT EXISTS (SELECT FROM stripe_webhook_events AS e WHERE e.event_id = old.event_id)
+    ORDER BY old.first_failed_at, old.event_id
+    LIMIT $2
+))
+`
+
+// Deletes one batch of old dismissed records of which the ledger has no row: those that StripeWebhookFailureSettle has settled. Others
+// are deleted with their rows. Reads the index on first_failed_at.
+func (q *Queries) StripeWebhookFailurePruneSettled(ctx context.Context, db DBTX, before time.Time, maxRows int32) (int64, error) {
+	result, err := db.Exec(ctx, stripeWebhookFailurePruneSettled, before, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const stripeWebhookFailureRetried = `-- name: StripeWebhookFailureRetried :exec
 UPDATE stripe_webhook_failures SET next_retry_at = NULL WHERE event_id = $1
 `

@@ -30,7 +30,7 @@ SET client_min_messages = warning;
 \set schema public
 \endif
 
--- owner: migrations. app: serve, replay, reconcile, verify, backfill. operator: the privileges of app, and prune and erase.
+-- owner: migrations. app: serve, replay, reconcile, verify, backfill. operator: the privileges of app, and prune, erase and reprocess.
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY[:'owner', :'app', :'operator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)

@@ -97,8 +97,8 @@ func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (Count
 	switch {
 	case len(options.Jobs) == 0:
 		return Counts{}, errors.New("BackfillOptions.Jobs is empty")
-	case o.pool.Config().MaxConns < 2:
-		return Counts{}, fmt.Errorf("%w: the pool must have at least 2 connections, since a backfill holds one", ErrRefused)
+	case o.tooFewConns():
+		return Counts{}, errTooFewConns("a backfill")
 	}
 	b := &backfill{recorder: recorder{Operator: o, kind: RunBackfill, started: time.Now().UTC()}, options: options}
 	var err error

@@ -51,8 +51,8 @@ func (o *Operator) Stats() Stats {
 // so the pool must have at least two.
 func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, accounts ...string) error {
 	switch {
-	case o.pool.Config().MaxConns < 2:
-		return fmt.Errorf("%w: the pool must have at least 2 connections, since reconciliation holds one", ErrRefused)
+	case o.tooFewConns():
+		return errTooFewConns("reconciliation")
 	case every <= 0:
 		return fmt.Errorf("%w: the interval must be more than 0", ErrRefused)
 	case o.config.APIKey == "":
@@ -89,7 +89,7 @@ func (b *background) run(ctx context.Context) (ran bool, err error) {
 		}
 		b.from = time.Now().Add(-max(time.Since(newest)+overlap, firstSince))
 	}
-	return b.alone(ctx, RunReconcile, func() error {
+	return b.alone(ctx, string(RunReconcile), func() error {
 		for _, account := range b.accounts {
 			if err := b.reconcile(ctx, account); err != nil {
 				return err
@@ -130,9 +130,9 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 }
 
 // maxReceiversLookedAt is how many of the newest rows of the ledger OtherReceivers reads.
-const maxReceiversLookedAt = 1000
+const maxReceiversLookedAt = 100_000
 
-// OtherReceivers returns the names of the receivers, other than the Applier's, that recorded any of the newest 1,000 events of the
+// OtherReceivers returns the names of the receivers, other than the Applier's, that recorded any of the newest 100,000 events of the
 // ledger. It is empty if the Applier is no Receiver.
 func (o *Operator) OtherReceivers(ctx context.Context) ([]string, error) {
 	here, ok := o.config.Applier.(interface{ Name() string })
@@ -150,5 +150,5 @@ func errOthers(others []string) error {
 	if len(others) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: the ledger has events of the receiver %q, whose handlers this one lacks: reconcile in its application", ErrRefused, others[0])
+	return fmt.Errorf("%w: the ledger has events of the receiver %q, whose handlers this one lacks: reconcile in its application, or unset Config.SoleReceiver (--reconcile-others)", ErrRefused, others[0])
 }

@@ -28,6 +28,7 @@
 //
 // # Maintaining
 //
-// [Operator.Prune] deletes old rows in small batches, and [Operator.Erase] the data of one customer, for good. [Operator.Endpoints] compares Stripe's webhook endpoints with the types
-// that have handlers; [Operator.CreateEndpoint] and [Operator.UpdateEndpoint] subscribe to them.
+// [Operator.Prune] deletes old rows in small batches, and [Operator.Erase] the data of one customer, for good.
+// [Operator.Endpoints] compares Stripe's webhook endpoints with the types that have handlers; [Operator.CreateEndpoint] and
+// [Operator.UpdateEndpoint] subscribe to them.
 package operations

@@ -33,8 +33,9 @@ type Pruned struct {
 }
 
 // Prune deletes old rows of the ledger, oldest first, together with the failure records that they resolved, and then old payloads
-// (webhooks.Config.KeepPayloads) and records of runs. Each batch is its own transaction, so no lock is held for long, and Prune may be interrupted. The result counts the deleted
-// rows. Rows of an event that failed and has not been applied since are kept. A run that deleted rows of the ledger is recorded.
+// (webhooks.Config.KeepPayloads) and records of runs. Each batch is its own transaction, so no lock is held for long, and Prune
+// may be interrupted. The result counts the deleted rows. Rows of an event that failed and has not been applied since are kept. A
+// run that deleted rows of the ledger is recorded.
 func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, error) {
 	var pruned Pruned
 	if options.OlderThan < MinAge && !options.Force {
@@ -58,10 +59,15 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 		}
 	})
 	if err == nil {
+		err = o.pruneSettled(ctx, &batch, &pruned)
+	}
+	if err == nil {
 		pruned.Payloads, err = o.prunePayloads(ctx, batch.Before, batch.MaxRows)
 	}
 	if err == nil {
-		err = o.pruneRuns(ctx, &batch, &pruned)
+		pruned.Runs, err = inBatches(batch.MaxRows, func() (int64, error) {
+			return o.queries.StripeWebhookRunPrune(ctx, o.pool, batch.Before, batch.MaxRows)
+		})
 	}
 	if pruned.Deleted > 0 {
 		run.Finish(ctx, pruned, err)
@@ -85,27 +91,27 @@ func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEvent
 	}
 }
 
-func (o *Operator) pruneRuns(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned) error {
-	for {
-		rows, err := o.queries.StripeWebhookRunPrune(ctx, o.pool, batch.Before, batch.MaxRows)
-		if err != nil {
-			return fmt.Errorf("prune the records of runs: %w", err)
-		}
-		pruned.Runs += rows
-		if rows < int64(batch.MaxRows) {
-			return nil
-		}
-	}
+// pruneSettled deletes the records of failures that are settled without a row in the ledger.
+func (o *Operator) pruneSettled(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned) error {
+	rows, err := inBatches(batch.MaxRows, func() (int64, error) {
+		return o.queries.StripeWebhookFailurePruneSettled(ctx, o.pool, batch.Before, batch.MaxRows)
+	})
+	pruned.Failures += rows
+	return err
 }
 
-func (o *Operator) prunePayloads(ctx context.Context, before time.Time, batch int32) (pruned int64, err error) {
+func (o *Operator) prunePayloads(ctx context.Context, before time.Time, batch int32) (int64, error) {
+	return inBatches(batch, func() (int64, error) { return o.queries.StripeWebhookPayloadPrune(ctx, o.pool, before, batch) })
+}
+
+// inBatches deletes rows in batches until one is not full, and returns how many.
+func inBatches(batch int32, prune func() (int64, error)) (pruned int64, err error) {
 	for {
-		rows, err := o.queries.StripeWebhookPayloadPrune(ctx, o.pool, before, batch)
+		rows, err := prune()
 		if err != nil {
-			return pruned, fmt.Errorf("prune the payloads: %w", err)
+			return pruned, fmt.Errorf("prune: %w", err)
 		}
-		pruned += rows
-		if rows < int64(batch) {
+		if pruned += rows; rows < int64(batch) {
 			return pruned, nil
 		}
 	}

@@ -2,6 +2,7 @@ package operations
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -59,15 +60,22 @@ func (o *Operator) repeat(ctx context.Context, r repetition, counts *runCounts, 
 	}
 }
 
-// alone calls work unless another process does work of the kind. The lock belongs to a transaction that does nothing else. If its
-// connection is lost, the work continues, and another process may begin the same, which is harmless.
-func (o *Operator) alone(ctx context.Context, kind RunKind, work func() error) (ran bool, err error) {
+// tooFewConns reports whether the pool has no connection left for work while another one holds its lock (alone).
+func (o *Operator) tooFewConns() bool { return o.pool.Config().MaxConns < 2 }
+
+func errTooFewConns(holder string) error {
+	return fmt.Errorf("%w: the pool must have at least 2 connections (pool_max_conns), since %s holds one", ErrRefused, holder)
+}
+
+// alone calls work unless another process does work of the same kind, a RunKind or more. The lock belongs to a transaction that
+// does nothing else. If its connection is lost, the work continues, and another process may begin the same, which is harmless.
+func (o *Operator) alone(ctx context.Context, kind string, work func() error) (ran bool, err error) {
 	tx, err := o.pool.Begin(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
-	if mine, err := o.queries.ServerWorkLockTry(ctx, tx, string(kind)); err != nil || !mine {
+	if mine, err := o.queries.ServerWorkLockTry(ctx, tx, kind); err != nil || !mine {
 		return false, err
 	}
 	return true, work()

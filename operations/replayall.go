@@ -92,14 +92,23 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 func (o *Operator) failingOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
 	var newestFirst []Candidate
 	filter := FailureFilter{State: StateFailing, Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account}
-	_, err := o.walkFailures(ctx, filter, func(one *brief) bool {
+	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
 		newestFirst = append(newestFirst, one.candidate())
 		return true
 	})
 	if err != nil {
 		return err
 	}
+	o.warnOfCut(ctx, f.Customer, cut)
 	return backward(newestFirst, each)
+}
+
+// warnOfCut warns that the oldest of a customer's events were left out.
+func (o *Operator) warnOfCut(ctx context.Context, customer string, cut bool) {
+	if cut {
+		o.config.Logger.WarnContext(ctx, "the customer has more events than are looked at: the oldest ones are left out, so run it again, or select by type",
+			"customer_id", customer, "events", maxOfCustomer)
+	}
 }
 
 func (b *brief) candidate() Candidate {
@@ -142,6 +151,7 @@ func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each f
 	if err != nil {
 		return err
 	}
+	o.warnOfCut(ctx, f.Customer, len(events) == maxOfCustomer)
 	newestFirst := make([]Candidate, len(events))
 	for i, ev := range events {
 		newestFirst[i] = ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)

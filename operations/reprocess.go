@@ -103,8 +103,9 @@ type reprocessing struct {
 // Each event is reprocessed in one transaction: see webhooks.Receiver.Reprocess. An event comes from the payload store, from a failure
 // record, or from Stripe, which has it for 30 days. The Applier must be a Receiver, and Config.Reason is required.
 //
-// An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after an event that fails. The
-// run is recorded, and may be interrupted: Resume continues it. If the Applier stays unavailable, the run ends with the error.
+// An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after
+// an event that fails. The run is recorded, and may be interrupted: Resume continues it. If the Applier stays unavailable, the
+// run ends with the error.
 func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (Reprocessed, error) {
 	run := &reprocessing{Operator: o, options: &options}
 	if err := run.prepare(ctx); err != nil {

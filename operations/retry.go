@@ -72,7 +72,7 @@ type Retried struct {
 // first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to Most.
 //
 // The time of the next retry is written before each retry, so that a handler that ends the process does not do so at each start. Only
-// one process per database retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool
+// one process per database and name retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool
 // must have at least two. Each run that retried something is recorded.
 func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error {
 	named, ok := o.config.Applier.(interface{ Name() string })
@@ -81,8 +81,8 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 		return ErrNoApplier
 	case !ok:
 		return fmt.Errorf("%w: retries need the handlers in this process: use a Receiver as the Applier", ErrRefused)
-	case o.pool.Config().MaxConns < 2:
-		return fmt.Errorf("%w: the pool must have at least 2 connections, since the retrier holds one", ErrRefused)
+	case o.tooFewConns():
+		return errTooFewConns("the retrier")
 	case options.Every < 0 || options.Rate < 0 || options.Most < 0:
 		return fmt.Errorf("%w: Every, Rate and Most must not be negative", ErrRefused)
 	}
@@ -137,7 +137,7 @@ type retrier struct {
 
 // run retries what is due, unless another process does.
 func (r *retrier) run(ctx context.Context) (ran bool, err error) {
-	return r.alone(ctx, RunRetry, func() error {
+	return r.alone(ctx, string(RunRetry)+" "+r.name, func() error {
 		if err := r.schedule(ctx); err != nil {
 			return err
 		}

@@ -214,3 +214,44 @@ func TestRetryRefuses(t *testing.T) {
 		t.Error("a negative rate is taken")
 	}
 }
+
+// Retriers of two receivers on one database do not wait for each other: the one is in the middle of a slow handler.
+func TestRetriersOfTwoReceivers(t *testing.T) {
+	t.Parallel()
+	r := newRetried(t)
+	r.fail(t, "evt_1")
+	r.due(t)
+	called, release := make(chan struct{}), make(chan struct{})
+	r.breaks(nil, func(string) {
+		close(called)
+		<-release
+	})
+	r.start(t, r.operator, "build 1")
+	pgtest.Receive(t, "the first retrier calls its handler", called)
+	other := hooktest.On(t, r.Pool, webhooks.NewHandlers(), func(c *webhooks.Config) { c.Name = "other" })
+	o := r.newOperator(other.Receiver)
+	r.start(t, o, "build 1")
+	pgtest.Await(t, "the second retrier has run", func() bool { return o.RetryStats().Runs > 0 })
+	if skipped := o.RetryStats().Skipped; skipped != 0 {
+		t.Errorf("the second retrier skipped %d runs", skipped)
+	}
+	close(release)
+	pgtest.AwaitEqual(t, "the number of applied events", 1, func() uint64 { return r.operator.RetryStats().Applied })
+}
+
+// Dismissed records of which the ledger has no row are pruned when they are old; those of failing events are not.
+func TestPruneSettledFailures(t *testing.T) {
+	t.Parallel()
+	r := newRetried(t)
+	for _, row := range []string{"'evt_settled', 'dismissed', 100", "'evt_young', 'dismissed', 10", "'evt_failing', 'failing', 100"} {
+		pgtest.Exec(t, r.Pool, `INSERT INTO stripe_webhook_failures (event_id, state, event_type, last_error, first_failed_at, last_failed_at)
+			SELECT id, state, 'test.event', 'x', at, at FROM (SELECT id, state, now() - days * interval '1 day' AS at FROM (VALUES (`+row+`)) AS v (id, state, days)) AS w`)
+	}
+	pruned, err := r.operator.Prune(t.Context(), operations.PruneOptions{OlderThan: 90 * 24 * time.Hour})
+	if err != nil || pruned.Failures != 1 {
+		t.Errorf("Prune gives %+v, %v", pruned, err)
+	}
+	if left := pgtest.Scan[string](t, r.Pool, `SELECT string_agg(event_id, ' ' ORDER BY event_id) FROM stripe_webhook_failures`); left != "evt_failing evt_young" {
+		t.Errorf("left are %s", left)
+	}
+}

@@ -38,8 +38,8 @@ func (o *Operator) VerifyStats() VerifyStats {
 // choose a longer interval. A run holds one connection of the pool, so the pool must have at least two.
 func (o *Operator) VerifyEvery(ctx context.Context, every time.Duration, jobs ...Job) error {
 	switch {
-	case o.pool.Config().MaxConns < 2:
-		return fmt.Errorf("%w: the pool must have at least 2 connections, since a comparison holds one", ErrRefused)
+	case o.tooFewConns():
+		return errTooFewConns("a comparison")
 	case every <= 0:
 		return fmt.Errorf("%w: the interval must be more than 0", ErrRefused)
 	case len(jobs) == 0:
@@ -47,7 +47,7 @@ func (o *Operator) VerifyEvery(ctx context.Context, every time.Duration, jobs ..
 	}
 	once := repetition{first: rand.N(every), every: every, afterFailure: every, what: "comparing rows with Stripe"}
 	o.repeat(ctx, once, &o.verified.runCounts, func(ctx context.Context) (bool, error) {
-		return o.alone(ctx, RunVerify, func() error { return o.verifyAll(ctx, jobs) })
+		return o.alone(ctx, string(RunVerify), func() error { return o.verifyAll(ctx, jobs) })
 	})
 	return nil
 }

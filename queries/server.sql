@@ -140,7 +140,7 @@ FROM unnest(@table_names::text []) AS listed (name)
 LEFT JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name);
 
 -- name: ServerWorkLockTry :one
--- Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify) at a time, until the transaction ends,
+-- Lets one process on this schema do a kind of work (reconcile, complete, backfill, verify, retry of a receiver) at a time, until the transaction ends,
 -- which may be idle for long. It is not a session lock, which would leak behind a pooler in transaction mode. The holder may call it
 -- again, to find out whether the transaction still exists.
 SELECT (

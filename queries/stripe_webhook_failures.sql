@@ -43,6 +43,17 @@ RETURNING attempts;
 UPDATE stripe_webhook_failures SET state = 'dismissed', reason = 'it took effect as ' || @recorded_as::text
 WHERE event_id = @event_id AND state = 'failing';
 
+-- name: StripeWebhookFailurePruneSettled :execrows
+-- Deletes one batch of old dismissed records of which the ledger has no row: those that StripeWebhookFailureSettle has settled. Others
+-- are deleted with their rows. Reads the index on first_failed_at.
+DELETE FROM stripe_webhook_failures AS f WHERE f.event_id = ANY(ARRAY(
+    SELECT old.event_id FROM stripe_webhook_failures AS old
+    WHERE old.first_failed_at < @before AND old.last_failed_at < @before AND old.state = 'dismissed'
+        AND NOT EXISTS (SELECT FROM stripe_webhook_events AS e WHERE e.event_id = old.event_id)
+    ORDER BY old.first_failed_at, old.event_id
+    LIMIT @max_rows
+));
+
 -- name: StripeWebhookFailureGet :one
 SELECT * FROM stripe_webhook_failures WHERE event_id = @event_id;
 

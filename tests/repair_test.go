@@ -17,8 +17,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// breakSubscriptions makes every event of a subscription fail until mend is called.
-func (st *station) breakSubscriptions(t *testing.T) (mend func()) {
+// breakSubscriptions makes every event of a subscription fail until repair is called.
+func (st *station) breakSubscriptions(t *testing.T) (repair func()) {
 	t.Helper()
 	pool := pgtest.Connect(t, st.databaseURL)
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions ADD CONSTRAINT wrong CHECK (customer_id = 'nobody') NOT VALID`)
@@ -44,7 +44,7 @@ func (st *station) failing(t *testing.T) (ids []string) {
 func TestDismissCommand(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 3)
-	mend := st.breakSubscriptions(t)
+	repair := st.breakSubscriptions(t)
 	ids := st.failing(t)
 	applied := st.account.Events[1].ID // an invoice: ignored, and not failed
 	st.server.expect(t, st.account.Events[1].Body, 200, webhooks.OutcomeIgnored)
@@ -63,7 +63,7 @@ func TestDismissCommand(t *testing.T) {
 	if left := lines(t, st.expect(t, 0, "failures --json")); len(left) != len(ids)-3 {
 		t.Errorf("%d failures are left of %d", len(left), len(ids))
 	}
-	mend()
+	repair()
 	st.expect(t, 0, "replay --all-failed --to URL", "processed")
 	st.expect(t, 0, "reconcile --since 72h --here", " 0 missing, 0 applied, 0 failed\n")
 	st.expect(t, 1, "verify", "is missing here")
@@ -82,7 +82,7 @@ func TestDismissCommand(t *testing.T) {
 func TestFailuresByCause(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 3)
-	mend := st.breakSubscriptions(t)
+	repair := st.breakSubscriptions(t)
 	ids := st.failing(t)
 	all := len(ids)
 	st.expect(t, 0, "failures --type customer.*", ids[0])
@@ -132,7 +132,7 @@ func TestFailuresByCause(t *testing.T) {
 	if n := strings.Count(r.stderr, "evt_"); n != 3 {
 		t.Errorf("the last line names %d events: %s", n, r.stderr)
 	}
-	mend()
+	repair()
 	st.expect(t, 0, "replay --customer "+customer+" --to URL", "processed")
 	if left := lines(t, st.expect(t, 0, "failures --json")); len(left) != all-all/3 {
 		t.Errorf("%d failures are left of %d", len(left), all)
@@ -188,9 +188,9 @@ func TestIgnoredAndCustomerCommands(t *testing.T) {
 func TestReceiverIsDown(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 4)
-	mend := st.breakSubscriptions(t)
+	repair := st.breakSubscriptions(t)
 	n := len(st.failing(t))
-	mend()
+	repair()
 	to := st.to()
 	other := append(st.env, "STRIPE_WEBHOOK_SECRET=whsec_of_another")
 	for _, command := range []string{"replay --all-failed", "reconcile --since 72h --include-waiting --type customer.*"} {

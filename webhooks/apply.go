@@ -95,7 +95,9 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, e
 	f.Result, f.err = r.await(limited, d)
 	if f.Outcome == OutcomeParked {
 		reason.Note(ctx, safeError(d.parked))
-		r.onParked.notify(r.noticeOf(d, d.parked, d.parkings))
+		notice := r.noticeOf(d, d.parked, d.parkings)
+		notice.Parked = true
+		r.onParked.notify(notice)
 	}
 	f.abandoned = f.err != nil && ctx.Err() != nil
 	if f.err != nil && !f.abandoned { // to be interrupted is no failure of the event

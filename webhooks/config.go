@@ -155,9 +155,10 @@ type Config struct {
 	// which has a rate of its own. Stripe permits 100 reads a second in live mode and 25 in a sandbox:
 	// https://docs.stripe.com/rate-limits. Defaults to 10 for each process; negative: none.
 	ListRate int
-	// OnFailure is called when an event has failed (500), after its record was written: to tell somebody. It runs in a goroutine of its
-	// own, with a context that ends after NotifyTimeout; what it does has no effect on the event. It is not called for infrastructure
-	// failures (503), but for an object that the API key may not read. docs/notifications.md has recipes for Slack, e-mail and Sentry. Optional.
+	// OnFailure is called when an event has failed (500), after its record was written: to tell somebody. It runs in a goroutine
+	// of its own, with a context that ends after NotifyTimeout; what it does has no effect on the event. It is not called for
+	// infrastructure failures (503), but for an object that the API key may not read. docs/notifications.md has recipes for Slack,
+	// e-mail and Sentry. Optional.
 	OnFailure func(ctx context.Context, n Notice)
 	// OnParked is OnFailure for an event that a handler has parked. Optional.
 	OnParked func(ctx context.Context, n Notice)

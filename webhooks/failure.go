@@ -29,9 +29,9 @@ const (
 	stateParked  = "parked"
 )
 
-// recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no
-// record, unless Stripe does not let the API key see a thin event's object: that does not pass by itself. If it cannot be written with the payload, it is written without; if it cannot be written at all,
-// Stats.UnrecordedFailures counts it and the log has it.
+// recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no record,
+// unless Stripe does not let the API key see a thin event's object: that does not pass by itself. If it cannot be written with
+// the payload, it is written without; if it cannot be written at all, Stats.UnrecordedFailures counts it and the log has it.
 func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error) {
 	if d.reprocess != nil { // it took effect before, and the operator has the error
 		return

@@ -154,11 +154,11 @@ func (n *notifier) close(ctx context.Context) error {
 	}
 }
 
-// noticeOf returns the notice of a failed or parked event.
+// noticeOf returns the notice of a failed event. It reads nothing that a handler that has been left behind may still change.
 func (r *Receiver) noticeOf(d *delivery, err error, attempts int32) Notice {
 	ev := d.effective
 	return Notice{
 		EventID: ev.ID, EventType: ev.Type, ObjectID: d.source().subject(), Account: ev.Account, Livemode: ev.Livemode, Created: ev.Created,
-		Receiver: r.config.Name, Attempts: int(attempts), Parked: d.parked != nil && d.outcome == OutcomeParked, Err: err,
+		Receiver: r.config.Name, Attempts: int(attempts), Err: err,
 	}
 }

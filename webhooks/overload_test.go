@@ -157,6 +157,11 @@ func TestAbandonedHandlers(t *testing.T) {
 			return nil
 		},
 	}
+	stuck["stuck.parks"] = func(ctx context.Context, tx pgx.Tx, release <-chan struct{}) error {
+		_ = exec(addNote)(ctx, tx)
+		<-release
+		return webhooks.Park(errOfATest)
+	}
 	for eventType, fn := range stuck {
 		t.Run(eventType, func(t *testing.T) {
 			t.Parallel()
@@ -170,7 +175,9 @@ func TestAbandonedHandlers(t *testing.T) {
 			})
 			pool := pgtest.Connect(t, fmt.Sprintf("%s&pool_max_conns=%d", pgtest.NewURL(t), connections))
 			pgtest.Exec(t, pool, `CREATE TABLE notes (n int)`)
-			host := hooktest.On(t, pool, h, func(config *webhooks.Config) { config.Timeout = time.Second })
+			host := hooktest.On(t, pool, h, func(config *webhooks.Config) {
+				config.Timeout, config.OnFailure = time.Second, func(context.Context, webhooks.Notice) {} // it reads the event
+			})
 			isReady(t, host)
 			var bodies [][]byte
 			for i := range connections {

@@ -9,7 +9,8 @@ import (
 )
 
 // keepPayload returns the query that stores the payloads of events that are recorded; none without Config.KeepPayloads. A payload
-// that jsonb cannot hold is left out, as that of an event that is not of ParseEvent: Stripe has it. So is that of a customer whose data was erased.
+// that jsonb cannot hold is left out, as that of an event that is not of ParseEvent: Stripe has it. So is that of a customer
+// whose data was erased.
 func (t *transaction) keepPayload(writers ...*delivery) []pgpipe.Query {
 	if !t.receiver.config.KeepPayloads {
 		return nil

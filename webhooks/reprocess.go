@@ -42,7 +42,8 @@ type Reprocess struct {
 
 // Reprocess runs the handlers of an event that has taken effect once more, in one transaction with a note in the ledger
 // (reprocessed_at, reprocess_count, reprocess_reason). It is for a handler that had a bug and returned nil. The outcome stays as it
-// was. Projections do not run, and neither does their OnChange unless options say so. An event whose handler fails keeps nothing, and
+// was. The rows of package subscriptions and mirror are not written, and their OnChange is called only if options say so. Handlers of
+// On and Project run. An event whose handler fails keeps nothing, and
 // gets no record among the failures: the error is the caller's. Replay is for events that have not taken effect.
 //
 // The error wraps ErrNotApplied, ErrReprocessed, ErrNoHandler or ErrNotOperator where nothing was run, besides those of Apply.
@@ -118,6 +119,16 @@ func names(handlers []handler) (list []string) {
 		list = append(list, h.name)
 	}
 	return list
+}
+
+// reprocess runs the handlers of an event that took effect. It never does in a batch.
+func (t *transaction) reprocess(ctx context.Context, d *delivery) error {
+	if err := t.noteReprocessed(ctx, d); err != nil {
+		return err
+	}
+	_, err := t.runHandlers(d.ctx, d)
+	d.toRecord = OutcomeProcessed // what the caller gets: the ledger's outcome stays
+	return err
 }
 
 // noteReprocessed notes in the ledger that an event is reprocessed, before its handlers run. Whoever does the same waits for the row.

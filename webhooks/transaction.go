@@ -137,16 +137,10 @@ func (t *transaction) process(ctx context.Context, i int) error {
 		return nil
 	case t.hosts:
 		return t.processInSavepoint(ctx, i)
-	}
-	if d.reprocess != nil {
-		if err := t.noteReprocessed(ctx, d); err != nil {
-			return err
-		}
+	case d.reprocess != nil:
+		return t.reprocess(ctx, d)
 	}
 	outcome, err := t.runHandlers(d.ctx, d)
-	if d.reprocess != nil {
-		outcome = OutcomeProcessed
-	}
 	switch {
 	case !t.batch:
 		d.toRecord = outcome

@@ -32,7 +32,7 @@ type background struct {
 func (b *background) start(ctx context.Context) (collectors []prometheus.Collector, err error) {
 	operator := operations.New(b.pool, &operations.Config{
 		Applier: b.receiver.Receiver, APIKey: b.apiKey, APIBase: b.apiBase, Operator: "serve", Logger: b.logger,
-		SoleReceiver: true,
+		SoleReceiver: !b.reconcileAll,
 	})
 	if b.keepPayloads > 0 {
 		b.run(ctx, func(ctx context.Context) error {
@@ -40,11 +40,14 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 		})
 	}
 	if b.retryFailed {
+		if b.pool.Config().MaxConns < 2 {
+			return nil, cli.Usage("--retry-failed needs a pool of at least 2 connections: set pool_max_conns in %s", envDatabaseURL)
+		}
 		collectors = append(collectors, metrics.NewRetry(operator))
 		b.run(ctx, func(ctx context.Context) error { return operator.RetryFailed(ctx, operations.RetryOptions{}) })
 	}
 	if b.reconcileEvery > 0 {
-		if err := refuseOthers(ctx, operator); err != nil {
+		if err := b.refuseOthers(ctx, operator); err != nil {
 			return nil, err
 		}
 		collectors = append(collectors, metrics.NewReconcile(operator))
@@ -79,11 +82,14 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 
 // refuseOthers refuses to reconcile where the ledger has events of an application, whose handlers this program does not contain: they
 // would never run for the events that it applies. If the ledger cannot be read yet, each run finds out.
-func refuseOthers(ctx context.Context, operator *operations.Operator) error {
+func (b *background) refuseOthers(ctx context.Context, operator *operations.Operator) error {
+	if b.reconcileAll {
+		return nil
+	}
 	others, err := operator.OtherReceivers(ctx)
 	if err == nil && len(others) > 0 {
 		return cli.Usage("--reconcile-every: the ledger has events of the receiver %q, whose handlers this program does not contain: "+
-			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'", others[0])
+			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'; if no application does any more, add --reconcile-others", others[0])
 	}
 	return nil
 }

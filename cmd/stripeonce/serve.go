@@ -46,6 +46,7 @@ type serveFlags struct {
 	accounts       []string
 	verifyEvery    cli.Duration
 	entitled       cli.Duration // entitlements-every
+	reconcileAll   bool         // reconcile-others
 	retryFailed    bool
 	keepPayloads   cli.Duration
 	hidePayloads   bool
@@ -85,6 +86,7 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
 	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
 	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
+	cmd.Flags().BoolVar(&f.reconcileAll, "reconcile-others", false, "with --reconcile-every: also if the ledger has events of an application, whose handlers then do not run")
 	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
 	cmd.Flags().BoolVar(&f.retryFailed, "retry-failed", false, "retry events that failed in this program: after 15 minutes, then ever more rarely, and soon after a deploy")
 	cmd.Flags().Var(&f.keepPayloads, "keep-payloads", "store each event's payload for this `time` such as 90d, so that it can be replayed after the 30 days that Stripe has it")

@@ -155,7 +155,7 @@ func TestFirstAttempts(t *testing.T) {
 			}
 		}
 		if summary := strings.Join(lines, ", "); !want[summary] {
-			t.Errorf("Slack is told of %s", summary)
+			t.Errorf("Slack receives %s", summary)
 		} else {
 			delete(want, summary)
 		}

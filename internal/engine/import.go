@@ -11,8 +11,9 @@ import (
 // errMoved reports that a row was written after it was read.
 var errMoved = errors.New("the row was written meanwhile")
 
-// importOne stores Stripe's response. It returns errMoved if the row is no longer the one that the response was compared
-// with, and errErased for an erased customer's object. Unlike a response during a delivery, it may bring an ended object back: it was confirmed by a second read.
+// importOne stores Stripe's response. It returns errMoved if the row is no longer the one that the response was compared with,
+// and errErased for an erased customer's object. Unlike a response during a delivery, it may bring an ended object back: it was
+// confirmed by a second read.
 func (v *verification[T]) importOne(ctx context.Context, tx pgx.Tx, r *reading[T], hooks bool) error {
 	stored, err := v.lockAndLoad(ctx, tx, r.key)
 	if err != nil {
