@@ -48,7 +48,7 @@ for erased customers.`,
 		options.DryRun = !yes
 		return t.work(cmd.Context(), func(host *Host) error {
 			progress := cli.NewProgress(cmd)
-			options.Progress = func(e operations.Erased) { progress.Show(-1, "%d rows", rowsOf(&e)) }
+			options.Progress = func(e operations.Erased) { progress.Show(-1, "%d rows", e.Rows()) }
 			options.Waiting = func(wait time.Duration) {
 				out.Of(cmd).Hintf("waiting %s until all receivers look for erased customers: this is the first erasure in the database\n", wait)
 			}
@@ -74,11 +74,6 @@ func checkErase(options *operations.EraseOptions, yes bool, reason string) error
 		return cli.Usage("--reason is missing: say why, for the record (stripe_webhook_runs), without personal data")
 	}
 	return nil
-}
-
-// rowsOf returns the number of rows from which something was removed.
-func rowsOf(e *operations.Erased) int64 {
-	return e.Subscriptions + e.Items + e.Objects + e.Events + e.Payloads + e.Failures + e.Runs
 }
 
 // erasedSum is the last line of the JSON.

@@ -59,10 +59,13 @@ type Erased struct {
 	List []ErasedObject `json:"-"`
 }
 
-// Empty reports whether there was nothing to remove.
-func (e *Erased) Empty() bool {
-	return e.Subscriptions+e.Items+e.Objects+e.Events+e.Payloads+e.Failures+e.Runs == 0
+// Rows returns the number of rows of all tables.
+func (e *Erased) Rows() int64 {
+	return e.Subscriptions + e.Items + e.Objects + e.Events + e.Payloads + e.Failures + e.Runs
 }
+
+// Empty reports whether there was nothing to remove.
+func (e *Erased) Empty() bool { return e.Rows() == 0 }
 
 // ErasedObject is a deleted row of a table of objects. The JSON names are the columns'.
 type ErasedObject struct {

@@ -38,7 +38,7 @@ var benchValues = map[string][]string{
 		"'sub_'||:sub::text", "'si_NcLYdDxLHxlFo7'", "0", "'price_1MowQVLkdIwHu7ix'", "'prod_NWjs8kKbJWmuuc'", ":item % 10", "now()", "now()", "'{}'",
 	},
 	"StripeWebhookEventInsert": {
-		"'evt_'||:event::text", "'customer.subscription.updated'", "'processed'", "now()", "false", "NULL", "'2024-06-20'", "'sub_'||:sub::text",
+		"'evt_'||:event::text", "'customer.subscription.updated'", "'processed'", "now()", "false", "NULL", "'2024-06-20'", "'sub_'||:sub::text", "'host'",
 	},
 }
 
