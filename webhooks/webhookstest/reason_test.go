@@ -51,13 +51,16 @@ func TestResponseWriter(t *testing.T) {
 func TestTimeoutHandler(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, func(context.Context, pgx.Tx) error { return nil })
-	ended := make(chan struct{}, 1)
-	inner := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		<-req.Context().Done()
+	responded, ended := make(chan struct{}, 1), make(chan struct{}, 1)
+	slow := http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		<-responded
 		r.ServeHTTP(w, req)
 		ended <- struct{}{}
-	})
-	sender := webhookstest.New(t, http.TimeoutHandler(inner, time.Millisecond, "slow"), "/", webhookstest.Secret)
+	}), time.Millisecond, "slow")
+	sender := webhookstest.New(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		slow.ServeHTTP(w, req)
+		responded <- struct{}{}
+	}), "/", webhookstest.Secret)
 	for range 20 {
 		reply := sender.Post(webhookstest.Event{Type: "invoice.paid"}.Body(), "no signature")
 		pgtest.Receive(t, "the receiver's own response", ended)
