@@ -54,7 +54,7 @@ race: postgres $(BIN)/dbmate ## Run the tests under the race detector, with smal
 ROWS ?=
 PACKAGES ?= ./...
 .PHONY: matrix
-matrix: $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test on PostgreSQL 13 to 18, with smaller samples; ROWS="13,go1.25.4 18,pgx@latest" chooses versions
+matrix: $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test on PostgreSQL 13 to 18, with smaller samples; ROWS="13,go1.25.4,race 18,pgx@latest" chooses versions
 	@tools/ensure-npm
 	go run ./tests/matrix -packages "$(PACKAGES)" $(ROWS)
 

@@ -2,11 +2,11 @@
 // the results.
 //
 //	go run ./tests/matrix                          PostgreSQL 13 to 18
-//	go run ./tests/matrix 13,go1.25.4 18,pgx@latest    two rows
+//	go run ./tests/matrix 13,go1.25.4,race 18,pgx@latest    two rows
 //	go run ./tests/matrix -packages ./webhooks 17
 //
-// A row is a major version of PostgreSQL, optionally followed by a Go toolchain and a version of pgx, separated by commas.
-// The defaults are those of go.mod. PostgreSQL is downloaded once, see internal/pglocal; toolchains and modules come from
+// A row is a major version of PostgreSQL, optionally followed by a Go toolchain, a version of pgx, and race for the race detector,
+// separated by commas. The defaults are those of go.mod. PostgreSQL is downloaded once, see internal/pglocal; toolchains and modules come from
 // GOPROXY.
 package main
 
@@ -72,6 +72,7 @@ func run(ctx context.Context, names []string, packages, timeout string, out io.W
 type row struct {
 	name                     string
 	postgres, toolchain, pgx string
+	race                     bool
 	results                  map[string]*result // by package
 }
 
@@ -89,6 +90,8 @@ func parseRow(name string) (*row, error) {
 			r.toolchain = part
 		case strings.HasPrefix(part, "pgx@"):
 			r.pgx = strings.TrimPrefix(part, "pgx@")
+		case part == "race":
+			r.race = true
 		default:
 			r.postgres = part
 		}
@@ -106,6 +109,9 @@ func (r *row) test(ctx context.Context, packages, timeout string, out io.Writer)
 	}
 	args := []string{"test", "-json", "-short", "-timeout", timeout}
 	environ := append(os.Environ(), pglocal.EnvVersion+"="+r.postgres)
+	if r.race {
+		args = append(args, "-race")
+	}
 	if r.toolchain != "" {
 		environ = append(environ, "GOTOOLCHAIN="+r.toolchain)
 	}
