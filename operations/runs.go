@@ -27,6 +27,7 @@ const (
 	RunBackfill  RunKind = "backfill"
 	RunReplay    RunKind = "replay"
 	RunReprocess RunKind = "reprocess"
+	RunDismiss   RunKind = "dismiss"
 	RunRetry     RunKind = "retry"
 	RunPrune     RunKind = "prune"
 	RunErase     RunKind = "erase"
@@ -34,7 +35,7 @@ const (
 
 // RunKinds returns all kinds of runs.
 func RunKinds() []RunKind {
-	return []RunKind{RunReconcile, RunVerify, RunBackfill, RunReplay, RunReprocess, RunRetry, RunPrune, RunErase}
+	return []RunKind{RunReconcile, RunVerify, RunBackfill, RunReplay, RunReprocess, RunDismiss, RunRetry, RunPrune, RunErase}
 }
 
 // RunState says whether a run is in progress, or how it ended.
