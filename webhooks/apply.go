@@ -93,6 +93,9 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, e
 	f := flightResult{abandoned: true, replay: d.replay, eventType: ev.Type} // abandoned, unless it returns
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
+	if d.reprocess == nil {
+		r.stats.tookEffect(ev.Created, f.Outcome)
+	}
 	if f.Outcome == OutcomeParked {
 		reason.Note(ctx, safeError(d.parked))
 		notice := r.noticeOf(d, d.parked, d.parkings)

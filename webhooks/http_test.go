@@ -265,21 +265,6 @@ func TestMountOnNetHTTP(t *testing.T) {
 	}
 }
 
-func TestStats(t *testing.T) {
-	t.Parallel()
-	host := newCounter(t, counting(succeed), nil)
-	host.Send(t, testEvent)
-	host.Send(t, testEvent)
-	host.Send(t, []byte(`{}`))
-	got := host.Receiver.Stats()
-	for label, want := range map[string]uint64{"processed": 1, "duplicate": 1, "invalid": 1, "ignored": 0, "stale": 0, "failed": 0, "unavailable": 0} {
-		d := got.Deliveries[label]
-		if d.Count != want || d.Buckets[len(d.Buckets)-1] > want || (d.Sum > 0) != (want > 0) {
-			t.Errorf("%s is %+v, want %d", label, d, want)
-		}
-	}
-}
-
 // lockedBuffer is a log that several goroutines write.
 type lockedBuffer struct {
 	mu   sync.Mutex

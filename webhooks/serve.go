@@ -50,6 +50,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		account.of(ev)
 	}
+	r.stats.signatures.rejected(err)
 	var result Result
 	accepted := err == nil
 	if accepted {
@@ -62,7 +63,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	reason.WriteHeader(req.Context(), w.Header())
 	status := r.answer(w, result, err, accepted)
 	took := time.Since(start)
-	r.stats.observe(label(status, result.Outcome), start, took)
+	r.stats.observe(ev, label(status, result.Outcome), start, took)
 	r.log(req.Context(), ev, status, result, took, err)
 }
 
