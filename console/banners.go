@@ -65,7 +65,7 @@ func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 		rejected = count(int64(n)) + " deliveries" //nolint:gosec // a count of deliveries
 	}
 	return &banner{
-		Urgent: true, At: &last, What: "Signatures fail: since its start, this process has rejected " + rejected + " that no signing secret matches",
+		Urgent: true, At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",
 		Fix:  "Compare the signing secret of this receiver with that of the endpoint at Stripe. Stripe retries these deliveries.",
 		Link: "Endpoints at Stripe", Path: "https://dashboard.stripe.com/webhooks", Away: true,
 	}

@@ -139,6 +139,7 @@ func (c *Console) pages() map[string]func(*request) (*page, error) {
 		reprocessPath:         c.confirmReprocess,
 		objectPath:            c.object,
 		customerPath:          c.customer,
+		"/":                   func(*request) (*page, error) { return nil, errNoPage }, // every other path
 	}
 }
 
@@ -211,8 +212,9 @@ type page struct {
 }
 
 var (
-	// errNotFound reports that there is no such page.
-	errNotFound = errors.New("there is no such page")
+	// errNotFound reports that what a page is about is not stored, and errNoPage that no page has this path.
+	errNotFound = errors.New("there is no such event or object")
+	errNoPage   = errors.New("there is no such page")
 	// errCrossSite and errReadOnly are why a request that acts is refused.
 	errCrossSite = errors.New("the request came from another site")
 	errReadOnly  = errors.New("the user may only look")
@@ -302,6 +304,8 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 		}
 	case errors.Is(err, operations.ErrNoRun):
 		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "There is no such run: it had nothing to do, or was pruned."}
+	case errors.Is(err, errNoPage):
+		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "There is no page at this address."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "The event or object never arrived, or its row has been pruned."}
 	case errors.Is(err, errBoth):

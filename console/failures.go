@@ -4,6 +4,7 @@ import (
 	"html/template"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/pook/stripeonce/operations"
 )
@@ -26,6 +27,7 @@ type group struct {
 	operations.FailureGroup
 	First, Rest []string     // its events, the newest first
 	More        int          // events that are in neither
+	Last        string       // the last error as it was, if the group's has placeholders
 	Path        template.URL // of all of its events
 	Replay      template.URL // asks whether to
 	Dismiss     template.URL
@@ -114,6 +116,9 @@ func (c *Console) groups(r *request, d *failuresData) error {
 		g := group{FailureGroup: list.Groups[i], Path: f.with(list.Groups[i].Key, false)}
 		first := min(len(g.EventIDs), shownIDs)
 		g.First, g.Rest, g.More = g.EventIDs[:first], g.EventIDs[first:], g.Count-len(g.EventIDs)
+		if last := strings.TrimPrefix(g.LastError, "handler of "+g.EventType+": "); last != g.Error {
+			g.Last = last
+		}
 		t := task{place: place{Account: f.Account}, Group: g.Key, State: operations.FailureState(f.State)}
 		g.Replay, g.Dismiss = t.ask(doReplay), t.ask(doDismiss)
 		d.Groups, d.Events = append(d.Groups, g), d.Events+g.Count

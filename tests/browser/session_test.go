@@ -44,7 +44,7 @@ func browse(t *testing.T) session {
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	s.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(s.errorf), chromedp.WithBrowserOption(chromedp.WithDialTimeout(stepTimeout)))
-	t.Cleanup(cancel)
+	t.Cleanup(func() { s.close(cancel) })
 	chromedp.ListenTarget(s.ctx, s.note)
 	// Not a context with a deadline: the browser would end with it.
 	late := time.AfterFunc(stepTimeout, cancel)
@@ -52,6 +52,17 @@ func browse(t *testing.T) session {
 		t.Fatalf("the browser has not started within %s: %v\n%s", stepTimeout, err, s.report())
 	}
 	return s
+}
+
+// close ends the browser, and waits until it has ended, since it writes into its profile until then.
+func (s session) close(kill context.CancelFunc) {
+	defer kill()
+	done := make(chan error, 1)
+	go func() { done <- chromedp.Cancel(s.ctx) }()
+	select {
+	case <-done:
+	case <-time.After(askTime):
+	}
 }
 
 // try runs actions within the session's timeout. It returns even if chromedp does not.
