@@ -30,7 +30,8 @@ const (
 type banner struct {
 	Urgent bool // events do not take effect
 	What   string
-	At     *time.Time // of the last time; nil: it is so now
+	When   string     // what At is the time of, if What does not say it
+	At     *time.Time // nil: it is so now
 	Fix    string
 	Link   string
 	Path   template.URL // below the base, or of Stripe's dashboard
@@ -65,7 +66,7 @@ func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 		rejected = count(int64(n)) + " deliveries" //nolint:gosec // a count of deliveries
 	}
 	return &banner{
-		Urgent: true, At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",
+		Urgent: true, When: "the last one", At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",
 		Fix:  "Compare the signing secret of this receiver with that of the endpoint at Stripe. Stripe retries these deliveries.",
 		Link: "Endpoints at Stripe", Path: "https://dashboard.stripe.com/webhooks", Away: true,
 	}
@@ -111,7 +112,7 @@ func (c *Console) silence(ctx context.Context, newest *db.LedgerNewestRow, now t
 		return nil, nil
 	}
 	return &banner{
-		What: "No event has arrived for " + inWords(now.Sub(last)), At: &last,
+		What: "No event has arrived for " + inWords(now.Sub(last)), When: "the last one", At: &last,
 		Fix:  "Check that the endpoint at Stripe is enabled and its URL is right, and reconcile to find events that never arrived.",
 		Link: "Reconcile", Path: "/runs",
 	}, nil

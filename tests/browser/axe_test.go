@@ -104,6 +104,7 @@ func unvisited(t *testing.T, paths []string) (patterns []string) {
 func TestAccessible(t *testing.T) {
 	source := readAxe(t)
 	st := newSite(t)
+	st.goWrong(t)
 	paths := st.visits(t)
 	if left := unvisited(t, paths); len(left) > 0 {
 		t.Errorf("the test visits no page of %v", left)

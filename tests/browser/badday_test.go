@@ -13,6 +13,12 @@ func TestBadDay(t *testing.T) {
 	s := browse(t)
 	s.do("size", chromedp.EmulateViewport(1200, 900))
 	s.open(st.url+full, "Overview")
+	if n := s.count(".banner"); n != 0 {
+		t.Errorf("on a good day the overview warns:\n%s", s.text("main"))
+	}
+	s.picture("console-overview")
+	st.goWrong(t)
+	s.open(st.url+full, "Overview")
 	for _, want := range []string{"Signatures fail", "153 events are failing", "7 events are parked", "A reconcile run found 12 missing events"} {
 		if text := s.text("main"); !strings.Contains(text, want) {
 			t.Errorf("the overview does not warn %q:\n%s", want, text)

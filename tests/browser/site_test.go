@@ -41,7 +41,8 @@ const (
 	broken = "/broken"
 )
 
-// newSite returns a site on a bad day: a release has broken handlers, signatures fail, and events were lost on their way.
+// newSite returns a site on a good day. goWrong makes it a bad one: a release has broken handlers, signatures fail, and events were lost
+// on their way.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{account: stripesim.New(7, time.Now().Add(-400*24*time.Hour))}
@@ -88,7 +89,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// failures are the causes of the bad day: a type, an error with %s for an id, how many events, and the state.
+// causes are those of the bad day: a type, an error with %s for an id, how many events, and the state.
 var causes = []struct {
 	eventType, text string
 	events          int
@@ -101,7 +102,7 @@ var causes = []struct {
 	{"checkout.session.completed", "no account has the reference of cs_live_a1%s", 1, "failing"},
 }
 
-// fill delivers the account's events, and adds a day of others.
+// fill delivers the account's events, and adds a good day of others.
 func (s *site) fill(t *testing.T) {
 	t.Helper()
 	for _, ev := range s.account.Events {
@@ -114,12 +115,17 @@ func (s *site) fill(t *testing.T) {
 	pgtest.Exec(t, s.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode, object_id, event_created_at, processed_at)
 		SELECT 'evt_1R' || substr(md5(at::text || n), 1, 22), known.event_type, CASE WHEN n % 17 = 0 THEN 'stale' WHEN n % 11 = 0 THEN 'ignored' ELSE 'processed' END, false,
 			known.object_id, at + n * interval '1.3 seconds' - interval '800 milliseconds' * (1 + n % 5), at + n * interval '1.3 seconds'
-		FROM generate_series(now() - interval '24 hours', now() - interval '10 minutes', interval '10 minutes') AS at
+		FROM generate_series(now() - interval '24 hours', now() - interval '9 minutes', interval '10 minutes') AS at
 		CROSS JOIN LATERAL generate_series(1, (26 + 20 * sin(extract(EPOCH FROM at - now()) / 13750) + 4 * sin(extract(EPOCH FROM at) / 1700))::int) AS n
 		CROSS JOIN LATERAL (
 			SELECT e.event_type, e.object_id FROM stripe_webhook_events AS e WHERE e.event_created_at < now() - interval '1 day' AND e.object_id IS NOT NULL AND at IS NOT NULL
 			ORDER BY md5(e.event_id || n || at::text) LIMIT 1
 		) AS known`)
+}
+
+// goWrong adds the failures, runs and rejected signatures of the bad day.
+func (s *site) goWrong(t *testing.T) {
+	t.Helper()
 	for i, cause := range causes {
 		pgtest.Exec(t, s.Pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, state, history, payload)
 			SELECT 'evt_1S' || substr(md5($1 || n::text), 1, 22), $1, 1 + n % 4, at, at + interval '5 minutes' * (n % 4), 'handler of ' || $1 || ': ' || format($2, substr(md5(n::text), 1, 13)), $4,
