@@ -92,8 +92,8 @@ func dismissedText(sum operations.DismissedGroup, filter operations.FailureFilte
 		return noFailures(filter)
 	}
 	text := plural(sum.Dismissed, "event") + " dismissed"
-	if sum.Left > 0 {
-		text += fmt.Sprintf(", %d left that no longer fail for this reason", sum.Left)
+	if sum.Skipped > 0 {
+		text += fmt.Sprintf(", %d skipped that no longer fail for this reason", sum.Skipped)
 	}
 	return text
 }

@@ -163,7 +163,7 @@ func TestDismissGroupFromConsole(t *testing.T) {
 	pgtest.Exec(t, s.Pool, `UPDATE stripe_webhook_failures SET last_error = 'handler of test.flaky: no <credit> for cus_9x' WHERE event_id = 'evt_late'`)
 	form.Set("reason", "never <paid>")
 	run, path := s.ended(t, form)
-	if run.Kind != operations.RunDismiss || run.CountsText() != "dismissed 60, failed 0, left 0" || run.Operator != "console (ada)" || run.Reason != "never <paid>" || run.Error != "" {
+	if run.Kind != operations.RunDismiss || run.CountsText() != "dismissed 60, failed 0, skipped 0" || run.Operator != "console (ada)" || run.Reason != "never <paid>" || run.Error != "" {
 		t.Errorf("the run is %+v: %s", run, run.CountsText())
 	}
 	s.shows(t, path, "<dt>dismissed</dt><dd>60 </dd>", "never &lt;paid&gt;", mountedAt+"/failures?group="+form.Get("group"))

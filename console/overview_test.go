@@ -130,7 +130,7 @@ func TestChanged(t *testing.T) {
 	_, section, _ := strings.Cut(page, `id="changed"`)
 	section, _, _ = strings.Cut(section, "</section>")
 	for _, want := range []string{
-		`href="` + mountedAt + `/events?outcome=processed&amp;span=1h&amp;type=invoice.%2A">invoice.*</a>`, `data-label="Number">20</td><td data-label="Objects">8</td>`,
+		`href="` + mountedAt + `/events?outcome=processed&amp;span=1h&amp;type=invoice.%2A">invoice.*</a>`, `data-label="Events">20</td><td data-label="Objects">8</td>`,
 		mountedAt + `/search?find=in_4">in_4</a> <span class="note">× 3</span>`, "and 3 more", mountedAt + `/subscriptions/sub_1">sub_1</a></span>`,
 		mountedAt + `/customers/cus_1?livemode=false">cus_1</a>`, "without an id",
 	} {

@@ -26,14 +26,14 @@ type DismissOptions struct {
 // DismissedGroup counts what DismissGroup did.
 type DismissedGroup struct {
 	Dismissed int `json:"dismissed"`
-	// Left are events that are no longer failing for this reason: they took effect, were dismissed, or failed for another reason in the
-	// meantime.
-	Left int `json:"left"`
+	// Skipped are events that are no longer failing for this reason: they took effect, were dismissed, or failed for another reason in
+	// the meantime.
+	Skipped int `json:"skipped"`
 	// Failed are events whose record or ledger row a delivery held too long.
 	Failed int `json:"failed"`
 }
 
-func (d DismissedGroup) seen() int { return d.Dismissed + d.Left + d.Failed }
+func (d DismissedGroup) seen() int { return d.Dismissed + d.Skipped + d.Failed }
 
 // DismissGroup dismisses the events of a FailureGroup, as Dismiss does: each in a transaction of its own, the newest first failure first.
 // The filter needs Group. Its other members, such as State, Account and Until, select among the group's events; Limit is not used. The
@@ -101,7 +101,7 @@ func (o *Operator) dismissOfGroup(ctx context.Context, f FailureFilter, id, reas
 	case err == nil:
 		sum.Dismissed++
 	case errors.Is(err, ErrRefused):
-		sum.Left++
+		sum.Skipped++
 	case isHeld(err):
 		sum.Failed++
 	}

@@ -73,7 +73,7 @@ func TestDismissGroup(t *testing.T) {
 		t.Errorf("the record is %q, want %q", got, want)
 	}
 	runs, err := d.Runs(ctx, operations.RunFilter{Kind: operations.RunDismiss})
-	if err != nil || len(runs) != 1 || runs[0].CountsText() != "dismissed 5, failed 0, left 0" || runs[0].Reason != "refunded by hand" ||
+	if err != nil || len(runs) != 1 || runs[0].CountsText() != "dismissed 5, failed 0, skipped 0" || runs[0].Reason != "refunded by hand" ||
 		runs[0].ArgumentsText() != "group "+failing.Key || runs[0].State() != operations.RunFinished {
 		t.Errorf("the runs are %+v, %v", runs, err)
 	}
@@ -152,7 +152,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 		}
 	}}
 	sum, err := d.DismissGroup(ctx, filter, options)
-	if !errors.Is(err, context.Canceled) || sum != (operations.DismissedGroup{Dismissed: 2, Left: 3}) {
+	if !errors.Is(err, context.Canceled) || sum != (operations.DismissedGroup{Dismissed: 2, Skipped: 3}) {
 		t.Errorf("it dismisses %+v, %v", sum, err)
 	}
 	for id, want := range map[string]string{
@@ -182,7 +182,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 	if sum, err = d.DismissGroup(t.Context(), filter, options); err != nil || sum.Dismissed != 1 {
 		t.Errorf("afterwards it dismisses %+v, %v", sum, err)
 	}
-	if got, want := pgtest.Scan[string](t, d.Pool, `SELECT string_agg(concat_ws(' ', counts ->> 'dismissed', counts ->> 'left', counts ->> 'failed', error), '; ' ORDER BY id) FROM stripe_webhook_runs`),
+	if got, want := pgtest.Scan[string](t, d.Pool, `SELECT string_agg(concat_ws(' ', counts ->> 'dismissed', counts ->> 'skipped', counts ->> 'failed', error), '; ' ORDER BY id) FROM stripe_webhook_runs`),
 		"2 3 0 interrupted; 1 0 1 deliveries hold 1 of the events, which were not dismissed: run it again; 1 0 0"; got != want {
 		t.Errorf("the runs are %s, want %s", got, want)
 	}

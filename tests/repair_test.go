@@ -99,7 +99,7 @@ func TestDismissGroupCommand(t *testing.T) {
 		t.Errorf("%d failures are left of %d", len(left), all)
 	}
 	st.expect(t, 0, dismiss, "No failing events match.")
-	st.expect(t, 0, "runs --kind dismiss", fmt.Sprintf("dismissed %d, failed 0, left 0", size))
+	st.expect(t, 0, "runs --kind dismiss", fmt.Sprintf("dismissed %d, failed 0, skipped 0", size))
 	other := lines(t, st.expect(t, 0, "failures dismiss --reason x --json --group "+groups[1]["key"].(string)))
 	if len(other) != all-size || other[0]["state"] != "dismissed" {
 		t.Errorf("the lines are %v", other)

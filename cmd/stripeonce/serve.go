@@ -50,6 +50,7 @@ type serveFlags struct {
 	retryFailed    bool
 	keepPayloads   cli.Duration
 	hidePayloads   bool
+	quietAfter     cli.Duration // console-quiet-after
 }
 
 func newServe() *cobra.Command {
@@ -95,6 +96,8 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
 	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
+	f.quietAfter = cli.Duration(console.DefaultQuietAfter)
+	cmd.Flags().Var(&f.quietAfter, "console-quiet-after", "warn in the console when no event has arrived for this `time` such as 7d; 0 never warns")
 	return cmd
 }
 
@@ -245,7 +248,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 }
 
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
+	quietAfter := time.Duration(f.quietAfter)
+	if quietAfter == 0 {
+		quietAfter = -1
+	}
 	return console.New(pool, receiver.Receiver, &console.Config{
+		QuietAfter: quietAfter,
 		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
 		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
 	})

@@ -115,12 +115,12 @@ func (s *site) fill(t *testing.T) {
 	pgtest.Exec(t, s.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode, object_id, event_created_at, processed_at)
 		SELECT 'evt_1R' || substr(md5(at::text || n), 1, 22), known.event_type, CASE WHEN n % 17 = 0 THEN 'stale' WHEN n % 11 = 0 THEN 'ignored' ELSE 'processed' END, false,
 			known.object_id, at + n * interval '1.3 seconds' - interval '800 milliseconds' * (1 + n % 5), at + n * interval '1.3 seconds'
-		FROM generate_series(now() - interval '24 hours', now() - interval '9 minutes', interval '10 minutes') AS at
+		FROM generate_series(now() - interval '1441 minutes', now(), interval '10 minutes') AS at
 		CROSS JOIN LATERAL generate_series(1, (26 + 20 * sin(extract(EPOCH FROM at - now()) / 13750) + 4 * sin(extract(EPOCH FROM at) / 1700))::int) AS n
 		CROSS JOIN LATERAL (
 			SELECT e.event_type, e.object_id FROM stripe_webhook_events AS e WHERE e.event_created_at < now() - interval '1 day' AND e.object_id IS NOT NULL AND at IS NOT NULL
 			ORDER BY md5(e.event_id || n || at::text) LIMIT 1
-		) AS known`)
+		) AS known WHERE at + n * interval '1.3 seconds' < now()`)
 }
 
 // goWrong adds the failures, runs and rejected signatures of the bad day.
