@@ -254,7 +254,7 @@ func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *
 	}
 	return console.New(pool, receiver.Receiver, &console.Config{
 		QuietAfter: quietAfter,
-		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
+		APIKey:     f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
 		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
 	})
 }
