@@ -22,10 +22,11 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
-	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/pook/stripeonce/internal/buildinfo"
+	"github.com/pook/stripeonce/webhooks"
+	"github.com/pook/stripeonce/webhooks/otelwebhooks"
 )
 
 // FlushTimeout bounds the export of what is left when the program stops.
@@ -49,14 +50,15 @@ type Telemetry struct {
 	traces     *sdktrace.TracerProvider
 	metrics    *metric.MeterProvider
 	propagator propagation.TextMapPropagator
+	about      *resource.Resource
 	logger     *slog.Logger
 }
 
-// Start starts what the environment turns on; nil: nothing. The metrics are those that registry gathers. The error names the variable
-// that is wrong. It connects to nothing: a collector that is not there is only logged.
-func Start(ctx context.Context, registry prometheus.Gatherer, logger *slog.Logger) (*Telemetry, error) {
+// Start starts the export of traces, if the environment turns on an export; nil: it does not. The error names the variable that is
+// wrong. It connects to nothing: a collector that is not there is only logged.
+func Start(ctx context.Context, logger *slog.Logger) (*Telemetry, error) {
 	traces := isSet(envEndpoint) || isSet(envTracesEndpoint) || isSet(envTracesExporter)
-	metrics := isSet(envEndpoint) || isSet(envMetricsEndpoint) || isSet(envMetricsExporter)
+	metrics := exportsMetrics()
 	if strings.EqualFold(os.Getenv(envDisabled), "true") || !traces && !metrics {
 		return nil, nil
 	}
@@ -68,7 +70,7 @@ func Start(ctx context.Context, registry prometheus.Gatherer, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{propagator: autoprop.NewTextMapPropagator(), logger: logger}
+	t := &Telemetry{propagator: autoprop.NewTextMapPropagator(), about: about, logger: logger}
 	if traces {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
@@ -78,19 +80,30 @@ func Start(ctx context.Context, registry prometheus.Gatherer, logger *slog.Logge
 			t.traces = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 		}
 	}
-	if metrics {
-		autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
-			return prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(registry)), nil
-		})
-		reader, err := autoexport.NewMetricReader(ctx)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s, OTEL_EXPORTER_OTLP_PROTOCOL: %w", envMetricsExporter, err), t.shutdown(ctx))
-		}
-		if !autoexport.IsNoneMetricReader(reader) {
-			t.metrics = metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(about))
-		}
-	}
 	return t, nil
+}
+
+func exportsMetrics() bool {
+	return isSet(envEndpoint) || isSet(envMetricsEndpoint) || isSet(envMetricsExporter)
+}
+
+// Metrics starts the export of the metrics that registry gathers, if the environment turns it on. The error names the variable that is
+// wrong.
+func (t *Telemetry) Metrics(ctx context.Context, registry prometheus.Gatherer) error {
+	if t == nil || !exportsMetrics() {
+		return nil
+	}
+	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
+		return prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(registry)), nil
+	})
+	reader, err := autoexport.NewMetricReader(ctx)
+	if err != nil {
+		return fmt.Errorf("%s, OTEL_EXPORTER_OTLP_PROTOCOL: %w", envMetricsExporter, err)
+	}
+	if !autoexport.IsNoneMetricReader(reader) {
+		t.metrics = metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(t.about))
+	}
+	return nil
 }
 
 func isSet(name string) bool { return os.Getenv(name) != "" }
@@ -134,17 +147,17 @@ func warnOfErrors(logger *slog.Logger) {
 	}))
 }
 
-// TracerProvider creates spans; nil: traces are not exported.
-func (t *Telemetry) TracerProvider() trace.TracerProvider {
+// Tracer traces a receiver; nil: traces are not exported.
+func (t *Telemetry) Tracer() webhooks.Tracer {
 	if t == nil || t.traces == nil {
 		return nil
 	}
-	return t.traces
+	return otelwebhooks.NewTracer(&otelwebhooks.Config{TracerProvider: t.traces})
 }
 
 // Middleware continues the trace of a proxy in front, whose headers OTEL_PROPAGATORS names: by default traceparent.
 func (t *Telemetry) Middleware(next http.Handler) http.Handler {
-	if t.TracerProvider() == nil {
+	if t == nil || t.traces == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -160,7 +173,15 @@ func (t *Telemetry) Stop(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), FlushTimeout)
 	defer cancel()
-	if err := t.shutdown(ctx); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- t.shutdown(ctx) }() // what is exported may hang, such as a metric that is read from the database
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		t.logger.Warn("OpenTelemetry: the last traces or metrics could not be exported", "error", err)
 	}
 }

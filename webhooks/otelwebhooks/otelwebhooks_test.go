@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,11 +12,11 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/internal/spantest"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/otelwebhooks"
@@ -31,75 +30,31 @@ type object struct {
 // traced is a receiver whose spans are recorded.
 type traced struct {
 	*hooktest.Host
-	exporter *tracetest.InMemoryExporter
-	provider *sdk.TracerProvider
+	*spantest.Recorder
 }
 
 func newTraced(t *testing.T, h *webhooks.Handlers, configure func(*webhooks.Config), options ...sdk.TracerProviderOption) *traced {
 	t.Helper()
-	exporter := tracetest.NewInMemoryExporter()
-	provider := sdk.NewTracerProvider(append(options, sdk.WithSyncer(exporter))...)
+	recorder := spantest.New(options...)
 	host := hooktest.New(t, h, func(c *webhooks.Config) {
-		c.Tracer = otelwebhooks.NewTracer(&otelwebhooks.Config{TracerProvider: provider, Attributes: []attribute.KeyValue{attribute.String("app", "test")}})
+		c.Tracer = otelwebhooks.NewTracer(&otelwebhooks.Config{TracerProvider: recorder.Provider, Attributes: []attribute.KeyValue{attribute.String("app", "test")}})
 		if configure != nil {
 			configure(c)
 		}
 	})
-	return &traced{host, exporter, provider}
+	return &traced{host, recorder}
 }
 
-// spans returns the spans so far, by name.
-func (s *traced) spans(t *testing.T, name string, want int) tracetest.SpanStubs {
+func isChild(t *testing.T, child, parent *spantest.Span) {
 	t.Helper()
-	var list tracetest.SpanStubs
-	var names []string
-	for _, span := range s.exporter.GetSpans() {
-		names = append(names, span.Name)
-		if span.Name == name {
-			list = append(list, span)
-		}
-	}
-	if len(list) != want {
-		t.Fatalf("there are %d spans named %q, want %d, of %q", len(list), name, want, names)
-	}
-	return list
-}
-
-func (s *traced) span(t *testing.T, name string) tracetest.SpanStub { t.Helper(); return s.spans(t, name, 1)[0] }
-
-// has checks attributes of a span, given as "key=value".
-func has(t *testing.T, span *tracetest.SpanStub, want ...string) {
-	t.Helper()
-	var got []string
-	for _, a := range span.Attributes {
-		got = append(got, string(a.Key)+"="+a.Value.Emit())
-	}
-	for _, one := range want {
-		if !slices.Contains(got, one) {
-			t.Errorf("the span %q lacks %s: it has %q", span.Name, one, got)
-		}
-	}
-}
-
-func lacks(t *testing.T, span *tracetest.SpanStub, key string) {
-	t.Helper()
-	for _, a := range span.Attributes {
-		if string(a.Key) == key {
-			t.Errorf("the span %q has %s=%s", span.Name, key, a.Value.Emit())
-		}
-	}
-}
-
-func isChild(t *testing.T, child, parent *tracetest.SpanStub) {
-	t.Helper()
-	if child.Parent.SpanID() != parent.SpanContext.SpanID() || child.SpanContext.TraceID() != parent.SpanContext.TraceID() {
+	if !spantest.IsChild(child, parent) {
 		t.Errorf("the span %q is not a child of %q", child.Name, parent.Name)
 	}
 }
 
-func links(t *testing.T, from, to *tracetest.SpanStub) {
+func links(t *testing.T, from, to *spantest.Span) {
 	t.Helper()
-	if !slices.ContainsFunc(from.Links, func(l sdk.Link) bool { return l.SpanContext.SpanID() == to.SpanContext.SpanID() }) {
+	if !spantest.Links(from, to) {
 		t.Errorf("the span %q has no link to %q: its links are %v", from.Name, to.Name, from.Links)
 	}
 }
@@ -116,7 +71,7 @@ func TestDelivery(t *testing.T) {
 		return err
 	}, webhooks.Name("credit"))
 	host := newTraced(t, h, func(c *webhooks.Config) { c.AccountID = "acct_own" })
-	ctx, app := host.provider.Tracer("app").Start(context.Background(), "POST /webhooks/stripe")
+	ctx, app := host.Provider.Tracer("app").Start(context.Background(), "POST /webhooks/stripe")
 	body := string(hooktest.Event("evt_1", "invoice.paid", 1_700_000_000, `{"id":"in_1","secret":"geheim"}`))
 	for range 2 {
 		req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(body))
@@ -125,26 +80,26 @@ func TestDelivery(t *testing.T) {
 	}
 	app.End()
 
-	deliveries := host.spans(t, "stripe invoice.paid", 2)
-	first, second, handler := &deliveries[0], &deliveries[1], host.span(t, "handler credit")
-	parent, commit := host.span(t, "POST /webhooks/stripe"), host.span(t, "COMMIT")
-	isChild(t, first, &parent)
-	isChild(t, &handler, first)
-	isChild(t, &commit, first)
+	deliveries := host.Named(t, "stripe invoice.paid", 2)
+	first, second, handler := deliveries[0], deliveries[1], host.One(t, "handler credit")
+	parent, commit := host.One(t, "POST /webhooks/stripe"), host.One(t, "COMMIT")
+	isChild(t, first, parent)
+	isChild(t, handler, first)
+	isChild(t, commit, first)
 	if inHandler.SpanID() != handler.SpanContext.SpanID() {
 		t.Error("the handler's context does not have the handler's span")
 	}
-	has(t, first, "stripe.event.id=evt_1", "stripe.event.type=invoice.paid", "stripe.account=acct_own", "stripeonce.outcome=processed",
+	spantest.Has(t, first, "stripe.event.id=evt_1", "stripe.event.type=invoice.paid", "stripe.account=acct_own", "stripeonce.outcome=processed",
 		"http.response.status_code=200", "app=test")
-	has(t, second, "stripe.event.id=evt_1", "stripeonce.outcome=duplicate")
-	has(t, &handler, "stripeonce.handler=credit", "stripeonce.pattern=invoice.*", "stripe.event.id=evt_1", "stripe.event.type=invoice.paid", "app=test")
-	has(t, &commit, "db.system.name=postgresql", "db.operation.name=COMMIT")
+	spantest.Has(t, second, "stripe.event.id=evt_1", "stripeonce.outcome=duplicate")
+	spantest.Has(t, handler, "stripeonce.handler=credit", "stripeonce.pattern=invoice.*", "stripe.event.id=evt_1", "stripe.event.type=invoice.paid", "app=test")
+	spantest.Has(t, commit, "db.system.name=postgresql", "db.operation.name=COMMIT")
 	if first.SpanKind != trace.SpanKindConsumer || commit.SpanKind != trace.SpanKindClient || handler.SpanKind != trace.SpanKindInternal {
 		t.Errorf("the kinds are %s, %s and %s", first.SpanKind, commit.SpanKind, handler.SpanKind)
 	}
-	for _, span := range host.exporter.GetSpans() {
-		lacks(t, &span, "error.type")
-		lacks(t, &span, "stripeonce.attempt") // no record was read
+	for _, span := range host.All() {
+		spantest.Lacks(t, &span, "error.type")
+		spantest.Lacks(t, &span, "stripeonce.attempt") // no record was read
 		for _, a := range span.Attributes {
 			if strings.Contains(a.Value.Emit(), "geheim") {
 				t.Errorf("the span %q has the payload: %s", span.Name, a.Value.Emit())
@@ -162,12 +117,12 @@ func TestRejected(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	span := host.span(t, "stripe delivery")
-	has(t, &span, "http.response.status_code=400", "error.type=400")
+	span := host.One(t, "stripe delivery")
+	spantest.Has(t, span, "http.response.status_code=400", "error.type=400")
 	if span.Status.Code != codes.Error || !strings.Contains(span.Status.Description, "signature") {
 		t.Errorf("the status is %v", span.Status)
 	}
-	lacks(t, &span, "stripe.event.id")
+	spantest.Lacks(t, span, "stripe.event.id")
 }
 
 // Spans of failures have the error, and the record has the trace. A replay's span has a link to the attempt that failed last.
@@ -184,16 +139,16 @@ func TestFailureAndReplay(t *testing.T) {
 	body := hooktest.Event("evt_1", "invoice.paid", 1_700_000_000, `{"id":"in_1"}`)
 	host.Expect(t, body, 500, "")
 	pgtest.Receive(t, "OnFailure", notified)
-	first := host.span(t, "stripe invoice.paid")
+	first := host.One(t, "stripe invoice.paid")
 	if notice.TraceID != first.SpanContext.TraceID().String() {
 		t.Errorf("the notice has the trace %q, want %s", notice.TraceID, first.SpanContext.TraceID())
 	}
 	host.Expect(t, body, 500, "")
-	failed := host.spans(t, "stripe invoice.paid", 2)[1]
-	has(t, &failed, "http.response.status_code=500", "error.type=500", "stripeonce.attempt=2")
-	handler := host.spans(t, "handler invoice.paid", 2)[1]
-	has(t, &handler, "error.type=_OTHER")
-	for _, span := range []tracetest.SpanStub{failed, handler} {
+	failed := host.Named(t, "stripe invoice.paid", 2)[1]
+	spantest.Has(t, failed, "http.response.status_code=500", "error.type=500", "stripeonce.attempt=2")
+	handler := host.Named(t, "handler invoice.paid", 2)[1]
+	spantest.Has(t, handler, "error.type=_OTHER")
+	for _, span := range []*spantest.Span{failed, handler} {
 		if span.Status.Code != codes.Error || !strings.HasSuffix(span.Status.Description, "no such organization") {
 			t.Errorf("the status of %q is %v", span.Name, span.Status)
 		}
@@ -213,10 +168,10 @@ func TestFailureAndReplay(t *testing.T) {
 	if applied := o.Replay(context.Background(), "evt_1", ""); applied.Err != nil {
 		t.Fatal(applied.Err)
 	}
-	replayed := host.spans(t, "stripe invoice.paid", 3)[2]
-	links(t, &replayed, &failed)
-	has(t, &replayed, "stripeonce.attempt=3", "stripeonce.outcome=processed")
-	lacks(t, &replayed, "http.response.status_code")
+	replayed := host.Named(t, "stripe invoice.paid", 3)[2]
+	links(t, replayed, failed)
+	spantest.Has(t, replayed, "stripeonce.attempt=3", "stripeonce.outcome=processed")
+	spantest.Lacks(t, replayed, "http.response.status_code")
 }
 
 // A trace that is not exported is not in the record, since nobody could look at it.
@@ -226,7 +181,7 @@ func TestNotSampled(t *testing.T) {
 	webhooks.On(h, "invoice.paid", func(context.Context, pgx.Tx, *webhooks.Event, *object) error { return errors.New("it fails") })
 	host := newTraced(t, h, nil, sdk.WithSampler(sdk.NeverSample()))
 	host.Expect(t, hooktest.Event("evt_1", "invoice.paid", 1_700_000_000, `{"id":"in_1"}`), 500, "")
-	host.spans(t, "stripe invoice.paid", 0)
+	host.Named(t, "stripe invoice.paid", 0)
 	if !pgtest.Scan[bool](t, host.Pool, `SELECT trace_id IS NULL AND NOT history @? '$[*].trace_id' FROM stripe_webhook_failures`) {
 		t.Error("the record has a trace that is not exported")
 	}
@@ -241,8 +196,8 @@ func TestParked(t *testing.T) {
 	})
 	host := newTraced(t, h, nil)
 	host.Expect(t, hooktest.Event("evt_1", "invoice.paid", 1_700_000_000, `{"id":"in_1"}`), 200, webhooks.OutcomeParked)
-	span := host.span(t, "stripe invoice.paid")
-	has(t, &span, "stripeonce.outcome=parked", "stripeonce.attempt=1", "http.response.status_code=200", "error.type=_OTHER")
+	span := host.One(t, "stripe invoice.paid")
+	spantest.Has(t, span, "stripeonce.outcome=parked", "stripeonce.attempt=1", "http.response.status_code=200", "error.type=_OTHER")
 	if span.Status.Code != codes.Error || !strings.Contains(span.Status.Description, "the currency is not known") {
 		t.Errorf("the status is %v", span.Status)
 	}
@@ -253,9 +208,9 @@ func TestParked(t *testing.T) {
 	if applied := o.Replay(context.Background(), "evt_1", ""); applied.Err == nil {
 		t.Error("the replay of an event that is parked again reports no error")
 	}
-	again := host.spans(t, "stripe invoice.paid", 2)[1]
-	links(t, &again, &span)
-	has(t, &again, "stripeonce.replay=true", "stripeonce.attempt=2")
+	again := host.Named(t, "stripe invoice.paid", 2)[1]
+	links(t, again, span)
+	spantest.Has(t, again, "stripeonce.replay=true", "stripeonce.attempt=2")
 }
 
 // A panic's span has its stack.
@@ -265,8 +220,8 @@ func TestPanic(t *testing.T) {
 	webhooks.On(h, "invoice.paid", func(context.Context, pgx.Tx, *webhooks.Event, *object) error { panic("nil map") })
 	host := newTraced(t, h, nil)
 	host.Expect(t, hooktest.Event("evt_1", "invoice.paid", 1_700_000_000, `{"id":"in_1"}`), 500, "")
-	span := host.span(t, "handler invoice.paid")
-	has(t, &span, "error.type=panic")
+	span := host.One(t, "handler invoice.paid")
+	spantest.Has(t, span, "error.type=panic")
 	if len(span.Events) != 1 || span.Events[0].Name != "exception" {
 		t.Fatalf("the events are %v", span.Events)
 	}
