@@ -268,7 +268,7 @@ func TestServeWithoutACollector(t *testing.T) {
 			s := serve(t, environ("DATABASE_URL="+pgtest.NewURL(t), "LOG_FORMAT=json", "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint,
 				"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_MAX_QUEUE_SIZE=1"))
 			for i := range 5 {
-				s.expect(t, subscriptionEvent(fmt.Sprintf("evt_%d", i), int64(i)+1, "active"), 200, webhooks.OutcomeProcessed)
+				s.expect(t, subscriptionEvent(fmt.Sprintf("evt_%d", i), int64(i)+1, []string{"active", "past_due"}[i%2]), 200, webhooks.OutcomeProcessed)
 			}
 			began := time.Now()
 			if code := s.stop(t, syscall.SIGTERM); code != 0 {
