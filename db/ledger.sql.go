@@ -84,6 +84,25 @@ func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxLookedAt int32,
 	return count, err
 }
 
+const ledgerIncomplete = `-- name: LedgerIncomplete :one
+SELECT
+    (SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT $1) AS s)::bigint AS subscriptions,
+    (SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT $1) AS o)::bigint AS objects
+`
+
+type LedgerIncompleteRow struct {
+	Subscriptions int64
+	Objects       int64
+}
+
+// Counts the rows of which only a part of Stripe's lists is stored, each up to max_rows, by the indexes of those rows.
+func (q *Queries) LedgerIncomplete(ctx context.Context, db DBTX, maxRows int32) (LedgerIncompleteRow, error) {
+	row := db.QueryRow(ctx, ledgerIncomplete, maxRows)
+	var i LedgerIncompleteRow
+	err := row.Scan(&i.Subscriptions, &i.Objects)
+	return i, err
+}
+
 const ledgerLag = `-- name: LedgerLag :one
 SELECT
     count(*) AS events,
@@ -133,4 +152,26 @@ func (q *Queries) LedgerNewest(ctx context.Context, db DBTX) (LedgerNewestRow, e
 	var i LedgerNewestRow
 	err := row.Scan(&i.EventID, &i.EventType, &i.ProcessedAt)
 	return i, err
+}
+
+const ledgerParked = `-- name: LedgerParked :one
+SELECT count(*) FROM (
+    SELECT FROM (
+        SELECT f.event_id, f.account_id, f.state FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT $1
+    ) AS newest
+    WHERE newest.state = 'parked'
+        AND EXISTS (
+            SELECT FROM stripe_webhook_events AS e
+            WHERE e.event_id = newest.event_id AND e.outcome = 'parked' AND COALESCE(e.account_id = newest.account_id, TRUE)
+        )
+    LIMIT $2
+) AS parked
+`
+
+// Counts the parked events up to max_rows, among the newest max_looked_at events that ever failed.
+func (q *Queries) LedgerParked(ctx context.Context, db DBTX, maxLookedAt int32, maxRows int32) (int64, error) {
+	row := db.QueryRow(ctx, ledgerParked, maxLookedAt, maxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }

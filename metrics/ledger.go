@@ -19,12 +19,11 @@ const (
 	ledgerTimeout = 2 * time.Second
 	// ledgerAge is how long the results are cached, for all scrapers.
 	ledgerAge = 5 * time.Second
-	// lagSpan and lagEvents bound the events that the lag is computed from: the newest at each scrape.
-	lagSpan   = 15 * time.Minute
-	lagEvents = 1000
+	// maxIncomplete bounds the count of incomplete rows of each table.
+	maxIncomplete = 1000
 )
 
-// LedgerCollector is a prometheus.Collector of the ledger, which all receivers on the database share. It runs three short
+// LedgerCollector is a prometheus.Collector of the ledger, which all receivers on the database share. It runs four short
 // queries on the pool, for one scrape at a time and at most every five seconds.
 type LedgerCollector struct {
 	pool *pgxpool.Pool
@@ -40,12 +39,13 @@ var (
 	ledgerUp      = desc("ledger_up", "1 if PostgreSQL answered the queries of this scrape, else 0; the ledger's other metrics are then missing.")
 	ledgerFails   = desc("failing_events", "Events whose last attempt failed and that have not been applied since, counted up to 1000 among the newest 100000 that ever failed.")
 	ledgerLast    = desc("last_event_timestamp_seconds", "When an event was last recorded, in Unix seconds; 0: never.")
-	ledgerLagDesc = desc("lag_seconds", "From Stripe's creation of an event to its effect, over at most 1000 events of the last 15 minutes; none if there were none.", "quantile")
+	ledgerParked  = desc("parked_events", "Parked events, which wait for a person, counted up to 1000 among the newest 100000 that ever failed.")
+	ledgerPartial = desc("incomplete_rows", "Rows of which only a part of Stripe's lists is stored, by table, counted up to 1000.", "table")
 )
 
 // Describe sends every metric's description.
 func (c *LedgerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{ledgerUp, ledgerFails, ledgerLast, ledgerLagDesc} {
+	for _, d := range []*prometheus.Desc{ledgerUp, ledgerFails, ledgerParked, ledgerLast, ledgerPartial} {
 		ch <- d
 	}
 }
@@ -68,27 +68,32 @@ func (c *LedgerCollector) query() (list []prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ledgerTimeout)
 	defer cancel()
-	queries := db.New()
-	failing, err1 := operations.New(c.pool, nil).CountFailing(ctx)
-	newest, err2 := queries.LedgerNewest(ctx, c.pool)
-	lag, err3 := queries.LedgerLag(ctx, c.pool, time.Now().Add(-lagSpan), lagEvents)
-	last := 0.0
-	switch {
-	case err2 == nil:
-		last = float64(newest.ProcessedAt.UnixNano()) / 1e9
-	case errors.Is(err2, pgx.ErrNoRows):
-		err2 = nil
-	}
-	if errors.Join(err1, err2, err3) != nil {
+	queries, operator := db.New(), operations.New(c.pool, nil)
+	failing, err1 := operator.CountFailing(ctx)
+	parked, err2 := operator.CountParked(ctx)
+	incomplete, err3 := queries.LedgerIncomplete(ctx, c.pool, maxIncomplete)
+	last, err4 := lastEvent(ctx, queries, c.pool)
+	if errors.Join(err1, err2, err3, err4) != nil {
 		gauge(ledgerUp, 0)
 		return list
 	}
 	gauge(ledgerUp, 1)
 	gauge(ledgerFails, float64(failing))
+	gauge(ledgerParked, float64(parked))
+	gauge(ledgerPartial, float64(incomplete.Subscriptions), "subscriptions")
+	gauge(ledgerPartial, float64(incomplete.Objects), "stripe_objects")
 	gauge(ledgerLast, last)
-	if lag.Events > 0 {
-		gauge(ledgerLagDesc, lag.Median, "0.5")
-		gauge(ledgerLagDesc, lag.High, "0.95")
-	}
 	return list
+}
+
+// lastEvent returns when an event was last recorded, in Unix seconds; 0: never.
+func lastEvent(ctx context.Context, queries *db.Queries, pool *pgxpool.Pool) (float64, error) {
+	newest, err := queries.LedgerNewest(ctx, pool)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return float64(newest.ProcessedAt.UnixNano()) / 1e9, nil
 }

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"cmp"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pook/stripeonce/webhooks"
@@ -17,7 +19,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	deliveries = desc("deliveries_total", "Deliveries answered, by outcome.", "outcome")
+	deliveries = desc("deliveries_total", "Deliveries answered, by outcome and by the registered pattern that matches the event's type (none: no pattern does, or the delivery was refused).", "outcome", "pattern")
+	lag        = desc("lag_seconds", "Time from Stripe's creation of an event to its effect.")
+	rejected   = desc("rejected_signatures_total", "Deliveries whose signature was rejected, by reason: missing, malformed, expired, empty_body, or mismatch (no signing secret made it).", "reason")
+	fetches    = desc("fetches_total", "Requests to Stripe's API on behalf of events, by result: answered, missing, refused (401, 403), failed, or no_key (a thin event was ignored for want of an API key).", "result")
 	seconds    = desc("delivery_duration_seconds", "Time from reading a delivery to its response, by outcome.", "outcome")
 	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
@@ -40,7 +45,7 @@ var (
 // Describe sends every metric's description.
 func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, inFlight, unrecorded, abandoned, missing, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, lag, rejected, fetches, inFlight, unrecorded, abandoned, missing, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -56,12 +61,22 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
 	}
 	for outcome, d := range stats.Deliveries {
-		buckets := map[float64]uint64{}
-		for i, bound := range webhooks.DurationBuckets {
-			buckets[bound.Seconds()] = d.Buckets[i]
+		ch <- histogram(seconds, &d, outcome)
+	}
+	for pattern, counts := range stats.Patterns {
+		for outcome, n := range counts {
+			counter(deliveries, float64(n), outcome, cmp.Or(pattern, "none"))
 		}
-		counter(deliveries, float64(d.Count), outcome)
-		ch <- prometheus.MustNewConstHistogram(seconds, d.Count, d.Sum.Seconds(), buckets, outcome)
+	}
+	ch <- histogram(lag, &stats.Lag)
+	for reason, n := range stats.Signatures.Rejected {
+		counter(rejected, float64(n), reason)
+	}
+	for result, n := range map[string]uint64{
+		"answered": stats.Fetches.Answered, "missing": stats.Fetches.Missing, "refused": stats.Fetches.Refused, "failed": stats.Fetches.Failed,
+		"no_key": stats.Fetches.NoKey,
+	} {
+		counter(fetches, float64(n), result)
 	}
 	for _, secret := range stats.Secrets {
 		counter(secretMatches, float64(secret.Matched), secret.Label)
@@ -87,4 +102,13 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(poolWaits, float64(stats.Pool.EmptyAcquireCount()))
 	counter(poolWaited, stats.Pool.EmptyAcquireWaitTime().Seconds())
 	counter(poolCanceled, float64(stats.Pool.CanceledAcquireCount()))
+}
+
+// histogram returns a histogram in seconds.
+func histogram(d *prometheus.Desc, h *webhooks.Durations, labels ...string) prometheus.Metric {
+	buckets := map[float64]uint64{}
+	for i, bound := range h.Bounds {
+		buckets[bound.Seconds()] = h.Buckets[i]
+	}
+	return prometheus.MustNewConstHistogram(d, h.Count, h.Sum.Seconds(), buckets, labels...)
 }

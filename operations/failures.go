@@ -46,6 +46,11 @@ func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
 	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
 }
 
+// CountParked returns the number of parked events, counted up to MaxCounted among the newest MaxLookedAt events that ever failed.
+func (o *Operator) CountParked(ctx context.Context) (int64, error) {
+	return o.queries.LedgerParked(ctx, o.pool, MaxLookedAt, MaxCounted)
+}
+
 // Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
 // newest failure is first.
 func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, error) {

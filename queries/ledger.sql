@@ -45,5 +45,25 @@ SELECT count(*) FROM (
     LIMIT @max_rows
 ) AS failing;
 
+-- name: LedgerParked :one
+-- Counts the parked events up to max_rows, among the newest max_looked_at events that ever failed.
+SELECT count(*) FROM (
+    SELECT FROM (
+        SELECT f.event_id, f.account_id, f.state FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT @max_looked_at
+    ) AS newest
+    WHERE newest.state = 'parked'
+        AND EXISTS (
+            SELECT FROM stripe_webhook_events AS e
+            WHERE e.event_id = newest.event_id AND e.outcome = 'parked' AND COALESCE(e.account_id = newest.account_id, TRUE)
+        )
+    LIMIT @max_rows
+) AS parked;
+
+-- name: LedgerIncomplete :one
+-- Counts the rows of which only a part of Stripe's lists is stored, each up to max_rows, by the indexes of those rows.
+SELECT
+    (SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT @max_rows) AS s)::bigint AS subscriptions,
+    (SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT @max_rows) AS o)::bigint AS objects;
+
 -- name: LedgerNewest :one
 SELECT event_id, event_type, processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1;

@@ -91,6 +91,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (done repo
 	d := r.newDelivery(ev, why)
 	defer r.finish(d)
 	if d.lacksKey {
+		r.stats.fetches.noKey.Add(1)
 		r.config.Logger.WarnContext(ctx, "a thin event is ignored, although it has a handler: there is no API key of its mode; set one, then replay or reconcile",
 			"event_id", ev.ID, "event_type", ev.Type, "livemode", ev.Livemode)
 	}
@@ -110,6 +111,9 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (done repo
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
 	done.Result = f.Result
+	if d.reprocess == nil {
+		r.stats.tookEffect(ev.Created, f.Outcome)
+	}
 	if f.Outcome == OutcomeParked {
 		done.parked, done.attempts = d.parked, d.parkings
 		reason.Note(ctx, safeError(d.parked))

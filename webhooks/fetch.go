@@ -214,7 +214,9 @@ func (r *Receiver) request(ev *Event, path, version string) stripeapi.Request {
 func (r *Receiver) ask(ctx context.Context, ev *Event, path, version string) (*stripeapi.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
 	defer cancel()
-	return r.stripe.Do(ctx, r.request(ev, path, version))
+	answer, err := r.stripe.Do(ctx, r.request(ev, path, version))
+	r.stats.fetches.observe(err)
+	return answer, err
 }
 
 // askList requests all elements of a list.
@@ -222,6 +224,7 @@ func (r *Receiver) askList(ctx context.Context, ev *Event, path, version string)
 	ctx, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
 	defer cancel()
 	answer, err := r.stripe.List(ctx, r.request(ev, path, version))
+	r.stats.fetches.observe(err)
 	if errors.Is(err, stripeapi.ErrTruncated) {
 		r.config.Logger.WarnContext(ctx, "a list could not be read to its end", "event_id", ev.ID, "path", path, "error", err)
 		return answer, nil
@@ -272,6 +275,7 @@ func (r *Receiver) complete(ctx context.Context, ev *Event, options *FetchOption
 	limited, cancel := context.WithTimeout(ctx, r.config.FetchTimeout)
 	defer cancel()
 	answer, err := r.stripe.Complete(limited, r.request(ev, path, version), answer, options.Lists)
+	r.stats.fetches.observe(err)
 	if errors.Is(err, stripeapi.ErrTruncated) {
 		r.config.Logger.WarnContext(ctx, "the rest of an object's lists could not be read", "event_id", ev.ID, "path", path, "error", err)
 		return answer, nil

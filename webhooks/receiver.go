@@ -80,7 +80,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		// No retries, and a short timeout: Stripe retries the delivery.
 		stripe:      stripeapi.New(stripeapi.Config{Key: config.APIKey, Base: config.APIBase, Timeout: config.FetchTimeout}),
 		lists:       newListLimiter(config.ListRate),
-		stats:       newRecorder(),
+		stats:       newRecorder(h.Types()),
 		onFailure:   newNotifier(config.OnFailure, config),
 		onParked:    newNotifier(config.OnParked, config),
 		limiter:     admission.NewLimiter(config.MaxInFlight),

@@ -50,6 +50,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		account.of(ev)
 	}
+	r.stats.signatures.rejected(err)
 	ctx := r.traceDelivery(req.Context(), start, ev, purpose{replay: replay})
 	var done report
 	accepted := err == nil
@@ -63,7 +64,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	reason.WriteHeader(ctx, w.Header())
 	status := r.answer(w, done.Result, err, accepted)
 	took := time.Since(start)
-	r.stats.observe(label(status, done.Outcome), start, took)
+	r.stats.observe(ev, label(status, done.Outcome), start, took)
 	r.log(ctx, ev, status, done, took, err)
 	r.endDelivery(ctx, done, status, err)
 }

@@ -65,11 +65,34 @@ func NewVerifier(entries []string, tolerance time.Duration) *Verifier {
 	return v
 }
 
-// Verify accepts a body that any of the secrets signed. The event's API version plays no part in it. The error wraps
-// fault.ErrInvalidSignature and explains to the sender what is wrong.
+// Reason says why a signature was rejected.
+type Reason string
+
+// The reasons.
+const (
+	Missing   Reason = "missing"    // there is no header
+	Malformed Reason = "malformed"  // the header is malformed, or too long
+	Expired   Reason = "expired"    // the timestamp is missing, or older than the tolerance
+	EmptyBody Reason = "empty_body" // Stripe never signs an empty body
+	Mismatch  Reason = "mismatch"   // no secret of the receiver made it, or the body was changed
+)
+
+// Reasons are all reasons.
+func Reasons() []Reason { return []Reason{Missing, Malformed, Expired, EmptyBody, Mismatch} }
+
+// RejectedError wraps fault.ErrInvalidSignature and explains to the sender what is wrong.
+type RejectedError struct {
+	Reason Reason
+	text   string
+}
+
+func (e *RejectedError) Error() string { return fault.ErrInvalidSignature.Error() + ": " + e.text }
+func (e *RejectedError) Unwrap() error { return fault.ErrInvalidSignature }
+
+// Verify accepts a body that any of the secrets signed. The event's API version plays no part in it. The error is a *RejectedError.
 func (v *Verifier) Verify(body []byte, header string) error {
 	if len(header) > MaxHeaderBytes {
-		return fmt.Errorf("%w: the %s header is longer than %d bytes", fault.ErrInvalidSignature, Header, MaxHeaderBytes)
+		return &RejectedError{Malformed, fmt.Sprintf("the %s header is longer than %d bytes", Header, MaxHeaderBytes)}
 	}
 	var err error
 	for _, secret := range v.secrets {
@@ -79,7 +102,7 @@ func (v *Verifier) Verify(body []byte, header string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s", fault.ErrInvalidSignature, v.explain(err, len(body)))
+	return v.rejected(err, len(body))
 }
 
 // VerifyReplay accepts a ReplayHeader that any of the secrets signed.
@@ -87,18 +110,18 @@ func (v *Verifier) VerifyReplay(body []byte, header string) error {
 	return v.Verify(replayed(body), header)
 }
 
-func (v *Verifier) explain(err error, bodyBytes int) string {
+func (v *Verifier) rejected(err error, bodyBytes int) *RejectedError {
 	switch {
 	case errors.Is(err, webhook.ErrNotSigned):
-		return "there is no " + Header + " header"
+		return &RejectedError{Missing, "there is no " + Header + " header"}
 	case errors.Is(err, webhook.ErrInvalidHeader):
-		return "the " + Header + " header is malformed"
+		return &RejectedError{Malformed, "the " + Header + " header is malformed"}
 	case errors.Is(err, webhook.ErrTooOld):
-		return fmt.Sprintf("its timestamp is missing or older than %s", v.tolerance)
+		return &RejectedError{Expired, fmt.Sprintf("its timestamp is missing or older than %s", v.tolerance)}
 	case bodyBytes == 0:
-		return "the body is empty, which Stripe never signs: something before this handler may have read it"
+		return &RejectedError{EmptyBody, "the body is empty, which Stripe never signs: something before this handler may have read it"}
 	default:
-		return "no v1 signature was made with this endpoint's signing secret over this body"
+		return &RejectedError{Mismatch, "no v1 signature was made with this endpoint's signing secret over this body"}
 	}
 }
 
