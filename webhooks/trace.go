@@ -9,7 +9,7 @@ import (
 	"github.com/pook/stripeonce/internal/projection"
 )
 
-// Tracer is told of the steps of each event: see [Config].Tracer. Package otelwebhooks has one for OpenTelemetry. Its methods are
+// Tracer traces the steps of each event: see [Config].Tracer. Package otelwebhooks has one for OpenTelemetry. Its methods are
 // called concurrently, in the course of deliveries, and must neither block nor panic.
 type Tracer interface {
 	// TraceStart is called when a step begins. The context that it returns is passed to everything in the step, such as the handler,
@@ -29,7 +29,7 @@ type TraceContext struct {
 	Sampled bool
 }
 
-// Step is a kind of step that a Tracer is told of.
+// Step is a kind of step that a Tracer is called for.
 type Step string
 
 // The steps.
@@ -204,6 +204,21 @@ func (t *transaction) inBatch(ctx context.Context) context.Context {
 		return ctx
 	}
 	return spanContext{ctx, t.span}
+}
+
+// traceCommit begins the step of COMMIT.
+func (t *transaction) traceCommit(ctx context.Context) context.Context {
+	if t.deliveries[0].inTx {
+		return ctx
+	}
+	return t.receiver.traceStart(ctx, TraceStart{Step: StepCommit})
+}
+
+// endCommit ends the step of COMMIT.
+func (t *transaction) endCommit(ctx context.Context, err error) {
+	if !t.deliveries[0].inTx {
+		t.receiver.traceEnd(ctx, TraceEnd{Step: StepCommit, Err: err})
+	}
 }
 
 // spanContext is a context with the values of another.

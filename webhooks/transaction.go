@@ -244,7 +244,9 @@ func (t *transaction) record(ctx context.Context) error {
 	if !t.lease.BeginCommit() {
 		return errAbandoned
 	}
-	if err := t.commit(ctx, writes, timeout); err != nil {
+	ctx = t.traceCommit(ctx)
+	err := t.pipe.Commit(ctx, writes, timeout)
+	if t.endCommit(ctx, err); err != nil {
 		return err
 	}
 	for _, d := range writers {
@@ -252,17 +254,6 @@ func (t *transaction) record(ctx context.Context) error {
 		t.receiver.sawFinal(d, d.outcome != OutcomeIgnored)
 	}
 	return nil
-}
-
-// commit sends writes and COMMIT.
-func (t *transaction) commit(ctx context.Context, writes []pgpipe.Query, timeout time.Duration) error {
-	if t.deliveries[0].inTx {
-		return t.pipe.Commit(ctx, writes, timeout)
-	}
-	ctx = t.receiver.traceStart(ctx, TraceStart{Step: StepCommit})
-	err := t.pipe.Commit(ctx, writes, timeout)
-	t.receiver.traceEnd(ctx, TraceEnd{Step: StepCommit, Err: err})
-	return err
 }
 
 // writers returns the deliveries that have something to be recorded, and the context of what is left to do.

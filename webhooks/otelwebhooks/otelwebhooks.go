@@ -126,7 +126,7 @@ func describe(start *webhooks.TraceStart) (name string, options []trace.SpanStar
 	switch start.Step {
 	case webhooks.StepDelivery:
 		kind, name = trace.SpanKindConsumer, "stripe delivery"
-		if start.Event != nil {
+		if start.Event != nil && start.Event.Type != "" {
 			name = "stripe " + start.Event.Type
 		}
 		attributes = append(attributes, deliveryAttributes(start)...)
@@ -161,7 +161,10 @@ func eventAttributes(start *webhooks.TraceStart) []attribute.KeyValue {
 	if start.Event == nil {
 		return nil
 	}
-	attributes := []attribute.KeyValue{keyEventID.String(start.Event.ID), keyEventType.String(start.Event.Type)}
+	attributes := []attribute.KeyValue{keyEventType.String(start.Event.Type)}
+	if start.Event.ID != "" {
+		attributes = append(attributes, keyEventID.String(start.Event.ID))
+	}
 	if start.Account != "" {
 		attributes = append(attributes, keyAccount.String(start.Account))
 	}

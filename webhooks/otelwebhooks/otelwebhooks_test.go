@@ -123,6 +123,11 @@ func TestRejected(t *testing.T) {
 		t.Errorf("the status is %v", span.Status)
 	}
 	spantest.Lacks(t, span, "stripe.event.id")
+
+	host.Expect(t, []byte(`{"type":""}`), 400, "")
+	if span := host.Named(t, "stripe delivery", 2)[1]; !strings.Contains(span.Status.Description, "no id") {
+		t.Errorf("the status is %v", span.Status)
+	}
 }
 
 // Spans of failures have the error, and the record has the trace. A replay's span has a link to the attempt that failed last.
