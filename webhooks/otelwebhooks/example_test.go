@@ -48,6 +48,6 @@ func ExampleNewTracer() {
 		fmt.Printf("%s: %s\n", span.Name, span.Status.Description)
 	}
 	// Output:
-	// handler credit: no such organization
+	// handler credit: handler of invoice.paid: no such organization
 	// stripe invoice.paid: handler of invoice.paid: no such organization
 }
