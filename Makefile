@@ -83,7 +83,7 @@ bench: postgres ## Run the benchmarks, and compare with a receiver that is writt
 	go run ./tests/bench -write
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint ## Check style, and that imports point one way
+lint: $(BIN)/golangci-lint ## Check style, wording and links, and that imports point one way
 	go mod tidy -diff
 	go vet ./...
 	go -C examples mod tidy -diff
@@ -91,6 +91,8 @@ lint: $(BIN)/golangci-lint ## Check style, and that imports point one way
 	go -C tests/browser mod tidy -diff
 	go -C tests/browser vet ./...
 	$(BIN)/golangci-lint run ./...
+	go -C tools vet ./...
+	go -C tools run ./checktext
 
 .PHONY: vuln
 vuln: $(BIN)/govulncheck ## Look for known vulnerabilities that the code reaches; needs the network

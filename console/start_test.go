@@ -322,7 +322,7 @@ func TestOneRunAtATime(t *testing.T) {
 	if status != http.StatusSeeOther {
 		t.Fatalf("it is %d:\n%s", status, text)
 	}
-	pgtest.Receive(t, "it asks Stripe", asked)
+	pgtest.Receive(t, "the request to Stripe", asked)
 	for _, shown := range []string{path, "/runs"} {
 		resp, err := http.Get(o.server.URL + "/admin" + shown)
 		if err != nil {

@@ -22,7 +22,7 @@ var (
 	deliveries = desc("deliveries_total", "Deliveries answered, by outcome and by the registered pattern that matches the event's type (none: no pattern does, or the delivery was refused).", "outcome", "pattern")
 	lag        = desc("lag_seconds", "Time from Stripe's creation of an event to its effect.")
 	rejected   = desc("rejected_signatures_total", "Deliveries whose signature was rejected, by reason: missing, malformed, expired, empty_body, or mismatch (no signing secret made it).", "reason")
-	fetches    = desc("fetches_total", "Requests to Stripe's API on behalf of events, by result: answered, missing, refused (401, 403), or failed.", "result")
+	fetches    = desc("fetches_total", "Requests to Stripe's API on behalf of events, by result: answered, missing, refused (401, 403), failed, or no_key (a thin event was ignored for want of an API key).", "result")
 	seconds    = desc("delivery_duration_seconds", "Time from reading a delivery to its response, by outcome.", "outcome")
 	inFlight   = desc("deliveries_in_flight", "Deliveries in flight.")
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
@@ -74,6 +74,7 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for result, n := range map[string]uint64{
 		"answered": stats.Fetches.Answered, "missing": stats.Fetches.Missing, "refused": stats.Fetches.Refused, "failed": stats.Fetches.Failed,
+		"no_key": stats.Fetches.NoKey,
 	} {
 		counter(fetches, float64(n), result)
 	}

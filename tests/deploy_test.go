@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
@@ -20,8 +22,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// metricNames returns the names of serve's metrics, including those of histograms' series.
-func metricNames(t *testing.T) map[string]bool {
+// newRegistry returns a registry with all of the collectors.
+func newRegistry(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), pgtest.NewURL(t))
 	if err != nil {
@@ -36,7 +38,16 @@ func metricNames(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(r), metrics.NewBuild(), metrics.NewLedger(pool), metrics.NewReconcile(operations.New(pool, nil)), metrics.NewVerify(operations.New(pool, nil)), metrics.NewRetry(operations.New(pool, nil)), metrics.NewSubscriptions(projection), metrics.NewMirror(mirrored))
+	operator := operations.New(pool, nil)
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewBuild(), metrics.NewLedger(pool), metrics.NewReconcile(operator), metrics.NewVerify(operator),
+		metrics.NewRetry(operator), metrics.NewSubscriptions(projection), metrics.NewMirror(mirrored))
+	return registry
+}
+
+// metricNames returns the names of serve's metrics, including those of histograms' series.
+func metricNames(t *testing.T) map[string]bool {
+	t.Helper()
+	registry := newRegistry(t)
 	// Descriptions are used, since gathering leaves out metrics without a value.
 	descriptions := make(chan *prometheus.Desc, 100)
 	registry.Describe(descriptions)
@@ -45,8 +56,8 @@ func metricNames(t *testing.T) map[string]bool {
 	for d := range descriptions {
 		name := regexp.MustCompile(`fqName: "([^"]*)"`).FindStringSubmatch(d.String())[1]
 		names[name] = true
-		if strings.HasSuffix(name, "_duration_seconds") {
-			names[name+"_bucket"] = true
+		if strings.HasSuffix(name, "_seconds") {
+			names[name+"_bucket"] = true // of a histogram
 		}
 	}
 	return names
@@ -105,15 +116,67 @@ func TestDashboardIsJSON(t *testing.T) {
 	}
 }
 
-// Prometheus's own promtool checks the alerts, if it is installed.
-func TestAlertsByPromtool(t *testing.T) {
-	t.Parallel()
-	promtool, err := exec.LookPath("promtool")
+// promtool returns the path of Prometheus's promtool. Without it, the test is skipped.
+func promtool(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("there is no promtool")
 	}
-	out, err := exec.Command(promtool, "check", "rules", "../deploy/prometheus/alerts.yml").CombinedOutput()
+	return path
+}
+
+// The alerts fire for each of the failures that docs/operations.md lists, and for nothing else.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	tool := promtool(t)
+	for _, arguments := range [][]string{
+		{"check", "rules", "../deploy/prometheus/alerts.yml"},
+		{"test", "rules", "../deploy/prometheus/alerts_test.yml"},
+	} {
+		if out, err := exec.Command(tool, arguments...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, out)
+		}
+	}
+}
+
+// Every alert has a test in which it fires, and a row in the documents.
+func TestAlertsAreTestedAndDocumented(t *testing.T) {
+	t.Parallel()
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	cases, documents := read("../deploy/prometheus/alerts_test.yml"), read("../docs/operations.md")
+	for _, match := range regexp.MustCompile(`- alert: Stripeonce(\w+)`).FindAllStringSubmatch(read("../deploy/prometheus/alerts.yml"), -1) {
+		if !strings.Contains(cases, `alertname="Stripeonce`+match[1]+`"`) {
+			t.Errorf("no test has the alert %s fire", match[1])
+		}
+		if !regexp.MustCompile(`(?m)^\| [^|]*\b` + match[1] + `\b`).MatchString(documents) {
+			t.Errorf("docs/operations.md does not have the alert %s", match[1])
+		}
+	}
+}
+
+// promtool finds nothing wrong with the metrics' names and types.
+func TestMetricsByPromtool(t *testing.T) {
+	t.Parallel()
+	check := exec.Command(promtool(t), "check", "metrics")
+	families, err := newRegistry(t).Gather()
 	if err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	for _, family := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, family); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check.Stdin = &text
+	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 }

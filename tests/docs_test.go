@@ -96,20 +96,6 @@ func TestCodeInDocuments(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-
-// Links between the documents are not broken.
-func TestLinksInDocuments(t *testing.T) {
-	t.Parallel()
-	for _, d := range append(documents(t), read(t, "../CHANGELOG.md")) {
-		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(d.text, ""), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(d.path), match[1])); err != nil {
-				t.Errorf("%s links to %s, which is not there", d.path, match[1])
-			}
-		}
-	}
-}
-
 // Each direct dependency is listed with its reason, and no other.
 func TestDependenciesAreListed(t *testing.T) {
 	t.Parallel()

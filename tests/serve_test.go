@@ -32,7 +32,7 @@ func TestServePages(t *testing.T) {
 	}{
 		"/healthz":         {200, `"ok"`},
 		"/readyz":          {200, `"ready"`},
-		"/metrics":         {200, `stripeonce_deliveries_total{outcome="duplicate"} 1`},
+		"/metrics":         {200, `stripeonce_deliveries_total{outcome="duplicate",pattern="customer.subscription.*"} 1`},
 		"/webhooks/stripe": {405, `{"error":"only POST is allowed"}`},
 		"/elsewhere":       {404, `{"error":"Not Found"}`},
 	} {

@@ -75,6 +75,7 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, e
 	d := r.newDelivery(ev, why)
 	defer r.finish(d)
 	if d.lacksKey {
+		r.stats.fetches.noKey.Add(1)
 		r.config.Logger.WarnContext(ctx, "a thin event is ignored, although it has a handler: there is no API key of its mode; set one, then replay or reconcile",
 			"event_id", ev.ID, "event_type", ev.Type, "livemode", ev.Livemode)
 	}

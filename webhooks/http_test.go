@@ -202,7 +202,7 @@ func TestTooManyInFlightAndShutdown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := host.Receiver.Shutdown(ctx); err == nil {
-		t.Error("Shutdown did not wait for the delivery under way")
+		t.Error("Shutdown did not wait for the delivery in progress")
 	}
 	if err := host.Receiver.Ready(t.Context()); err == nil {
 		t.Error("a receiver that shuts down is ready")
@@ -212,7 +212,7 @@ func TestTooManyInFlightAndShutdown(t *testing.T) {
 	}
 	close(resume)
 	if reply := pgtest.Receive(t, "the reply to the first delivery", first); reply.Outcome() != webhooks.OutcomeProcessed {
-		t.Errorf("the delivery under way is answered %s", reply)
+		t.Errorf("the delivery in progress is answered %s", reply)
 	}
 	if err := host.Shutdown(); err != nil {
 		t.Error(err)

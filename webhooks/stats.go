@@ -68,6 +68,8 @@ type FetchStats struct {
 	Missing  uint64 // Stripe does not have what was requested
 	Refused  uint64 // the API key may not read it (401, 403)
 	Failed   uint64 // another error, such as a timeout, 429 or 500
+	// NoKey counts the thin events that were ignored, although they have a handler, since there is no API key of their mode.
+	NoKey uint64
 }
 
 // Stats are a receiver's numbers since New. Package metrics exports them to Prometheus.
@@ -239,7 +241,7 @@ func (c *signatureCounts) read() SignatureStats {
 }
 
 // fetchCounts count requests to Stripe by their result.
-type fetchCounts struct{ answered, missing, refused, failed atomic.Uint64 }
+type fetchCounts struct{ answered, missing, refused, failed, noKey atomic.Uint64 }
 
 func (c *fetchCounts) observe(err error) {
 	switch status := stripeapi.Status(err); {
@@ -255,7 +257,7 @@ func (c *fetchCounts) observe(err error) {
 }
 
 func (c *fetchCounts) read() FetchStats {
-	return FetchStats{c.answered.Load(), c.missing.Load(), c.refused.Load(), c.failed.Load()}
+	return FetchStats{c.answered.Load(), c.missing.Load(), c.refused.Load(), c.failed.Load(), c.noKey.Load()}
 }
 
 // label is the entry of Stats.Deliveries that a reply counts in.
