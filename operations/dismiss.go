@@ -30,7 +30,8 @@ var errChanged = errors.New("the event is being recorded by a delivery: try agai
 // reason.
 //
 // The error wraps ErrRefused, and nothing has changed, if the event has no failure record, if it has taken effect (also if a
-// concurrent delivery is applying it), or if reason is empty or longer than 1,000 characters.
+// concurrent delivery is applying it), or if reason is empty or longer than 1,000 characters. A dismissal is recorded as a run, with its
+// operator and reason (stripe_webhook_runs): the failure's record has the reason of the last one.
 func (o *Operator) Dismiss(ctx context.Context, id, reason string) error {
 	reason = strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), string(utf8.RuneError)))
 	switch n := utf8.RuneCountInString(reason); {
@@ -39,9 +40,14 @@ func (o *Operator) Dismiss(ctx context.Context, id, reason string) error {
 	case n > maxReason:
 		return fmt.Errorf("%w: the reason has %d characters: use at most %d", ErrRefused, n, maxReason)
 	}
+	run := o.StartRun(RunDismiss, map[string]any{"events": []string{id}})
+	run.recorder.reason = reason
 	err := pgx.BeginTxFunc(ctx, o.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return o.dismiss(ctx, tx, id, reason) })
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return fmt.Errorf("dismiss %s: %w", id, err)
+	}
+	if err == nil {
+		run.Finish(ctx, map[string]int{"dismissed": 1}, nil)
 	}
 	return err
 }

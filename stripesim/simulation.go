@@ -14,6 +14,8 @@ const DefaultSubscriptions = 400
 // Simulation plays life cycles in an account and delivers their events. Equal simulations make equal deliveries.
 type Simulation struct {
 	Seed uint64
+	// Start is when the account's clock begins. Zero: Epoch.
+	Start time.Time
 	// Subscriptions is the number of subscriptions in one wave. Defaults to DefaultSubscriptions.
 	Subscriptions int
 	// Scenarios are the life cycles, in turn. None: a mixture, see Account.Live.
@@ -36,9 +38,13 @@ type Simulation struct {
 // connected are the connected accounts of simulations.
 var connected = []string{"acct_1SimulatedA", "acct_1SimulatedB"}
 
-// NewAccount returns the account of the simulation, without subscriptions. Its clock begins at Epoch.
+// NewAccount returns the account of the simulation, without subscriptions. Its clock begins at Start.
 func (s *Simulation) NewAccount() *Account {
-	account := New(s.Seed, Epoch)
+	start := s.Start
+	if start.IsZero() {
+		start = Epoch
+	}
+	account := New(s.Seed, start)
 	account.APIVersion, account.Billing = s.APIVersion, s.Billing
 	if s.Connect {
 		account.Connected = connected

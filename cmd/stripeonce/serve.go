@@ -226,6 +226,10 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err != nil {
 		return err
 	}
+	background := newBackground(f, pool, &receiver, logger)
+	if err := background.check(ctx); err != nil {
+		return err
+	}
 	listener, err := f.listen(ctx)
 	if err != nil {
 		return err
@@ -239,7 +243,6 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if receiver.mirror != nil {
 		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
 	}
-	background := &background{serveFlags: f, pool: pool, receiver: &receiver, logger: logger}
 	defer background.stop()
 	more, err := background.start(ctx)
 	if err != nil {
