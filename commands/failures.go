@@ -1,11 +1,10 @@
 package commands
 
 import (
-	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +15,8 @@ import (
 func (t *tree) failures() *cobra.Command {
 	var filter operations.FailureFilter
 	var state string
-	var since cli.Duration
-	var groups bool
+	var since cli.Moment
+	var group string
 	cmd := &cobra.Command{
 		Use:   "failures [EVENT]",
 		Short: "List failing and parked events, or show one event's history",
@@ -39,35 +38,32 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&since, "since", "only events that first failed in the last `duration`, such as 72h or 30d")
+	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
 	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…)")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
 	flags.StringVar(&state, "state", "", "only this `state`: failing, parked or dismissed; by default failing and parked")
-	flags.BoolVar(&groups, "group", false, "list groups of failures of one cause; with a group's key, its events")
+	flags.StringVar(&group, "group", "", "list groups of failures of one cause; with a group's `key`, its events")
+	flags.Lookup("group").NoOptDefVal = everyGroup
 	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events or groups")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch filter.State = operations.FailureState(state); filter.State {
-		case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
-		default:
-			return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", state)
+		filter.State, filter.Since = operations.FailureState(state), since.Time
+		if err := checkFailures(&filter); err != nil {
+			return err
 		}
-		if filter.Limit < 1 {
-			return cli.Usage("--limit must be at least 1")
-		}
-		if since != 0 {
-			filter.Since = time.Now().Add(-time.Duration(since))
+		if group != everyGroup {
+			filter.Group = group
 		}
 		return t.work(cmd.Context(), func(host *Host) error {
 			o := operations.New(host.Pool, nil)
 			switch {
-			case groups && len(args) == 0:
-				return listGroups(cmd, o, out.Of(cmd), filter)
-			case groups:
-				filter.Group = args[0]
-			case len(args) == 1:
+			case len(args) == 1 && group == "":
 				return showFailure(cmd, o, out.Of(cmd), args[0])
+			case len(args) == 1:
+				filter.Group = args[0]
+			case group != "" && filter.Group == "":
+				return listGroups(cmd, o, out.Of(cmd), filter)
 			}
 			return listFailures(cmd, o, out.Of(cmd), filter)
 		})
@@ -76,10 +72,35 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 	return cmd
 }
 
+func checkFailures(filter *operations.FailureFilter) error {
+	switch filter.State {
+	case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
+	default:
+		return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", filter.State)
+	}
+	if filter.Limit < 1 {
+		return cli.Usage("--limit must be at least 1")
+	}
+	return checkCustomer(filter.Customer)
+}
+
+// everyGroup is --group without a key.
+const everyGroup = "all"
+
+// groupKey is what the key of a group looks like.
+var groupKey = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// noGroup is the error for a group without events. A key stays the same, so its events may have been applied.
+func noGroup(key string) error {
+	return fmt.Errorf("no failing event is in the group %s: 'failures --group' lists the groups", cli.OneLine(key))
+}
+
 // showFailure shows an event as 'events EVENT' does, if it has failed.
 func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
+	case err != nil && groupKey.MatchString(id):
+		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
 	case err != nil:
 		return err
 	case detail.Failure == nil:
@@ -89,9 +110,13 @@ func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id
 }
 
 func listFailures(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	hintTypes(out, filter.Type)
 	failures, err := o.Failures(cmd.Context(), filter)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(failures) == 0 && filter.Group != "" && filter.Before == "":
+		return noGroup(filter.Group)
 	}
 	if err := printFailures(out, failures, filter); err != nil {
 		return err
@@ -153,6 +178,7 @@ func reasonOf(f *operations.Failure) string {
 }
 
 func listGroups(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	hintTypes(out, filter.Type)
 	list, err := o.FailureGroups(cmd.Context(), filter)
 	if err != nil {
 		return err
@@ -198,72 +224,4 @@ func printGroups(out *cli.Output, groups []operations.FailureGroup, filter opera
 		{Title: "GROUP"}, {Title: "COUNT"}, {Title: "TYPE", Least: 12}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "EXAMPLE", Least: 12}, {Title: "ERROR", Least: 24, Tail: true},
 	}, rows)
 	return nil
-}
-
-func (t *tree) dismiss() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use:   "dismiss EVENT… --reason TEXT",
-		Short: "Record that failed events need not be applied",
-		Long: `Records that failed or parked events need not be applied, and why. The ledger then has
-them as parked: deliveries, reconcile, 'replay --all-failed' and retries leave them, and
-they no longer count as failing. 'replay EVENT' still applies such an event. An event that
-has taken effect, or that has no failure record, is refused.`,
-		Example: `  stripeonce failures dismiss evt_1NvKoKIGBnsLynRr --reason "refunded by hand, ticket 4711"
-  stripeonce failures --state dismissed`,
-		Args: cli.Args(cobra.MinimumNArgs(1)),
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why the events need not be applied; required")
-	out := cli.NewOutput(cmd)
-	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return cli.Usage("--reason is missing: say why the events need not be applied")
-		}
-		cli.IgnoreBrokenPipe()
-		return t.work(cmd.Context(), func(host *Host) error {
-			return dismiss(cmd, operations.New(host.Pool, nil), out.Of(cmd), ids, reason)
-		})
-	}
-	return cmd
-}
-
-// dismissedLine is the JSON of a dismissed event.
-type dismissedLine struct {
-	EventID string                  `json:"event_id"`
-	State   operations.FailureState `json:"state,omitempty"`
-	Error   string                  `json:"error,omitempty"`
-}
-
-// dismiss dismisses one event after the other. A refused one does not stop it.
-func dismiss(cmd *cobra.Command, o *operations.Operator, out *cli.Output, ids []string, reason string) error {
-	var first, written error
-	refused := 0
-	for _, id := range ids {
-		line, text := dismissedLine{EventID: id, State: operations.StateDismissed}, "dismissed"
-		err := o.Dismiss(cmd.Context(), id, reason)
-		if err != nil {
-			line.State, line.Error = "", cli.Explain(err).Error()
-			text = cli.OneLine(line.Error)
-			refused++
-		}
-		if first == nil {
-			first = err
-		}
-		if out.JSON {
-			if err := out.Line(line); written == nil {
-				written = err
-			}
-		}
-		out.Printf("%s  %s\n", cli.OneLine(id), text)
-		if err != nil && !errors.Is(err, operations.ErrRefused) {
-			return err
-		}
-	}
-	if first != nil && len(ids) > 1 {
-		first = fmt.Errorf("%d of %d events not dismissed, the first: %w", refused, len(ids), first)
-	}
-	if first != nil {
-		return first
-	}
-	return written
 }

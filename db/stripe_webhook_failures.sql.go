@@ -502,20 +502,35 @@ func (q *Queries) StripeWebhookFailureRetried(ctx context.Context, db DBTX, even
 
 const stripeWebhookFailureRetryOnce = `-- name: StripeWebhookFailureRetryOnce :execrows
 UPDATE stripe_webhook_failures
-SET next_retry_at = LEAST(next_retry_at, now() + random() * ($1::float8) * INTERVAL '1 second'), retried_build = $2::text
-WHERE receiver = $3 AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM $2::text
+SET
+    next_retry_at = CASE WHEN $1::boolean AND first_failed_at < now() - make_interval(secs => $2::float8)
+        THEN LEAST(next_retry_at, now() + random() * ($3::float8) * INTERVAL '1 second')
+        ELSE next_retry_at END,
+    retried_build = $4::text
+WHERE receiver = $5 AND state = 'failing' AND next_retry_at IS NOT NULL
+    AND (retried_build IS NULL OR $1::boolean AND retried_build <> $4::text)
 `
 
 type StripeWebhookFailureRetryOnceParams struct {
+	Settling      bool
+	AgeSeconds    float64
 	WithinSeconds float64
 	Build         string
 	Receiver      string
 }
 
-// Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
-// a deploy.
+// Notes for the failing events of a receiver which build they were scheduled for last, since a new build tries each of them soon: within a
+// time, in seconds, at random. Those that first failed since the process started, which is so many seconds ago, keep their times: they
+// failed in this build, or in one that a rolling deploy replaces, and their first retry is due in minutes. settling: another build's
+// events are taken, too; otherwise only the events that no build has.
 func (q *Queries) StripeWebhookFailureRetryOnce(ctx context.Context, db DBTX, arg StripeWebhookFailureRetryOnceParams) (int64, error) {
-	result, err := db.Exec(ctx, stripeWebhookFailureRetryOnce, arg.WithinSeconds, arg.Build, arg.Receiver)
+	result, err := db.Exec(ctx, stripeWebhookFailureRetryOnce,
+		arg.Settling,
+		arg.AgeSeconds,
+		arg.WithinSeconds,
+		arg.Build,
+		arg.Receiver,
+	)
 	if err != nil {
 		return 0, err
 	}

@@ -48,7 +48,7 @@ func (o *Operator) Stats() Stats {
 // one hour before the start of the last completed run.
 //
 // accounts are connected accounts to reconcile in addition to the platform's own. A run holds one connection of the pool,
-// so the pool must have at least two.
+// so the pool must have at least two. Each run that found missing events or failed is recorded (stripe_webhook_runs).
 func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, accounts ...string) error {
 	switch {
 	case o.tooFewConns():
@@ -61,7 +61,8 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, acco
 		return ErrNoApplier
 	}
 	b := &background{Operator: o, every: every, accounts: append([]string{""}, accounts...)}
-	o.repeat(ctx, repetition{every: every, afterFailure: min(every, retryInterval), what: "reconcile"}, &o.stats.runCounts, b.run)
+	b.failures = &failedRuns{Operator: o, kind: RunReconcile, arguments: map[string]any{"every": every.String()}}
+	o.repeat(ctx, repetition{every: every, afterFailure: min(every, retryInterval), what: "reconcile", failures: b.failures}, &o.stats.runCounts, b.run)
 	return nil
 }
 
@@ -72,6 +73,8 @@ type background struct {
 	accounts []string
 	// from is how far back the next run goes. It advances when a run completes. Zero: not known yet.
 	from time.Time
+
+	failures *failedRuns
 }
 
 // run reconciles unless another process does.
@@ -121,6 +124,7 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 		b.stats.applied.Add(1)
 		b.config.Logger.WarnContext(ctx, "a missing event was applied", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
 	}})
+	b.failures.own = sum.Missing > 0
 	if err != nil {
 		return err
 	}
@@ -129,21 +133,26 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 	return unavailable
 }
 
-// maxReceiversLookedAt is how many of the newest rows of the ledger OtherReceivers reads.
+// maxReceiversLookedAt is how many of the newest rows of the ledger Receivers reads.
 const maxReceiversLookedAt = 100_000
 
-// OtherReceivers returns the names of the receivers, other than the Applier's, that recorded any of the newest 100,000 events of the
-// ledger. It is empty if the Applier is no Receiver.
+// Receivers returns the names of the receivers that recorded any of the newest 100,000 events of the ledger, sorted.
+func (o *Operator) Receivers(ctx context.Context) ([]string, error) {
+	names, err := o.queries.StripeWebhookEventReceivers(ctx, o.pool, maxReceiversLookedAt)
+	if err != nil {
+		return nil, fmt.Errorf("list the receivers of the newest events: %w", err)
+	}
+	return names, nil
+}
+
+// OtherReceivers returns those of Receivers that are not the Applier. It is empty if the Applier is no Receiver.
 func (o *Operator) OtherReceivers(ctx context.Context) ([]string, error) {
 	here, ok := o.config.Applier.(interface{ Name() string })
 	if !ok {
 		return nil, nil
 	}
-	names, err := o.queries.StripeWebhookEventReceivers(ctx, o.pool, maxReceiversLookedAt)
-	if err != nil {
-		return nil, fmt.Errorf("list the receivers of the newest events: %w", err)
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return name == here.Name() }), nil
+	names, err := o.Receivers(ctx)
+	return slices.DeleteFunc(names, func(name string) bool { return name == here.Name() }), err
 }
 
 func errOthers(others []string) error {

@@ -118,6 +118,7 @@ type recorder struct {
 	*Operator
 	kind      RunKind
 	arguments any
+	reason    string // empty: Config.Reason
 	started   time.Time
 	id        string // empty: it has no row yet
 }
@@ -159,7 +160,7 @@ func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertP
 	}
 	params.ID = fmt.Sprintf("run_%011x%s", r.started.UnixMilli(), strings.ToLower(rand.Text()[:8]))
 	params.Kind, params.Arguments, params.StartedAt, params.Host = string(r.kind), texts[0], r.started, hostname()
-	params.Operator, params.Reason = engine.NilIfEmpty(runText(cmp.Or(r.config.Operator, userName()))), engine.NilIfEmpty(runText(r.config.Reason))
+	params.Operator, params.Reason = engine.NilIfEmpty(runText(cmp.Or(r.config.Operator, userName()))), engine.NilIfEmpty(runText(cmp.Or(r.reason, r.config.Reason)))
 	if err := r.queries.StripeWebhookRunInsert(ctx, r.pool, params); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
-	"github.com/pook/stripeonce/internal/eventtypes"
 	"github.com/pook/stripeonce/internal/lastattempt"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
@@ -107,6 +104,8 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 		switch {
 		case err == nil && row.Outcome == webhooks.OutcomeIgnored:
 			return o.notHandled(ev)
+		case err == nil && row.Outcome == webhooks.OutcomeParked && result.EventID == ev.ID: // no handler ran, or it would have parked again
+			return fmt.Errorf("%w: it stays parked", o.notHandled(ev))
 		case err == nil && row.Outcome == webhooks.OutcomeParked:
 			return o.parked(ctx, ev, result.EventID)
 		}
@@ -138,12 +137,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode, "+
 			"or has no API key of this mode for a thin event", ev.Type, applier.url)
 	case typed:
-		handled := ev.Type
-		if ev.Thin() {
-			handled = strings.TrimPrefix(ev.Type, "v1.")
-		}
-		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, handled) }
-		if slices.ContainsFunc(applier.Types(), fits) {
+		if o.mayHandle(ev.Type) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
 				"has no API key of this mode for a thin event, or mirrors no object such as the event's", ev.Type)
 		}

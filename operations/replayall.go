@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 // candidatePage is how many events Candidates reads at a time.
 const candidatePage = 1000
 
-// ReplayFilter selects events to apply again. The zero value selects every failing event. Parked and dismissed events are never
-// selected: Replay takes these one by one.
+// ReplayFilter selects events to apply again. The zero value selects every failing event. Parked events are selected by State and
+// Group alone, and dismissed ones never: Replay takes these one by one.
 type ReplayFilter struct {
 	// Outcome is empty for failing events, or webhooks.OutcomeIgnored for the ledger's ignored events, such as those of a type that
 	// has got a handler.
@@ -27,20 +28,25 @@ type ReplayFilter struct {
 	// MaxSince ago, since Stripe has no older ones.
 	Since    time.Time
 	Customer string // the id of a customer, as in FailureFilter and in EventFilter; empty: any
-	Group    string // the key of a FailureGroup, for failing events; empty: any
+	Group    string // the key of a FailureGroup, for failing and parked events; empty: any
 	Account  string // the id of an account; empty: any, and events without an account
+	// State is StateParked for the parked events of Group, which is required then: a person has decided that they are to be applied.
+	// Empty: failing events.
+	State FailureState
 }
 
 // Candidate is an event that a ReplayFilter selects. The JSON names are the columns'.
 type Candidate struct {
 	EventID   string `json:"event_id"`
 	EventType string `json:"event_type"`
-	// State is "failing" or "ignored". FirstFailedAt and LastError are those of a failing event, and ProcessedAt is when an ignored
-	// event was seen.
+	// State is "failing", "parked" or "ignored". FirstFailedAt and LastError are those of a failing or parked event, and ProcessedAt is
+	// when an ignored event was seen.
 	State         string     `json:"state"`
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 	LastError     string     `json:"last_error,omitempty"`
 	ProcessedAt   *time.Time `json:"processed_at,omitempty"`
+	// Unhandled reports that the Applier, which knows its handlers, has none for the type of an ignored event: applying it fails.
+	Unhandled bool `json:"unhandled,omitempty"`
 }
 
 // Candidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
@@ -51,7 +57,7 @@ func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Can
 		return fmt.Errorf("ask PostgreSQL for the time: %w", err)
 	}
 	switch {
-	case f.Outcome == webhooks.OutcomeIgnored && f.Group != "":
+	case f.Outcome == webhooks.OutcomeIgnored && (f.Group != "" || f.State != ""):
 		return fmt.Errorf("%w: an ignored event has no error, and is in no group", ErrRefused)
 	case f.Outcome == webhooks.OutcomeIgnored && f.Customer != "":
 		return o.ignoredOfCustomer(ctx, f, each)
@@ -59,8 +65,12 @@ func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Can
 		return o.ignored(ctx, f, began, each)
 	case f.Outcome != "":
 		return fmt.Errorf("%w: events of the outcome %q are not replayed by a filter: use ignored, or none for failing events", ErrRefused, f.Outcome)
-	case f.Customer != "":
-		return o.failingOfCustomer(ctx, f, each)
+	case f.State == StateParked && f.Group == "":
+		return fmt.Errorf("%w: parked events are replayed by their group, or one by one: set ReplayFilter.Group", ErrRefused)
+	case f.State != "" && f.State != StateFailing && f.State != StateParked:
+		return fmt.Errorf("%w: events of the state %q are not replayed by a filter: use failing or parked", ErrRefused, f.State)
+	case f.State == StateParked, f.Customer != "":
+		return o.ofWalk(ctx, f, each)
 	}
 	return o.failing(ctx, f, began, each)
 }
@@ -78,7 +88,7 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 			if f.Group != "" && one.group() != f.Group {
 				continue
 			}
-			if err := each(one.candidate()); err != nil {
+			if err := each(one.candidate(StateFailing)); err != nil {
 				return err
 			}
 		}
@@ -89,11 +99,14 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 	}
 }
 
-func (o *Operator) failingOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+// ofWalk is failing for parked events, and for those of a customer: there is no listing of these that begins with the oldest.
+func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
 	var newestFirst []Candidate
-	filter := FailureFilter{State: StateFailing, Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account}
+	filter := FailureFilter{
+		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxLookedAt: allRecords,
+	}
 	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
-		newestFirst = append(newestFirst, one.candidate())
+		newestFirst = append(newestFirst, one.candidate(filter.State))
 		return true
 	})
 	if err != nil {
@@ -111,9 +124,9 @@ func (o *Operator) warnOfCut(ctx context.Context, customer string, cut bool) {
 	}
 }
 
-func (b *brief) candidate() Candidate {
+func (b *brief) candidate(state FailureState) Candidate {
 	at := b.FirstFailedAt.UTC()
-	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(StateFailing), FirstFailedAt: &at, LastError: b.LastError}
+	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(state), FirstFailedAt: &at, LastError: b.LastError}
 }
 
 // sinceOrStripes returns the filter's Since for ignored events.
@@ -133,7 +146,7 @@ func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time,
 			return fmt.Errorf("list the ledger: %w", err)
 		}
 		for _, row := range rows {
-			if err := each(ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {
+			if err := each(o.ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {
 				return err
 			}
 		}
@@ -154,14 +167,21 @@ func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each f
 	o.warnOfCut(ctx, f.Customer, len(events) == maxOfCustomer)
 	newestFirst := make([]Candidate, len(events))
 	for i, ev := range events {
-		newestFirst[i] = ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
+		newestFirst[i] = o.ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
 	}
 	return backward(newestFirst, each)
 }
 
-func ignoredCandidate(id, eventType string, seen time.Time) Candidate {
+func (o *Operator) ignoredCandidate(id, eventType string, seen time.Time) Candidate {
 	at := seen.UTC()
-	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at}
+	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at, Unhandled: !o.mayHandle(eventType)}
+}
+
+// mayHandle reports whether the Applier has a handler for a type, or does not know its handlers.
+func (o *Operator) mayHandle(eventType string) bool {
+	applier, known := o.config.Applier.(typed)
+	snapshotType := strings.TrimPrefix(eventType, "v1.")
+	return !known || slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) })
 }
 
 func backward(list []Candidate, each func(Candidate) error) error {
@@ -209,13 +229,10 @@ func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account strin
 
 // replayCandidate replays an event. An ignored one of a type that has no handler here is not fetched from Stripe.
 func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
-	if applier, known := o.config.Applier.(typed); known && c.State == string(webhooks.OutcomeIgnored) {
-		snapshotType := strings.TrimPrefix(c.EventType, "v1.")
-		if !slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) }) {
-			return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
-		}
+	if c.Unhandled {
+		return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
 	}
-	return o.replayBy(ctx, c.EventID, "", false)
+	return o.replayBy(ctx, c.EventID, "", c.State == string(StateParked))
 }
 
 // replayRun replays events until the receiver is the reason why one fails, and counts what is left.
@@ -238,7 +255,7 @@ func (run *replayRun) next(ctx context.Context, id string, replay func() Applied
 	if run.stopped == nil {
 		return run.replay(ctx, id, replay)
 	}
-	if run.left == MaxCounted {
+	if run.left > MaxCounted {
 		return errCounted
 	}
 	run.left++
@@ -251,18 +268,20 @@ func (run *replayRun) replay(ctx context.Context, id string, replay func() Appli
 		return fmt.Errorf("replay %s: %w", id, ctx.Err())
 	}
 	run.each(applied)
-	run.stopped = run.stopper.stops(applied.Err)
+	if run.stopped = run.stopper.stops(applied.Err); run.stopped != nil {
+		run.left = 1 // this one
+	}
 	return nil
 }
 
 func (run *replayRun) end(err error) error {
 	if run.stopped != nil {
-		return stoppedBy(run.stopped, run.left, run.left == MaxCounted)
+		return stoppedBy(run.stopped, min(run.left, MaxCounted), run.left > MaxCounted)
 	}
 	return err
 }
 
-// stoppedBy adds to the reason why a run stopped how many events are left; more: there are more.
+// stoppedBy adds to the reason why a run stopped how many events are left, with the one at which it stopped; more: there are more.
 func stoppedBy(reason error, left int, more bool) error {
 	events := fmt.Sprintf("%d events are left", left)
 	switch {
@@ -270,8 +289,6 @@ func stoppedBy(reason error, left int, more bool) error {
 		events = fmt.Sprintf("at least %d events are left", left)
 	case left == 1:
 		events = "1 event is left"
-	case left == 0:
-		return fmt.Errorf("%w (stopped; no further event is left)", reason)
 	}
 	return fmt.Errorf("%w (stopped: %s)", reason, events)
 }

@@ -27,6 +27,7 @@ const (
 	RunBackfill  RunKind = "backfill"
 	RunReplay    RunKind = "replay"
 	RunReprocess RunKind = "reprocess"
+	RunDismiss   RunKind = "dismiss"
 	RunRetry     RunKind = "retry"
 	RunPrune     RunKind = "prune"
 	RunErase     RunKind = "erase"
@@ -34,7 +35,7 @@ const (
 
 // RunKinds returns all kinds of runs.
 func RunKinds() []RunKind {
-	return []RunKind{RunReconcile, RunVerify, RunBackfill, RunReplay, RunReprocess, RunRetry, RunPrune, RunErase}
+	return []RunKind{RunReconcile, RunVerify, RunBackfill, RunReplay, RunReprocess, RunDismiss, RunRetry, RunPrune, RunErase}
 }
 
 // RunState says whether a run is in progress, or how it ended.
@@ -44,7 +45,7 @@ type RunState string
 const (
 	RunRunning     RunState = "running"
 	RunInterrupted RunState = "interrupted" // it has no end, and no progress for two minutes, or stopped and can be resumed
-	RunFailed      RunState = "failed"      // it ended with an error
+	RunFailed      RunState = "failed"      // it ended with an error, or events of it failed
 	RunFinished    RunState = "finished"
 )
 
@@ -75,7 +76,7 @@ type Run struct {
 // State returns how the run stands.
 func (r *Run) State() RunState {
 	switch {
-	case r.FinishedAt != nil && r.Error != "":
+	case r.FinishedAt != nil && (r.Error != "" || r.failed() > 0):
 		return RunFailed
 	case r.FinishedAt != nil:
 		return RunFinished
@@ -83,6 +84,13 @@ func (r *Run) State() RunState {
 		return RunInterrupted
 	}
 	return RunRunning
+}
+
+// failed returns how many events of the run failed.
+func (r *Run) failed() int {
+	var counts struct{ Failed int }
+	_ = json.Unmarshal(r.Counts, &counts) // those of another kind of run have none
+	return counts.Failed
 }
 
 // RunFilter selects the runs to list. The zero value selects the newest 50.
@@ -94,7 +102,7 @@ type RunFilter struct {
 }
 
 // Runs lists the runs that have something to do or had, the newest first. In ReconcileEvery such a run is one that found missing
-// events.
+// events, or failed.
 func (o *Operator) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	if f.Kind != "" && !slices.Contains(RunKinds(), f.Kind) {
 		return nil, fmt.Errorf("%w: there is no kind of runs %q", ErrRefused, f.Kind)

@@ -185,11 +185,18 @@ ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;
 
 -- name: StripeWebhookFailureRetryOnce :execrows
--- Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
--- a deploy.
+-- Notes for the failing events of a receiver which build they were scheduled for last, since a new build tries each of them soon: within a
+-- time, in seconds, at random. Those that first failed since the process started, which is so many seconds ago, keep their times: they
+-- failed in this build, or in one that a rolling deploy replaces, and their first retry is due in minutes. settling: another build's
+-- events are taken, too; otherwise only the events that no build has.
 UPDATE stripe_webhook_failures
-SET next_retry_at = LEAST(next_retry_at, now() + random() * (@within_seconds::float8) * INTERVAL '1 second'), retried_build = @build::text
-WHERE receiver = @receiver AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM @build::text;
+SET
+    next_retry_at = CASE WHEN @settling::boolean AND first_failed_at < now() - make_interval(secs => @age_seconds::float8)
+        THEN LEAST(next_retry_at, now() + random() * (@within_seconds::float8) * INTERVAL '1 second')
+        ELSE next_retry_at END,
+    retried_build = @build::text
+WHERE receiver = @receiver AND state = 'failing' AND next_retry_at IS NOT NULL
+    AND (retried_build IS NULL OR @settling::boolean AND retried_build <> @build::text);
 
 -- name: StripeWebhookFailureSettleDue :exec
 -- Leaves out of retries what has been applied since it failed.

@@ -1,7 +1,7 @@
 -- migrate:up
 
--- One row for each run of an operator's command that had something to do: a reconcile, verify, backfill, replay, reprocess, retry,
--- prune or erase that found nothing leaves none. finished_at is null while it runs, and after it was interrupted: position then says where
+-- One row for each run of an operator's command that had something to do: a reconcile, verify, backfill, replay, reprocess, dismiss,
+-- retry, prune or erase that found nothing leaves none. finished_at is null while it runs, and after it was interrupted: position then says where
 -- a backfill or a reprocess resumes. operator is the user who started it, reason what that person said, and host the
 -- machine. counts are those of the command's output. share is how much of it is done, up to 1; null: not known. updated_at is the time
 -- of the last progress. Ids sort by the time of the start.
@@ -20,7 +20,7 @@ CREATE TABLE stripe_webhook_runs (
     position JSONB,
     error VARCHAR,
     CONSTRAINT stripe_webhook_runs_pkey PRIMARY KEY (id),
-    CONSTRAINT stripe_webhook_runs_kind_check CHECK (kind::TEXT IN ('reconcile', 'verify', 'backfill', 'replay', 'reprocess', 'retry', 'prune', 'erase'))
+    CONSTRAINT stripe_webhook_runs_kind_check CHECK (kind::TEXT IN ('reconcile', 'verify', 'backfill', 'replay', 'reprocess', 'dismiss', 'retry', 'prune', 'erase'))
 );
 
 -- For finding the run that a command resumes (StripeWebhookRunUnfinished). It has few entries.

@@ -19,6 +19,19 @@ import (
 	"github.com/pook/stripeonce/stripesim"
 )
 
+// The simulated clock begins when --start says.
+func TestSimulateStart(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewURL(t)
+	s := serve(t, environ("DATABASE_URL="+databaseURL))
+	if r := run(t, environ(simulateSecret), "", "simulate", "--to", s.url+"/webhooks/stripe", "--storm", "none", "--subscriptions", "1", "--start", "20d"); r.code != 0 {
+		t.Fatal(r)
+	}
+	if !pgtest.Scan[bool](t, pgtest.Connect(t, databaseURL), `SELECT min(event_created_at) BETWEEN now() - interval '20 days 1 hour' AND now() - interval '19 days' FROM stripe_webhook_events`) {
+		t.Error("its first event is not of 20 days ago")
+	}
+}
+
 const simulateSecret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
 
 // Each scenario, in a storm, ends with the truth in the receiver's tables.
