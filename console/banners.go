@@ -63,7 +63,7 @@ func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 	}
 	rejected := "1 delivery"
 	if n := signatures.Rejected["mismatch"]; n != 1 {
-		rejected = count(int64(n)) + " deliveries" //nolint:gosec // a count of deliveries
+		rejected = count(int64(n)) + " deliveries"
 	}
 	return &banner{
 		Urgent: true, When: "the last one", At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",

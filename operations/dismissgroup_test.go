@@ -169,7 +169,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer held.Rollback(t.Context()) //nolint:errcheck // it only holds a lock
+	defer held.Rollback(t.Context())
 	if _, err := held.Exec(t.Context(), `SELECT FROM stripe_webhook_failures WHERE event_id = 'evt_6' FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}

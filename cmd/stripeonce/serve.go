@@ -242,17 +242,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{metrics.NewSubscriptions(receiver.subscriptions), metrics.NewLedger(pool)}
-	if receiver.mirror != nil {
-		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
-	}
 	defer background.stop()
 	more, err := background.start(ctx)
 	if err != nil {
 		return err
 	}
-	collectors = append(collectors, more...)
-	s := server.New(receiver.Receiver, logger, collectors...)
+	s := server.New(receiver.Receiver, logger, append(receiver.collectors(pool), more...)...)
 	s.Drain = time.Duration(f.drain)
 	s.Use(exports.Middleware)
 	if err := exports.Metrics(ctx, s.Metrics()); err != nil {
@@ -266,6 +261,15 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(passwords.Users(), ","))
 	}
 	return s.Serve(ctx, listener)
+}
+
+// collectors returns the collectors of what the receiver keeps.
+func (r *ownReceiver) collectors(pool *pgxpool.Pool) []prometheus.Collector {
+	list := []prometheus.Collector{metrics.NewSubscriptions(r.subscriptions), metrics.NewLedger(pool)}
+	if r.mirror != nil {
+		list = append(list, metrics.NewMirror(r.mirror))
+	}
+	return list
 }
 
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
