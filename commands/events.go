@@ -234,6 +234,9 @@ func printAttempts(out *cli.Output, detail *operations.EventDetail) {
 	}
 	for _, attempt := range f.History {
 		out.Printf("    %s  %s\n", cli.Time(attempt.At), cli.OneLine(attempt.Error))
+		if attempt.TraceID != "" {
+			out.Printf("      trace %s\n", cli.OneLine(attempt.TraceID))
+		}
 	}
 	if f.Payload == nil {
 		out.Printf("  %-12s not stored; replay fetches it from Stripe\n", "payload")

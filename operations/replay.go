@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/lastattempt"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -150,6 +151,7 @@ func unhandled(eventType string) error {
 
 // replayEvent applies an event for an operator, even if it is parked.
 func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *EventDetail) (webhooks.Result, error) {
+	ctx = withLastAttempt(ctx, detail.Failure)
 	if !detail.Parked() {
 		return o.apply(ctx, ev)
 	}
@@ -158,6 +160,18 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
 	}
 	return o.retryUnavailable(ctx, ev, applier.Replay)
+}
+
+// withLastAttempt returns a context that carries the last attempt of a failure's record, for the trace of the next attempt.
+func withLastAttempt(ctx context.Context, f *Failure) context.Context {
+	if f == nil {
+		return ctx
+	}
+	last := lastattempt.Attempt{Number: int(f.Attempts)}
+	if n := len(f.History); n > 0 {
+		last.TraceID, last.SpanID = f.History[n-1].TraceID, f.History[n-1].SpanID
+	}
+	return lastattempt.With(ctx, last)
 }
 
 // fetchEvent returns an event from the payload of its failure record, from that which the receiver has kept, or else from Stripe.

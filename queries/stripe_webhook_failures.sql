@@ -15,13 +15,21 @@ WITH recorded AS (
     ) AS customer) AS erased
 )
 
-INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
+INSERT INTO stripe_webhook_failures (
+    account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at, trace_id
+)
 VALUES (
     @account_id,
     @event_id, @event_type, (SELECT recorded.last_error FROM recorded),
     CASE WHEN NOT (SELECT recorded.customer FROM recorded) THEN sqlc.narg('payload')::jsonb END,
-    (SELECT jsonb_build_array(jsonb_build_object('at', now(), 'error', left(recorded.last_error, 200))) FROM recorded), @state, @receiver,
-    now() + make_interval(secs => @retry_after_seconds::float8)
+    (
+        SELECT jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+            'at', now(), 'error', left(recorded.last_error, 200),
+            'trace_id', sqlc.narg('trace_id')::text, 'span_id', sqlc.narg('span_id')::text
+        )))
+        FROM recorded
+    ),
+    @state, @receiver, now() + make_interval(secs => @retry_after_seconds::float8), sqlc.narg('trace_id')::text
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -30,6 +38,7 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     receiver = excluded.receiver,
+    trace_id = excluded.trace_id,
     reason = CASE WHEN excluded.state = 'parked' THEN NULL ELSE stripe_webhook_failures.reason END,
     next_retry_at = CASE
         WHEN stripe_webhook_failures.state = 'failing' THEN COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at)
@@ -73,7 +82,7 @@ UPDATE stripe_webhook_failures SET state = 'dismissed', reason = @reason::text, 
 -- few rows.
 SELECT
     f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
-    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
+    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build, f.trace_id
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)

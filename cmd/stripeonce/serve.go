@@ -25,6 +25,7 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/signing"
+	"github.com/pook/stripeonce/internal/telemetry"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/schema/migrate"
@@ -50,6 +51,7 @@ type serveFlags struct {
 	retryFailed    bool
 	keepPayloads   cli.Duration
 	hidePayloads   bool
+	traceURL       string
 }
 
 func newServe() *cobra.Command {
@@ -95,6 +97,7 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
 	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
+	cmd.Flags().StringVar(&f.traceURL, "trace-url", "", "in the console, link the traces of failed attempts to this `URL`, such as https://jaeger.example.com/trace/{trace_id}")
 	return cmd
 }
 
@@ -143,6 +146,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	case f.verifyEvery > 0 && f.apiKey == "":
 		return cli.Usage("--verify-every needs %s", envAPIKey)
 	}
+	if err := console.CheckTraceURL(f.traceURL); err != nil {
+		return cli.Usage("--trace-url: %w", err)
+	}
 	f.keepsPayloads = f.keepPayloads > 0
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
@@ -153,8 +159,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = f.serve(ctx, logger, url, entries)
-	return errors.Join(err, stop())
+	err = errors.Join(f.serve(ctx, logger, url, entries), stop())
+	if err == nil {
+		logger.Info("stopped")
+	}
+	return err
 }
 
 // database returns the database's URL, and a function that stops a private PostgreSQL.
@@ -208,7 +217,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	receiver, err := f.receiver(pool, secrets, logger)
+	exports, err := telemetry.Start(ctx, logger)
+	if err != nil {
+		return cli.Usage("%w", err)
+	}
+	defer exports.Stop(ctx) // before the pool is closed, which the last metrics are read from
+	receiver, err := f.receiver(pool, secrets, logger, exports.Tracer())
 	if err != nil {
 		return err
 	}
@@ -237,6 +251,10 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	collectors = append(collectors, more...)
 	s := server.New(receiver.Receiver, logger, collectors...)
 	s.Drain = time.Duration(f.drain)
+	s.Use(exports.Middleware)
+	if err := exports.Metrics(ctx, s.Metrics()); err != nil {
+		return cli.Usage("%w", err)
+	}
 	if passwords := (server.Passwords{Console: os.Getenv(envConsolePassword), ReadOnly: os.Getenv(envReadOnlyPassword)}); passwords.Any() {
 		pages := f.console(pool, &receiver, logger)
 		defer pages.Close()
@@ -249,7 +267,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
 	return console.New(pool, receiver.Receiver, &console.Config{
-		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
+		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, TraceURL: f.traceURL, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
 		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
 	})
 }
