@@ -27,11 +27,13 @@ build: ## Build the program, .bin/stripeonce
 
 CHROMIUM := tools/ensure-optional 'chromium chromium-browser google-chrome google-chrome-stable' chromium "the console's tests in a browser"
 NODE := tools/ensure-optional node nodejs "the tutorial's tests"
+NPM := tools/ensure-optional npm npm "the console's tests of accessibility"
 
 .PHONY: test
 test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its own database in a private PostgreSQL
 	@$(CHROMIUM)
 	@$(NODE)
+	@$(NPM)
 	go test -timeout 30m ./...
 	go -C tests/browser test -timeout 30m ./...
 	go -C examples test ./...

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -225,72 +224,4 @@ func printGroups(out *cli.Output, groups []operations.FailureGroup, filter opera
 		{Title: "GROUP"}, {Title: "COUNT"}, {Title: "TYPE", Least: 12}, {Title: "SINCE"}, {Title: "LAST"}, {Title: "EXAMPLE", Least: 12}, {Title: "ERROR", Least: 24, Tail: true},
 	}, rows)
 	return nil
-}
-
-func (t *tree) dismiss() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use:   "dismiss EVENT… --reason TEXT",
-		Short: "Record that failed events need not be applied",
-		Long: `Records that failed or parked events need not be applied, and why. The ledger then has
-them as parked: deliveries, reconcile, 'replay --all-failed' and retries leave them, and
-they no longer count as failing. 'replay EVENT' still applies such an event. An event that
-has taken effect, or that has no failure record, is refused.`,
-		Example: `  stripeonce failures dismiss evt_1NvKoKIGBnsLynRr --reason "refunded by hand, ticket 4711"
-  stripeonce failures --state dismissed`,
-		Args: cli.Args(cobra.MinimumNArgs(1)),
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why the events need not be applied; required")
-	out := cli.NewOutput(cmd)
-	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return cli.Usage("--reason is missing: say why the events need not be applied")
-		}
-		cli.IgnoreBrokenPipe()
-		return t.work(cmd.Context(), func(host *Host) error {
-			return dismiss(cmd, operations.New(host.Pool, nil), out.Of(cmd), ids, reason)
-		})
-	}
-	return cmd
-}
-
-// dismissedLine is the JSON of a dismissed event.
-type dismissedLine struct {
-	EventID string                  `json:"event_id"`
-	State   operations.FailureState `json:"state,omitempty"`
-	Error   string                  `json:"error,omitempty"`
-}
-
-// dismiss dismisses one event after the other. A refused one does not stop it.
-func dismiss(cmd *cobra.Command, o *operations.Operator, out *cli.Output, ids []string, reason string) error {
-	var first, written error
-	refused := 0
-	for _, id := range ids {
-		line, text := dismissedLine{EventID: id, State: operations.StateDismissed}, "dismissed"
-		err := o.Dismiss(cmd.Context(), id, reason)
-		if err != nil {
-			line.State, line.Error = "", cli.Explain(err).Error()
-			text = cli.OneLine(line.Error)
-			refused++
-		}
-		if first == nil {
-			first = err
-		}
-		if out.JSON {
-			if err := out.Line(line); written == nil {
-				written = err
-			}
-		}
-		out.Printf("%s  %s\n", cli.OneLine(id), text)
-		if err != nil && !errors.Is(err, operations.ErrRefused) {
-			return err
-		}
-	}
-	if first != nil && len(ids) > 1 {
-		first = fmt.Errorf("%d of %d events not dismissed, the first: %w", refused, len(ids), first)
-	}
-	if first != nil {
-		return first
-	}
-	return written
 }

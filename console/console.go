@@ -27,6 +27,8 @@ import (
 const (
 	// DefaultTimeout bounds the requests of one page to PostgreSQL and Stripe.
 	DefaultTimeout = 5 * time.Second
+	// DefaultQuietAfter is for how long no event may arrive until the overview says so.
+	DefaultQuietAfter = 24 * time.Hour
 	// DefaultRunTimeout bounds a run that the console starts.
 	DefaultRunTimeout = 15 * time.Minute
 	// backgroundTimeout bounds a replay and requests that no page waits for. A replay's handlers have the receiver's Timeout.
@@ -61,6 +63,8 @@ type Config struct {
 	// "https://jaeger.example.com/trace/{trace_id}": see webhooks.Config.Tracer, and CheckTraceURL. Empty: the ids are shown without
 	// a link.
 	TraceURL string
+	// QuietAfter is for how long no event may arrive until the overview says so. Defaults to DefaultQuietAfter; negative: it never says so.
+	QuietAfter time.Duration
 	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.
 	Timeout time.Duration
 	// RunTimeout bounds a run that the console starts. Defaults to DefaultRunTimeout.
@@ -96,6 +100,7 @@ func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Conso
 	}
 	c.config.APIKey = strings.TrimSpace(c.config.APIKey)
 	c.config.Timeout = cmp.Or(c.config.Timeout, DefaultTimeout)
+	c.config.QuietAfter = cmp.Or(c.config.QuietAfter, DefaultQuietAfter)
 	c.config.RunTimeout = cmp.Or(c.config.RunTimeout, DefaultRunTimeout)
 	if c.config.Logger == nil {
 		c.config.Logger = slog.Default()
@@ -110,7 +115,20 @@ func New(pool *pgxpool.Pool, receiver *webhooks.Receiver, config *Config) *Conso
 
 func (c *Console) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	for path, build := range map[string]func(*request) (*page, error){
+	for path, build := range c.pages() {
+		mux.HandleFunc("GET "+path, c.handler(sectionOf(path), build))
+	}
+	mux.HandleFunc("GET /console.css", serveStyle)
+	mux.HandleFunc("POST /events/{id}/replay", c.action("/events", c.replay))
+	mux.HandleFunc("POST /events/{id}/reprocess", c.action("/events", c.reprocess))
+	mux.HandleFunc("POST /events/{id}/dismiss", c.action("/events", c.dismiss))
+	mux.HandleFunc("POST /runs", c.action("/runs", c.start))
+	return mux
+}
+
+// pages are the patterns of all pages, each with the function that builds it.
+func (c *Console) pages() map[string]func(*request) (*page, error) {
+	return map[string]func(*request) (*page, error){
 		"/{$}":                c.overview,
 		"/events":             c.events,
 		"/events/{id}":        c.event,
@@ -122,18 +140,11 @@ func (c *Console) routes() *http.ServeMux {
 		"/runs":               c.runs,
 		"/runs/{id}":          c.run,
 		newRunPath:            c.confirm,
+		reprocessPath:         c.confirmReprocess,
 		objectPath:            c.object,
 		customerPath:          c.customer,
-	} {
-		mux.HandleFunc("GET "+path, c.handler(sectionOf(path), build))
+		"/":                   func(*request) (*page, error) { return nil, errNoPage }, // every other path
 	}
-	mux.HandleFunc("GET /console.css", serveStyle)
-	mux.HandleFunc("POST /events/{id}/replay", c.action("/events", c.replay))
-	mux.HandleFunc("GET /events/{id}/reprocess", c.handler("/events", c.confirmReprocess))
-	mux.HandleFunc("POST /events/{id}/reprocess", c.action("/events", c.reprocess))
-	mux.HandleFunc("POST /events/{id}/dismiss", c.action("/events", c.dismiss))
-	mux.HandleFunc("POST /runs", c.action("/runs", c.start))
-	return mux
 }
 
 // sectionOf returns the section of a page.
@@ -201,11 +212,13 @@ type page struct {
 	Location template.URL // redirects to this path below Base; empty: shows the page
 	ReadOnly bool         // the user may only look: it has no buttons
 	Refresh  int          // it loads itself again after so many seconds; 0: it does not
+	Version  string       // of this program's stripeonce
 }
 
 var (
-	// errNotFound reports that there is no such page.
-	errNotFound = errors.New("there is no such page")
+	// errNotFound reports that what a page is about is not stored, and errNoPage that no page has this path.
+	errNotFound = errors.New("there is no such event or object")
+	errNoPage   = errors.New("there is no such page")
 	// errCrossSite and errReadOnly are why a request that acts is refused.
 	errCrossSite = errors.New("the request came from another site")
 	errReadOnly  = errors.New("the user may only look")
@@ -295,8 +308,14 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 		}
 	case errors.Is(err, operations.ErrNoRun):
 		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "There is no such run: it had nothing to do, or was pruned."}
+	case errors.Is(err, errNoPage):
+		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "There is no page at this address."}
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "The event or object never arrived, or its row has been pruned."}
+	case errors.Is(err, errBoth):
+		status, what = http.StatusBadRequest, problem{What: "An object and a customer are both given.", Fix: "The events of a customer are those of all its objects: leave one of the two fields empty."}
+	case errors.Is(err, errReason):
+		status, what = http.StatusBadRequest, problem{What: "A reason is required, of at most 500 characters.", Fix: "It is kept with the event: go back and say why."}
 	case errors.Is(err, errTime):
 		status, what = http.StatusBadRequest, problem{What: "This is not a valid time.", Fix: "Use the form 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:
@@ -310,7 +329,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 //go:embed templates static
 var files embed.FS
 
-var templates = parseTemplates("overview", "events", "event", "failures", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "run", "start", "reprocess", "problem")
+var templates = parseTemplates("overview", "events", "event", "failures", "group", "subscriptions", "subscription", "objects", "object", "customer", "search", "runs", "run", "start", "reprocess", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}
@@ -325,7 +344,7 @@ const policy = "default-src 'none'; style-src 'self'; form-action 'self'; base-u
 
 // show writes a page.
 func (c *Console) show(w http.ResponseWriter, r *request, path string, status int, p *page) {
-	p.Base, p.Path, p.Now, p.ReadOnly = r.base, path, time.Now(), c.readOnly(r.Request)
+	p.Base, p.Path, p.Now, p.ReadOnly, p.Version = r.base, path, time.Now(), c.readOnly(r.Request), version()
 	c.render(w, r, status, p)
 }
 

@@ -8,16 +8,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pook/stripeonce/internal/buildinfo"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 )
+
+// commitLength is how many characters of a revision the footer shows.
+const commitLength = 12
 
 // functions are the functions of the templates.
 var functions = template.FuncMap{
 	"ago":        ago,
 	"exact":      func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"iso":        func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
-	"day":        func(at time.Time) string { return at.UTC().Format("2 Jan 2006") },
+	"day":        func(at time.Time) string { return at.UTC().Format("2 Jan 2006 UTC") },
 	"count":      count,
 	"seconds":    seconds,
 	"segment":    url.PathEscape,
@@ -25,7 +29,10 @@ var functions = template.FuncMap{
 	"pointer":    func(s string) *string { return &s },
 	"lines":      func(s string) int { return strings.Count(s, "\n") + 1 },
 	"isSub":      isSubscription,
-	"isCustomer": func(id *string) bool { return strings.HasPrefix(orEmpty(id), "cus_") },
+	"isCustomer": isCustomer,
+	"plural":     plural,
+	"plural64":   func(n int, one string) string { return plural(int64(n), one) },
+	"count64":    func(n int) string { return count(int64(n)) },
 	"modeOf":     modeOf,
 	"pieces":     pieces,
 	"quantity":   quantity,
@@ -60,6 +67,25 @@ func quantity(n *int64) string {
 // isSubscription reports whether an id is a subscription's. A schedule's id also begins with sub_.
 func isSubscription(id *string) bool {
 	return strings.HasPrefix(orEmpty(id), "sub_") && !strings.HasPrefix(*id, "sub_sched_")
+}
+
+func isCustomer(id *string) bool { return strings.HasPrefix(orEmpty(id), "cus_") }
+
+// plural counts something: "1 event", "1,234 events".
+func plural(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(n) + " " + one + "s"
+}
+
+// version names the build of stripeonce: its version, and the revision of a working copy.
+func version() string {
+	build := buildinfo.Read()
+	if build.Commit == "unknown" {
+		return build.Version
+	}
+	return build.Version + " (commit " + build.Commit[:min(len(build.Commit), commitLength)] + ")"
 }
 
 func orEmpty(s *string) string {

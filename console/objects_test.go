@@ -268,7 +268,7 @@ func TestObjectPages(t *testing.T) {
 		t.Errorf("of a rare status it lists %v on %d pages", ids, pages)
 	}
 	s.shows(t, "/objects?type=price&status=rare", "20,000 objects were searched for this page")
-	s.shows(t, "/objects", "<td>1,000&#43;</td>", "<td>130</td>")
+	s.shows(t, "/objects", ">1,000&#43;</td>", ">130</td>")
 }
 
 // HidePayloads hides objects and what is read of them.
@@ -304,6 +304,6 @@ func TestSummaries(t *testing.T) {
 	} {
 		kind := fmt.Sprintf("kind%d", i)
 		pgtest.Exec(t, s.Pool, `INSERT INTO stripe_objects (livemode, object_type, id, object) VALUES (TRUE, '`+kind+`', 'x', '`+c.object+`')`)
-		s.shows(t, "/objects?type="+kind, "<td>"+c.want+"</td>")
+		s.shows(t, "/objects?type="+kind, ">"+c.want+"</td>")
 	}
 }

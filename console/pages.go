@@ -2,16 +2,13 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"html/template"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/compare"
@@ -20,110 +17,32 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// span is a time span that a page covers.
-type span struct {
-	Name, Label string
-	length      time.Duration
-	width       time.Duration // of a bar in the chart
-}
-
-var spans = []span{
-	{"1h", "hour", time.Hour, time.Minute},
-	{"24h", "day", 24 * time.Hour, 30 * time.Minute},
-	{"7d", "week", 7 * 24 * time.Hour, 3 * time.Hour},
-	{"30d", "month", 30 * 24 * time.Hour, 12 * time.Hour},
-}
-
-func spanNamed(name, byDefault string) span {
-	for _, s := range spans {
-		if s.Name == name {
-			return s
-		}
-	}
-	return spanNamed(byDefault, spans[0].Name)
-}
-
-// maxCounted is how many of the newest events the overview counts. They are read by an index.
-const maxCounted = 20_000
-
-// tally counts the deliveries with one outcome.
-type tally struct {
-	Outcome string
-	Count   int64
-}
-
-type overviewData struct {
-	Span       span
-	Spans      []span
-	Chart      *chart
-	Counted    int64
-	CutAt      *time.Time // if the span has more than maxCounted events
-	Lag        db.LedgerLagRow
-	Failing    int64
-	MaxFailing int64
-	Newest     *db.LedgerNewestRow
-	Deliveries []tally
-	InFlight   int
-	Endpoints  endpoints
-}
-
-func (c *Console) overview(r *request) (*page, error) {
-	d := &overviewData{Span: spanNamed(r.param("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
-	now := time.Now()
-	since := now.Add(-d.Span.length)
-	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})
-	if err != nil {
-		return nil, err
-	}
-	if d.Lag, err = c.queries.LedgerLag(r.ctx, c.pool, since, maxCounted); err != nil {
-		return nil, err
-	}
-	if d.Failing, err = c.operator.CountFailing(r.ctx); err != nil {
-		return nil, err
-	}
-	newest, err := c.queries.LedgerNewest(r.ctx, c.pool)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, err
-	}
-	if err == nil {
-		d.Newest = &newest
-	}
-	if d.Counted = d.Lag.Events; d.Counted == maxCounted {
-		d.CutAt = &d.Lag.Oldest
-	}
-	d.Chart = newChart(withDuplicates(activity, c.receiver.Duplicates(since, d.Span.width)), since, now, d.Span.width)
-	stats := c.receiver.Stats()
-	d.Deliveries, d.InFlight = deliveries(stats), stats.InFlight
-	d.Endpoints = c.endpoints.look(r.ctx, c)
-	return &page{Title: "Overview", Template: "overview", Data: d}, nil
-}
-
-// deliveries returns the receiver's counts since the start.
-func deliveries(stats webhooks.Stats) (list []tally) {
-	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
-		list = append(list, tally{label, int64(stats.Deliveries[label].Count)})
-	}
-	return list
-}
-
 type eventsData struct {
-	Filter   struct{ ID, Type, Outcome, Object, Account, Span, Until string }
+	Filter   struct{ ID, Type, Outcome, Object, Customer, Account, Span, Until string }
 	Spans    []span
 	Outcomes []string
 	Events   []operations.Event
+	Traced   int          // of how many objects of the customer
+	Cut      bool         // the customer has further, older ones
 	Next     template.URL // of the next page, empty if there is none
 }
 
 // untilLayout is the format of an input of type datetime-local. The time is in UTC.
 const untilLayout = "2006-01-02T15:04"
 
-var errTime = errors.New("not a time")
+var (
+	errTime = errors.New("not a time")
+	errBoth = errors.New("an object and a customer")
+)
 
 func (c *Console) events(r *request) (*page, error) {
 	d := &eventsData{Spans: spans, Outcomes: outcomes}
 	f := &d.Filter
 	f.ID, f.Type, f.Outcome, f.Object, f.Span = trimmed(r, "id"), trimmed(r, "type"), trimmed(r, "outcome"), trimmed(r, "object"), trimmed(r, "span")
-	f.Account = trimmed(r, "account")
+	f.Account, f.Customer = trimmed(r, "account"), trimmed(r, "customer")
+	if f.Object != "" && f.Customer != "" {
+		return nil, errBoth
+	}
 	filter := operations.EventFilter{Type: f.Type, Outcome: webhooks.Outcome(f.Outcome), ObjectID: f.Object, Account: f.Account, Before: r.param("before"), Limit: pageRows + 1}
 	end := time.Now()
 	var err error
@@ -136,9 +55,13 @@ func (c *Console) events(r *request) (*page, error) {
 	if f.Span != "" {
 		filter.Since = end.Add(-spanNamed(f.Span, "24h").length)
 	}
-	if f.ID != "" {
+	switch {
+	case f.ID != "":
 		d.Events, err = c.one(r.ctx, f.ID)
-	} else {
+	case f.Customer != "":
+		filter.Customer = f.Customer
+		err = c.eventsOfCustomer(r.ctx, d, filter)
+	default:
 		d.Events, err = c.operator.Events(r.ctx, filter)
 	}
 	if err != nil {
@@ -149,6 +72,17 @@ func (c *Console) events(r *request) (*page, error) {
 		d.Next = following(r, "/events", d.Events[pageRows-1].EventID)
 	}
 	return &page{Title: "Ledger", Template: "events", Data: d}, nil
+}
+
+// eventsOfCustomer lists the events of a customer's objects.
+func (c *Console) eventsOfCustomer(ctx context.Context, d *eventsData, filter operations.EventFilter) error {
+	objects, err := c.operator.CustomerObjects(ctx, filter)
+	if err != nil {
+		return err
+	}
+	d.Traced, d.Cut = len(objects.IDs), objects.Cut
+	d.Events, err = c.operator.EventsOf(ctx, objects.IDs, filter)
+	return err
 }
 
 // one returns the event with an id, if it is in the ledger.
@@ -171,6 +105,7 @@ type eventData struct {
 	Hidden    bool
 	TraceURL  string // Config.TraceURL
 	Replayed  string // the outcome, after a replay
+	AtStripe  []more // its pages in Stripe's dashboard
 	Done      string // what else was done
 	// Reprocessable reports whether the event took effect, so that its handlers can run again.
 	Reprocessable bool
@@ -197,60 +132,11 @@ func (c *Console) event(r *request) (*page, error) {
 	if detail.Event == nil && detail.Failure != nil && len(detail.Failure.Payload) > 0 {
 		d.Delivered, _ = webhooks.ParseEvent(detail.Failure.Payload)
 	}
+	d.AtStripe = d.atStripe()
 	if detail.Failure != nil && !d.Hidden {
 		d.Payload = pretty(detail.Failure.Payload)
 	}
 	return &page{Title: id, Template: "event", Data: d}, nil
-}
-
-type failuresData struct {
-	Account  string // the filter
-	Failures []operations.Failure
-	Next     template.URL // of the next page, empty if there is none
-}
-
-func (c *Console) failures(r *request) (*page, error) {
-	list, err := c.operator.Failures(r.ctx, operations.FailureFilter{
-		Before: r.param("before"), Account: trimmed(r, "account"), Limit: pageRows + 1, MaxLookedAt: operations.MaxLookedAt,
-	})
-	if err != nil {
-		return nil, err
-	}
-	d := &failuresData{Account: trimmed(r, "account"), Failures: list}
-	if len(list) > pageRows {
-		d.Failures = list[:pageRows]
-		d.Next = following(r, "/failures", list[pageRows-1].EventID)
-	}
-	return &page{Title: "Failures", Template: "failures", Data: d}, nil
-}
-
-const replayFailed = "failed"
-
-// replay replays an event, records that if it did anything, and redirects to the event's page, which shows the outcome.
-func (c *Console) replay(w http.ResponseWriter, r *request) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), backgroundTimeout)
-	defer cancel()
-	id, started := r.PathValue("id"), time.Now()
-	operator := c.operatorOf(r.Request, "", c.config.Timeout)
-	var applied operations.Applied
-	err := c.inSlot(ctx, func() error {
-		applied = operator.Replay(ctx, id, "")
-		return applied.Err
-	})
-	result, failed := string(applied.Outcome), 0
-	if err != nil {
-		result, failed = replayFailed, 1
-		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", err)
-	} else {
-		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
-	}
-	if applied.Outcome != webhooks.OutcomeDuplicate {
-		operator.RecordRun(ctx, &operations.RunRecord{
-			Kind: operations.RunReplay, Arguments: map[string]any{"events": []string{id}}, Counts: map[string]int{"replayed": 1, "failed": failed},
-			Started: started, Err: err,
-		})
-	}
-	http.Redirect(w, r.Request, r.base+"/events/"+url.PathEscape(id)+"?replayed="+result, http.StatusSeeOther) //nolint:gosec // a path on this host
 }
 
 type subscriptionsData struct {
@@ -340,6 +226,26 @@ func (c *Console) subscription(r *request) (*page, error) {
 		d.JSON = pretty(sub.Object)
 	}
 	return &page{Title: sub.ID, Template: "subscription", Data: d}, nil
+}
+
+// atStripe returns links to the event in Stripe's dashboard: one for each mode, if the mode is not known.
+func (d *eventData) atStripe() []more {
+	at, known := place{}, true
+	switch e, f := d.Detail.Event, d.Detail.Failure; {
+	case e != nil:
+		at = place{orEmpty(e.AccountID), e.Livemode}
+	case d.Delivered != nil:
+		at = place{cmp.Or(d.Delivered.Account, orEmpty(f.AccountID)), d.Delivered.Livemode}
+	default:
+		at.Account, known = orEmpty(f.AccountID), false
+	}
+	link := func(text string, at place) more {
+		return more{text, template.URL(at.dashboard("event", d.ID))} //nolint:gosec // encoded there
+	}
+	if known {
+		return []more{link("Stripe's dashboard", at)}
+	}
+	return []more{link("in live mode", place{at.Account, true}), link("in test mode", place{at.Account, false})}
 }
 
 func trimmed(r *request, name string) string { return strings.TrimSpace(r.param(name)) }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/pook/stripeonce/operations"
 )
+
+const reprocessPath = "/events/{id}/reprocess"
 
 // maxReason is how long a reason may be.
 const maxReason = 500
@@ -152,15 +155,18 @@ func (c *Console) dismiss(w http.ResponseWriter, r *request) {
 // reasonOf returns the reason of a form. It answers a form without one.
 func (c *Console) reasonOf(w http.ResponseWriter, r *request) (reason string, ok bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	reason = strings.TrimSpace(r.PostFormValue("reason"))
-	if reason != "" && utf8.RuneCountInString(reason) <= maxReason {
+	if reason = strings.TrimSpace(r.PostFormValue("reason")); isReason(reason) {
 		return reason, true
 	}
-	c.show(w, r, "/events", http.StatusBadRequest, &page{
-		Title: "No reason", Template: "problem", Data: problem{What: "A reason is required, of at most 500 characters.", Fix: "It is kept with the event: go back and say why."},
-	})
+	status, p := c.failed(r, errReason)
+	c.show(w, r, "/events", status, p)
 	return "", false
 }
+
+// errReason reports a form without a reason that needs one, or with a long one.
+var errReason = errors.New("the reason is missing or too long")
+
+func isReason(text string) bool { return text != "" && utf8.RuneCountInString(text) <= maxReason }
 
 func (c *Console) toEvent(w http.ResponseWriter, r *request, done string) {
 	location := r.base + string(eventPath(r.PathValue("id"))) + "?done=" + done

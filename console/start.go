@@ -14,6 +14,7 @@ import (
 	"github.com/pook/stripeonce/internal/compare"
 	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/operations"
 )
 
 // What the console can start.
@@ -21,6 +22,8 @@ const (
 	doCompare   = "compare"
 	doFetch     = "fetch"
 	doReconcile = "reconcile"
+	doReplay    = "replay"  // a group of failures
+	doDismiss   = "dismiss" // a group of failures
 )
 
 const (
@@ -40,16 +43,29 @@ var windows = []struct {
 // task is something that the console can start.
 type task struct {
 	place           // of the object or the customer. Reconcile uses the account alone
-	Do       string // doCompare, doFetch or doReconcile
+	Do       string // doCompare, doFetch, doReconcile, doReplay or doDismiss
 	Type, ID string // of the object
 	Customer string // all of this customer's objects instead
 	Window   string // the name of what is reconciled
+
+	Group string // the key of the failures to replay or to dismiss
+	State operations.FailureState
+	Until time.Time // of their first failures; zero: any
 }
 
 // taskOf reads a task from a link or a form. Its error is errNotFound.
 func taskOf(values url.Values) (*task, error) {
 	get := func(name string) string { return strings.TrimSpace(values.Get(name)) }
-	t := &task{place{get("account"), get("livemode") == "true"}, get("do"), get("type"), get("id"), get("customer"), get("window")}
+	t := &task{
+		place: place{get("account"), get("livemode") == "true"}, Do: get("do"), Type: get("type"), ID: get("id"), Customer: get("customer"),
+		Window: get("window"), Group: get("group"), State: operations.FailureState(get("state")),
+	}
+	if until := get("until"); until != "" {
+		var err error
+		if t.Until, err = time.Parse(time.RFC3339Nano, until); err != nil {
+			return nil, errNotFound
+		}
+	}
 	for _, text := range []string{t.Account, t.Type, t.ID, t.Customer} {
 		if len(text) > maxID || strings.ContainsRune(text, 0) {
 			return nil, errNotFound
@@ -58,6 +74,8 @@ func taskOf(values url.Values) (*task, error) {
 	ofObject := t.Type != "" && t.ID != "" && t.Customer == ""
 	ofCustomer := t.Customer != "" && t.Type+t.ID == ""
 	switch {
+	case t.ofGroup() && isGroup.MatchString(t.Group) && (t.State == "" || t.State == operations.StateFailing || t.State == operations.StateParked):
+		return t, nil
 	case t.Do == doReconcile && t.Label() != "", (t.Do == doCompare || t.Do == doFetch) && (ofObject || ofCustomer):
 		return t, nil
 	}
@@ -67,7 +85,13 @@ func taskOf(values url.Values) (*task, error) {
 // Values are the task's form, which taskOf reads.
 func (t *task) Values() url.Values {
 	values := t.values()
-	for name, value := range map[string]string{"do": t.Do, "type": t.Type, "id": t.ID, "customer": t.Customer, "window": t.Window} {
+	until := ""
+	if !t.Until.IsZero() {
+		until = t.Until.UTC().Format(time.RFC3339Nano)
+	}
+	for name, value := range map[string]string{
+		"do": t.Do, "type": t.Type, "id": t.ID, "customer": t.Customer, "window": t.Window, "group": t.Group, "state": string(t.State), "until": until,
+	} {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -105,6 +129,8 @@ func (t *task) Title() string {
 		return "Compare " + what + " with Stripe"
 	case doFetch:
 		return "Fetch " + what + " from Stripe"
+	case doReplay, doDismiss:
+		return t.name() + " the group " + t.Group
 	default:
 		return "Reconcile the last " + t.Label()
 	}
@@ -167,6 +193,9 @@ func (c *Console) reconciliations() (a actions) {
 
 // cannot says why a task cannot be started, or nothing.
 func (c *Console) cannot(t *task) string {
+	if t.ofGroup() {
+		return ""
+	}
 	if c.config.APIKey == "" {
 		return noKey
 	}
@@ -253,6 +282,9 @@ func (c *Console) confirm(r *request) (*page, error) {
 	if why := c.cannot(t); why != "" {
 		return nil, &unavailableError{why: why}
 	}
+	if t.ofGroup() {
+		return c.confirmGroup(r, t)
+	}
 	d := &startData{task: t, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), Limit: inWords(c.config.RunTimeout), Cancel: t.from()}
 	if t.Do != doReconcile {
 		config, err := c.comparison(r.ctx, t)
@@ -305,5 +337,9 @@ func (c *Console) startAsked(r *request) (run string, err error) {
 	if why := c.cannot(t); why != "" {
 		return "", &unavailableError{why: why}
 	}
-	return c.begin(r, t, strings.TrimSpace(r.PostForm.Get("reason")))
+	reason := strings.TrimSpace(r.PostForm.Get("reason"))
+	if t.Do == doDismiss && !isReason(reason) {
+		return "", errReason
+	}
+	return c.begin(r, t, reason)
 }

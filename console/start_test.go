@@ -213,7 +213,7 @@ func TestCompareAndFetchObject(t *testing.T) {
 		if want := "fix false, only " + c.id + ", types " + c.kind; run.ArgumentsText() != want {
 			t.Errorf("its arguments are %s, want %s", run.ArgumentsText(), want)
 		}
-		o.get(t, path, "ticket &lt;7&gt;", "console (ada)", "<td>"+c.field+"</td>", "<code>"+c.here+"</code>", c.there, `href="/admin/search?find=`+c.id+`"`, ">finished<")
+		o.get(t, path, "ticket &lt;7&gt;", "console (ada)", ">"+c.field+"</td>", "<code>"+c.here+"</code>", c.there, `href="/admin/search?find=`+c.id+`"`, ">finished<")
 		if got := o.imported(); got != "" {
 			t.Errorf("the comparison calls OnChange of %s", got)
 		}

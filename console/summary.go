@@ -130,7 +130,8 @@ func statusTone(status string) string {
 var dashboardPages = map[string]string{
 	"customer": "customers", "subscription": "subscriptions", "invoice": "invoices", "charge": "payments", "payment_intent": "payments",
 	"product": "products", "price": "prices", "coupon": "coupons", "payout": "payouts", "quote": "quotes",
-	"subscription_schedule": "subscription_schedules",
+	"subscription_schedule": "subscription_schedules", "event": "events", "payment_link": "payment-links", "tax_rate": "tax-rates",
+	"webhook_endpoint": "webhooks",
 }
 
 // dashboard returns the URL of an object in Stripe's dashboard.

@@ -152,24 +152,9 @@ func (c *Console) begin(r *request, t *task, reason string) (id string, err erro
 			c.work.release()
 		}
 	}()
-	operator := c.operatorOf(r.Request, reason, operations.DefaultAPITimeout)
-	var run *operations.RunRecording
-	var do func(context.Context) error
-	if t.Do == doReconcile {
-		run = operator.StartRun(operations.RunReconcile, map[string]any{"since": t.since().String(), "account": t.Account})
-		run.Progress(r.ctx, operations.Reconciled{}, 0)
-		do = func(ctx context.Context) error {
-			_, err := operator.Reconcile(ctx, operations.ReconcileOptions{Since: t.since(), Account: t.Account, Run: run})
-			return err
-		}
-	} else {
-		config, err := c.comparison(r.ctx, t)
-		if err != nil {
-			return "", err
-		}
-		run = operator.StartRun(operations.RunVerify, config.Arguments())
-		run.Progress(r.ctx, compared{}, 0)
-		do = func(ctx context.Context) error { return c.compare(ctx, config, run) }
+	run, do, err := c.prepare(r, t, reason)
+	if err != nil {
+		return "", err
 	}
 	if id = run.ID(); id == "" {
 		return "", errors.New("the run could not be recorded, and was not started")
@@ -178,6 +163,29 @@ func (c *Console) begin(r *request, t *task, reason string) (id string, err erro
 	c.work.recorded(id)
 	go c.workOn(id, t, do)
 	return id, nil
+}
+
+// prepare records a task, and returns the function that does it and finishes the record.
+func (c *Console) prepare(r *request, t *task, reason string) (run *operations.RunRecording, do func(context.Context) error, err error) {
+	operator := c.operatorOf(r.Request, reason, operations.DefaultAPITimeout)
+	switch {
+	case t.ofGroup():
+		return c.prepareGroup(r.ctx, operator, t, reason)
+	case t.Do == doReconcile:
+		run = operator.StartRun(operations.RunReconcile, map[string]any{"since": t.since().String(), "account": t.Account})
+		run.Progress(r.ctx, operations.Reconciled{}, 0)
+		return run, func(ctx context.Context) error {
+			_, err := operator.Reconcile(ctx, operations.ReconcileOptions{Since: t.since(), Account: t.Account, Run: run})
+			return err
+		}, nil
+	}
+	config, err := c.comparison(r.ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	run = operator.StartRun(operations.RunVerify, config.Arguments())
+	run.Progress(r.ctx, compared{}, 0)
+	return run, func(ctx context.Context) error { return c.compare(ctx, config, run) }, nil
 }
 
 // workOn does a task within RunTimeout.

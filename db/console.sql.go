@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -35,6 +36,83 @@ func (q *Queries) ConsoleAccountList(ctx context.Context, db DBTX, maxRows int32
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const consoleChangedList = `-- name: ConsoleChangedList :many
+WITH object AS (
+    SELECT
+        regexp_replace(newest.event_type, '\.[^.]*$', '') AS kind, COALESCE(newest.object_id, '') AS object_id,
+        COALESCE(newest.account_id, '') AS account_id, newest.livemode, count(*) AS events, max(newest.processed_at) AS last_at
+    FROM (
+        SELECT e.event_type, e.object_id, e.account_id, e.livemode, e.outcome, e.processed_at FROM stripe_webhook_events AS e
+        WHERE e.processed_at > $2 ORDER BY e.processed_at DESC LIMIT $3
+    ) AS newest
+    WHERE newest.outcome = 'processed'
+    GROUP BY 1, 2, 3, 4
+)
+
+SELECT
+    ranked.kind::text AS kind, ranked.object_id::text AS object_id, ranked.account_id::text AS account_id, ranked.livemode, ranked.events,
+    ranked.last_at::timestamptz AS last_at, ranked.kind_events::bigint AS kind_events, ranked.kind_objects
+FROM (
+    SELECT
+        object.kind, object.object_id, object.account_id, object.livemode, object.events, object.last_at,
+        sum(object.events) OVER (PARTITION BY object.kind) AS kind_events,
+        count(*) OVER (PARTITION BY object.kind) AS kind_objects,
+        row_number() OVER (PARTITION BY object.kind ORDER BY object.events DESC, object.last_at DESC, object.object_id) AS place
+    FROM object
+) AS ranked
+WHERE ranked.place <= $1::int
+ORDER BY ranked.kind_events DESC, ranked.kind, ranked.place
+`
+
+type ConsoleChangedListParams struct {
+	MaxEach     int32
+	Since       time.Time
+	MaxLookedAt int32
+}
+
+type ConsoleChangedListRow struct {
+	Kind        string
+	ObjectID    string
+	AccountID   string
+	Livemode    bool
+	Events      int64
+	LastAt      time.Time
+	KindEvents  int64
+	KindObjects int64
+}
+
+// The objects that the events of a time changed, by the kind of object that begins the event's type ("invoice" of invoice.paid):
+// those with the most events first, max_each of each kind, with the events and objects of the kind. It looks at the newest
+// max_looked_at rows of the ledger, by their index on processed_at.
+func (q *Queries) ConsoleChangedList(ctx context.Context, db DBTX, arg ConsoleChangedListParams) ([]ConsoleChangedListRow, error) {
+	rows, err := db.Query(ctx, consoleChangedList, arg.MaxEach, arg.Since, arg.MaxLookedAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ConsoleChangedListRow
+	for rows.Next() {
+		var i ConsoleChangedListRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.ObjectID,
+			&i.AccountID,
+			&i.Livemode,
+			&i.Events,
+			&i.LastAt,
+			&i.KindEvents,
+			&i.KindObjects,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -157,6 +235,18 @@ func (q *Queries) ConsoleCustomerObjectList(ctx context.Context, db DBTX, arg Co
 		return nil, err
 	}
 	return items, nil
+}
+
+const consoleNewestFailure = `-- name: ConsoleNewestFailure :one
+SELECT f.first_failed_at FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT 1
+`
+
+// The newest first failure of an event, by its index.
+func (q *Queries) ConsoleNewestFailure(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, consoleNewestFailure)
+	var first_failed_at time.Time
+	err := row.Scan(&first_failed_at)
+	return first_failed_at, err
 }
 
 const consoleObjectFind = `-- name: ConsoleObjectFind :many
@@ -411,6 +501,62 @@ func (q *Queries) ConsolePaymentObjectList(ctx context.Context, db DBTX, arg Con
 			&i.NewestEvents,
 			&i.ApiVersion,
 			&i.Digest,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const consoleRunProblemList = `-- name: ConsoleRunProblemList :many
+SELECT run.id, run.kind, run.started_at, run.finished_at, run.counts, run.error
+FROM (
+    SELECT r.id, r.kind, r.started_at, r.finished_at, r.counts, r.error FROM stripe_webhook_runs AS r
+    WHERE r.id >= $1::varchar ORDER BY r.id DESC LIMIT $2
+) AS run
+WHERE run.kind IN ('reconcile', 'retry')
+    AND (run.counts ->> 'missing' > '0' OR run.finished_at IS NOT NULL AND run.error IS NOT NULL AND COALESCE(run.counts ->> 'recovered', '') <> 'true')
+ORDER BY run.id DESC
+LIMIT $3
+`
+
+type ConsoleRunProblemListParams struct {
+	SinceID     string
+	MaxLookedAt int32
+	MaxRows     int32
+}
+
+type ConsoleRunProblemListRow struct {
+	ID         string
+	Kind       string
+	StartedAt  time.Time
+	FinishedAt *time.Time
+	Counts     json.RawMessage
+	Error      *string
+}
+
+// The runs from an id on that found missing events, and the failed ones of the retrier and of reconcile after which none has
+// completed, the newest first. It reads at most max_looked_at runs, by the primary key.
+func (q *Queries) ConsoleRunProblemList(ctx context.Context, db DBTX, arg ConsoleRunProblemListParams) ([]ConsoleRunProblemListRow, error) {
+	rows, err := db.Query(ctx, consoleRunProblemList, arg.SinceID, arg.MaxLookedAt, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ConsoleRunProblemListRow
+	for rows.Next() {
+		var i ConsoleRunProblemListRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.Counts,
+			&i.Error,
 		); err != nil {
 			return nil, err
 		}

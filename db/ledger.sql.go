@@ -107,10 +107,14 @@ const ledgerLag = `-- name: LedgerLag :one
 SELECT
     count(*) AS events,
     COALESCE(min(newest.processed_at), 'epoch')::timestamptz AS oldest,
-    COALESCE(percentile_cont(0.5) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS median,
-    COALESCE(percentile_cont(0.95) WITHIN GROUP (ORDER BY newest.lag), 0)::float8 AS high
+    count(newest.lag) FILTER (WHERE newest.timely) AS timely,
+    count(newest.lag) FILTER (WHERE NOT newest.timely) AS late,
+    COALESCE(percentile_cont(0.5) WITHIN GROUP (ORDER BY newest.lag) FILTER (WHERE newest.timely), 0)::float8 AS median,
+    COALESCE(percentile_cont(0.95) WITHIN GROUP (ORDER BY newest.lag) FILTER (WHERE newest.timely), 0)::float8 AS high
 FROM (
-    SELECT e.processed_at, CASE WHEN e.outcome <> 'parked' THEN extract(EPOCH FROM e.processed_at - e.event_created_at)::float8 END AS lag
+    SELECT
+        e.processed_at, e.event_created_at >= $1::timestamptz AS timely,
+        CASE WHEN e.outcome <> 'parked' THEN extract(EPOCH FROM e.processed_at - e.event_created_at)::float8 END AS lag
     FROM stripe_webhook_events AS e
     WHERE e.processed_at > $1 ORDER BY e.processed_at DESC LIMIT $2
 ) AS newest
@@ -119,18 +123,23 @@ FROM (
 type LedgerLagRow struct {
 	Events int64
 	Oldest time.Time
+	Timely int64
+	Late   int64
 	Median float64
 	High   float64
 }
 
 // The lag of the newest events, at most max_rows: their number, the oldest time, and the median and the 95th percentile
-// of the seconds from Stripe's creation of an event to its effect. A parked event has taken none, so it has no lag.
+// of the seconds from Stripe's creation of an event to its effect. Those are of the events that Stripe created since then, which
+// are timely; earlier ones, such as replayed ones, are counted alone. A parked event has taken no effect, so it has no lag.
 func (q *Queries) LedgerLag(ctx context.Context, db DBTX, since time.Time, maxRows int32) (LedgerLagRow, error) {
 	row := db.QueryRow(ctx, ledgerLag, since, maxRows)
 	var i LedgerLagRow
 	err := row.Scan(
 		&i.Events,
 		&i.Oldest,
+		&i.Timely,
+		&i.Late,
 		&i.Median,
 		&i.High,
 	)

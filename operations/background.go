@@ -48,7 +48,7 @@ func (o *Operator) Stats() Stats {
 // one hour before the start of the last completed run.
 //
 // accounts are connected accounts to reconcile in addition to the platform's own. A run holds one connection of the pool,
-// so the pool must have at least two.
+// so the pool must have at least two. Each run that found missing events or failed is recorded (stripe_webhook_runs).
 func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, accounts ...string) error {
 	switch {
 	case o.tooFewConns():
@@ -61,7 +61,8 @@ func (o *Operator) ReconcileEvery(ctx context.Context, every time.Duration, acco
 		return ErrNoApplier
 	}
 	b := &background{Operator: o, every: every, accounts: append([]string{""}, accounts...)}
-	o.repeat(ctx, repetition{every: every, afterFailure: min(every, retryInterval), what: "reconcile"}, &o.stats.runCounts, b.run)
+	b.failures = &failedRuns{Operator: o, kind: RunReconcile, arguments: map[string]any{"every": every.String()}}
+	o.repeat(ctx, repetition{every: every, afterFailure: min(every, retryInterval), what: "reconcile", failures: b.failures}, &o.stats.runCounts, b.run)
 	return nil
 }
 
@@ -72,6 +73,8 @@ type background struct {
 	accounts []string
 	// from is how far back the next run goes. It advances when a run completes. Zero: not known yet.
 	from time.Time
+
+	failures *failedRuns
 }
 
 // run reconciles unless another process does.
@@ -121,6 +124,7 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 		b.stats.applied.Add(1)
 		b.config.Logger.WarnContext(ctx, "a missing event was applied", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
 	}})
+	b.failures.own = sum.Missing > 0
 	if err != nil {
 		return err
 	}

@@ -126,3 +126,30 @@ func TestReconcileEveryWhileUnavailable(t *testing.T) {
 	pgtest.Await(t, "the event is applied", func() bool { return o.Stats().Applied == 1 })
 	b.expectTruth(t)
 }
+
+// Failed runs without a record of their own leave one, which counts them and says that a later run completed.
+func TestFailedRunsAreRecorded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	pgtest.Exec(t, b.Pool, "ALTER TABLE stripe_webhook_events RENAME TO elsewhere")
+	run(t, b.Operator, 20*time.Millisecond)
+	const count = `SELECT COALESCE(max((counts ->> 'failures')::int), 0) >= 2 FROM stripe_webhook_runs WHERE kind = 'reconcile' AND NOT (counts ->> 'recovered')::boolean AND error LIKE '%stripe_webhook_events%'`
+	pgtest.AwaitSQL(t, b.Pool, "failures in a row are recorded", count)
+	pgtest.Exec(t, b.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
+	pgtest.AwaitSQL(t, b.Pool, "the recovery is recorded", `SELECT EXISTS (SELECT FROM stripe_webhook_runs WHERE (counts ->> 'recovered')::boolean AND error LIKE '%stripe_webhook_events%')`)
+	if n := pgtest.Scan[int](t, b.Pool, `SELECT count(*)::int FROM stripe_webhook_runs WHERE counts ? 'failures'`); n != 1 {
+		t.Errorf("%d rows stand for the failures, want 1", n)
+	}
+}
+
+// So do those of the retrier.
+func TestFailedRetriesAreRecorded(t *testing.T) {
+	t.Parallel()
+	r := newRetried(t)
+	r.fail(t, "evt_1")
+	pgtest.Exec(t, r.Pool, "ALTER TABLE stripe_webhook_events RENAME TO elsewhere")
+	r.start(t, r.operator, "1")
+	pgtest.AwaitSQL(t, r.Pool, "a failure is recorded", `SELECT EXISTS (SELECT FROM stripe_webhook_runs
+		WHERE kind = 'retry' AND arguments ->> 'receiver' = 'billing' AND counts ? 'failures' AND finished_at IS NOT NULL AND error LIKE '%stripe_webhook_events%')`)
+	pgtest.Exec(t, r.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
+}

@@ -33,27 +33,42 @@ var errChanged = errors.New("the event is being recorded by a delivery: try agai
 // concurrent delivery is applying it), or if reason is empty or longer than 1,000 characters. A dismissal is recorded as a run, with its
 // operator and reason (stripe_webhook_runs): the failure's record has the reason of the last one.
 func (o *Operator) Dismiss(ctx context.Context, id, reason string) error {
-	reason = strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), string(utf8.RuneError)))
-	switch n := utf8.RuneCountInString(reason); {
-	case n == 0:
-		return fmt.Errorf("%w: the reason is empty: say why %s need not be applied", ErrRefused, id)
-	case n > maxReason:
-		return fmt.Errorf("%w: the reason has %d characters: use at most %d", ErrRefused, n, maxReason)
+	reason, err := checkReason(reason, id)
+	if err != nil {
+		return err
 	}
 	run := o.StartRun(RunDismiss, map[string]any{"events": []string{id}})
 	run.recorder.reason = reason
-	err := pgx.BeginTxFunc(ctx, o.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return o.dismiss(ctx, tx, id, reason) })
+	if err := o.dismissIf(ctx, id, reason, nil); err != nil {
+		return err
+	}
+	run.Finish(ctx, map[string]int{"dismissed": 1}, nil)
+	return nil
+}
+
+// checkReason returns a reason as PostgreSQL can store it. It refuses none, and a long one.
+func checkReason(reason, what string) (string, error) {
+	reason = strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), string(utf8.RuneError)))
+	switch n := utf8.RuneCountInString(reason); {
+	case n == 0:
+		return "", fmt.Errorf("%w: the reason is empty: say why %s need not be applied", ErrRefused, what)
+	case n > maxReason:
+		return "", fmt.Errorf("%w: the reason has %d characters: use at most %d", ErrRefused, n, maxReason)
+	}
+	return reason, nil
+}
+
+// dismissIf dismisses an event in a transaction of its own, unless check returns an error of its failure's record.
+func (o *Operator) dismissIf(ctx context.Context, id, reason string, check func(*db.StripeWebhookFailure) error) error {
+	err := pgx.BeginTxFunc(ctx, o.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return o.dismiss(ctx, tx, id, reason, check) })
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return fmt.Errorf("dismiss %s: %w", id, err)
-	}
-	if err == nil {
-		run.Finish(ctx, map[string]int{"dismissed": 1}, nil)
 	}
 	return err
 }
 
 // dismiss locks the failure's record before the ledger's row, as a delivery that parks does.
-func (o *Operator) dismiss(ctx context.Context, tx pgx.Tx, id, reason string) error {
+func (o *Operator) dismiss(ctx context.Context, tx pgx.Tx, id, reason string, check func(*db.StripeWebhookFailure) error) error {
 	if err := o.queries.ServerLockTimeout(ctx, tx, dismissLockTimeout); err != nil {
 		return err
 	}
@@ -63,6 +78,11 @@ func (o *Operator) dismiss(ctx context.Context, tx pgx.Tx, id, reason string) er
 	}
 	if err != nil {
 		return err
+	}
+	if check != nil {
+		if err := check(&failure); err != nil {
+			return err
+		}
 	}
 	if err := o.park(ctx, tx, &failure); err != nil {
 		return err

@@ -3,6 +3,7 @@ package operations
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/pook/stripeonce/db"
@@ -19,6 +20,7 @@ type FailureFilter struct {
 	// Type is an event type, or a pattern that ends in ".*". Empty: every type.
 	Type  string
 	Since time.Time // the earliest time of an event's first failure; zero: any
+	Until time.Time // events first failed before this time; zero: any
 	// Customer is the id of a customer (cus_…): only events whose payload names it, or is about an object of CustomerObjects. A
 	// failure without a payload is not found. Empty: any.
 	Customer string
@@ -35,6 +37,8 @@ const (
 	// MaxLookedAt is how many failure records CountFailing and FailureGroups read, newest first.
 	MaxLookedAt = 100_000
 
+	// allRecords is the MaxLookedAt of a walk without a bound.
+	allRecords = math.MaxInt
 	// walkPage is how many records a walk reads at a time, and maxOfCustomer how many of a customer's.
 	walkPage      = 5000
 	maxOfCustomer = 10_000
@@ -60,7 +64,7 @@ func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, er
 	params := db.StripeWebhookFailureListParams{MaxRows: limit(f.Limit), State: string(f.State), AccountID: f.Account, Since: f.Since}
 	params.EventType, params.TypePrefix = typeAndPrefix(f.Type)
 	var err error
-	if params.Before, params.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+	if params.Before, params.BeforeEventID, err = o.startOf(ctx, f); err != nil {
 		return nil, err
 	}
 	if f.MaxLookedAt > 0 {
@@ -89,14 +93,20 @@ func failuresOf(rows []db.StripeWebhookFailure, err error) ([]Failure, error) {
 	return failures, nil
 }
 
-// firstFailure returns the time of an event's first failure, and the event's id, where a listing continues. Of no event, nil.
-func (o *Operator) firstFailure(ctx context.Context, id string) (*time.Time, string, error) {
-	if id == "" {
+// startOf returns where a listing begins: before the first failure of the event Before, or before Until. Without either, nil.
+func (o *Operator) startOf(ctx context.Context, f FailureFilter) (*time.Time, string, error) {
+	switch {
+	case f.Before == "" && f.Until.IsZero():
 		return nil, "", nil
+	case f.Before == "":
+		return &f.Until, "", nil
 	}
-	row, err := o.failure(ctx, id)
+	row, err := o.failure(ctx, f.Before)
 	if err != nil {
 		return nil, "", err
+	}
+	if !f.Until.IsZero() && f.Until.Before(row.FirstFailedAt) {
+		return &f.Until, "", nil
 	}
 	return &row.FirstFailedAt, row.EventID, nil
 }
@@ -135,7 +145,7 @@ func (o *Operator) walkFailures(ctx context.Context, f FailureFilter, each func(
 	}
 	page := db.StripeWebhookFailureWalkParams{State: string(f.State), AccountID: f.Account, Since: f.Since}
 	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
-	if page.Before, page.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+	if page.Before, page.BeforeEventID, err = o.startOf(ctx, f); err != nil {
 		return false, err
 	}
 	left := MaxLookedAt
@@ -173,7 +183,7 @@ func (o *Operator) walkCustomer(ctx context.Context, f FailureFilter, each func(
 		ObjectIds: objects.IDs, CustomerID: f.Customer, State: string(f.State), AccountID: f.Account, Since: f.Since, MaxRows: maxOfCustomer,
 	}
 	params.EventType, params.TypePrefix = typeAndPrefix(f.Type)
-	if params.Before, params.BeforeEventID, err = o.firstFailure(ctx, f.Before); err != nil {
+	if params.Before, params.BeforeEventID, err = o.startOf(ctx, f); err != nil {
 		return false, err
 	}
 	rows, err := o.queries.StripeWebhookFailureListByCustomer(ctx, o.pool, params)

@@ -22,8 +22,14 @@ type FailureGroup struct {
 	Parked        int       `json:"parked"` // how many of these are parked: only Replay applies them
 	FirstFailedAt time.Time `json:"first_failed_at"`
 	LastFailedAt  time.Time `json:"last_failed_at"`
-	EventID       string    `json:"event_id"` // an example: the event that failed last
+	EventID       string    `json:"event_id"`   // an example: the event that failed last
+	LastError     string    `json:"last_error"` // of that event, as it was returned
+	// EventIDs are the group's events, the newest first failure first, up to MaxGroupEvents. FailureFilter.Group lists all of them.
+	EventIDs []string `json:"event_ids"`
 }
+
+// MaxGroupEvents is how many events FailureGroup.EventIDs has.
+const MaxGroupEvents = 50
 
 // FailureGroups are the groups of a listing.
 type FailureGroups struct {
@@ -64,6 +70,9 @@ func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureG
 
 func (g *FailureGroup) add(one *brief) {
 	g.Count++
+	if len(g.EventIDs) < MaxGroupEvents {
+		g.EventIDs = append(g.EventIDs, one.EventID)
+	}
 	if one.State == string(StateParked) {
 		g.Parked++
 	}
@@ -71,7 +80,7 @@ func (g *FailureGroup) add(one *brief) {
 		g.FirstFailedAt = one.FirstFailedAt.UTC()
 	}
 	if g.EventID == "" || one.LastFailedAt.After(g.LastFailedAt) {
-		g.LastFailedAt, g.EventID = one.LastFailedAt.UTC(), one.EventID
+		g.LastFailedAt, g.EventID, g.LastError = one.LastFailedAt.UTC(), one.EventID, one.LastError
 	}
 }
 

@@ -33,7 +33,8 @@ type repetition struct {
 	first        time.Duration // until the first run
 	every        time.Duration
 	afterFailure time.Duration
-	what         string // in the log
+	what         string      // in the log
+	failures     *failedRuns // records the failed runs; nil: they are logged and counted alone
 }
 
 // repeat calls run at each interval until ctx ends, and counts how that ended. Its errors are logged.
@@ -45,15 +46,24 @@ func (o *Operator) repeat(ctx context.Context, r repetition, counts *runCounts, 
 			return
 		}
 		wait = r.every
+		if r.failures != nil {
+			r.failures.own = false
+		}
 		switch ran, err := run(ctx); {
 		case err != nil && ctx.Err() != nil: // stopped by the caller
 		case err != nil:
 			counts.failed.Add(1)
 			o.config.Logger.ErrorContext(ctx, r.what+" failed", "error", err)
+			if r.failures != nil {
+				r.failures.failed(ctx, err)
+			}
 			wait = r.afterFailure
 		case ran:
 			counts.completed.Add(1)
 			counts.lastCompleted.Store(time.Now().Unix())
+			if r.failures != nil {
+				r.failures.completed(ctx)
+			}
 		default:
 			counts.skipped.Add(1)
 		}

@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 // candidatePage is how many events Candidates reads at a time.
 const candidatePage = 1000
 
-// ReplayFilter selects events to apply again. The zero value selects every failing event. Parked and dismissed events are never
-// selected: Replay takes these one by one.
+// ReplayFilter selects events to apply again. The zero value selects every failing event. Parked events are selected by State and
+// Group alone, and dismissed ones never: Replay takes these one by one.
 type ReplayFilter struct {
 	// Outcome is empty for failing events, or webhooks.OutcomeIgnored for the ledger's ignored events, such as those of a type that
 	// has got a handler.
@@ -27,16 +28,19 @@ type ReplayFilter struct {
 	// MaxSince ago, since Stripe has no older ones.
 	Since    time.Time
 	Customer string // the id of a customer, as in FailureFilter and in EventFilter; empty: any
-	Group    string // the key of a FailureGroup, for failing events; empty: any
+	Group    string // the key of a FailureGroup, for failing and parked events; empty: any
 	Account  string // the id of an account; empty: any, and events without an account
+	// State is StateParked for the parked events of Group, which is required then: a person has decided that they are to be applied.
+	// Empty: failing events.
+	State FailureState
 }
 
 // Candidate is an event that a ReplayFilter selects. The JSON names are the columns'.
 type Candidate struct {
 	EventID   string `json:"event_id"`
 	EventType string `json:"event_type"`
-	// State is "failing" or "ignored". FirstFailedAt and LastError are those of a failing event, and ProcessedAt is when an ignored
-	// event was seen.
+	// State is "failing", "parked" or "ignored". FirstFailedAt and LastError are those of a failing or parked event, and ProcessedAt is
+	// when an ignored event was seen.
 	State         string     `json:"state"`
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 	LastError     string     `json:"last_error,omitempty"`
@@ -53,7 +57,7 @@ func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Can
 		return fmt.Errorf("ask PostgreSQL for the time: %w", err)
 	}
 	switch {
-	case f.Outcome == webhooks.OutcomeIgnored && f.Group != "":
+	case f.Outcome == webhooks.OutcomeIgnored && (f.Group != "" || f.State != ""):
 		return fmt.Errorf("%w: an ignored event has no error, and is in no group", ErrRefused)
 	case f.Outcome == webhooks.OutcomeIgnored && f.Customer != "":
 		return o.ignoredOfCustomer(ctx, f, each)
@@ -61,8 +65,12 @@ func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Can
 		return o.ignored(ctx, f, began, each)
 	case f.Outcome != "":
 		return fmt.Errorf("%w: events of the outcome %q are not replayed by a filter: use ignored, or none for failing events", ErrRefused, f.Outcome)
-	case f.Customer != "":
-		return o.failingOfCustomer(ctx, f, each)
+	case f.State == StateParked && f.Group == "":
+		return fmt.Errorf("%w: parked events are replayed by their group, or one by one: set ReplayFilter.Group", ErrRefused)
+	case f.State != "" && f.State != StateFailing && f.State != StateParked:
+		return fmt.Errorf("%w: events of the state %q are not replayed by a filter: use failing or parked", ErrRefused, f.State)
+	case f.State == StateParked, f.Customer != "":
+		return o.ofWalk(ctx, f, each)
 	}
 	return o.failing(ctx, f, began, each)
 }
@@ -80,7 +88,7 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 			if f.Group != "" && one.group() != f.Group {
 				continue
 			}
-			if err := each(one.candidate()); err != nil {
+			if err := each(one.candidate(StateFailing)); err != nil {
 				return err
 			}
 		}
@@ -91,11 +99,14 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 	}
 }
 
-func (o *Operator) failingOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+// ofWalk is failing for parked events, and for those of a customer: there is no listing of these that begins with the oldest.
+func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
 	var newestFirst []Candidate
-	filter := FailureFilter{State: StateFailing, Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account}
+	filter := FailureFilter{
+		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxLookedAt: allRecords,
+	}
 	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
-		newestFirst = append(newestFirst, one.candidate())
+		newestFirst = append(newestFirst, one.candidate(filter.State))
 		return true
 	})
 	if err != nil {
@@ -113,9 +124,9 @@ func (o *Operator) warnOfCut(ctx context.Context, customer string, cut bool) {
 	}
 }
 
-func (b *brief) candidate() Candidate {
+func (b *brief) candidate(state FailureState) Candidate {
 	at := b.FirstFailedAt.UTC()
-	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(StateFailing), FirstFailedAt: &at, LastError: b.LastError}
+	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(state), FirstFailedAt: &at, LastError: b.LastError}
 }
 
 // sinceOrStripes returns the filter's Since for ignored events.
@@ -221,7 +232,7 @@ func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
 	if c.Unhandled {
 		return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
 	}
-	return o.replayBy(ctx, c.EventID, "", false)
+	return o.replayBy(ctx, c.EventID, "", c.State == string(StateParked))
 }
 
 // replayRun replays events until the receiver is the reason why one fails, and counts what is left.

@@ -73,7 +73,7 @@ type Retried struct {
 //
 // The time of the next retry is written before each retry, so that a handler that ends the process does not do so at each start. Only
 // one process per database and name retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool
-// must have at least two. Each run that retried something is recorded.
+// must have at least two. Each run that retried something or failed is recorded (stripe_webhook_runs).
 func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error {
 	named, ok := o.config.Applier.(interface{ Name() string })
 	switch {
@@ -90,7 +90,9 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
 	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.Most)
-	o.repeat(ctx, repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry"}, &o.retried.runCounts, r.run)
+	r.failures = &failedRuns{Operator: o, kind: RunRetry, arguments: map[string]any{"receiver": r.name}}
+	every := repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry", failures: r.failures}
+	o.repeat(ctx, every, &o.retried.runCounts, r.run)
 	ended, cancel := ofEnd(ctx)
 	defer cancel()
 	if err := r.schedule(ended); err != nil { // what failed in the last minute is not of another build after a restart
@@ -139,6 +141,8 @@ type retrier struct {
 	options RetryOptions
 	limiter *rate.Limiter
 	started time.Time
+
+	failures *failedRuns
 }
 
 // run retries what is due, unless another process does.
@@ -152,6 +156,7 @@ func (r *retrier) run(ctx context.Context) (ran bool, err error) {
 		err := r.due(ctx, &sum, record)
 		if sum.Retried > 0 {
 			record.Finish(ctx, sum, err)
+			r.failures.own = true
 		}
 		return err
 	})

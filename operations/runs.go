@@ -102,7 +102,7 @@ type RunFilter struct {
 }
 
 // Runs lists the runs that have something to do or had, the newest first. In ReconcileEvery such a run is one that found missing
-// events.
+// events, or failed.
 func (o *Operator) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	if f.Kind != "" && !slices.Contains(RunKinds(), f.Kind) {
 		return nil, fmt.Errorf("%w: there is no kind of runs %q", ErrRefused, f.Kind)

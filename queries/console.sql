@@ -141,3 +141,50 @@ CROSS JOIN LATERAL (
     LIMIT @max_each::int
 ) AS object
 ORDER BY object.object_type, object.stripe_created_at DESC, object.id DESC;
+
+-- name: ConsoleChangedList :many
+-- The objects that the events of a time changed, by the kind of object that begins the event's type ("invoice" of invoice.paid):
+-- those with the most events first, max_each of each kind, with the events and objects of the kind. It looks at the newest
+-- max_looked_at rows of the ledger, by their index on processed_at.
+WITH object AS (
+    SELECT
+        regexp_replace(newest.event_type, '\.[^.]*$', '') AS kind, COALESCE(newest.object_id, '') AS object_id,
+        COALESCE(newest.account_id, '') AS account_id, newest.livemode, count(*) AS events, max(newest.processed_at) AS last_at
+    FROM (
+        SELECT e.event_type, e.object_id, e.account_id, e.livemode, e.outcome, e.processed_at FROM stripe_webhook_events AS e
+        WHERE e.processed_at > @since ORDER BY e.processed_at DESC LIMIT @max_looked_at
+    ) AS newest
+    WHERE newest.outcome = 'processed'
+    GROUP BY 1, 2, 3, 4
+)
+
+SELECT
+    ranked.kind::text AS kind, ranked.object_id::text AS object_id, ranked.account_id::text AS account_id, ranked.livemode, ranked.events,
+    ranked.last_at::timestamptz AS last_at, ranked.kind_events::bigint AS kind_events, ranked.kind_objects
+FROM (
+    SELECT
+        object.*,
+        sum(object.events) OVER (PARTITION BY object.kind) AS kind_events,
+        count(*) OVER (PARTITION BY object.kind) AS kind_objects,
+        row_number() OVER (PARTITION BY object.kind ORDER BY object.events DESC, object.last_at DESC, object.object_id) AS place
+    FROM object
+) AS ranked
+WHERE ranked.place <= @max_each::int
+ORDER BY ranked.kind_events DESC, ranked.kind, ranked.place;
+
+-- name: ConsoleNewestFailure :one
+-- The newest first failure of an event, by its index.
+SELECT f.first_failed_at FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT 1;
+
+-- name: ConsoleRunProblemList :many
+-- The runs from an id on that found missing events, and the failed ones of the retrier and of reconcile after which none has
+-- completed, the newest first. It reads at most max_looked_at runs, by the primary key.
+SELECT run.id, run.kind, run.started_at, run.finished_at, run.counts, run.error
+FROM (
+    SELECT r.id, r.kind, r.started_at, r.finished_at, r.counts, r.error FROM stripe_webhook_runs AS r
+    WHERE r.id >= @since_id::varchar ORDER BY r.id DESC LIMIT @max_looked_at
+) AS run
+WHERE run.kind IN ('reconcile', 'retry')
+    AND (run.counts ->> 'missing' > '0' OR run.finished_at IS NOT NULL AND run.error IS NOT NULL AND COALESCE(run.counts ->> 'recovered', '') <> 'true')
+ORDER BY run.id DESC
+LIMIT @max_rows;

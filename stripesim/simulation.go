@@ -14,8 +14,6 @@ const DefaultSubscriptions = 400
 // Simulation plays life cycles in an account and delivers their events. Equal simulations make equal deliveries.
 type Simulation struct {
 	Seed uint64
-	// Start is when the account's clock begins. Zero: Epoch.
-	Start time.Time
 	// Subscriptions is the number of subscriptions in one wave. Defaults to DefaultSubscriptions.
 	Subscriptions int
 	// Scenarios are the life cycles, in turn. None: a mixture, see Account.Live.
@@ -29,6 +27,8 @@ type Simulation struct {
 	// Billing also creates the events of customers, products, prices, all of invoices, and those of payments, entitlements and the other
 	// objects of billing: see Account.Billing.
 	Billing bool
+	// Start is the time at which the account's clock begins. Defaults to Epoch. See EndingAt.
+	Start time.Time
 	// For delivers wave after wave until so much time has passed: at least two, each to its end. 0: one wave.
 	For time.Duration
 	// Planned is called with each wave's deliveries before they are made. Optional.
@@ -50,6 +50,17 @@ func (s *Simulation) NewAccount() *Account {
 		account.Connected = connected
 	}
 	return account
+}
+
+// EndingAt returns the simulation with the Start from which its first wave ends in the second of a time. It plays the wave in an account
+// of its own. The ids, the types and the order of the events do not depend on Start.
+func (s *Simulation) EndingAt(end time.Time) Simulation {
+	moved := *s
+	moved.Start = end
+	account := moved.NewAccount()
+	moved.play(context.Background(), account)
+	moved.Start = end.Add(-time.Duration(account.Now-end.Unix()) * time.Second)
+	return moved
 }
 
 // check returns an error if an account is not one that NewAccount returned: the deliveries would not be the simulation's.

@@ -78,6 +78,34 @@ func TestDismissCommand(t *testing.T) {
 	st.expect(t, 0, "replay --to URL "+ids[1], "processed")
 }
 
+// A group of failures is dismissed by its key, and recorded as a run. What is left of another group still fails.
+func TestDismissGroupCommand(t *testing.T) {
+	t.Parallel()
+	st := newStation(t, 3)
+	st.breakSubscriptions(t)
+	all := len(st.failing(t))
+	groups := lines(t, st.expect(t, 0, "failures --group --json"))
+	key, size := groups[0]["key"].(string), int(groups[0]["count"].(float64))
+	dismiss := "failures dismiss --reason by-hand --group " + key
+	st.expect(t, 2, dismiss+" evt_1", "name events, or a group with --group, not both")
+	st.expect(t, 2, "failures dismiss --reason x --state parked evt_1", "--state and --account select among the events of --group")
+	st.expect(t, 2, dismiss+" --state dismissed", "use failing or parked")
+	st.expect(t, 0, dismiss+" --state parked", "No parked events match.")
+	r := st.expect(t, 0, dismiss, groups[0]["event_id"].(string)+"  dismissed\n", fmt.Sprintf("\n%d events dismissed\n", size))
+	if n := strings.Count(r.stdout, "  dismissed\n"); n != size {
+		t.Errorf("%d events are dismissed, want %d: %s", n, size, r)
+	}
+	if left := lines(t, st.expect(t, 0, "failures --json")); len(left) != all-size {
+		t.Errorf("%d failures are left of %d", len(left), all)
+	}
+	st.expect(t, 0, dismiss, "No failing events match.")
+	st.expect(t, 0, "runs --kind dismiss", fmt.Sprintf("dismissed %d, failed 0, skipped 0", size))
+	other := lines(t, st.expect(t, 0, "failures dismiss --reason x --json --group "+groups[1]["key"].(string)))
+	if len(other) != all-size || other[0]["state"] != "dismissed" {
+		t.Errorf("the lines are %v", other)
+	}
+}
+
 // Failures are filtered, grouped by their cause, and replayed by filter. A dry run applies nothing.
 func TestFailuresByCause(t *testing.T) {
 	t.Parallel()

@@ -114,7 +114,7 @@ func TestTraceOfOnChange(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if all := spans.All(); len(all) != 0 {
+	if all := spans.All(); len(all) != 0 || host.Count(t, "subscriptions") != 1 {
 		t.Errorf("an import has %d spans", len(all))
 	}
 	host.Expect(t, about("evt_1", "sub_other", "active"), 200, webhooks.OutcomeProcessed)

@@ -52,6 +52,7 @@ type serveFlags struct {
 	keepPayloads   cli.Duration
 	hidePayloads   bool
 	traceURL       string
+	quietAfter     cli.Duration // console-quiet-after
 }
 
 func newServe() *cobra.Command {
@@ -98,6 +99,8 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
 	cmd.Flags().StringVar(&f.traceURL, "trace-url", "", "in the console, link the traces of failed attempts to this `URL`, such as https://jaeger.example.com/trace/{trace_id}")
+	f.quietAfter = cli.Duration(console.DefaultQuietAfter)
+	cmd.Flags().Var(&f.quietAfter, "console-quiet-after", "warn in the console when no event has arrived for this `time` such as 7d; 0 never warns")
 	return cmd
 }
 
@@ -239,17 +242,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{metrics.NewSubscriptions(receiver.subscriptions), metrics.NewLedger(pool)}
-	if receiver.mirror != nil {
-		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
-	}
 	defer background.stop()
 	more, err := background.start(ctx)
 	if err != nil {
 		return err
 	}
-	collectors = append(collectors, more...)
-	s := server.New(receiver.Receiver, logger, collectors...)
+	s := server.New(receiver.Receiver, logger, append(receiver.collectors(pool), more...)...)
 	s.Drain = time.Duration(f.drain)
 	s.Use(exports.Middleware)
 	if err := exports.Metrics(ctx, s.Metrics()); err != nil {
@@ -265,9 +263,23 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	return s.Serve(ctx, listener)
 }
 
+// collectors returns the collectors of what the receiver keeps.
+func (r *ownReceiver) collectors(pool *pgxpool.Pool) []prometheus.Collector {
+	list := []prometheus.Collector{metrics.NewSubscriptions(r.subscriptions), metrics.NewLedger(pool)}
+	if r.mirror != nil {
+		list = append(list, metrics.NewMirror(r.mirror))
+	}
+	return list
+}
+
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
+	quietAfter := time.Duration(f.quietAfter)
+	if quietAfter == 0 {
+		quietAfter = -1
+	}
 	return console.New(pool, receiver.Receiver, &console.Config{
-		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, TraceURL: f.traceURL, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
+		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, TraceURL: f.traceURL, QuietAfter: quietAfter,
+		Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
 		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
 	})
 }

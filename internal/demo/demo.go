@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/judge"
@@ -41,6 +42,9 @@ type Config struct {
 
 // Run runs the demo and returns ErrCheck if a check failed.
 func Run(ctx context.Context, config Config) error {
+	if config.Keep && config.Simulation.For == 0 { // so that the console shows times of today
+		config.Simulation = config.Simulation.EndingAt(time.Now())
+	}
 	d := &demo{Config: config, account: config.Simulation.NewAccount()}
 	d.printf("Starting a private PostgreSQL and the receiver …\n")
 	var err error

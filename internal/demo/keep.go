@@ -21,7 +21,7 @@ func (d *demo) keep(ctx context.Context) error {
 			return err
 		}
 		d.printf("\nThe console: %s\n  user %s, password %s\n  Under Failures are %d events whose first delivery failed: press Replay.\n"+
-			"  The events span two simulated years, so the times from Stripe to effect are long.\n",
+			"  The events span two simulated years that end now. The overview's time from Stripe to effect is that of the last events.\n",
 			d.host.console, server.ConsoleUser, d.host.password, leftFailing)
 		if d.host.mirrors {
 			d.printf("  Under Objects are the mirrored types: %s. A customer's page shows what belongs to the customer.\n", strings.Join(mirrored, ", "))
@@ -37,7 +37,7 @@ func (d *demo) leaveFailing(ctx context.Context) error {
 	once := &stripesim.Deliverer{URL: d.host.url, Secret: secret, Pauses: []time.Duration{}, API: d.host.api, Concurrency: 1}
 	for {
 		var events []*stripesim.Event
-		d.host.api.Do(func(account *stripesim.Account) { events = account.Live(stripesim.Life{Subscriptions: 1}) })
+		d.host.api.Do(func(account *stripesim.Account) { events = subscribeNow(account) })
 		for _, one := range stripesim.None.Plan(0, events) {
 			if err := once.Deliver(ctx, []stripesim.Delivery{one}); err != nil {
 				return err
@@ -47,4 +47,12 @@ func (d *demo) leaveFailing(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// subscribeNow returns the events of a subscription that begins now.
+func subscribeNow(account *stripesim.Account) []*stripesim.Event {
+	from := len(account.Events)
+	account.Now = max(account.Now, time.Now().Unix())
+	account.Subscribe(stripesim.VersionBasil).Activate()
+	return account.Events[from:]
 }

@@ -44,7 +44,9 @@ func TestConsole(t *testing.T) {
 	if background != "10px" {
 		t.Errorf("the style is not loaded: %q", background)
 	}
-	s.picture("console-overview")
+	if lag := s.text(".figure:nth-of-type(3) .value"); !strings.HasSuffix(lag, "s") { // milliseconds or seconds
+		t.Errorf("the time from Stripe to effect is %s", lag)
+	}
 
 	s.follow(`header nav a[href$="/events"]`, "Ledger")
 	rows := s.count("tbody tr")
@@ -75,8 +77,11 @@ func TestConsole(t *testing.T) {
 	shown := append(s.objects(), [2]string{"", "Overview"}, [2]string{"/events", "Ledger"}, [2]string{"/failures", "Failures"},
 		[2]string{"/subscriptions", "Subscriptions"}, [2]string{"/subscriptions/" + id, id})
 	s.follow(`header nav a[href$="/failures"]`, "Failures")
-	s.picture("console-failures")
+	if n := s.count("article.group"); n == 0 || n > 3 || !strings.Contains(s.text("article.group"), "this handler fails on purpose") {
+		t.Errorf("there are %d groups of failures:\n%s", n, s.text("main"))
+	}
 	for left := 3; left > 0; left-- {
+		s.follow(`a[href$="/failures?view=list"]`, "Failures")
 		if n := s.count("tbody tr"); n != left {
 			t.Fatalf("%d failures are listed, want %d", n, left)
 		}

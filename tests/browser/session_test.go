@@ -40,11 +40,11 @@ func browse(t *testing.T) session {
 	}
 	s := session{t, nil, stepTimeout, newWitness()}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(stepTimeout), chromedp.CombinedOutput(s.witness))
+		chromedp.UserDataDir(profile(t)), chromedp.WSURLReadTimeout(stepTimeout), chromedp.CombinedOutput(s.witness))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	s.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(s.errorf), chromedp.WithBrowserOption(chromedp.WithDialTimeout(stepTimeout)))
-	t.Cleanup(cancel)
+	t.Cleanup(func() { s.close(cancel) })
 	chromedp.ListenTarget(s.ctx, s.note)
 	// Not a context with a deadline: the browser would end with it.
 	late := time.AfterFunc(stepTimeout, cancel)
@@ -52,6 +52,33 @@ func browse(t *testing.T) session {
 		t.Fatalf("the browser has not started within %s: %v\n%s", stepTimeout, err, s.report())
 	}
 	return s
+}
+
+// profile returns an empty folder. Unlike that of TempDir, its removal at the end does not fail the test: processes of the browser may
+// still be writing into it.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "stripeonce-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for late := time.Now().Add(askTime); os.RemoveAll(dir) != nil && time.Now().Before(late); {
+			time.Sleep(pollInterval)
+		}
+	})
+	return dir
+}
+
+// close ends the browser, and waits until it has ended, since it writes into its profile until then.
+func (s session) close(kill context.CancelFunc) {
+	defer kill()
+	done := make(chan error, 1)
+	go func() { done <- chromedp.Cancel(s.ctx) }()
+	select {
+	case <-done:
+	case <-time.After(askTime):
+	}
 }
 
 // try runs actions within the session's timeout. It returns even if chromedp does not.

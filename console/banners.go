@@ -1,0 +1,150 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/operations"
+	"github.com/pook/stripeonce/webhooks"
+)
+
+const (
+	// bannerSpan is how long the overview warns of runs that found missing events or failed.
+	bannerSpan = 24 * time.Hour
+	// mismatchSpan is how long it warns of a signature that did not match.
+	mismatchSpan = time.Hour
+	// maxProblems is of how many runs it warns, and maxRunsLookedAt among how many it looks for them.
+	maxProblems     = 3
+	maxRunsLookedAt = 5000
+)
+
+// banner is a warning above the overview: what is wrong, since when, and what to do.
+type banner struct {
+	Urgent bool // events do not take effect
+	What   string
+	When   string     // what At is the time of, if What does not say it
+	At     *time.Time // nil: it is so now
+	Fix    string
+	Link   string
+	Path   template.URL // below the base, or of Stripe's dashboard
+	Away   bool         // Path is of another site
+}
+
+// banners returns what the overview warns of, the most urgent first.
+func (c *Console) banners(ctx context.Context, d *overviewData, signatures webhooks.SignatureStats, now time.Time) (list []banner, err error) {
+	if one := ofSignatures(signatures, now); one != nil {
+		list = append(list, *one)
+	}
+	list = append(list, ofFailures(d)...)
+	silent, err := c.silence(ctx, d.Newest, now)
+	if err != nil {
+		return nil, err
+	}
+	if silent != nil {
+		list = append(list, *silent)
+	}
+	runs, err := c.ofRuns(ctx, now)
+	return append(list, runs...), err
+}
+
+// ofSignatures warns of signatures that no secret made.
+func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
+	last := signatures.LastMismatch
+	if last.IsZero() || now.Sub(last) > mismatchSpan {
+		return nil
+	}
+	rejected := "1 delivery"
+	if n := signatures.Rejected["mismatch"]; n != 1 {
+		rejected = count(int64(n)) + " deliveries"
+	}
+	return &banner{
+		Urgent: true, When: "the last one", At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",
+		Fix:  "Compare the signing secret of this receiver with that of the endpoint at Stripe. Stripe retries these deliveries.",
+		Link: "Endpoints at Stripe", Path: "https://dashboard.stripe.com/webhooks", Away: true,
+	}
+}
+
+// ofFailures warns of failing and parked events.
+func ofFailures(d *overviewData) (list []banner) {
+	number := func(n int64) string {
+		if n == d.MaxFailing {
+			return count(n) + " or more events are "
+		}
+		if n == 1 {
+			return "1 event is "
+		}
+		return count(n) + " events are "
+	}
+	if d.Failing > 0 {
+		list = append(list, banner{
+			Urgent: true, What: number(d.Failing) + "failing and have not taken effect", Fix: "Fix the cause, then replay them.", Link: "Failures by error", Path: "/failures?state=failing",
+		})
+	}
+	if d.Parked > 0 {
+		list = append(list, banner{
+			What: number(d.Parked) + "parked by a handler", Fix: "Stripe does not retry them: replay or dismiss them.", Link: "Parked events", Path: "/failures?state=parked",
+		})
+	}
+	return list
+}
+
+// silence warns that nothing has arrived for QuietAfter, if anything ever did.
+func (c *Console) silence(ctx context.Context, newest *db.LedgerNewestRow, now time.Time) (*banner, error) {
+	if c.config.QuietAfter < 0 {
+		return nil, nil
+	}
+	last, err := c.queries.ConsoleNewestFailure(ctx, c.pool)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, err
+	}
+	if newest != nil && newest.ProcessedAt.After(last) {
+		last = newest.ProcessedAt
+	}
+	if last.IsZero() || now.Sub(last) < c.config.QuietAfter {
+		return nil, nil
+	}
+	return &banner{
+		What: "No event has arrived for " + inWords(now.Sub(last)), When: "the last one", At: &last,
+		Fix:  "Check that the endpoint at Stripe is enabled and its URL is right, and reconcile to find events that never arrived.",
+		Link: "Reconcile", Path: "/runs",
+	}, nil
+}
+
+// ofRuns warns of runs that found missing events, and of failed runs of the background. A database without the table has none.
+func (c *Console) ofRuns(ctx context.Context, now time.Time) (list []banner, err error) {
+	rows, err := c.queries.ConsoleRunProblemList(ctx, c.pool, db.ConsoleRunProblemListParams{
+		SinceID: fmt.Sprintf("run_%011x", now.Add(-bannerSpan).UnixMilli()), MaxLookedAt: maxRunsLookedAt, MaxRows: maxProblems,
+	})
+	if fault.LacksMigration(err) {
+		return nil, nil
+	}
+	for i := range rows {
+		list = append(list, ofRun(&rows[i]))
+	}
+	return list, err
+}
+
+func ofRun(run *db.ConsoleRunProblemListRow) banner {
+	var counts struct{ Missing, Applied, Failed int64 }
+	_ = json.Unmarshal(run.Counts, &counts) // those of another kind of run have none
+	b := banner{At: &run.StartedAt, Link: "The run", Path: runPath(run.ID)}
+	switch {
+	case counts.Missing > 0:
+		b.Urgent = counts.Failed > 0
+		b.What = "A reconcile run found " + plural(counts.Missing, "missing event") + ": " + count(counts.Applied) + " applied, " + count(counts.Failed) + " failed"
+		b.Fix = "Deliveries are lost on their way: check the endpoint at Stripe, and what is in front of this receiver."
+	case run.Kind == string(operations.RunRetry):
+		b.Urgent, b.What, b.Fix = true, "The retrier failed, and failing events are not retried", orEmpty(run.Error)
+	default:
+		b.Urgent, b.What, b.Fix = true, "A reconcile run failed, and missing events are not found", orEmpty(run.Error)
+	}
+	return b
+}

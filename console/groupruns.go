@@ -1,0 +1,140 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"html/template"
+	"regexp"
+	"time"
+
+	"github.com/pook/stripeonce/operations"
+)
+
+// isGroup matches the key of a FailureGroup.
+var isGroup = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// ask returns the path of the page that asks whether to do something with the task's group.
+func (t *task) ask(do string) template.URL {
+	asked := *t
+	asked.Do = do
+	return template.URL(newRunPath + "?" + asked.Values().Encode()) //nolint:gosec // encoded here
+}
+
+// ofGroup reports whether the task is about a group of failures.
+func (t *task) ofGroup() bool { return t.Do == doReplay || t.Do == doDismiss }
+
+// failures is the task's filter of failures.
+func (t *task) failures() operations.FailureFilter {
+	return operations.FailureFilter{Group: t.Group, State: t.State, Account: t.Account, Until: t.Until}
+}
+
+// arguments are those of the record of its run.
+func (t *task) arguments() map[string]any {
+	return map[string]any{"group": t.Group, "state": t.State, "account": t.Account}
+}
+
+// states are those of the events that a replay applies, in this order.
+func (t *task) states() []operations.FailureState {
+	if t.State != "" {
+		return []operations.FailureState{t.State}
+	}
+	return []operations.FailureState{operations.StateFailing, operations.StateParked}
+}
+
+// groupData is what the page shows that asks whether to replay or dismiss a group.
+type groupData struct {
+	*task
+	operations.FailureGroup
+	Dismisses bool
+	Cut       bool // there may be older events that are not counted
+	Receiver  string
+	Handlers  []string
+	NoKey     bool
+	Limit     string
+	Cancel    template.URL
+}
+
+// confirmGroup asks whether to replay or dismiss the events of a group. Only what has failed until now is dismissed: what fails after
+// the page was shown is left.
+func (c *Console) confirmGroup(r *request, t *task) (*page, error) {
+	if t.Until.IsZero() {
+		t.Until = time.Now()
+	}
+	found, cut, err := c.groupOf(r.ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	f := failureFilter{State: string(t.State), Account: t.Account}
+	d := &groupData{
+		task: t, FailureGroup: *found, Dismisses: t.Do == doDismiss, Cut: cut, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), NoKey: c.config.APIKey == "",
+		Limit: inWords(c.config.RunTimeout), Cancel: f.with(t.Group, false),
+	}
+	return &page{Title: t.name() + " " + plural(int64(found.Count), "event"), Template: "group", Data: d}, nil
+}
+
+// name is the verb of a task of a group.
+func (t *task) name() string {
+	if t.Do == doDismiss {
+		return "Dismiss"
+	}
+	return "Replay"
+}
+
+// groupOf returns the group of a task. It is an unavailableError if no event of it is left.
+func (c *Console) groupOf(ctx context.Context, t *task) (found *operations.FailureGroup, cut bool, err error) {
+	list, err := c.operator.FailureGroups(ctx, t.failures())
+	switch {
+	case err != nil:
+		return nil, false, err
+	case len(list.Groups) == 0:
+		return nil, false, &unavailableError{why: "No event of this group is left: the events took effect or were dismissed, or fail for another reason now."}
+	}
+	return &list.Groups[0], list.Cut, nil
+}
+
+// replayedGroup counts what the replay of a group did.
+type replayedGroup struct {
+	Replayed int `json:"replayed"`
+	Failed   int `json:"failed"` // of these
+}
+
+// prepareGroup records the replay or the dismissal of a group, and returns the function that does it.
+func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operator, t *task, reason string) (*operations.RunRecording, func(context.Context) error, error) {
+	found, _, err := c.groupOf(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.Do == doDismiss {
+		run := operator.StartRun(operations.RunDismiss, t.arguments())
+		run.Progress(ctx, operations.DismissedGroup{}, 0)
+		return run, func(ctx context.Context) error {
+			_, err := operator.DismissGroup(ctx, t.failures(), operations.DismissOptions{Reason: reason, Run: run, Total: found.Count})
+			return err
+		}, nil
+	}
+	run := operator.StartRun(operations.RunReplay, t.arguments())
+	run.Progress(ctx, replayedGroup{}, 0)
+	return run, func(ctx context.Context) error { return replayGroup(ctx, operator, t, run, found.Count) }, nil
+}
+
+// replayGroup replays the events of a group, and records the run.
+func replayGroup(ctx context.Context, operator *operations.Operator, t *task, run *operations.RunRecording, total int) (err error) {
+	var sum replayedGroup
+	each := func(a operations.Applied) {
+		sum.Replayed++
+		if a.Err != nil {
+			sum.Failed++
+		}
+		run.Progress(ctx, sum, min(float64(sum.Replayed)/float64(total), 1))
+	}
+	for _, state := range t.states() {
+		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state}, each); err != nil {
+			break
+		}
+	}
+	run.Finish(ctx, sum, err)
+	if err == nil && sum.Failed > 0 {
+		return fmt.Errorf("%d of %d events failed again", sum.Failed, sum.Replayed)
+	}
+	return err
+}
