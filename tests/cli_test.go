@@ -126,7 +126,7 @@ func TestHelp(t *testing.T) {
 		}
 		about, _, _ := strings.Cut(r.stdout, "Usage:")
 		for line := range strings.Lines(about) {
-			if len([]rune(line)) > 110 {
+			if len([]rune(line)) > 100 && !strings.HasPrefix(line, "  ") { // in a list, a line is an entry
 				t.Errorf("%s: a line of %d characters: %s", args, len(line), line)
 			}
 		}

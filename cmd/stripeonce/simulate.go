@@ -146,8 +146,8 @@ event whose delivery has begun. --linger keeps it up afterwards, for a receiver 
 first and works from a queue.
 
 The simulated clock begins in January 2024. To rehearse what goes back by days, such as
-'stripeonce reconcile --since', begin it lately: --start 20d. A life cycle takes one to five
-months, so that its last events are then in the future.
+'stripeonce reconcile --since', begin it lately: --start 30d. Subscriptions begin within 30
+days, and live for one to five months: the last events are then in the future.
 
 --billing also delivers the events of customers, products and prices, all of invoices, and
 those of payment intents, charges, refunds, disputes, payment methods, setup intents,
@@ -169,7 +169,7 @@ The life cycles of --scenario (default: a mixture that draws each step):` + abou
 	flags.IntVar(&f.concurrency, "concurrency", stripesim.DefaultConcurrency, "the `number` of deliveries in flight")
 	flags.Var((*cli.Duration)(&f.timeout), "timeout", "how long an attempt waits for the response, a `duration`")
 	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "how many `times` faster than Stripe's three days deliveries are retried: ten attempts")
-	flags.Var(&f.start, "start", "when the simulated clock begins, a `time` or how long ago, such as 20d (default 2024-01-01)")
+	flags.Var(&f.start, "start", "when the simulated clock begins, a `time` or how long ago, such as 30d (default 2024-01-01)")
 	flags.StringVar(&f.truth, "truth", "", "write the final objects to this `file`, one JSON object a line")
 	flags.StringVar(&f.api, "api", "", "serve the simulated API at this `address`, such as 127.0.0.1:12111")
 	flags.Var((*cli.Duration)(&f.linger), "linger", "keep the simulated API up for this `duration` after the deliveries")
