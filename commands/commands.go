@@ -220,6 +220,17 @@ func (t *tree) checkWhere(s *settings, applies bool) error {
 	return nil
 }
 
+// columns joins the texts of a line that are not empty.
+func columns(texts ...string) string {
+	var list []string
+	for _, one := range texts {
+		if one = cli.OneLine(one); one != "" {
+			list = append(list, one)
+		}
+	}
+	return strings.Join(list, "  ")
+}
+
 func plural(n int, one string) string {
 	if n == 1 {
 		return "1 " + one

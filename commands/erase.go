@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
-	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -65,15 +64,13 @@ for erased customers.`,
 }
 
 func checkErase(options *operations.EraseOptions, yes bool, reason string) error {
-	switch object := mirror.TypeOf(options.Customer); {
+	switch {
 	case options.Customer == "":
 		return cli.Usage("--customer is missing: name the customer, such as --customer cus_NffrFeUfNV2Hib")
-	case object != "" && object != "customer", strings.HasPrefix(options.Customer, "sub_"):
-		return cli.Usage("--customer %s: it is not the id of a customer (cus_…)", cli.OneLine(options.Customer))
 	case yes && strings.TrimSpace(reason) == "":
 		return cli.Usage("--reason is missing: say why, for the record (stripe_webhook_runs), without personal data")
 	}
-	return nil
+	return checkCustomer(options.Customer)
 }
 
 // erasedSum is the last line of the JSON.

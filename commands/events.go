@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +15,7 @@ import (
 func (t *tree) events() *cobra.Command {
 	var filter operations.EventFilter
 	var outcome string
-	var since cli.Duration
+	var since cli.Moment
 	var out *cli.Output
 	cmd := &cobra.Command{
 		Use:   "events [EVENT]",
@@ -34,7 +36,7 @@ each failed attempt.`,
 	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
 	flags.StringVar(&filter.Customer, "customer", "", "only events about this `customer` (cus_…), its subscriptions and its mirrored objects")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
-	flags.Var(&since, "since", "only events that took effect in the last `duration`, such as 72h or 30d")
+	flags.Var(&since, "since", "only events that took effect since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
 	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event`, to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
 	out = cli.NewOutput(cmd)
@@ -50,9 +52,10 @@ each failed attempt.`,
 		case filter.ObjectID != "" && filter.Customer != "":
 			return cli.Usage("--object and --customer are mutually exclusive: the events of a customer are those of all its objects")
 		}
-		if since != 0 {
-			filter.Since = time.Now().Add(-time.Duration(since))
+		if err := checkCustomer(filter.Customer); err != nil {
+			return err
 		}
+		filter.Since = since.Time
 		return t.work(cmd.Context(), func(host *Host) error {
 			o := operations.New(host.Pool, nil)
 			if len(args) == 1 {
@@ -83,19 +86,8 @@ func listEvents(cmd *cobra.Command, o *operations.Operator, out *cli.Output, fil
 	if n := len(events); n == filter.Limit && !cmd.Flags().Changed("limit") {
 		out.Hintf("%d shown; older ones with --before %s or a higher --limit\n", n, cli.OneLine(events[n-1].EventID))
 	}
-	if filter.Customer == "" {
-		return nil
-	}
-	objects, err := o.CustomerObjects(cmd.Context(), filter)
-	switch {
-	case err != nil:
-		return err
-	case objects.Cut:
-		out.Hintf("%s has many objects: of each type, only the events of the newest %d are listed\n", cli.OneLine(filter.Customer), operations.MaxCustomerObjects)
-	case len(events) == 0 && len(objects.IDs) == 1:
-		out.Hintf("no subscription and no mirrored object of %s is known\n", cli.OneLine(filter.Customer))
-	}
-	return nil
+	hintTypes(out, filter.Type)
+	return hintCustomer(cmd.Context(), out, o, filter)
 }
 
 func printEvents(out *cli.Output, events []operations.Event) error {
@@ -168,16 +160,30 @@ func printDetail(out *cli.Output, id string, detail *operations.EventDetail) err
 		line("created", when(*created))
 	}
 	printOutcome(line, detail, created)
-	if e != nil {
+	if e == nil {
+		printAbout(line, f)
+	} else {
 		line("object", cli.OneLine(text(e.ObjectID)))
 		line("account", cli.OneLine(text(e.AccountID)))
 		line("mode", mode(e.Livemode))
 		line("api version", cli.OneLine(text(e.APIVersion)))
+		if e.ReprocessedAt != nil {
+			line("reprocessed", fmt.Sprintf("%s, the last %s: %s", plural(e.ReprocessCount, "time"), when(*e.ReprocessedAt), cli.OneLine(text(e.ReprocessReason))))
+		}
 	}
 	if f != nil {
 		printAttempts(out, detail)
 	}
 	return nil
+}
+
+// printAbout prints what is known of an event that the ledger lacks: from the payload of its failure.
+func printAbout(line func(name, value string), f *operations.Failure) {
+	if ev, err := webhooks.ParseEvent(f.Payload); err == nil {
+		line("object", cli.OneLine(cmp.Or(ev.ObjectID(), ev.CustomerID(), "-")))
+		line("mode", mode(ev.Livemode))
+	}
+	line("account", cli.OneLine(text(f.AccountID)))
 }
 
 func printOutcome(line func(name, value string), detail *operations.EventDetail, created *time.Time) {
@@ -189,9 +195,12 @@ func printOutcome(line func(name, value string), detail *operations.EventDetail,
 		line("outcome", "failing: the event has not taken effect")
 	case e.Outcome == webhooks.OutcomeIgnored:
 		line("seen", when(e.ProcessedAt))
-		if detail.Failing() {
+		switch {
+		case detail.Failing() && e.ProcessedAt.Before(detail.Failure.FirstFailedAt):
 			line("outcome", "ignored, then failing: the event has not taken effect")
-		} else {
+		case detail.Failing():
+			line("outcome", "failing, then ignored by the receiver "+cli.OneLine(e.Receiver)+": the event has not taken effect")
+		default:
 			line("outcome", "ignored: it had no handler, was of the other mode, or is a thin event without an API key or its object; 'replay EVENT' tries again")
 		}
 	case detail.Dismissed() && detail.Parked():
@@ -217,11 +226,17 @@ func printAttempts(out *cli.Output, detail *operations.EventDetail) {
 		since = "; it has been applied since"
 	}
 	out.Printf("  %-12s %s, the first %s%s\n", "failed", plural(int(f.Attempts), "time"), when(f.FirstFailedAt), since)
+	if f.NextRetryAt != nil && detail.Failing() {
+		out.Printf("  %-12s %s (in %s), where a retrier runs; %d so far\n", "next retry", cli.Time(*f.NextRetryAt), cli.Short(time.Until(*f.NextRetryAt)), f.Retries)
+	}
 	if dropped := int(f.Attempts) - len(f.History); dropped > 0 {
 		out.Printf("    … %s earlier\n", plural(dropped, "attempt"))
 	}
 	for _, attempt := range f.History {
 		out.Printf("    %s  %s\n", cli.Time(attempt.At), cli.OneLine(attempt.Error))
+		if attempt.TraceID != "" {
+			out.Printf("      trace %s\n", cli.OneLine(attempt.TraceID))
+		}
 	}
 	if f.Payload == nil {
 		out.Printf("  %-12s not stored; replay fetches it from Stripe\n", "payload")

@@ -2,9 +2,9 @@ package commands
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +15,8 @@ import (
 func (t *tree) failures() *cobra.Command {
 	var filter operations.FailureFilter
 	var state string
-	var since cli.Duration
-	var groups bool
+	var since cli.Moment
+	var group string
 	cmd := &cobra.Command{
 		Use:   "failures [EVENT]",
 		Short: "List failing and parked events, or show one event's history",
@@ -38,35 +38,32 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&since, "since", "only events that first failed in the last `duration`, such as 72h or 30d")
+	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
 	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…)")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
 	flags.StringVar(&state, "state", "", "only this `state`: failing, parked or dismissed; by default failing and parked")
-	flags.BoolVar(&groups, "group", false, "list groups of failures of one cause; with a group's key, its events")
+	flags.StringVar(&group, "group", "", "list groups of failures of one cause; with a group's `key`, its events")
+	flags.Lookup("group").NoOptDefVal = everyGroup
 	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events or groups")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch filter.State = operations.FailureState(state); filter.State {
-		case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
-		default:
-			return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", state)
+		filter.State, filter.Since = operations.FailureState(state), since.Time
+		if err := checkFailures(&filter); err != nil {
+			return err
 		}
-		if filter.Limit < 1 {
-			return cli.Usage("--limit must be at least 1")
-		}
-		if since != 0 {
-			filter.Since = time.Now().Add(-time.Duration(since))
+		if group != everyGroup {
+			filter.Group = group
 		}
 		return t.work(cmd.Context(), func(host *Host) error {
 			o := operations.New(host.Pool, nil)
 			switch {
-			case groups && len(args) == 0:
-				return listGroups(cmd, o, out.Of(cmd), filter)
-			case groups:
-				filter.Group = args[0]
-			case len(args) == 1:
+			case len(args) == 1 && group == "":
 				return showFailure(cmd, o, out.Of(cmd), args[0])
+			case len(args) == 1:
+				filter.Group = args[0]
+			case group != "" && filter.Group == "":
+				return listGroups(cmd, o, out.Of(cmd), filter)
 			}
 			return listFailures(cmd, o, out.Of(cmd), filter)
 		})
@@ -75,10 +72,35 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 	return cmd
 }
 
+func checkFailures(filter *operations.FailureFilter) error {
+	switch filter.State {
+	case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
+	default:
+		return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", filter.State)
+	}
+	if filter.Limit < 1 {
+		return cli.Usage("--limit must be at least 1")
+	}
+	return checkCustomer(filter.Customer)
+}
+
+// everyGroup is --group without a key.
+const everyGroup = "all"
+
+// groupKey is what the key of a group looks like.
+var groupKey = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// noGroup is the error for a group without events. A key stays the same, so its events may have been applied.
+func noGroup(key string) error {
+	return fmt.Errorf("no failing event is in the group %s: 'failures --group' lists the groups", cli.OneLine(key))
+}
+
 // showFailure shows an event as 'events EVENT' does, if it has failed.
 func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
+	case err != nil && groupKey.MatchString(id):
+		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
 	case err != nil:
 		return err
 	case detail.Failure == nil:
@@ -88,9 +110,13 @@ func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id
 }
 
 func listFailures(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	hintTypes(out, filter.Type)
 	failures, err := o.Failures(cmd.Context(), filter)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(failures) == 0 && filter.Group != "" && filter.Before == "":
+		return noGroup(filter.Group)
 	}
 	if err := printFailures(out, failures, filter); err != nil {
 		return err
@@ -152,6 +178,7 @@ func reasonOf(f *operations.Failure) string {
 }
 
 func listGroups(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter) error {
+	hintTypes(out, filter.Type)
 	list, err := o.FailureGroups(cmd.Context(), filter)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +33,7 @@ type selection struct {
 	ids     []string
 	all     bool
 	outcome string
-	since   cli.Duration
+	since   cli.Moment
 	filter  operations.ReplayFilter
 	account string // of the events that are named
 }
@@ -44,7 +43,7 @@ func (s *selection) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVar(&s.all, "all-failed", false, "every failing event that is not parked, oldest failure first")
 	flags.StringVar(&s.filter.Type, "type", "", "the failing events of this `type`; invoice.* matches every type with that prefix")
-	flags.Var(&s.since, "since", "the failing events that first failed in the last `duration`, such as 72h or 30d; of ignored events, those seen since")
+	flags.Var(&s.since, "since", "the failing events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d; of ignored events, those seen since")
 	flags.StringVar(&s.filter.Customer, "customer", "", "the failing events of this `customer` (cus_…)")
 	flags.StringVar(&s.filter.Group, "group", "", "the failing events of this group, a `key` that 'failures --group' lists")
 	flags.StringVar(&s.outcome, "outcome", "", "`ignored`: the ignored events of the ledger instead of failing ones, 30 days back unless --since is set")
@@ -55,7 +54,7 @@ func (s *selection) add(cmd *cobra.Command) {
 func (s *selection) check(cmd *cobra.Command, ids []string) error {
 	s.ids = ids
 	s.filter.Outcome, s.filter.Account = webhooks.Outcome(s.outcome), s.account
-	narrowed := s.filter.Type != "" || s.since != 0 || s.filter.Customer != "" || s.filter.Group != "" || s.outcome != ""
+	narrowed := s.filter.Type != "" || !s.since.IsZero() || s.filter.Customer != "" || s.filter.Group != "" || s.outcome != ""
 	switch {
 	case (s.all || narrowed) == (len(ids) > 0):
 		return cli.Usage("name events, or use --all-failed, or a filter: --type, --since, --customer, --group, --outcome ignored\nsee '%s --help'", cmd.CommandPath())
@@ -64,10 +63,8 @@ func (s *selection) check(cmd *cobra.Command, ids []string) error {
 	case s.outcome != "" && (s.all || s.filter.Group != ""):
 		return cli.Usage("--outcome ignored and %s are mutually exclusive: ignored events have not failed", map[bool]string{true: "--all-failed", false: "--group"}[s.all])
 	}
-	if s.since != 0 {
-		s.filter.Since = time.Now().Add(-time.Duration(s.since))
-	}
-	return nil
+	s.filter.Since = s.since.Time
+	return checkCustomer(s.filter.Customer)
 }
 
 func (t *tree) replay() *cobra.Command {
@@ -104,17 +101,20 @@ type that has got a handler. --dry-run lists them.`,
 		}
 		cli.IgnoreBrokenPipe()
 		return t.work(cmd.Context(), func(host *Host) error {
-			if dryRun {
-				return listSelected(cmd.Context(), operations.New(host.Pool, nil), out.Of(cmd), &selected)
-			}
-			o, err := t.operator(host, &s, true)
+			o, err := t.operator(host, &s, !dryRun)
 			if err != nil {
 				return err
+			}
+			if err := selected.hint(cmd.Context(), out.Of(cmd), o); err != nil {
+				return err
+			}
+			if dryRun {
+				return listSelected(cmd.Context(), o, out, &selected)
 			}
 			if err := t.refuseParked(cmd.Context(), &s, host, o, selected.ids); err != nil {
 				return err
 			}
-			return replay(cmd.Context(), o, out.Of(cmd), &selected)
+			return replay(cmd.Context(), o, out, &selected)
 		})
 	}
 	return cmd
@@ -146,12 +146,26 @@ func (s *selection) arguments() map[string]any {
 	}
 }
 
-// none is the text for a selection without events.
-func (s *selection) none() string {
+// hint says what in the selection may be mistyped, and what it cannot find.
+func (s *selection) hint(ctx context.Context, out *cli.Output, o *operations.Operator) error {
+	hintTypes(out, s.filter.Type)
+	return hintCustomer(ctx, out, o, operations.EventFilter{Customer: s.filter.Customer, Account: s.filter.Account})
+}
+
+// none prints that a selection has no events. A group without events is an error: its key may be mistyped.
+func (s *selection) none(out *cli.Output) error {
+	if s.filter.Group != "" {
+		return noGroup(s.filter.Group)
+	}
+	out.Printf("%s\n", s.noneText())
+	return nil
+}
+
+func (s *selection) noneText() string {
 	switch {
 	case s.outcome != "":
 		return "No ignored events match."
-	case s.filter.Type != "" || s.since != 0 || s.filter.Customer != "" || s.filter.Group != "" || s.account != "":
+	case s.filter.Type != "" || !s.since.IsZero() || s.filter.Customer != "" || s.account != "":
 		return "No failing events match."
 	}
 	return "No failing events."
@@ -159,13 +173,16 @@ func (s *selection) none() string {
 
 // listSelected lists the events that would be replayed, and applies nothing.
 func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
-	count := 0
+	count, unhandled := 0, 0
 	each := func(c operations.Candidate) error {
 		count++
+		if c.Unhandled {
+			unhandled++
+		}
 		if out.JSON {
 			return out.Line(c)
 		}
-		out.Printf("%s  %s  %s\n", cli.OneLine(c.EventID), cli.OneLine(c.EventType), aboutCandidate(&c))
+		out.Printf("%s\n", columns(c.EventID, c.EventType, aboutCandidate(&c)))
 		return nil
 	}
 	if len(s.ids) > 0 {
@@ -175,10 +192,13 @@ func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, 
 		return err
 	}
 	if count == 0 {
-		out.Printf("%s\n", s.none())
-		return nil
+		return s.none(out)
 	}
-	out.Printf("%s would be replayed\n", plural(count, "event"))
+	out.Printf("%s would be replayed", plural(count-unhandled, "event"))
+	if unhandled > 0 {
+		out.Printf(", and %s would fail: no handler is registered in this process", plural(unhandled, "event"))
+	}
+	out.Printf("\n")
 	return nil
 }
 
@@ -217,6 +237,8 @@ func aboutCandidate(c *operations.Candidate) string {
 		return c.State + ": it would be a duplicate"
 	case c.FirstFailedAt != nil:
 		return fmt.Sprintf("%s for %s: %s", c.State, cli.Ago(*c.FirstFailedAt), cli.OneLine(strings.TrimPrefix(c.LastError, "handler of "+c.EventType+": ")))
+	case c.Unhandled:
+		return fmt.Sprintf("%s %s ago; no handler is registered for its type in this process", c.State, cli.Ago(*c.ProcessedAt))
 	case c.ProcessedAt != nil:
 		return fmt.Sprintf("%s %s ago", c.State, cli.Ago(*c.ProcessedAt))
 	}
@@ -279,7 +301,7 @@ func (r *replayed) add(ctx context.Context, a operations.Applied) {
 }
 
 func (r *replayed) counts() map[string]int {
-	return map[string]int{"replayed": r.count, "failed": len(r.failed)}
+	return map[string]int{"tried": r.count, "failed": len(r.failed)}
 }
 
 // share returns how much is done, or 0 if the total is not known.
@@ -302,7 +324,7 @@ const maxNamed = 3
 
 func (r *replayed) end(s *selection) error {
 	if r.count == 0 {
-		r.out.Printf("%s\n", s.none())
+		return s.none(r.out)
 	}
 	n := len(r.failed)
 	if n == 0 {

@@ -1,7 +1,10 @@
 package commands
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,27 +23,29 @@ func (t *tree) reprocess() *cobra.Command {
 returned nil. Each event is one transaction, with a note in the ledger: when, how often and
 why (--reason). Name events, or select those that took effect in a time (--since, --until),
 of a type (--type) or of a customer (--customer). Events after the handler was repaired had
-their effect: leave them out with --until. --handler runs one handler alone; --dry-run
-lists the events with the handlers that would run. OnChange is called only with --hooks, with
-the stored row, which does not change.
+their effect: leave them out with --until. A time without a zone is local. --handler runs one
+handler alone; --dry-run lists the events with the handlers that would run. OnChange is called
+only with --hooks, with the stored row, which does not change.
 
 An event comes from stripe_webhook_payloads, where payloads are kept, from its failure record,
 or from Stripe, which has it for 30 days (requires STRIPE_API_KEY). An event that has been
-reprocessed before is skipped, unless --again is set, so two operators run each event once. --resume continues a run that was interrupted, or in which
-events failed. The exit code is 1 if any event failed. For an event that has not taken effect,
-use replay.`,
+reprocessed before, by whatever handler, is skipped, so two operators run each event once.
+--again runs it once more: for a second handler that was broken, give --handler and --again.
+--resume continues a run that was interrupted, or in which events failed, for the reason of
+that run. The exit code is 1 if any event failed. For an event that has not taken effect, use
+replay.`,
 		Example: `  myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
       --handler credit --dry-run
   myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
       --handler credit --reason "credits were lost, #123"
   myapp stripe reprocess evt_1NvKoKIGBnsLynRr --reason "the receipt was not sent"
-  myapp stripe reprocess --resume run_019ac3f2a1b4k7q2m3 --reason "credits were lost, #123"`,
+  myapp stripe reprocess --resume run_019ac3f2a1b4k7q2m3`,
 		Args: cobra.ArbitraryArgs,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.options.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
 	flags.Var(&r.since, "since", "events that took effect since this `time`, such as 2026-11-24T08:00:00Z, or in the last 72h or 30d")
-	flags.Var(&r.until, "until", "only events that took effect before this `time`: when the handler was repaired")
+	flags.Var(&r.until, "until", "only events that took effect before this `time`, or so long ago: when the handler was repaired")
 	flags.StringVar(&r.options.Customer, "customer", "", "only events about this `customer`'s known objects")
 	flags.StringVar(&r.options.Account, "account", "", "only events of this `account`")
 	flags.StringVar(&r.options.Receiver, "receiver", "", "only events that the receiver of this `name` recorded (webhooks.Config.Name), such as stripeonce")
@@ -49,11 +54,11 @@ use replay.`,
 	flags.BoolVar(&r.options.Again, "again", false, "also events that have been reprocessed before, which are otherwise skipped")
 	flags.BoolVar(&r.options.DryRun, "dry-run", false, "run nothing, list the events with the handlers that would run")
 	flags.StringVar(&r.options.Resume, "resume", "", "continue this `run`, with its events and handlers")
-	flags.StringVar(&r.reason, "reason", "", "why, as a `text` for the ledger and the record of the run; required")
+	flags.StringVar(&r.reason, "reason", "", "why, as a `text` for the ledger and the record of the run; required, unless a run is resumed")
 	t.addWhere(cmd, &r.settings, false)
 	r.addAPI(cmd)
 	r.out = cli.NewOutput(cmd)
-	cmd.RunE = r.run
+	cmd.RunE = r.execute
 	return cmd
 }
 
@@ -64,25 +69,31 @@ type reprocess struct {
 	options      operations.ReprocessOptions
 	since, until cli.Moment
 	out          *cli.Output
-	err          error // of writing
+	run          string          // its id, once the first handler is to run
+	unhandled    map[string]bool // the types of which an event was printed
+	err          error           // of writing
 }
 
-func (r *reprocess) run(cmd *cobra.Command, ids []string) error {
-	switch {
-	case r.Remote != nil && !r.here:
-		return errWhere(false)
-	case !r.options.DryRun && strings.TrimSpace(r.reason) == "":
-		return cli.Usage("--reason is missing: say why the events are reprocessed; the ledger keeps it")
-	}
+func (r *reprocess) execute(cmd *cobra.Command, ids []string) error {
 	r.options.Events = ids
 	r.options.Since, r.options.Until = r.since.Time, r.until.Time
+	if err := r.check(); err != nil {
+		return err
+	}
 	cli.IgnoreBrokenPipe()
 	out := r.out.Of(cmd)
-	r.options.Started = func(run string) { r.out.Hintf("run %s, which --resume continues if it is interrupted\n", run) }
+	r.unhandled = map[string]bool{}
+	r.options.Started = func(run string) {
+		r.run = run
+		out.Hintf("run %s, which --resume continues if it is interrupted\n", run)
+	}
 	r.options.Each = func(e operations.ReprocessedEvent) { r.print(out, e) }
 	return r.work(cmd.Context(), func(host *Host) error {
 		o, err := r.operator(host, &r.settings, false)
 		if err != nil {
+			return err
+		}
+		if err := r.hint(cmd.Context(), out, o); err != nil {
 			return err
 		}
 		sum, err := o.Reprocess(cmd.Context(), r.options)
@@ -91,6 +102,38 @@ func (r *reprocess) run(cmd *cobra.Command, ids []string) error {
 		}
 		return r.end(out, sum)
 	})
+}
+
+// check refuses what Reprocess refuses, too, with the names of the flags.
+func (r *reprocess) check() error {
+	o := &r.options
+	selects := o.Type != "" || !o.Until.IsZero() || o.Account != "" || o.Receiver != ""
+	switch {
+	case r.Remote != nil && !r.here:
+		return errWhere(false)
+	case !o.DryRun && o.Resume == "" && strings.TrimSpace(r.reason) == "":
+		return cli.Usage("--reason is missing: say why the events are reprocessed; the ledger keeps it")
+	case selects && o.Since.IsZero() && o.Customer == "" && len(o.Events) == 0 && o.Resume == "":
+		return cli.Usage("--since is missing: say since when the events took effect, or of which customer they are (--customer)")
+	case !o.Until.IsZero() && !o.Until.After(o.Since):
+		return cli.Usage("--until, %s, is not after --since, %s", cli.Time(o.Until), cli.Time(o.Since))
+	}
+	return checkCustomer(o.Customer)
+}
+
+// hint says what in the selection may be mistyped, and what it cannot find.
+func (r *reprocess) hint(ctx context.Context, out *cli.Output, o *operations.Operator) error {
+	hintTypes(out, r.options.Type)
+	if r.options.Receiver != "" {
+		names, err := o.Receivers(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(names, r.options.Receiver) {
+			out.Hintf("--receiver %s recorded none of the newest events: these are of %s\n", cli.OneLine(r.options.Receiver), cmp.Or(strings.Join(names, ", "), "no receiver"))
+		}
+	}
+	return hintCustomer(ctx, out, o, operations.EventFilter{Customer: r.options.Customer, Account: r.options.Account})
 }
 
 // reprocessedLine is the JSON of one reprocessed event.
@@ -113,14 +156,20 @@ func (r *reprocess) print(out *cli.Output, e operations.ReprocessedEvent) {
 	result := resultText(e.Applied)
 	switch {
 	case e.Err != nil:
-	case r.options.DryRun:
-		result = "would run " + strings.Join(e.Handlers, ", ")
+	case e.Unhandled != "":
+		if r.unhandled[e.EventType] { // one of each type is printed
+			return
+		}
+		r.unhandled[e.EventType] = true
+		result = "skipped, as all of its type: " + e.Unhandled
 	case e.Outcome == webhooks.OutcomeDuplicate:
 		result = "skipped: " + earlier(e)
+	case r.options.DryRun:
+		result = "would run " + strings.Join(e.Handlers, ", ")
 	default:
 		result = "reprocessed"
 	}
-	out.Printf("%s  %s  %s\n", cli.OneLine(e.EventID), cli.OneLine(e.EventType), result)
+	out.Printf("%s\n", columns(e.EventID, e.EventType, result))
 }
 
 // earlier says when and why an event was reprocessed before.
@@ -132,25 +181,35 @@ func earlier(e operations.ReprocessedEvent) string {
 }
 
 func (r *reprocess) end(out *cli.Output, sum operations.Reprocessed) error {
-	if !out.JSON {
-		verb := "reprocessed"
-		if r.options.DryRun {
-			verb = "to reprocess"
-		}
-		text := fmt.Sprintf("%s %s", plural(sum.Reprocessed, "event"), verb)
-		if sum.Skipped > 0 {
-			text += fmt.Sprintf(", %d skipped (reprocessed before, or without such a handler)", sum.Skipped)
-		}
-		if !r.options.Since.IsZero() {
-			text += ", since " + cli.Time(r.options.Since)
-		}
-		if !r.options.Until.IsZero() {
-			text += ", until " + cli.Time(r.options.Until)
-		}
-		out.Printf("%s\n", text)
+	verb, failed := "reprocessed", "failed"
+	if r.options.DryRun {
+		verb, failed = "to reprocess", "cannot be reprocessed"
 	}
-	if sum.Failed > 0 {
-		return fmt.Errorf("not reprocessed: %s of %d; fix the cause, and continue with --resume", plural(sum.Failed, "event"), sum.Failed+sum.Reprocessed)
+	text := plural(sum.Reprocessed, "event") + " " + verb
+	for _, of := range []struct {
+		n    int
+		text string
+	}{{sum.Skipped, "skipped (reprocessed before)"}, {sum.Unhandled, "skipped (no such handler)"}, {sum.Failed, failed}} {
+		if of.n > 0 {
+			text += fmt.Sprintf(", %d %s", of.n, of.text)
+		}
 	}
-	return r.err
+	if !r.options.Since.IsZero() {
+		text += ", since " + cli.Time(r.options.Since)
+	}
+	if !r.options.Until.IsZero() {
+		text += ", until " + cli.Time(r.options.Until)
+	}
+	out.Printf("%s\n", text)
+	if sum.Failed == 0 {
+		return r.err
+	}
+	what := fmt.Sprintf("%d of %d", sum.Failed, sum.Failed+sum.Reprocessed)
+	switch {
+	case r.options.DryRun:
+		return fmt.Errorf("events that cannot be reprocessed: %s", what)
+	case r.run == "":
+		return fmt.Errorf("events that were not reprocessed: %s", what)
+	}
+	return fmt.Errorf("events that were not reprocessed: %s; fix the cause, and continue with --resume %s", what, r.run)
 }

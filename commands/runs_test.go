@@ -96,7 +96,7 @@ func TestReplayIsRecordedWhileItRuns(t *testing.T) {
 	calls, meanwhile := 0, ""
 	d.handle = func() error {
 		if calls++; calls == 2 {
-			meanwhile = d.expect(t, 0, "runs", "replay", "running 50%", "failed 0, replayed 1")
+			meanwhile = d.expect(t, 0, "runs", "replay", "running 50%", "failed 0, tried 1")
 			return errors.New("still broken")
 		}
 		return nil
@@ -106,7 +106,7 @@ func TestReplayIsRecordedWhileItRuns(t *testing.T) {
 		t.Fatal("the second event was not applied")
 	}
 	run := d.recorded(t)
-	if run.State() != operations.RunFinished || run.Reason != "ticket-42" || run.CountsText() != "failed 1, replayed 2" || run.ArgumentsText() != "all_failed false, events evt_1 evt_2" {
+	if run.State() != operations.RunFailed || run.Reason != "ticket-42" || run.CountsText() != "failed 1, tried 2" || run.ArgumentsText() != "all_failed false, events evt_1 evt_2" {
 		t.Errorf("in the end it is %+v: %s, %s", run, run.ArgumentsText(), run.CountsText())
 	}
 	d.handle = func() error { return nil }

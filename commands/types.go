@@ -52,6 +52,9 @@ func (o *objectTypes) only(id string) error {
 		}
 		return nil
 	}
+	if strings.HasPrefix(id, "evt_") {
+		return cli.Usage("--only %s: events are not compared, only the objects that they are about: 'events %s' shows the event, and reconcile finds missing ones", id, id)
+	}
 	of, known := compare.OfID(id)
 	if !known {
 		return cli.Usage("--only %s: its type does not follow from its id: name it with --type", id)

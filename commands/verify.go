@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,6 +105,9 @@ func (v *verification) check() error {
 	case v.Only != "" && v.Customer != "", v.After != "" && v.Only+v.Customer != "":
 		return cli.Usage("--only, --customer and --after are mutually exclusive")
 	}
+	if err := checkCustomer(v.Customer); err != nil {
+		return err
+	}
 	if err := v.types.check(); err != nil || v.Only == "" {
 		return err
 	}
@@ -156,6 +160,9 @@ func (v *verification) run(ctx context.Context) error {
 		v.line(v.sum)
 	}
 	v.out.Printf("%d checked, %d drifted, %d fixed\n", v.sum.Checked, v.sum.Drifted, v.sum.Fixed)
+	if of := cmp.Or(v.Only, v.Customer); of != "" && v.sum.Checked == 0 && err == nil {
+		v.out.Hintf("nothing of %s is here or at Stripe: compared were %s\n", cli.OneLine(of), strings.Join(v.types.Names(), ", "))
+	}
 	if v.sum.Unknown*100 > v.sum.Checked && !v.Gone {
 		v.out.Hintf("Stripe does not have %s: is the API key of another account or sandbox than these rows? Two of them need a database each, or "+
 			"STRIPE_ACCOUNT_ID. Test data that was deleted can be marked as canceled or deleted: --fix --gone\n", plural(v.sum.Unknown, v.types.noun()))

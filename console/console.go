@@ -59,6 +59,10 @@ type Config struct {
 	ReadOnly func(*http.Request) bool
 	// User returns the name of the user of a request, for the record of the runs that the user starts (stripe_webhook_runs). Optional.
 	User func(*http.Request) string
+	// TraceURL is where the trace of a failed attempt can be looked at, with {trace_id} in place of its id, such as
+	// "https://jaeger.example.com/trace/{trace_id}": see webhooks.Config.Tracer, and CheckTraceURL. Empty: the ids are shown without
+	// a link.
+	TraceURL string
 	// QuietAfter is for how long no event may arrive until the overview says so. Defaults to DefaultQuietAfter; negative: it never says so.
 	QuietAfter time.Duration
 	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.

@@ -103,6 +103,7 @@ type eventData struct {
 	Delivered *webhooks.Event // from the payload, if the event is not in the ledger and the payload was kept
 	Payload   string
 	Hidden    bool
+	TraceURL  string // Config.TraceURL
 	Replayed  string // the outcome, after a replay
 	AtStripe  []more // its pages in Stripe's dashboard
 	Done      string // what else was done
@@ -116,7 +117,7 @@ func (c *Console) event(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &eventData{ID: id, Detail: detail, Hidden: c.config.HidePayloads}
+	d := &eventData{ID: id, Detail: detail, Hidden: c.config.HidePayloads, TraceURL: c.config.TraceURL}
 	switch replayed := r.param("replayed"); replayed {
 	case "processed", "stale", "ignored", "duplicate", replayFailed:
 		if (detail.Failing() || detail.Parked()) == (replayed == replayFailed) { // otherwise the event's state has changed since

@@ -64,6 +64,7 @@ type StripeWebhookFailure struct {
 	NextRetryAt   *time.Time
 	Retries       int32
 	RetriedBuild  *string
+	TraceID       *string
 }
 
 type StripeWebhookRun struct {

@@ -122,7 +122,7 @@ SELECT
         ), FALSE
     )::boolean AS concerns
 FROM (
-    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures AS one WHERE one.event_id > $5::text ORDER BY one.event_id LIMIT $6
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build, trace_id FROM stripe_webhook_failures AS one WHERE one.event_id > $5::text ORDER BY one.event_id LIMIT $6
 ) AS f
 LEFT JOIN stripe_webhook_events AS ledger ON ledger.event_id = f.event_id
 CROSS JOIN LATERAL (

@@ -73,7 +73,7 @@ func (q *Queries) StripeWebhookFailureDismiss(ctx context.Context, db DBTX, reas
 }
 
 const stripeWebhookFailureGet = `-- name: StripeWebhookFailureGet :one
-SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures WHERE event_id = $1
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build, trace_id FROM stripe_webhook_failures WHERE event_id = $1
 `
 
 func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID string) (StripeWebhookFailure, error) {
@@ -95,6 +95,7 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 		&i.NextRetryAt,
 		&i.Retries,
 		&i.RetriedBuild,
+		&i.TraceID,
 	)
 	return i, err
 }
@@ -102,9 +103,9 @@ func (q *Queries) StripeWebhookFailureGet(ctx context.Context, db DBTX, eventID 
 const stripeWebhookFailureList = `-- name: StripeWebhookFailureList :many
 SELECT
     f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
-    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
+    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build, f.trace_id
 FROM (
-    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures AS one
+    SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build, trace_id FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE($1::timestamptz, 'infinity'), $2::text)
         AND one.first_failed_at >= $3
     ORDER BY one.first_failed_at DESC, one.event_id DESC
@@ -171,6 +172,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 			&i.NextRetryAt,
 			&i.Retries,
 			&i.RetriedBuild,
+			&i.TraceID,
 		); err != nil {
 			return nil, err
 		}
@@ -197,7 +199,7 @@ FROM (
     WHERE left(COALESCE(one.payload #>> '{data,object,customer,id}', one.payload #>> '{data,object,customer}'), 255) = $2::text
 ) AS found
 CROSS JOIN LATERAL (
-    SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build FROM stripe_webhook_failures AS one
+    SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build, one.trace_id FROM stripe_webhook_failures AS one
     WHERE one.event_id = found.event_id
         AND COALESCE((SELECT e.outcome FROM stripe_webhook_events AS e WHERE e.event_id = one.event_id AND COALESCE(e.account_id = one.account_id, TRUE)), 'ignored') IN ('ignored', 'parked')
         AND (one.first_failed_at, one.event_id) < (COALESCE($3::timestamptz, 'infinity'), $4::text)
@@ -276,9 +278,9 @@ func (q *Queries) StripeWebhookFailureListByCustomer(ctx context.Context, db DBT
 }
 
 const stripeWebhookFailureListByID = `-- name: StripeWebhookFailureListByID :many
-SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason, f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
+SELECT f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason, f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build, f.trace_id
 FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
-CROSS JOIN LATERAL (SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build FROM stripe_webhook_failures AS one WHERE one.event_id = wanted.id LIMIT 1) AS f
+CROSS JOIN LATERAL (SELECT one.event_id, one.event_type, one.attempts, one.first_failed_at, one.last_failed_at, one.last_error, one.payload, one.history, one.state, one.reason, one.account_id, one.receiver, one.next_retry_at, one.retries, one.retried_build, one.trace_id FROM stripe_webhook_failures AS one WHERE one.event_id = wanted.id LIMIT 1) AS f
 ORDER BY f.first_failed_at DESC, f.event_id DESC
 `
 
@@ -308,6 +310,7 @@ func (q *Queries) StripeWebhookFailureListByID(ctx context.Context, db DBTX, eve
 			&i.NextRetryAt,
 			&i.Retries,
 			&i.RetriedBuild,
+			&i.TraceID,
 		); err != nil {
 			return nil, err
 		}
@@ -427,7 +430,7 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 }
 
 const stripeWebhookFailureLock = `-- name: StripeWebhookFailureLock :one
-SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build FROM stripe_webhook_failures WHERE event_id = $1 FOR UPDATE
+SELECT event_id, event_type, attempts, first_failed_at, last_failed_at, last_error, payload, history, state, reason, account_id, receiver, next_retry_at, retries, retried_build, trace_id FROM stripe_webhook_failures WHERE event_id = $1 FOR UPDATE
 `
 
 // StripeWebhookFailureGet, and keeps the record from changing until the transaction ends.
@@ -450,6 +453,7 @@ func (q *Queries) StripeWebhookFailureLock(ctx context.Context, db DBTX, eventID
 		&i.NextRetryAt,
 		&i.Retries,
 		&i.RetriedBuild,
+		&i.TraceID,
 	)
 	return i, err
 }
@@ -498,20 +502,35 @@ func (q *Queries) StripeWebhookFailureRetried(ctx context.Context, db DBTX, even
 
 const stripeWebhookFailureRetryOnce = `-- name: StripeWebhookFailureRetryOnce :execrows
 UPDATE stripe_webhook_failures
-SET next_retry_at = LEAST(next_retry_at, now() + random() * ($1::float8) * INTERVAL '1 second'), retried_build = $2::text
-WHERE receiver = $3 AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM $2::text
+SET
+    next_retry_at = CASE WHEN $1::boolean AND first_failed_at < now() - make_interval(secs => $2::float8)
+        THEN LEAST(next_retry_at, now() + random() * ($3::float8) * INTERVAL '1 second')
+        ELSE next_retry_at END,
+    retried_build = $4::text
+WHERE receiver = $5 AND state = 'failing' AND next_retry_at IS NOT NULL
+    AND (retried_build IS NULL OR $1::boolean AND retried_build <> $4::text)
 `
 
 type StripeWebhookFailureRetryOnceParams struct {
+	Settling      bool
+	AgeSeconds    float64
 	WithinSeconds float64
 	Build         string
 	Receiver      string
 }
 
-// Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
-// a deploy.
+// Notes for the failing events of a receiver which build they were scheduled for last, since a new build tries each of them soon: within a
+// time, in seconds, at random. Those that first failed since the process started, which is so many seconds ago, keep their times: they
+// failed in this build, or in one that a rolling deploy replaces, and their first retry is due in minutes. settling: another build's
+// events are taken, too; otherwise only the events that no build has.
 func (q *Queries) StripeWebhookFailureRetryOnce(ctx context.Context, db DBTX, arg StripeWebhookFailureRetryOnceParams) (int64, error) {
-	result, err := db.Exec(ctx, stripeWebhookFailureRetryOnce, arg.WithinSeconds, arg.Build, arg.Receiver)
+	result, err := db.Exec(ctx, stripeWebhookFailureRetryOnce,
+		arg.Settling,
+		arg.AgeSeconds,
+		arg.WithinSeconds,
+		arg.Build,
+		arg.Receiver,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -545,21 +564,29 @@ const stripeWebhookFailureUpsert = `-- name: StripeWebhookFailureUpsert :one
 WITH recorded AS (
     SELECT
         erased.customer,
-        (CASE WHEN erased.customer THEN $8::text ELSE $9::text END) AS last_error
+        (CASE WHEN erased.customer THEN $10::text ELSE $11::text END) AS last_error
     FROM (SELECT EXISTS (
         SELECT FROM stripe_erasures AS e
-        WHERE e.id_hash = ANY(ARRAY(SELECT decode(unnest($10::text []), 'hex')))
-            AND e.livemode = $11 AND e.account_id = ANY($12::text [])
+        WHERE e.id_hash = ANY(ARRAY(SELECT decode(unnest($12::text []), 'hex')))
+            AND e.livemode = $13 AND e.account_id = ANY($14::text [])
     ) AS customer) AS erased
 )
 
-INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
+INSERT INTO stripe_webhook_failures (
+    account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at, trace_id
+)
 VALUES (
     $1,
     $2, $3, (SELECT recorded.last_error FROM recorded),
     CASE WHEN NOT (SELECT recorded.customer FROM recorded) THEN $4::jsonb END,
-    (SELECT jsonb_build_array(jsonb_build_object('at', now(), 'error', left(recorded.last_error, 200))) FROM recorded), $5, $6,
-    now() + make_interval(secs => $7::float8)
+    (
+        SELECT jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+            'at', now(), 'error', left(recorded.last_error, 200),
+            'trace_id', $5::text, 'span_id', $6::text
+        )))
+        FROM recorded
+    ),
+    $7, $8, now() + make_interval(secs => $9::float8), $5::text
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -568,6 +595,7 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     receiver = excluded.receiver,
+    trace_id = excluded.trace_id,
     reason = CASE WHEN excluded.state = 'parked' THEN NULL ELSE stripe_webhook_failures.reason END,
     next_retry_at = CASE
         WHEN stripe_webhook_failures.state = 'failing' THEN COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at)
@@ -582,6 +610,8 @@ type StripeWebhookFailureUpsertParams struct {
 	EventID           string
 	EventType         string
 	Payload           json.RawMessage
+	TraceID           *string
+	SpanID            *string
 	State             string
 	Receiver          string
 	RetryAfterSeconds float64
@@ -603,6 +633,8 @@ func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg S
 		arg.EventID,
 		arg.EventType,
 		arg.Payload,
+		arg.TraceID,
+		arg.SpanID,
 		arg.State,
 		arg.Receiver,
 		arg.RetryAfterSeconds,

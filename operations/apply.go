@@ -23,6 +23,8 @@ import (
 const (
 	applyAttempts = 5
 	applyPause    = 250 * time.Millisecond // after the first attempt; doubles after each further one
+	// slowResponse is how long a remote receiver may take for a response until a warning says that it is waited for.
+	slowResponse = 3 * time.Second
 )
 
 // ErrReceiver reports that events cannot be applied because of the receiver, and not because of an event: it refuses the connection, it
@@ -139,10 +141,12 @@ func (o *Operator) apply(ctx context.Context, ev *webhooks.Event) (webhooks.Resu
 	return o.retryUnavailable(ctx, ev, o.config.Applier.Apply)
 }
 
-func (o *Operator) retryUnavailable(ctx context.Context, ev *webhooks.Event, apply func(context.Context, *webhooks.Event) (webhooks.Result, error)) (webhooks.Result, error) {
+type applyFunc func(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
+
+func (o *Operator) retryUnavailable(ctx context.Context, ev *webhooks.Event, apply applyFunc) (webhooks.Result, error) {
 	refused, failures := 0, 0
 	for attempt := 1; ; attempt++ {
-		result, err := apply(ctx, ev)
+		result, err := o.attempt(ctx, ev, attempt, apply)
 		if errors.Is(err, ErrReceiver) {
 			refused++
 		}
@@ -160,6 +164,18 @@ func (o *Operator) retryUnavailable(ctx context.Context, ev *webhooks.Event, app
 			return webhooks.Result{}, ctx.Err()
 		}
 	}
+}
+
+// attempt applies an event once. It warns of a remote receiver that takes long to respond.
+func (o *Operator) attempt(ctx context.Context, ev *webhooks.Event, attempt int, apply applyFunc) (webhooks.Result, error) {
+	if to, remote := o.config.Applier.(*Remote); remote {
+		slow := time.AfterFunc(slowResponse, func() {
+			o.config.Logger.WarnContext(ctx, "waiting for the receiver's response", "event_id", ev.ID, "url", to.url,
+				"timeout", delivery.DefaultTimeout, "attempt", attempt, "attempts", applyAttempts)
+		})
+		defer slow.Stop()
+	}
+	return apply(ctx, ev)
 }
 
 // staysUnavailable returns the error of an event for which the receiver was unavailable in all attempts. That is the event's own

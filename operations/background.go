@@ -133,21 +133,26 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 	return unavailable
 }
 
-// maxReceiversLookedAt is how many of the newest rows of the ledger OtherReceivers reads.
+// maxReceiversLookedAt is how many of the newest rows of the ledger Receivers reads.
 const maxReceiversLookedAt = 100_000
 
-// OtherReceivers returns the names of the receivers, other than the Applier's, that recorded any of the newest 100,000 events of the
-// ledger. It is empty if the Applier is no Receiver.
+// Receivers returns the names of the receivers that recorded any of the newest 100,000 events of the ledger, sorted.
+func (o *Operator) Receivers(ctx context.Context) ([]string, error) {
+	names, err := o.queries.StripeWebhookEventReceivers(ctx, o.pool, maxReceiversLookedAt)
+	if err != nil {
+		return nil, fmt.Errorf("list the receivers of the newest events: %w", err)
+	}
+	return names, nil
+}
+
+// OtherReceivers returns those of Receivers that are not the Applier. It is empty if the Applier is no Receiver.
 func (o *Operator) OtherReceivers(ctx context.Context) ([]string, error) {
 	here, ok := o.config.Applier.(interface{ Name() string })
 	if !ok {
 		return nil, nil
 	}
-	names, err := o.queries.StripeWebhookEventReceivers(ctx, o.pool, maxReceiversLookedAt)
-	if err != nil {
-		return nil, fmt.Errorf("list the receivers of the newest events: %w", err)
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return name == here.Name() }), nil
+	names, err := o.Receivers(ctx)
+	return slices.DeleteFunc(names, func(name string) bool { return name == here.Name() }), err
 }
 
 func errOthers(others []string) error {

@@ -30,13 +30,20 @@ var errChanged = errors.New("the event is being recorded by a delivery: try agai
 // reason.
 //
 // The error wraps ErrRefused, and nothing has changed, if the event has no failure record, if it has taken effect (also if a
-// concurrent delivery is applying it), or if reason is empty or longer than 1,000 characters.
+// concurrent delivery is applying it), or if reason is empty or longer than 1,000 characters. A dismissal is recorded as a run, with its
+// operator and reason (stripe_webhook_runs): the failure's record has the reason of the last one.
 func (o *Operator) Dismiss(ctx context.Context, id, reason string) error {
 	reason, err := checkReason(reason, id)
 	if err != nil {
 		return err
 	}
-	return o.dismissIf(ctx, id, reason, nil)
+	run := o.StartRun(RunDismiss, map[string]any{"events": []string{id}})
+	run.recorder.reason = reason
+	if err := o.dismissIf(ctx, id, reason, nil); err != nil {
+		return err
+	}
+	run.Finish(ctx, map[string]int{"dismissed": 1}, nil)
+	return nil
 }
 
 // checkReason returns a reason as PostgreSQL can store it. It refuses none, and a long one.

@@ -54,6 +54,8 @@ type Failure struct {
 	// NextRetryAt is when RetryFailed tries the event next; nil: it need not. Retries is how often it has.
 	NextRetryAt *time.Time `json:"next_retry_at"`
 	Retries     int        `json:"retries"`
+	// TraceID is the trace of the last failed attempt; nil: it was not traced, or the trace was not exported.
+	TraceID *string `json:"trace_id"`
 }
 
 // FailureState is the state of a failure's record.
@@ -70,6 +72,9 @@ const (
 type Attempt struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"` // its first 200 characters
+	// TraceID and SpanID are of the attempt's span; empty: it was not traced, or the trace was not exported.
+	TraceID string `json:"trace_id,omitempty"`
+	SpanID  string `json:"span_id,omitempty"`
 }
 
 // checkSeesRows returns an error if row level security hides the tables from the role. They would look empty otherwise.
@@ -136,7 +141,7 @@ func failureOf(row *db.StripeWebhookFailure) (*Failure, error) {
 		EventID: row.EventID, EventType: row.EventType, Attempts: row.Attempts, FirstFailedAt: row.FirstFailedAt.UTC(),
 		LastFailedAt: row.LastFailedAt.UTC(), LastError: row.LastError, Payload: row.Payload,
 		State: FailureState(row.State), Reason: row.Reason, AccountID: row.AccountID,
-		Receiver: row.Receiver, NextRetryAt: utc(row.NextRetryAt), Retries: int(row.Retries),
+		Receiver: row.Receiver, NextRetryAt: utc(row.NextRetryAt), Retries: int(row.Retries), TraceID: row.TraceID,
 	}
 	if err := json.Unmarshal(row.History, &f.History); err != nil {
 		return nil, fmt.Errorf("the history of %s: %w", row.EventID, err)

@@ -56,6 +56,13 @@ func TestParked(t *testing.T) {
 			t.Errorf("%s: while it parks the replay is %+v", name, a)
 		}
 	}
+	without := hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil)
+	for _, applier := range []operations.Applier{without.Receiver, operations.NewRemote(without.URL, hooktest.Secret)} {
+		a := operations.New(host.Pool, &operations.Config{Applier: applier}).Replay(ctx, "evt_kept", "")
+		if a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered for invoice.paid in th") || !strings.HasSuffix(a.Err.Error(), ": it stays parked") {
+			t.Errorf("without a handler the replay is %+v", a)
+		}
+	}
 	parks.Store(false)
 	for name, o := range map[string]*operations.Operator{"here": here, "there": there} {
 		for _, want := range []webhooks.Outcome{webhooks.OutcomeProcessed, webhooks.OutcomeDuplicate} {

@@ -75,7 +75,7 @@ type Reconciled struct {
 // dismissed are left, and those that wait for their next retry, unless IncludeWaiting is set. It continues after an event that
 // fails, and stops with ErrReceiver where the receiver is the reason; events that are left then count as missing. It may be
 // interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If requests to Stripe's API fail
-// after all retries, Reconcile returns the error together with the numbers so far. A run that found missing events is recorded
+// after all retries, or it is interrupted, Reconcile returns the error together with the numbers so far. A run that found missing events is recorded
 // (stripe_webhook_runs).
 func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Reconciled, error) {
 	switch {
@@ -160,13 +160,15 @@ func (run *reconciliation) all(ctx context.Context, whole window) error {
 		oldest := rest[len(rest)-1]
 		missing, later, err := run.collect(ctx, oldest)
 		if err != nil {
+			run.found(missing)
 			return err
 		}
 		rest = append(rest[:len(rest)-1], later...)
 		for i, ev := range slices.Backward(missing) {
 			if err := run.applyOne(ctx, ev); errors.Is(err, ErrReceiver) {
-				return run.left(err, missing[:i], len(rest) > 0)
+				return stoppedBy(err, 1+run.found(missing[:i]), len(rest) > 0) // with this one, which counts already
 			} else if err != nil {
+				run.found(missing[:i+1])
 				return err
 			}
 		}
@@ -181,7 +183,7 @@ type lacked struct {
 }
 
 // collect lists a window, newest first, and returns the missing events of its oldest part, as many as the buffer holds. It
-// also returns the newer parts, oldest last, which must be listed again.
+// also returns the newer parts, oldest last, which must be listed again. With an error it returns what it has found so far.
 func (run *reconciliation) collect(ctx context.Context, w window) (missing []lacked, later []window, err error) {
 	events := run.open(run.types, run.thin, run.options.Account, w)
 	buffer := run.options.Buffer
@@ -195,11 +197,11 @@ func (run *reconciliation) collect(ctx context.Context, w window) (missing []lac
 	for more := true; more; {
 		var batch []*webhooks.Event
 		if batch, more, err = run.batch(ctx, events, !w.again); err != nil {
-			return nil, nil, err
+			return missing, nil, err
 		}
 		lacking, err := run.lacking(ctx, batch, !w.again)
 		if err != nil {
-			return nil, nil, err
+			return missing, nil, err
 		}
 		if run.options.DryRun {
 			run.report(lacking)
@@ -339,16 +341,15 @@ func (run *reconciliation) progress(batch []*webhooks.Event) time.Time {
 	return at
 }
 
-// left counts the missing events that are left where the receiver is the reason, and adds their number to the error.
-func (run *reconciliation) left(err error, missing []lacked, more bool) error {
-	n := 0
+// found counts missing events that are left, since the run ends before them, and returns their number.
+func (run *reconciliation) found(missing []lacked) (n int) {
 	for _, ev := range missing {
 		if !ev.provisional {
 			n++
 		}
 	}
 	run.sum.Missing += n
-	return stoppedBy(err, n, more)
+	return n
 }
 
 // applyOne applies a missing event. Only the end of ctx, and what stops the run, is an error.

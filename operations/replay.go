@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/db"
-	"github.com/pook/stripeonce/internal/eventtypes"
+	"github.com/pook/stripeonce/internal/lastattempt"
 	"github.com/pook/stripeonce/internal/stripeapi"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -106,6 +104,8 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 		switch {
 		case err == nil && row.Outcome == webhooks.OutcomeIgnored:
 			return o.notHandled(ev)
+		case err == nil && row.Outcome == webhooks.OutcomeParked && result.EventID == ev.ID: // no handler ran, or it would have parked again
+			return fmt.Errorf("%w: it stays parked", o.notHandled(ev))
 		case err == nil && row.Outcome == webhooks.OutcomeParked:
 			return o.parked(ctx, ev, result.EventID)
 		}
@@ -137,12 +137,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode, "+
 			"or has no API key of this mode for a thin event", ev.Type, applier.url)
 	case typed:
-		handled := ev.Type
-		if ev.Thin() {
-			handled = strings.TrimPrefix(ev.Type, "v1.")
-		}
-		fits := func(pattern string) bool { return eventtypes.PatternMatches(pattern, handled) }
-		if slices.ContainsFunc(applier.Types(), fits) {
+		if o.mayHandle(ev.Type) {
 			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
 				"has no API key of this mode for a thin event, or mirrors no object such as the event's", ev.Type)
 		}
@@ -156,6 +151,7 @@ func unhandled(eventType string) error {
 
 // replayEvent applies an event for an operator, even if it is parked.
 func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *EventDetail) (webhooks.Result, error) {
+	ctx = withLastAttempt(ctx, detail.Failure)
 	if !detail.Parked() {
 		return o.apply(ctx, ev)
 	}
@@ -164,6 +160,18 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
 	}
 	return o.retryUnavailable(ctx, ev, applier.Replay)
+}
+
+// withLastAttempt returns a context that carries the last attempt of a failure's record, for the trace of the next attempt.
+func withLastAttempt(ctx context.Context, f *Failure) context.Context {
+	if f == nil {
+		return ctx
+	}
+	last := lastattempt.Attempt{Number: int(f.Attempts)}
+	if n := len(f.History); n > 0 {
+		last.TraceID, last.SpanID = f.History[n-1].TraceID, f.History[n-1].SpanID
+	}
+	return lastattempt.With(ctx, last)
 }
 
 // fetchEvent returns an event from the payload of its failure record, from that which the receiver has kept, or else from Stripe.

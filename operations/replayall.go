@@ -45,6 +45,8 @@ type Candidate struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 	LastError     string     `json:"last_error,omitempty"`
 	ProcessedAt   *time.Time `json:"processed_at,omitempty"`
+	// Unhandled reports that the Applier, which knows its handlers, has none for the type of an ignored event: applying it fails.
+	Unhandled bool `json:"unhandled,omitempty"`
 }
 
 // Candidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
@@ -144,7 +146,7 @@ func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time,
 			return fmt.Errorf("list the ledger: %w", err)
 		}
 		for _, row := range rows {
-			if err := each(ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {
+			if err := each(o.ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {
 				return err
 			}
 		}
@@ -165,14 +167,21 @@ func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each f
 	o.warnOfCut(ctx, f.Customer, len(events) == maxOfCustomer)
 	newestFirst := make([]Candidate, len(events))
 	for i, ev := range events {
-		newestFirst[i] = ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
+		newestFirst[i] = o.ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
 	}
 	return backward(newestFirst, each)
 }
 
-func ignoredCandidate(id, eventType string, seen time.Time) Candidate {
+func (o *Operator) ignoredCandidate(id, eventType string, seen time.Time) Candidate {
 	at := seen.UTC()
-	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at}
+	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at, Unhandled: !o.mayHandle(eventType)}
+}
+
+// mayHandle reports whether the Applier has a handler for a type, or does not know its handlers.
+func (o *Operator) mayHandle(eventType string) bool {
+	applier, known := o.config.Applier.(typed)
+	snapshotType := strings.TrimPrefix(eventType, "v1.")
+	return !known || slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) })
 }
 
 func backward(list []Candidate, each func(Candidate) error) error {
@@ -220,11 +229,8 @@ func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account strin
 
 // replayCandidate replays an event. An ignored one of a type that has no handler here is not fetched from Stripe.
 func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
-	if applier, known := o.config.Applier.(typed); known && c.State == string(webhooks.OutcomeIgnored) {
-		snapshotType := strings.TrimPrefix(c.EventType, "v1.")
-		if !slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) }) {
-			return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
-		}
+	if c.Unhandled {
+		return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
 	}
 	return o.replayBy(ctx, c.EventID, "", c.State == string(StateParked))
 }
@@ -249,7 +255,7 @@ func (run *replayRun) next(ctx context.Context, id string, replay func() Applied
 	if run.stopped == nil {
 		return run.replay(ctx, id, replay)
 	}
-	if run.left == MaxCounted {
+	if run.left > MaxCounted {
 		return errCounted
 	}
 	run.left++
@@ -262,18 +268,20 @@ func (run *replayRun) replay(ctx context.Context, id string, replay func() Appli
 		return fmt.Errorf("replay %s: %w", id, ctx.Err())
 	}
 	run.each(applied)
-	run.stopped = run.stopper.stops(applied.Err)
+	if run.stopped = run.stopper.stops(applied.Err); run.stopped != nil {
+		run.left = 1 // this one
+	}
 	return nil
 }
 
 func (run *replayRun) end(err error) error {
 	if run.stopped != nil {
-		return stoppedBy(run.stopped, run.left, run.left == MaxCounted)
+		return stoppedBy(run.stopped, min(run.left, MaxCounted), run.left > MaxCounted)
 	}
 	return err
 }
 
-// stoppedBy adds to the reason why a run stopped how many events are left; more: there are more.
+// stoppedBy adds to the reason why a run stopped how many events are left, with the one at which it stopped; more: there are more.
 func stoppedBy(reason error, left int, more bool) error {
 	events := fmt.Sprintf("%d events are left", left)
 	switch {
@@ -281,8 +289,6 @@ func stoppedBy(reason error, left int, more bool) error {
 		events = fmt.Sprintf("at least %d events are left", left)
 	case left == 1:
 		events = "1 event is left"
-	case left == 0:
-		return fmt.Errorf("%w (stopped; no further event is left)", reason)
 	}
 	return fmt.Errorf("%w (stopped: %s)", reason, events)
 }

@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,7 +40,7 @@ type ReprocessOptions struct {
 	// Resume is the id of a run that was interrupted, or in which events failed. Events and options are that run's. Events that it, or
 	// anybody else, has reprocessed since it began are left out.
 	Resume string
-	// Started is called with the run's id before the first event. In a dry run it is not. Optional.
+	// Started is called with the run's id before the first handler runs. In a dry run it is not. Optional.
 	Started func(run string)
 	// Each is called with each event and its result. Optional.
 	Each func(ReprocessedEvent)
@@ -49,19 +50,21 @@ type ReprocessOptions struct {
 type ReprocessedEvent struct {
 	Applied
 	EventType string   `json:"event_type,omitempty"`
-	Handlers  []string `json:"handlers,omitempty"` // that would run, in a dry run
+	Handlers  []string `json:"handlers,omitempty"` // that run, or would in a dry run
 	// Earlier is when the event was reprocessed before, of an event that is skipped for that, and EarlierReason why.
 	Earlier       *time.Time `json:"reprocessed_at,omitempty"`
 	EarlierReason string     `json:"reprocess_reason,omitempty"`
+	// Unhandled is why no handler runs for a selected event, which is skipped. Its Outcome is OutcomeIgnored.
+	Unhandled string `json:"unhandled,omitempty"`
 }
 
 // Reprocessed counts what a run of Reprocess did.
 type Reprocessed struct {
 	Reprocessed int `json:"reprocessed"` // in a dry run: that would be
-	// Skipped are events that were reprocessed before or by somebody else meanwhile (their Outcome is OutcomeDuplicate), and selected
-	// ones for which no such handler is registered.
-	Skipped int `json:"skipped"`
-	Failed  int `json:"failed"`
+	// Skipped are events that were reprocessed before, or by somebody else meanwhile. Their Outcome is OutcomeDuplicate.
+	Skipped   int `json:"skipped"`
+	Unhandled int `json:"unhandled"` // selected events for which no handler runs, or none of the name
+	Failed    int `json:"failed"`    // in a dry run: that cannot be reprocessed
 }
 
 // reprocesser is an Applier that has the handlers.
@@ -94,61 +97,83 @@ type reprocessing struct {
 	args    reprocessArguments
 	options *ReprocessOptions
 	applier reprocesser
-	record  *RunRecording // nil in a dry run
+	reason  string
+	record  *RunRecording // nil until the first handler is to run
 	sum     Reprocessed
 	stopper stopper
 }
 
 // Reprocess runs handlers again for events that took effect, oldest first, on purpose: for a handler that had a bug and returned nil.
 // Each event is reprocessed in one transaction: see webhooks.Receiver.Reprocess. An event comes from the payload store, from a failure
-// record, or from Stripe, which has it for 30 days. The Applier must be a Receiver, and Config.Reason is required.
+// record, or from Stripe, which has it for 30 days. The Applier must be a Receiver, and Config.Reason is required; a resumed run has
+// the first one's by default.
 //
 // An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after
-// an event that fails. The run is recorded, and may be interrupted: Resume continues it. If the Applier stays unavailable, the
-// run ends with the error.
+// an event that fails. A run with anything to do is recorded, and may be interrupted: Resume continues it. If the Applier stays
+// unavailable, the run ends with the error.
 func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (Reprocessed, error) {
-	run := &reprocessing{Operator: o, options: &options}
+	run := &reprocessing{Operator: o, options: &options, reason: strings.TrimSpace(o.config.Reason)}
 	if err := run.prepare(ctx); err != nil {
 		return Reprocessed{}, err
 	}
-	if !options.DryRun {
-		run.record = o.StartRun(RunReprocess, run.args)
-		run.record.Progress(ctx, run.sum, 0)
-		if options.Started != nil {
-			options.Started(run.record.ID())
-		}
-	}
 	err := run.all(ctx)
 	if run.record != nil {
-		run.record.Finish(ctx, run.sum, run.end(err))
+		run.record.Finish(ctx, run.sum, err)
 	}
 	return run.sum, err
 }
 
-// prepare checks the options, and selects the time of the run or takes that of the run that it resumes.
-func (run *reprocessing) prepare(ctx context.Context) error {
+// check refuses options that do not fit together.
+func (run *reprocessing) check() error {
 	options := run.options
-	here, ok := run.config.Applier.(reprocesser)
 	selects := options.Type != "" || !options.Since.IsZero() || !options.Until.IsZero() || options.Customer != "" || options.Account != "" || options.Receiver != ""
 	switch {
-	case run.config.Applier == nil:
-		return ErrNoApplier
-	case !ok:
-		return fmt.Errorf("%w: reprocessing needs the handlers in this process: use a Receiver as the Applier", ErrRefused)
-	case !options.DryRun && strings.TrimSpace(run.config.Reason) == "":
-		return fmt.Errorf("%w: a reason is required (Config.Reason, --reason), which the ledger keeps", ErrRefused)
+	case !options.DryRun && options.Resume == "" && run.reason == "":
+		return fmt.Errorf("%w: a reason is required, which the ledger keeps", ErrRefused)
 	case options.Resume != "" && (len(options.Events) > 0 || selects || options.Handler != "" || options.Hooks || options.Again):
 		return fmt.Errorf("%w: a resumed run has the events and handlers of the first one: name neither", ErrRefused)
 	case options.Resume == "" && len(options.Events) > 0 == selects:
 		return fmt.Errorf("%w: name events, or select them by type, time and customer", ErrRefused)
 	case options.Count != nil && len(options.Events) != 1:
 		return fmt.Errorf("%w: a count is that of one event", ErrRefused)
-	case options.Handler != "" && !slices.Contains(here.HandlerNames(), options.Handler):
-		return fmt.Errorf("%w: no handler is named %q: use one of %s", ErrRefused, options.Handler, strings.Join(here.HandlerNames(), ", "))
 	case selects && options.Since.IsZero() && options.Customer == "":
-		return fmt.Errorf("%w: say since when events took effect (Since, --since), or of which customer they are", ErrRefused)
+		return fmt.Errorf("%w: say since when the events took effect, or of which customer they are", ErrRefused)
+	case !options.Until.IsZero() && !options.Until.After(options.Since):
+		return fmt.Errorf("%w: the time of the events ends at %s, which is not after its start, %s", ErrRefused,
+			options.Until.Format(time.RFC3339), options.Since.Format(time.RFC3339))
 	}
-	run.applier = here
+	return nil
+}
+
+// handlers returns the handlers that the Applier has, or an error if it has none, or none of the name.
+func (run *reprocessing) handlers() (reprocesser, error) {
+	if run.config.Applier == nil {
+		return nil, ErrNoApplier
+	}
+	here, ok := run.config.Applier.(reprocesser)
+	if !ok {
+		return nil, fmt.Errorf("%w: reprocessing needs the handlers in this process: use a Receiver as the Applier", ErrRefused)
+	}
+	names, name := here.HandlerNames(), run.options.Handler
+	switch {
+	case name == "" || slices.Contains(names, name):
+		return here, nil
+	case len(names) == 0:
+		return nil, fmt.Errorf("%w: no handler is named %q: this program has no handlers of its own, so use the application's own command", ErrRefused, name)
+	}
+	return nil, fmt.Errorf("%w: no handler is named %q: use one of %s", ErrRefused, name, strings.Join(names, ", "))
+}
+
+// prepare checks the options, and selects the time of the run or takes that of the run that it resumes.
+func (run *reprocessing) prepare(ctx context.Context) error {
+	var err error
+	if run.applier, err = run.handlers(); err != nil {
+		return err
+	}
+	if err := run.check(); err != nil {
+		return err
+	}
+	options := run.options
 	if options.Resume != "" {
 		return run.resume(ctx, options.Resume)
 	}
@@ -169,6 +194,19 @@ func (run *reprocessing) prepare(ctx context.Context) error {
 	return nil
 }
 
+// begin begins the run's record. A run that finds nothing to do has none.
+func (run *reprocessing) begin(ctx context.Context) {
+	if run.record != nil {
+		return
+	}
+	run.record = run.StartRun(RunReprocess, run.args)
+	run.record.recorder.reason = run.reason
+	run.record.Progress(ctx, run.sum, 0)
+	if run.options.Started != nil {
+		run.options.Started(run.record.ID())
+	}
+}
+
 // resume takes the arguments of an earlier run.
 func (run *reprocessing) resume(ctx context.Context, id string) error {
 	earlier, err := run.Run(ctx, id)
@@ -181,17 +219,9 @@ func (run *reprocessing) resume(ctx context.Context, id string) error {
 	if err := json.Unmarshal(earlier.Arguments, &run.args); err != nil {
 		return fmt.Errorf("the arguments of run %s: %w", id, err)
 	}
-	run.args.Resumes = id
+	run.args.Resumes, run.reason = id, cmp.Or(run.reason, earlier.Reason)
 	if !run.options.DryRun && earlier.FinishedAt == nil {
 		err = run.queries.StripeWebhookRunInterrupt(ctx, run.pool, runError(errors.New("resumed by another run")), id)
-	}
-	return err
-}
-
-// end returns the error that the run's record has.
-func (run *reprocessing) end(err error) error {
-	if err == nil && run.sum.Failed > 0 {
-		return fmt.Errorf("%d of %d events failed: resume the run once their cause is fixed", run.sum.Failed, run.sum.Failed+run.sum.Reprocessed)
 	}
 	return err
 }
@@ -271,14 +301,16 @@ func (run *reprocessing) selection(ctx context.Context) (*db.StripeWebhookEventL
 func (run *reprocessing) named(ctx context.Context, id string) error {
 	detail, err := run.EventDetail(ctx, id)
 	switch {
-	case errors.Is(err, ErrNotFound) || err == nil && detail.Event == nil:
-		run.sum.Failed++
-		run.report(ctx, ReprocessedEvent{Applied: Applied{EventID: id, Err: webhooks.ErrNotApplied}})
-		return nil
-	case err != nil:
+	case err == nil && detail.Event == nil:
+		err = webhooks.ErrNotApplied
+	case err == nil:
+		return run.one(ctx, detail, false)
+	case !errors.Is(err, ErrNotFound):
 		return err
 	}
-	return run.one(ctx, detail, false)
+	run.sum.Failed++
+	run.report(ctx, ReprocessedEvent{Applied: Applied{EventID: id, Err: err}})
+	return nil
 }
 
 // one reprocesses an event. Its error ends the run.
@@ -314,8 +346,8 @@ func (run *reprocessing) one(ctx context.Context, detail *EventDetail, selected 
 	case errors.Is(err, webhooks.ErrReprocessed):
 		return run.skip(ctx, detail, result)
 	case selected && errors.Is(err, webhooks.ErrNoHandler):
-		run.sum.Skipped++
-		return nil
+		run.sum.Unhandled++
+		result.Outcome, result.Unhandled = webhooks.OutcomeIgnored, err.Error()
 	case err != nil:
 		result.Err = err
 		run.sum.Failed++
@@ -335,13 +367,16 @@ func (run *reprocessing) skip(ctx context.Context, detail *EventDetail, result R
 }
 
 func (run *reprocessing) apply(ctx context.Context, detail *EventDetail, result *ReprocessedEvent) error {
-	options := webhooks.Reprocess{Handler: run.args.Handler, Hooks: run.args.Hooks, Count: detail.Event.ReprocessCount, Reason: run.config.Reason}
+	options := webhooks.Reprocess{Handler: run.args.Handler, Hooks: run.args.Hooks, Count: detail.Event.ReprocessCount, Reason: run.reason}
 	ev, err := run.fetchEvent(ctx, result.EventID, run.args.Account, detail)
-	if err != nil {
+	if err == nil {
+		result.Handlers, err = run.applier.Reprocessed(ev, options)
+	}
+	if run.options.DryRun || errors.Is(err, webhooks.ErrNoHandler) {
 		return err
 	}
-	if run.record == nil {
-		result.Handlers, err = run.applier.Reprocessed(ev, options)
+	run.begin(ctx)
+	if err != nil {
 		return err
 	}
 	applied, err := run.retryUnavailable(ctx, ev, func(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error) {

@@ -90,7 +90,7 @@ func TestReprocess(t *testing.T) {
 	var listed []operations.ReprocessedEvent
 	options.Each = func(e operations.ReprocessedEvent) { listed = append(listed, e) }
 	o := s.operator("credits were lost")
-	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Skipped: 3}) || len(listed) != 5 {
+	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Unhandled: 3}) || len(listed) != 8 {
 		t.Errorf("the dry run gives %+v, %v, and lists %d", sum, err, len(listed))
 	}
 	if e := listed[0]; e.EventID != ids[0] || e.EventType != "invoice.paid" || !slices.Equal(e.Handlers, []string{"credit"}) || e.Outcome != "" {
@@ -100,7 +100,7 @@ func TestReprocess(t *testing.T) {
 		t.Errorf("the dry run left %d rows", n)
 	}
 	options.DryRun = false
-	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Skipped: 3}) {
+	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Unhandled: 3}) {
 		t.Errorf("it gives %+v, %v", sum, err)
 	}
 	if got := s.credits(t); !slices.Equal(got, ids) {
@@ -191,6 +191,7 @@ func TestReprocessRefuses(t *testing.T) {
 		{"x", operations.ReprocessOptions{Resume: "run_1", Since: since}, "a resumed run has the events"},
 		{"x", operations.ReprocessOptions{Since: since, Handler: "credti"}, `no handler is named "credti": use one of credit, mail`},
 		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "a count is that of one event"},
+		{"x", operations.ReprocessOptions{Since: since, Until: since}, "which is not after its start"},
 	} {
 		if _, err := s.operator(c.reason).Reprocess(t.Context(), c.options); !errors.Is(err, operations.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v gives %v, want %q", c.options, err, c.want)
@@ -209,7 +210,7 @@ func TestReprocessRefuses(t *testing.T) {
 			Events: []string{"evt_unknown", ids[0], "evt_invoice.voided_00"}, Handler: "credit", DryRun: dry,
 			Each: func(e operations.ReprocessedEvent) { failed = append(failed, e) },
 		})
-		if err != nil || sum.Failed != 3 || !errors.Is(failed[0].Err, webhooks.ErrNotApplied) || !errors.Is(failed[1].Err, webhooks.ErrNotApplied) || !errors.Is(failed[2].Err, webhooks.ErrNoHandler) {
+		if err != nil || sum.Failed != 3 || !errors.Is(failed[0].Err, operations.ErrNotFound) || !errors.Is(failed[1].Err, webhooks.ErrNotApplied) || !errors.Is(failed[2].Err, webhooks.ErrNoHandler) {
 			t.Errorf("events that cannot be reprocessed give %+v, %v: %v", sum, err, failed)
 		}
 	}

@@ -25,8 +25,8 @@ const (
 	DefaultRetryMost  = 24 * time.Hour
 	// retrySpread is the time over which the first retries after a deploy are spread.
 	retrySpread = 5 * time.Minute
-	// settleTime is how long after its start a retrier schedules failing events for its build: a replica of the build before, which a
-	// rolling deploy has not stopped yet, may have retried them with the handlers of that.
+	// settleTime is how long after its start a retrier schedules the failing events of another build for its own: a replica of the build
+	// before, which a rolling deploy has not stopped yet, may have retried them with the handlers of that.
 	settleTime = 15 * time.Minute
 )
 
@@ -38,8 +38,8 @@ type RetryOptions struct {
 	Rate int
 	// Most is the longest time between two retries of an event. Defaults to 24 hours.
 	Most time.Duration
-	// Build names the build of the program. With a new one, each failing event is retried once, within five minutes: the deploy may have
-	// fixed it. Defaults to a digest of the executable.
+	// Build names the build of the program. With a new one, each event that failed before the start is retried once, within five minutes:
+	// the deploy may have fixed it. Defaults to a digest of the executable.
 	Build string
 }
 
@@ -89,9 +89,15 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	r := &retrier{Operator: o, name: named.Name(), options: options, started: time.Now()}
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
+	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.Most)
 	r.failures = &failedRuns{Operator: o, kind: RunRetry, arguments: map[string]any{"receiver": r.name}}
 	every := repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry", failures: r.failures}
 	o.repeat(ctx, every, &o.retried.runCounts, r.run)
+	ended, cancel := ofEnd(ctx)
+	defer cancel()
+	if err := r.schedule(ended); err != nil { // what failed in the last minute is not of another build after a restart
+		o.config.Logger.WarnContext(ended, "events that failed last are retried once more after the next start", "error", err)
+	}
 	return nil
 }
 
@@ -156,15 +162,14 @@ func (r *retrier) run(ctx context.Context) (ran bool, err error) {
 	})
 }
 
-// schedule has each failing event be retried soon after a deploy, and leaves out those that have been applied.
+// schedule has each failing event of another build be retried soon after a deploy, and leaves out those that have been applied.
 func (r *retrier) schedule(ctx context.Context) error {
-	if time.Since(r.started) < settleTime {
-		_, err := r.queries.StripeWebhookFailureRetryOnce(ctx, r.pool, db.StripeWebhookFailureRetryOnceParams{
-			Receiver: r.name, Build: r.options.Build, WithinSeconds: retrySpread.Seconds(),
-		})
-		if err != nil {
-			return fmt.Errorf("schedule the retries after a deploy: %w", err)
-		}
+	age := time.Since(r.started)
+	_, err := r.queries.StripeWebhookFailureRetryOnce(ctx, r.pool, db.StripeWebhookFailureRetryOnceParams{
+		Receiver: r.name, Build: r.options.Build, WithinSeconds: retrySpread.Seconds(), AgeSeconds: age.Seconds(), Settling: age < settleTime,
+	})
+	if err != nil {
+		return fmt.Errorf("schedule the retries after a deploy: %w", err)
 	}
 	if err := r.queries.StripeWebhookFailureSettleDue(ctx, r.pool, r.name); err != nil {
 		return fmt.Errorf("leave applied events out of the retries: %w", err)

@@ -133,30 +133,44 @@ func TestRetryFailed(t *testing.T) {
 	}
 }
 
-// After a deploy each failing event is scheduled once, within five minutes, and not again when the same build starts once more.
+// After a deploy each event that failed before is scheduled once, within five minutes, and not again when the same build starts once more:
+// neither what the build before failed, nor what this one failed meanwhile. What fails after the start keeps its first retry, whichever
+// replica of a rolling deploy it fails in, and another build's retry of an older event does not count.
 func TestRetryAfterADeploy(t *testing.T) {
 	t.Parallel()
 	r := newRetried(t)
 	r.fail(t, "evt_1", "evt_2", "evt_3")
-	ranOnce := func(o *operations.Operator) func() bool { return func() bool { return o.RetryStats().Runs > 0 } }
-	soon := func() int {
-		return pgtest.Scan[int](t, r.Pool, `SELECT count(*)::int FROM stripe_webhook_failures WHERE next_retry_at < now() + interval '5 minutes'`)
+	soon := func() string {
+		return pgtest.Scan[string](t, r.Pool, `SELECT coalesce(string_agg(event_id, ' ' ORDER BY event_id), '') FROM stripe_webhook_failures WHERE next_retry_at < now() + interval '5 minutes'`)
 	}
-	later := func() {
+	runs := func(o *operations.Operator, n uint64) {
+		t.Helper()
+		n += o.RetryStats().Runs
+		pgtest.Await(t, "the retrier has run", func() bool { return o.RetryStats().Runs >= n })
+	}
+	for _, step := range []struct{ build, meanwhile, want, retriedByOther string }{
+		{"build 1", "evt_4", "evt_1 evt_2 evt_3", ""},
+		{"build 1", "evt_5", "", ""},
+		{"build 2", "evt_6", "evt_1 evt_2 evt_3 evt_4 evt_5", "evt_2 evt_6"},
+		{"build 2", "evt_7", "", ""},
+	} {
 		pgtest.Exec(t, r.Pool, `UPDATE stripe_webhook_failures SET next_retry_at = now() + interval '8 hours'`)
-	}
-	for _, c := range []struct {
-		build string
-		want  int
-	}{{"build 1", 3}, {"build 1", 0}, {"build 2", 3}} {
-		later()
 		o := r.newOperator(r.Receiver)
-		stop := r.start(t, o, c.build)
-		pgtest.Await(t, "the retrier has run", ranOnce(o))
-		stop()
-		if n := soon(); n != c.want {
-			t.Errorf("with %s %d events are to be retried soon, want %d", c.build, n, c.want)
+		stop := r.start(t, o, step.build)
+		runs(o, 1)
+		r.fail(t, step.meanwhile)
+		runs(o, 2)
+		if got := soon(); got != step.want {
+			t.Errorf("with %s are to be retried soon %q, want %q", step.build, got, step.want)
 		}
+		if step.retriedByOther != "" { // by the retrier of a replica that a rolling deploy has not stopped yet
+			pgtest.Exec(t, r.Pool, `UPDATE stripe_webhook_failures SET next_retry_at = now() + interval '8 hours', retried_build = 'build 1' WHERE event_id = ANY(string_to_array($1, ' '))`, step.retriedByOther)
+			runs(o, 2)
+			if got := soon(); got != step.want {
+				t.Errorf("after the retries of %s are to be retried soon %q, want %q", step.retriedByOther, got, step.want)
+			}
+		}
+		stop()
 	}
 }
 

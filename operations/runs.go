@@ -45,7 +45,7 @@ type RunState string
 const (
 	RunRunning     RunState = "running"
 	RunInterrupted RunState = "interrupted" // it has no end, and no progress for two minutes, or stopped and can be resumed
-	RunFailed      RunState = "failed"      // it ended with an error
+	RunFailed      RunState = "failed"      // it ended with an error, or events of it failed
 	RunFinished    RunState = "finished"
 )
 
@@ -76,7 +76,7 @@ type Run struct {
 // State returns how the run stands.
 func (r *Run) State() RunState {
 	switch {
-	case r.FinishedAt != nil && r.Error != "":
+	case r.FinishedAt != nil && (r.Error != "" || r.failed() > 0):
 		return RunFailed
 	case r.FinishedAt != nil:
 		return RunFinished
@@ -84,6 +84,13 @@ func (r *Run) State() RunState {
 		return RunInterrupted
 	}
 	return RunRunning
+}
+
+// failed returns how many events of the run failed.
+func (r *Run) failed() int {
+	var counts struct{ Failed int }
+	_ = json.Unmarshal(r.Counts, &counts) // those of another kind of run have none
+	return counts.Failed
 }
 
 // RunFilter selects the runs to list. The zero value selects the newest 50.

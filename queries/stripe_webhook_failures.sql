@@ -15,13 +15,21 @@ WITH recorded AS (
     ) AS customer) AS erased
 )
 
-INSERT INTO stripe_webhook_failures (account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at)
+INSERT INTO stripe_webhook_failures (
+    account_id, event_id, event_type, last_error, payload, history, state, receiver, next_retry_at, trace_id
+)
 VALUES (
     @account_id,
     @event_id, @event_type, (SELECT recorded.last_error FROM recorded),
     CASE WHEN NOT (SELECT recorded.customer FROM recorded) THEN sqlc.narg('payload')::jsonb END,
-    (SELECT jsonb_build_array(jsonb_build_object('at', now(), 'error', left(recorded.last_error, 200))) FROM recorded), @state, @receiver,
-    now() + make_interval(secs => @retry_after_seconds::float8)
+    (
+        SELECT jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+            'at', now(), 'error', left(recorded.last_error, 200),
+            'trace_id', sqlc.narg('trace_id')::text, 'span_id', sqlc.narg('span_id')::text
+        )))
+        FROM recorded
+    ),
+    @state, @receiver, now() + make_interval(secs => @retry_after_seconds::float8), sqlc.narg('trace_id')::text
 )
 ON CONFLICT (event_id) DO UPDATE SET
     state = CASE WHEN excluded.state = 'parked' THEN excluded.state ELSE stripe_webhook_failures.state END,
@@ -30,6 +38,7 @@ ON CONFLICT (event_id) DO UPDATE SET
     last_error = excluded.last_error,
     payload = COALESCE(excluded.payload, stripe_webhook_failures.payload),
     receiver = excluded.receiver,
+    trace_id = excluded.trace_id,
     reason = CASE WHEN excluded.state = 'parked' THEN NULL ELSE stripe_webhook_failures.reason END,
     next_retry_at = CASE
         WHEN stripe_webhook_failures.state = 'failing' THEN COALESCE(stripe_webhook_failures.next_retry_at, excluded.next_retry_at)
@@ -73,7 +82,7 @@ UPDATE stripe_webhook_failures SET state = 'dismissed', reason = @reason::text, 
 -- few rows.
 SELECT
     f.event_id, f.event_type, f.attempts, f.first_failed_at, f.last_failed_at, f.last_error, f.payload, f.history, f.state, f.reason,
-    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build
+    f.account_id, f.receiver, f.next_retry_at, f.retries, f.retried_build, f.trace_id
 FROM (
     SELECT * FROM stripe_webhook_failures AS one
     WHERE (one.first_failed_at, one.event_id) < (COALESCE(sqlc.narg('before')::timestamptz, 'infinity'), @before_event_id::text)
@@ -176,11 +185,18 @@ ORDER BY f.first_failed_at, f.event_id
 LIMIT @max_rows;
 
 -- name: StripeWebhookFailureRetryOnce :execrows
--- Has each failing event of a receiver that no retrier of this build has tried be tried within a time, in seconds, at random: after
--- a deploy.
+-- Notes for the failing events of a receiver which build they were scheduled for last, since a new build tries each of them soon: within a
+-- time, in seconds, at random. Those that first failed since the process started, which is so many seconds ago, keep their times: they
+-- failed in this build, or in one that a rolling deploy replaces, and their first retry is due in minutes. settling: another build's
+-- events are taken, too; otherwise only the events that no build has.
 UPDATE stripe_webhook_failures
-SET next_retry_at = LEAST(next_retry_at, now() + random() * (@within_seconds::float8) * INTERVAL '1 second'), retried_build = @build::text
-WHERE receiver = @receiver AND state = 'failing' AND next_retry_at IS NOT NULL AND retried_build IS DISTINCT FROM @build::text;
+SET
+    next_retry_at = CASE WHEN @settling::boolean AND first_failed_at < now() - make_interval(secs => @age_seconds::float8)
+        THEN LEAST(next_retry_at, now() + random() * (@within_seconds::float8) * INTERVAL '1 second')
+        ELSE next_retry_at END,
+    retried_build = @build::text
+WHERE receiver = @receiver AND state = 'failing' AND next_retry_at IS NOT NULL
+    AND (retried_build IS NULL OR @settling::boolean AND retried_build <> @build::text);
 
 -- name: StripeWebhookFailureSettleDue :exec
 -- Leaves out of retries what has been applied since it failed.

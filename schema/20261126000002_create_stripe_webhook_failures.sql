@@ -5,8 +5,9 @@
 -- that the event need not be applied. It does not change when the event is applied. reason is that person's reason.
 -- account_id is the event's account, and receiver the name of the receiver in which it failed last, as in the ledger.
 -- next_retry_at is when the retrier (operations.RetryFailed) tries the event next: null if it need not. retries is how often it has,
--- and retried_build the build of the receiver for which it last did.
--- history has the last failed attempts, the newest last, each with its time and the beginning of its error.
+-- and retried_build the build of the receiver that retried it last, or for which it was scheduled: a new build retries it soon.
+-- history has the last failed attempts, the newest last, each with its time and the beginning of its error, and the ids of its trace
+-- (trace_id and span_id) if it was traced. trace_id is that of the last attempt.
 CREATE TABLE stripe_webhook_failures (
     event_id VARCHAR(255) COLLATE "C" NOT NULL,
     event_type VARCHAR(255) NOT NULL,
@@ -23,6 +24,7 @@ CREATE TABLE stripe_webhook_failures (
     next_retry_at TIMESTAMPTZ,
     retries INTEGER NOT NULL DEFAULT 0,
     retried_build VARCHAR(255),
+    trace_id VARCHAR(32),
     CONSTRAINT stripe_webhook_failures_pkey PRIMARY KEY (event_id),
     CONSTRAINT stripe_webhook_failures_state_check CHECK (state::TEXT IN ('failing', 'parked', 'dismissed'))
 );

@@ -28,7 +28,7 @@ func TestWrongUse(t *testing.T) {
 		{nil, "events", 2, "DATABASE_URL is not set"},
 		{nil, "events --outcome lost", 2, "use processed, stale, ignored or parked"},
 		{nil, "events --limit 0", 2, "at least 1"},
-		{nil, "events --since 3weeks", 2, "use one such as 72h, 30d or 90m"},
+		{nil, "events --since 3weeks", 2, "use one such as 2026-11-24T11:00:00Z, 2026-11-24T11:00 (local), 72h or 30d"},
 		{nil, "failures --limit 0", 2, "at least 1"},
 		{nil, "failures evt_1 evt_2", 2, "accepts at most 1 arg"},
 		{nil, "failures dismiss evt_1", 2, "--reason is missing"},
@@ -40,6 +40,8 @@ func TestWrongUse(t *testing.T) {
 		{nil, "replay --outcome ignored --all-failed", 2, "--outcome ignored and --all-failed are mutually exclusive"},
 		{nil, "replay --outcome ignored --group x", 2, "--outcome ignored and --group are mutually exclusive"},
 		{nil, "replay --type a.b", 2, "--to URL"},
+		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "reprocess --here --since 1h --reason x --handler credit", 2,
+			`no handler is named "credit": this program has no handlers of its own, so use the application's own command`},
 		{nil, "version x", 2, "unknown command"},
 		{nil, "replay", 2, "name events, or use --all-failed"},
 		{nil, "replay evt_1 --all-failed", 2, "name events, or use --all-failed"},
@@ -116,10 +118,17 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"demo", "--help"}, {"migrate", "--help"},
 		{"migrate", "status", "--help"}, {"migrate", "rollback", "--help"}, {"send", "--help"}, {"events", "--help"}, {"failures", "--help"},
-		{"failures", "dismiss", "--help"}, {"version", "--help"}, {"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"backfill", "--help"}, {"endpoint", "--help"}, {"prune", "--help"}} {
+		{"failures", "dismiss", "--help"}, {"version", "--help"}, {"replay", "--help"}, {"reconcile", "--help"}, {"verify", "--help"}, {"backfill", "--help"}, {"endpoint", "--help"}, {"prune", "--help"},
+		{"reprocess", "--help"}, {"simulate", "--help"}, {"runs", "--help"}, {"erase", "--help"}} {
 		r := run(t, environ(), "", args...)
 		if r.code != 0 || !strings.Contains(r.stdout, "Usage:") || len(args) > 1 && !strings.Contains(r.stdout, "Examples:") {
 			t.Errorf("%s: %s", args, r)
+		}
+		about, _, _ := strings.Cut(r.stdout, "Usage:")
+		for line := range strings.Lines(about) {
+			if len([]rune(line)) > 100 && !strings.HasPrefix(line, "  ") { // in a list, a line is an entry
+				t.Errorf("%s: a line of %d characters: %s", args, len(line), line)
+			}
 		}
 	}
 }

@@ -50,6 +50,9 @@ func environ(settings ...string) []string {
 	var env []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "OTEL_") {
+			continue
+		}
 		switch name {
 		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_FILE", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_KEY_FILE", "STRIPE_API_BASE", "STRIPE_REFETCH", "STRIPE_ACCOUNT_ID", "STRIPE_API_VERSION", "STRIPEONCE_MIRROR",
 			"ADDR", "LOG_FORMAT", "LOG_LEVEL", "DROP_PAYLOADS", "CONSOLE_PASSWORD", "CONSOLE_READONLY_PASSWORD":

@@ -32,6 +32,9 @@ func TestServeRetries(t *testing.T) {
 		_, body := s.get(t, "/metrics")
 		return strings.Contains(body, `stripeonce_retried_events_total{result="applied"} 1`)
 	})
+	if !strings.Contains(s.text(), `msg="retrying failed events" receiver=stripeonce every=1m0s rate=5 most=24h0m0s`) {
+		t.Errorf("the log does not say that it retries:\n%s", s.text())
+	}
 	got := pgtest.Scan[string](t, pool, `SELECT concat_ws(' ', e.outcome, e.receiver, f.receiver, f.retries, p.payload ->> 'id' = e.event_id)
 		FROM stripe_webhook_events AS e JOIN stripe_webhook_failures AS f USING (event_id) JOIN stripe_webhook_payloads AS p USING (event_id)`)
 	if got != "processed stripeonce stripeonce 1 t" {
@@ -53,6 +56,9 @@ func TestServeRefusesToReconcileForOthers(t *testing.T) {
 	t.Cleanup(api.Close)
 	env := environ("DATABASE_URL="+databaseURL, "STRIPE_API_KEY=sk_test_1", "STRIPE_API_BASE="+api.URL, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret)
 	r := run(t, env, "", "serve", "--addr", "127.0.0.1:0", "--reconcile-every", "1h")
+	if strings.Contains(r.stderr, "msg=listening") {
+		t.Errorf("it listens before it refuses: %s", r)
+	}
 	for _, text := range []string{`the receiver "billing"`, "operations.ReconcileEvery", "reconcile --to URL"} {
 		if r.code != 2 || !strings.Contains(r.stderr, text) {
 			t.Errorf("serve does not say %q: %s", text, r)

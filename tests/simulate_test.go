@@ -13,11 +13,26 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/stripesim"
 )
+
+// The simulated clock begins when --start says.
+func TestSimulateStart(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.NewURL(t)
+	s := serve(t, environ("DATABASE_URL="+databaseURL))
+	if r := run(t, environ(simulateSecret), "", "simulate", "--to", s.url+"/webhooks/stripe", "--storm", "none", "--subscriptions", "1", "--start", "25d"); r.code != 0 {
+		t.Fatal(r)
+	}
+	first := pgtest.Scan[time.Time](t, pgtest.Connect(t, databaseURL), `SELECT min(event_created_at) FROM stripe_webhook_events`)
+	if ago := time.Since(first); ago < 0 || ago > 25*24*time.Hour+time.Minute {
+		t.Errorf("its first event was %s ago, want 25 days at most", ago)
+	}
+}
 
 const simulateSecret = "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret
 

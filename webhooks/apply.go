@@ -57,20 +57,36 @@ func (r *Receiver) Replay(ctx context.Context, ev *Event) (Result, error) {
 
 // applyUnlessOverloaded is for events that come from elsewhere: a delivery is refused before its body is read.
 func (r *Receiver) applyUnlessOverloaded(ctx context.Context, ev *Event, why purpose) (Result, error) {
-	if err := r.shedder.Admit(); err != nil {
-		return Result{}, fault.Unavailable(err)
+	ctx = r.traceDelivery(ctx, time.Time{}, ev, why)
+	done, err := report{}, r.shedder.Admit()
+	if err != nil {
+		err = fault.Unavailable(err)
+	} else {
+		done, err = r.apply(ctx, ev, why)
 	}
-	return r.apply(ctx, ev, why)
+	if done.parked != nil { // a delivery has a line of its own
+		r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
+			"event_id", ev.ID, "event_type", ev.Type, "error", errorText(done.parked))
+	}
+	r.endDelivery(ctx, done, 0, err)
+	return done.Result, err
+}
+
+// report is the result of one event, with what its line in the log and its trace say about it.
+type report struct {
+	Result
+	attempts int32 // how often it has failed or parked, this time included; 0: it is not known
+	parked   error // what a handler has parked it with
 }
 
 // apply takes every event from admission to its result: the single flight with its concurrent duplicates, its attempts, and
 // the record of its failure. Its slot in flight is released last.
-func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, error) {
+func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (done report, err error) {
 	if err := ev.validate(); err != nil {
-		return Result{}, err
+		return done, err
 	}
 	if err := r.admit(); err != nil {
-		return Result{}, err
+		return done, err
 	}
 	d := r.newDelivery(ev, why)
 	defer r.finish(d)
@@ -83,31 +99,33 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (Result, e
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	if err := r.learn(limited, d); err != nil {
-		r.recordFailure(ctx, d, err)
-		return Result{}, err
+		done.attempts = r.recordFailure(ctx, d, err)
+		return done, err
 	}
 	key := d.flightKey()
 	call, duplicate, err := r.joinFlight(limited, key, d)
 	if call == nil {
-		return duplicate, err
+		return report{Result: duplicate}, err
 	}
 	f := flightResult{abandoned: true, replay: d.replay, eventType: ev.Type} // abandoned, unless it returns
 	defer func() { r.flights.Finish(key, call, f) }()
 	f.Result, f.err = r.await(limited, d)
+	done.Result = f.Result
 	if d.reprocess == nil {
 		r.stats.tookEffect(ev.Created, f.Outcome)
 	}
 	if f.Outcome == OutcomeParked {
+		done.parked, done.attempts = d.parked, d.parkings
 		reason.Note(ctx, safeError(d.parked))
-		notice := r.noticeOf(d, d.parked, d.parkings)
+		notice := r.noticeOf(ctx, d, d.parked, d.parkings)
 		notice.Parked = true
 		r.onParked.notify(notice)
 	}
 	f.abandoned = f.err != nil && ctx.Err() != nil
 	if f.err != nil && !f.abandoned { // to be interrupted is no failure of the event
-		r.recordFailure(ctx, d, f.err)
+		done.attempts = r.recordFailure(ctx, d, f.err)
 	}
-	return f.Result, f.err
+	return done, f.err
 }
 
 // InTx runs fn in a transaction as an event's handlers run: under the same limits, retried after a serialization failure

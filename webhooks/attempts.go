@@ -43,10 +43,6 @@ func (r *Receiver) attemptUntilDone(ctx context.Context, d *delivery) (Outcome, 
 	for first := true; ; first = false {
 		err := r.attemptOnce(ctx, d, first)
 		if err == nil {
-			if d.outcome == OutcomeParked {
-				r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
-					"event_id", d.effective.ID, "event_type", d.effective.Type, "error", errorText(d.parked))
-			}
 			return d.outcome, nil
 		}
 		again, failure := r.retry(ctx, d, &counts, err)

@@ -63,12 +63,14 @@ func prepared(plan projection.Plan) (ok bool) {
 // runBatch runs a batch's transaction in the goroutine of the first delivery's caller. It recovers panics: each event is then
 // retried alone, and panics again by itself.
 func (r *Receiver) runBatch(batch []*rider) {
+	t := &transaction{receiver: r, slot: true}
 	defer func() {
 		if value := recover(); value != nil {
+			t.err = &PanicError{Value: value, Stack: debug.Stack()}
 			r.config.Logger.Warn("a panic in a batch, whose events are retried alone", "panic", value, "stack", string(debug.Stack()))
 		}
+		t.endBatch()
 	}()
-	t := &transaction{receiver: r, slot: true}
 	runsHost := batch[0].Item.runsHost()
 	if !runsHost {
 		var riders []*rider
@@ -83,7 +85,7 @@ func (r *Receiver) runBatch(batch []*rider) {
 	}
 	ctx, cancel := batchContext(t.deliveries)
 	defer cancel()
-	r.runTransaction(ctx, t)
+	r.runTransaction(t.traceBatch(ctx), t)
 }
 
 // finish releases the callers of riders. The batch does it for its members.

@@ -25,6 +25,13 @@ func (t *transaction) call(ctx context.Context, d *delivery, i int) (changed boo
 // be restored.
 func (t *transaction) callHost(ctx context.Context, d *delivery, h handler, ev *Event) (changed bool, err error) {
 	d.handling, d.inHost = true, true
+	ctx = t.traceHandler(ctx, d, h)
+	defer func() {
+		if d.inHost { // it has ended its goroutine
+			err = errGoexit
+		}
+		t.endHandler(ctx, d, err)
+	}()
 	began := time.Now()
 	used, err := t.pipe.Run(ctx, false, &d.writes, func(ctx context.Context, tx pgx.Tx) (err error) {
 		defer d.held.run()()
@@ -53,7 +60,7 @@ func (t *transaction) callProjection(ctx context.Context, d *delivery, plan proj
 	}
 	apply := func(ctx context.Context, tx pgx.Tx) (err error) {
 		defer d.held.run()()
-		changed, err = plan.Apply(ctx, tx, &d.writes)
+		changed, err = plan.Apply(t.withHook(ctx, d, h), tx, &d.writes)
 		return err
 	}
 	var used bool

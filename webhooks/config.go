@@ -182,6 +182,9 @@ type Config struct {
 	AssumeMigrated bool
 	// Logger receives one line for each delivery, without payloads or secrets. Defaults to slog.Default().
 	Logger *slog.Logger
+	// Tracer traces each delivery and what it does: otelwebhooks.NewTracer, for OpenTelemetry. The ids of the trace are then also in
+	// the log, in the records of failures and in a Notice. Defaults to nil: nothing is traced.
+	Tracer Tracer
 }
 
 func (c *Config) withDefaults() *Config {

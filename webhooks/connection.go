@@ -147,6 +147,7 @@ func (t *transaction) end() {
 // time is not up get no error, and are retried alone: nothing of theirs has been kept.
 func (t *transaction) fail(ctx context.Context, err error, closed, noRetry bool) {
 	r, leave := t.receiver, 0
+	t.err = err
 	for i, d := range t.deliveries {
 		if t.answered(i) || d.err != nil || t.committing && d.toRecord == "" {
 			continue

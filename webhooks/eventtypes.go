@@ -17,10 +17,6 @@ func warnOfUnknownTypes(h *Handlers, logger *slog.Logger) {
 			logger.Warn("a handler is registered for a type of thin events: these run the handlers of the type without v1., so register that", "type", pattern, "register", v1)
 			continue
 		}
-		text := "a handler is registered for a type that matches no known Stripe event type; it may be newer than this list"
-		if near := eventtypes.Nearest(pattern); near != "" {
-			text += ": did you mean " + near + "?"
-		}
-		logger.Warn(text, "type", pattern)
+		logger.Warn("a handler is registered for a type that matches no known Stripe event type; it may be newer than this list"+eventtypes.Meant(pattern), "type", pattern)
 	}
 }

@@ -31,25 +31,27 @@ const (
 
 // recordFailure records that an event failed, so that it can be seen and applied again. Infrastructure failures leave no record,
 // unless Stripe does not let the API key see a thin event's object: that does not pass by itself. If it cannot be written with
-// the payload, it is written without; if it cannot be written at all, Stats.UnrecordedFailures counts it and the log has it.
-func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error) {
+// the payload, it is written without; if it cannot be written at all, Stats.UnrecordedFailures counts it and the log has it. It returns how
+// often the event has failed; 0: there is no record.
+func (r *Receiver) recordFailure(ctx context.Context, d *delivery, failure error) (attempts int32) {
 	if d.reprocess != nil { // it took effect before, and the operator has the error
-		return
+		return 0
 	}
 	if fault.IsInfrastructure(failure) && !errors.Is(failure, errForbidden) {
-		return
+		return 0
 	}
-	attempts := r.writeRecord(ctx, d, failure)
-	r.onFailure.notify(r.noticeOf(d, failure, attempts))
+	attempts = r.writeRecord(ctx, d, failure)
+	r.onFailure.notify(r.noticeOf(ctx, d, failure, attempts))
+	return attempts
 }
 
 // writeRecord writes the record of a failure, and returns how often the event has failed; 0: it could not be written.
 func (r *Receiver) writeRecord(ctx context.Context, d *delivery, failure error) int32 {
-	attempts, err := r.writeFailure(ctx, r.failureParams(d, failure, stateFailing))
+	attempts, err := r.writeFailure(ctx, r.failureParams(ctx, d, failure, stateFailing))
 	if err == nil {
 		return attempts
 	}
-	params := r.failureParams(d, failure, stateFailing)
+	params := r.failureParams(ctx, d, failure, stateFailing)
 	params.Payload = nil
 	if attempts, without := r.writeFailure(ctx, params); without == nil {
 		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", d.effective.ID, "error", err)
@@ -81,7 +83,7 @@ func jittered(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5) }
 
 // parkedQuery records a parked event, in the event's own transaction.
 func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
-	params := r.failureParams(d, d.parked, stateParked)
+	params := r.failureParams(d.ctx, d, d.parked, stateParked)
 	return func(ctx context.Context, db pgpipe.DBTX) (err error) {
 		d.parkings, err = r.upsertFailure(ctx, db, params)
 		return pgpipe.Wrap("record the parked event", err)
@@ -99,7 +101,7 @@ func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.St
 	return attempts, err
 }
 
-func (r *Receiver) failureParams(d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {
+func (r *Receiver) failureParams(ctx context.Context, d *delivery, failure error, state string) db.StripeWebhookFailureUpsertParams {
 	params := db.StripeWebhookFailureUpsertParams{
 		EventID: d.effective.ID, EventType: d.effective.Type, AccountID: nilIfZero(d.effective.Account), State: state,
 		Receiver: r.config.Name, RetryAfterSeconds: jittered(FirstRetry).Seconds(),
@@ -112,6 +114,9 @@ func (r *Receiver) failureParams(d *delivery, failure error, state string) db.St
 		if payload, err := storable.JSON(raw); err == nil {
 			params.Payload = payload
 		}
+	}
+	if trace := r.traceContext(ctx); trace.Sampled {
+		params.TraceID, params.SpanID = nilIfZero(trace.TraceID), nilIfZero(trace.SpanID)
 	}
 	params.LastError = errorText(failure)
 	if state == stateParked {

@@ -131,13 +131,16 @@ func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) 
 	}
 	var answer *Current
 	var err error
-	switch {
-	case ev.thin:
-		answer, err = r.fetchThin(ctx, d, request, path, version)
-	case request.Optional && !r.mayReadLists():
+	if request.Optional && !ev.thin && !r.mayReadLists() {
 		answer = &Current{}
-	default:
-		answer, err = r.fetchPath(ctx, ev, &request.FetchOptions, path, version)
+	} else {
+		ctx := r.traceFetch(ctx, ev, path)
+		if ev.thin {
+			answer, err = r.fetchThin(ctx, d, request, path, version)
+		} else {
+			answer, err = r.fetchPath(ctx, ev, &request.FetchOptions, path, version)
+		}
+		r.traceEnd(ctx, TraceEnd{Step: StepFetch, Err: err, Status: stripeapi.Status(err)})
 	}
 	if err != nil {
 		return err

@@ -109,13 +109,15 @@ func (r *Receiver) learnSnapshot(ctx context.Context, d *delivery) error {
 func (r *Receiver) fetchEvent(ctx context.Context, d *delivery, list, id string) (*Event, error) {
 	path := list + url.PathEscape(id)
 	asked := r.request(d.received, path, "")
-	answer, _, err := r.fetches.do(ctx, keyOf(&asked, nil), time.Time{}, "", func() (*Current, error) {
-		response, err := r.ask(ctx, d.received, path, "")
+	step := r.traceFetch(ctx, d.received, path)
+	answer, _, err := r.fetches.do(step, keyOf(&asked, nil), time.Time{}, "", func() (*Current, error) {
+		response, err := r.ask(step, d.received, path, "")
 		if err != nil {
 			return nil, err
 		}
 		return &Current{Object: response.Body}, nil
 	})
+	r.traceEnd(step, TraceEnd{Step: StepFetch, Err: err, Status: stripeapi.Status(err)})
 	switch {
 	case stripeapi.IsMissing(err):
 		return nil, r.ignoreMissing(ctx, d, path, err)

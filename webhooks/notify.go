@@ -30,6 +30,8 @@ type Notice struct {
 	Parked bool
 	// Err is the handler's error. Its text may have what your handlers put into it.
 	Err error
+	// TraceID is the trace of the attempt. Empty: it was not traced (Config.Tracer), or the trace is not exported.
+	TraceID string
 	// Suppressed is how many notices of the same kind were left out since the last one: see Config.NotifyEvery.
 	Suppressed int
 }
@@ -155,10 +157,14 @@ func (n *notifier) close(ctx context.Context) error {
 }
 
 // noticeOf returns the notice of a failed event. It reads nothing that a handler that has been left behind may still change.
-func (r *Receiver) noticeOf(d *delivery, err error, attempts int32) Notice {
+func (r *Receiver) noticeOf(ctx context.Context, d *delivery, err error, attempts int32) Notice {
 	ev := d.effective
+	trace := r.traceContext(ctx)
+	if !trace.Sampled {
+		trace = TraceContext{}
+	}
 	return Notice{
 		EventID: ev.ID, EventType: ev.Type, ObjectID: d.source().subject(), Account: ev.Account, Livemode: ev.Livemode, Created: ev.Created,
-		Receiver: r.config.Name, Attempts: int(attempts), Err: err,
+		Receiver: r.config.Name, Attempts: int(attempts), Err: err, TraceID: trace.TraceID,
 	}
 }

@@ -72,11 +72,11 @@ func (r *Receiver) Reprocessed(ev *Event, options Reprocess) ([]string, error) {
 	case d.lacksKey:
 		return nil, fmt.Errorf("%s: there is no API key of its mode to fetch the thin event's object with", ev.ID)
 	case len(every) == 0 || !r.AcceptsMode(ev.Livemode):
-		return nil, fmt.Errorf("%w for %s: none is registered for %s in this process, or events of its mode are ignored", ErrNoHandler, ev.ID, d.effective.Type)
+		return nil, fmt.Errorf("%w for %s: none is registered in this process, or events of its mode are ignored", ErrNoHandler, d.effective.Type)
 	case options.Handler != "":
-		return nil, fmt.Errorf("%w for %s: none of %s is named %q: use one of %s", ErrNoHandler, ev.ID, d.effective.Type, options.Handler, strings.Join(every, ", "))
+		return nil, fmt.Errorf("%w for %s: none of its handlers is named %q: use one of %s", ErrNoHandler, d.effective.Type, options.Handler, strings.Join(every, ", "))
 	default:
-		return nil, fmt.Errorf("%w for %s: of %s there is only %s: include hooks", ErrNoHandler, ev.ID, d.effective.Type, strings.Join(every, ", "))
+		return nil, fmt.Errorf("%w for %s: there is only %s, which runs with hooks (--hooks) alone", ErrNoHandler, d.effective.Type, strings.Join(every, ", "))
 	}
 }
 

@@ -176,7 +176,7 @@ func TestReprocessNotApplied(t *testing.T) {
 	}
 	body = hooktest.Event("evt_1", "charge.refunded", 1700000000, `{"id":"ch_1"}`)
 	options = webhooks.Reprocess{Reason: "a test"}
-	refused(webhooks.ErrNoHandler, "none is registered for charge.refunded")
+	refused(webhooks.ErrNoHandler, "no handler runs for charge.refunded: none is registered")
 	p.want(t, "0 parked/0 0")
 	if n := p.credits.Load(); n != 0 {
 		t.Errorf("the handler was called %d times", n)

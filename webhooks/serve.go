@@ -51,20 +51,22 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		account.of(ev)
 	}
 	r.stats.signatures.rejected(err)
-	var result Result
+	ctx := r.traceDelivery(req.Context(), start, ev, purpose{replay: replay})
+	var done report
 	accepted := err == nil
 	if accepted {
 		// Once accepted, the work goes on if the client hangs up: Apply has a deadline of its own.
-		result, err = r.apply(context.WithoutCancel(req.Context()), ev, purpose{replay: replay})
+		done, err = r.apply(context.WithoutCancel(ctx), ev, purpose{replay: replay})
 	}
 	if err != nil {
-		reason.Note(req.Context(), safeError(cause(err)))
+		reason.Note(ctx, safeError(cause(err)))
 	}
-	reason.WriteHeader(req.Context(), w.Header())
-	status := r.answer(w, result, err, accepted)
+	reason.WriteHeader(ctx, w.Header())
+	status := r.answer(w, done.Result, err, accepted)
 	took := time.Since(start)
-	r.stats.observe(ev, label(status, result.Outcome), start, took)
-	r.log(req.Context(), ev, status, result, took, err)
+	r.stats.observe(ev, label(status, done.Outcome), start, took)
+	r.log(ctx, ev, status, done, took, err)
+	r.endDelivery(ctx, done, status, err)
 }
 
 // cause is an error without the notice that it was a duplicate's.
@@ -153,12 +155,12 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	_, _ = w.Write(append(text, '\n'))
 }
 
-// log writes the delivery's line: an error that Stripe's retry may resolve at level ERROR, a mistake of the sender's at
-// WARN.
-func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result, took time.Duration, err error) {
+// log writes the delivery's line, the only one: an error that Stripe's retry may resolve at level ERROR, a mistake of the sender's
+// and an event that a handler has parked at WARN.
+func (r *Receiver) log(ctx context.Context, ev *Event, status int, done report, took time.Duration, err error) {
 	level := slog.LevelInfo
 	switch {
-	case err == nil:
+	case err == nil && done.parked == nil:
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	default:
@@ -174,9 +176,17 @@ func (r *Receiver) log(ctx context.Context, ev *Event, status int, result Result
 		line.AddAttrs(slog.String("event_id", ev.ID), slog.String("event_type", ev.Type))
 	}
 	if err == nil {
-		line.AddAttrs(slog.String("outcome", string(result.Outcome)))
-	} else {
+		line.AddAttrs(slog.String("outcome", string(done.Outcome)))
+		err = done.parked
+	}
+	if done.attempts > 0 {
+		line.AddAttrs(slog.Int("attempt", int(done.attempts)))
+	}
+	if err != nil {
 		line.AddAttrs(slog.String("error", safeError(err)))
+	}
+	if id := r.traceContext(ctx).TraceID; id != "" {
+		line.AddAttrs(slog.String("trace_id", id))
 	}
 	var panicked *PanicError
 	var duplicate *duplicateError

@@ -30,8 +30,10 @@ type transaction struct {
 	lease      *pgpool.Lease
 	pipe       *pgpipe.Tx
 	session    session
-	committing bool          // COMMIT has been sent, or is about to be
-	ended      chan struct{} // of a batch: closed when the transaction has ended
+	committing bool            // COMMIT has been sent, or is about to be
+	ended      chan struct{}   // of a batch: closed when the transaction has ended
+	span       context.Context // of a batch that is traced
+	err        error           // with which it failed as a whole
 }
 
 // run takes the deliveries from BEGIN to COMMIT in two round trips, unless a lock is contended or a handler needs more.
@@ -242,7 +244,9 @@ func (t *transaction) record(ctx context.Context) error {
 	if !t.lease.BeginCommit() {
 		return errAbandoned
 	}
-	if err := t.pipe.Commit(ctx, writes, timeout); err != nil {
+	ctx = t.traceCommit(ctx)
+	err := t.pipe.Commit(ctx, writes, timeout)
+	if t.endCommit(ctx, err); err != nil {
 		return err
 	}
 	for _, d := range writers {
@@ -274,7 +278,7 @@ func (t *transaction) writers(ctx context.Context) ([]*delivery, context.Context
 		return nil, ctx, func() {}
 	}
 	ctx, cancel := batchContext(writers) // theirs alone: a delivery that has been answered ends its own
-	return writers, ctx, cancel
+	return writers, t.inBatch(ctx), cancel
 }
 
 // lockTimeouts bounds the waits for locks of the writes that are sent with COMMIT.

@@ -19,37 +19,49 @@ import (
 // completeInterval is how often the program looks for rows of whose lists only a part is stored.
 const completeInterval = time.Minute
 
+// checkTimeout bounds what is looked up before the program listens.
+const checkTimeout = 5 * time.Second
+
 // background is what serve does beside deliveries.
 type background struct {
 	*serveFlags
 	pool     *pgxpool.Pool
 	receiver *ownReceiver
 	logger   *slog.Logger
+	operator *operations.Operator
 	stops    []func()
+}
+
+func newBackground(f *serveFlags, pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *background {
+	return &background{serveFlags: f, pool: pool, receiver: receiver, logger: logger, operator: operations.New(pool, &operations.Config{
+		Applier: receiver.Receiver, APIKey: f.apiKey, APIBase: f.apiBase, Operator: "serve", Logger: logger, SoleReceiver: !f.reconcileAll,
+	})}
+}
+
+// check refuses work that cannot be done.
+func (b *background) check(ctx context.Context) error {
+	if b.retryFailed && b.pool.Config().MaxConns < 2 {
+		return cli.Usage("--retry-failed needs a pool of at least 2 connections: set pool_max_conns in %s", envDatabaseURL)
+	}
+	if b.reconcileEvery > 0 && !b.reconcileAll {
+		return b.refuseOthers(ctx)
+	}
+	return nil
 }
 
 // start starts the work, which goes on until ctx ends or stop is called, and returns its metrics.
 func (b *background) start(ctx context.Context) (collectors []prometheus.Collector, err error) {
-	operator := operations.New(b.pool, &operations.Config{
-		Applier: b.receiver.Receiver, APIKey: b.apiKey, APIBase: b.apiBase, Operator: "serve", Logger: b.logger,
-		SoleReceiver: !b.reconcileAll,
-	})
+	operator := b.operator
 	if b.keepPayloads > 0 {
 		b.run(ctx, func(ctx context.Context) error {
 			return operator.PrunePayloadsEvery(ctx, time.Duration(b.keepPayloads))
 		})
 	}
 	if b.retryFailed {
-		if b.pool.Config().MaxConns < 2 {
-			return nil, cli.Usage("--retry-failed needs a pool of at least 2 connections: set pool_max_conns in %s", envDatabaseURL)
-		}
 		collectors = append(collectors, metrics.NewRetry(operator))
 		b.run(ctx, func(ctx context.Context) error { return operator.RetryFailed(ctx, operations.RetryOptions{}) })
 	}
 	if b.reconcileEvery > 0 {
-		if err := b.refuseOthers(ctx, operator); err != nil {
-			return nil, err
-		}
 		collectors = append(collectors, metrics.NewReconcile(operator))
 		b.run(ctx, func(ctx context.Context) error {
 			return operator.ReconcileEvery(ctx, time.Duration(b.reconcileEvery), b.accounts...)
@@ -82,11 +94,10 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 
 // refuseOthers refuses to reconcile where the ledger has events of an application, whose handlers this program does not contain: they
 // would never run for the events that it applies. If the ledger cannot be read yet, each run finds out.
-func (b *background) refuseOthers(ctx context.Context, operator *operations.Operator) error {
-	if b.reconcileAll {
-		return nil
-	}
-	others, err := operator.OtherReceivers(ctx)
+func (b *background) refuseOthers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	others, err := b.operator.OtherReceivers(ctx)
 	if err == nil && len(others) > 0 {
 		return cli.Usage("--reconcile-every: the ledger has events of the receiver %q, whose handlers this program does not contain: "+
 			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'; if no application does any more, add --reconcile-others", others[0])

@@ -29,7 +29,8 @@ code is 0 only if every check holds.
 console has customers and invoices; --billing=false leaves them out.
 
 --receiver delivers to an incorrect receiver instead, with a typical mistake of handwritten
-receivers, to show its effect on the rows: ` + strings.Join(wrong.Names(), ", ") + `.`,
+receivers, to show its effect on the rows:
+` + strings.Join(wrong.Names(), ", ") + `.`,
 		Example: `  stripeonce demo
   stripeonce demo --storm wild --seed 7 --for 30s
   stripeonce demo --receiver last-writer-wins`,

@@ -53,7 +53,7 @@ func (s *stripeSettings) open(ctx context.Context, database bool) (*commands.Hos
 		return nil, cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	// A random secret, so that no delivery can be signed for this receiver.
-	own, err := s.receiver(pool, []string{rand.Text()}, warnings())
+	own, err := s.receiver(pool, []string{rand.Text()}, warnings(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ type ownReceiver struct {
 	mirror        *mirror.Projection // nil: nothing is mirrored
 }
 
-func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *slog.Logger) (own ownReceiver, err error) {
+func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *slog.Logger, tracer webhooks.Tracer) (own ownReceiver, err error) {
 	h := webhooks.NewHandlers()
 	own.subscriptions = subscriptions.Register(h, &subscriptions.Config{Refetch: subscriptions.Refetch(s.refetch), Logger: logger})
 	if len(s.mirrored) > 0 {
@@ -140,7 +140,7 @@ func (s *stripeSettings) receiver(pool *pgxpool.Pool, secrets []string, logger *
 	}
 	own.Receiver, err = webhooks.New(pool, h, &webhooks.Config{
 		Name: receiverName, Secrets: secrets, Mode: webhooks.Mode(s.mode), APIKey: s.apiKey, APIBase: s.apiBase,
-		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, KeepPayloads: s.keepsPayloads, Logger: logger,
+		APIVersion: s.apiVersion, AccountID: s.accountID, ListRate: s.listRate, DropPayloads: s.dropPayloads, KeepPayloads: s.keepsPayloads, Logger: logger, Tracer: tracer,
 	})
 	return own, err
 }

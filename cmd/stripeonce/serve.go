@@ -25,6 +25,7 @@ import (
 	"github.com/pook/stripeonce/internal/pglocal"
 	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/signing"
+	"github.com/pook/stripeonce/internal/telemetry"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/schema/migrate"
@@ -50,6 +51,7 @@ type serveFlags struct {
 	retryFailed    bool
 	keepPayloads   cli.Duration
 	hidePayloads   bool
+	traceURL       string
 	quietAfter     cli.Duration // console-quiet-after
 }
 
@@ -96,6 +98,7 @@ not settle their order, and accepts thin events. It applies migrations only with
 	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
 	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
 	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
+	cmd.Flags().StringVar(&f.traceURL, "trace-url", "", "in the console, link the traces of failed attempts to this `URL`, such as https://jaeger.example.com/trace/{trace_id}")
 	f.quietAfter = cli.Duration(console.DefaultQuietAfter)
 	cmd.Flags().Var(&f.quietAfter, "console-quiet-after", "warn in the console when no event has arrived for this `time` such as 7d; 0 never warns")
 	return cmd
@@ -146,6 +149,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	case f.verifyEvery > 0 && f.apiKey == "":
 		return cli.Usage("--verify-every needs %s", envAPIKey)
 	}
+	if err := console.CheckTraceURL(f.traceURL); err != nil {
+		return cli.Usage("--trace-url: %w", err)
+	}
 	f.keepsPayloads = f.keepPayloads > 0
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
@@ -156,8 +162,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = f.serve(ctx, logger, url, entries)
-	return errors.Join(err, stop())
+	err = errors.Join(f.serve(ctx, logger, url, entries), stop())
+	if err == nil {
+		logger.Info("stopped")
+	}
+	return err
 }
 
 // database returns the database's URL, and a function that stops a private PostgreSQL.
@@ -211,8 +220,17 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	receiver, err := f.receiver(pool, secrets, logger)
+	exports, err := telemetry.Start(ctx, logger)
 	if err != nil {
+		return cli.Usage("%w", err)
+	}
+	defer exports.Stop(ctx) // before the pool is closed, which the last metrics are read from
+	receiver, err := f.receiver(pool, secrets, logger, exports.Tracer())
+	if err != nil {
+		return err
+	}
+	background := newBackground(f, pool, &receiver, logger)
+	if err := background.check(ctx); err != nil {
 		return err
 	}
 	listener, err := f.listen(ctx)
@@ -224,19 +242,17 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := receiver.Ready(ctx); err != nil {
 		logger.Warn("not ready yet", "error", err)
 	}
-	collectors := []prometheus.Collector{metrics.NewSubscriptions(receiver.subscriptions), metrics.NewLedger(pool)}
-	if receiver.mirror != nil {
-		collectors = append(collectors, metrics.NewMirror(receiver.mirror))
-	}
-	background := &background{serveFlags: f, pool: pool, receiver: &receiver, logger: logger}
 	defer background.stop()
 	more, err := background.start(ctx)
 	if err != nil {
 		return err
 	}
-	collectors = append(collectors, more...)
-	s := server.New(receiver.Receiver, logger, collectors...)
+	s := server.New(receiver.Receiver, logger, append(receiver.collectors(pool), more...)...)
 	s.Drain = time.Duration(f.drain)
+	s.Use(exports.Middleware)
+	if err := exports.Metrics(ctx, s.Metrics()); err != nil {
+		return cli.Usage("%w", err)
+	}
 	if passwords := (server.Passwords{Console: os.Getenv(envConsolePassword), ReadOnly: os.Getenv(envReadOnlyPassword)}); passwords.Any() {
 		pages := f.console(pool, &receiver, logger)
 		defer pages.Close()
@@ -247,14 +263,23 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	return s.Serve(ctx, listener)
 }
 
+// collectors returns the collectors of what the receiver keeps.
+func (r *ownReceiver) collectors(pool *pgxpool.Pool) []prometheus.Collector {
+	list := []prometheus.Collector{metrics.NewSubscriptions(r.subscriptions), metrics.NewLedger(pool)}
+	if r.mirror != nil {
+		list = append(list, metrics.NewMirror(r.mirror))
+	}
+	return list
+}
+
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
 	quietAfter := time.Duration(f.quietAfter)
 	if quietAfter == 0 {
 		quietAfter = -1
 	}
 	return console.New(pool, receiver.Receiver, &console.Config{
-		QuietAfter: quietAfter,
-		APIKey:     f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
+		APIKey: f.apiKey, APIBase: f.apiBase, HidePayloads: f.hidePayloads, TraceURL: f.traceURL, QuietAfter: quietAfter,
+		Subscriptions: receiver.subscriptions, Mirror: receiver.mirror,
 		User: server.User, ReadOnly: server.ReadOnly, Logger: logger,
 	})
 }

@@ -112,6 +112,7 @@ type simulateFlags struct {
 	truth       string
 	api         string
 	linger      time.Duration
+	start       cli.Moment
 }
 
 // stopAfter is the number of first attempts after which a wrong URL or secret ends the command.
@@ -140,8 +141,13 @@ events. Objects of connected accounts (--connect) have the account's id in "acco
 --api ADDR serves the simulated API, with any key, to a receiver whose API base it is
 (STRIPE_API_BASE of stripeonce): /v1/events, /v1/subscriptions, /v1/subscription_items,
 /v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines, /v1/charges and the other
-paths of billing, /v1/entitlements/active_entitlements, /v2/core/events. It is as of the newest event whose delivery has begun. --linger keeps it up afterwards, for a
-receiver that answers first and works from a queue.
+paths of billing, /v1/entitlements/active_entitlements, /v2/core/events. It is as of the newest
+event whose delivery has begun. --linger keeps it up afterwards, for a receiver that answers
+first and works from a queue.
+
+The simulated clock begins in January 2024. To rehearse what goes back by days, such as
+'stripeonce reconcile --since', begin it lately: --start 30d. Subscriptions begin within 30
+days, and live for one to five months: the last events are then in the future.
 
 --billing also delivers the events of customers, products and prices, all of invoices, and
 those of payment intents, charges, refunds, disputes, payment methods, setup intents,
@@ -163,6 +169,7 @@ The life cycles of --scenario (default: a mixture that draws each step):` + abou
 	flags.IntVar(&f.concurrency, "concurrency", stripesim.DefaultConcurrency, "the `number` of deliveries in flight")
 	flags.Var((*cli.Duration)(&f.timeout), "timeout", "how long an attempt waits for the response, a `duration`")
 	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "how many `times` faster than Stripe's three days deliveries are retried: ten attempts")
+	flags.Var(&f.start, "start", "when the simulated clock begins, a `time` or how long ago, such as 30d (default 2024-01-01)")
 	flags.StringVar(&f.truth, "truth", "", "write the final objects to this `file`, one JSON object a line")
 	flags.StringVar(&f.api, "api", "", "serve the simulated API at this `address`, such as 127.0.0.1:12111")
 	flags.Var((*cli.Duration)(&f.linger), "linger", "keep the simulated API up for this `duration` after the deliveries")
@@ -174,6 +181,7 @@ The life cycles of --scenario (default: a mixture that draws each step):` + abou
 func (f *simulateFlags) check() (stripesim.Simulation, error) {
 	const maxScale = 1e12
 	s, err := f.simulation()
+	s.Start = f.start.Time
 	switch {
 	case err != nil:
 		return s, err

@@ -32,7 +32,7 @@ func (m *Moment) Set(text string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is neither a time nor a duration: use one such as 2026-11-24T11:00:00Z, 72h or 30d", text)
+	return fmt.Errorf("%q is neither a time nor a duration: use one such as 2026-11-24T11:00:00Z, 2026-11-24T11:00 (local), 72h or 30d", text)
 }
 
 // Type is the flag's type in help texts.

@@ -186,7 +186,22 @@ func (e *Engine[T]) fetchOptions(ev *webhooks.Event, stored *Row[T]) webhooks.Fe
 func (e *Engine[T]) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
 	e.tieBreak.Add(1)
 	e.config.Logger.WarnContext(ctx, "ambiguous order of an object's events", "event_id", ev.ID,
-		e.rules.Object, e.rules.idOf(ev), "tie_break", how, "fix", "set STRIPE_API_KEY: the object is then fetched from Stripe instead")
+		e.rules.Object, e.rules.idOf(ev), "tie_break", how, "fix", e.fixOf(ev))
+}
+
+// fixOf says what would settle the order of an event that a tie-break has decided.
+func (e *Engine[T]) fixOf(ev *webhooks.Event) string {
+	switch fetched := ev.Current; {
+	case fetched != nil && fetched.Missing:
+		return "Stripe does not have the object: is the API key of this account? If the object was deleted, there is nothing to do"
+	case fetched != nil && fetched.Object == nil:
+		return "Stripe refuses the request for the object: permit the API key to read it"
+	case fetched != nil || e.rules.Path == "":
+		return "compare the object with Stripe: verify --fix"
+	case e.config.Refetch == RefetchNever:
+		return "do not set STRIPE_REFETCH (Refetch) to never: the object is then fetched from Stripe instead"
+	}
+	return "set STRIPE_API_KEY, to a key of the event's mode: the object is then fetched from Stripe instead"
 }
 
 // warnOfModes logs an id that occurs in both modes. Stripe's ids are unique across modes and accounts, and a table whose key is

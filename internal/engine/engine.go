@@ -8,6 +8,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/ordering"
 	"github.com/pook/stripeonce/internal/pgpipe"
+	"github.com/pook/stripeonce/internal/projection"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -225,7 +227,7 @@ func (e *Engine[T]) Reprocess(ctx context.Context, tx pgx.Tx, ev *webhooks.Event
 }
 
 func (e *Engine[T]) call(ctx context.Context, tx pgx.Tx, c Change[T]) error {
-	if err := e.config.OnChange(ctx, tx, c); err != nil {
+	if err := e.onChange(ctx, tx, c); err != nil {
 		kind := "an import"
 		if c.Event != nil {
 			kind = c.Event.Type
@@ -234,3 +236,14 @@ func (e *Engine[T]) call(ctx context.Context, tx pgx.Tx, c Change[T]) error {
 	}
 	return nil
 }
+
+func (e *Engine[T]) onChange(ctx context.Context, tx pgx.Tx, c Change[T]) error {
+	ctx, end := projection.StartHook(ctx)
+	err := errNotReturned
+	defer func() { end(err) }()
+	err = e.config.OnChange(ctx, tx, c)
+	return err
+}
+
+// errNotReturned is traced for an OnChange that panics, or ends its goroutine.
+var errNotReturned = errors.New("OnChange did not return: it panicked, or ended its goroutine")

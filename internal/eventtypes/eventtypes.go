@@ -94,6 +94,14 @@ func Nearest(pattern string) string {
 	return nearest.Of(word, candidates, min(len(word)/3, maxDistance)+1)
 }
 
+// Meant returns a question for the end of a text about an unknown type or pattern: the most similar known one. "" if none is similar.
+func Meant(pattern string) string {
+	if near := Nearest(pattern); near != "" {
+		return ": did you mean " + near + "?"
+	}
+	return ""
+}
+
 // patterns returns the patterns that match known types, such as "invoice.*".
 func patterns() []string {
 	var all []string

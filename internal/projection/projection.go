@@ -81,3 +81,19 @@ type Plan struct {
 // Register adds a projection to handlers, a *webhooks.Handlers. Package webhooks sets it: it imports this package, so
 // that its types cannot be named here.
 var Register func(handlers any, p Projection)
+
+type hookKey struct{}
+
+// WithHook returns a context in which StartHook calls start.
+func WithHook(ctx context.Context, start func(ctx context.Context) (context.Context, func(error))) context.Context {
+	return context.WithValue(ctx, hookKey{}, start)
+}
+
+// StartHook is called before the host's OnChange. It returns the context for it, and what is to be called with its error when it
+// has returned. Package webhooks traces the call; without a tracer, nothing happens.
+func StartHook(ctx context.Context) (context.Context, func(error)) {
+	if start, ok := ctx.Value(hookKey{}).(func(context.Context) (context.Context, func(error))); ok {
+		return start(ctx)
+	}
+	return ctx, func(error) {}
+}

@@ -53,6 +53,7 @@ type Checker struct {
 
 	ready      atomic.Bool   // the database has been found ready, and not been doubted since
 	served     atomic.Bool   // it has once been found ready
+	refused    atomic.Bool   // somebody was told that it is not ready, and nobody since that it is
 	checking   chan struct{} // holds one while a delivery's check is in progress
 	lastCommit atomic.Int64  // when an event last took effect, in nanoseconds since 1970
 
@@ -76,7 +77,19 @@ const rollbackTimeout = 5 * time.Second
 
 // Ready returns nil if deliveries can take effect. While every connection of the pool is in use, an event that takes
 // effect is proof enough. The error wraps fault.ErrUnavailable.
-func (c *Checker) Ready(ctx context.Context) error {
+func (c *Checker) Ready(ctx context.Context) error { return c.report(c.isReady(ctx)) }
+
+// report logs when the database is ready after somebody has been told that it is not.
+func (c *Checker) report(err error) error {
+	if err != nil {
+		c.refused.Store(true)
+	} else if c.refused.CompareAndSwap(true, false) {
+		c.Logger.Info("ready again")
+	}
+	return err
+}
+
+func (c *Checker) isReady(ctx context.Context) error {
 	began := time.Now().UnixNano()
 	for {
 		err := c.check(ctx, poll, c.checkProbe, c.trialState.Load() != trialPassed)
@@ -108,7 +121,7 @@ func (c *Checker) Ensure(ctx context.Context) error {
 	if c.ready.Load() {
 		return nil
 	}
-	return c.check(ctx, c.Pool.AcquireTimeout, c.checkReady, c.trialState.Load() == trialNeeded)
+	return c.report(c.check(ctx, c.Pool.AcquireTimeout, c.checkReady, c.trialState.Load() == trialNeeded))
 }
 
 // Doubt has the next delivery wait until a trial has passed.

@@ -46,6 +46,7 @@ type Server struct {
 
 	receiver *webhooks.Receiver
 	echo     *echo.Echo
+	registry *prometheus.Registry
 	draining atomic.Bool
 	logger   *slog.Logger
 	http     *http.Server
@@ -53,7 +54,7 @@ type Server struct {
 
 // New returns a server. Serve starts it. /metrics has the receiver's metrics and those of collectors.
 func New(r *webhooks.Receiver, logger *slog.Logger, collectors ...prometheus.Collector) *Server {
-	s := &Server{receiver: r, logger: logger, echo: echo.New()}
+	s := &Server{receiver: r, logger: logger, echo: echo.New(), registry: prometheus.NewRegistry()}
 	s.routes(collectors)
 	s.http = &http.Server{
 		Handler:           s.echo,
@@ -76,11 +77,18 @@ func (s *Server) routes(more []prometheus.Collector) {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})
 	e.GET("/readyz", s.ready)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(s.receiver), metrics.NewBuild(), collectors.NewGoCollector(),
+	s.registry.MustRegister(metrics.NewReceiver(s.receiver), metrics.NewBuild(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(more...)
-	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
+	s.registry.MustRegister(more...)
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
+}
+
+// Metrics has the metrics of /metrics.
+func (s *Server) Metrics() prometheus.Gatherer { return s.registry }
+
+// Use wraps the server's handler. Call it before Serve.
+func (s *Server) Use(middleware func(http.Handler) http.Handler) {
+	s.http.Handler = middleware(s.http.Handler)
 }
 
 // closeWhileDraining makes clients open a new connection, which a load balancer directs to another server. Closing idle

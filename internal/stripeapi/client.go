@@ -86,6 +86,11 @@ func New(config Config) *Client {
 	return &Client{config, settings.HTTPClient, stripe.GetBackendWithConfig(stripe.APIBackend, settings), rate.NewLimiter(limit, max(config.Rate, 1))}
 }
 
+// URL returns the URL of a path of the API.
+func (c *Client) URL(path string) string {
+	return cmp.Or(strings.TrimSuffix(c.config.Base, "/"), stripe.APIURL) + path
+}
+
 // Request is one request. The zero Method is GET.
 type Request struct {
 	Method  string
