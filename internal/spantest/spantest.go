@@ -55,7 +55,7 @@ func Has(tb testing.TB, span *Span, want ...string) {
 	tb.Helper()
 	var got []string
 	for _, a := range span.Attributes {
-		got = append(got, string(a.Key)+"="+a.Value.Emit())
+		got = append(got, string(a.Key)+"="+a.Value.String())
 	}
 	for _, one := range want {
 		if !slices.Contains(got, one) {
@@ -86,7 +86,7 @@ func Links(from, to *Span) bool {
 func Value(span *Span, key string) string {
 	for _, a := range span.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
