@@ -39,10 +39,11 @@ type banner struct {
 }
 
 // banners returns what the overview warns of, the most urgent first.
-func (c *Console) banners(ctx context.Context, d *overviewData, signatures webhooks.SignatureStats, now time.Time) (list []banner, err error) {
-	if one := ofSignatures(signatures, now); one != nil {
+func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.Stats, now time.Time) (list []banner, err error) {
+	if one := ofSignatures(stats.Signatures, now); one != nil {
 		list = append(list, *one)
 	}
+	list = append(list, ofProcess(stats)...)
 	list = append(list, ofFailures(d)...)
 	silent, err := c.silence(ctx, d.Newest, now)
 	if err != nil {
@@ -72,25 +73,48 @@ func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 	}
 }
 
+// ofProcess warns of what this process could neither record nor fetch since its start.
+func ofProcess(stats *webhooks.Stats) (list []banner) {
+	if n := stats.UnrecordedFailures; n > 0 {
+		list = append(list, banner{
+			Urgent: true, What: plural(int64(n), "failed event") + " could not be recorded by this process",
+			Fix: "They are in its log alone, at level ERROR, and Stripe retries them. Check PostgreSQL and the table stripe_webhook_failures.",
+		})
+	}
+	if n := stats.Fetches.Refused; n > 0 {
+		list = append(list, banner{
+			Urgent: true, What: "Stripe refuses " + plural(int64(n), "request") + " of this process for events' objects",
+			Fix: "Check the API key: its mode, its account, and its permission to read the object that the log names.",
+		})
+	}
+	if n := stats.Fetches.NoKey; n > 0 {
+		list = append(list, banner{
+			What: plural(int64(n), "thin event") + " ignored by this process, since it has no API key of the mode",
+			Fix:  "Set the API key, then replay the ignored events.", Link: "Ignored events", Path: "/events?outcome=ignored",
+		})
+	}
+	return list
+}
+
 // ofFailures warns of failing and parked events.
 func ofFailures(d *overviewData) (list []banner) {
-	number := func(n int64) string {
-		if n == d.MaxFailing {
-			return count(n) + " or more events are "
+	number := func(n int64, one, more string) string {
+		switch n {
+		case 1:
+			return "1 event " + one
+		case d.MaxFailing:
+			return count(n) + " or more events " + more
 		}
-		if n == 1 {
-			return "1 event is "
-		}
-		return count(n) + " events are "
+		return count(n) + " events " + more
 	}
 	if d.Failing > 0 {
 		list = append(list, banner{
-			Urgent: true, What: number(d.Failing) + "failing and have not taken effect", Fix: "Fix the cause, then replay them.", Link: "Failures by error", Path: "/failures?state=failing",
+			Urgent: true, What: number(d.Failing, "is failing and has not taken effect", "are failing and have not taken effect"), Fix: "Fix the cause, then replay them.", Link: "Failures by error", Path: "/failures?state=failing",
 		})
 	}
 	if d.Parked > 0 {
 		list = append(list, banner{
-			What: number(d.Parked) + "parked by a handler", Fix: "Stripe does not retry them: replay or dismiss them.", Link: "Parked events", Path: "/failures?state=parked",
+			What: number(d.Parked, "is", "are") + " parked by a handler", Fix: "Stripe does not retry them: replay or dismiss them.", Link: "Parked events", Path: "/failures?state=parked",
 		})
 	}
 	return list
@@ -133,7 +157,7 @@ func (c *Console) ofRuns(ctx context.Context, now time.Time) (list []banner, err
 }
 
 func ofRun(run *db.ConsoleRunProblemListRow) banner {
-	var counts struct{ Missing, Applied, Failed int64 }
+	var counts struct{ Missing, Applied, Failed, Drifted, Fixed int64 }
 	_ = json.Unmarshal(run.Counts, &counts) // those of another kind of run have none
 	b := banner{At: &run.StartedAt, Link: "The run", Path: runPath(run.ID)}
 	switch {
@@ -141,6 +165,9 @@ func ofRun(run *db.ConsoleRunProblemListRow) banner {
 		b.Urgent = counts.Failed > 0
 		b.What = "A reconcile run found " + plural(counts.Missing, "missing event") + ": " + count(counts.Applied) + " applied, " + count(counts.Failed) + " failed"
 		b.Fix = "Deliveries are lost on their way: check the endpoint at Stripe, and what is in front of this receiver."
+	case counts.Drifted > 0:
+		b.What = "A comparison found " + plural(counts.Drifted, "object") + " that differed from Stripe: " + count(counts.Fixed) + " fixed"
+		b.Fix = "Events were lost, or something changed for which Stripe sends none: reconcile finds lost events."
 	case run.Kind == string(operations.RunRetry):
 		b.Urgent, b.What, b.Fix = true, "The retrier failed, and failing events are not retried", orEmpty(run.Error)
 	default:

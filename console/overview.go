@@ -94,7 +94,7 @@ func (c *Console) overview(r *request) (*page, error) {
 	if d.Changed, err = c.changed(r.ctx, now); err != nil {
 		return nil, err
 	}
-	if d.Banners, err = c.banners(r.ctx, d, stats.Signatures, now); err != nil {
+	if d.Banners, err = c.banners(r.ctx, d, &stats, now); err != nil {
 		return nil, err
 	}
 	d.Endpoints = c.endpoints.look(r.ctx, c)
