@@ -191,17 +191,17 @@ func TestReplayGroupFromConsole(t *testing.T) {
 	}
 	pgtest.Exec(t, s.Pool, `UPDATE stripe_webhook_failures SET state = 'parked' WHERE event_id = 'evt_flaky003'`)
 	pgtest.Exec(t, s.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('evt_flaky003', 'test.flaky', 'parked', false)`)
-	if run, _ := s.ended(t, form); run.Kind != operations.RunReplay || run.CountsText() != "failed 60, replayed 60" || run.ArgumentsText() != "group "+form.Get("group") {
+	if run, _ := s.ended(t, form); run.Kind != operations.RunReplay || run.CountsText() != "failed 60, tried 60" || run.ArgumentsText() != "group "+form.Get("group") {
 		t.Errorf("while it is broken the run is %+v: %s", run, run.CountsText())
 	}
 	s.broken.Store(false)
 	_, form = s.ask(t, "/failures", "Replay these 60") // of another error now
 	form.Set("reason", "fixed")
 	run, path := s.ended(t, form)
-	if run.CountsText() != "failed 0, replayed 60" || run.Reason != "fixed" || run.Error != "" {
+	if run.CountsText() != "failed 0, tried 60" || run.Reason != "fixed" || run.Error != "" {
 		t.Errorf("the run is %+v: %s", run, run.CountsText())
 	}
-	s.shows(t, path, "<dt>replayed</dt><dd>60 </dd>", ">finished<")
+	s.shows(t, path, "<dt>tried</dt><dd>60 </dd>", ">finished<")
 	if got := pgtest.Scan[string](t, s.Pool, `SELECT string_agg(DISTINCT outcome, ' ') FROM stripe_webhook_events WHERE event_type = 'test.flaky'`); got != "processed" {
 		t.Errorf("the events are %s", got)
 	}

@@ -94,8 +94,8 @@ func (c *Console) groupOf(ctx context.Context, t *task) (found *operations.Failu
 
 // replayedGroup counts what the replay of a group did.
 type replayedGroup struct {
-	Replayed int `json:"replayed"`
-	Failed   int `json:"failed"` // of these
+	Tried  int `json:"tried"`
+	Failed int `json:"failed"` // of these
 }
 
 // prepareGroup records the replay or the dismissal of a group, and returns the function that does it.
@@ -121,11 +121,11 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 func replayGroup(ctx context.Context, operator *operations.Operator, t *task, run *operations.RunRecording, total int) (err error) {
 	var sum replayedGroup
 	each := func(a operations.Applied) {
-		sum.Replayed++
+		sum.Tried++
 		if a.Err != nil {
 			sum.Failed++
 		}
-		run.Progress(ctx, sum, min(float64(sum.Replayed)/float64(total), 1))
+		run.Progress(ctx, sum, min(float64(sum.Tried)/float64(total), 1))
 	}
 	for _, state := range t.states() {
 		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state}, each); err != nil {
@@ -134,7 +134,7 @@ func replayGroup(ctx context.Context, operator *operations.Operator, t *task, ru
 	}
 	run.Finish(ctx, sum, err)
 	if err == nil && sum.Failed > 0 {
-		return fmt.Errorf("%d of %d events failed again", sum.Failed, sum.Replayed)
+		return fmt.Errorf("%d of %d events failed again", sum.Failed, sum.Tried)
 	}
 	return err
 }

@@ -107,6 +107,8 @@ type eventData struct {
 	Replayed  string // the outcome, after a replay
 	AtStripe  []more // its pages in Stripe's dashboard
 	Done      string // what else was done
+	// Unhandled is the type of a failed event that no handler of this process handles: its replay here fails, whatever failed before.
+	Unhandled string
 	// Reprocessable reports whether the event took effect, so that its handlers can run again.
 	Reprocessable bool
 }
@@ -124,7 +126,12 @@ func (c *Console) event(r *request) (*page, error) {
 			d.Replayed = replayed
 		}
 	}
-	d.Reprocessable = reprocessable(detail)
+	d.Reprocessable = reprocessable(detail) && len(c.receiver.HandlerNames()) > 0
+	if detail.Failure != nil {
+		if ev, err := webhooks.ParseEvent(detail.Failure.Payload); err == nil && !c.receiver.Handles(ev) {
+			d.Unhandled = detail.Failure.EventType
+		}
+	}
 	switch done := r.param("done"); {
 	case done == doneReprocessed && d.Reprocessable && detail.Event.ReprocessedAt != nil, done == doneSkipped && d.Reprocessable, done == doneDismissed && detail.Dismissed():
 		d.Done = done

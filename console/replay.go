@@ -32,7 +32,7 @@ func (c *Console) replay(w http.ResponseWriter, r *request) {
 	}
 	if applied.Outcome != webhooks.OutcomeDuplicate {
 		operator.RecordRun(ctx, &operations.RunRecord{
-			Kind: operations.RunReplay, Arguments: map[string]any{"events": []string{id}}, Counts: map[string]int{"replayed": 1, "failed": failed},
+			Kind: operations.RunReplay, Arguments: map[string]any{"events": []string{id}}, Counts: map[string]int{"tried": 1, "failed": failed},
 			Started: started, Err: err,
 		})
 	}

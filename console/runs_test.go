@@ -108,7 +108,7 @@ func TestReplayIsRecorded(t *testing.T) {
 	if err != nil || len(runs) != 2 {
 		t.Fatalf("the runs are %+v, %v", runs, err)
 	}
-	for i, want := range []string{"failed 0, replayed 1: ", `failed 1, replayed 1: handler of test.flaky: no <b>credit</b> "left"`} {
+	for i, want := range []string{"failed 0, tried 1: ", `failed 1, tried 1: handler of test.flaky: no <b>credit</b> "left"`} {
 		if got := runs[i].CountsText() + ": " + runs[i].Error; got != want || runs[i].Operator != "console (ada)" || runs[i].ArgumentsText() != "events evt_1" {
 			t.Errorf("run %d is %s: %+v", i, got, runs[i])
 		}

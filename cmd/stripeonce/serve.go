@@ -52,7 +52,8 @@ type serveFlags struct {
 	keepPayloads   cli.Duration
 	hidePayloads   bool
 	traceURL       string
-	quietAfter     cli.Duration // console-quiet-after
+	exports        *telemetry.Telemetry // nil: nothing is exported
+	quietAfter     cli.Duration         // console-quiet-after
 }
 
 func newServe() *cobra.Command {
@@ -158,6 +159,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "secret", i+1)
 		}
 	}
+	if f.exports, err = telemetry.Start(ctx, logger); err != nil {
+		return cli.Usage("%w", err)
+	}
 	url, stop, err := f.database(ctx, logger)
 	if err != nil {
 		return err
@@ -220,12 +224,8 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		return cli.Usage("%s: %w", envDatabaseURL, err)
 	}
 	defer pool.Close()
-	exports, err := telemetry.Start(ctx, logger)
-	if err != nil {
-		return cli.Usage("%w", err)
-	}
-	defer exports.Stop(ctx) // before the pool is closed, which the last metrics are read from
-	receiver, err := f.receiver(pool, secrets, logger, exports.Tracer())
+	defer f.exports.Stop(ctx) // before the pool is closed, which the last metrics are read from
+	receiver, err := f.receiver(pool, secrets, logger, f.exports.Tracer())
 	if err != nil {
 		return err
 	}
@@ -247,10 +247,10 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err != nil {
 		return err
 	}
-	s := server.New(receiver.Receiver, logger, append(receiver.collectors(pool), more...)...)
+	s := server.New(receiver.Receiver, logger, append(more, receiver.collectors(pool)...)...)
 	s.Drain = time.Duration(f.drain)
-	s.Use(exports.Middleware)
-	if err := exports.Metrics(ctx, s.Metrics()); err != nil {
+	s.Use(f.exports.Middleware)
+	if err := f.exports.Metrics(ctx, s.Metrics()); err != nil {
 		return cli.Usage("%w", err)
 	}
 	if passwords := (server.Passwords{Console: os.Getenv(envConsolePassword), ReadOnly: os.Getenv(envReadOnlyPassword)}); passwords.Any() {
@@ -263,13 +263,13 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	return s.Serve(ctx, listener)
 }
 
-// collectors returns the collectors of what the receiver keeps.
-func (r *ownReceiver) collectors(pool *pgxpool.Pool) []prometheus.Collector {
-	list := []prometheus.Collector{metrics.NewSubscriptions(r.subscriptions), metrics.NewLedger(pool)}
-	if r.mirror != nil {
-		list = append(list, metrics.NewMirror(r.mirror))
+// collectors returns the metrics of the tables.
+func (own *ownReceiver) collectors(pool *pgxpool.Pool) []prometheus.Collector {
+	collectors := []prometheus.Collector{metrics.NewSubscriptions(own.subscriptions), metrics.NewLedger(pool)}
+	if own.mirror != nil {
+		collectors = append(collectors, metrics.NewMirror(own.mirror))
 	}
-	return list
+	return collectors
 }
 
 func (f *serveFlags) console(pool *pgxpool.Pool, receiver *ownReceiver, logger *slog.Logger) *console.Console {
