@@ -2,7 +2,6 @@ package commands
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -87,9 +86,6 @@ func checkFailures(filter *operations.FailureFilter) error {
 // everyGroup is --group without a key.
 const everyGroup = "all"
 
-// groupKey is what the key of a group looks like.
-var groupKey = regexp.MustCompile(`^[0-9a-f]{12}$`)
-
 // noGroup is the error for a group without events. A key stays the same, so its events may have been applied.
 func noGroup(key string) error {
 	return fmt.Errorf("no failing event is in the group %s: 'failures --group' lists the groups", cli.OneLine(key))
@@ -99,7 +95,7 @@ func noGroup(key string) error {
 func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
-	case err != nil && groupKey.MatchString(id):
+	case err != nil && operations.IsGroupKey(id):
 		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
 	case err != nil:
 		return err

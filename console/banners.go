@@ -19,8 +19,8 @@ import (
 const (
 	// bannerSpan is how long the overview warns of runs that found missing events or failed.
 	bannerSpan = 24 * time.Hour
-	// mismatchSpan is how long it warns of a signature that did not match.
-	mismatchSpan = time.Hour
+	// processSpan is how long it warns of what this process has seen: a signature that did not match, a request that Stripe refused.
+	processSpan = time.Hour
 	// maxProblems is of how many runs it warns, and maxRunsLookedAt among how many it looks for them.
 	maxProblems     = 3
 	maxRunsLookedAt = 5000
@@ -43,7 +43,7 @@ func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.
 	if one := ofSignatures(stats.Signatures, now); one != nil {
 		list = append(list, *one)
 	}
-	list = append(list, ofProcess(stats)...)
+	list = append(list, ofProcess(stats, now)...)
 	list = append(list, ofFailures(d)...)
 	silent, err := c.silence(ctx, d.Newest, now)
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.
 // ofSignatures warns of signatures that no secret made.
 func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 	last := signatures.LastMismatch
-	if last.IsZero() || now.Sub(last) > mismatchSpan {
+	if last.IsZero() || now.Sub(last) > processSpan {
 		return nil
 	}
 	rejected := "1 delivery"
@@ -73,23 +73,23 @@ func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
 	}
 }
 
-// ofProcess warns of what this process could neither record nor fetch since its start.
-func ofProcess(stats *webhooks.Stats) (list []banner) {
+// ofProcess warns of what this process could neither record nor fetch.
+func ofProcess(stats *webhooks.Stats, now time.Time) (list []banner) {
 	if n := stats.UnrecordedFailures; n > 0 {
 		list = append(list, banner{
-			Urgent: true, What: plural(int64(n), "failed event") + " could not be recorded by this process",
+			Urgent: true, What: plural(int64(n), "failed event") + " could not be recorded by this process since its start",
 			Fix: "They are in its log alone, at level ERROR, and Stripe retries them. Check PostgreSQL and the table stripe_webhook_failures.",
 		})
 	}
-	if n := stats.Fetches.Refused; n > 0 {
+	if last := stats.Fetches.LastRefused; now.Sub(last) < processSpan {
 		list = append(list, banner{
-			Urgent: true, What: "Stripe refuses " + plural(int64(n), "request") + " of this process for events' objects",
+			Urgent: true, When: "the last one", At: &last, What: "Stripe refuses requests for events' objects: " + plural(int64(stats.Fetches.Refused), "request") + " of this process",
 			Fix: "Check the API key: its mode, its account, and its permission to read the object that the log names.",
 		})
 	}
 	if n := stats.Fetches.NoKey; n > 0 {
 		list = append(list, banner{
-			What: plural(int64(n), "thin event") + " ignored by this process, since it has no API key of the mode",
+			What: plural(int64(n), "thin event") + " ignored by this process since its start, for want of an API key of the mode",
 			Fix:  "Set the API key, then replay the ignored events.", Link: "Ignored events", Path: "/events?outcome=ignored",
 		})
 	}

@@ -52,7 +52,7 @@ func (c *Console) failures(r *request) (*page, error) {
 	d := &failuresData{States: groupedStates, MaxLook: operations.MaxLookedAt}
 	f := &d.Filter
 	f.Type, f.State, f.Account, f.Group, f.List = trimmed(r, "type"), trimmed(r, "state"), trimmed(r, "account"), trimmed(r, "group"), r.param("view") == viewList
-	if f.State != "" && !slices.Contains(groupedStates, f.State) || f.Group != "" && !isGroup.MatchString(f.Group) {
+	if f.State != "" && !slices.Contains(groupedStates, f.State) || f.Group != "" && !operations.IsGroupKey(f.Group) {
 		return nil, errNotFound
 	}
 	d.Narrowed = f.Type+f.State+f.Account != ""

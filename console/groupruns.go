@@ -4,14 +4,10 @@ import (
 	"context"
 	"fmt"
 	"html/template"
-	"regexp"
 	"time"
 
 	"github.com/pook/stripeonce/operations"
 )
-
-// isGroup matches the key of a FailureGroup.
-var isGroup = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 // ask returns the path of the page that asks whether to do something with the task's group.
 func (t *task) ask(do string) template.URL {

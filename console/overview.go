@@ -103,7 +103,7 @@ func (c *Console) overview(r *request) (*page, error) {
 
 // deliveries returns the receiver's counts since the start.
 func deliveries(stats webhooks.Stats) (list []tally) {
-	for _, label := range []string{"processed", "stale", "ignored", "duplicate", "invalid", "failed", "unavailable"} {
+	for _, label := range []string{"processed", "stale", "ignored", "parked", "duplicate", "invalid", "failed", "unavailable"} {
 		list = append(list, tally{label, int64(stats.Deliveries[label].Count)})
 	}
 	return list

@@ -29,7 +29,7 @@ func TestPagesAreListed(t *testing.T) {
 // A warning without a page that helps has no link.
 func TestBannerWithoutLink(t *testing.T) {
 	t.Parallel()
-	data := &overviewData{Banners: ofProcess(&webhooks.Stats{UnrecordedFailures: 1})}
+	data := &overviewData{Banners: ofProcess(&webhooks.Stats{UnrecordedFailures: 1}, time.Now())}
 	var text bytes.Buffer
 	if err := templates["overview"].Execute(&text, &page{Title: "Overview", Base: "/console", Now: time.Now(), Data: data}); err != nil {
 		t.Fatal(err)

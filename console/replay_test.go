@@ -17,7 +17,7 @@ func TestReplayWithoutHandler(t *testing.T) {
 		string(hooktest.Event("evt_other", "invoice.payment_failed", 1, `{"id":"in_1","object":"invoice"}`)))
 	status, location := s.replay(t, "evt_other", "same-origin")
 	_, query, _ := strings.Cut(location, "?")
-	if page := s.get(t, "/events/evt_other?"+query, 200); status != 303 || !strings.Contains(page, "The replay failed: no handler is registered for invoice.payment_failed") {
+	if page := s.get(t, "/events/evt_other?"+query, 200); status != 303 || !strings.Contains(page, "The replay failed: no handler of this process takes the event. None is registered for invoice.payment_failed") {
 		t.Errorf("after %d %s the page is\n%s", status, location, page)
 	}
 	pgtest.Exec(t, s.Pool, `UPDATE stripe_webhook_events SET outcome = 'parked'`)

@@ -74,7 +74,7 @@ func taskOf(values url.Values) (*task, error) {
 	ofObject := t.Type != "" && t.ID != "" && t.Customer == ""
 	ofCustomer := t.Customer != "" && t.Type+t.ID == ""
 	switch {
-	case t.ofGroup() && isGroup.MatchString(t.Group) && (t.State == "" || t.State == operations.StateFailing || t.State == operations.StateParked):
+	case t.ofGroup() && operations.IsGroupKey(t.Group) && (t.State == "" || t.State == operations.StateFailing || t.State == operations.StateParked):
 		return t, nil
 	case t.Do == doReconcile && t.Label() != "", (t.Do == doCompare || t.Do == doFetch) && (ofObject || ofCustomer):
 		return t, nil

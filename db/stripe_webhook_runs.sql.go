@@ -77,6 +77,9 @@ VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9,
     $10, $11, $12
 )
+ON CONFLICT (id) DO UPDATE SET
+    finished_at = excluded.finished_at, counts = excluded.counts, share = excluded.share, position = excluded.position,
+    error = excluded.error, updated_at = clock_timestamp()
 `
 
 type StripeWebhookRunInsertParams struct {
@@ -94,7 +97,7 @@ type StripeWebhookRunInsertParams struct {
 	Error      *string
 }
 
-// Records a run, which is in progress unless it has an end.
+// Records a run, which is in progress unless it has an end. It may be repeated where the answer was lost: its id is the run's.
 func (q *Queries) StripeWebhookRunInsert(ctx context.Context, db DBTX, arg StripeWebhookRunInsertParams) error {
 	_, err := db.Exec(ctx, stripeWebhookRunInsert,
 		arg.ID,

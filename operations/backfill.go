@@ -199,7 +199,7 @@ func (b *backfill) resume(ctx context.Context) error {
 	if err := cmp.Or(json.Unmarshal(row.Position, &b.from), json.Unmarshal(row.Counts, &b.sum)); err != nil {
 		return fmt.Errorf("the position of run %s: %w; begin anew with Restart (--restart)", row.ID, err)
 	}
-	b.id, b.started = row.ID, row.StartedAt.UTC()
+	b.id, b.started, b.inserted = row.ID, row.StartedAt.UTC(), true
 	if b.options.Resumed != nil {
 		b.options.Resumed(runOf(&row), b.sum)
 	}
@@ -228,7 +228,7 @@ func (b *backfill) run(ctx context.Context) error {
 	first := max(0, slices.IndexFunc(b.options.Jobs, func(job Job) bool { return job.Type == b.from.Type }))
 	var failed []error
 	for _, job := range b.options.Jobs[first:] {
-		if b.id != "" && b.from.Type != job.Type {
+		if b.inserted && b.from.Type != job.Type {
 			b.from = backfillPosition{Type: job.Type}
 			if err := b.progress(work, b.sum, b.from, 0); err != nil {
 				return err

@@ -9,9 +9,6 @@ import (
 	"github.com/pook/stripeonce/internal/fault"
 )
 
-// sqlLockTimeout is PostgreSQL's code of a lock that was not available within the lock timeout.
-const sqlLockTimeout = "55P03"
-
 // DismissOptions configures DismissGroup.
 type DismissOptions struct {
 	Reason string // why the events need not be applied; required, as in Dismiss
@@ -109,7 +106,7 @@ func (o *Operator) dismissOfGroup(ctx context.Context, f FailureFilter, id, reas
 }
 
 // isHeld reports whether an event was not dismissed since a delivery of it was in progress.
-func isHeld(err error) bool { return errors.Is(err, errChanged) || fault.Code(err) == sqlLockTimeout }
+func isHeld(err error) bool { return errors.Is(err, errChanged) || fault.Code(err) == fault.LockNotAvailable }
 
 // shareDone returns how much is done, or 0 if the total is not known.
 func shareDone(done, total int) float64 {

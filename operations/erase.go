@@ -15,6 +15,7 @@ import (
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/erasure"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -293,7 +294,7 @@ func (e *eraser) inTx(ctx context.Context, objects []string, fn func(tx pgx.Tx) 
 			return err
 		}
 		switch refused.Code {
-		case "40001", "40P01", "55P03": // serialization failure, deadlock, lock timeout
+		case fault.SerializationFailure, fault.DeadlockDetected, fault.LockNotAvailable:
 			if attempt < eraseAttempts && ctx.Err() == nil {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -91,6 +92,12 @@ func normalized(eventType, lastError string) string {
 
 // group returns the key of a failure's group.
 func (b *brief) group() string { return keyOf(b.EventType, normalized(b.EventType, b.LastError)) }
+
+// groupKey is what keyOf returns.
+var groupKey = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// IsGroupKey reports whether a text may be the key of a FailureGroup.
+func IsGroupKey(text string) bool { return groupKey.MatchString(text) }
 
 func keyOf(eventType, text string) string {
 	sum := sha256.Sum256([]byte(eventType + "\n" + text))

@@ -47,6 +47,9 @@ func (o *Operator) StartRun(kind RunKind, arguments any) *RunRecording {
 func (r *RunRecording) ID() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.recorder.inserted {
+		return ""
+	}
 	return r.recorder.id
 }
 
@@ -120,7 +123,8 @@ type recorder struct {
 	arguments any
 	reason    string // empty: Config.Reason
 	started   time.Time
-	id        string // empty: it has no row yet
+	id        string // empty: no row has been written
+	inserted  bool   // the row exists; otherwise it may, if the answer to its insertion was lost
 }
 
 // progress records how far the run is, with a new row or in its own.
@@ -129,7 +133,7 @@ func (r *recorder) progress(ctx context.Context, counts, position any, share flo
 	if err != nil {
 		return err
 	}
-	if r.id == "" {
+	if !r.inserted {
 		return r.insert(ctx, db.StripeWebhookRunInsertParams{Counts: texts[0], Position: texts[1], Share: shareOf(share)})
 	}
 	rows, err := r.queries.StripeWebhookRunProgress(ctx, r.pool, db.StripeWebhookRunProgressParams{
@@ -153,18 +157,22 @@ func shareOf(share float64) *float64 {
 	return &share
 }
 
+// insert writes the row. It may be called again after an error, which does not say that there is no row.
 func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertParams) error {
 	texts, err := marshal(object(r.arguments))
 	if err != nil {
 		return err
 	}
-	params.ID = fmt.Sprintf("run_%011x%s", r.started.UnixMilli(), strings.ToLower(rand.Text()[:8]))
+	if r.id == "" {
+		r.id = fmt.Sprintf("run_%011x%s", r.started.UnixMilli(), strings.ToLower(rand.Text()[:8]))
+	}
+	params.ID = r.id
 	params.Kind, params.Arguments, params.StartedAt, params.Host = string(r.kind), texts[0], r.started, hostname()
 	params.Operator, params.Reason = engine.NilIfEmpty(runText(cmp.Or(r.config.Operator, userName()))), engine.NilIfEmpty(runText(cmp.Or(r.reason, r.config.Reason)))
 	if err := r.queries.StripeWebhookRunInsert(ctx, r.pool, params); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}
-	r.id = params.ID
+	r.inserted = true
 	return nil
 }
 
@@ -189,7 +197,7 @@ func (r *recorder) finish(ctx context.Context, counts any, failure error) error 
 	if err != nil {
 		return err
 	}
-	if r.id != "" {
+	if r.inserted {
 		return r.queries.StripeWebhookRunFinish(ctx, r.pool, db.StripeWebhookRunFinishParams{ID: r.id, Counts: texts[0], Error: runError(failure)})
 	}
 	now := time.Now()

@@ -273,3 +273,42 @@ func TestRunState(t *testing.T) {
 }
 
 func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// A run has one row also if the answer to its insertion is lost, as when the process is asked to stop at that moment.
+func TestRunIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewPool(t)
+	pgtest.Exec(t, pool, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$`)
+	pgtest.Exec(t, pool, `CREATE TRIGGER hold AFTER INSERT ON stripe_webhook_runs FOR EACH ROW EXECUTE FUNCTION hold()`)
+	held, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it holds the lock
+	if _, err := held.Exec(t.Context(), `SELECT pg_advisory_xact_lock(7)`); err != nil {
+		t.Fatal(err)
+	}
+	o := operations.New(pool, &operations.Config{Logger: hooktest.NoLog()})
+	run := o.StartRun(operations.RunRetry, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		run.Progress(ctx, operations.Retried{Retried: 1}, 0)
+	}()
+	pgtest.AwaitSQL(t, pool, "the run is being inserted", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')`)
+	cancel()
+	pgtest.Receive(t, "Progress returns", written)
+	if id := run.ID(); id != "" {
+		t.Errorf("a run whose row nobody knows of has the id %s", id)
+	}
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.AwaitSQL(t, pool, "the row is committed", `SELECT count(*) = 1 FROM stripe_webhook_runs`)
+	run.Finish(t.Context(), operations.Retried{Retried: 2}, nil)
+	if got := only(t, o); got.ID != run.ID() || got.State() != operations.RunFinished || got.CountsText() != "applied 0, failed 0, retried 2" {
+		t.Errorf("the run %s is %+v", run.ID(), got)
+	}
+}

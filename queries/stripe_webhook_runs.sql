@@ -1,10 +1,13 @@
 -- name: StripeWebhookRunInsert :exec
--- Records a run, which is in progress unless it has an end.
+-- Records a run, which is in progress unless it has an end. It may be repeated where the answer was lost: its id is the run's.
 INSERT INTO stripe_webhook_runs (id, kind, arguments, operator, reason, host, started_at, finished_at, counts, share, position, error)
 VALUES (
     @id, @kind, @arguments, sqlc.narg('operator'), sqlc.narg('reason'), sqlc.narg('host'), @started_at, sqlc.narg('finished_at'), @counts,
     sqlc.narg('share'), sqlc.narg('position'), sqlc.narg('error')
-);
+)
+ON CONFLICT (id) DO UPDATE SET
+    finished_at = excluded.finished_at, counts = excluded.counts, share = excluded.share, position = excluded.position,
+    error = excluded.error, updated_at = clock_timestamp();
 
 -- name: StripeWebhookRunProgress :execrows
 -- Records how far a run is. A share that is not given stays. A run that another machine resumes is from then on that machine's.

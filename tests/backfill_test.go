@@ -157,7 +157,7 @@ func TestServeCompares(t *testing.T) {
 				account.Billing = true
 				account.Subscribe(stripesim.VersionBasil).Activate()
 			})
-			await(t, func() bool {
+			pgtest.Await(t, "the comparison has stored the objects", func() bool {
 				_, body := st.get(t, "/metrics")
 				return strings.Contains(body, fmt.Sprintf("stripeonce_verify_fixed_objects_total %d\n", c.objects))
 			})

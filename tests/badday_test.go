@@ -189,12 +189,13 @@ func TestBadDay(t *testing.T) {
 		t.Run(failure.name, func(t *testing.T) {
 			t.Parallel()
 			d := newBadDay(t, &failure)
-			before := d.metrics(t)
+			before := "" // the failure is there before the first scrape
 			if failure.cause != nil {
+				before = d.metrics(t)
 				failure.cause(t, d)
 			}
 			var after string
-			await(t, func() bool {
+			pgtest.Await(t, "the metrics show the failure", func() bool {
 				after = d.metrics(t)
 				return strings.Contains("\n"+after, "\n"+failure.until)
 			})
@@ -203,13 +204,10 @@ func TestBadDay(t *testing.T) {
 					t.Errorf("/console%s is %d and does not say %q:\n%s", path, status, text, inside(page))
 				}
 			}
-			if before == after { // it was there when the program started
-				before = ""
-			}
-			expectAlert(t, "Stripeonce"+failure.alert, before, after)
 			if failure.traced != nil {
 				expectSpan(t, failure.traced(d), d.spans(t))
 			}
+			expectAlert(t, "Stripeonce"+failure.alert, before, after)
 		})
 	}
 }

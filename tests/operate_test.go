@@ -215,7 +215,7 @@ func TestReconcileCommand(t *testing.T) {
 func TestServeReconciles(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 5, "--reconcile-every", "1h")
-	await(t, func() bool {
+	pgtest.Await(t, "a reconciliation is completed", func() bool {
 		_, body := st.get(t, "/metrics")
 		return strings.Contains(body, `stripeonce_reconcile_runs_total{result="completed"} 1`)
 	})
@@ -336,7 +336,7 @@ func TestInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool {
+	pgtest.Await(t, "the command has requested events", func() bool {
 		for _, req := range st.api.Requests() {
 			if req.URL.Path == "/v1/events" {
 				return true

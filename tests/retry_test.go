@@ -28,7 +28,7 @@ func TestServeRetries(t *testing.T) {
 	pgtest.Exec(t, pool, `ALTER TABLE subscriptions DROP CONSTRAINT wrong`)
 	pgtest.Exec(t, pool, `UPDATE stripe_webhook_failures SET next_retry_at = now()`)
 	s = serve(t, env, "--retry-failed", "--keep-payloads", "90d")
-	await(t, func() bool {
+	pgtest.Await(t, "the retry is applied", func() bool {
 		_, body := s.get(t, "/metrics")
 		return strings.Contains(body, `stripeonce_retried_events_total{result="applied"} 1`)
 	})

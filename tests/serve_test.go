@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -84,13 +83,13 @@ func TestServeStopsGracefully(t *testing.T) {
 		reply, _ := s.sender.Send(context.Background(), subscriptionEvent("evt_2", 2, "past_due"))
 		answered <- reply
 	}()
-	await(t, func() bool {
+	pgtest.Await(t, "the delivery waits for the lock", func() bool {
 		return pgtest.Scan[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
 	})
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return strings.Contains(s.text(), "finishing deliveries in flight") })
+	pgtest.Await(t, "the program stops", func() bool { return strings.Contains(s.text(), "finishing deliveries in flight") })
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -103,15 +102,6 @@ func TestServeStopsGracefully(t *testing.T) {
 	}
 }
 
-func await(t *testing.T, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(waitLimit); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatal("timed out")
-		}
-	}
-}
-
 // --local keeps its data across a restart, even after kill -9, after which PostgreSQL stops by itself.
 func TestServeLocal(t *testing.T) {
 	t.Parallel()
@@ -120,7 +110,7 @@ func TestServeLocal(t *testing.T) {
 	s := serve(t, environ(), "--local", "--data-dir", dir)
 	s.expect(t, body, 200, webhooks.OutcomeProcessed)
 	s.stop(t, syscall.SIGKILL)
-	await(t, func() bool {
+	pgtest.Await(t, "the private PostgreSQL has stopped", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid"))
 		return os.IsNotExist(err)
 	})

@@ -113,7 +113,7 @@ func TestSimulateInterrupted(t *testing.T) {
 				t.Fatal("waited until the first delivery")
 			}
 		} else { // its file exists before it plans
-			await(t, func() bool {
+			pgtest.Await(t, "the command has its file", func() bool {
 				files, _ := filepath.Glob(filepath.Join(folder, ".truth*"))
 				return len(files) > 0
 			})

@@ -319,7 +319,7 @@ func TestAPIKeyFile(t *testing.T) {
 		here.expect(t, 1, "endpoint", "there is no endpoint")
 		here.expect(t, 0, "replay --here "+id, id)
 		s := serve(t, here.env, "--reconcile-every", "1h")
-		await(t, func() bool {
+		pgtest.Await(t, "a reconciliation is completed", func() bool {
 			_, body := s.get(t, "/metrics")
 			return strings.Contains(body, `stripeonce_reconcile_runs_total{result="completed"} 1`)
 		})

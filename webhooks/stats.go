@@ -68,6 +68,8 @@ type FetchStats struct {
 	Missing  uint64 // Stripe does not have what was requested
 	Refused  uint64 // the API key may not read it (401, 403)
 	Failed   uint64 // another error, such as a timeout, 429 or 500
+	// LastRefused is when a request was last refused. Zero if none was.
+	LastRefused time.Time
 	// NoKey counts the thin events that were ignored, although they have a handler, since there is no API key of their mode.
 	NoKey uint64
 }
@@ -219,6 +221,9 @@ type signatureCounts struct {
 
 // rejected counts an error of the verification of a signature, if it is one.
 func (c *signatureCounts) rejected(err error) {
+	if err == nil { // of a genuine delivery, which is to allocate nothing here
+		return
+	}
 	var rejected *signing.RejectedError
 	if !errors.As(err, &rejected) {
 		return
@@ -230,18 +235,18 @@ func (c *signatureCounts) rejected(err error) {
 }
 
 func (c *signatureCounts) read() SignatureStats {
-	stats := SignatureStats{Rejected: map[string]uint64{}}
+	stats := SignatureStats{Rejected: map[string]uint64{}, LastMismatch: timeOf(c.lastMismatch.Load())}
 	for i, reason := range signing.Reasons() {
 		stats.Rejected[string(reason)] = c.byReason[i].Load()
-	}
-	if at := c.lastMismatch.Load(); at != 0 {
-		stats.LastMismatch = time.Unix(0, at)
 	}
 	return stats
 }
 
 // fetchCounts count requests to Stripe by their result.
-type fetchCounts struct{ answered, missing, refused, failed, noKey atomic.Uint64 }
+type fetchCounts struct {
+	answered, missing, refused, failed, noKey atomic.Uint64
+	lastRefused                               atomic.Int64 // in nanoseconds since 1970; 0: never
+}
 
 func (c *fetchCounts) observe(err error) {
 	switch status := stripeapi.Status(err); {
@@ -251,13 +256,25 @@ func (c *fetchCounts) observe(err error) {
 		c.missing.Add(1)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		c.refused.Add(1)
+		c.lastRefused.Store(time.Now().UnixNano())
 	default:
 		c.failed.Add(1)
 	}
 }
 
 func (c *fetchCounts) read() FetchStats {
-	return FetchStats{c.answered.Load(), c.missing.Load(), c.refused.Load(), c.failed.Load(), c.noKey.Load()}
+	return FetchStats{
+		Answered: c.answered.Load(), Missing: c.missing.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), NoKey: c.noKey.Load(),
+		LastRefused: timeOf(c.lastRefused.Load()),
+	}
+}
+
+// timeOf returns a time in nanoseconds since 1970; zero for 0.
+func timeOf(nanoseconds int64) time.Time {
+	if nanoseconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanoseconds)
 }
 
 // label is the entry of Stats.Deliveries that a reply counts in.

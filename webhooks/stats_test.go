@@ -144,7 +144,12 @@ func TestStatsOfFetches(t *testing.T) {
 	for i := range 4 {
 		host.Send(t, hooktest.Event(fmt.Sprintf("evt_%d", i+1), "invoice.paid", 1, fmt.Sprintf(`{"id":"in_%d","object":"invoice"}`, i+1)))
 	}
-	if got, want := host.Receiver.Stats().Fetches, (webhooks.FetchStats{Answered: 1, Missing: 1, Refused: 1, Failed: 1}); got != want {
+	got := host.Receiver.Stats().Fetches
+	if age := time.Since(got.LastRefused); age < 0 || age > time.Minute {
+		t.Errorf("the last refusal was %s ago", age)
+	}
+	got.LastRefused = time.Time{}
+	if want := (webhooks.FetchStats{Answered: 1, Missing: 1, Refused: 1, Failed: 1}); got != want {
 		t.Errorf("the fetches are %+v, want %+v", got, want)
 	}
 }

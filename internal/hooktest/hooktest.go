@@ -40,7 +40,7 @@ func New(tb testing.TB, h *webhooks.Handlers, configure func(*webhooks.Config)) 
 // On is New with a given pool.
 func On(tb testing.TB, pool *pgxpool.Pool, h *webhooks.Handlers, configure func(*webhooks.Config)) *Host {
 	tb.Helper()
-	config := &webhooks.Config{Secrets: []string{Secret}, Logger: NoLog()}
+	config := &webhooks.Config{Secrets: []string{Secret}, Logger: NoLog(), AcquireTimeout: pgtest.WaitLimit}
 	if configure != nil {
 		configure(config)
 	}
