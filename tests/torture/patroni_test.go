@@ -195,7 +195,7 @@ func (p *patroni) leads() (toLeader bool) {
 	if err != nil {
 		return false
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it has been used
+	defer conn.Close(ctx)
 	err = conn.QueryRow(ctx, `SELECT NOT pg_is_in_recovery()`).Scan(&toLeader)
 	return err == nil && toLeader
 }
