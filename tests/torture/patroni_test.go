@@ -250,18 +250,23 @@ func (p *patroni) awaitWhole() {
 	})
 }
 
-// switchOver has the leader hand over to a standby.
+// switchOver has the leader hand over to a standby, which Patroni refuses while none is in sync.
 func (p *patroni) switchOver(leader *host) {
 	p.t.Helper()
-	resp, err := http.Post("http://"+leader.addr+":8008/switchover", "application/json", strings.NewReader(`{"leader": "`+leader.name+`"}`))
-	if err != nil {
-		p.t.Error(err)
-		return
-	}
-	defer resp.Body.Close()
-	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		p.t.Errorf("the switchover is answered %d %s", resp.StatusCode, text)
-	}
+	client := http.Client{Timeout: clusterLimit}
+	last := ""
+	p.await("the switchover is accepted", func() bool {
+		resp, err := client.Post("http://"+leader.addr+":8008/switchover", "application/json", strings.NewReader(`{"leader": "`+leader.name+`"}`))
+		if err != nil {
+			last = err.Error()
+			return false
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		last = fmt.Sprintf("%d %s", resp.StatusCode, text)
+		return resp.StatusCode == http.StatusOK
+	})
+	p.t.Logf("the switchover is answered %s", last)
 }
 
 // revive starts what a killed host ran.
