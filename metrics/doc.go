@@ -11,5 +11,5 @@
 //
 // # Metrics, alerts and dashboard
 //
-// docs/running.md lists every metric. deploy/prometheus has alerts, deploy/grafana a dashboard.
+// docs/monitoring.md lists every metric. deploy/prometheus has alerts, deploy/grafana a dashboard.
 package metrics
