@@ -52,3 +52,13 @@ func (c *Cluster) Data() string { return c.data() }
 
 // AsServer sets the user of another program to that of the server.
 func (c *Cluster) AsServer(cmd *exec.Cmd) { c.owner.apply(cmd) }
+
+// AsServer makes another program run as the user that this process would run a server as.
+func AsServer(cmd *exec.Cmd) error {
+	user, err := serverUser()
+	if err != nil {
+		return err
+	}
+	user.apply(cmd)
+	return nil
+}

@@ -117,7 +117,7 @@ func TestKillAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
 	proxy := w.newProxy()
-	addr := w.freeAddr()
+	addr := freeAddr()
 	url := w.by(proxy) + "&pool_max_conns=1"
 	var running atomic.Pointer[process]
 	running.Store(w.start(standard, url, addr))

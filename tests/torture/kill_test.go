@@ -68,7 +68,7 @@ func TestKillReceiverOfBatchedHandlers(t *testing.T) {
 func killReceiver(t *testing.T, kind, order, what string) {
 	t.Helper()
 	w := newBilledWorld(t, pglocal.Config{})
-	addr := w.freeAddr()
+	addr := freeAddr()
 	var running atomic.Pointer[process]
 	running.Store(w.start(kind, w.url, addr))
 	n := times(6, 200)
@@ -85,7 +85,7 @@ func killReceiver(t *testing.T, kind, order, what string) {
 func TestSplitTransactionIsCaught(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	addr := w.freeAddr()
+	addr := freeAddr()
 	var running atomic.Pointer[process]
 	running.Store(w.start("check-then-act", w.url, addr))
 	proxy := w.newProxy()

@@ -17,20 +17,26 @@ import (
 // pgBouncer starts PgBouncer in front of the world's database and returns its URL.
 func (w *world) pgBouncer(mode string) string {
 	w.t.Helper()
+	return startPgBouncer(w.t, "host="+w.cluster.Socket()+" port=5432", mode)
+}
+
+// startPgBouncer starts PgBouncer in front of a server, and returns its URL.
+func startPgBouncer(t *testing.T, server, mode string) string {
+	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		if program = "/usr/sbin/pgbouncer"; !isFile(program) {
-			w.t.Skip("PgBouncer is not installed")
+			t.Skip("PgBouncer is not installed")
 		}
 	}
 	dir, err := os.MkdirTemp("/tmp", "stripeonce-pgbouncer-")
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	_, port, _ := net.SplitHostPort(w.freeAddr())
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	_, port, _ := net.SplitHostPort(freeAddr())
 	config := fmt.Sprintf(`[databases]
-postgres = host=%s port=5432 user=stripeonce dbname=postgres
+postgres = %s user=stripeonce dbname=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %s
@@ -39,25 +45,27 @@ auth_type = any
 pool_mode = %s
 default_pool_size = 4
 max_client_conn = 200
-`, w.cluster.Socket(), port, mode)
+`, server, port, mode)
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	cmd := exec.Command(program, file)
-	w.cluster.AsServer(cmd)
+	if err := pglocal.AsServer(cmd); err != nil {
+		t.Fatal(err)
+	}
 	cmd.Dir = "/"
 	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	w.t.Cleanup(func() {
+	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	pgtest.Await(w.t, "PgBouncer listens on port "+port, func() bool {
+	pgtest.Await(t, "PgBouncer listens on port "+port, func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = conn.Close()

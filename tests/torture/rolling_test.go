@@ -96,7 +96,7 @@ func TestRollingRestart(t *testing.T) {
 func TestTerminateInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pglocal.Config{})
-	addr := w.freeAddr()
+	addr := freeAddr()
 	p := w.start(standard, w.url, addr)
 	n := times(3, 60)
 	w.deliverWhile(p.url(), n, within(20*time.Millisecond, 200*time.Millisecond), func(int) {

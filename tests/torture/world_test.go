@@ -31,7 +31,7 @@ type world struct {
 	t       *testing.T
 	ctx     context.Context // ends if a fault could not be injected
 	giveUp  context.CancelFunc
-	cluster *pglocal.Cluster
+	cluster *pglocal.Cluster // nil: another server
 	url     string // of the database
 	direct  *pgxpool.Pool
 	account *stripesim.Account
@@ -73,8 +73,16 @@ func newBilledWorld(t *testing.T, config pglocal.Config) *world {
 func newWorldSince(t *testing.T, config pglocal.Config, start time.Time) *world {
 	t.Helper()
 	cluster := pgtest.NewCluster(t, config)
+	w := newWorldOn(t, cluster.URL("postgres"), start)
+	w.cluster = cluster
+	return w
+}
+
+// newWorldOn is newWorldSince on an empty database of another server.
+func newWorldOn(t *testing.T, databaseURL string, start time.Time) *world {
+	t.Helper()
 	w := &world{
-		t: t, cluster: cluster, url: cluster.URL("postgres"), logDir: t.TempDir(),
+		t: t, url: databaseURL, logDir: t.TempDir(),
 		acknowledged: map[string]bool{}, failed: map[string]*failed{}, statuses: map[int]int{},
 	}
 	if err := migrate.Up(t.Context(), w.url, io.Discard); err != nil {
@@ -118,8 +126,7 @@ func (w *world) newProxy() *pgproxy.Proxy {
 
 // freeAddr returns an address that a receiver can use again after each crash. Its port is outside of the ephemeral range,
 // so that no connection takes it meanwhile.
-func (w *world) freeAddr() string {
-	w.t.Helper()
+func freeAddr() string {
 	for {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
 		if listener, err := net.Listen("tcp", addr); err == nil {
