@@ -30,5 +30,7 @@ func main() {
 	}
 	e := echo.New()
 	echov5.Mount(e, "/webhooks/stripe", r)
-	log.Fatal(e.Start(":" + os.Getenv("PORT")))
+	if err := e.Start(":" + os.Getenv("PORT")); err != nil {
+		log.Fatal(err)
+	}
 }
