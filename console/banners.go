@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"html/template"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,7 +40,7 @@ type banner struct {
 
 // banners returns what the overview warns of, the most urgent first.
 func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.Stats, now time.Time) (list []banner, err error) {
-	if one := ofSignatures(stats.Signatures, now); one != nil {
+	if one := ofSignatures(stats, now); one != nil {
 		list = append(list, *one)
 	}
 	list = append(list, ofProcess(stats, now)...)
@@ -56,21 +56,35 @@ func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.
 	return append(list, runs...), err
 }
 
-// ofSignatures warns of signatures that no secret made.
-func ofSignatures(signatures webhooks.SignatureStats, now time.Time) *banner {
-	last := signatures.LastMismatch
-	if last.IsZero() || now.Sub(last) > processSpan {
-		return nil
+// rejections say what is wrong with deliveries whose signature was rejected for a reason. Anybody can cause all but the first: they are
+// shown while no delivery is verified.
+var rejections = []struct{ reason, what, fix string }{
+	{"mismatch", "no signing secret matches", "Compare the signing secret of this receiver with that of the endpoint at Stripe."},
+	{"expired", "the timestamp is too old of", "Check this machine's clock."},
+	{"empty_body", "the body is missing of", "Something in front of the receiver, such as a middleware, has read it."},
+	{"missing", "there is no Stripe-Signature header in", "A proxy may remove it."},
+	{"malformed", "the Stripe-Signature header cannot be read of", "A proxy may change it."},
+}
+
+// ofSignatures warns of signatures that were rejected.
+func ofSignatures(stats *webhooks.Stats, now time.Time) *banner {
+	verifies := slices.ContainsFunc(stats.Secrets, func(s webhooks.SecretStats) bool { return now.Sub(s.LastMatch) < processSpan })
+	for _, of := range rejections {
+		last, found := stats.Signatures.LastRejected[of.reason]
+		if !found || now.Sub(last) > processSpan || verifies && of.reason != "mismatch" {
+			continue
+		}
+		rejected := "1 delivery"
+		if n := stats.Signatures.Rejected[of.reason]; n != 1 {
+			rejected = count(int64(n)) + " deliveries"
+		}
+		return &banner{
+			Urgent: true, When: "the last one", At: &last, What: "Signatures fail: " + of.what + " " + rejected + " to this process",
+			Fix:  of.fix + " Stripe retries these deliveries.",
+			Link: "Endpoints at Stripe", Path: "https://dashboard.stripe.com/webhooks", Away: true,
+		}
 	}
-	rejected := "1 delivery"
-	if n := signatures.Rejected["mismatch"]; n != 1 {
-		rejected = count(int64(n)) + " deliveries"
-	}
-	return &banner{
-		Urgent: true, When: "the last one", At: &last, What: "Signatures fail: no signing secret matches " + rejected + " to this process",
-		Fix:  "Compare the signing secret of this receiver with that of the endpoint at Stripe. Stripe retries these deliveries.",
-		Link: "Endpoints at Stripe", Path: "https://dashboard.stripe.com/webhooks", Away: true,
-	}
+	return nil
 }
 
 // ofProcess warns of what this process could neither record nor fetch.
@@ -145,7 +159,7 @@ func (c *Console) silence(ctx context.Context, newest *db.LedgerNewestRow, now t
 // ofRuns warns of runs that found missing events, and of failed runs of the background. A database without the table has none.
 func (c *Console) ofRuns(ctx context.Context, now time.Time) (list []banner, err error) {
 	rows, err := c.queries.ConsoleRunProblemList(ctx, c.pool, db.ConsoleRunProblemListParams{
-		SinceID: fmt.Sprintf("run_%011x", now.Add(-bannerSpan).UnixMilli()), MaxLookedAt: maxRunsLookedAt, MaxRows: maxProblems,
+		SinceID: operations.FirstRunID(now.Add(-bannerSpan)), MaxLookedAt: maxRunsLookedAt, MaxRows: maxProblems,
 	})
 	if fault.LacksMigration(err) {
 		return nil, nil

@@ -207,6 +207,30 @@ func TestReplayGroupFromConsole(t *testing.T) {
 	}
 }
 
+// What failed in another program's receiver is left to that program.
+func TestReplayGroupOfAnotherReceiver(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, &console.Config{Logger: hooktest.NoLog()})
+	s.seedFailures(t)
+	pgtest.Exec(t, s.Pool, `UPDATE stripe_webhook_failures SET receiver = 'billing' WHERE event_id = 'evt_flaky003'`)
+	page, form := s.ask(t, "/failures", "Replay these 60")
+	for _, want := range []string{"<h1>Replay 59 events</h1>", "1 event of this group failed in another receiver, and is left out"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page that asks does not show %q:\n%s", want, page)
+		}
+	}
+	s.broken.Store(false)
+	if run, _ := s.ended(t, form); run.CountsText() != "failed 0, tried 59" {
+		t.Errorf("the run is %+v: %s", run, run.CountsText())
+	}
+	if left := pgtest.Scan[string](t, s.Pool, `SELECT string_agg(event_id, ' ') FROM stripe_webhook_failures AS f WHERE event_type = 'test.flaky' AND NOT EXISTS (SELECT FROM stripe_webhook_events AS e WHERE e.event_id = f.event_id)`); left != "evt_flaky003" {
+		t.Errorf("not applied are %s", left)
+	}
+	if page := s.get(t, "/runs/new?"+form.Encode(), 409); !strings.Contains(page, "failed in another receiver, whose handlers this process does not have: billing") {
+		t.Errorf("it shows\n%s", page)
+	}
+}
+
 // A user who may only look has no button of a group, and can start nothing.
 func TestGroupsReadOnly(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html/template"
-	"time"
+	"strings"
 
 	"github.com/pook/stripeonce/operations"
 )
@@ -22,6 +22,16 @@ func (t *task) ofGroup() bool { return t.Do == doReplay || t.Do == doDismiss }
 // failures is the task's filter of failures.
 func (t *task) failures() operations.FailureFilter {
 	return operations.FailureFilter{Group: t.Group, State: t.State, Account: t.Account, Until: t.Until}
+}
+
+// ownFailures is failures without those of other receivers, if the task is to apply them: what another program's handlers do, this
+// process cannot do.
+func (c *Console) ownFailures(t *task) operations.FailureFilter {
+	f := t.failures()
+	if t.Do == doReplay {
+		f.Receiver = c.receiver.Name()
+	}
+	return f
 }
 
 // arguments are those of the record of its run.
@@ -43,6 +53,7 @@ type groupData struct {
 	operations.FailureGroup
 	Dismisses bool
 	Cut       bool // there may be older events that are not counted
+	Elsewhere int  // how many events of the group failed in other receivers, and are left out
 	Receiver  string
 	Handlers  []string
 	NoKey     bool
@@ -54,15 +65,27 @@ type groupData struct {
 // the page was shown is left.
 func (c *Console) confirmGroup(r *request, t *task) (*page, error) {
 	if t.Until.IsZero() {
-		t.Until = time.Now()
+		now, err := c.queries.ServerClock(r.ctx, c.pool)
+		if err != nil {
+			return nil, err
+		}
+		t.Until = now
 	}
 	found, cut, err := c.groupOf(r.ctx, t)
 	if err != nil {
 		return nil, err
 	}
+	all, err := c.operator.FailureGroups(r.ctx, t.failures())
+	if err != nil {
+		return nil, err
+	}
+	elsewhere := 0
+	if len(all.Groups) > 0 {
+		elsewhere = max(0, all.Groups[0].Count-found.Count)
+	}
 	f := failureFilter{State: string(t.State), Account: t.Account}
 	d := &groupData{
-		task: t, FailureGroup: *found, Dismisses: t.Do == doDismiss, Cut: cut, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), NoKey: c.config.APIKey == "",
+		task: t, FailureGroup: *found, Dismisses: t.Do == doDismiss, Cut: cut, Elsewhere: elsewhere, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), NoKey: c.config.APIKey == "",
 		Limit: inWords(c.config.RunTimeout), Cancel: f.with(t.Group, false),
 	}
 	return &page{Title: t.name() + " " + plural(int64(found.Count), "event"), Template: "group", Data: d}, nil
@@ -78,14 +101,23 @@ func (t *task) name() string {
 
 // groupOf returns the group of a task. It is an unavailableError if no event of it is left.
 func (c *Console) groupOf(ctx context.Context, t *task) (found *operations.FailureGroup, cut bool, err error) {
-	list, err := c.operator.FailureGroups(ctx, t.failures())
+	list, err := c.operator.FailureGroups(ctx, c.ownFailures(t))
 	switch {
 	case err != nil:
 		return nil, false, err
-	case len(list.Groups) == 0:
+	case len(list.Groups) > 0:
+		return &list.Groups[0], list.Cut, nil
+	}
+	all, err := c.operator.FailureGroups(ctx, t.failures())
+	switch {
+	case err != nil:
+		return nil, false, err
+	case len(all.Groups) > 0:
+		return nil, false, &unavailableError{why: "The events of this group failed in another receiver, whose handlers this process does not have: " +
+			strings.Join(all.Groups[0].Receivers, ", ") + ". Replay them in its console, or with the command replay --to."}
+	default:
 		return nil, false, &unavailableError{why: "No event of this group is left: the events took effect or were dismissed, or fail for another reason now."}
 	}
-	return &list.Groups[0], list.Cut, nil
 }
 
 // replayedGroup counts what the replay of a group did.
@@ -110,11 +142,11 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 	}
 	run := operator.StartRun(operations.RunReplay, t.arguments())
 	run.Progress(ctx, replayedGroup{}, 0)
-	return run, func(ctx context.Context) error { return replayGroup(ctx, operator, t, run, found.Count) }, nil
+	return run, func(ctx context.Context) error { return replayGroup(ctx, operator, c.receiver.Name(), t, run, found.Count) }, nil
 }
 
 // replayGroup replays the events of a group, and records the run.
-func replayGroup(ctx context.Context, operator *operations.Operator, t *task, run *operations.RunRecording, total int) (err error) {
+func replayGroup(ctx context.Context, operator *operations.Operator, receiver string, t *task, run *operations.RunRecording, total int) (err error) {
 	var sum replayedGroup
 	each := func(a operations.Applied) {
 		sum.Tried++
@@ -124,7 +156,7 @@ func replayGroup(ctx context.Context, operator *operations.Operator, t *task, ru
 		run.Progress(ctx, sum, min(float64(sum.Tried)/float64(total), 1))
 	}
 	for _, state := range t.states() {
-		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state}, each); err != nil {
+		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state, Receiver: receiver}, each); err != nil {
 			break
 		}
 	}

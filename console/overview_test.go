@@ -59,6 +59,24 @@ func TestBannerOfSignatures(t *testing.T) {
 	s.shows(t, "", "Compare the signing secret", `href="https://dashboard.stripe.com/webhooks" rel="noreferrer"`)
 }
 
+// It warns of another reason only while no delivery is verified, since anybody can post without a signature.
+func TestBannerOfRejections(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	response, err := http.Post(s.URL, "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if got, want := s.banners(t), "Signatures fail: there is no Stripe-Signature header in 1 delivery to this process"; got != want {
+		t.Errorf("it warns %q, want %q", got, want)
+	}
+	s.Send(t, hooktest.Event("evt_1", "a.b", 1, `{}`))
+	if got := s.banners(t); got != "" {
+		t.Errorf("after a delivery of Stripe's it warns %q", got)
+	}
+}
+
 // It warns when nothing has arrived for a time, if anything ever did.
 func TestBannerOfSilence(t *testing.T) {
 	t.Parallel()
@@ -98,7 +116,9 @@ func TestBannersOfRuns(t *testing.T) {
 		{id(2 * time.Hour), "reconcile", `{"missing": 0}`, nil},
 		{id(3 * time.Hour), "reconcile", `{"failures": 4, "recovered": false}`, text("Stripe answers <401>")},
 		{id(4 * time.Hour), "reconcile", `{"failures": 5, "recovered": true}`, text("Stripe answers 500")},
-		{id(5 * time.Hour), "retry", `{"failures": 1}`, text("no connection")},
+		{id(5 * time.Hour), "retry", `{"failures": 1, "recovered": false}`, text("no connection")},
+		{id(5 * time.Hour) + "x", "retry", `{"retried": 1}`, text("interrupted: the process is stopping")},
+		{id(5 * time.Hour) + "y", "reconcile", `{"missing": 0}`, text("canceled by a person")},
 		{id(6 * time.Hour), "verify", `{}`, text("no matter here")},
 		{id(25 * time.Hour), "reconcile", `{"missing": 9}`, nil},
 	} {

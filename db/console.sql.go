@@ -520,7 +520,7 @@ FROM (
 ) AS run
 WHERE run.kind = 'verify' AND run.counts ->> 'drifted' > '0'
     OR run.kind IN ('reconcile', 'retry')
-    AND (run.counts ->> 'missing' > '0' OR run.finished_at IS NOT NULL AND run.error IS NOT NULL AND COALESCE(run.counts ->> 'recovered', '') <> 'true')
+    AND (run.counts ->> 'missing' > '0' OR run.counts ->> 'recovered' = 'false')
 ORDER BY run.id DESC
 LIMIT $3
 `
@@ -540,8 +540,8 @@ type ConsoleRunProblemListRow struct {
 	Error      *string
 }
 
-// The runs from an id on that found missing events, or objects that differed from Stripe, and the failed ones of the retrier and of
-// reconcile after which none has completed, the newest first. It reads at most max_looked_at runs, by the primary key.
+// The runs from an id on that found missing events, or objects that differed from Stripe, and the failures of the retrier and of
+// repeated reconciliation after which no run has completed, the newest first. It reads at most max_looked_at runs, by the primary key.
 func (q *Queries) ConsoleRunProblemList(ctx context.Context, db DBTX, arg ConsoleRunProblemListParams) ([]ConsoleRunProblemListRow, error) {
 	rows, err := db.Query(ctx, consoleRunProblemList, arg.SinceID, arg.MaxLookedAt, arg.MaxRows)
 	if err != nil {

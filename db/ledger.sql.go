@@ -84,23 +84,28 @@ func (q *Queries) LedgerFailing(ctx context.Context, db DBTX, maxLookedAt int32,
 	return count, err
 }
 
-const ledgerIncomplete = `-- name: LedgerIncomplete :one
-SELECT
-    (SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT $1) AS s)::bigint AS subscriptions,
-    (SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT $1) AS o)::bigint AS objects
+const ledgerIncompleteObjects = `-- name: LedgerIncompleteObjects :one
+SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT $1) AS incomplete
 `
 
-type LedgerIncompleteRow struct {
-	Subscriptions int64
-	Objects       int64
+// Counts the rows of which only a part of Stripe's lists is stored, up to max_rows, by the index of those rows.
+func (q *Queries) LedgerIncompleteObjects(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
+	row := db.QueryRow(ctx, ledgerIncompleteObjects, maxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
-// Counts the rows of which only a part of Stripe's lists is stored, each up to max_rows, by the indexes of those rows.
-func (q *Queries) LedgerIncomplete(ctx context.Context, db DBTX, maxRows int32) (LedgerIncompleteRow, error) {
-	row := db.QueryRow(ctx, ledgerIncomplete, maxRows)
-	var i LedgerIncompleteRow
-	err := row.Scan(&i.Subscriptions, &i.Objects)
-	return i, err
+const ledgerIncompleteSubscriptions = `-- name: LedgerIncompleteSubscriptions :one
+SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT $1) AS incomplete
+`
+
+// Counts the rows of which only a part of Stripe's list of items is stored, up to max_rows, by the index of those rows.
+func (q *Queries) LedgerIncompleteSubscriptions(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
+	row := db.QueryRow(ctx, ledgerIncompleteSubscriptions, maxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const ledgerLag = `-- name: LedgerLag :one

@@ -185,7 +185,7 @@ func (q *Queries) StripeWebhookFailureList(ctx context.Context, db DBTX, arg Str
 }
 
 const stripeWebhookFailureListByCustomer = `-- name: StripeWebhookFailureListByCustomer :many
-SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver
 FROM (
     SELECT about.event_id
     FROM (SELECT unnest((SELECT $1::text [])) AS id) AS wanted
@@ -234,6 +234,7 @@ type StripeWebhookFailureListByCustomerRow struct {
 	FirstFailedAt time.Time
 	LastFailedAt  time.Time
 	LastError     string
+	Receiver      string
 }
 
 // What StripeWebhookFailureWalk has of the events of a customer that StripeWebhookFailureList lists: those whose payload names
@@ -266,6 +267,7 @@ func (q *Queries) StripeWebhookFailureListByCustomer(ctx context.Context, db DBT
 			&i.FirstFailedAt,
 			&i.LastFailedAt,
 			&i.LastError,
+			&i.Receiver,
 		); err != nil {
 			return nil, err
 		}
@@ -361,7 +363,7 @@ func (q *Queries) StripeWebhookFailureListByObject(ctx context.Context, db DBTX,
 }
 
 const stripeWebhookFailureListOldest = `-- name: StripeWebhookFailureListOldest :many
-SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > ($1, $2::text)
     AND f.first_failed_at <= $3
@@ -391,6 +393,7 @@ type StripeWebhookFailureListOldestRow struct {
 	FirstFailedAt time.Time
 	LastFailedAt  time.Time
 	LastError     string
+	Receiver      string
 }
 
 // Lists the failing events, without parked and dismissed ones, that first failed before a time, the oldest first failure first.
@@ -418,6 +421,7 @@ func (q *Queries) StripeWebhookFailureListOldest(ctx context.Context, db DBTX, a
 			&i.FirstFailedAt,
 			&i.LastFailedAt,
 			&i.LastError,
+			&i.Receiver,
 		); err != nil {
 			return nil, err
 		}
@@ -652,10 +656,10 @@ func (q *Queries) StripeWebhookFailureUpsert(ctx context.Context, db DBTX, arg S
 const stripeWebhookFailureWalk = `-- name: StripeWebhookFailureWalk :many
 SELECT
     walked.event_id, walked.event_type, walked.state, walked.first_failed_at, walked.last_failed_at, walked.listed::boolean AS listed,
-    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error
+    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error, walked.receiver
 FROM (
     SELECT
-        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error,
+        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver,
         (f.state = $1::text OR $1::text = '' AND f.state <> 'dismissed')
         AND ($2::text = '' OR COALESCE(f.account_id, '') = $2::text)
         AND ($3::text = '' OR f.event_type = $3::text)
@@ -689,6 +693,7 @@ type StripeWebhookFailureWalkRow struct {
 	LastFailedAt  time.Time
 	Listed        bool
 	LastError     string
+	Receiver      string
 }
 
 // The next max_rows events that ever failed, the newest first failure first. listed: StripeWebhookFailureList has the event;
@@ -719,6 +724,7 @@ func (q *Queries) StripeWebhookFailureWalk(ctx context.Context, db DBTX, arg Str
 			&i.LastFailedAt,
 			&i.Listed,
 			&i.LastError,
+			&i.Receiver,
 		); err != nil {
 			return nil, err
 		}

@@ -221,6 +221,23 @@ func (q *Queries) StripeWebhookRunPrune(ctx context.Context, db DBTX, before tim
 	return result.RowsAffected(), nil
 }
 
+const stripeWebhookRunRecovered = `-- name: StripeWebhookRunRecovered :exec
+UPDATE stripe_webhook_runs SET counts = counts || '{"recovered": true}', updated_at = clock_timestamp()
+WHERE id >= $1 AND kind = $2 AND counts ->> 'recovered' = 'false' AND COALESCE(arguments ->> 'receiver', '') = $3::text
+`
+
+type StripeWebhookRunRecoveredParams struct {
+	SinceID  string
+	Kind     string
+	Receiver string
+}
+
+// Notes in the records of failures from an id on that a later run of the kind, and of the receiver if the kind has one, has completed.
+func (q *Queries) StripeWebhookRunRecovered(ctx context.Context, db DBTX, arg StripeWebhookRunRecoveredParams) error {
+	_, err := db.Exec(ctx, stripeWebhookRunRecovered, arg.SinceID, arg.Kind, arg.Receiver)
+	return err
+}
+
 const stripeWebhookRunRemove = `-- name: StripeWebhookRunRemove :exec
 DELETE FROM stripe_webhook_runs WHERE id = $1
 `

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/fault"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -23,7 +24,7 @@ const (
 	maxIncomplete = 1000
 )
 
-// LedgerCollector is a prometheus.Collector of the ledger, which all receivers on the database share. It runs four short
+// LedgerCollector is a prometheus.Collector of the ledger, which all receivers on the database share. It runs five short
 // queries on the pool, for one scrape at a time and at most every five seconds.
 type LedgerCollector struct {
 	pool *pgxpool.Pool
@@ -71,19 +72,32 @@ func (c *LedgerCollector) query() (list []prometheus.Metric) {
 	queries, operator := db.New(), operations.New(c.pool, nil)
 	failing, err1 := operator.CountFailing(ctx)
 	parked, err2 := operator.CountParked(ctx)
-	incomplete, err3 := queries.LedgerIncomplete(ctx, c.pool, maxIncomplete)
-	last, err4 := lastEvent(ctx, queries, c.pool)
-	if errors.Join(err1, err2, err3, err4) != nil {
+	last, err3 := lastEvent(ctx, queries, c.pool)
+	subscriptions, err4 := queries.LedgerIncompleteSubscriptions(ctx, c.pool, maxIncomplete)
+	objects, err5 := queries.LedgerIncompleteObjects(ctx, c.pool, maxIncomplete)
+	if errors.Join(err1, err2, err3, unlessUnused(err4), unlessUnused(err5)) != nil {
 		gauge(ledgerUp, 0)
 		return list
 	}
 	gauge(ledgerUp, 1)
 	gauge(ledgerFails, float64(failing))
 	gauge(ledgerParked, float64(parked))
-	gauge(ledgerPartial, float64(incomplete.Subscriptions), "subscriptions")
-	gauge(ledgerPartial, float64(incomplete.Objects), "stripe_objects")
 	gauge(ledgerLast, last)
+	if err4 == nil {
+		gauge(ledgerPartial, float64(subscriptions), "subscriptions")
+	}
+	if err5 == nil {
+		gauge(ledgerPartial, float64(objects), "stripe_objects")
+	}
 	return list
+}
+
+// unlessUnused leaves out that a table of a projection is missing, or may not be read: a receiver without that projection needs neither.
+func unlessUnused(err error) error {
+	if fault.Code(err) == fault.InsufficientPrivilege || fault.LacksMigration(err) {
+		return nil
+	}
+	return err
 }
 
 // lastEvent returns when an event was last recorded, in Unix seconds; 0: never.

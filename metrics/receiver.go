@@ -28,6 +28,7 @@ var (
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
 	abandoned  = desc("abandoned_handlers_total", "Handlers that did not return when their time was up, and whose connection was closed.")
 	missing    = desc("missing_objects_total", "Thin events that were ignored since Stripe did not have their object.")
+	ready      = desc("ready", "0 since /readyz, or the check before a delivery, found that deliveries cannot take effect; else 1.")
 	overloaded = desc("overloaded", "1 while deliveries are refused since they arrive faster than they are processed, else 0.")
 
 	secretMatches   = desc("secret_matches_total", "Deliveries by the label of the first signing secret that verified them.", "secret")
@@ -45,7 +46,7 @@ var (
 // Describe sends every metric's description.
 func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deliveries, seconds, lag, rejected, fetches, inFlight, unrecorded, abandoned, missing, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
+		deliveries, seconds, lag, rejected, fetches, inFlight, unrecorded, abandoned, missing, ready, overloaded, secretMatches, secretLastMatch, poolMax, poolAcquired, poolIdle, poolAcquires, poolWaits, poolWaited, poolCanceled,
 	} {
 		ch <- d
 	}
@@ -90,11 +91,8 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(unrecorded, float64(stats.UnrecordedFailures))
 	counter(abandoned, float64(stats.AbandonedHandlers))
 	counter(missing, float64(stats.MissingObjects))
-	isOverloaded := 0.0
-	if stats.Overloaded {
-		isOverloaded = 1
-	}
-	gauge(overloaded, isOverloaded)
+	gauge(ready, oneIf(!stats.NotReady))
+	gauge(overloaded, oneIf(stats.Overloaded))
 	gauge(poolMax, float64(stats.Pool.MaxConns()))
 	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))
 	gauge(poolIdle, float64(stats.Pool.IdleConns()))
@@ -102,6 +100,13 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(poolWaits, float64(stats.Pool.EmptyAcquireCount()))
 	counter(poolWaited, stats.Pool.EmptyAcquireWaitTime().Seconds())
 	counter(poolCanceled, float64(stats.Pool.CanceledAcquireCount()))
+}
+
+func oneIf(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
 }
 
 // histogram returns a histogram in seconds.

@@ -2,6 +2,7 @@ package operations_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -139,6 +140,21 @@ func TestFailedRunsAreRecorded(t *testing.T) {
 	pgtest.AwaitSQL(t, b.Pool, "the recovery is recorded", `SELECT EXISTS (SELECT FROM stripe_webhook_runs WHERE (counts ->> 'recovered')::boolean AND error LIKE '%stripe_webhook_events%')`)
 	if n := pgtest.Scan[int](t, b.Pool, `SELECT count(*)::int FROM stripe_webhook_runs WHERE counts ? 'failures'`); n != 1 {
 		t.Errorf("%d rows stand for the failures, want 1", n)
+	}
+}
+
+// The first completed run of a process is the end of the failures of those before it. Those of another receiver's retrier stay.
+func TestRecoveryAfterARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	for i, kind := range []string{"reconcile", "reconcile", "retry"} {
+		pgtest.Exec(t, b.Pool, `INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, finished_at, counts, error)
+			VALUES ($1, $2, '{}', now(), now(), '{"failures": 3, "recovered": false}', 'the key is wrong')`, fmt.Sprintf("%s%d", operations.FirstRunID(time.Now().Add(-time.Hour)), i), kind)
+	}
+	run(t, b.Operator, time.Hour)
+	pgtest.AwaitSQL(t, b.Pool, "both failures have recovered", `SELECT count(*) = 2 FROM stripe_webhook_runs WHERE kind = 'reconcile' AND counts @> '{"failures": 3, "recovered": true}'`)
+	if pgtest.Scan[bool](t, b.Pool, `SELECT (counts ->> 'recovered')::boolean FROM stripe_webhook_runs WHERE kind = 'retry'`) {
+		t.Error("a failure of the retrier has recovered by a reconcile run")
 	}
 }
 

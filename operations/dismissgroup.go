@@ -106,7 +106,9 @@ func (o *Operator) dismissOfGroup(ctx context.Context, f FailureFilter, id, reas
 }
 
 // isHeld reports whether an event was not dismissed since a delivery of it was in progress.
-func isHeld(err error) bool { return errors.Is(err, errChanged) || fault.Code(err) == fault.LockNotAvailable }
+func isHeld(err error) bool {
+	return errors.Is(err, errChanged) || fault.Code(err) == fault.LockNotAvailable
+}
 
 // shareDone returns how much is done, or 0 if the total is not known.
 func shareDone(done, total int) float64 {

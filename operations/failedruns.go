@@ -3,29 +3,31 @@ package operations
 import (
 	"context"
 	"time"
+
+	"github.com/pook/stripeonce/db"
 )
 
 // failedRunsEach is how long one row of stripe_webhook_runs stands for failures in a row.
 const failedRunsEach = time.Hour
 
 // failedRuns records the failed runs of what is repeated, which had nothing to do and leave no record of their own: the failures in a row
-// of an hour in one row, with their number and the last error. Once a run completes, the row says so.
+// of an hour in one row, with their number and the last error. Once a run completes, the rows say so, also those of an earlier process.
 type failedRuns struct {
 	*Operator
 	kind      RunKind
 	arguments any
+	receiver  string // in the arguments, if the kind has one
 
-	own    bool // the last run has a record of its own
-	record *RunRecording
-	since  time.Time
-	sum    failedCounts
+	own       bool // the last run has a record of its own
+	record    *RunRecording
+	since     time.Time
+	sum       failedCounts
+	recovered bool // a run has completed after the last failure, and every row says so
 }
 
 type failedCounts struct {
 	Failures  int  `json:"failures"`
 	Recovered bool `json:"recovered"` // a later run completed
-
-	last error
 }
 
 // failed records that a run failed.
@@ -37,15 +39,25 @@ func (f *failedRuns) failed(ctx context.Context, err error) {
 		f.record, f.since, f.sum = f.StartRun(f.kind, f.arguments), time.Now(), failedCounts{}
 	}
 	f.sum.Failures++
+	f.recovered = false
 	f.record.Finish(ctx, f.sum, err)
-	f.sum.last = err
 }
 
-// completed records that a run completed after failures.
+// recoverySpan is how old the records of failures may be that are noted as recovered.
+const recoverySpan = 3 * 24 * time.Hour
+
+// completed records that a run completed after failures, or as the first one of this process.
 func (f *failedRuns) completed(ctx context.Context) {
-	if f.record != nil {
-		f.sum.Recovered = true
-		f.record.Finish(ctx, f.sum, f.sum.last)
-		f.record = nil
+	f.record = nil
+	if f.recovered {
+		return
 	}
+	err := f.queries.StripeWebhookRunRecovered(ctx, f.pool, db.StripeWebhookRunRecoveredParams{
+		SinceID: FirstRunID(time.Now().Add(-recoverySpan)), Kind: string(f.kind), Receiver: f.receiver,
+	})
+	if err != nil {
+		f.config.Logger.WarnContext(ctx, "it is not recorded that runs complete again", "kind", f.kind, "error", err)
+		return
+	}
+	f.recovered = true
 }

@@ -157,6 +157,9 @@ func shareOf(share float64) *float64 {
 	return &share
 }
 
+// FirstRunID returns a text that every run's id follows that started at a time or later. It is no run's id.
+func FirstRunID(at time.Time) string { return fmt.Sprintf("run_%011x", at.UnixMilli()) }
+
 // insert writes the row. It may be called again after an error, which does not say that there is no row.
 func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertParams) error {
 	texts, err := marshal(object(r.arguments))
@@ -164,7 +167,7 @@ func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertP
 		return err
 	}
 	if r.id == "" {
-		r.id = fmt.Sprintf("run_%011x%s", r.started.UnixMilli(), strings.ToLower(rand.Text()[:8]))
+		r.id = FirstRunID(r.started) + strings.ToLower(rand.Text()[:8])
 	}
 	params.ID = r.id
 	params.Kind, params.Arguments, params.StartedAt, params.Host = string(r.kind), texts[0], r.started, hostname()

@@ -30,6 +30,7 @@ type ReplayFilter struct {
 	Customer string // the id of a customer, as in FailureFilter and in EventFilter; empty: any
 	Group    string // the key of a FailureGroup, for failing and parked events; empty: any
 	Account  string // the id of an account; empty: any, and events without an account
+	Receiver string // of failing and parked events, the name of the receiver in which they failed last; empty: any
 	// State is StateParked for the parked events of Group, which is required then: a person has decided that they are to be applied.
 	// Empty: failing events.
 	State FailureState
@@ -85,7 +86,7 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 		}
 		for _, row := range rows {
 			one := brief(row)
-			if f.Group != "" && one.group() != f.Group {
+			if f.Group != "" && one.group() != f.Group || f.Receiver != "" && one.Receiver != f.Receiver {
 				continue
 			}
 			if err := each(one.candidate(StateFailing)); err != nil {
@@ -103,7 +104,8 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
 	var newestFirst []Candidate
 	filter := FailureFilter{
-		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxLookedAt: allRecords,
+		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, Receiver: f.Receiver,
+		MaxLookedAt: allRecords,
 	}
 	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
 		newestFirst = append(newestFirst, one.candidate(filter.State))

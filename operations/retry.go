@@ -90,7 +90,7 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
 	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.Most)
-	r.failures = &failedRuns{Operator: o, kind: RunRetry, arguments: map[string]any{"receiver": r.name}}
+	r.failures = &failedRuns{Operator: o, kind: RunRetry, receiver: r.name, arguments: map[string]any{"receiver": r.name}}
 	every := repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry", failures: r.failures}
 	o.repeat(ctx, every, &o.retried.runCounts, r.run)
 	ended, cancel := ofEnd(ctx)

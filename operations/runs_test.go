@@ -1,17 +1,20 @@
 package operations_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pook/stripeonce/internal/engine"
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgproxy"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/webhooks"
@@ -272,43 +275,40 @@ func TestRunState(t *testing.T) {
 	}
 }
 
-func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
-
-// A run has one row also if the answer to its insertion is lost, as when the process is asked to stop at that moment.
+// A run has one row also if the answer to its insertion is lost.
 func TestRunIsRecordedOnce(t *testing.T) {
 	t.Parallel()
-	pool := pgtest.NewPool(t)
-	pgtest.Exec(t, pool, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$`)
-	pgtest.Exec(t, pool, `CREATE TRIGGER hold AFTER INSERT ON stripe_webhook_runs FOR EACH ROW EXECUTE FUNCTION hold()`)
-	held, err := pool.Begin(t.Context())
+	url := pgtest.NewURL(t)
+	proxy, err := pgproxy.Start(pgtest.Connect(t, url).Config().ConnConfig.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer held.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it holds the lock
-	if _, err := held.Exec(t.Context(), `SELECT pg_advisory_xact_lock(7)`); err != nil {
+	t.Cleanup(proxy.Close)
+	through, err := proxy.URL(url)
+	if err != nil {
 		t.Fatal(err)
 	}
-	o := operations.New(pool, &operations.Config{Logger: hooktest.NoLog()})
+	var inserting, lost atomic.Bool
+	proxy.Watch(func(m pgproxy.Message) pgproxy.Action {
+		if m.ToServer && bytes.Contains(m.Body, []byte("INSERT INTO stripe_webhook_runs")) {
+			inserting.Store(true)
+		}
+		// PostgreSQL sends CommandComplete once it has committed.
+		if !m.ToServer && m.Type == 'C' && inserting.Load() && lost.CompareAndSwap(false, true) {
+			return pgproxy.CutBefore
+		}
+		return pgproxy.Pass
+	})
+	o := operations.New(pgtest.Connect(t, through), &operations.Config{Logger: hooktest.NoLog()})
 	run := o.StartRun(operations.RunRetry, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		run.Progress(ctx, operations.Retried{Retried: 1}, 0)
-	}()
-	pgtest.AwaitSQL(t, pool, "the run is being inserted", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')`)
-	cancel()
-	pgtest.Receive(t, "Progress returns", written)
+	run.Progress(t.Context(), operations.Retried{Retried: 1}, 0)
 	if id := run.ID(); id != "" {
 		t.Errorf("a run whose row nobody knows of has the id %s", id)
 	}
-	if err := held.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	pgtest.AwaitSQL(t, pool, "the row is committed", `SELECT count(*) = 1 FROM stripe_webhook_runs`)
 	run.Finish(t.Context(), operations.Retried{Retried: 2}, nil)
 	if got := only(t, o); got.ID != run.ID() || got.State() != operations.RunFinished || got.CountsText() != "applied 0, failed 0, retried 2" {
 		t.Errorf("the run %s is %+v", run.ID(), got)
 	}
 }
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -177,8 +177,8 @@ ORDER BY ranked.kind_events DESC, ranked.kind, ranked.place;
 SELECT f.first_failed_at FROM stripe_webhook_failures AS f ORDER BY f.first_failed_at DESC, f.event_id DESC LIMIT 1;
 
 -- name: ConsoleRunProblemList :many
--- The runs from an id on that found missing events, or objects that differed from Stripe, and the failed ones of the retrier and of
--- reconcile after which none has completed, the newest first. It reads at most max_looked_at runs, by the primary key.
+-- The runs from an id on that found missing events, or objects that differed from Stripe, and the failures of the retrier and of
+-- repeated reconciliation after which no run has completed, the newest first. It reads at most max_looked_at runs, by the primary key.
 SELECT run.id, run.kind, run.started_at, run.finished_at, run.counts, run.error
 FROM (
     SELECT r.id, r.kind, r.started_at, r.finished_at, r.counts, r.error FROM stripe_webhook_runs AS r
@@ -186,6 +186,6 @@ FROM (
 ) AS run
 WHERE run.kind = 'verify' AND run.counts ->> 'drifted' > '0'
     OR run.kind IN ('reconcile', 'retry')
-    AND (run.counts ->> 'missing' > '0' OR run.finished_at IS NOT NULL AND run.error IS NOT NULL AND COALESCE(run.counts ->> 'recovered', '') <> 'true')
+    AND (run.counts ->> 'missing' > '0' OR run.counts ->> 'recovered' = 'false')
 ORDER BY run.id DESC
 LIMIT @max_rows;

@@ -64,11 +64,13 @@ SELECT count(*) FROM (
     LIMIT @max_rows
 ) AS parked;
 
--- name: LedgerIncomplete :one
--- Counts the rows of which only a part of Stripe's lists is stored, each up to max_rows, by the indexes of those rows.
-SELECT
-    (SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT @max_rows) AS s)::bigint AS subscriptions,
-    (SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT @max_rows) AS o)::bigint AS objects;
+-- name: LedgerIncompleteSubscriptions :one
+-- Counts the rows of which only a part of Stripe's list of items is stored, up to max_rows, by the index of those rows.
+SELECT count(*) FROM (SELECT FROM subscriptions WHERE NOT items_complete LIMIT @max_rows) AS incomplete;
+
+-- name: LedgerIncompleteObjects :one
+-- Counts the rows of which only a part of Stripe's lists is stored, up to max_rows, by the index of those rows.
+SELECT count(*) FROM (SELECT FROM stripe_objects WHERE NOT lists_complete LIMIT @max_rows) AS incomplete;
 
 -- name: LedgerNewest :one
 SELECT event_id, event_type, processed_at FROM stripe_webhook_events ORDER BY processed_at DESC LIMIT 1;

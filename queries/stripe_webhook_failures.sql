@@ -103,10 +103,10 @@ LIMIT @max_rows;
 -- only then it comes with its error.
 SELECT
     walked.event_id, walked.event_type, walked.state, walked.first_failed_at, walked.last_failed_at, walked.listed::boolean AS listed,
-    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error
+    (CASE WHEN walked.listed THEN walked.last_error ELSE '' END)::text AS last_error, walked.receiver
 FROM (
     SELECT
-        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error,
+        f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver,
         (f.state = @state::text OR @state::text = '' AND f.state <> 'dismissed')
         AND (@account_id::text = '' OR COALESCE(f.account_id, '') = @account_id::text)
         AND (@event_type::text = '' OR f.event_type = @event_type::text)
@@ -124,7 +124,7 @@ ORDER BY walked.first_failed_at DESC, walked.event_id DESC;
 -- What StripeWebhookFailureWalk has of the events of a customer that StripeWebhookFailureList lists: those whose payload names
 -- the customer, or one of object_ids as its object. Both are looked up in an index. OFFSET 0 keeps PostgreSQL from reading all
 -- failures by time in the hope of finding them.
-SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver
 FROM (
     SELECT about.event_id
     FROM (SELECT unnest((SELECT @object_ids::text [])) AS id) AS wanted
@@ -172,7 +172,7 @@ LIMIT 20;
 
 -- name: StripeWebhookFailureListOldest :many
 -- Lists the failing events, without parked and dismissed ones, that first failed before a time, the oldest first failure first.
-SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error
+SELECT f.event_id, f.event_type, f.state, f.first_failed_at, f.last_failed_at, f.last_error, f.receiver
 FROM stripe_webhook_failures AS f
 WHERE (f.first_failed_at, f.event_id) > (@after, @after_event_id::text)
     AND f.first_failed_at <= @until

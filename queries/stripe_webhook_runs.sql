@@ -9,6 +9,11 @@ ON CONFLICT (id) DO UPDATE SET
     finished_at = excluded.finished_at, counts = excluded.counts, share = excluded.share, position = excluded.position,
     error = excluded.error, updated_at = clock_timestamp();
 
+-- name: StripeWebhookRunRecovered :exec
+-- Notes in the records of failures from an id on that a later run of the kind, and of the receiver if the kind has one, has completed.
+UPDATE stripe_webhook_runs SET counts = counts || '{"recovered": true}', updated_at = clock_timestamp()
+WHERE id >= @since_id AND kind = @kind AND counts ->> 'recovered' = 'false' AND COALESCE(arguments ->> 'receiver', '') = @receiver::text;
+
 -- name: StripeWebhookRunProgress :execrows
 -- Records how far a run is. A share that is not given stays. A run that another machine resumes is from then on that machine's.
 UPDATE stripe_webhook_runs

@@ -322,11 +322,11 @@ func expectAlert(t *testing.T, alert, before, after string) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "rule_files: [%s]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n", rules)
 	for _, series := range slices.Sorted(maps.Keys(young)) {
-		first := "_"
+		first := fmt.Sprintf("_x%d", minutes)
 		if value, ok := old[series]; ok {
-			first = strconv.FormatFloat(value, 'f', -1, 64)
+			first = fmt.Sprintf("%sx%d", strconv.FormatFloat(value, 'f', -1, 64), minutes-1) // one more than the number
 		}
-		fmt.Fprintf(&text, "  - series: '%s'\n    values: %sx%d %sx720\n", series, first, minutes-1, strconv.FormatFloat(young[series], 'f', -1, 64))
+		fmt.Fprintf(&text, "  - series: '%s'\n    values: %s %sx720\n", series, first, strconv.FormatFloat(young[series], 'f', -1, 64))
 	}
 	const expect = "  - expr: max by (alertname) (max_over_time(ALERTS{alertname=\"%s\",alertstate=\"firing\"}[%s]))\n    eval_time: %s\n    exp_samples: %s\n"
 	fmt.Fprintf(&text, "  promql_expr_test:\n"+expect+expect, alert, "9m", "9m", "[]",

@@ -58,7 +58,5 @@ func (a *Account) validate() error {
 
 // of gives an event to the account, whatever its body says.
 func (a *Account) of(ev *Event) {
-	if a != nil {
-		ev.Account, ev.context, ev.tenant = a.ID, "", a
-	}
+	ev.Account, ev.context, ev.tenant = a.ID, "", a
 }

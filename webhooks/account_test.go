@@ -81,6 +81,9 @@ func TestAccountFor(t *testing.T) {
 	lying := strings.Replace(string(hooktest.Event("evt_2", "customer.created", 1, aCustomer)), `"livemode"`, `"account":"acct_a","context":"org_1/acct_a","livemode"`, 1)
 	ts.expect(t, "b", secretOfB, []byte(lying), 200, webhooks.OutcomeProcessed)
 	seen.expect(t, "evt_1 customer.created acct_a "+aCustomer+" ", "evt_2 customer.created acct_b "+aCustomer+" ")
+	if secrets := ts.Receiver.Stats().Secrets; len(secrets) != 1 || secrets[0].Label != "accounts" || secrets[0].Matched != 2 || time.Since(secrets[0].LastMatch) > time.Minute {
+		t.Errorf("the secrets have verified %+v", secrets)
+	}
 	accounts := pgtest.Scan[string](t, ts.Pool, `SELECT string_agg(event_id || ' ' || account_id, ' ' ORDER BY event_id) FROM stripe_webhook_events`)
 	if accounts != "evt_1 acct_a evt_2 acct_b" {
 		t.Errorf("the ledger has %s", accounts)

@@ -37,18 +37,20 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		verifier, account, err = r.authenticate(req)
 	}
-	if err == nil {
-		err = verifier.Verify(body, req.Header.Get(SignatureHeader))
-	}
 	replay := req.Header.Get(signing.ReplayHeader) != ""
-	if err == nil && replay {
-		err = verifier.VerifyReplay(body, req.Header.Get(signing.ReplayHeader))
+	switch {
+	case err != nil:
+	case replay:
+		err = verifier.VerifyReplay(body, req.Header.Get(SignatureHeader), req.Header.Get(signing.ReplayHeader))
+	default:
+		err = verifier.Verify(body, req.Header.Get(SignatureHeader))
 	}
 	if err == nil {
 		ev, err = ParseEvent(body)
 	}
-	if err == nil {
+	if err == nil && account != nil {
 		account.of(ev)
+		r.stats.verifiedAccount(replay)
 	}
 	r.stats.signatures.rejected(err)
 	ctx := r.traceDelivery(req.Context(), start, ev, purpose{replay: replay})

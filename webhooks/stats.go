@@ -58,8 +58,8 @@ type SignatureStats struct {
 	// older than Config.Tolerance), "empty_body", and "mismatch" (no signing secret made it: the secret is wrong, or the body was
 	// changed on its way).
 	Rejected map[string]uint64
-	// LastMismatch is when a signature was last rejected as a mismatch. Zero if none was.
-	LastMismatch time.Time
+	// LastRejected is when one was last rejected, by reason. A reason that never occurred is absent.
+	LastRejected map[string]time.Time
 }
 
 // FetchStats count requests to Stripe's API on behalf of events.
@@ -98,9 +98,12 @@ type Stats struct {
 	// Overloaded is true while deliveries are refused since they arrive faster than they are processed. See
 	// Config.TargetWait.
 	Overloaded bool
+	// NotReady is true since Ready, or the check before a delivery, found that deliveries cannot take effect.
+	NotReady bool
 	// InFlight is how many deliveries and calls of Apply are in progress.
 	InFlight int
-	// Secrets has an entry for each signing secret, in the order of Config.Secrets.
+	// Secrets has an entry for each signing secret, in the order of Config.Secrets. With Config.AccountFor it has one for the secrets of all
+	// accounts together, labeled "accounts".
 	Secrets []SecretStats
 	// Pool is pgxpool's own account of its connections.
 	Pool *pgxpool.Stat
@@ -121,7 +124,7 @@ func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, Patterns: map[string]map[string]uint64{}, Lag: r.stats.lag.read(),
 		Signatures: r.stats.signatures.read(), Fetches: r.stats.fetches.read(), UnrecordedFailures: r.stats.unrecorded.Load(),
-		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(),
+		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(), NotReady: r.readiness.Refused(),
 		MissingObjects: r.stats.missingObjects.Load(),
 		InFlight:       r.limiter.InFlight(), Pool: r.pool.Stat(),
 	}
@@ -137,6 +140,9 @@ func (r *Receiver) Stats() Stats {
 			counts[label] = p.counts[i].Load()
 		}
 		stats.Patterns[p.pattern] = counts
+	}
+	if r.config.AccountFor != nil {
+		stats.Secrets = append(stats.Secrets, SecretStats{"accounts", r.stats.accountMatches.Load(), timeOf(r.stats.lastAccountMatch.Load())})
 	}
 	return stats
 }
@@ -160,6 +166,17 @@ type recorder struct {
 	abandoned  atomic.Uint64 // handlers
 
 	missingObjects atomic.Uint64 // of thin events
+
+	accountMatches   atomic.Uint64 // deliveries that a secret of an account verified
+	lastAccountMatch atomic.Int64  // in nanoseconds since 1970; 0: never
+}
+
+// verifiedAccount counts a delivery that a secret of an account verified. A replay says nothing of Stripe's secret.
+func (r *recorder) verifiedAccount(replay bool) {
+	if !replay {
+		r.accountMatches.Add(1)
+		r.lastAccountMatch.Store(time.Now().UnixNano())
+	}
 }
 
 // patternCounts counts the deliveries of events that match a registered pattern.
@@ -215,8 +232,8 @@ func (r *recorder) tookEffect(created time.Time, outcome Outcome) {
 
 // signatureCounts count rejected signatures by reason.
 type signatureCounts struct {
-	byReason     [5]atomic.Uint64 // as signing.Reasons
-	lastMismatch atomic.Int64     // in nanoseconds since 1970; 0: never
+	byReason [5]atomic.Uint64 // as signing.Reasons
+	last     [5]atomic.Int64  // in nanoseconds since 1970; 0: never
 }
 
 // rejected counts an error of the verification of a signature, if it is one.
@@ -228,16 +245,18 @@ func (c *signatureCounts) rejected(err error) {
 	if !errors.As(err, &rejected) {
 		return
 	}
-	c.byReason[slices.Index(signing.Reasons(), rejected.Reason)].Add(1)
-	if rejected.Reason == signing.Mismatch {
-		c.lastMismatch.Store(time.Now().UnixNano())
-	}
+	i := slices.Index(signing.Reasons(), rejected.Reason)
+	c.byReason[i].Add(1)
+	c.last[i].Store(time.Now().UnixNano())
 }
 
 func (c *signatureCounts) read() SignatureStats {
-	stats := SignatureStats{Rejected: map[string]uint64{}, LastMismatch: timeOf(c.lastMismatch.Load())}
+	stats := SignatureStats{Rejected: map[string]uint64{}, LastRejected: map[string]time.Time{}}
 	for i, reason := range signing.Reasons() {
 		stats.Rejected[string(reason)] = c.byReason[i].Load()
+		if last := c.last[i].Load(); last != 0 {
+			stats.LastRejected[string(reason)] = timeOf(last)
+		}
 	}
 	return stats
 }
@@ -250,7 +269,7 @@ type fetchCounts struct {
 
 func (c *fetchCounts) observe(err error) {
 	switch status := stripeapi.Status(err); {
-	case err == nil:
+	case err == nil, errors.Is(err, stripeapi.ErrTruncated): // of a list that is too long, a part was answered
 		c.answered.Add(1)
 	case stripeapi.IsMissing(err):
 		c.missing.Add(1)

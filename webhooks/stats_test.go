@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -90,8 +91,8 @@ func TestStatsOfLag(t *testing.T) {
 func TestStatsOfSignatures(t *testing.T) {
 	t.Parallel()
 	host := newCounter(t, counting(succeed), nil)
-	if at := host.Receiver.Stats().Signatures.LastMismatch; !at.IsZero() {
-		t.Errorf("before any delivery the last mismatch is %s", at)
+	if last := host.Receiver.Stats().Signatures.LastRejected; len(last) > 0 {
+		t.Errorf("before any delivery the last rejections are %v", last)
 	}
 	post := func(signature string, body string) {
 		t.Helper()
@@ -119,8 +120,39 @@ func TestStatsOfSignatures(t *testing.T) {
 	if diff := cmp.Diff(want, got.Rejected); diff != "" {
 		t.Errorf("rejected signatures (-want +got):\n%s", diff)
 	}
-	if age := time.Since(got.LastMismatch); age < 0 || age > time.Minute {
-		t.Errorf("the last mismatch was %s ago", age)
+	for reason := range want {
+		if age := time.Since(got.LastRejected[reason]); age < 0 || age > time.Minute {
+			t.Errorf("the last rejection as %s was %s ago", reason, age)
+		}
+	}
+}
+
+// A secret's count is of what Stripe signed: replays are signed by the operator.
+func TestStatsOfSecretsWithoutReplays(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(succeed), nil)
+	host.Expect(t, testEvent, 200, webhooks.OutcomeProcessed)
+	if reply, err := host.Sender.Replay(t.Context(), testEvent); err != nil || reply.Outcome() != webhooks.OutcomeDuplicate {
+		t.Errorf("the replay is answered %s, %v", reply, err)
+	}
+	if got := host.Receiver.Stats().Secrets[0].Matched; got != 1 {
+		t.Errorf("the secret has verified %d deliveries, want 1", got)
+	}
+}
+
+// The receiver says whether it was last found ready.
+func TestStatsOfReadiness(t *testing.T) {
+	t.Parallel()
+	host := newCounter(t, counting(succeed), nil)
+	isReady(t, host)
+	pgtest.Exec(t, host.Pool, `ALTER TABLE stripe_webhook_events RENAME TO elsewhere`)
+	if err := host.Receiver.Ready(t.Context()); err == nil || !host.Receiver.Stats().NotReady {
+		t.Errorf("without the ledger it is ready: %v, %t", err, host.Receiver.Stats().NotReady)
+	}
+	pgtest.Exec(t, host.Pool, `ALTER TABLE elsewhere RENAME TO stripe_webhook_events`)
+	isReady(t, host)
+	if host.Receiver.Stats().NotReady {
+		t.Error("it is not ready")
 	}
 }
 

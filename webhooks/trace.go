@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pook/stripeonce/internal/lastattempt"
@@ -18,13 +19,14 @@ type Tracer interface {
 	// TraceEnd is called when a step has ended, once for each TraceStart. A handler that never returns never ends.
 	TraceEnd(ctx context.Context, end TraceEnd)
 	// TraceContext returns the ids of the span in ctx, whoever has started it: for the line in the log, and for a failure's record.
+	// Ids of another form than W3C's are left out there.
 	TraceContext(ctx context.Context) TraceContext
 }
 
 // TraceContext identifies a span. The zero value identifies none.
 type TraceContext struct {
-	TraceID string // 32 hexadecimal digits
-	SpanID  string // 16 hexadecimal digits
+	TraceID string // 32 hexadecimal digits, in lower case
+	SpanID  string // 16 hexadecimal digits, in lower case
 	// Sampled reports whether the span is exported. Only then a failure's record has the ids.
 	Sampled bool
 }
@@ -114,7 +116,16 @@ func (r *Receiver) traceContext(ctx context.Context) TraceContext {
 	if r.config.Tracer == nil {
 		return TraceContext{}
 	}
-	return r.config.Tracer.TraceContext(ctx)
+	trace := r.config.Tracer.TraceContext(ctx)
+	if !isLowerHex(trace.TraceID, 32) || !isLowerHex(trace.SpanID, 16) {
+		return TraceContext{}
+	}
+	return trace
+}
+
+// isLowerHex reports whether a text is n hex digits.
+func isLowerHex(text string, n int) bool {
+	return len(text) == n && strings.Trim(text, "0123456789abcdef") == ""
 }
 
 // traceDelivery begins the step of an event; nil: the delivery is rejected.

@@ -200,3 +200,34 @@ func TestTraceOfGoexit(t *testing.T) {
 		t.Errorf("the record is %+v, %v", detail, err)
 	}
 }
+
+// foreignTracer has ids of another form than W3C's.
+type foreignTracer struct{ ids webhooks.TraceContext }
+
+func (foreignTracer) TraceStart(ctx context.Context, _ webhooks.TraceStart) context.Context {
+	return ctx
+}
+func (foreignTracer) TraceEnd(context.Context, webhooks.TraceEnd)          {}
+func (f foreignTracer) TraceContext(context.Context) webhooks.TraceContext { return f.ids }
+
+// Ids that are not W3C's do not keep a failure from being recorded, nor an event from being parked.
+func TestForeignTraceIDs(t *testing.T) {
+	t.Parallel()
+	for name, ids := range map[string]webhooks.TraceContext{
+		"too long":  {TraceID: "1-5759e988-bd862e3fe1be46a994272793", SpanID: "53995c3f42cd8ad8", Sampled: true},
+		"NUL":       {TraceID: "0af7651916cd43dd8448eb211c80319\x00", SpanID: "b7ad6b7169203331", Sampled: true},
+		"too short": {TraceID: "0af7651916cd43dd8448eb211c80319c", SpanID: "1", Sampled: true},
+	} {
+		h := webhooks.NewHandlers()
+		webhooks.On(h, "test.parked", func(context.Context, pgx.Tx, *webhooks.Event, *struct{}) error {
+			return webhooks.Park(errUnknownCustomer)
+		})
+		webhooks.On(h, "test.failed", func(context.Context, pgx.Tx, *webhooks.Event, *struct{}) error { return errUnknownCustomer })
+		host := hooktest.New(t, h, func(c *webhooks.Config) { c.Tracer = foreignTracer{ids} })
+		host.Expect(t, hooktest.Event("evt_1", "test.parked", 1, `{}`), 200, webhooks.OutcomeParked)
+		host.Expect(t, hooktest.Event("evt_2", "test.failed", 1, `{}`), 500, "")
+		if got := pgtest.Scan[string](t, host.Pool, `SELECT string_agg(event_id || COALESCE(trace_id, ''), ' ' ORDER BY event_id) FROM stripe_webhook_failures`); got != "evt_1 evt_2" {
+			t.Errorf("%s: the failures are %s", name, got)
+		}
+	}
+}

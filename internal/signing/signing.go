@@ -91,23 +91,36 @@ func (e *RejectedError) Unwrap() error { return fault.ErrInvalidSignature }
 
 // Verify accepts a body that any of the secrets signed. The event's API version plays no part in it. The error is a *RejectedError.
 func (v *Verifier) Verify(body []byte, header string) error {
+	secret, err := v.signer(body, header)
+	if err != nil {
+		return err
+	}
+	secret.matched.Add(1)
+	secret.lastMatch.Store(time.Now().UnixNano())
+	return nil
+}
+
+// VerifyReplay accepts a body and a ReplayHeader that any of the secrets signed. Stats does not count it: it says nothing of Stripe's secret.
+func (v *Verifier) VerifyReplay(body []byte, header, replayHeader string) error {
+	if _, err := v.signer(body, header); err != nil {
+		return err
+	}
+	_, err := v.signer(replayed(body), replayHeader)
+	return err
+}
+
+// signer returns the secret that signed a body.
+func (v *Verifier) signer(body []byte, header string) (*secret, error) {
 	if len(header) > MaxHeaderBytes {
-		return &RejectedError{Malformed, fmt.Sprintf("the %s header is longer than %d bytes", Header, MaxHeaderBytes)}
+		return nil, &RejectedError{Malformed, fmt.Sprintf("the %s header is longer than %d bytes", Header, MaxHeaderBytes)}
 	}
 	var err error
 	for _, secret := range v.secrets {
 		if err = webhook.ValidatePayloadWithTolerance(body, header, secret.key, v.tolerance); err == nil {
-			secret.matched.Add(1)
-			secret.lastMatch.Store(time.Now().UnixNano())
-			return nil
+			return secret, nil
 		}
 	}
-	return v.rejected(err, len(body))
-}
-
-// VerifyReplay accepts a ReplayHeader that any of the secrets signed.
-func (v *Verifier) VerifyReplay(body []byte, header string) error {
-	return v.Verify(replayed(body), header)
+	return nil, v.rejected(err, len(body))
 }
 
 func (v *Verifier) rejected(err error, bodyBytes int) *RejectedError {
