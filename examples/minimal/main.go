@@ -11,7 +11,7 @@ import (
 	"github.com/labstack/echo/v5"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov5"
-	"github.com/stripe/stripe-go/v86"
+	"github.com/stripe/stripe-go/v85"
 )
 
 func main() {
