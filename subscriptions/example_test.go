@@ -133,7 +133,7 @@ func ExampleRegister() {
 
 // An OnChange that also keeps the host's state right on the first import, and sends no e-mail then.
 func ExampleChange() {
-	welcome := func(context.Context, pgx.Tx, string) error { return nil } // adds a job, see the cookbook
+	welcome := func(context.Context, pgx.Tx, string) error { return nil } // adds a job
 	config := &subscriptions.Config{
 		OnChange: func(ctx context.Context, tx pgx.Tx, c subscriptions.Change) error {
 			const setActive = `UPDATE accounts SET active = $2 WHERE customer_id = $1`

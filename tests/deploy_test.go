@@ -70,7 +70,7 @@ func TestMetricsInDeploy(t *testing.T) {
 	t.Parallel()
 	names := metricNames(t)
 	documented := map[string]bool{}
-	for _, file := range []string{"../deploy/prometheus/alerts.yml", "../deploy/grafana/stripeonce.json", "../docs/running.md", "../docs/operations.md"} {
+	for _, file := range []string{"../deploy/prometheus/alerts.yml", "../deploy/grafana/stripeonce.json", "../docs/monitoring.md", "../docs/operations.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -197,6 +198,102 @@ func TestAddressesInDocuments(t *testing.T) {
 	for _, address := range found {
 		if _, err := pgxpool.ParseConfig(address); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Every text that the first column of docs/troubleshooting.md quotes occurs in the code, so that a reader who searches for a message
+// finds it. "…" stands for what differs.
+func TestTroubleshootingQuotesTheCode(t *testing.T) {
+	t.Parallel()
+	joined := regexp.MustCompile("[\"`] ?\\+\\s*[\"`]")
+	verb := regexp.MustCompile(`%[.\d]*[a-zA-Z]`)
+	var code strings.Builder
+	for _, dir := range []string{"webhooks", "internal", "subscriptions", "mirror", "operations", "commands", "schema", "cmd"} {
+		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, _ os.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				text, err := os.ReadFile(path)
+				code.WriteString(verb.ReplaceAllString(joined.ReplaceAllString(string(text), ""), "…"))
+				return err
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	notOurs := []string{"ignored", "duplicate", "processed", "verify", "items_complete", "lists_complete", "event.json"} // words, not messages
+	quotes := 0
+	for line := range strings.Lines(read(t, "../docs/troubleshooting.md").text) {
+		symptom, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(symptom, "--") {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(symptom, -1) {
+			if slices.Contains(notOurs, m[1]) || strings.Contains(m[1], "violates ") || strings.HasPrefix(m[1], "duplicate key") { // PostgreSQL's
+				continue
+			}
+			quotes++
+			for _, part := range strings.Split(m[1], "…") {
+				if !strings.Contains(code.String(), part) {
+					t.Errorf("no code says %q", part)
+				}
+			}
+		}
+	}
+	if quotes < 50 {
+		t.Errorf("it quotes %d messages", quotes)
+	}
+}
+
+// The first screen fits: README.md has at most 120 lines, each of at most 120 characters but for links in tables and badges.
+func TestREADMEIsShort(t *testing.T) {
+	t.Parallel()
+	lines := strings.Split(strings.TrimSpace(read(t, "../README.md").text), "\n")
+	if len(lines) > 120 {
+		t.Errorf("README.md has %d lines", len(lines))
+	}
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > 120 && !strings.HasPrefix(line, "[![") {
+			t.Errorf("README.md:%d has %d characters", i+1, utf8.RuneCountInString(line))
+		}
+	}
+}
+
+// A reader who searches for one of these words finds a heading about it, or a page's title.
+func TestWordsLeadToAnAnswer(t *testing.T) {
+	t.Parallel()
+	var headings strings.Builder
+	for _, d := range documents(t) {
+		for line := range strings.Lines(d.text) {
+			if strings.HasPrefix(line, "#") {
+				headings.WriteString(strings.ToLower(line))
+			}
+		}
+	}
+	for _, word := range []string{
+		"idempotency", "idempotent", "deduplication", "out of order", "exactly once", "replay", "retries", "backfill", "upsert", "dead letter", "outbox",
+		"multi-tenant", "thin events", "entitlements", "sandbox", "rate limit", "gdpr", "supabase", "pgbouncer", "troubleshooting", "faq",
+	} {
+		if !strings.Contains(headings.String(), word) {
+			t.Errorf("no heading has %q", word)
+		}
+	}
+}
+
+// llms.txt names every page, and nothing else.
+func TestLLMsText(t *testing.T) {
+	t.Parallel()
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, "../llms.txt").text, -1) {
+		named[m[1]] = true
+		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, d := range documents(t) {
+		if page, _ := filepath.Rel("..", d.path); !named[page] && page != "docs/README.md" {
+			t.Errorf("llms.txt lacks %s", page)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Command checktext checks the texts of the project that people read: documents, help, comments, SQL and pages of the console. It
-// reports the phrases of phrases.txt, lines of Markdown that are longer than 120 characters (but for tables, code, HTML and links), and links
-// to files and headings that do not exist.
+// reports the phrases of phrases.txt, lines of Markdown that are longer than 120 characters (but for tables, code, HTML and links), links
+// to files and headings that do not exist, and pages of docs without a table of contents.
 //
 //	go -C tools run ./checktext
 package main
@@ -60,6 +60,7 @@ func check(root string) (problems []string, err error) {
 		if strings.HasSuffix(name, ".md") {
 			problems = append(problems, longLines(name, string(text))...)
 			problems = append(problems, brokenLinks(root, name, string(text))...)
+			problems = append(problems, contents(name, string(text))...)
 		}
 	}
 	return problems, nil
@@ -160,14 +161,34 @@ func brokenLinks(root, name, text string) (problems []string) {
 	return problems
 }
 
+// contents reports the sections of a page of docs that nothing before the first of them links to: each page begins with a table of contents.
+func contents(name, text string) (problems []string) {
+	before, _, found := strings.Cut(text, "\n## ")
+	if !found || !strings.HasPrefix(name, "docs/") || name == "docs/README.md" {
+		return nil
+	}
+	for _, anchor := range headings(text, 2) {
+		if !strings.Contains(before, "](#"+anchor+")") {
+			problems = append(problems, fmt.Sprintf("%s: the table of contents lacks #%s", name, anchor))
+		}
+	}
+	return problems
+}
+
 // anchors returns the anchors of a document's headings, as GitHub makes them.
-func anchors(path string) (all []string) {
+func anchors(path string) []string {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
-	for line := range prose(string(text)) {
-		if heading, found := strings.CutPrefix(strings.TrimLeft(line.text, "#"), " "); found && strings.HasPrefix(line.text, "#") {
+	return headings(string(text), 0)
+}
+
+// headings returns the anchors of the headings of a level, or of all.
+func headings(text string, level int) (all []string) {
+	for line := range prose(text) {
+		depth := len(line.text) - len(strings.TrimLeft(line.text, "#"))
+		if heading, found := strings.CutPrefix(line.text[depth:], " "); found && depth > 0 && (level == 0 || depth == level) {
 			anchor := strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 			for n := 1; slices.Contains(all, anchor); n++ {
 				anchor = fmt.Sprintf("%s-%d", strings.TrimSuffix(anchor, fmt.Sprintf("-%d", n-1)), n)

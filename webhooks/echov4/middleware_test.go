@@ -17,7 +17,7 @@ import (
 	"github.com/pook/stripeonce/webhooks/webhookstest"
 )
 
-// What Echo's middleware does to a delivery of 4 kB: docs/running.md has the table.
+// What Echo's middleware does to a delivery of 4 kB: docs/echo.md has the table.
 func TestMiddleware(t *testing.T) {
 	t.Parallel()
 	host := hooktest.New(t, webhooks.NewHandlers(), nil)
