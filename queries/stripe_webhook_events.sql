@@ -157,7 +157,8 @@ SELECT COALESCE(
 -- name: StripeWebhookEventPrune :one
 -- Deletes one batch of old rows, the oldest first, and the failures that they resolved. An ignored or parked row with a
 -- failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery has locked are skipped.
--- The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins.
+-- The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins. The join with an array, of
+-- which PostgreSQL expects few elements, looks each event up in its own partition, where = ANY would look in all of them.
 WITH batch AS (
     SELECT old.event_id, old.processed_at, old.outcome
     FROM stripe_webhook_events AS old
@@ -180,7 +181,9 @@ failures AS (
 ),
 
 events AS (
-    DELETE FROM stripe_webhook_events AS e WHERE e.event_id = ANY(ARRAY(SELECT resolved.event_id FROM resolved))
+    DELETE FROM stripe_webhook_events AS e
+    USING (SELECT unnest(ARRAY(SELECT resolved.event_id FROM resolved)) AS event_id) AS gone
+    WHERE e.event_id = gone.event_id
     RETURNING e.event_id
 )
 

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -20,13 +22,44 @@ const partitionsVariable = "STRIPEONCE_TEST_PARTITIONS"
 // Partitioned reports whether the tests run on partitioned tables.
 func Partitioned() bool { return os.Getenv(partitionsVariable) != "" }
 
+var (
+	partitionOfTable = regexp.MustCompile(`\b(stripe_webhook_events|stripe_objects)_p\d\d\b`)
+	partitionOfIndex = regexp.MustCompile(`\b(stripe_(?:webhook_events|objects)_\w+)_p\d\d\b`)
+)
+
+// OfWhole replaces the names of partitions, and of their indexes, in a plan by those of the whole.
+func OfWhole(plan string) string {
+	return partitionOfIndex.ReplaceAllString(partitionOfTable.ReplaceAllString(plan, "$1"), "$1")
+}
+
+// ReadAhead is how many rows a query may read more where the tests run on partitioned tables: a merge has read the next row of each
+// partition, each of the steps of a walk does, and a sort by time and id reads the rows of one more time.
+func ReadAhead() float64 {
+	if !Partitioned() {
+		return 0
+	}
+	n, err := strconv.Atoi(os.Getenv(partitionsVariable))
+	if err != nil {
+		panic(partitionsVariable + " is no number: " + err.Error())
+	}
+	return float64(100 * n)
+}
+
+// OnPlainTables skips a test that needs plain tables where the tests run on partitioned ones.
+func OnPlainTables(tb testing.TB, reason string) {
+	tb.Helper()
+	if Partitioned() {
+		tb.Skip("the tables are partitioned: " + reason)
+	}
+}
+
 // partitionTemplate moves the template's empty tables into partitions, as users do, if the tests are to run on them.
 func partitionTemplate(ctx context.Context, databaseURL string) error {
 	if !Partitioned() {
 		return nil
 	}
 	for _, table := range []string{"stripe_webhook_events", "stripe_objects"} {
-		err := Recipe(ctx, databaseURL, nil,
+		_, err := Recipe(ctx, databaseURL, nil,
 			fmt.Sprintf(`CALL pg_temp.stripeonce_prepare('%s', %s)`, table, os.Getenv(partitionsVariable)),
 			fmt.Sprintf(`CALL pg_temp.stripeonce_copy('%s')`, table),
 			fmt.Sprintf(`CALL pg_temp.stripeonce_swap('%s')`, table),
@@ -46,22 +79,22 @@ func Partition(tb testing.TB, databaseURL, table string, partitions int) {
 		fmt.Sprintf(`CALL pg_temp.stripeonce_copy('%s')`, table),
 		fmt.Sprintf(`CALL pg_temp.stripeonce_swap('%s')`, table),
 	} {
-		if err := Recipe(tb.Context(), databaseURL, nil, call); err != nil {
+		if _, err := Recipe(tb.Context(), databaseURL, nil, call); err != nil {
 			tb.Fatal(err)
 		}
 	}
 }
 
-// Recipe runs calls of deploy/partitions.sql, as psql does: the file first, and each call in the same session. said is called with each
-// notice. Optional.
-func Recipe(ctx context.Context, databaseURL string, said func(string), calls ...string) error {
+// Recipe runs calls of deploy/partitions.sql, as psql does: the file first, and each call in the same session. It returns the value that
+// the last one returns, if any. said is called with each notice. Optional.
+func Recipe(ctx context.Context, databaseURL string, said func(string), calls ...string) (value string, err error) {
 	script, err := readScript("partitions.sql")
 	if err != nil {
-		return err
+		return "", err
 	}
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return err
+		return "", err
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if said != nil && n.Severity == "NOTICE" {
@@ -70,15 +103,19 @@ func Recipe(ctx context.Context, databaseURL string, said func(string), calls ..
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for _, sql := range append([]string{script}, calls...) {
-		if err := conn.PgConn().Exec(ctx, sql).Close(); err != nil {
-			return fmt.Errorf("%.80s: %w", sql, err)
+		results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+		if err != nil {
+			return "", fmt.Errorf("%.80s: %w", sql, err)
+		}
+		if last := results[len(results)-1].Rows; len(last) > 0 {
+			value = string(last[0][0])
 		}
 	}
-	return nil
+	return value, nil
 }
 
 // readScript reads a file of deploy, from any folder of the repository.
