@@ -59,8 +59,22 @@ BEGIN
 END
 $$;
 
+-- Waits until neither the table nor its companion is vacuumed, and keeps it so until the transaction ends. Deliveries do not wait for this
+-- lock, and PostgreSQL cancels an autovacuum that it waits for, after deadlock_timeout.
+CREATE OR REPLACE FUNCTION pg_temp.stripeonce_quiet(named TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    pair RECORD;
+BEGIN
+    SELECT * INTO pair FROM pg_temp.stripeonce_pair(named);
+    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', pair.live);
+    IF pair.companion IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', pair.companion);
+    END IF;
+END
+$$;
+
 -- Runs a statement in a transaction of its own, again and again until it acquires its locks.
-CREATE OR REPLACE PROCEDURE pg_temp.stripeonce_locking(statement TEXT, lock_timeout TEXT, before TEXT DEFAULT NULL) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE pg_temp.stripeonce_locking(named TEXT, statement TEXT, lock_timeout TEXT, before TEXT DEFAULT NULL) LANGUAGE plpgsql AS $$
 DECLARE
     done BOOLEAN := FALSE;
     began TIMESTAMPTZ;
@@ -70,9 +84,11 @@ BEGIN
             EXECUTE before;
             COMMIT;
         END IF;
-        began := clock_timestamp();
         BEGIN
+            PERFORM set_config('lock_timeout', '0', TRUE);
+            PERFORM pg_temp.stripeonce_quiet(named);
             PERFORM set_config('lock_timeout', lock_timeout, TRUE);
+            began := clock_timestamp();
             EXECUTE statement;
             done := TRUE;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -399,7 +415,7 @@ BEGIN
     PERFORM pg_temp.stripeonce_expect(named, 'plain', FALSE, 'prepare', 'copy and swap follow, or back');
     PERFORM pg_temp.stripeonce_refuse(named);
     COMMIT;
-    CALL pg_temp.stripeonce_locking(format(
+    CALL pg_temp.stripeonce_locking(named, format(
         'WITH created AS MATERIALIZED (SELECT pg_temp.stripeonce_create(%1$L, %2$s) AS done) '
         'SELECT pg_temp.stripeonce_note(p.live_name, p.name, p.schema_name, p.changes, p.key_columns) '
         'FROM created CROSS JOIN LATERAL pg_temp.stripeonce_pair(%1$L) AS p WHERE created.done IS NOT NULL', named, partitions
@@ -478,7 +494,7 @@ BEGIN
     END IF;
     COMMIT;
     CALL pg_temp.stripeonce_locking(
-        format('SELECT pg_temp.stripeonce_swap_now(%L)', named), lock_timeout, format('SELECT pg_temp.stripeonce_catch_up(%L)', named)
+        named, format('SELECT pg_temp.stripeonce_swap_now(%L)', named), lock_timeout, format('SELECT pg_temp.stripeonce_catch_up(%L)', named)
     );
 END
 $$;
@@ -490,11 +506,11 @@ BEGIN
         PERFORM pg_temp.stripeonce_refuse(named);
         COMMIT;
         CALL pg_temp.stripeonce_locking(
-            format('SELECT pg_temp.stripeonce_swap_now(%L)', named), lock_timeout, format('SELECT pg_temp.stripeonce_catch_up(%L)', named)
+            named, format('SELECT pg_temp.stripeonce_swap_now(%L)', named), lock_timeout, format('SELECT pg_temp.stripeonce_catch_up(%L)', named)
         );
     END IF;
     COMMIT;
-    CALL pg_temp.stripeonce_locking(format('SELECT pg_temp.stripeonce_drop(%L)', named), lock_timeout);
+    CALL pg_temp.stripeonce_locking(named, format('SELECT pg_temp.stripeonce_drop(%L)', named), lock_timeout);
 END
 $$;
 
@@ -502,6 +518,6 @@ CREATE OR REPLACE PROCEDURE pg_temp.stripeonce_finish(named TEXT, lock_timeout T
 BEGIN
     PERFORM pg_temp.stripeonce_expect(named, 'partitioned', TRUE, 'finish', 'it follows swap');
     COMMIT;
-    CALL pg_temp.stripeonce_locking(format('SELECT pg_temp.stripeonce_drop(%L)', named), lock_timeout);
+    CALL pg_temp.stripeonce_locking(named, format('SELECT pg_temp.stripeonce_drop(%L)', named), lock_timeout);
 END
 $$;

@@ -49,7 +49,9 @@ func (m *migration) enter(step string) {
 }
 
 func (m *migration) say(format string, args ...any) {
-	fmt.Fprintf(&m.transcript, "%6.2f s  "+format+"\n", append([]any{time.Since(m.began).Seconds()}, args...)...)
+	line := fmt.Sprintf("%6.2f s  "+format, append([]any{time.Since(m.began).Seconds()}, args...)...)
+	m.transcript.WriteString(line + "\n")
+	m.t.Log(line)
 }
 
 // run runs a call of the recipe, in a session of its own as psql -c does, and returns what it returns.
@@ -91,7 +93,7 @@ func (m *migration) steps(table string) []func() {
 			m.t.Errorf("%s rows of %s differ", n, table)
 		}
 	}
-	there := []func(){call("prepare", ", 16"), call("copy", ", 100, 0.01"), expectNone, call("swap", ""), expectNone}
+	there := []func(){call("prepare", ", 16"), call("copy", ", 500, 0.01"), expectNone, call("swap", ""), expectNone}
 	return slices.Concat(there, []func(){call("back", "")}, there, []func(){call("finish", "")})
 }
 
@@ -125,7 +127,7 @@ func TestPartitionUnderLoad(t *testing.T) {
 			w.deliverWhile(at, len(list), within(20*time.Millisecond, 200*time.Millisecond), func(i int) { list[i]() })
 			w.judge()
 			w.only(200, 500, 503)
-			got := pgtest.Scan[string](t, w.pool(), `SELECT string_agg(relname || ' ' || relkind, ', ' ORDER BY relname) FROM pg_class
+			got := pgtest.Scan[string](t, w.pool(), `SELECT string_agg(relname || ' ' || relkind::text, ', ' ORDER BY relname) FROM pg_class
 				WHERE relkind IN ('r', 'p') AND relname ~ '^stripe_(webhook_events|objects)' AND relname !~ '_p\d\d$'`)
 			if want := "stripe_objects p, stripe_webhook_events p"; got != want {
 				t.Errorf("the tables are %s, want %s", got, want)
