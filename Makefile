@@ -53,6 +53,11 @@ screenshots: postgres ## Write the console's screenshots into docs/screenshots
 race: postgres $(BIN)/dbmate ## Run the tests under the race detector, with smaller samples (-short); ./tests runs programs of its own
 	go test -race -short -timeout 30m $$(go list ./... | grep -v '/tests$$')
 
+PARTITIONS ?= 4
+.PHONY: partitions
+partitions: postgres ## Run what depends on the tables with the ledger and the mirror in PARTITIONS (4) hash partitions, with smaller samples
+	STRIPEONCE_TEST_PARTITIONS=$(PARTITIONS) go test -short -timeout 30m ./webhooks ./operations ./mirror ./console ./schema/... ./internal/readiness
+
 ROWS ?=
 PACKAGES ?= ./...
 .PHONY: matrix

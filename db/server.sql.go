@@ -38,7 +38,12 @@ func (q *Queries) ServerClock(ctx context.Context, db DBTX) (time.Time, error) {
 const serverExposed = `-- name: ServerExposed :one
 SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tables
 FROM unnest($1::text []) AS listed (name)
-JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
+CROSS JOIN LATERAL (
+    SELECT to_regclass(listed.name) AS relid
+    UNION
+    SELECT tree.relid FROM pg_partition_tree(to_regclass(listed.name)) AS tree
+) AS part
+JOIN pg_catalog.pg_class AS class ON class.oid = part.relid
 JOIN pg_catalog.pg_roles AS roles ON roles.rolname IN ('anon', 'authenticated')
 WHERE NOT class.relrowsecurity
     AND (
@@ -47,7 +52,8 @@ WHERE NOT class.relrowsecurity
     )
 `
 
-// The tables without row level security on which Supabase's public roles have privileges; empty if there are none.
+// The tables, and partitions of them, without row level security on which Supabase's public roles have privileges; empty if there are
+// none.
 func (q *Queries) ServerExposed(ctx context.Context, db DBTX, tableNames []string) (string, error) {
 	row := db.QueryRow(ctx, serverExposed, tableNames)
 	var tables string

@@ -21,6 +21,7 @@ DECLARE
     ];
     table_name NAME;
     role_name NAME;
+    partition REGCLASS;
 BEGIN
     IF to_regclass('stripe_webhook_events') IS NULL THEN
         RAISE EXCEPTION 'search_path (%) leads to none of stripeonce''s tables: migrate first, or SET search_path to their schema', current_setting('search_path');
@@ -32,6 +33,12 @@ BEGIN
     END LOOP;
     FOREACH table_name IN ARRAY ours LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
+        FOR partition IN SELECT relid FROM pg_partition_tree(quote_ident(table_name)::regclass) WHERE isleaf AND level > 0 LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition); -- no policy: who reads the table needs none here
+            FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+                EXECUTE format('REVOKE ALL ON %s FROM %I', partition, role_name);
+            END LOOP;
+        END LOOP;
         FOR role_name IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
             EXECUTE format('REVOKE ALL ON %I FROM %I', table_name, role_name);
         END LOOP;

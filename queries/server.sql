@@ -104,10 +104,16 @@ ORDER BY needed.table_name, needed.privilege;
 SELECT row_security_active(@table_name::text)::boolean;
 
 -- name: ServerExposed :one
--- The tables without row level security on which Supabase's public roles have privileges; empty if there are none.
+-- The tables, and partitions of them, without row level security on which Supabase's public roles have privileges; empty if there are
+-- none.
 SELECT COALESCE(string_agg(DISTINCT class.relname::text, ', '), '')::text AS tables
 FROM unnest(@table_names::text []) AS listed (name)
-JOIN pg_catalog.pg_class AS class ON class.oid = to_regclass(listed.name)
+CROSS JOIN LATERAL (
+    SELECT to_regclass(listed.name) AS relid
+    UNION
+    SELECT tree.relid FROM pg_partition_tree(to_regclass(listed.name)) AS tree
+) AS part
+JOIN pg_catalog.pg_class AS class ON class.oid = part.relid
 JOIN pg_catalog.pg_roles AS roles ON roles.rolname IN ('anon', 'authenticated')
 WHERE NOT class.relrowsecurity
     AND (

@@ -25,12 +25,31 @@ LEFT JOIN LATERAL (
 WHERE event.outcome IS NOT NULL OR failure.state IS NOT NULL;
 
 -- name: StripeWebhookEventInsert :exec
--- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key.
+-- Records an event. If a concurrent duplicate was recorded first, it violates stripe_webhook_events_event_id_key, or the index of
+-- a partition.
 INSERT INTO stripe_webhook_events (
     event_id, event_type, outcome, event_created_at, livemode, account_id, api_version, object_id, receiver
 ) VALUES (
     @event_id, @event_type, @outcome, @event_created_at, @livemode, @account_id, @api_version, @object_id, @receiver
 );
+
+-- name: StripeWebhookEventIndex :one
+-- Whether an index of a schema keeps event ids unique in the ledger or in one of its partitions, whatever either is called. No row: there
+-- is no such index.
+SELECT (
+    index.indisunique AND index.indpred IS NULL AND index.indnkeyatts = 1
+    AND EXISTS (
+        SELECT FROM pg_catalog.pg_attribute AS attribute
+        WHERE attribute.attrelid = index.indrelid AND attribute.attnum = index.indkey[0] AND attribute.attname = 'event_id'
+    )
+    AND (
+        index.indrelid = to_regclass('stripe_webhook_events')
+        OR to_regclass('stripe_webhook_events') IN (SELECT ancestor.relid FROM pg_partition_ancestors(index.indrelid) AS ancestor (relid))
+    )
+)::boolean AS of_ledger
+FROM pg_catalog.pg_index AS index
+JOIN pg_catalog.pg_class AS class ON class.oid = index.indexrelid
+WHERE class.relname = @index_name::text AND class.relnamespace::regnamespace::text = quote_ident(@schema_name::text);
 
 -- name: StripeWebhookEventInsertParked :execrows
 -- Records an event as parked. No row: the ledger has it.
@@ -138,7 +157,8 @@ SELECT COALESCE(
 -- name: StripeWebhookEventPrune :one
 -- Deletes one batch of old rows, the oldest first, and the failures that they resolved. An ignored or parked row with a
 -- failure stays, since it resolved nothing, unless the failure is dismissed. Rows that a delivery has locked are skipped.
--- The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins.
+-- The query uses a subquery and arrays, since PostgreSQL 17 and 18 would read the whole tables for joins. The join with an array, of
+-- which PostgreSQL expects few elements, looks each event up in its own partition, where = ANY would look in all of them.
 WITH batch AS (
     SELECT old.event_id, old.processed_at, old.outcome
     FROM stripe_webhook_events AS old
@@ -161,7 +181,9 @@ failures AS (
 ),
 
 events AS (
-    DELETE FROM stripe_webhook_events AS e WHERE e.event_id = ANY(ARRAY(SELECT resolved.event_id FROM resolved))
+    DELETE FROM stripe_webhook_events AS e
+    USING (SELECT unnest(ARRAY(SELECT resolved.event_id FROM resolved)) AS event_id) AS gone
+    WHERE e.event_id = gone.event_id
     RETURNING e.event_id
 )
 

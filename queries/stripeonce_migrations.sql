@@ -53,7 +53,7 @@ WHERE type.typnamespace::regnamespace::text = quote_ident(@schema_name::text) AN
 ORDER BY name;
 
 -- name: MigrationTableLines :many
--- Describes tables independently of their schema: columns, constraints and indexes, one line each.
+-- Describes tables independently of their schema, and of whether they are partitioned: columns, constraints and indexes, one line each.
 WITH tables AS (
     SELECT
         class.oid, class.relname::text AS name, class.relnamespace::regnamespace::text || '.' AS prefix,
@@ -64,7 +64,7 @@ WITH tables AS (
 
 SELECT line::text FROM (
     SELECT
-        'table ' || tables.name || CASE tables.kind WHEN 'r' THEN '' ELSE ' of another kind' END
+        'table ' || tables.name || CASE WHEN tables.kind IN ('r', 'p') THEN '' ELSE ' of another kind' END
         || CASE tables.persistence WHEN 'u' THEN ' unlogged' ELSE '' END AS line
     FROM tables
     UNION ALL
@@ -80,7 +80,7 @@ SELECT line::text FROM (
     FROM tables
     JOIN pg_catalog.pg_constraint AS contained ON contained.conrelid = tables.oid AND contained.contype IN ('p', 'u', 'f', 'c', 'x')
     UNION ALL
-    SELECT replace(replace(pg_get_indexdef(index.indexrelid), tables.prefix, ''), 'pg_temp.', '')
+    SELECT replace(replace(replace(pg_get_indexdef(index.indexrelid), tables.prefix, ''), 'pg_temp.', ''), ' ON ONLY ', ' ON ')
     FROM tables
     JOIN pg_catalog.pg_index AS index ON index.indrelid = tables.oid
 ) AS described

@@ -18,7 +18,7 @@ const retryPause = 10 * time.Millisecond
 const maxLostRaces = 4
 
 var (
-	// errLostRace reports that the ledger's unique index, or an update of no row, found a concurrent duplicate. No rule of
+	// errLostRace reports that the ledger's unique index, or an update of no row, found a concurrent duplicate: see lostRace. No rule of
 	// fault.Classify changes it, so that retry sees it.
 	errLostRace  = errors.New("a concurrent duplicate of the event was recorded first")
 	errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
@@ -92,13 +92,16 @@ func (r *Receiver) attemptOnce(ctx context.Context, d *delivery, first bool) err
 // MaxAttempts.
 func (r *Receiver) retry(ctx context.Context, d *delivery, counts *attempts, err error) (again bool, failure error) {
 	var request *fetchError
+	lostRace, failure := r.lostRace(ctx, err)
 	switch {
+	case failure != nil:
+		return false, failure
 	case errors.As(err, &request):
 		failure := r.fetch(ctx, d, request)
 		return failure == nil, failure
 	case d.park(err):
 		return true, nil
-	case errors.Is(err, errLostRace):
+	case lostRace:
 		counts.lostRaces++
 		if counts.lostRaces > maxLostRaces {
 			return false, fault.Unavailable(errHiddenRow)

@@ -207,10 +207,10 @@ func (t *transaction) insert(d *delivery) pgpipe.Query {
 	}
 	return func(ctx context.Context, db pgpipe.DBTX) error {
 		err := t.receiver.queries.StripeWebhookEventInsert(ctx, db, params)
-		if !errors.Is(err, pgpipe.ErrRecording) && isLedgerViolation(err) {
-			return errLostRace
+		if err == nil || errors.Is(err, pgpipe.ErrRecording) {
+			return err
 		}
-		return pgpipe.Wrap("record the event", err)
+		return pgpipe.Wrap("record the event", ofLedgerInsert(err))
 	}
 }
 
@@ -256,10 +256,6 @@ func (t *transaction) settleFailure(d *delivery) pgpipe.Query {
 		err := t.receiver.queries.StripeWebhookFailureSettle(ctx, db, d.id(), d.received.ID)
 		return pgpipe.Wrap("settle the thin event's failure", err)
 	}
-}
-
-func isLedgerViolation(err error) bool {
-	return fault.IsUniqueViolation(err, "stripe_webhook_events", "stripe_webhook_events_event_id_key")
 }
 
 // objectLockSeed keeps the advisory locks of Stripe objects apart from those of other programs on the database: the lock of

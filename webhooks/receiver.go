@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,6 +34,8 @@ type Receiver struct {
 	onFailure *notifier
 	onParked  *notifier
 	erasures  erasure.Flag
+
+	ledgerIndexes sync.Map // the indexes of the ledger's partitions by which a race was lost: schema and name, see lostRace
 
 	limiter     *admission.Limiter
 	shedder     *admission.Shedder

@@ -53,11 +53,17 @@ func IsRetryable(err error) bool {
 	return code == SerializationFailure || code == DeadlockDetected
 }
 
-// IsUniqueViolation reports whether err is a violation of one unique index and of no other.
-func IsUniqueViolation(err error, table, index string) bool {
-	pgErr := pgError(err)
-	return pgErr != nil && pgErr.Code == UniqueViolation && pgErr.TableName == table && pgErr.ConstraintName == index
+// UniqueViolationOf returns PostgreSQL's error if err is the violation of a unique index, else nil.
+func UniqueViolationOf(err error) *pgconn.PgError {
+	if pgErr := pgError(err); pgErr != nil && pgErr.Code == UniqueViolation {
+		return pgErr
+	}
+	return nil
 }
+
+// InTrigger reports whether an error arose inside a function in PL/pgSQL, which is a trigger of the host's: the receiver's tables have
+// none.
+func InTrigger(err *pgconn.PgError) bool { return strings.Contains(err.Where, "PL/pgSQL") }
 
 // LacksMigration reports whether PostgreSQL did not find a table or a column. For a statement on stripeonce's tables it
 // means that the database lacks a migration, or that search_path does not lead to the tables. A statement inside a
@@ -106,7 +112,7 @@ type state struct {
 func newState(err error, c Circumstances) *state {
 	s := &state{Circumstances: c, err: err, handler: IsHandler(err)}
 	if pgErr := pgError(err); pgErr != nil {
-		s.code, s.raised, s.trigger = pgErr.Code, pgErr.Routine == "exec_stmt_raise", strings.Contains(pgErr.Where, "PL/pgSQL")
+		s.code, s.raised, s.trigger = pgErr.Code, pgErr.Routine == "exec_stmt_raise", InTrigger(pgErr)
 	}
 	return s
 }

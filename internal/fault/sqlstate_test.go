@@ -60,21 +60,17 @@ func TestPredicates(t *testing.T) {
 	}
 }
 
-func TestIsUniqueViolation(t *testing.T) {
+func TestUniqueViolationOf(t *testing.T) {
 	t.Parallel()
-	const table, index = "stripe_webhook_events", "stripe_webhook_events_event_id_key"
-	err := func(code, table, index string) error {
-		return fmt.Errorf("doing: %w", &pgconn.PgError{Code: code, TableName: table, ConstraintName: index})
-	}
+	violated := &pgconn.PgError{Code: UniqueViolation, TableName: "stripe_webhook_events_p07"}
 	for _, c := range []struct {
 		err  error
-		want bool
+		want *pgconn.PgError
 	}{
-		{err(UniqueViolation, table, index), true}, {err(UniqueViolation, table, "other"), false}, {err(UniqueViolation, "other", index), false},
-		{err("23503", table, index), false}, {errors.New("no"), false},
+		{fmt.Errorf("doing: %w", violated), violated}, {&pgconn.PgError{Code: "23503"}, nil}, {errors.New("no"), nil}, {nil, nil},
 	} {
-		if got := IsUniqueViolation(c.err, table, index); got != c.want {
-			t.Errorf("%+v is one: %v", errors.Unwrap(c.err), got)
+		if got := UniqueViolationOf(c.err); got != c.want {
+			t.Errorf("of %v it is %v", c.err, got)
 		}
 	}
 }

@@ -39,7 +39,10 @@ var cluster = sync.OnceValues(func() (*pglocal.Cluster, error) {
 	if err := c.CreateDatabase(ctx, template); err != nil {
 		return nil, err
 	}
-	return c, migrate.Up(ctx, c.URL(template), io.Discard)
+	if err := migrate.Up(ctx, c.URL(template), io.Discard); err != nil {
+		return nil, err
+	}
+	return c, partitionTemplate(ctx, c.URL(template))
 })
 
 var clones atomic.Int64

@@ -25,6 +25,7 @@ var (
 	onlyMirrors    = flag.Bool("mirrors", false, "only compare mirrors of different sizes")
 	only           = flag.Bool("compare", false, "only compare the receivers")
 	onlyLoad       = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
+	partitions     = flag.Int("partitions", 0, "only compare a ledger of -ledger rows in so many hash partitions with a plain one")
 	onlySyncEngine = flag.Bool("sync-engine", false, "only compare with stripe-sync-engine")
 	network        = flag.Bool("network", false, "only measure over a network")
 	onlyInFlight   = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
@@ -56,6 +57,8 @@ func bench() error {
 	switch {
 	case *only:
 		steps = steps[:1]
+	case *partitions > 0:
+		return b.overPartitions()
 	case *onlyMirrors:
 		steps = []func() error{b.overMirrors}
 	case *onlySyncEngine:

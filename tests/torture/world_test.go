@@ -45,6 +45,8 @@ type world struct {
 
 	// observe is called with each reply. Optional.
 	observe func(ev *stripesim.Event, reply delivery.Reply)
+	// timed is called with each attempt of a deliverer. Optional.
+	timed func(stripesim.Attempt)
 
 	mu           sync.Mutex
 	logs         []string // the log files of the receivers
@@ -183,6 +185,9 @@ func patience() []time.Duration {
 }
 
 func (w *world) attempted(a stripesim.Attempt) {
+	if w.timed != nil {
+		w.timed(a)
+	}
 	if a.Err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
