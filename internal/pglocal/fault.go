@@ -2,6 +2,7 @@ package pglocal
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -61,4 +62,16 @@ func AsServer(cmd *exec.Cmd) error {
 	}
 	user.apply(cmd)
 	return nil
+}
+
+// TakeFolder makes a folder that belongs to the user of AsServer.
+func TakeFolder(dir string) error {
+	user, err := serverUser()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return user.take(dir)
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -126,6 +127,27 @@ func (h *host) signal(signal syscall.Signal) {
 	h.t.Helper()
 	for _, id := range h.processes() {
 		_ = syscall.Kill(id, signal) // it may have ended
+	}
+}
+
+// signalOnly sends a signal to the host's processes whose command line begins with a program, or with its interpreter.
+func (h *host) signalOnly(program string, signal syscall.Signal) {
+	h.t.Helper()
+	found := false
+	for _, id := range h.processes() {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", id))
+		if err != nil {
+			continue // it has ended
+		}
+		for _, word := range strings.SplitN(string(line), "\x00", 3)[:min(2, strings.Count(string(line), "\x00"))] {
+			if filepath.Base(word) == program {
+				found = true
+				_ = syscall.Kill(id, signal)
+			}
+		}
+	}
+	if !found {
+		h.t.Errorf("%s does not run on %s", program, h.name)
 	}
 }
 

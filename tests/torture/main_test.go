@@ -18,8 +18,11 @@ import (
 )
 
 var (
-	long   = flag.Bool("long", false, "run the complete suite, for minutes, instead of its short form")
-	soak   = flag.Duration("soak", 3*time.Minute, "with -long: the duration of the soak")
+	long = flag.Bool("long", false, "run the complete suite, for minutes, instead of its short form")
+	soak = flag.Duration("soak", 3*time.Minute, "with -long: the duration of the soak")
+
+	clusterRounds = flag.Int("cluster-rounds", 2, "with -long: how often each fault strikes the leader of a cluster")
+
 	report = flag.String("report", "", "write the table of results into this Markdown `file`, between its markers")
 )
 

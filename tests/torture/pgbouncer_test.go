@@ -45,6 +45,8 @@ auth_type = any
 pool_mode = %s
 default_pool_size = 4
 max_client_conn = 200
+server_connect_timeout = 2
+server_login_retry = 1
 `, server, port, mode)
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {

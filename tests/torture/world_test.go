@@ -32,7 +32,7 @@ type world struct {
 	ctx     context.Context // ends if a fault could not be injected
 	giveUp  context.CancelFunc
 	cluster *pglocal.Cluster // nil: another server
-	url     string // of the database
+	url     string           // of the database
 	direct  *pgxpool.Pool
 	account *stripesim.Account
 	sim     *stripesim.API
