@@ -51,7 +51,9 @@ func databaseURL() (string, error) {
 }
 
 // hasDatabase reports whether a database is set.
-func hasDatabase() bool { return os.Getenv(envDatabaseURL) != "" || os.Getenv(envDatabaseURL+fileSuffix) != "" }
+func hasDatabase() bool {
+	return os.Getenv(envDatabaseURL) != "" || os.Getenv(envDatabaseURL+fileSuffix) != ""
+}
 
 // consolePasswords reads the passwords of the console, from the environment or files. An empty one turns its user off.
 func consolePasswords() (passwords server.Passwords, err error) {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/commands"
-	"github.com/pook/stripeonce/internal/buildinfo"
 	"github.com/pook/stripeonce/internal/cli"
 )
 
@@ -33,7 +32,7 @@ in PostgreSQL exactly once, however often and in whatever order it arrives.
 Secrets are read from the environment only: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
 STRIPE_API_KEY, or the files named by DATABASE_URL_FILE, STRIPE_WEBHOOK_SECRET_FILE and
 STRIPE_API_KEY_FILE.`,
-		Version:           buildinfo.Read().String(),
+		Version:           thisBuild().String(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)
