@@ -22,11 +22,27 @@ run: postgres build ## Serve with a private PostgreSQL, with a signing secret ma
 
 .PHONY: build
 build: ## Build the program, .bin/stripeonce
-	@go build -buildvcs=false -ldflags "-X github.com/pook/stripeonce/internal/buildinfo.commit=$$(git rev-parse HEAD 2>/dev/null)" \
-		-o $(BIN)/stripeonce ./cmd/stripeonce
+	@go build -buildvcs=false -ldflags "$(LINK)" -o $(BIN)/stripeonce ./cmd/stripeonce
+
+# What the linker records in a program that is built here.
+LINK = -X github.com/pook/stripeonce/internal/buildinfo.version=$$(git describe --tags --exact-match 2>/dev/null) \
+	-X github.com/pook/stripeonce/internal/buildinfo.commit=$$(git rev-parse HEAD 2>/dev/null)
+
+IMAGE ?= stripeonce:latest
+.PHONY: image
+image: ## Build the container's image IMAGE (stripeonce:latest): with buildah into .bin/image.tar, or with docker
+	@tools/ensure-optional 'buildah docker' buildah "images"
+	@CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w $(LINK)" -o $(BIN)/linux/stripeonce ./cmd/stripeonce
+	@tools/image $(BIN)/linux/stripeonce $(IMAGE) $(BIN)/image.tar
+
+.PHONY: release
+release: postgres $(BIN)/goreleaser $(BIN)/cyclonedx-gomod ## Make the archives of a release in .bin/dist, and run this machine's; publishes nothing
+	$(BIN)/goreleaser release --snapshot --clean
+	go test ./tests -run TestRelease -count 1 -v -args -dist $(BIN)/dist
 
 CHROMIUM := tools/ensure-optional 'chromium chromium-browser google-chrome google-chrome-stable' chromium "the console's tests in a browser"
 NODE := tools/ensure-optional node nodejs "the tutorial's tests"
+BUILDAH := tools/ensure-optional buildah buildah "the image's tests"
 NPM := tools/ensure-optional npm npm "the console's tests of accessibility"
 
 .PHONY: test
@@ -34,8 +50,10 @@ test: postgres $(BIN)/dbmate $(BIN)/stripe-mock ## Run every test, each on its o
 	@$(CHROMIUM)
 	@$(NODE)
 	@$(NPM)
+	@$(BUILDAH)
 	go test -timeout 30m ./...
 	go -C tests/browser test -timeout 30m ./...
+	go -C tests/manifests test ./...
 	go -C examples test ./...
 
 .PHONY: tutorial
@@ -97,6 +115,8 @@ lint: $(BIN)/golangci-lint ## Check style, wording and links, and that imports p
 	go -C examples vet ./...
 	go -C tests/browser mod tidy -diff
 	go -C tests/browser vet ./...
+	go -C tests/manifests mod tidy -diff
+	go -C tests/manifests vet ./...
 	$(BIN)/golangci-lint run ./...
 	go -C tools vet ./...
 	go -C tools run ./checktext
@@ -112,6 +132,7 @@ generate: $(BIN)/sqlc ## Compile schema and queries into db, and those of the ex
 	$(BIN)/sqlc generate -f examples/billingpage/sqlc.yaml
 	go -C tools run ./eventtypes > $(BIN)/event_types.txt
 	mv $(BIN)/event_types.txt internal/eventtypes/event_types.txt
+	go -C tests/manifests test -count 1 -run TestPrometheusRule . -args -write
 
 .PHONY: up
 up: $(BIN)/dbmate ## Apply the migrations to DATABASE_URL with dbmate
@@ -131,6 +152,15 @@ $(BIN)/golangci-lint: PACKAGE := github.com/golangci/golangci-lint/v2/cmd/golang
 
 $(BIN)/stripe-mock: PACKAGE := github.com/stripe/stripe-mock
 $(BIN)/govulncheck: PACKAGE := golang.org/x/vuln/cmd/govulncheck
+
+# What makes releases is large, so it has a module of its own, which only make release compiles.
+$(BIN)/goreleaser: PACKAGE := github.com/goreleaser/goreleaser/v2
+$(BIN)/cyclonedx-gomod: PACKAGE := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+$(BIN)/goreleaser $(BIN)/cyclonedx-gomod: tools/release/go.mod tools/release/go.sum
+	@echo "building $(@F), which takes minutes the first time"
+	@mkdir -p $(BIN)
+	@cd tools/release && go build -buildvcs=false -o $@ $(PACKAGE)
+	@touch $@
 
 $(BIN)/dbmate $(BIN)/sqlc $(BIN)/golangci-lint $(BIN)/stripe-mock $(BIN)/govulncheck: tools/go.mod tools/go.sum
 	@echo "building $(@F), which takes minutes the first time"

@@ -54,8 +54,8 @@ func environ(settings ...string) []string {
 			continue
 		}
 		switch name {
-		case "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_FILE", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_KEY_FILE", "STRIPE_API_BASE", "STRIPE_REFETCH", "STRIPE_ACCOUNT_ID", "STRIPE_API_VERSION", "STRIPEONCE_MIRROR",
-			"ADDR", "LOG_FORMAT", "LOG_LEVEL", "DROP_PAYLOADS", "CONSOLE_PASSWORD", "CONSOLE_READONLY_PASSWORD":
+		case "DATABASE_URL", "DATABASE_URL_FILE", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_FILE", "STRIPE_MODE", "STRIPE_API_KEY", "STRIPE_API_KEY_FILE", "STRIPE_API_BASE", "STRIPE_REFETCH", "STRIPE_ACCOUNT_ID", "STRIPE_API_VERSION", "STRIPEONCE_MIRROR",
+			"ADDR", "LOG_FORMAT", "LOG_LEVEL", "DROP_PAYLOADS", "CONSOLE_PASSWORD", "CONSOLE_PASSWORD_FILE", "CONSOLE_READONLY_PASSWORD", "CONSOLE_READONLY_PASSWORD_FILE":
 		default:
 			env = append(env, entry)
 		}
@@ -74,6 +74,12 @@ func (r result) String() string {
 
 // run runs the program until it exits.
 func run(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	return runBuild(t, program, env, stdin, args...)
+}
+
+// runBuild runs another build of the program until it exits.
+func runBuild(t *testing.T, program string, env []string, stdin string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
@@ -104,9 +110,22 @@ var listening = regexp.MustCompile(`(?:msg=listening url=|"msg":"listening","url
 // serve starts the program and waits until it listens.
 func serve(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := &server{cmd: exec.Command(program, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...), ended: make(chan struct{})}
+	return serveBuild(t, program, env, args...)
+}
+
+// serveBuild starts another build of the program and waits until it listens.
+func serveBuild(t *testing.T, program string, env []string, args ...string) *server {
+	t.Helper()
+	cmd := exec.Command(program, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)
 	// The last of two entries counts, so a caller may set another secret.
-	s.cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, env...)
+	cmd.Env = append([]string{"STRIPE_WEBHOOK_SECRET=" + hooktest.Secret}, env...)
+	return serveBy(t, cmd)
+}
+
+// serveBy starts a command that serves and waits until it listens.
+func serveBy(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{cmd: cmd, ended: make(chan struct{})}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/schema"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -270,11 +271,14 @@ func TestFullDisk(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
+	migrations := schema.Migrations()
+	newest := migrations[len(migrations)-1].Version
 	text := run(t, environ(), "", "version")
-	if flag := run(t, environ(), "", "--version"); text.code != 0 || !strings.HasPrefix(text.stdout, "stripeonce devel (commit ") || !strings.Contains(text.stdout, ", go1.") || flag.stdout != text.stdout {
+	if flag := run(t, environ(), "", "--version"); text.code != 0 || !strings.HasPrefix(text.stdout, "stripeonce devel (commit ") || !strings.Contains(text.stdout, ", go1.") ||
+		!strings.HasSuffix(text.stdout, ", schema "+newest+")\n") || flag.stdout != text.stdout {
 		t.Errorf("version: %s\n--version: %s", text, flag)
 	}
-	keys(t, lines(t, run(t, environ(), "", "version", "--json"))[0], "version", "commit", "go_version")
+	keys(t, lines(t, run(t, environ(), "", "version", "--json"))[0], "version", "commit", "go_version", "schema_version")
 }
 
 // Times are printed with their zone.

@@ -11,18 +11,20 @@ import (
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/dburl"
+	"github.com/pook/stripeonce/internal/server"
 	"github.com/pook/stripeonce/internal/signing"
 )
 
 const (
 	envDatabaseURL = "DATABASE_URL"
 	envSecret      = "STRIPE_WEBHOOK_SECRET"
-	envSecretFile  = "STRIPE_WEBHOOK_SECRET_FILE"
 	envAPIKey      = "STRIPE_API_KEY"
-	envAPIKeyFile  = "STRIPE_API_KEY_FILE"
 
 	envConsolePassword  = "CONSOLE_PASSWORD"
 	envReadOnlyPassword = "CONSOLE_READONLY_PASSWORD"
+
+	// fileSuffix makes the name of the variable that names a file with the value instead, such as a mounted secret.
+	fileSuffix = "_FILE"
 )
 
 // envOr returns the default of a flag: the environment's value, or else the documented default.
@@ -33,21 +35,45 @@ func envOr(name, byDefault string) string {
 	return byDefault
 }
 
-// databaseURL reads DATABASE_URL. It is not a flag, since it may contain a password.
+// databaseURL reads DATABASE_URL, from the environment or a file. It is not a flag, since it may contain a password.
 func databaseURL() (string, error) {
-	value := dburl.Normalize(os.Getenv(envDatabaseURL))
-	if value == "" {
+	value, source, err := fromFile(envDatabaseURL)
+	if err != nil {
+		return "", err
+	}
+	if value = dburl.Normalize(strings.TrimSpace(value)); value == "" {
 		return "", cli.Usage("%s is not set: set it to PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}
 	if _, err := pgxpool.ParseConfig(value); err != nil {
-		return "", cli.Usage("%s: %w: use one such as postgres://user:password@host:5432/database", envDatabaseURL, err)
+		return "", cli.Usage("%s: %w: use one such as postgres://user:password@host:5432/database", source, err)
 	}
 	return value, nil
 }
 
-// fromFile reads a secret setting from the variable name, or from the file named by the variable fileName. source is the
-// variable that was set, for errors.
-func fromFile(name, fileName string) (value, source string, err error) {
+// hasDatabase reports whether a database is set.
+func hasDatabase() bool {
+	return os.Getenv(envDatabaseURL) != "" || os.Getenv(envDatabaseURL+fileSuffix) != ""
+}
+
+// consolePasswords reads the passwords of the console, from the environment or files. An empty one turns its user off.
+func consolePasswords() (passwords server.Passwords, err error) {
+	for name, password := range map[string]*string{envConsolePassword: &passwords.Console, envReadOnlyPassword: &passwords.ReadOnly} {
+		value, source, err := fromFile(name)
+		if err != nil {
+			return passwords, err
+		}
+		if source != name {
+			value = strings.TrimRight(value, "\r\n") // of the last line
+		}
+		*password = value
+	}
+	return passwords, nil
+}
+
+// fromFile reads a secret setting from the variable name, or from the file named by the variable with _FILE after the name.
+// source is the variable that was set, for errors.
+func fromFile(name string) (value, source string, err error) {
+	fileName := name + fileSuffix
 	value, source = os.Getenv(name), name
 	file := os.Getenv(fileName)
 	if file == "" {
@@ -68,7 +94,7 @@ func fromFile(name, fileName string) (value, source string, err error) {
 
 // secrets reads the signing secrets, from the environment or a file.
 func secrets() ([]string, error) {
-	value, source, err := fromFile(envSecret, envSecretFile)
+	value, source, err := fromFile(envSecret)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +111,7 @@ func secrets() ([]string, error) {
 
 // stripeKey reads the API key, from the environment or a file. It returns "" if there is none.
 func stripeKey() (string, error) {
-	key, source, err := fromFile(envAPIKey, envAPIKeyFile)
+	key, source, err := fromFile(envAPIKey)
 	if err != nil {
 		return "", err
 	}
@@ -97,7 +123,7 @@ func stripeKey() (string, error) {
 
 // senderSecret returns the secret that this program signs deliveries with.
 func senderSecret() (string, error) {
-	value, source, err := fromFile(envSecret, envSecretFile)
+	value, source, err := fromFile(envSecret)
 	if err == nil && strings.TrimSpace(value) == "" {
 		return "", cli.Usage("%s is not set or empty: set it to the receiver's signing secret; in a test, both can have whsec_test", source)
 	}

@@ -6,11 +6,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // TZ works where there are no files of time zones, such as in an image from scratch
 
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/commands"
-	"github.com/pook/stripeonce/internal/buildinfo"
 	"github.com/pook/stripeonce/internal/cli"
 )
 
@@ -30,13 +30,14 @@ func newRoot() *cobra.Command {
 in PostgreSQL exactly once, however often and in whatever order it arrives.
 
 Secrets are read from the environment only: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
-STRIPE_API_KEY, or the files named by STRIPE_WEBHOOK_SECRET_FILE and STRIPE_API_KEY_FILE.`,
-		Version:           buildinfo.Read().String(),
+STRIPE_API_KEY, or the files named by DATABASE_URL_FILE, STRIPE_WEBHOOK_SECRET_FILE and
+STRIPE_API_KEY_FILE.`,
+		Version:           thisBuild().String(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.Strict(root)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend(), newVersion())
+	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend(), newHealthcheck(), newVersion())
 	root.AddCommand(operatorCommands()...)
 	return root
 }

@@ -53,7 +53,8 @@ such as after 'dbmate load', and applies the others.`,
 
 // refusal turns an error that changed nothing into one of wrong use.
 func refusal(err error) error {
-	if errors.Is(err, migrate.ErrNameTaken) || errors.Is(err, migrate.ErrNotRecorded) || errors.Is(err, migrate.ErrDatabase) {
+	if errors.Is(err, migrate.ErrNameTaken) || errors.Is(err, migrate.ErrNotRecorded) || errors.Is(err, migrate.ErrDatabase) ||
+		errors.Is(err, migrate.ErrNewer) {
 		return cli.Usage("%w", err)
 	}
 	var refused *pgconn.PgError
@@ -66,7 +67,7 @@ func refusal(err error) error {
 func newMigrateStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status",
-		Short:   "List the migrations and whether each is applied; exit 1 if one is missing",
+		Short:   "List the migrations and whether each is applied; exit 1 if one of this version is missing",
 		Example: "  stripeonce migrate status",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,7 +86,8 @@ func newMigrateRollback() *cobra.Command {
 		Use:   "rollback",
 		Short: "Undo the newest migration",
 		Long: `Undoes the newest applied migration. It refuses to drop a table that has rows: without the
-ledger's rows, events that Stripe redelivers take effect again.`,
+ledger's rows, events that Stripe redelivers take effect again. It refuses if a newer version of
+stripeonce has migrated the database: use that version.`,
 		Example: "  stripeonce migrate rollback",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -110,11 +112,14 @@ func printStatus(cmd *cobra.Command, url string) error {
 		return refusal(err)
 	}
 	for _, m := range list {
-		mark := "applied"
-		if !m.Applied {
-			mark = "missing"
+		switch {
+		case m.Unknown:
+			fmt.Fprintf(cmd.OutOrStdout(), "unknown  %s, which a newer version of stripeonce has applied\n", m.Version)
+		case m.Applied:
+			fmt.Fprintf(cmd.OutOrStdout(), "applied  %s\n", m.Name)
+		default:
+			fmt.Fprintf(cmd.OutOrStdout(), "missing  %s\n", m.Name)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", mark, m.Name)
 	}
 	if n := missing(list); n > 0 {
 		return fmt.Errorf("%d of %d migrations are missing", n, len(list))

@@ -54,6 +54,7 @@ type serveFlags struct {
 	traceURL       string
 	exports        *telemetry.Telemetry // nil: nothing is exported
 	quietAfter     cli.Duration         // console-quiet-after
+	passwords      server.Passwords     // of the console
 }
 
 func newServe() *cobra.Command {
@@ -67,9 +68,9 @@ console at /console, with the user stripeonce and that password, and
 CONSOLE_READONLY_PASSWORD for the user stripeonce-readonly, who may only look; use TLS in
 front of it.
 
-Requires STRIPE_WEBHOOK_SECRET (or STRIPE_WEBHOOK_SECRET_FILE), and DATABASE_URL or
---local. With STRIPE_API_KEY (or STRIPE_API_KEY_FILE) it fetches from Stripe if events do
-not settle their order, and accepts thin events. It applies migrations only with
+Requires STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY it fetches
+from Stripe if events do not settle their order, and accepts thin events. Each of these and
+of the passwords can be in a file instead: STRIPE_WEBHOOK_SECRET_FILE. It applies migrations only with
 --migrate. On a database that lacks one it starts, is not ready, and answers deliveries
 503, which Stripe retries.`,
 		Example: `  # with a private PostgreSQL, to try it out
@@ -139,6 +140,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err := f.check(); err != nil {
 		return err
 	}
+	if f.passwords, err = consolePasswords(); err != nil {
+		return err
+	}
 	if f.listRate < 1 {
 		return cli.Usage("--rate must be at least 1")
 	}
@@ -179,7 +183,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		if f.postgres != os.Getenv(pglocal.EnvVersion) {
 			return "", nil, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
 		}
-		if os.Getenv(envDatabaseURL) == "" {
+		if !hasDatabase() {
 			return "", nil, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
 		}
 		url, err = databaseURL()
@@ -188,7 +192,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	if f.dataDir == "" {
 		return "", nil, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
 	}
-	if os.Getenv(envDatabaseURL) != "" {
+	if hasDatabase() {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
 	}
 	if err := pglocal.CheckVersion(f.postgres); err != nil {
@@ -253,12 +257,12 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 	if err := f.exports.Metrics(ctx, s.Metrics()); err != nil {
 		return cli.Usage("%w", err)
 	}
-	if passwords := (server.Passwords{Console: os.Getenv(envConsolePassword), ReadOnly: os.Getenv(envReadOnlyPassword)}); passwords.Any() {
+	if f.passwords.Any() {
 		pages := f.console(pool, &receiver, logger)
 		defer pages.Close()
 		context.AfterFunc(ctx, pages.Close) // before the receiver stops, which a run in progress works with
-		s.MountConsole(pages, passwords)
-		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(passwords.Users(), ","))
+		s.MountConsole(pages, f.passwords)
+		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(f.passwords.Users(), ","))
 	}
 	return s.Serve(ctx, listener)
 }

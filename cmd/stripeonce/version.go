@@ -1,24 +1,42 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/buildinfo"
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/schema"
 )
+
+// build is what version prints.
+type build struct {
+	buildinfo.Info
+	Schema string `json:"schema_version"` // of the newest migration
+}
+
+func thisBuild() build {
+	migrations := schema.Migrations()
+	return build{buildinfo.Read(), migrations[len(migrations)-1].Version}
+}
+
+func (b build) String() string {
+	return strings.TrimSuffix(b.Info.String(), ")") + ", schema " + b.Schema + ")"
+}
 
 func newVersion() *cobra.Command {
 	var out *cli.Output
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version, the commit and the version of Go",
+		Short:   "Print the version, the commit, and the versions of Go and of the schema",
 		Example: "  stripeonce version --json",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out.Of(cmd).JSON {
-				return out.Line(buildinfo.Read())
+				return out.Line(thisBuild())
 			}
-			out.Printf("stripeonce %s\n", buildinfo.Read())
+			out.Printf("stripeonce %s\n", thisBuild())
 			return nil
 		},
 	}

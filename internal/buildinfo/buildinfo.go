@@ -9,8 +9,8 @@ import (
 
 const module = "github.com/pook/stripeonce"
 
-// commit is set by the linker where the go command does not record it: make build.
-var commit string
+// version and commit are set by the linker where the go command does not record them: in a release, an image, and by make build.
+var version, commit string
 
 // Info describes a build.
 type Info struct {
@@ -25,10 +25,10 @@ var Read = sync.OnceValue(func() Info {
 	if !ok {
 		build = &debug.BuildInfo{}
 	}
-	return read(build, commit)
+	return read(build, version, commit)
 })
 
-func read(build *debug.BuildInfo, linked string) Info {
+func read(build *debug.BuildInfo, linkedVersion, linkedCommit string) Info {
 	info := Info{Version: "devel", Commit: "unknown", GoVersion: runtime.Version()}
 	own := build.Main
 	for _, dependency := range build.Deps { // in a host's program
@@ -39,8 +39,11 @@ func read(build *debug.BuildInfo, linked string) Info {
 	if own.Path == module && own.Version != "" && own.Version != "(devel)" {
 		info.Version = own.Version
 	}
-	if linked != "" {
-		info.Commit = linked
+	if linkedVersion != "" {
+		info.Version = linkedVersion
+	}
+	if linkedCommit != "" {
+		info.Commit = linkedCommit
 	}
 	if build.Main.Path != module { // the settings are those of the host
 		return info

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -67,6 +68,10 @@ func (c *Checker) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
 	if missing := missingMigrations(applied); len(missing) > 0 {
 		c.Doubt()
 		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + c.adviceToMigrate(ctx, conn, len(applied) > 0)))
+	}
+	if newer := unknownMigrations(applied); len(newer) > 0 && c.newer.CompareAndSwap(false, true) {
+		c.Logger.InfoContext(ctx, "a newer version of stripeonce has migrated the database: this version works on, if it is the release before that one",
+			"unknown_migrations", strings.Join(newer, ","))
 	}
 	return nil
 }
@@ -160,6 +165,13 @@ func (c *Checker) checkPermitted(ctx context.Context, conn *pgxpool.Conn) error 
 
 func notMigrated(cause error) error {
 	return fault.Unavailable(fmt.Errorf("%w: %w", fault.ErrNotMigrated, cause))
+}
+
+// unknownMigrations returns the applied versions that this version does not have.
+func unknownMigrations(applied []string) []string {
+	return slices.DeleteFunc(slices.Clone(applied), func(version string) bool {
+		return slices.ContainsFunc(schema.Migrations(), func(m schema.Migration) bool { return m.Version == version })
+	})
 }
 
 func missingMigrations(applied []string) []string {

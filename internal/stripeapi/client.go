@@ -5,6 +5,7 @@ package stripeapi
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -215,8 +216,12 @@ func paramsOf(ctx context.Context, req *Request) *stripe.Params {
 	return params
 }
 
-// retryable reports whether another attempt may succeed: see https://docs.stripe.com/error-low-level.
+// retryable reports whether another attempt may succeed: see https://docs.stripe.com/error-low-level. A certificate that this machine
+// does not trust, such as in an image without certificates, stays so.
 func retryable(err error) bool {
+	if untrusted := new(tls.CertificateVerificationError); errors.As(err, &untrusted) {
+		return false
+	}
 	status := Status(err)
 	return status == 0 || status == http.StatusConflict || status == http.StatusTooManyRequests || status >= 500
 }

@@ -42,7 +42,7 @@ func objects(up string) (tables, all []string) {
 
 // existing lists the migrations that cannot be applied as they are.
 func (s *session) existing(ctx context.Context) ([]existing, error) {
-	list, err := s.list()
+	list, err := s.list(ctx)
 	if err != nil {
 		return nil, err
 	}

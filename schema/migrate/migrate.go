@@ -32,10 +32,17 @@ var ErrNotRecorded = errors.New("the migrations are not recorded")
 // ErrDatabase reports that the database cannot hold the tables: its encoding is not UTF8, or PostgreSQL is older than 13.
 var ErrDatabase = errors.New("the database does not suit")
 
+// ErrNewer reports that a newer version of stripeonce has applied migrations that this one does not have, so that it cannot undo the
+// newest. Rollback returns it.
+var ErrNewer = errors.New("a newer version of stripeonce has migrated the database")
+
 // Status is one migration and whether it is applied.
 type Status struct {
 	schema.Migration
 	Applied bool
+	// Unknown is set if the migration is recorded, but is none of this version: a newer version of stripeonce has applied it. Its Name
+	// is empty.
+	Unknown bool
 }
 
 // Up applies every missing migration, oldest first, each in its own transaction. It holds an advisory lock, so any number
@@ -78,7 +85,8 @@ func Adopt(ctx context.Context, databaseURL string, log io.Writer) error {
 	})
 }
 
-// List returns every migration and whether it is applied, oldest first. It writes nothing.
+// List returns every migration and whether it is applied, oldest first, with those that a newer version of stripeonce has applied. It
+// writes nothing.
 func List(ctx context.Context, databaseURL string) ([]Status, error) {
 	conn, err := connect(ctx, databaseURL)
 	if err != nil {
@@ -89,13 +97,17 @@ func List(ctx context.Context, databaseURL string) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.list()
+	return s.list(ctx)
 }
 
 // Rollback undoes the newest applied migration. Unless force is set, it returns ErrHasRows instead of dropping a table that
-// has rows: without the ledger's rows, events take effect twice.
+// has rows: without the ledger's rows, events take effect twice. It returns ErrNewer if the newest migration is one of a newer version of
+// stripeonce, whose Rollback can undo it.
 func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer) error {
 	return onSession(ctx, databaseURL, func(s *session) error {
+		if err := s.refuseNewer(ctx); err != nil {
+			return err
+		}
 		if !force {
 			if err := s.refuseRows(ctx); err != nil {
 				return err
@@ -110,11 +122,25 @@ func Rollback(ctx context.Context, databaseURL string, force bool, log io.Writer
 	})
 }
 
+// refuseNewer returns ErrNewer if a migration is recorded that this version does not have.
+func (s *session) refuseNewer(ctx context.Context) error {
+	list, err := s.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.Unknown {
+			return fmt.Errorf("%w: this version does not have the migration %s: use the version that applied it", ErrNewer, m.Version)
+		}
+	}
+	return nil
+}
+
 var dropTable = regexp.MustCompile(`(?im)^\s*DROP TABLE (?:IF EXISTS )?(\w+)`)
 
 // refuseRows returns ErrHasRows if the newest applied migration's down part would drop a table that has rows.
 func (s *session) refuseRows(ctx context.Context) error {
-	list, err := s.list()
+	list, err := s.list(ctx)
 	if err != nil {
 		return err
 	}

@@ -184,3 +184,30 @@ func TestCompression(t *testing.T) {
 		t.Errorf("on PostgreSQL %d, which has lz4: %t, the object is compressed with %q, want %q", version, can, got, want)
 	}
 }
+
+// Migrations of a newer version are listed, Up leaves them, and Rollback refuses to undo an older one in their place.
+func TestNewerVersion(t *testing.T) {
+	t.Parallel()
+	const version = "20990101000001"
+	databaseURL := pgtest.NewURL(t)
+	pool := pgtest.Connect(t, databaseURL)
+	pgtest.Exec(t, pool, `INSERT INTO stripeonce_migrations (version) VALUES ('`+version+`')`)
+	up(t, databaseURL)
+	list, err := migrate.List(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := migrate.Status{Migration: schema.Migration{Version: version}, Applied: true, Unknown: true}
+	if newest := list[len(list)-1]; newest != want || len(list) != len(schema.Migrations())+1 || list[0].Unknown {
+		t.Errorf("the newest of %d migrations is %+v", len(list), newest)
+	}
+	before := pgtest.Scan[string](t, pool, catalog)
+	for _, force := range []bool{false, true} {
+		if err := migrate.Rollback(t.Context(), databaseURL, force, io.Discard); !errors.Is(err, migrate.ErrNewer) {
+			t.Errorf("Rollback gave %v", err)
+		}
+	}
+	if after := pgtest.Scan[string](t, pool, catalog); after != before {
+		t.Error("Rollback changed the schema")
+	}
+}

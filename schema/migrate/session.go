@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/amacneil/dbmate/v2/pkg/dbmate"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/schema"
@@ -18,6 +20,9 @@ import (
 
 // lockInterval is the pause between two attempts to acquire the lock of migrations.
 const lockInterval = 50 * time.Millisecond
+
+// pgUndefinedTable is the SQLSTATE undefined_table.
+const pgUndefinedTable = "42P01"
 
 // oldest is the oldest major version of PostgreSQL that the tables and queries work on.
 const oldest = 13
@@ -183,8 +188,8 @@ func identifiers(list string) (names []string) {
 	return names
 }
 
-// list returns every migration and whether it is applied, oldest first.
-func (s *session) list() (list []Status, err error) {
+// list returns every migration and whether it is applied, oldest first, with those that are recorded and not known.
+func (s *session) list(ctx context.Context) (list []Status, err error) {
 	if !s.exists {
 		for _, m := range schema.Migrations() {
 			list = append(list, Status{Migration: m})
@@ -195,10 +200,38 @@ func (s *session) list() (list []Status, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("list migrations: %w", err)
 	}
+	known := map[string]bool{}
 	for _, m := range found {
+		known[m.Version] = true
 		list = append(list, Status{Migration: schema.Migration{Version: m.Version, Name: m.FileName}, Applied: m.Applied})
 	}
+	recorded, err := s.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, version := range recorded {
+		if !known[version] {
+			list = append(list, Status{Migration: schema.Migration{Version: version}, Applied: true, Unknown: true})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Status) int { return strings.Compare(a.Version, b.Version) })
 	return list, nil
+}
+
+// recorded returns the versions in stripeonce_migrations.
+func (s *session) recorded(ctx context.Context) ([]string, error) {
+	rows, err := s.conn.Query(ctx, "SELECT version FROM "+pgx.Identifier{s.schema, schema.MigrationsTable}.Sanitize())
+	if err == nil {
+		var versions []string
+		if versions, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
+			return versions, nil
+		}
+	}
+	var missing *pgconn.PgError
+	if errors.As(err, &missing) && missing.Code == pgUndefinedTable {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("read %s: %w", schema.MigrationsTable, err)
 }
 
 // migrate applies the migrations that are not recorded.
