@@ -149,7 +149,7 @@ func TestImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	t.Cleanup(func() { _ = file.Close() })
 	for _, p := range file.Progs {
 		if p.Type == elf.PT_INTERP {
 			t.Error("the program is linked dynamically, and the image has no libraries")
