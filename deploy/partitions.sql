@@ -389,6 +389,7 @@ DECLARE
 BEGIN
     SELECT * INTO pair FROM pg_temp.stripeonce_pair(named);
     EXECUTE format('DROP TABLE IF EXISTS %s, %s', pair.companion_name, pair.progress); -- first what no delivery waits for
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', pair.live); -- as deliveries do, before its partitions: DROP TRIGGER begins with those
     EXECUTE format('DROP TRIGGER IF EXISTS stripeonce_note_change ON %s', pair.live);
     EXECUTE format('DROP FUNCTION IF EXISTS %I.%I()', pair.schema_name, pair.name || '_note_change');
     EXECUTE format('DROP TABLE IF EXISTS %s', pair.changes);

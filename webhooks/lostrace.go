@@ -55,13 +55,14 @@ func (r *Receiver) lostRace(ctx context.Context, err error) (lost bool, failure 
 	if _, known := r.ledgerIndexes.Load(index); known {
 		return true, nil
 	}
-	failure = r.pool.Do(ctx, func(conn *pgxpool.Conn) (err error) {
-		lost, err = r.queries.StripeWebhookEventIndex(ctx, conn, violated.ConstraintName, violated.SchemaName)
-		if errors.Is(err, pgx.ErrNoRows) {
-			lost, err = true, nil
+	failure = r.pool.Do(ctx, func(conn *pgxpool.Conn) error {
+		ofLedger, err := r.queries.StripeWebhookEventIndex(ctx, conn, violated.ConstraintName, violated.SchemaName)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			lost = true
 			return nil
-		}
-		if lost {
+		case err == nil && ofLedger:
+			lost = true
 			r.ledgerIndexes.Store(index, struct{}{})
 		}
 		return err

@@ -112,7 +112,7 @@ func TestOtherIndexIsNoLostRace(t *testing.T) {
 		"a unique index on another column of the ledger": {`CREATE UNIQUE INDEX one_of_a_type ON stripe_webhook_events (event_type)`, "one_of_a_type"},
 		"a unique index on more than the id": {`CREATE UNIQUE INDEX one_of_a_type ON stripe_webhook_events (event_type, livemode);` + partitionByHand +
 			`; CREATE UNIQUE INDEX one_of_a_type_even ON "else where"."Events, even" (event_type); CREATE UNIQUE INDEX one_of_a_type_odd ON "else where".odd_0 (event_type)`, "one_of_a_type_"},
-		"a unique index on a part of the ids": {`CREATE UNIQUE INDEX partial ON stripe_webhook_events ((event_type)) WHERE event_id <> ''`, "partial"},
+		"a unique index on a part of the ids":           {`CREATE UNIQUE INDEX partial ON stripe_webhook_events ((event_type)) WHERE event_id <> ''`, "partial"},
 		"a table with the ledger's names, by a trigger": {archive + `;` + trigger, "stripe_webhook_events_event_id_key"},
 		"a partitioned table with the ledger's names, by a trigger": {partitionByHand + `;` + archive + ` PARTITION BY HASH (event_id);
 			CREATE TABLE archive.p PARTITION OF archive.stripe_webhook_events FOR VALUES WITH (MODULUS 1, REMAINDER 0);` + trigger, "p_pkey"},

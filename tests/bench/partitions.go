@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/md5"
+	"crypto/md5" //nolint:gosec // as ledgerOf makes ids
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -63,9 +63,8 @@ var ledgerUses = []ledgerUse{
 		return l.list(ctx, tx, l.at(1000+rand.IntN(l.rows-1000)))
 	}},
 	{"list the events of an object", 200, func(ctx context.Context, tx pgx.Tx, l *ledger) error {
-		sum := md5.Sum(fmt.Append(nil, rand.IntN(l.rows/10)))
 		found, err := db.New().StripeWebhookEventListByObjects(ctx, tx, db.StripeWebhookEventListByObjectsParams{
-			ObjectIds: []string{"sub_1" + hex.EncodeToString(sum[:])[:23]}, MaxRows: 50,
+			ObjectIds: []string{"sub_1" + md5Of(rand.IntN(l.rows / 10))[:23]}, MaxRows: 50,
 		})
 		if err == nil && len(found) == 0 {
 			err = errors.New("the object has no events")
@@ -81,9 +80,11 @@ var ledgerUses = []ledgerUse{
 func rand32() string { return fmt.Sprintf("%016x%07x", rand.Uint64(), rand.Uint32()>>4) }
 
 // idOf returns the id of the nth event of ledgerOf.
-func idOf(n int) string {
-	sum := md5.Sum(fmt.Append(nil, n))
-	return fmt.Sprintf("evt_1%09x%s", n, hex.EncodeToString(sum[:])[:14])
+func idOf(n int) string { return fmt.Sprintf("evt_1%09x%s", n, md5Of(n)[:14]) }
+
+func md5Of(n int) string {
+	sum := md5.Sum(fmt.Append(nil, n)) //nolint:gosec // as PostgreSQL's md5
+	return hex.EncodeToString(sum[:])
 }
 
 // at returns the time of the nth event.
@@ -186,7 +187,7 @@ func (b *stand) partition(url string, partitions int) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(b.ctx)
+	defer func() { _ = conn.Close(b.ctx) }()
 	for _, sql := range []string{
 		string(script), fmt.Sprintf("CALL pg_temp.stripeonce_prepare('stripe_webhook_events', %d)", partitions),
 		"CALL pg_temp.stripeonce_copy('stripe_webhook_events')", "CALL pg_temp.stripeonce_swap('stripe_webhook_events')",
@@ -229,33 +230,8 @@ func (b *stand) useLedger(url string, l *ledger, of map[string][]float64, list [
 	}
 	defer pool.Close()
 	for _, use := range ledgerUses {
-		tx, err := pool.Begin(b.ctx)
-		if err != nil {
-			return err
-		}
-		var began time.Time
-		var usedBefore time.Duration
-		backend := int(tx.Conn().PgConn().PID())
-		for i := range use.times + use.times/10 {
-			if i == use.times/10 { // what comes before has planned the statement, and is not measured
-				if usedBefore, err = preciseCPU(backend); err != nil {
-					return err
-				}
-				began = time.Now()
-			}
-			if err := use.do(b.ctx, tx, l); err != nil {
-				return fmt.Errorf("%s: %w", use.what, err)
-			}
-		}
-		took := time.Since(began)
-		used, err := preciseCPU(backend)
-		if err != nil {
-			return err
-		}
-		of[use.what] = append(of[use.what], float64((used-usedBefore).Microseconds())/float64(use.times))
-		of[elapsed+use.what] = append(of[elapsed+use.what], float64(took.Microseconds())/float64(use.times))
-		if err := tx.Rollback(b.ctx); err != nil {
-			return err
+		if err := b.measureUse(pool, use, l, of); err != nil {
+			return fmt.Errorf("%s: %w", use.what, err)
 		}
 	}
 	m, err := b.rate(ours, projectionOnly, url, list, *connections)
@@ -266,6 +242,40 @@ func (b *stand) useLedger(url string, l *ledger, of map[string][]float64, list [
 	of[byReceiver] = append(of[byReceiver], m.each(m.took))
 	of[byReceiverCPU] = append(of[byReceiverCPU], m.each(m.cpu+m.server))
 	return nil
+}
+
+// measureUse measures one use, in a transaction that is rolled back: the backend's processor time, and the time that passes.
+func (b *stand) measureUse(pool *pgxpool.Pool, use ledgerUse, l *ledger, of map[string][]float64) error {
+	tx, err := pool.Begin(b.ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(b.ctx) }()
+	do := func(times int) error {
+		for range times {
+			if err := use.do(b.ctx, tx, l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := do(use.times / 10); err != nil { // which plans the statement, and is not measured
+		return err
+	}
+	backend := int(tx.Conn().PgConn().PID())
+	before, err := preciseCPU(backend)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := do(use.times); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := preciseCPU(backend)
+	of[use.what] = append(of[use.what], float64((after-before).Microseconds())/float64(use.times))
+	of[elapsed+use.what] = append(of[elapsed+use.what], float64(took.Microseconds())/float64(use.times))
+	return err
 }
 
 // preciseCPU returns a process's processor time, to the nanosecond.

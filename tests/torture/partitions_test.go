@@ -15,11 +15,10 @@ import (
 	"github.com/pook/stripeonce/stripesim"
 )
 
-// migration is a run of deploy/partitions.sql, with its transcript.
+// migration is a run of deploy/partitions.sql, whose transcript it logs.
 type migration struct {
 	*world
-	began      time.Time
-	transcript strings.Builder
+	began time.Time
 
 	mu      sync.Mutex
 	step    string
@@ -49,9 +48,7 @@ func (m *migration) enter(step string) {
 }
 
 func (m *migration) say(format string, args ...any) {
-	line := fmt.Sprintf("%6.2f s  "+format, append([]any{time.Since(m.began).Seconds()}, args...)...)
-	m.transcript.WriteString(line + "\n")
-	m.t.Log(line)
+	m.t.Logf("%6.2f s  "+format, append([]any{time.Since(m.began).Seconds()}, args...)...)
 }
 
 // run runs a call of the recipe, in a session of its own as psql -c does, and returns what it returns.
@@ -70,16 +67,17 @@ func (m *migration) run(step, call string) string {
 	return value
 }
 
-// report returns the transcript, and how long deliveries took during each step.
+// report returns how long deliveries took during each step.
 func (m *migration) report() string {
+	var text strings.Builder
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, step := range []string{"before", "between the steps", "prepare", "copy", "differences", "swap", "back", "finish"} {
 		if m.all[step] > 0 {
-			fmt.Fprintf(&m.transcript, "%s: %d deliveries, the longest %d ms, %d over 100 ms\n", step, m.all[step], m.longest[step].Milliseconds(), m.slow[step])
+			fmt.Fprintf(&text, "%s: %d deliveries, the longest %d ms, %d over 100 ms\n", step, m.all[step], m.longest[step].Milliseconds(), m.slow[step])
 		}
 	}
-	return m.transcript.String()
+	return text.String()
 }
 
 // steps are the recipe as deploy/partitions.sql has it for one table: to and fro, and to again. Batches are small, with pauses, so that
@@ -132,7 +130,7 @@ func TestPartitionUnderLoad(t *testing.T) {
 			if want := "stripe_objects p, stripe_webhook_events p"; got != want {
 				t.Errorf("the tables are %s, want %s", got, want)
 			}
-			t.Logf("the transcript:\n%s%s", m.report(), w.summary())
+			t.Logf("how long deliveries took:\n%s%s", m.report(), w.summary())
 			addRow(t, "09p"+by, "the ledger and the mirror move into 16 hash partitions, back, and there again (`deploy/partitions.sql`), over "+name,
 				"under a storm of deliveries to two receivers", "%s", w.summary())
 		})
