@@ -37,7 +37,7 @@ image: ## Build the container's image IMAGE (stripeonce:latest): with buildah in
 
 .PHONY: release
 release: postgres $(BIN)/goreleaser $(BIN)/cyclonedx-gomod ## Make the archives of a release in .bin/dist, and run this machine's; publishes nothing
-	$(BIN)/goreleaser release --snapshot --clean
+	tools/goreleaser release --snapshot --clean
 	go test ./tests -run TestRelease -count 1 -v -args -dist $(BIN)/dist
 
 CHROMIUM := tools/ensure-optional 'chromium chromium-browser google-chrome google-chrome-stable' chromium "the console's tests in a browser"
