@@ -142,7 +142,9 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 	}
 	run := operator.StartRun(operations.RunReplay, t.arguments())
 	run.Progress(ctx, replayedGroup{}, 0)
-	return run, func(ctx context.Context) error { return replayGroup(ctx, operator, c.receiver.Name(), t, run, found.Count) }, nil
+	return run, func(ctx context.Context) error {
+		return replayGroup(ctx, operator, c.receiver.Name(), t, run, found.Count)
+	}, nil
 }
 
 // replayGroup replays the events of a group, and records the run.

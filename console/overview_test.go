@@ -117,8 +117,8 @@ func TestBannersOfRuns(t *testing.T) {
 		{id(3 * time.Hour), "reconcile", `{"failures": 4, "recovered": false}`, text("Stripe answers <401>")},
 		{id(4 * time.Hour), "reconcile", `{"failures": 5, "recovered": true}`, text("Stripe answers 500")},
 		{id(5 * time.Hour), "retry", `{"failures": 1, "recovered": false}`, text("no connection")},
-		{id(5 * time.Hour) + "x", "retry", `{"retried": 1}`, text("interrupted: the process is stopping")},
-		{id(5 * time.Hour) + "y", "reconcile", `{"missing": 0}`, text("canceled by a person")},
+		{id(5*time.Hour) + "x", "retry", `{"retried": 1}`, text("interrupted: the process is stopping")},
+		{id(5*time.Hour) + "y", "reconcile", `{"missing": 0}`, text("canceled by a person")},
 		{id(6 * time.Hour), "verify", `{}`, text("no matter here")},
 		{id(25 * time.Hour), "reconcile", `{"missing": 9}`, nil},
 	} {

@@ -24,7 +24,7 @@ func main() {
 		_, err := tx.Exec(ctx, `INSERT INTO payments (invoice, cents) VALUES ($1, $2)`, inv.ID, inv.AmountPaid)
 		return err
 	})
-	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{os.Getenv("STRIPE_WEBHOOK_SECRET")}})
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: webhooks.SplitSecrets(os.Getenv("STRIPE_WEBHOOK_SECRET"))})
 	if err != nil {
 		log.Fatal(err)
 	}
