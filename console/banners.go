@@ -40,6 +40,9 @@ type banner struct {
 
 // banners returns what the overview warns of, the most urgent first.
 func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.Stats, now time.Time) (list []banner, err error) {
+	if one := c.readiness(ctx); one != nil {
+		list = append(list, *one)
+	}
 	if one := ofSignatures(stats, now); one != nil {
 		list = append(list, *one)
 	}
@@ -54,6 +57,19 @@ func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.
 	}
 	runs, err := c.ofRuns(ctx, now)
 	return append(list, runs...), err
+}
+
+// readyTimeout bounds the check whether deliveries can take effect.
+const readyTimeout = 2 * time.Second
+
+// readiness warns that deliveries cannot take effect.
+func (c *Console) readiness(ctx context.Context) *banner {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if c.receiver.Ready(ctx) == nil {
+		return nil
+	}
+	return &banner{Urgent: true, What: "Not ready: deliveries cannot take effect, and are answered 503", Fix: "/readyz and the log say why. Stripe retries for three days."}
 }
 
 // rejections say what is wrong with deliveries whose signature was rejected for a reason. Anybody can cause all but the first: they are

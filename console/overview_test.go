@@ -77,6 +77,17 @@ func TestBannerOfRejections(t *testing.T) {
 	}
 }
 
+// It warns while deliveries cannot take effect, as on a database that became read-only.
+func TestBannerOfReadiness(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	pgtest.Exec(t, s.Pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
+	s.Pool.Reset()
+	if got, want := s.banners(t), "Not ready: deliveries cannot take effect, and are answered 503"; got != want {
+		t.Errorf("it warns %q, want %q", got, want)
+	}
+}
+
 // It warns when nothing has arrived for a time, if anything ever did.
 func TestBannerOfSilence(t *testing.T) {
 	t.Parallel()

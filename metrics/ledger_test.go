@@ -5,8 +5,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pook/stripeonce/internal/hooktest"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/metrics"
+	"github.com/pook/stripeonce/webhooks"
 )
 
 // gauges returns the values of the ledger's metrics, summed over their labels.
@@ -25,6 +27,18 @@ func gauges(t *testing.T, collector prometheus.Collector) map[string]float64 {
 		}
 	}
 	return values
+}
+
+// A receiver on a database that lacks a table is not ready.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	for table, want := range map[string]float64{"none": 1, "stripe_webhook_events": 0} {
+		host := hooktest.New(t, webhooks.NewHandlers(), nil)
+		pgtest.Exec(t, host.Pool, `ALTER TABLE IF EXISTS `+table+` RENAME TO elsewhere`)
+		if got := gauges(t, metrics.NewReceiver(host.Receiver))["stripeonce_ready"]; got != want {
+			t.Errorf("without the table %s the receiver is ready: %v", table, got)
+		}
+	}
 }
 
 // A receiver without the projections needs no right on their tables, and sees the ledger all the same.

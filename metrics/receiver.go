@@ -2,17 +2,46 @@ package metrics
 
 import (
 	"cmp"
+	"context"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// ReceiverCollector is a prometheus.Collector of one receiver. Register it once with a registry.
-type ReceiverCollector struct{ receiver *webhooks.Receiver }
+const (
+	// readyTimeout bounds the check of a scrape.
+	readyTimeout = 2 * time.Second
+	// readyAge is how long its result is cached, for all scrapers.
+	readyAge = 5 * time.Second
+)
+
+// ReceiverCollector is a prometheus.Collector of one receiver. Register it once with a registry. It calls Receiver.Ready, for one scrape
+// at a time and at most every five seconds.
+type ReceiverCollector struct {
+	receiver *webhooks.Receiver
+
+	mu      sync.Mutex
+	checked time.Time
+	ready   bool
+}
 
 // NewReceiver returns the collector of a receiver.
-func NewReceiver(r *webhooks.Receiver) *ReceiverCollector { return &ReceiverCollector{r} }
+func NewReceiver(r *webhooks.Receiver) *ReceiverCollector { return &ReceiverCollector{receiver: r} }
+
+// isReady reports whether deliveries can take effect.
+func (c *ReceiverCollector) isReady() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.checked) > readyAge {
+		ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+		defer cancel()
+		c.ready, c.checked = c.receiver.Ready(ctx) == nil, time.Now()
+	}
+	return c.ready
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("stripeonce_"+name, help, labels, nil)
@@ -28,7 +57,7 @@ var (
 	unrecorded = desc("unrecorded_failures_total", "Failed events whose failure record could not be written: they are only in the log.")
 	abandoned  = desc("abandoned_handlers_total", "Handlers that did not return when their time was up, and whose connection was closed.")
 	missing    = desc("missing_objects_total", "Thin events that were ignored since Stripe did not have their object.")
-	ready      = desc("ready", "0 since /readyz, or the check before a delivery, found that deliveries cannot take effect; else 1.")
+	ready      = desc("ready", "1 if deliveries can take effect, else 0: /readyz says why.")
 	overloaded = desc("overloaded", "1 while deliveries are refused since they arrive faster than they are processed, else 0.")
 
 	secretMatches   = desc("secret_matches_total", "Deliveries by the label of the first signing secret that verified them.", "secret")
@@ -54,6 +83,7 @@ func (c *ReceiverCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends the receiver's current metrics.
 func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
+	isReady := c.isReady()
 	stats := c.receiver.Stats()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
@@ -91,7 +121,7 @@ func (c *ReceiverCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(unrecorded, float64(stats.UnrecordedFailures))
 	counter(abandoned, float64(stats.AbandonedHandlers))
 	counter(missing, float64(stats.MissingObjects))
-	gauge(ready, oneIf(!stats.NotReady))
+	gauge(ready, oneIf(isReady))
 	gauge(overloaded, oneIf(stats.Overloaded))
 	gauge(poolMax, float64(stats.Pool.MaxConns()))
 	gauge(poolAcquired, float64(stats.Pool.AcquiredConns()))

@@ -214,7 +214,7 @@ func TestAMillionEvents(t *testing.T) {
 	}
 	expectPrune(t, pool, o, func(err error) {
 		t.Helper()
-		expect("a batch of prune", 10_000, err, "Index Scan "+byTime, byID)
+		expect("a batch of prune", 15_000, err, "Index Scan "+byTime, byID)
 	})
 }
 

@@ -98,8 +98,6 @@ type Stats struct {
 	// Overloaded is true while deliveries are refused since they arrive faster than they are processed. See
 	// Config.TargetWait.
 	Overloaded bool
-	// NotReady is true since Ready, or the check before a delivery, found that deliveries cannot take effect.
-	NotReady bool
 	// InFlight is how many deliveries and calls of Apply are in progress.
 	InFlight int
 	// Secrets has an entry for each signing secret, in the order of Config.Secrets. With Config.AccountFor it has one for the secrets of all
@@ -124,7 +122,7 @@ func (r *Receiver) Stats() Stats {
 	stats := Stats{
 		Deliveries: map[string]Durations{}, Patterns: map[string]map[string]uint64{}, Lag: r.stats.lag.read(),
 		Signatures: r.stats.signatures.read(), Fetches: r.stats.fetches.read(), UnrecordedFailures: r.stats.unrecorded.Load(),
-		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(), NotReady: r.readiness.Refused(),
+		AbandonedHandlers: r.stats.abandoned.Load(), Overloaded: r.shedder.Overloaded(),
 		MissingObjects: r.stats.missingObjects.Load(),
 		InFlight:       r.limiter.InFlight(), Pool: r.pool.Stat(),
 	}

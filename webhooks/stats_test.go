@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pook/stripeonce/internal/hooktest"
-	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -137,22 +136,6 @@ func TestStatsOfSecretsWithoutReplays(t *testing.T) {
 	}
 	if got := host.Receiver.Stats().Secrets[0].Matched; got != 1 {
 		t.Errorf("the secret has verified %d deliveries, want 1", got)
-	}
-}
-
-// The receiver says whether it was last found ready.
-func TestStatsOfReadiness(t *testing.T) {
-	t.Parallel()
-	host := newCounter(t, counting(succeed), nil)
-	isReady(t, host)
-	pgtest.Exec(t, host.Pool, `ALTER TABLE stripe_webhook_events RENAME TO elsewhere`)
-	if err := host.Receiver.Ready(t.Context()); err == nil || !host.Receiver.Stats().NotReady {
-		t.Errorf("without the ledger it is ready: %v, %t", err, host.Receiver.Stats().NotReady)
-	}
-	pgtest.Exec(t, host.Pool, `ALTER TABLE elsewhere RENAME TO stripe_webhook_events`)
-	isReady(t, host)
-	if host.Receiver.Stats().NotReady {
-		t.Error("it is not ready")
 	}
 }
 

@@ -90,9 +90,6 @@ func (c *Checker) report(err error) error {
 	return err
 }
 
-// Refused reports whether the last check that found out something found that deliveries cannot take effect.
-func (c *Checker) Refused() bool { return c.refused.Load() }
-
 func (c *Checker) isReady(ctx context.Context) error {
 	began := time.Now().UnixNano()
 	for {
