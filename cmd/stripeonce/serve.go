@@ -70,9 +70,9 @@ front of it.
 
 Requires STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY it fetches
 from Stripe if events do not settle their order, and accepts thin events. Each of these and
-of the passwords can be in a file instead: STRIPE_WEBHOOK_SECRET_FILE. It applies migrations only with
---migrate. On a database that lacks one it starts, is not ready, and answers deliveries
-503, which Stripe retries.`,
+of the passwords can be in a file instead: STRIPE_WEBHOOK_SECRET_FILE. It applies migrations
+only with --migrate. On a database that lacks one it starts, is not ready, and answers
+deliveries 503, which Stripe retries.`,
 		Example: `  # with a private PostgreSQL, to try it out
   STRIPE_WEBHOOK_SECRET=whsec_… stripeonce serve --local
 
