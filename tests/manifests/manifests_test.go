@@ -184,7 +184,7 @@ func TestManifestsAgree(t *testing.T) {
 // Every variable and flag in the manifests and in the compose file is documented.
 func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
-	document := read(t, "../../docs/running.md")
+	document := read(t, "../../docs/configuration.md")
 	paths := append(files(t), "../../deploy/compose.yaml")
 	var found []string
 	for _, path := range paths {
@@ -194,7 +194,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 			}
 			found = append(found, name)
 			if !bytes.Contains(document, []byte("`"+name+"`")) {
-				t.Errorf("%s sets %s, which docs/running.md does not have", path, name)
+				t.Errorf("%s sets %s, which docs/configuration.md does not have", path, name)
 			}
 		}
 	}
