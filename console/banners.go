@@ -59,8 +59,8 @@ func (c *Console) banners(ctx context.Context, d *overviewData, stats *webhooks.
 	return append(list, runs...), err
 }
 
-// readyTimeout bounds the check whether deliveries can take effect.
-const readyTimeout = 2 * time.Second
+// readyTimeout bounds the check whether deliveries can take effect, as /readyz does.
+const readyTimeout = 3 * time.Second
 
 // readiness warns that deliveries cannot take effect.
 func (c *Console) readiness(ctx context.Context) *banner {

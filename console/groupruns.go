@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"html/template"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/pook/stripeonce/operations"
@@ -24,16 +26,6 @@ func (t *task) failures() operations.FailureFilter {
 	return operations.FailureFilter{Group: t.Group, State: t.State, Account: t.Account, Until: t.Until}
 }
 
-// ownFailures is failures without those of other receivers, if the task is to apply them: what another program's handlers do, this
-// process cannot do.
-func (c *Console) ownFailures(t *task) operations.FailureFilter {
-	f := t.failures()
-	if t.Do == doReplay {
-		f.Receiver = c.receiver.Name()
-	}
-	return f
-}
-
 // arguments are those of the record of its run.
 func (t *task) arguments() map[string]any {
 	return map[string]any{"group": t.Group, "state": t.State, "account": t.Account}
@@ -52,8 +44,8 @@ type groupData struct {
 	*task
 	operations.FailureGroup
 	Dismisses bool
+	Elsewhere int  // how many of its events failed in other receivers, and are left out
 	Cut       bool // there may be older events that are not counted
-	Elsewhere int  // how many events of the group failed in other receivers, and are left out
 	Receiver  string
 	Handlers  []string
 	NoKey     bool
@@ -71,24 +63,16 @@ func (c *Console) confirmGroup(r *request, t *task) (*page, error) {
 		}
 		t.Until = now
 	}
-	found, cut, err := c.groupOf(r.ctx, t)
+	found, err := c.groupOf(r.ctx, t)
 	if err != nil {
 		return nil, err
-	}
-	all, err := c.operator.FailureGroups(r.ctx, t.failures())
-	if err != nil {
-		return nil, err
-	}
-	elsewhere := 0
-	if len(all.Groups) > 0 {
-		elsewhere = max(0, all.Groups[0].Count-found.Count)
 	}
 	f := failureFilter{State: string(t.State), Account: t.Account}
 	d := &groupData{
-		task: t, FailureGroup: *found, Dismisses: t.Do == doDismiss, Cut: cut, Elsewhere: elsewhere, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), NoKey: c.config.APIKey == "",
+		task: t, FailureGroup: found.FailureGroup, Elsewhere: found.Count - found.events, Dismisses: t.Do == doDismiss, Cut: found.cut, Receiver: c.receiver.Name(), Handlers: c.receiver.Types(), NoKey: c.config.APIKey == "",
 		Limit: inWords(c.config.RunTimeout), Cancel: f.with(t.Group, false),
 	}
-	return &page{Title: t.name() + " " + plural(int64(found.Count), "event"), Template: "group", Data: d}, nil
+	return &page{Title: t.name() + " " + plural(int64(found.events), "event"), Template: "group", Data: d}, nil
 }
 
 // name is the verb of a task of a group.
@@ -99,25 +83,31 @@ func (t *task) name() string {
 	return "Replay"
 }
 
-// groupOf returns the group of a task. It is an unavailableError if no event of it is left.
-func (c *Console) groupOf(ctx context.Context, t *task) (found *operations.FailureGroup, cut bool, err error) {
-	list, err := c.operator.FailureGroups(ctx, c.ownFailures(t))
+// foundGroup is the group of a task.
+type foundGroup struct {
+	operations.FailureGroup
+	events int  // how many of its events the task is about: a replay leaves out those that failed in another receiver
+	cut    bool // there may be older events that are not counted
+}
+
+// groupOf returns the group of a task. It is an unavailableError if the task is about no event of it.
+func (c *Console) groupOf(ctx context.Context, t *task) (*foundGroup, error) {
+	list, err := c.operator.FailureGroups(ctx, t.failures())
 	switch {
 	case err != nil:
-		return nil, false, err
-	case len(list.Groups) > 0:
-		return &list.Groups[0], list.Cut, nil
+		return nil, err
+	case len(list.Groups) == 0:
+		return nil, &unavailableError{why: "No event of this group is left: the events took effect or were dismissed, or fail for another reason now."}
 	}
-	all, err := c.operator.FailureGroups(ctx, t.failures())
-	switch {
-	case err != nil:
-		return nil, false, err
-	case len(all.Groups) > 0:
-		return nil, false, &unavailableError{why: "The events of this group failed in another receiver, whose handlers this process does not have: " +
-			strings.Join(all.Groups[0].Receivers, ", ") + ". Replay them in its console, or with the command replay --to."}
-	default:
-		return nil, false, &unavailableError{why: "No event of this group is left: the events took effect or were dismissed, or fail for another reason now."}
+	found := &foundGroup{list.Groups[0], list.Groups[0].Count, list.Cut}
+	if t.Do == doReplay { // what another program's handlers do, this process cannot do
+		found.events = found.Receivers[c.receiver.Name()]
 	}
+	if found.events == 0 {
+		return nil, &unavailableError{why: "The events of this group failed in another receiver, whose handlers this process does not have: " +
+			strings.Join(slices.Sorted(maps.Keys(found.Receivers)), ", ") + ". Replay them in its console, or with the command replay --to."}
+	}
+	return found, nil
 }
 
 // replayedGroup counts what the replay of a group did.
@@ -128,7 +118,7 @@ type replayedGroup struct {
 
 // prepareGroup records the replay or the dismissal of a group, and returns the function that does it.
 func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operator, t *task, reason string) (*operations.RunRecording, func(context.Context) error, error) {
-	found, _, err := c.groupOf(ctx, t)
+	found, err := c.groupOf(ctx, t)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,29 +126,28 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 		run := operator.StartRun(operations.RunDismiss, t.arguments())
 		run.Progress(ctx, operations.DismissedGroup{}, 0)
 		return run, func(ctx context.Context) error {
-			_, err := operator.DismissGroup(ctx, t.failures(), operations.DismissOptions{Reason: reason, Run: run, Total: found.Count})
+			_, err := operator.DismissGroup(ctx, t.failures(), operations.DismissOptions{Reason: reason, Run: run, Total: found.events})
 			return err
 		}, nil
 	}
 	run := operator.StartRun(operations.RunReplay, t.arguments())
 	run.Progress(ctx, replayedGroup{}, 0)
-	return run, func(ctx context.Context) error {
-		return replayGroup(ctx, operator, c.receiver.Name(), t, run, found.Count)
-	}, nil
+	return run, func(ctx context.Context) error { return c.replayGroup(ctx, operator, t, run, found.events) }, nil
 }
 
 // replayGroup replays the events of a group, and records the run.
-func replayGroup(ctx context.Context, operator *operations.Operator, receiver string, t *task, run *operations.RunRecording, total int) (err error) {
+func (c *Console) replayGroup(ctx context.Context, operator *operations.Operator, t *task, run *operations.RunRecording, total int) (err error) {
 	var sum replayedGroup
 	each := func(a operations.Applied) {
 		sum.Tried++
 		if a.Err != nil {
 			sum.Failed++
+			c.config.Logger.WarnContext(ctx, "console: replay", "event_id", a.EventID, "run", run.ID(), "error", a.Err)
 		}
 		run.Progress(ctx, sum, min(float64(sum.Tried)/float64(total), 1))
 	}
 	for _, state := range t.states() {
-		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state, Receiver: receiver}, each); err != nil {
+		if err = operator.ReplayAll(ctx, operations.ReplayFilter{Group: t.Group, Account: t.Account, State: state, Receiver: c.receiver.Name()}, each); err != nil {
 			break
 		}
 	}

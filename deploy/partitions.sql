@@ -402,6 +402,9 @@ DECLARE
     pair RECORD;
 BEGIN
     SELECT * INTO pair FROM pg_temp.stripeonce_pair(named);
+    IF NOT pg_try_advisory_lock('pg_class'::regclass::INTEGER, hashtext(pair.live_name)) THEN -- until this session ends
+        RAISE EXCEPTION 'another session is moving %: wait until it has ended', pair.name;
+    END IF;
     IF pair.kind <> COALESCE(stripeonce_expect.kind, pair.kind) OR (pair.companion IS NOT NULL) <> has_companion THEN
         RAISE EXCEPTION '% is not the next step: % is %, and % %: %', step, pair.name, pair.kind, pair.companion_name,
             CASE WHEN pair.companion IS NULL THEN 'does not exist' ELSE 'exists' END, advice;

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// readyTimeout bounds the check of a scrape.
-	readyTimeout = 2 * time.Second
+	// readyTimeout bounds the check of a scrape, as /readyz does.
+	readyTimeout = 3 * time.Second
 	// readyAge is how long its result is cached, for all scrapers.
 	readyAge = 5 * time.Second
 )

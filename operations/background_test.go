@@ -143,7 +143,7 @@ func TestFailedRunsAreRecorded(t *testing.T) {
 	}
 }
 
-// The first completed run of a process is the end of the failures of those before it. Those of another receiver's retrier stay.
+// A completed run is the end of the failures of other processes, those before it and those beside it. Those of another kind stay.
 func TestRecoveryAfterARestart(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
@@ -151,8 +151,10 @@ func TestRecoveryAfterARestart(t *testing.T) {
 		pgtest.Exec(t, b.Pool, `INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, finished_at, counts, error)
 			VALUES ($1, $2, '{}', now(), now(), '{"failures": 3, "recovered": false}', 'the key is wrong')`, fmt.Sprintf("%s%d", operations.FirstRunID(time.Now().Add(-time.Hour)), i), kind)
 	}
-	run(t, b.Operator, time.Hour)
+	run(t, b.Operator, 20*time.Millisecond)
 	pgtest.AwaitSQL(t, b.Pool, "both failures have recovered", `SELECT count(*) = 2 FROM stripe_webhook_runs WHERE kind = 'reconcile' AND counts @> '{"failures": 3, "recovered": true}'`)
+	pgtest.Exec(t, b.Pool, `UPDATE stripe_webhook_runs SET counts = '{"failures": 1, "recovered": false}' WHERE kind = 'reconcile'`)
+	pgtest.AwaitSQL(t, b.Pool, "those of a process beside it have, too", `SELECT bool_and((counts ->> 'recovered')::boolean) FROM stripe_webhook_runs WHERE kind = 'reconcile'`)
 	if pgtest.Scan[bool](t, b.Pool, `SELECT (counts ->> 'recovered')::boolean FROM stripe_webhook_runs WHERE kind = 'retry'`) {
 		t.Error("a failure of the retrier has recovered by a reconcile run")
 	}

@@ -11,18 +11,17 @@ import (
 const failedRunsEach = time.Hour
 
 // failedRuns records the failed runs of what is repeated, which had nothing to do and leave no record of their own: the failures in a row
-// of an hour in one row, with their number and the last error. Once a run completes, the rows say so, also those of an earlier process.
+// of an hour in one row, with their number and the last error. Once a run completes, the rows say so, also those of other processes.
 type failedRuns struct {
 	*Operator
 	kind      RunKind
 	arguments any
 	receiver  string // in the arguments, if the kind has one
 
-	own       bool // the last run has a record of its own
-	record    *RunRecording
-	since     time.Time
-	sum       failedCounts
-	recovered bool // a run has completed after the last failure, and every row says so
+	own    bool // the last run has a record of its own
+	record *RunRecording
+	since  time.Time
+	sum    failedCounts
 }
 
 type failedCounts struct {
@@ -39,25 +38,19 @@ func (f *failedRuns) failed(ctx context.Context, err error) {
 		f.record, f.since, f.sum = f.StartRun(f.kind, f.arguments), time.Now(), failedCounts{}
 	}
 	f.sum.Failures++
-	f.recovered = false
 	f.record.Finish(ctx, f.sum, err)
 }
 
 // recoverySpan is how old the records of failures may be that are noted as recovered.
 const recoverySpan = 3 * 24 * time.Hour
 
-// completed records that a run completed after failures, or as the first one of this process.
+// completed records that a run completed. It asks PostgreSQL each time, since another process may have failed before it.
 func (f *failedRuns) completed(ctx context.Context) {
 	f.record = nil
-	if f.recovered {
-		return
-	}
 	err := f.queries.StripeWebhookRunRecovered(ctx, f.pool, db.StripeWebhookRunRecoveredParams{
 		SinceID: FirstRunID(time.Now().Add(-recoverySpan)), Kind: string(f.kind), Receiver: f.receiver,
 	})
 	if err != nil {
 		f.config.Logger.WarnContext(ctx, "it is not recorded that runs complete again", "kind", f.kind, "error", err)
-		return
 	}
-	f.recovered = true
 }

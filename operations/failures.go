@@ -26,8 +26,6 @@ type FailureFilter struct {
 	Customer string
 	// Group is the key of a FailureGroup: only its events. They are looked for among the newest MaxLookedAt records. Empty: any.
 	Group string
-	// Receiver is the name of the receiver in which the events failed last (webhooks.Config.Name). Empty: any.
-	Receiver string
 	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
 	// until they are pruned, and are read and skipped. 0: no bound, but MaxLookedAt for groups.
 	MaxLookedAt int
@@ -141,7 +139,7 @@ type brief struct {
 // it left out older ones.
 func (o *Operator) walkFailures(ctx context.Context, f FailureFilter, each func(*brief) bool) (cut bool, err error) {
 	ofGroup := func(one *brief) bool {
-		return f.Group != "" && one.group() != f.Group || f.Receiver != "" && one.Receiver != f.Receiver || each(one)
+		return f.Group != "" && one.group() != f.Group || each(one)
 	}
 	if f.Customer != "" {
 		return o.walkCustomer(ctx, f, ofGroup)

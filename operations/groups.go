@@ -27,8 +27,8 @@ type FailureGroup struct {
 	LastError     string    `json:"last_error"` // of that event, as it was returned
 	// EventIDs are the group's events, the newest first failure first, up to MaxGroupEvents. FailureFilter.Group lists all of them.
 	EventIDs []string `json:"event_ids"`
-	// Receivers are the names of the receivers in which they failed last.
-	Receivers []string `json:"receivers"`
+	// Receivers is how many of them failed last in each receiver, by its name.
+	Receivers map[string]int `json:"receivers"`
 }
 
 // MaxGroupEvents is how many events FailureGroup.EventIDs has.
@@ -50,7 +50,7 @@ func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureG
 		key := keyOf(one.EventType, text)
 		group := groups[key]
 		if group == nil {
-			group = &FailureGroup{Key: key, EventType: one.EventType, Error: text, FirstFailedAt: one.FirstFailedAt.UTC()}
+			group = &FailureGroup{Key: key, EventType: one.EventType, Error: text, FirstFailedAt: one.FirstFailedAt.UTC(), Receivers: map[string]int{}}
 			groups[key] = group
 		}
 		group.add(one)
@@ -73,9 +73,7 @@ func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureG
 
 func (g *FailureGroup) add(one *brief) {
 	g.Count++
-	if !slices.Contains(g.Receivers, one.Receiver) {
-		g.Receivers = append(g.Receivers, one.Receiver)
-	}
+	g.Receivers[one.Receiver]++
 	if len(g.EventIDs) < MaxGroupEvents {
 		g.EventIDs = append(g.EventIDs, one.EventID)
 	}

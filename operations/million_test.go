@@ -63,7 +63,7 @@ func (s *statements) plan(t *testing.T, pool *pgxpool.Pool) (nodes []string, rea
 			line += " " + fmt.Sprint(table)
 		}
 		nodes = append(nodes, line)
-		if rows, ok := node["Actual Rows"].(float64); ok && strings.Contains(line, "Scan") {
+		if rows, ok := node["Actual Rows"].(float64); ok && strings.Contains(line, "Scan") && node["Node Type"] != "CTE Scan" && node["Node Type"] != "Subquery Scan" {
 			removed, _ := node["Rows Removed by Filter"].(float64)
 			read += (rows + removed) * node["Actual Loops"].(float64)
 		}
@@ -214,7 +214,7 @@ func TestAMillionEvents(t *testing.T) {
 	}
 	expectPrune(t, pool, o, func(err error) {
 		t.Helper()
-		expect("a batch of prune", 15_000, err, "Index Scan "+byTime, byID)
+		expect("a batch of prune", 5_000, err, "Index Scan "+byTime, byID)
 	})
 }
 

@@ -86,7 +86,7 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 		}
 		for _, row := range rows {
 			one := brief(row)
-			if f.Group != "" && one.group() != f.Group || f.Receiver != "" && one.Receiver != f.Receiver {
+			if f.Group != "" && one.group() != f.Group || !f.isOf(one.Receiver) {
 				continue
 			}
 			if err := each(one.candidate(StateFailing)); err != nil {
@@ -100,15 +100,19 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 	}
 }
 
+// isOf reports whether the filter selects what failed in a receiver.
+func (f *ReplayFilter) isOf(receiver string) bool { return f.Receiver == "" || f.Receiver == receiver }
+
 // ofWalk is failing for parked events, and for those of a customer: there is no listing of these that begins with the oldest.
 func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
 	var newestFirst []Candidate
 	filter := FailureFilter{
-		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, Receiver: f.Receiver,
-		MaxLookedAt: allRecords,
+		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxLookedAt: allRecords,
 	}
 	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
-		newestFirst = append(newestFirst, one.candidate(filter.State))
+		if f.isOf(one.Receiver) {
+			newestFirst = append(newestFirst, one.candidate(filter.State))
+		}
 		return true
 	})
 	if err != nil {

@@ -278,16 +278,7 @@ func TestRunState(t *testing.T) {
 // A run has one row also if the answer to its insertion is lost.
 func TestRunIsRecordedOnce(t *testing.T) {
 	t.Parallel()
-	url := pgtest.NewURL(t)
-	proxy, err := pgproxy.Start(pgtest.Connect(t, url).Config().ConnConfig.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	through, err := proxy.URL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	proxy, through := pgtest.NewProxy(t, pgtest.NewURL(t))
 	var inserting, lost atomic.Bool
 	proxy.Watch(func(m pgproxy.Message) pgproxy.Action {
 		if m.ToServer && bytes.Contains(m.Body, []byte("INSERT INTO stripe_webhook_runs")) {

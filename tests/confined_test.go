@@ -7,9 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/pook/stripeonce/internal/pgproxy"
 	"github.com/pook/stripeonce/internal/pgtest"
 )
 
@@ -45,17 +42,6 @@ func (c *confined) exits(t *testing.T, settings []string, code int, says string,
 // it is gone.
 func reachable(t *testing.T) (url string, stop func()) {
 	t.Helper()
-	config, err := pgxpool.ParseConfig(pgtest.NewEmptyURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := pgproxy.Start(config.ConnConfig.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	if url, err = proxy.URL(config.ConnString()); err != nil {
-		t.Fatal(err)
-	}
+	proxy, url := pgtest.NewProxy(t, pgtest.NewEmptyURL(t))
 	return url, proxy.Close
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/hooktest"
-	"github.com/pook/stripeonce/internal/pgproxy"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
@@ -42,20 +41,9 @@ func TestIgnoredEventInBatch(t *testing.T) {
 // answered, and the others, which have time left, are applied.
 func TestBatchEndsWithItsShortestTime(t *testing.T) {
 	t.Parallel()
-	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	proxy, url := pgtest.NewProxy(t, pgtest.NewURL(t))
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := pgproxy.Start(config.ConnConfig.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	url, err := proxy.URL(config.ConnString())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if config, err = pgxpool.ParseConfig(url); err != nil {
 		t.Fatal(err)
 	}
 	c := newBatchHostOn(t, config)

@@ -130,7 +130,7 @@ func (c *Checker) checkWritable(ctx context.Context, conn *pgxpool.Conn) error {
 		_ = conn.Conn().Close(ctx)
 		return fault.ErrReadOnly
 	}
-	if state.Forgetful && !c.ready.Load() {
+	if state.Forgetful && !c.forgetful.Swap(true) {
 		c.Logger.WarnContext(ctx, "synchronous_commit or fsync is off: an event that was acknowledged can be lost if PostgreSQL crashes")
 	}
 	return nil

@@ -63,6 +63,8 @@ type Checker struct {
 	exposed atomic.Bool // it has been warned of tables that anybody may read
 	pooled  atomic.Bool // a pooler has been looked for
 	newer   atomic.Bool // it has been told of migrations of a newer version
+
+	forgetful atomic.Bool // it has been warned of commits that are not durable
 }
 
 // New returns a Checker that knows nothing of the database yet.

@@ -54,12 +54,12 @@ func newPatroni(t *testing.T, store, settings string) *patroni {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &patroni{network: newNetwork(t, 3), dir: dir, bin: bin, store: store, settings: settings, client: http.Client{Timeout: time.Second}}
-	t.Cleanup(func() {
+	t.Cleanup(func() { // after the hosts' processes have ended
 		if !t.Failed() {
 			_ = os.RemoveAll(dir)
 		}
 	})
+	p := &patroni{network: newNetwork(t, 3), dir: dir, bin: bin, store: store, settings: settings, client: http.Client{Timeout: time.Second}}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
