@@ -242,6 +242,19 @@ func TestPartitionsRefuse(t *testing.T) {
 	if out := prepare("subscriptions", "16"); !strings.Contains(out, "name stripe_webhook_events or stripe_objects") {
 		t.Errorf("of another table it says %q", out)
 	}
+	mover, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mover.Exec(t.Context(), `SELECT pg_advisory_lock('pg_class'::regclass::integer, hashtext('public.stripe_webhook_events'))`); err != nil {
+		t.Fatal(err)
+	}
+	if out := prepare("stripe_webhook_events", "16"); !strings.Contains(out, "another session is moving stripe_webhook_events") {
+		t.Errorf("beside another session it says %q", out)
+	}
+	if err := mover.Hijack().Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, call := range []string{"copy", "swap", "back", "finish"} {
 		out, err := exec.Command(psqlProgram(t), "-X", "-q", url, "-f", "../deploy/partitions.sql", "-c", "CALL pg_temp.stripeonce_"+call+"('stripe_webhook_events')").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), call+" is not the next step") {
