@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +21,7 @@ import (
 type Handlers struct {
 	list        []handler
 	projections []projection.Projection // those of stripeonce's own packages
-	frozen      bool
+	frozen      atomic.Bool             // several receivers may share them
 }
 
 // handler is one registered handler.
@@ -179,7 +180,7 @@ func (h *Handlers) exactly(eventType string) []handler {
 }
 
 func (h *Handlers) add(handler handler) {
-	if h.frozen {
+	if h.frozen.Load() {
 		panic("webhooks: " + handler.pattern + " was registered after New: register every handler before")
 	}
 	stem := strings.TrimSuffix(handler.pattern, ".*")

@@ -67,7 +67,7 @@ func New(pool *pgxpool.Pool, h *Handlers, config *Config) (*Receiver, error) {
 		return nil, errors.New("webhooks.New: the handlers are nil: use webhooks.NewHandlers()")
 	}
 	warnOfUnknownTypes(h, config.Logger)
-	h.frozen = true
+	h.frozen.Store(true)
 	acquirer := &pgpool.Pool{Pool: pool, AcquireTimeout: config.AcquireTimeout}
 	return &Receiver{
 		config:    config,
