@@ -94,13 +94,10 @@ torture: postgres ## Disturb it in every way for minutes; REPORT=docs/reliabilit
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: postgres ## Run each fuzz test for FUZZTIME (30s)
-	go test -run '^$$' -fuzz FuzzParseEvent -fuzztime $(FUZZTIME) ./webhooks
-	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZTIME) ./webhooks
-	go test -run '^$$' -fuzz FuzzJSON -fuzztime $(FUZZTIME) ./internal/storable
-	go test -run '^$$' -fuzz FuzzBackendMessages -fuzztime $(FUZZTIME) ./internal/pgpipe
-	go test -run '^$$' -fuzz FuzzRawJSON -fuzztime $(FUZZTIME) ./internal/rawjson
-	go test -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME) ./subscriptions
-	go test -run '^$$' -fuzz FuzzPrevious -fuzztime $(FUZZTIME) ./internal/ordering
+	@git grep -o '^func Fuzz[A-Za-z]*' -- '*_test.go' | while IFS=: read -r file test; do \
+		echo "$$file $${test#func }"; \
+		go test -run '^$$' -fuzz "^$${test#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit; \
+	done
 
 .PHONY: bench
 bench: postgres ## Run the benchmarks, and compare with a receiver that is written by hand
