@@ -9,14 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
-	"github.com/stripe/stripe-go/v79"
+	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
+	"github.com/stripe/stripe-go/v85"
 
 	"github.com/pook/stripeonce/console"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
-	"github.com/pook/stripeonce/webhooks/echov4"
+	"github.com/pook/stripeonce/webhooks/echov5"
 )
 
 func main() {
@@ -28,7 +28,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(app.Start("127.0.0.1:8080"))
+	if err := app.Start("127.0.0.1:8080"); err != nil {
+		log.Fatal(err)
+	}
 }
 
 func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.Echo, error) {
@@ -44,11 +46,11 @@ func newApp(pool *pgxpool.Pool, secrets []string, adminPassword string) (*echo.E
 		log.Print(err) // until it is fixed, deliveries are answered 503, and Stripe retries them
 	}
 	e := echo.New()
-	echov4.Mount(e, "/webhooks/stripe", r)
-	admin := e.Group("/admin/stripe", middleware.BasicAuth(func(user, password string, _ echo.Context) (bool, error) {
+	echov5.Mount(e, "/webhooks/stripe", r)
+	admin := e.Group("/admin/stripe", middleware.BasicAuth(func(_ *echo.Context, user, password string) (bool, error) {
 		return user == "admin" && adminPassword != "" && subtle.ConstantTimeCompare([]byte(password), []byte(adminPassword)) == 1, nil
 	}))
-	echov4.MountConsole(admin, console.New(pool, r, nil))
+	echov5.MountConsole(admin, console.New(pool, r, nil))
 	return e, nil
 }
 
