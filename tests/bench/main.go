@@ -27,6 +27,7 @@ var (
 	onlyLoad       = flag.String("workload", "", "compare one workload: projection, onchange, invoice or billing")
 	partitions     = flag.Int("partitions", 0, "only compare a ledger of -ledger rows in so many hash partitions with a plain one")
 	onlySyncEngine = flag.Bool("sync-engine", false, "only compare with stripe-sync-engine")
+	onlyPgBouncer  = flag.Bool("pgbouncer", false, "only measure behind PgBouncer")
 	network        = flag.Bool("network", false, "only measure over a network")
 	onlyInFlight   = flag.Int("in-flight", 0, "compare with one number of deliveries in flight: 1, 4 or 16")
 	write          = flag.Bool("write", false, "write the results into docs/performance.md, and the plots next to it")
@@ -53,7 +54,7 @@ func bench() error {
 	}
 	defer func() { _ = cluster.Stop() }()
 	b := &stand{ctx: ctx, cluster: cluster}
-	steps := []func() error{b.compare, b.overSyncEngine, b.roundTrips, b.overNetwork, b.overConnections, b.overLedgers, b.overMirrors, b.memory, b.start}
+	steps := []func() error{b.compare, b.overSyncEngine, b.roundTrips, b.overNetwork, b.overPgBouncer, b.overConnections, b.overLedgers, b.overMirrors, b.memory, b.start}
 	switch {
 	case *only:
 		steps = steps[:1]
@@ -63,6 +64,8 @@ func bench() error {
 		steps = []func() error{b.overMirrors}
 	case *onlySyncEngine:
 		steps = []func() error{b.overSyncEngine}
+	case *onlyPgBouncer:
+		steps = []func() error{b.overPgBouncer}
 	case *network:
 		steps = []func() error{b.overNetwork}
 	}
@@ -97,7 +100,7 @@ type row struct{ what, hand, own, ratio, spread, goal string }
 // database creates a database with the tables of a receiver and of its host.
 func (b *stand) database(kind string) (url string, err error) {
 	b.databases++
-	name := fmt.Sprintf("bench_%d", b.databases)
+	name := b.newest()
 	if err := b.cluster.CreateDatabase(b.ctx, name); err != nil {
 		return "", err
 	}
@@ -113,6 +116,9 @@ func (b *stand) database(kind string) (url string, err error) {
 	}
 	return url, b.exec(url, accountsTable)
 }
+
+// newest returns the name of the database that was created last.
+func (b *stand) newest() string { return fmt.Sprintf("bench_%d", b.databases) }
 
 func (b *stand) exec(url, sql string, args ...any) error {
 	conn, err := pgx.Connect(b.ctx, url)

@@ -1,17 +1,13 @@
 package torture
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pook/stripeonce/internal/pglocal"
-	"github.com/pook/stripeonce/internal/pgtest"
 )
 
 // pgBouncer starts PgBouncer in front of the world's database and returns its URL.
@@ -23,63 +19,15 @@ func (w *world) pgBouncer(mode string) string {
 // startPgBouncer starts PgBouncer in front of a server, and returns its URL.
 func startPgBouncer(t *testing.T, server, mode string) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		if program = "/usr/sbin/pgbouncer"; !isFile(program) {
-			t.Skip("PgBouncer is not installed")
-		}
+	bouncer, err := pglocal.StartPgBouncer(t.Context(), server, mode, 4)
+	if errors.Is(err, pglocal.ErrNoPgBouncer) {
+		t.Skip(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "stripeonce-pgbouncer-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	_, port, _ := net.SplitHostPort(freeAddr())
-	config := fmt.Sprintf(`[databases]
-postgres = %s user=stripeonce dbname=postgres
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %s
-unix_socket_dir =
-auth_type = any
-pool_mode = %s
-default_pool_size = 4
-max_client_conn = 200
-server_connect_timeout = 2
-server_login_retry = 1
-`, server, port, mode)
-	file := filepath.Join(dir, "pgbouncer.ini")
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, file)
-	if err := pglocal.AsServer(cmd); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Dir = "/"
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	pgtest.Await(t, "PgBouncer listens on port "+port, func() bool {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-	return "postgres://stripeonce@127.0.0.1:" + port + "/postgres?sslmode=disable"
-}
-
-func isFile(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+	t.Cleanup(func() { _ = bouncer.Stop() })
+	return bouncer.URL("postgres")
 }
 
 // ready requests a receiver's /readyz.
