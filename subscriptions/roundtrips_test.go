@@ -32,7 +32,7 @@ func TestRoundTrips(t *testing.T) {
 		"the projection alone":        {nil, false, 2, 2, 1, 2},
 		"with OnChange":               {&subscriptions.Config{OnChange: onChange}, false, 2, 2, 1, 2},
 		"with OnChange's statement":   {&subscriptions.Config{OnChange: onChangeWrites}, false, 3, 3, 1, 2},
-		"without prepared statements": {nil, true, 3, 3, 1, 2},
+		"without prepared statements": {nil, true, 2, 2, 1, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -64,8 +64,8 @@ type HandlerOption func(*handler)
 // events; the batch's events are then retried alone.
 //
 // An event is batched if all of its handlers are Batchable (a projection without an OnChange of yours is), its object has
-// an id, it is not thin, no replay, has more than a second left of Config.Timeout, and the pool has prepared statements.
-// See also subscriptions.Config.BatchOnChange.
+// an id, it is not thin, no replay, has more than a second left of Config.Timeout, and the pool's default_query_exec_mode is
+// cache_statement or exec. See also subscriptions.Config.BatchOnChange.
 func Batchable() HandlerOption { return func(h *handler) { h.batchable = true } }
 
 // Name names the handler: [Receiver.Reprocess] can run it alone. Names are unique among the handlers of a set. Defaults to the event

@@ -26,7 +26,7 @@ type Receiver struct {
 	handlers  *Handlers
 	verifier  *signing.Verifier
 	pool      *pgpool.Pool
-	pipelines bool // the pool's connections use prepared statements, so that writes travel with COMMIT
+	pipelines bool // writes travel with COMMIT in the query exec mode of the pool
 	queries   *db.Queries
 	readiness *readiness.Checker
 	stripe    *stripeapi.Client

@@ -29,9 +29,11 @@ const (
 	rolledBackTag   = "ROLLBACK"
 )
 
-// PipelinesCommit reports whether Commit can send writes and COMMIT together in a query exec mode of pgx's: it needs prepared
-// statements.
-func PipelinesCommit(mode pgx.QueryExecMode) bool { return mode == pgx.QueryExecModeCacheStatement }
+// PipelinesCommit reports whether Commit sends writes and COMMIT together in a query exec mode of pgx's: as prepared
+// statements, or as unnamed ones, which are parsed each time.
+func PipelinesCommit(mode pgx.QueryExecMode) bool {
+	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeExec
+}
 
 // PipelinesCommit is PipelinesCommit in the connection's mode.
 func (t *Tx) PipelinesCommit() bool { return PipelinesCommit(t.settings.mode) }
@@ -59,7 +61,7 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 	}
 	batch := &pgx.Batch{}
 	record(ctx, batch, queries)
-	if first != nil && !t.prepared(batch.QueuedQueries[1:]) {
+	if first != nil && !t.settings.parsesInOrder() && !t.prepared(batch.QueuedQueries[1:]) {
 		if err := t.send(ctx, queries[:1]); err != nil {
 			return err
 		}
@@ -70,7 +72,7 @@ func (t *Tx) Commit(ctx context.Context, writes []Query, timeout time.Duration) 
 	message := messages.Get().(*[]byte)
 	defer giveBack(message)
 	var err error
-	if *message, err = appendAll(ctx, (*message)[:0], t.conn, queries, batch); err == nil {
+	if *message, err = appendAll(ctx, (*message)[:0], t, queries, batch); err == nil {
 		var a answer
 		a, err = exchange(t.conn.PgConn(), t.settings, timeout, *message, len(queries))
 		t.settings.batchQueries(ctx, t.conn, batch, &a)
@@ -217,11 +219,22 @@ func giveBack(message *[]byte) {
 	}
 }
 
-// appendAll prepares the writes and COMMIT where the connection does not know them yet, and appends the messages that
-// execute them.
-func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query, batch *pgx.Batch) ([]byte, error) {
+// appendAll appends the messages that execute the writes and COMMIT. In a mode that prepares statements, it prepares those that the
+// connection does not know yet.
+func appendAll(ctx context.Context, to []byte, t *Tx, writes []Query, batch *pgx.Batch) ([]byte, error) {
+	unnamed := t.settings.parsesInOrder()
 	for i, query := range batch.QueuedQueries {
-		bind, err := bindOf(ctx, conn, query)
+		var description *pgconn.StatementDescription
+		var err error
+		if unnamed {
+			to, err = (&pgproto3.Parse{Query: query.SQL}).Encode(to)
+		} else {
+			description, err = t.conn.Prepare(ctx, query.SQL, query.SQL)
+		}
+		if err != nil {
+			return to, explain(ctx, writes, i, err)
+		}
+		bind, err := bindOf(t.conn, description, query)
 		if err != nil {
 			return to, explain(ctx, writes, i, err)
 		}
@@ -235,13 +248,10 @@ func appendAll(ctx context.Context, to []byte, conn *pgx.Conn, writes []Query, b
 	return (&pgproto3.Sync{}).Encode(to)
 }
 
-func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgproto3.Bind, error) {
-	description, err := conn.Prepare(ctx, query.SQL, query.SQL)
-	if err != nil {
-		return nil, err
-	}
+// bindOf binds the arguments of a query to its prepared statement, or to the unnamed one, if there is no description.
+func bindOf(conn *pgx.Conn, description *pgconn.StatementDescription, query *pgx.QueuedQuery) (*pgproto3.Bind, error) {
 	arguments := slices.Clone(query.Arguments) // the query's own may be used again
-	objects := simplify(description.ParamOIDs, arguments)
+	objects := simplify(description, arguments)
 	var encoded pgx.ExtendedQueryBuilder
 	if err := encoded.Build(conn.TypeMap(), description, arguments); err != nil {
 		return nil, err
@@ -251,15 +261,16 @@ func bindOf(ctx context.Context, conn *pgx.Conn, query *pgx.QueuedQuery) (*pgpro
 			encoded.ParamFormats[i], encoded.ParamValues[i] = pgx.TextFormatCode, object
 		}
 	}
-	return &pgproto3.Bind{
-		PreparedStatement: description.Name, ParameterFormatCodes: encoded.ParamFormats,
-		Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats,
-	}, nil
+	bind := &pgproto3.Bind{ParameterFormatCodes: encoded.ParamFormats, Parameters: encoded.ParamValues, ResultFormatCodes: encoded.ResultFormats}
+	if description != nil {
+		bind.PreparedStatement = description.Name
+	}
+	return bind, nil
 }
 
 // simplify avoids two slow paths of pgx: pointer arguments (reflection) and JSON (copies). It returns the JSON arguments,
 // which are sent unchanged.
-func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
+func simplify(description *pgconn.StatementDescription, arguments []any) (objects []json.RawMessage) {
 	for i, argument := range arguments {
 		switch argument := argument.(type) {
 		case *string:
@@ -269,7 +280,7 @@ func simplify(oids []uint32, arguments []any) (objects []json.RawMessage) {
 		case *time.Time:
 			arguments[i] = dereferenced(argument)
 		case json.RawMessage:
-			if i >= len(oids) || oids[i] != pgtype.JSONBOID {
+			if description != nil && (i >= len(description.ParamOIDs) || description.ParamOIDs[i] != pgtype.JSONBOID) {
 				continue
 			}
 			if objects == nil {

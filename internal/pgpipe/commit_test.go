@@ -168,14 +168,16 @@ func inStep(tb testing.TB, conn *pgx.Conn) {
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	for _, c := range exchanges {
-		for _, dribbles := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, one byte at a time: %t", c.name, dribbles), func(t *testing.T) {
-				t.Parallel()
-				b := answering(t, c.steps)
-				conn, near, _ := b.connect(t, "cache_statement", func(c *client) { c.dribbles = dribbles })
-				prepared(t, conn, near, inserts())
-				check(t, commitOn(t, conn, inserts(), pgtest.WaitLimit), conn, near, c.want)
-			})
+		for _, mode := range []string{"cache_statement", "exec"} {
+			for _, dribbles := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, one byte at a time: %t", c.name, mode, dribbles), func(t *testing.T) {
+					t.Parallel()
+					b := answering(t, c.steps)
+					conn, near, _ := b.connect(t, mode, func(c *client) { c.dribbles = dribbles })
+					prepared(t, conn, near, inserts())
+					check(t, commitOn(t, conn, inserts(), pgtest.WaitLimit), conn, near, c.want)
+				})
+			}
 		}
 	}
 }

@@ -118,7 +118,17 @@ func bindsOf(tb testing.TB, stream []byte) (binds [][]byte) {
 // Commit encodes arguments byte for byte as pgx does, and PostgreSQL stores their values.
 func TestValues(t *testing.T) {
 	t.Parallel()
-	conn, near := recorded(t, inMode(pgtest.NewEmptyURL(t), "cache_statement"))
+	for _, mode := range []string{"cache_statement", "exec"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			valuesIn(t, mode)
+		})
+	}
+}
+
+func valuesIn(t *testing.T, mode string) {
+	t.Helper()
+	conn, near := recorded(t, inMode(pgtest.NewEmptyURL(t), mode))
 	exec(t, conn, createKept)
 	for name, row := range keptRows() {
 		if err := begun(t, conn).Commit(t.Context(), []Query{executing("keep", insertKept, row.arguments()...)}, pgtest.WaitLimit); err != nil {

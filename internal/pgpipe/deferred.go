@@ -42,12 +42,14 @@ func (d *deferred) take() taken {
 	return t
 }
 
-// pipelines reports whether there are queries that can share the round trip of a statement with these arguments. The
-// statement may have to be parsed, which comes before all queries: not where a prepended query must precede it. Not either
-// where the host's tracer knows no batches, and would not see the statement.
+// pipelines reports whether there are queries that can share the round trip of a statement with these arguments. Where
+// statements are prepared, this one may have to be parsed, which comes before all queries: not where a prepended query must
+// precede it. Not either where the host's tracer knows no batches, and would not see the statement.
 func (d *deferred) pipelines(args []any) bool {
-	blind := d.tx.settings.query != nil && d.tx.settings.batch == nil
-	if d.writes.empty() || d.tx.prepended != nil && !d.tx.early || !d.tx.PipelinesCommit() || blind {
+	s := d.tx.settings
+	blind := s.query != nil && s.batch == nil
+	tooEarly := d.tx.prepended != nil && !d.tx.early && !s.parsesInOrder()
+	if d.writes.empty() || tooEarly || !d.tx.PipelinesCommit() || blind {
 		return false
 	}
 	if len(args) == 0 {
@@ -57,7 +59,9 @@ func (d *deferred) pipelines(args []any) bool {
 	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
 		return false
 	}
-	return true
+	// Without a description pgx does not say whose arguments it cannot encode: the statement then gets its own round trip, and its
+	// own error.
+	return !s.parsesInOrder() || new(pgx.ExtendedQueryBuilder).Build(d.tx.conn.TypeMap(), nil, args) == nil
 }
 
 // sendWith sends the queries and a statement in one round trip. The statement's result is the next one of results.

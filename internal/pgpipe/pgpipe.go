@@ -12,9 +12,9 @@
 //	err = tx.Send(ctx, more)                    // more queries: one round trip
 //	err = tx.Commit(ctx, writes, timeout)       // writes and COMMIT: one round trip
 //
-// Begin and Send use a pgx.Batch. Commit does not: see below. Where the pool does not use prepared statements
-// (default_query_exec_mode), Commit sends the writes first and then COMMIT by the simple protocol, which every pooler
-// knows.
+// Begin and Send use a pgx.Batch. Commit does not: see below. In the query exec modes cache_describe, describe_exec and
+// simple_protocol (default_query_exec_mode), Commit sends the writes first and then COMMIT by the simple protocol, which every
+// pooler knows.
 //
 // # COMMIT without a cancel request
 //
@@ -101,9 +101,7 @@ func (t *Tx) Prepend(q Query) { t.prepended = q }
 // have to prepare a query again, under the handler's settings.
 func (t *Tx) Send(ctx context.Context, queries []Query) error {
 	if first := t.takePrepended(); first != nil {
-		// In these modes each query is parsed just before it runs.
-		inOrder := t.settings.mode == pgx.QueryExecModeExec || t.settings.mode == pgx.QueryExecModeSimpleProtocol
-		if inOrder {
+		if t.settings.parsesInOrder() {
 			return t.send(ctx, append([]Query{first}, queries...))
 		}
 		if err := t.send(ctx, []Query{first}); err != nil {

@@ -50,7 +50,7 @@ func TestPrepend(t *testing.T) {
 				"Send": {4, 4, 4}, "Send nothing": {2, 2, 2}, "Run": {4, 4, 4}, "Commit": {5, 5, 5}, "Commit nothing": {3, 3, 3},
 			},
 			"exec": {
-				"Send": {1, 1, 1}, "Send nothing": {1, 1, 1}, "Run": {2, 2, 2}, "Commit": {2, 2, 2}, "Commit nothing": {2, 2, 2},
+				"Send": {1, 1, 1}, "Send nothing": {1, 1, 1}, "Run": {2, 2, 2}, "Commit": {1, 1, 1}, "Commit nothing": {1, 1, 1},
 			},
 			"simple_protocol": {
 				"Send": {1, 1, 1}, "Send nothing": {1, 1, 1}, "Run": {2, 2, 2}, "Commit": {2, 2, 2}, "Commit nothing": {2, 2, 2},

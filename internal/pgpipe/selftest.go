@@ -37,8 +37,11 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 		return fmt.Errorf("the self test of the connection did not finish: %s: %w", step, err)
 	}
 	advice := "connect to PostgreSQL directly, without a pooler or proxy"
-	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+	switch conn.Config().DefaultQueryExecMode {
+	case pgx.QueryExecModeCacheStatement:
 		advice = "add default_query_exec_mode=exec to the database's URL"
+	case pgx.QueryExecModeExec:
+		advice = "use default_query_exec_mode=simple_protocol in the database's URL"
 	}
 	return fmt.Errorf("%w: %s does not work on this connection: %w: %s", fault.ErrUnsuitable, step, err, advice)
 }

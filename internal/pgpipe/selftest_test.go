@@ -190,11 +190,16 @@ func TestSelfTestAdvice(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	b.script = func(_ []string, _ []any) []any { return []any{failure("ERROR", "XX000"), ready} }
-	conn, _, _ := b.connect(t, "exec", nil)
-	if err := selfTestOn(t, t.Context(), conn, pgtest.WaitLimit); err == nil || !strings.HasSuffix(err.Error(), ": connect to PostgreSQL directly, without a pooler or proxy") {
-		t.Errorf("the error is %v", err)
+	for mode, advice := range map[string]string{
+		"cache_statement": "add default_query_exec_mode=exec to the database's URL", "exec": "use default_query_exec_mode=simple_protocol in the database's URL",
+		"simple_protocol": "connect to PostgreSQL directly, without a pooler or proxy",
+	} {
+		conn, _, _ := b.connect(t, mode, nil)
+		if err := selfTestOn(t, t.Context(), conn, pgtest.WaitLimit); err == nil || !strings.HasSuffix(err.Error(), ": "+advice) {
+			t.Errorf("in the mode %s the error is %v", mode, err)
+		}
 	}
-	conn, _, _ = b.connect(t, "cache_statement", nil)
+	conn, _, _ := b.connect(t, "cache_statement", nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := selfTestOn(t, ctx, conn, pgtest.WaitLimit)

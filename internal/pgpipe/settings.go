@@ -38,6 +38,11 @@ func settingsOf(conn *pgx.Conn) *settings {
 	return s
 }
 
+// parsesInOrder reports whether each query of a round trip is parsed just before it runs, and not before all of them.
+func (s *settings) parsesInOrder() bool {
+	return s.mode == pgx.QueryExecModeExec || s.mode == pgx.QueryExecModeSimpleProtocol
+}
+
 // traces reports whether the command tags are wanted.
 func (s *settings) traces() bool { return s.batch != nil || s.query != nil }
 

@@ -20,7 +20,7 @@ func encoded(ctx context.Context, conn *pgx.Conn, writes []Query) ([]byte, error
 	batch := &pgx.Batch{}
 	record(ctx, batch, writes)
 	batch.Queue(commitStatement)
-	return appendAll(ctx, nil, conn, writes, batch)
+	return appendAll(ctx, nil, &Tx{conn: conn, settings: settingsOf(conn)}, writes, batch)
 }
 
 // recordingTracer notes what it is called with.
