@@ -132,6 +132,30 @@ func TestServeLocal(t *testing.T) {
 	}
 }
 
+// Where the private PostgreSQL ends, serve ends with the reason: nothing would take effect until a restart.
+func TestServeLocalWithoutPostgreSQL(t *testing.T) {
+	t.Parallel()
+	dir := reachableDir(t)
+	s := serve(t, environ(), "--local", "--data-dir", dir)
+	s.expect(t, subscriptionEvent("evt_1", 1, "active"), 200, webhooks.OutcomeProcessed)
+	file, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.SplitN(string(file), "\n", 2)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Receive(t, "serve ends, whose PostgreSQL has ended", s.ended)
+	want := "the private PostgreSQL has ended: " + filepath.Join(dir, "postgresql.log") + " says why"
+	if code := s.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.text(), want) {
+		t.Errorf("exit %d, want 1 and %q:\n%s", code, want, s.text())
+	}
+}
+
 // reachableDir returns a folder that PostgreSQL's user can enter, if that is another user.
 func reachableDir(t *testing.T) string {
 	t.Helper()

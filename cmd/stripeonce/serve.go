@@ -166,55 +166,78 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.exports, err = telemetry.Start(ctx, logger); err != nil {
 		return cli.Usage("%w", err)
 	}
-	url, stop, err := f.database(ctx, logger)
+	database, err := f.database(ctx, logger)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(f.serve(ctx, logger, url, entries), stop())
+	serving, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-serving.Done():
+		case <-database.ended:
+			end(errLocalEnded)
+		}
+	}()
+	err = errors.Join(f.serve(serving, logger, database.url, entries), database.stop())
+	if errors.Is(context.Cause(serving), errLocalEnded) && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s says why; start serve again", errLocalEnded, filepath.Join(f.dataDir, "postgresql.log"))
+	}
 	if err == nil {
 		logger.Info("stopped")
 	}
 	return err
 }
 
-// database returns the database's URL, and a function that stops a private PostgreSQL.
-func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url string, stop func() error, err error) {
+// errLocalEnded reports that the PostgreSQL of --local has ended by itself. Nothing would take effect until a restart.
+var errLocalEnded = errors.New("--local: the private PostgreSQL has ended")
+
+// servedDatabase is what serve works on.
+type servedDatabase struct {
+	url   string
+	stop  func() error    // stops a private PostgreSQL
+	ended <-chan struct{} // closed when a private PostgreSQL ends; nil: it is the user's own
+}
+
+// database returns the database to serve on. With --local, it starts it.
+func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (d servedDatabase, err error) {
 	if !f.local {
 		if f.postgres != os.Getenv(pglocal.EnvVersion) {
-			return "", nil, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
+			return d, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
 		}
 		if !hasDatabase() {
-			return "", nil, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
+			return d, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
 		}
-		url, err = databaseURL()
-		return url, func() error { return nil }, err
+		d.url, err = databaseURL()
+		d.stop = func() error { return nil }
+		return d, err
 	}
 	if f.dataDir == "" {
-		return "", nil, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
+		return d, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
 	}
 	if hasDatabase() {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
 	}
 	if err := pglocal.CheckVersion(f.postgres); err != nil {
-		return "", nil, cli.Usage("--postgres: %w", err)
+		return d, cli.Usage("--postgres: %w", err)
 	}
 	cluster, err := pglocal.Start(ctx, pglocal.Config{
 		Dir: f.dataDir, Version: f.postgres, Notify: func(message string) { logger.Info(message) },
 	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):
-		return "", nil, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
+		return d, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
 	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // their texts say what to do
-		return "", nil, fmt.Errorf("--local: %w", err)
+		return d, fmt.Errorf("--local: %w", err)
 	case err != nil:
-		return "", nil, fmt.Errorf("--local: %w; or choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
+		return d, fmt.Errorf("--local: %w; or choose another folder with --data-dir, or set %s to a PostgreSQL of your own", err, envDatabaseURL)
 	}
 	if err := cluster.CreateDatabase(ctx, localDatabase); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("--local: %w", err), cluster.Stop())
+		return d, errors.Join(fmt.Errorf("--local: %w", err), cluster.Stop())
 	}
-	url = cluster.URL(localDatabase)
-	logger.Info("private PostgreSQL started", "data_dir", f.dataDir, "url", url)
-	return url, cluster.Stop, nil
+	d = servedDatabase{url: cluster.URL(localDatabase), stop: cluster.Stop, ended: cluster.Exited()}
+	logger.Info("private PostgreSQL started", "data_dir", f.dataDir, "url", d.url)
+	return d, nil
 }
 
 func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string, secrets []string) error {
