@@ -28,7 +28,7 @@ func (c *ReconcileCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends the operator's current metrics.
 func (c *ReconcileCollector) Collect(ch chan<- prometheus.Metric) {
-	stats := c.operator.Stats()
+	stats := c.operator.ReconcileStats()
 	collectRuns(ch, reconcileRuns, reconcileLast, stats.RunStats)
 	counter(ch, reconcileMissing, stats.Missing)
 	counter(ch, reconcileEvents, stats.Applied, "applied")

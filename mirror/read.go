@@ -14,6 +14,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
@@ -202,7 +203,7 @@ func (k Key) of(object string) (Key, error) {
 		return k, nil
 	}
 	if k.Type = object; k.Type == "" {
-		k.Type = typeOfID(k.ID)
+		k.Type = objecttypes.OfID(k.ID)
 	}
 	if k.Type == "" {
 		return k, fmt.Errorf("mirror: the type of object %s does not follow from the struct or the id: use mirror.Key with a Type", k.ID)

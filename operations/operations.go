@@ -25,10 +25,10 @@ var (
 
 const (
 	// DefaultAPITimeout bounds one attempt of a request to Stripe's API.
-	DefaultAPITimeout = stripeapi.BackgroundTimeout
+	DefaultAPITimeout = 30 * time.Second
 	// DefaultAPIAttempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not answer. The pause
 	// between attempts doubles from half a second to half a minute, unless Stripe sends Retry-After.
-	DefaultAPIAttempts = stripeapi.BackgroundAttempts
+	DefaultAPIAttempts = 8
 )
 
 // Config configures an Operator. The zero value suffices to read the ledger and prune it.

@@ -148,7 +148,7 @@ func (r *Run) ArgumentsText() string { return membersText(r.Arguments, true) }
 func (r *Run) CountsText() string { return membersText(r.Counts, false) }
 
 // Differs returns the fields in which an object differed, as type/id.field: the first of those that a comparison from the console found.
-func (r *Run) Differs() []string {
+func (r *Run) Differences() []string {
 	var counts struct{ Differs []string }
 	_ = json.Unmarshal(r.Counts, &counts) // those of another kind of run have none
 	return counts.Differs
