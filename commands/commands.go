@@ -20,7 +20,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Host has the database and the receiver that the commands work with.
+// Host is the application that the commands work with: its database, receiver and settings.
 type Host struct {
 	// Pool connects to the database of the ledger. The commands do not close it: Close should.
 	Pool *pgxpool.Pool

@@ -9,7 +9,7 @@ import (
 // ReconcileCollector is a prometheus.Collector of an operator's ReconcileEvery.
 type ReconcileCollector struct{ operator *operations.Operator }
 
-// NewReconcile returns the collector of an operator.
+// NewReconcile returns the collector of an operator, whose ReconcileEvery runs in this process.
 func NewReconcile(o *operations.Operator) *ReconcileCollector { return &ReconcileCollector{o} }
 
 var (

@@ -18,7 +18,8 @@ import (
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
-// ErrNotFound is returned, wrapped, for an object that is not stored.
+// ErrNotFound reports that there is no such object. Get and List wrap it for an object that is not stored, and Verify for the object of
+// VerifyConfig.Only if neither Stripe nor the table has it.
 var ErrNotFound = errors.New("no such object")
 
 // DefaultLimit is the default of Filter.Limit.

@@ -11,17 +11,18 @@ import (
 	"github.com/pook/stripeonce/internal/ordering"
 )
 
-// Groups of types, for Config.Types.
+// Groups of types for Config.Types. Do not change them.
 var (
-	// Billing are the objects of Stripe Billing and of the payments for it.
+	// Billing has the types of Stripe Billing and of payments.
 	Billing = []string{
 		"customer", "product", "price", "plan", "coupon", "promotion_code", "tax_id", "tax_rate",
 		"invoice", "invoiceitem", "invoice_payment", "credit_note", "subscription_schedule", "quote",
 		"charge", "payment_intent", "setup_intent", "payment_method", "refund", "dispute", "checkout.session",
 	}
-	// Entitlements are what customers may use. Package entitlements reads them.
+	// Entitlements has the type of the summary of a customer's entitlements. Package entitlements reads it.
 	Entitlements = []string{summaryType}
-	// All are Billing, Entitlements and the other types that the table of rules knows. Identity, issuing and treasury are left out.
+	// All has Billing, Entitlements, payouts, transfers, top-ups, payment links, mandates, reviews and early fraud warnings. Types of
+	// Identity, Issuing and Treasury are left out.
 	All = slices.Concat(Billing, Entitlements, []string{"payout", "transfer", "topup", "payment_link", "mandate", "review", "radar.early_fraud_warning"})
 )
 
@@ -30,8 +31,8 @@ const summaryType = objecttypes.EntitlementSummary
 // groups are the groups of types by their names in STRIPEONCE_MIRROR.
 var groups = map[string][]string{"billing": Billing, "entitlements": Entitlements, "all": All}
 
-// ParseTypes reads a comma-separated list of types and of the groups billing, entitlements and all, as in STRIPEONCE_MIRROR. It returns each type once.
-// Its error names an entry that is no type.
+// ParseTypes parses a comma-separated list of types and of the groups billing, entitlements and all, as in STRIPEONCE_MIRROR. It returns each
+// type once, sorted. The error names an entry that is not a type.
 func ParseTypes(list string) (types []string, err error) {
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)

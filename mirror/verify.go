@@ -30,15 +30,15 @@ type VerifyConfig struct {
 	APIBase string
 	// APITimeout bounds one attempt of a request. Defaults to 30 s.
 	APITimeout time.Duration
-	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver. This is also how
-	// existing objects are imported. Optional.
+	// Fix is the receiver in whose transactions Stripe's object is stored if a row differs from it or is missing. This is also how
+	// existing objects are imported. Nil: differences are only reported.
 	Fix *webhooks.Receiver
 	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored object, with a nil
 	// Event. Without it, none is.
 	Projection *Projection
-	// NoHooks turns off OnChange.
+	// NoHooks stores objects without a call of OnChange.
 	NoHooks bool
-	// Gone marks rows as deleted whose object Stripe does not have any more. Requires Fix. It is refused (ErrRefused) if more than
+	// Gone marks rows as deleted if Stripe no longer has their object. Requires Fix. It is refused (ErrRefused) if more than
 	// 1 % of a type's objects would be marked, unless Force is set.
 	Gone, Force bool
 	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared. Empty: all accounts that have
@@ -54,12 +54,12 @@ type VerifyConfig struct {
 	Rate int
 	// Only compares the object of this id alone, of the one type in Types. Empty: all.
 	Only string
-	// Customer compares the objects of one customer alone: those that Stripe lists by customer (see ByCustomer), and the rows of that
+	// Customer compares the objects of one customer alone: of types that Stripe can list by customer, and the rows of that
 	// customer. Empty: all.
 	Customer string
 	// After resumes an interrupted run: set it to that run's VerifyResult.Position.
 	After string
-	// Each is called with each member that differs. Optional.
+	// Each is called with each field that differs. Optional.
 	Each func(Difference)
 	// Progress is called with the numbers so far after each page of Stripe's lists. Optional.
 	Progress func(VerifyResult)
@@ -67,18 +67,18 @@ type VerifyConfig struct {
 	Logger *slog.Logger
 }
 
-// Difference is one member in which a stored object differs from Stripe's. The JSON names are those of the commands' output.
+// Difference is one field in which a stored object differs from Stripe's. The JSON names are those of the commands' output.
 type Difference struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
-	// Field is the member. It is "id" if one side does not have the object, "deleted", or "lists_complete" if one side has only a
+	// Field is the field of the object. It is "id" if one side does not have the object, "deleted", or "lists_complete" if one side has only a
 	// part of a list.
 	Field  string `json:"field"`
 	Local  any    `json:"local"`
 	Stripe any    `json:"stripe"`
 }
 
-// VerifyResult is the result of Verify.
+// VerifyResult counts the objects that Verify compared.
 type VerifyResult struct {
 	Checked int `json:"checked"` // objects of Stripe's lists and of the table
 	Drifted int `json:"drifted"` // checked objects that differ, are missing here, or are unknown to Stripe
@@ -89,8 +89,8 @@ type VerifyResult struct {
 	Position string `json:"-"`
 }
 
-// Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
-// only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
+// Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. With VerifyConfig.Fix
+// it also stores Stripe's. A difference counts only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
 // Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum VerifyResult, err error) {
 	types, err := config.types()
@@ -195,9 +195,8 @@ func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 }
 
 // CompleteListsEvery fetches the objects of which only a part of a list is stored (Object.Complete is false), and stores them whole,
-// at once and then at each interval, until ctx ends. It is for the background: where the rest of a list cannot be fetched at once,
-// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows nothing but
-// a look into an index. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
+// at once and then at each interval, until ctx ends. Run it in the background: where the rest of a list cannot be fetched at once,
+// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows it makes one indexed query. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
 // tried again after a minute, then after two, and so on up to a day. VerifyConfig.Fix is required; Gone, Accounts, After, Each and
 // Progress are not used.
 func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {

@@ -17,8 +17,9 @@ import (
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
-// The default rates of a backfill, in requests a second: four fifths of the reads that Stripe permits, 100 a second in live mode and
-// 25 in a sandbox (https://docs.stripe.com/rate-limits). The rest is left to the application.
+// The default rates of a backfill, in requests a second. They are four fifths of the reads that Stripe permits, 100 a second in live
+// mode and 25 in a sandbox (https://docs.stripe.com/rate-limits), and leave the rest to the application. The job has the rate:
+// mirror.VerifyConfig.Rate, subscriptions.VerifyConfig.Rate.
 const (
 	BackfillRateLive    = 80
 	BackfillRateSandbox = 20
@@ -43,10 +44,10 @@ type Job = engine.Job
 type BackfillOptions struct {
 	// Jobs are the types to import, one after another. Required.
 	Jobs []Job
-	// Since is how far back the time of creation may be. 0: everything.
+	// Since limits the import to objects that Stripe created within this time before now. 0: all objects.
 	Since time.Duration
-	// Arguments are further settings that tell one backfill from another, beside the types, Since, and the account and the mode of
-	// Config.AccountID and Config.APIKey: such as the connected accounts. A run is resumed only with the same ones. Optional.
+	// Arguments are further settings that distinguish one backfill from another, such as the connected accounts. The types, Since,
+	// Config.AccountID and the mode of Config.APIKey always do. A run is resumed only with the same settings. Optional.
 	Arguments map[string]any
 	// Restart begins anew, even if there is an unfinished run to resume.
 	Restart bool
@@ -56,7 +57,7 @@ type BackfillOptions struct {
 	Progress func(BackfillProgress)
 }
 
-// Counts are those of a backfill or a comparison.
+// ComparisonCounts count the objects of a backfill or of another comparison with Stripe.
 type ComparisonCounts struct {
 	Checked int `json:"checked"` // objects of Stripe's lists and of the tables
 	Drifted int `json:"drifted"` // checked objects that were missing here, differed, or are unknown to Stripe
@@ -70,7 +71,7 @@ func (c ComparisonCounts) plus(of engine.Verified) ComparisonCounts {
 	return ComparisonCounts{c.Checked + of.Checked, c.Drifted + of.Drifted, c.Fixed + of.Fixed, c.Unknown + of.Unknown}
 }
 
-// BackfillProgress is how far a backfill is.
+// BackfillProgress is the progress of a backfill after a page of one of Stripe's lists.
 type BackfillProgress struct {
 	ComparisonCounts
 	Type string // of the job
@@ -85,8 +86,8 @@ type backfillPosition struct {
 	engine.Position
 }
 
-// Backfill imports what exists at Stripe: it stores each object that is missing here or differs, where no delivery brought a newer
-// state. It goes through each job's lists a page at a time, and records after each page how far it is (stripe_webhook_runs). So if it
+// Backfill imports the objects that exist at Stripe: it stores each object that is missing here or differs, unless a delivery brought a
+// newer state. It goes through each job's lists a page at a time, and records after each page how far it is (stripe_webhook_runs). So if it
 // was interrupted, even by a crash, it continues behind the last page when it is called again with the same arguments, within seven
 // days. The counts are those of the whole run. A run that finds nothing to store leaves no row.
 //

@@ -19,11 +19,11 @@ const (
 	firstSince = 3 * 24 * time.Hour
 	// retryInterval is the pause after a failed run, unless the interval of ReconcileEvery is shorter.
 	retryInterval = time.Minute
-	// grace is how old a missing event must be to be counted in Stats: Stripe may still be delivering a newer one.
+	// grace is how old a missing event must be to be counted in ReconcileStats: Stripe may still be delivering a newer one.
 	grace = time.Minute
 )
 
-// Stats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
+// ReconcileStats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
 type ReconcileStats struct {
 	RunStats
 	// Missing counts missing events that were more than a minute old (or older than the interval, if that is shorter).
@@ -38,7 +38,7 @@ type stats struct {
 	missing, applied, failedEvents atomic.Uint64
 }
 
-// Stats returns the counts since New.
+// ReconcileStats returns the counts of ReconcileEvery since New.
 func (o *Operator) ReconcileStats() ReconcileStats {
 	return ReconcileStats{o.stats.load(), o.stats.missing.Load(), o.stats.applied.Load(), o.stats.failedEvents.Load()}
 }

@@ -16,7 +16,7 @@ type CustomerObjects struct {
 	// IDs are the ids, without repetition. The first is the customer's own, under which the ledger also has events of the customer's
 	// objects without an id, such as an upcoming invoice.
 	IDs []string
-	// Cut reports that the customer has more objects of a type than MaxCustomerObjects. The newest of these are in IDs.
+	// Truncated reports that the customer has more objects of a type than MaxCustomerObjects. The newest of these are in IDs.
 	Truncated bool
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/pook/stripeonce/internal/operationid"
 )
 
-// DismissOptions configures DismissGroup.
+// DismissGroupOptions configures DismissGroup.
 type DismissGroupOptions struct {
 	Reason string // why the events need not be applied; required, as in Dismiss
 	// Each is called after each event: with nil, or with the error because of which the event was not dismissed. Optional.
@@ -21,7 +21,7 @@ type DismissGroupOptions struct {
 	Total int
 }
 
-// DismissedGroup counts what DismissGroup did.
+// DismissGroupResult counts the events of a call of DismissGroup.
 type DismissGroupResult struct {
 	Dismissed int `json:"dismissed"`
 	// Skipped are events that are no longer failing for this reason: they took effect, were dismissed, or failed for another reason in
@@ -35,7 +35,7 @@ func (d DismissGroupResult) seen() int { return d.Dismissed + d.Skipped + d.Fail
 
 // DismissGroup dismisses the events of a FailureGroup, as Dismiss does: each in a transaction of its own, the newest first failure first.
 // The filter needs Group. Its other members, such as State, Account and Until, select among the group's events; Limit is not used. The
-// failure records are read in batches, without an end: MaxFailuresScanned bounds them.
+// failure records are read in batches, all of them unless the filter has MaxScanned.
 //
 // It continues after an event that has taken effect or that a delivery holds, and counts it. Events that fail after it began are left. It
 // is recorded as a run (stripe_webhook_runs). If it is interrupted, the events so far are dismissed: call it again for the others.

@@ -19,10 +19,10 @@ import (
 // ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL that delivers in this form.
 var ErrExists = errors.New("there is an endpoint for this URL already")
 
-// EndpointKind is how Stripe calls what delivers events.
+// EndpointKind is one of the two kinds of objects by which Stripe delivers events.
 type EndpointKind string
 
-// The kinds. Stripe recommends event destinations for new integrations: https://docs.stripe.com/event-destinations.
+// The kinds of endpoints. Stripe recommends event destinations for new integrations: https://docs.stripe.com/event-destinations.
 const (
 	KindWebhookEndpoint  EndpointKind = "webhook_endpoint"  // https://docs.stripe.com/api/webhook_endpoints
 	KindEventDestination EndpointKind = "event_destination" // https://docs.stripe.com/api/v2/core/event-destinations
@@ -51,8 +51,8 @@ type Endpoint struct {
 	Unhandled []string `json:"unhandled"`
 }
 
-// Complete reports whether the endpoint is enabled and delivers every event type that has a handler. What does not deliver
-// to a URL is not compared, and counts as complete.
+// Complete reports whether the endpoint is enabled and delivers every event type that has a handler. An event destination
+// that does not deliver to a URL is not compared, and counts as complete.
 func (e *Endpoint) Complete() bool {
 	return e.Type != string(KindWebhookEndpoint) || e.Status != "disabled" && len(e.Missing) == 0
 }
@@ -285,9 +285,10 @@ const (
 	fromAccounts = "@accounts"
 )
 
-// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes the types that no handler is for:
-// use it only if types are those of every handler behind the URL. A type that a handler's pattern matches is never removed,
-// whether it is known or not, and neither is "*" where there is a pattern.
+// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes types that have no handler: use it only if
+// types has those of every handler behind the URL. A type that a handler's pattern matches is never removed, whether it is known or
+// not, and neither is "*" where there is a pattern. With dryRun nothing is changed. The result is the endpoint as it is afterward, or
+// would be. The error wraps ErrRefused if the endpoint does not deliver to a URL.
 func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoint, exact, dryRun bool) (*Endpoint, error) {
 	if e.Type != string(KindWebhookEndpoint) {
 		return nil, fmt.Errorf("%w: %s delivers to %s, not to a URL", ErrRefused, e.ID, e.Type)

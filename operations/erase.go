@@ -39,15 +39,16 @@ type EraseOptions struct {
 	Account string
 	// DryRun only counts and lists what would be removed.
 	DryRun bool
-	// Batch is the number of events in one transaction; 0: DefaultEraseBatchSize. Objects are deleted 100 at a time, or Batch.
+	// BatchSize is the number of events in one transaction. Objects are deleted 100 at a time, or BatchSize if that is less. Defaults to
+	// DefaultEraseBatchSize, 500.
 	BatchSize int
 	// Progress is called with the numbers so far after each batch. Optional.
 	Progress func(EraseResult)
-	// Waiting is called before the first erasure in a database waits for the receivers. Optional.
+	// Waiting is called, with the duration of the wait, before the first erasure in a database waits for the receivers. Optional.
 	Waiting func(time.Duration)
 }
 
-// Erased counts the rows from which something was removed, or in a dry run would be. The JSON names are those of the tables.
+// EraseResult counts the rows from which something was removed, or in a dry run would be. The JSON names are those of the tables.
 type EraseResult struct {
 	Subscriptions int64 `json:"subscriptions"`           // deleted
 	Items         int64 `json:"subscription_items"`      // deleted

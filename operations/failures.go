@@ -24,17 +24,17 @@ type FailureFilter struct {
 	// Customer is the id of a customer (cus_…): only events whose payload names it, or is about an object of CustomerObjects. A
 	// failure without a payload is not found. Empty: any.
 	Customer string
-	// Group is the key of a FailureGroup: only its events. They are looked for among the newest MaxFailuresScanned records. Empty: any.
+	// Group is the key of a FailureGroup: only its events, among the newest MaxFailuresScanned records. Empty: any.
 	Group string
-	// MaxFailuresScanned bounds how many failure records are read, newest first. Records of events that were applied since stay
-	// until they are pruned, and are read and skipped. 0: no bound, but MaxFailuresScanned for groups.
+	// MaxScanned is the maximum number of failure records to read, newest first. Records of events that were applied since stay until
+	// they are pruned, and are read and skipped. 0: no maximum; for FailureGroups, MaxFailuresScanned.
 	MaxScanned int
 }
 
 const (
-	// MaxFailureCount is the largest count of CountFailing.
+	// MaxFailureCount is the largest result of CountFailing and CountParked.
 	MaxFailureCount = 1000
-	// MaxFailuresScanned is how many failure records CountFailing and FailureGroups read, newest first.
+	// MaxFailuresScanned is how many failure records CountFailing, CountParked and FailureGroups read, newest first.
 	MaxFailuresScanned = 100_000
 
 	// allRecords is the MaxFailuresScanned of a walk without a bound.

@@ -10,7 +10,8 @@ import (
 	"github.com/pook/stripeonce/internal/operationid"
 )
 
-// FailureGroup is failures of one cause: events of one type whose errors differ in ids, numbers and the like alone.
+// FailureGroup is a group of failures that probably have one cause: events of one type whose errors differ only in ids, numbers and the
+// like.
 type FailureGroup struct {
 	// Key is a hash of the type and the error. It is the same in every process and at every time: FailureFilter.Group and
 	// ReplayFilter.Group take it.
@@ -37,7 +38,8 @@ const MaxGroupEvents = 50
 type FailureGroups struct {
 	Groups []FailureGroup // the one that failed last is first
 	More   int            // how many further groups there are beyond the filter's Limit
-	// Cut reports that older failures were not looked at: the filter's MaxFailuresScanned was reached. Then the counts are of the newest ones.
+	// Truncated reports that older failures were not read, since the filter's MaxScanned was reached. The counts are then those of the
+	// newest failures.
 	Truncated bool
 }
 

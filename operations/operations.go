@@ -15,11 +15,11 @@ import (
 var (
 	// ErrNotFound reports that there is no such event or failure.
 	ErrNotFound = errors.New("no such event")
-	// ErrRefused reports that a request was refused and nothing was done.
+	// ErrRefused reports that a call was refused, since its options are not valid or its conditions are not met. Nothing was done.
 	ErrRefused = errors.New("refused")
-	// ErrNoAPIKey reports that a request to Stripe needs Config.APIKey.
+	// ErrNoAPIKey reports that a call needs Config.APIKey, which is empty.
 	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
-	// ErrNoApplier reports that applying an event needs Config.Applier.
+	// ErrNoApplier reports that a call needs Config.Applier, which is nil.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// MinPruneAge is the minimum age of rows that Prune deletes. Stripe's CLI can resend an event for 30 days. If its row has been
+// MinPruneAge is the minimum age of rows that Prune deletes. Stripe's CLI can resend an event for 30 days. If the event's row has been
 // deleted by then, it takes effect twice.
 const MinPruneAge = 35 * 24 * time.Hour
 
@@ -24,7 +24,7 @@ type PruneOptions struct {
 	Progress func(PruneResult)
 }
 
-// Pruned counts the deleted rows.
+// PruneResult counts the deleted rows.
 type PruneResult struct {
 	Deleted  int64 `json:"deleted"` // rows of the ledger
 	Failures int64 `json:"-"`       // failure records that these had resolved

@@ -13,7 +13,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// EventRetention is how far Stripe's lists of events go back: https://docs.stripe.com/api/events.
+// EventRetention is how long Stripe's API has an event, 30 days: https://docs.stripe.com/api/events. Older events can be neither listed
+// nor fetched.
 const EventRetention = 30 * 24 * time.Hour
 
 // DefaultReconcileBufferBytes is how many bytes of missing events Reconcile holds before it applies them.
@@ -40,9 +41,9 @@ type ReconcileOptions struct {
 	Types []string
 	// Account is the connected account whose events are listed. Empty: the platform's own.
 	Account        string
-	Payload        EventPayload // "": PayloadAuto
-	MaxBufferBytes int          // bytes; 0: DefaultReconcileBufferBytes
-	// IncludeWaiting also takes events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
+	Payload        EventPayload // the form of the events to list; empty: PayloadAuto
+	MaxBufferBytes int          // of missing events held in memory; 0: DefaultReconcileBufferBytes, 32 MiB
+	// IncludeWaiting also applies events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
 	// default they are left to their retries, and counted in ReconcileResult.Waiting.
 	IncludeWaiting bool
 	// Run records the run from its beginning to its end. Nil: a record of its own, written once a missing event was found. A dry run
@@ -55,14 +56,14 @@ type ReconcileOptions struct {
 	Progress func(ReconcileResult, time.Time)
 }
 
-// Missing is an event that the ledger lacked.
+// MissingEvent is an event that the ledger lacked, with the result of applying it.
 type MissingEvent struct {
 	EventResult
 	EventType string    `json:"event_type"`
 	CreatedAt time.Time `json:"event_created_at"`
 }
 
-// Reconciled is the result of a reconciliation.
+// ReconcileResult is the result of a reconciliation.
 type ReconcileResult struct {
 	Listed  int `json:"listed"`  // events in Stripe's lists
 	Missing int `json:"missing"` // listed events that are not in the ledger, or that are ignored there and handled by now

@@ -71,7 +71,7 @@ func (r *RunRecording) Progress(ctx context.Context, counts any, share float64) 
 	}
 }
 
-// Comparing is Progress of a comparison. While no object differs, it writes nothing in the run's first seconds.
+// VerifyProgress is Progress for a comparison with Stripe. While no object differs, it writes nothing in the run's first five seconds.
 func (r *RunRecording) VerifyProgress(ctx context.Context, sum ComparisonCounts) {
 	if sum.Drifted > 0 || time.Since(r.recorder.started) > lookTime {
 		r.Progress(ctx, sum, 0)

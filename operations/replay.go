@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Applied is the result of applying one event again.
+// EventResult is the result of applying one event again. Err is nil if the event was applied or is a duplicate.
 type EventResult struct {
 	EventID string           `json:"event_id"`
 	Outcome webhooks.Outcome `json:"outcome,omitempty"`

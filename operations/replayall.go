@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// candidatePage is how many events Candidates reads at a time.
+// candidatePage is how many events ReplayCandidates reads at a time.
 const candidatePage = 1000
 
 // ReplayFilter selects events to apply again. The zero value selects every failing event. Parked events are selected by State and
@@ -36,7 +36,7 @@ type ReplayFilter struct {
 	State FailureState
 }
 
-// Candidate is an event that a ReplayFilter selects. The JSON names are the columns'.
+// ReplayCandidate is an event that a ReplayFilter selects. The JSON names are the columns'.
 type ReplayCandidate struct {
 	EventID   string `json:"event_id"`
 	EventType string `json:"event_type"`
@@ -50,7 +50,7 @@ type ReplayCandidate struct {
 	Unhandled bool `json:"unhandled,omitempty"`
 }
 
-// Candidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
+// ReplayCandidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
 // leaves out events that fail after it began. An error of each ends it, and is returned.
 func (o *Operator) ReplayCandidates(ctx context.Context, f ReplayFilter, each func(ReplayCandidate) error) error {
 	began, err := o.queries.ServerClock(ctx, o.pool)

@@ -58,7 +58,7 @@ type ReprocessedEvent struct {
 	Unhandled string `json:"unhandled,omitempty"`
 }
 
-// Reprocessed counts what a run of Reprocess did.
+// ReprocessResult counts the events of a run of Reprocess.
 type ReprocessResult struct {
 	Reprocessed int `json:"reprocessed"` // in a dry run: that would be
 	// Skipped are events that were reprocessed before, or by somebody else meanwhile. Their Outcome is OutcomeDuplicate.

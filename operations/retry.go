@@ -32,11 +32,11 @@ const (
 
 // RetryOptions configures RetryFailed. The zero value is fine.
 type RetryOptions struct {
-	// Every is how often RetryFailed looks for events that are due. Defaults to a minute.
+	// Every is how often RetryFailed looks for events that are due. Defaults to DefaultRetryEvery, a minute.
 	Every time.Duration
-	// Rate bounds the retries a second. Defaults to 5.
+	// Rate is the maximum number of retries a second. Defaults to DefaultRetryRate, 5.
 	Rate int
-	// Most is the longest time between two retries of an event. Defaults to 24 hours.
+	// MaxInterval is the longest time between two retries of an event. Defaults to DefaultRetryMaxInterval, 24 hours.
 	MaxInterval time.Duration
 	// Build names the build of the program. With a new one, each event that failed before the start is retried once, within five minutes:
 	// the deploy may have fixed it. Defaults to a digest of the executable.
@@ -55,7 +55,7 @@ type retryCounts struct {
 	applied, failedAgain atomic.Uint64
 }
 
-// RetryStats returns the counts since New.
+// RetryStats returns the counts of RetryFailed since New.
 func (o *Operator) RetryStats() RetryStats {
 	return RetryStats{o.retried.load(), o.retried.applied.Load(), o.retried.failedAgain.Load()}
 }
@@ -68,8 +68,8 @@ type retryRunCounts struct {
 }
 
 // RetryFailed retries failing events until ctx ends, since Stripe stops after three days. It takes only events that failed in a
-// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed ones. The
-// first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to Most.
+// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed events. The
+// first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to RetryOptions.MaxInterval.
 //
 // The time of the next retry is written before each retry, so that a handler that ends the process does not do so at each start. Only
 // one process per database and name retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool
@@ -84,7 +84,7 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	case o.tooFewConns():
 		return errTooFewConns("the retrier")
 	case options.Every < 0 || options.Rate < 0 || options.MaxInterval < 0:
-		return fmt.Errorf("%w: Every, Rate and Most must not be negative", ErrRefused)
+		return fmt.Errorf("%w: Every, Rate and MaxInterval must not be negative", ErrRefused)
 	}
 	r := &retrier{Operator: o, name: named.Name(), options: options, started: time.Now()}
 	r.options.setDefaults()

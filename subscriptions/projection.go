@@ -27,7 +27,7 @@ const (
 	RefetchNever Refetch = "never"
 )
 
-// Config configures the projection. The zero value is fine.
+// Config configures Register. The zero value is fine.
 type Config struct {
 	// OnChange is called for each change of a subscription's state, in the transaction that writes it and under the
 	// subscription's lock. It is not called for a duplicate, a stale event, or an event with the same state, which is

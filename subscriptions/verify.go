@@ -32,15 +32,15 @@ type VerifyConfig struct {
 	// APITimeout bounds one attempt of a request. A request is attempted DefaultVerifyAttempts times if Stripe answers
 	// 429 or 5xx, or does not answer. Defaults to DefaultVerifyTimeout.
 	APITimeout time.Duration
-	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver and through
-	// Projection. This is also how existing subscriptions are imported. Optional.
+	// Fix is the receiver in whose transactions Stripe's object is stored if a row differs from it or is missing. This is also how
+	// existing subscriptions are imported. It requires Projection. Nil: differences are only reported.
 	Fix *webhooks.Receiver
 	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored
 	// subscription, with a nil Event. Required with Fix.
 	Projection *Projection
-	// NoHooks turns off OnChange.
+	// NoHooks stores subscriptions without a call of OnChange.
 	NoHooks bool
-	// Gone marks rows as canceled whose subscription Stripe does not have any more, as after the deletion of test data or of a
+	// Gone marks rows as canceled if Stripe no longer has their subscription, as after the deletion of test data or of a
 	// test clock. Requires Fix. It is refused (ErrRefused) if more than 1 % of the subscriptions would be marked, since the API
 	// key may be of another account or sandbox, unless Force is set.
 	Gone, Force bool
@@ -67,7 +67,7 @@ type VerifyConfig struct {
 	Logger *slog.Logger
 }
 
-// VerifyResult is the result of Verify.
+// VerifyResult counts the subscriptions that Verify compared.
 type VerifyResult struct {
 	Checked int `json:"checked"` // subscriptions of Stripe's list and of the table
 	Drifted int `json:"drifted"` // checked subscriptions that differ, are missing here, or are unknown to Stripe
@@ -79,8 +79,8 @@ type VerifyResult struct {
 	Position string `json:"-"`
 }
 
-// Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
-// if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
+// Verify compares the table with Stripe's subscriptions in both directions, account by account. With
+// VerifyConfig.Fix it also stores Stripe's. A difference counts only if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (VerifyResult, error) {
 	e, c, err := config.engine()
 	if err != nil {
@@ -116,9 +116,9 @@ func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (Job, error) {
 }
 
 // CompleteItems fetches the subscriptions of which only a part of the items is stored (items_complete is false), and stores
-// them whole, as Verify with Fix does; OnChange is called. It is for the background: where an event has only a part of the
+// them whole, as Verify with Fix does; OnChange is called. Run it in the background: where an event has only a part of the
 // items and the rest cannot be fetched at once, the row waits for this. It takes three requests for a row, at most
-// VerifyConfig.Rate a second, and without such rows nothing but a look into an index. It returns the number of rows that it
+// VerifyConfig.Rate a second, and without such rows it makes one indexed query. It returns the number of rows that it
 // completed, also with an error. VerifyConfig.Fix is required; Gone, Accounts, After, Each and Progress are not used.
 func CompleteItems(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (completed int, err error) {
 	if config.Fix == nil {

@@ -25,7 +25,7 @@ var (
 		"reprocess_reason of stripe_webhook_events, which deploy/roles.sql grants to the operator's role alone")
 )
 
-// Reprocess says what [Receiver.Reprocess] runs, and why.
+// ReprocessOptions configures [Receiver.Reprocess].
 type ReprocessOptions struct {
 	// Handler is the name of the one handler to run: see [Name]. The OnChange of a projection is named after its type:
 	// "subscription.OnChange", "invoice.OnChange". Empty: every handler of the event, without those of OnChange.
