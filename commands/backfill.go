@@ -144,7 +144,7 @@ func (b *backfill) jobs() (jobs []operations.Job, err error) {
 	return append(jobs, others...), err
 }
 
-func (b *backfill) resumed(run operations.Run, sum operations.Counts) {
+func (b *backfill) resumed(run operations.Run, sum operations.ComparisonCounts) {
 	b.out.Hintf("resuming the backfill that was started %s and interrupted %s ago: %d checked so far (--restart begins anew)\n",
 		cli.Time(run.StartedAt), cli.Ago(run.UpdatedAt), sum.Checked)
 }

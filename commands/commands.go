@@ -20,7 +20,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Host has the database and the receiver that the commands work with.
+// Host is the application that the commands work with: its database, receiver and settings.
 type Host struct {
 	// Pool connects to the database of the ledger. The commands do not close it: Close should.
 	Pool *pgxpool.Pool
@@ -181,7 +181,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
 		return cli.Usage("STRIPE_API_KEY is not set: give it (or the file that STRIPE_API_KEY_FILE names) a secret or restricted key (sk_…, rk_…) from Stripe's dashboard")
-	case errors.Is(err, operations.ErrRefused), errors.Is(err, subscriptions.ErrRefused):
+	case errors.Is(err, operations.ErrRefused), errors.Is(err, subscriptions.ErrRefused), errors.Is(err, mirror.ErrRefused):
 		return cli.Usage("%w", err)
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted: completed work is kept; run the command again to continue")

@@ -75,7 +75,7 @@ type dismissedLine struct {
 // dismissGroup dismisses the events of a group. What is no longer failing is no error.
 func dismissGroup(cmd *cobra.Command, o *operations.Operator, out *cli.Output, filter operations.FailureFilter, reason string) error {
 	var written error
-	sum, err := o.DismissGroup(cmd.Context(), filter, operations.DismissOptions{Reason: reason, Each: func(id string, err error) {
+	sum, err := o.DismissGroup(cmd.Context(), filter, operations.DismissGroupOptions{Reason: reason, Each: func(id string, err error) {
 		if failed := printDismissed(out, id, err); written == nil {
 			written = failed
 		}
@@ -87,8 +87,8 @@ func dismissGroup(cmd *cobra.Command, o *operations.Operator, out *cli.Output, f
 	return written
 }
 
-func dismissedText(sum operations.DismissedGroup, filter operations.FailureFilter) string {
-	if sum == (operations.DismissedGroup{}) {
+func dismissedText(sum operations.DismissGroupResult, filter operations.FailureFilter) string {
+	if sum == (operations.DismissGroupResult{}) {
 		return noFailures(filter)
 	}
 	text := plural(sum.Dismissed, "event") + " dismissed"

@@ -170,7 +170,7 @@ func printEndpoint(out *cli.Output, e *operations.Endpoint, state string) error 
 	switch {
 	case e.Payload == operations.PayloadThin:
 		payload = "thin events of an event destination"
-	case e.Kind == operations.KindDestination:
+	case e.Kind == operations.KindEventDestination:
 		payload = "snapshot events of an event destination, in the version "
 	}
 	if e.Payload != operations.PayloadThin {

@@ -47,7 +47,7 @@ for erased customers.`,
 		options.DryRun = !yes
 		return t.work(cmd.Context(), func(host *Host) error {
 			progress := cli.NewProgress(cmd)
-			options.Progress = func(e operations.Erased) { progress.Show(-1, "%d rows", e.Rows()) }
+			options.Progress = func(e operations.EraseResult) { progress.Show(-1, "%d rows", e.Rows()) }
 			options.Waiting = func(wait time.Duration) {
 				out.Of(cmd).Hintf("waiting %s until all receivers look for erased customers: this is the first erasure in the database\n", wait)
 			}
@@ -75,11 +75,11 @@ func checkErase(options *operations.EraseOptions, yes bool, reason string) error
 
 // erasedSum is the last line of the JSON.
 type erasedSum struct {
-	operations.Erased
+	operations.EraseResult
 	DryRun bool `json:"dry_run"`
 }
 
-func printErased(out *cli.Output, e *operations.Erased, options *operations.EraseOptions) error {
+func printErased(out *cli.Output, e *operations.EraseResult, options *operations.EraseOptions) error {
 	if out.JSON {
 		for i := range e.List {
 			if err := out.Line(&e.List[i]); err != nil {

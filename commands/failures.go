@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/operationid"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -95,7 +96,7 @@ func noGroup(key string) error {
 func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id string) error {
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
-	case err != nil && operations.IsGroupKey(id):
+	case err != nil && operationid.IsGroupKey(id):
 		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
 	case err != nil:
 		return err
@@ -185,8 +186,8 @@ func listGroups(cmd *cobra.Command, o *operations.Operator, out *cli.Output, fil
 	if list.More > 0 {
 		out.Hintf("%s more; use a higher --limit\n", plural(list.More, "group"))
 	}
-	if list.Cut {
-		out.Hintf("there are older failures, which are not counted: only the newest records are looked at, at most %d\n", operations.MaxLookedAt)
+	if list.Truncated {
+		out.Hintf("there are older failures, which are not counted: only the newest records are looked at, at most %d\n", operations.MaxFailuresScanned)
 	}
 	return nil
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/eventtypes"
-	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -22,7 +22,7 @@ func hintTypes(out *cli.Output, patterns ...string) {
 
 // checkCustomer refuses the id of another object as a customer's. Old customers may have ids of any form.
 func checkCustomer(id string) error {
-	if object := mirror.TypeOf(id); object != "" && object != "customer" || strings.HasPrefix(id, "sub_") || strings.HasPrefix(id, "evt_") {
+	if object := objecttypes.OfID(id); object != "" && object != "customer" || strings.HasPrefix(id, "sub_") || strings.HasPrefix(id, "evt_") {
 		return cli.Usage("--customer %s: it is not the id of a customer (cus_…)", cli.OneLine(id))
 	}
 	return nil
@@ -38,7 +38,7 @@ func hintCustomer(ctx context.Context, out *cli.Output, o *operations.Operator, 
 		return err
 	}
 	customer := cli.OneLine(filter.Customer)
-	if objects.Cut {
+	if objects.Truncated {
 		out.Hintf("%s has many objects: of each type, only the events of the newest %d are found\n", customer, operations.MaxCustomerObjects)
 	}
 	if others := len(objects.IDs) - 1; others == 0 {

@@ -30,20 +30,20 @@ ledger row it would take effect twice.`,
 	}
 	cmd.Flags().Var(&age, "older-than", "the minimum age, such as 90d")
 	cmd.Flags().BoolVar(&options.Force, "force", false, "allow less than 35 days")
-	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "the `number` of rows in one transaction")
+	cmd.Flags().IntVar(&options.BatchSize, "batch", operations.DefaultPruneBatchSize, "the `number` of rows in one transaction")
 	s.addReason(cmd, "")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if age == 0 {
 			return cli.Usage("--older-than is missing: set the minimum age, such as --older-than 90d")
 		}
-		if options.Batch < 1 {
+		if options.BatchSize < 1 {
 			return cli.Usage("--batch must be at least 1")
 		}
 		options.OlderThan = time.Duration(age)
 		return t.work(cmd.Context(), func(host *Host) error {
 			progress := cli.NewProgress(cmd)
-			options.Progress = func(p operations.Pruned) {
+			options.Progress = func(p operations.PruneResult) {
 				progress.Show(-1, "%d rows deleted", p.Deleted)
 			}
 			pruned, err := operations.New(host.Pool, &operations.Config{Reason: s.reason, Logger: t.Logger}).Prune(cmd.Context(), options)

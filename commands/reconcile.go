@@ -23,7 +23,7 @@ func (t *tree) reconcile() *cobra.Command {
 	var s settings
 	var since cli.Duration
 	options := operations.ReconcileOptions{}
-	kind := string(operations.KindAuto)
+	kind := string(operations.PayloadAuto)
 	cmd := &cobra.Command{
 		Use:   "reconcile --since DURATION",
 		Short: "Find Stripe's events that never arrived, and apply them",
@@ -59,8 +59,8 @@ The events of a connected account are listed only with --account.`,
 			return cli.Usage("--since is missing: set how far to go back, such as --since 72h")
 		}
 		options.Since = time.Duration(since)
-		switch options.Kind = operations.Kind(kind); options.Kind {
-		case operations.KindAuto, operations.KindSnapshot, operations.KindThin:
+		switch options.Payload = operations.EventPayload(kind); options.Payload {
+		case operations.PayloadAuto, operations.PayloadSnapshot, operations.PayloadThin:
 		default:
 			return cli.Usage("--kind %q: use auto, snapshot or thin", kind)
 		}
@@ -86,32 +86,32 @@ func reconcile(cmd *cobra.Command, o *operations.Operator, options operations.Re
 	progress := cli.NewProgress(cmd)
 	var written error
 	var failed []string
-	options.Each = func(m operations.Missing) {
+	options.Each = func(m operations.MissingEvent) {
 		progress.Clear()
 		if m.Err != nil {
 			failed = append(failed, m.EventID)
 		}
 		if out.JSON {
-			if err := out.Line(missingLine{lineOf(m.Applied), m.EventType, m.CreatedAt}); written == nil {
+			if err := out.Line(missingLine{lineOf(m.EventResult), m.EventType, m.CreatedAt}); written == nil {
 				written = err
 			}
 			return
 		}
 		what := "missing"
 		if !options.DryRun {
-			what = resultText(m.Applied)
+			what = resultText(m.EventResult)
 		}
 		out.Printf("%s  %s  %s  %s\n", cli.Time(m.CreatedAt), cli.OneLine(m.EventID), cli.OneLine(m.EventType), what)
 	}
 	start := time.Now()
-	options.Progress = func(sum operations.Reconciled, at time.Time) {
+	options.Progress = func(sum operations.ReconcileResult, at time.Time) {
 		back := start.Sub(at)
 		progress.Show(back.Seconds()/options.Since.Seconds(), "%s of %s back: %d listed, %d missing, %d applied, %d failed",
 			cli.Short(back), cli.Short(options.Since), sum.Listed, sum.Missing, sum.Applied, sum.Failed)
 	}
 	sum, err := o.Reconcile(cmd.Context(), options)
 	progress.Clear()
-	if err != nil && sum == (operations.Reconciled{}) {
+	if err != nil && sum == (operations.ReconcileResult{}) {
 		return err
 	}
 	if out.JSON {

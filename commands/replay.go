@@ -16,12 +16,12 @@ import (
 
 // appliedLine is the JSON of one replayed event.
 type appliedLine struct {
-	operations.Applied
+	operations.EventResult
 	Error string `json:"error,omitempty"`
 }
 
-func lineOf(a operations.Applied) appliedLine {
-	line := appliedLine{Applied: a}
+func lineOf(a operations.EventResult) appliedLine {
+	line := appliedLine{EventResult: a}
 	if a.Err != nil {
 		line.Error = a.Err.Error()
 	}
@@ -122,7 +122,7 @@ type that has got a handler. --dry-run lists them.`,
 
 func replay(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
 	r := &replayed{out: out, total: len(s.ids), run: o.StartRun(operations.RunReplay, s.arguments())}
-	add := func(a operations.Applied) { r.add(ctx, a) }
+	add := func(a operations.EventResult) { r.add(ctx, a) }
 	var err error
 	if len(s.ids) > 0 {
 		err = o.ReplayEvents(ctx, s.ids, s.account, add)
@@ -174,7 +174,7 @@ func (s *selection) noneText() string {
 // listSelected lists the events that would be replayed, and applies nothing.
 func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, s *selection) error {
 	count, unhandled := 0, 0
-	each := func(c operations.Candidate) error {
+	each := func(c operations.ReplayCandidate) error {
 		count++
 		if c.Unhandled {
 			unhandled++
@@ -188,7 +188,7 @@ func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, 
 	if len(s.ids) > 0 {
 		return listNamed(ctx, o, s.ids, each)
 	}
-	if err := o.Candidates(ctx, s.filter, each); err != nil {
+	if err := o.ReplayCandidates(ctx, s.filter, each); err != nil {
 		return err
 	}
 	if count == 0 {
@@ -206,9 +206,9 @@ func listSelected(ctx context.Context, o *operations.Operator, out *cli.Output, 
 const unknownEvent = "unknown"
 
 // listNamed lists named events with their states.
-func listNamed(ctx context.Context, o *operations.Operator, ids []string, each func(operations.Candidate) error) error {
+func listNamed(ctx context.Context, o *operations.Operator, ids []string, each func(operations.ReplayCandidate) error) error {
 	for _, id := range ids {
-		c := operations.Candidate{EventID: id, State: unknownEvent}
+		c := operations.ReplayCandidate{EventID: id, State: unknownEvent}
 		detail, err := o.EventDetail(ctx, id)
 		switch {
 		case errors.Is(err, operations.ErrNotFound):
@@ -229,7 +229,7 @@ func listNamed(ctx context.Context, o *operations.Operator, ids []string, each f
 }
 
 // aboutCandidate describes why an event would be replayed, or what would come of it.
-func aboutCandidate(c *operations.Candidate) string {
+func aboutCandidate(c *operations.ReplayCandidate) string {
 	switch {
 	case c.State == unknownEvent:
 		return "it would be fetched from Stripe"
@@ -278,7 +278,7 @@ type replayed struct {
 	err        error // of writing
 }
 
-func (r *replayed) add(ctx context.Context, a operations.Applied) {
+func (r *replayed) add(ctx context.Context, a operations.EventResult) {
 	r.count++
 	if a.Outcome == webhooks.OutcomeDuplicate {
 		r.duplicates++
@@ -312,7 +312,7 @@ func (r *replayed) share() float64 {
 	return float64(r.count) / float64(r.total)
 }
 
-func resultText(a operations.Applied) string {
+func resultText(a operations.EventResult) string {
 	if a.Err != nil {
 		return "failed: " + cli.OneLine(a.Err.Error())
 	}

@@ -153,7 +153,7 @@ func (r *reprocess) print(out *cli.Output, e operations.ReprocessedEvent) {
 		}
 		return
 	}
-	result := resultText(e.Applied)
+	result := resultText(e.EventResult)
 	switch {
 	case e.Err != nil:
 	case e.Unhandled != "":
@@ -180,7 +180,7 @@ func earlier(e operations.ReprocessedEvent) string {
 	return fmt.Sprintf("reprocessed %s ago (%s); --again runs it once more", cli.Ago(*e.Earlier), cli.OneLine(e.EarlierReason))
 }
 
-func (r *reprocess) end(out *cli.Output, sum operations.Reprocessed) error {
+func (r *reprocess) end(out *cli.Output, sum operations.ReprocessResult) error {
 	verb, failed := "reprocessed", "failed"
 	if r.options.DryRun {
 		verb, failed = "to reprocess", "cannot be reprocessed"

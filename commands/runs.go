@@ -154,7 +154,7 @@ func printRun(out *cli.Output, run *operations.Run) error {
 	}
 	line("arguments", run.ArgumentsText())
 	line("counts", run.CountsText())
-	for _, field := range run.Differs() {
+	for _, field := range run.Differences() {
 		line("differs", field)
 	}
 	line("operator", run.Operator)

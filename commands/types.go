@@ -7,6 +7,7 @@ import (
 
 	"github.com/pook/stripeonce/internal/cli"
 	"github.com/pook/stripeonce/internal/compare"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/mirror"
 )
 
@@ -32,10 +33,10 @@ func (o *objectTypes) check() error {
 		}
 	}
 	var err error
-	if o.Mirrored, err = mirror.Types(strings.Join(others, ",")); err != nil {
+	if o.Mirrored, err = mirror.ParseTypes(strings.Join(others, ",")); err != nil {
 		return cli.Usage("--type: %w", err)
 	}
-	if err := mirror.Comparable(o.Mirrored); err != nil {
+	if err := objecttypes.Comparable(o.Mirrored); err != nil {
 		return cli.Usage("--type: %w", err)
 	}
 	if len(o.list) > 0 && o.Empty() {

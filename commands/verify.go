@@ -90,7 +90,7 @@ type verification struct {
 	progress *cli.Progress
 	record   *operations.RunRecording // nil without --fix
 	written  error                    // of the output
-	sum      mirror.Verified
+	sum      mirror.VerifyResult
 }
 
 // check refuses flags that do not fit together, and reads the types.
@@ -141,7 +141,7 @@ func (v *verification) use(host *Host, logger *slog.Logger) {
 }
 
 func (v *verification) run(ctx context.Context) error {
-	v.Progress = func(sum mirror.Verified) { v.show(ctx, sum) }
+	v.Progress = func(sum mirror.VerifyResult) { v.show(ctx, sum) }
 	var err error
 	v.sum, err = v.Run(ctx)
 	v.progress.Clear()
@@ -188,10 +188,10 @@ func (v *verification) end(ctx context.Context, err error) {
 }
 
 // show shows and records the progress.
-func (v *verification) show(ctx context.Context, sum mirror.Verified) {
+func (v *verification) show(ctx context.Context, sum mirror.VerifyResult) {
 	v.progress.Show(-1, "%d checked, %d drifted, %d fixed", sum.Checked, sum.Drifted, sum.Fixed)
 	if v.record != nil {
-		v.record.Comparing(ctx, operations.Counts{Checked: sum.Checked, Drifted: sum.Drifted, Fixed: sum.Fixed})
+		v.record.VerifyProgress(ctx, operations.ComparisonCounts{Checked: sum.Checked, Drifted: sum.Drifted, Fixed: sum.Fixed})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/operationid"
 	"github.com/pook/stripeonce/operations"
 	"github.com/pook/stripeonce/webhooks"
 )
@@ -175,7 +176,7 @@ func (c *Console) silence(ctx context.Context, newest *db.LedgerNewestRow, now t
 // ofRuns warns of runs that found missing events, and of failed runs of the background. A database without the table has none.
 func (c *Console) ofRuns(ctx context.Context, now time.Time) (list []banner, err error) {
 	rows, err := c.queries.ConsoleRunProblemList(ctx, c.pool, db.ConsoleRunProblemListParams{
-		SinceID: operations.FirstRunID(now.Add(-bannerSpan)), MaxLookedAt: maxRunsLookedAt, MaxRows: maxProblems,
+		SinceID: operationid.FirstRun(now.Add(-bannerSpan)), MaxLookedAt: maxRunsLookedAt, MaxRows: maxProblems,
 	})
 	if fault.LacksMigration(err) {
 		return nil, nil

@@ -27,7 +27,7 @@ import (
 const (
 	// DefaultTimeout bounds the requests of one page to PostgreSQL and Stripe.
 	DefaultTimeout = 5 * time.Second
-	// DefaultQuietAfter is for how long no event may arrive until the overview says so.
+	// DefaultQuietAfter is the time without a new event after which the overview warns.
 	DefaultQuietAfter = 24 * time.Hour
 	// DefaultRunTimeout bounds a run that the console starts.
 	DefaultRunTimeout = 15 * time.Minute
@@ -63,7 +63,8 @@ type Config struct {
 	// "https://jaeger.example.com/trace/{trace_id}": see webhooks.Config.Tracer, and CheckTraceURL. Empty: the ids are shown without
 	// a link.
 	TraceURL string
-	// QuietAfter is for how long no event may arrive until the overview says so. Defaults to DefaultQuietAfter; negative: it never says so.
+	// QuietAfter is the time without a new event after which the overview warns. Defaults to DefaultQuietAfter, 24 hours; negative: it never
+	// warns.
 	QuietAfter time.Duration
 	// Timeout bounds the requests of one page. Defaults to DefaultTimeout.
 	Timeout time.Duration

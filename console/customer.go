@@ -321,7 +321,7 @@ func (c *Console) eventsOf(ctx context.Context, d *customer) error {
 			objects.IDs = append(objects.IDs, id)
 		}
 	}
-	d.Traced, d.Cut = len(objects.IDs), objects.Cut
+	d.Traced, d.Cut = len(objects.IDs), objects.Truncated
 	d.Events, err = c.operator.EventsOf(ctx, objects.IDs, filter)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pook/stripeonce/internal/operationid"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -49,10 +50,10 @@ type failuresData struct {
 }
 
 func (c *Console) failures(r *request) (*page, error) {
-	d := &failuresData{States: groupedStates, MaxLook: operations.MaxLookedAt}
+	d := &failuresData{States: groupedStates, MaxLook: operations.MaxFailuresScanned}
 	f := &d.Filter
 	f.Type, f.State, f.Account, f.Group, f.List = trimmed(r, "type"), trimmed(r, "state"), trimmed(r, "account"), trimmed(r, "group"), r.param("view") == viewList
-	if f.State != "" && !slices.Contains(groupedStates, f.State) || f.Group != "" && !operations.IsGroupKey(f.Group) {
+	if f.State != "" && !slices.Contains(groupedStates, f.State) || f.Group != "" && !operationid.IsGroupKey(f.Group) {
 		return nil, errNotFound
 	}
 	d.Narrowed = f.Type+f.State+f.Account != ""
@@ -100,7 +101,7 @@ func (f *failureFilter) with(group string, list bool) template.URL {
 
 func (f *failureFilter) operations(group string, limit int) operations.FailureFilter {
 	return operations.FailureFilter{
-		Type: f.Type, State: operations.FailureState(f.State), Account: f.Account, Group: group, Limit: limit, MaxLookedAt: operations.MaxLookedAt,
+		Type: f.Type, State: operations.FailureState(f.State), Account: f.Account, Group: group, Limit: limit, MaxScanned: operations.MaxFailuresScanned,
 	}
 }
 
@@ -111,7 +112,7 @@ func (c *Console) groups(r *request, d *failuresData) error {
 	if err != nil {
 		return err
 	}
-	d.More, d.Cut = list.More, list.Cut
+	d.More, d.Cut = list.More, list.Truncated
 	for i := range list.Groups {
 		g := group{FailureGroup: list.Groups[i], Path: f.with(list.Groups[i].Key, false)}
 		first := min(len(g.EventIDs), shownIDs)

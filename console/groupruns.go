@@ -99,7 +99,7 @@ func (c *Console) groupOf(ctx context.Context, t *task) (*foundGroup, error) {
 	case len(list.Groups) == 0:
 		return nil, &unavailableError{why: "No event of this group is left: the events took effect or were dismissed, or fail for another reason now."}
 	}
-	found := &foundGroup{list.Groups[0], list.Groups[0].Count, list.Cut}
+	found := &foundGroup{list.Groups[0], list.Groups[0].Count, list.Truncated}
 	if t.Do == doReplay { // what another program's handlers do, this process cannot do
 		found.events = found.Receivers[c.receiver.Name()]
 	}
@@ -124,9 +124,9 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 	}
 	if t.Do == doDismiss {
 		run := operator.StartRun(operations.RunDismiss, t.arguments())
-		run.Progress(ctx, operations.DismissedGroup{}, 0)
+		run.Progress(ctx, operations.DismissGroupResult{}, 0)
 		return run, func(ctx context.Context) error {
-			_, err := operator.DismissGroup(ctx, t.failures(), operations.DismissOptions{Reason: reason, Run: run, Total: found.events})
+			_, err := operator.DismissGroup(ctx, t.failures(), operations.DismissGroupOptions{Reason: reason, Run: run, Total: found.events})
 			return err
 		}, nil
 	}
@@ -138,7 +138,7 @@ func (c *Console) prepareGroup(ctx context.Context, operator *operations.Operato
 // replayGroup replays the events of a group, and records the run.
 func (c *Console) replayGroup(ctx context.Context, operator *operations.Operator, t *task, run *operations.RunRecording, total int) (err error) {
 	var sum replayedGroup
-	each := func(a operations.Applied) {
+	each := func(a operations.EventResult) {
 		sum.Tried++
 		if a.Err != nil {
 			sum.Failed++

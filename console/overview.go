@@ -62,7 +62,7 @@ type overviewData struct {
 }
 
 func (c *Console) overview(r *request) (*page, error) {
-	d := &overviewData{Span: spanNamed(r.param("span"), "24h"), Spans: spans, MaxFailing: operations.MaxCounted}
+	d := &overviewData{Span: spanNamed(r.param("span"), "24h"), Spans: spans, MaxFailing: operations.MaxFailureCount}
 	now := time.Now()
 	since := now.Add(-d.Span.length)
 	activity, err := c.queries.LedgerActivity(r.ctx, c.pool, db.LedgerActivityParams{Width: int32(d.Span.width / time.Second), Since: since, MaxRows: maxCounted})

@@ -80,7 +80,7 @@ func (c *Console) eventsOfCustomer(ctx context.Context, d *eventsData, filter op
 	if err != nil {
 		return err
 	}
-	d.Traced, d.Cut = len(objects.IDs), objects.Cut
+	d.Traced, d.Cut = len(objects.IDs), objects.Truncated
 	d.Events, err = c.operator.EventsOf(ctx, objects.IDs, filter)
 	return err
 }

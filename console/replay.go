@@ -18,7 +18,7 @@ func (c *Console) replay(w http.ResponseWriter, r *request) {
 	defer cancel()
 	id, started := r.PathValue("id"), time.Now()
 	operator := c.operatorOf(r.Request, "", c.config.Timeout)
-	var applied operations.Applied
+	var applied operations.EventResult
 	err := c.inSlot(ctx, func() error {
 		applied = operator.Replay(ctx, id, "")
 		return applied.Err

@@ -23,7 +23,7 @@ func TestRuns(t *testing.T) {
 	s.shows(t, "/runs", "No runs")
 	operator := operations.New(s.Pool, &operations.Config{Operator: "ada", Reason: "ticket <7>", Logger: hooktest.NoLog()})
 	arguments := map[string]any{"types": []string{"invoice", "charge"}, "account_id": ""}
-	operator.RecordRun(t.Context(), &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: operations.Counts{Checked: 12, Drifted: 3, Fixed: 3}, Started: time.Now()})
+	operator.RecordRun(t.Context(), &operations.RunRecord{Kind: operations.RunVerify, Arguments: arguments, Counts: operations.ComparisonCounts{Checked: 12, Drifted: 3, Fixed: 3}, Started: time.Now()})
 	operator.RecordRun(t.Context(), &operations.RunRecord{Kind: operations.RunReconcile, Started: time.Now(), Counts: map[string]int{"missing": 4}, Err: errors.New("Stripe answers <b>500</b>")})
 	for state, ago := range map[string]string{"running": "1 second", "interrupted": "1 hour"} {
 		pgtest.Exec(t, s.Pool, `INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, updated_at, counts)

@@ -13,7 +13,8 @@ import (
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/compare"
 	"github.com/pook/stripeonce/internal/fault"
-	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/internal/objecttypes"
+	"github.com/pook/stripeonce/internal/operationid"
 	"github.com/pook/stripeonce/operations"
 )
 
@@ -74,7 +75,7 @@ func taskOf(values url.Values) (*task, error) {
 	ofObject := t.Type != "" && t.ID != "" && t.Customer == ""
 	ofCustomer := t.Customer != "" && t.Type+t.ID == ""
 	switch {
-	case t.ofGroup() && operations.IsGroupKey(t.Group) && (t.State == "" || t.State == operations.StateFailing || t.State == operations.StateParked):
+	case t.ofGroup() && operationid.IsGroupKey(t.Group) && (t.State == "" || t.State == operations.StateFailing || t.State == operations.StateParked):
 		return t, nil
 	case t.Do == doReconcile && t.Label() != "", (t.Do == doCompare || t.Do == doFetch) && (ofObject || ofCustomer):
 		return t, nil
@@ -209,7 +210,7 @@ func (c *Console) cannot(t *task) string {
 	case t.Customer != "":
 	case t.Type == compare.Subscription && t.Do == doFetch && c.config.Subscriptions == nil:
 		return noProjection
-	case t.Type != compare.Subscription && mirror.Comparable([]string{t.Type}) != nil:
+	case t.Type != compare.Subscription && objecttypes.Comparable([]string{t.Type}) != nil:
 		return "Objects of type " + t.Type + " cannot be compared: it is not known where Stripe's API has them."
 	}
 	return ""
@@ -247,7 +248,7 @@ func (c *Console) typesOf(ctx context.Context, t *task) (compare.Types, error) {
 		return types, err
 	}
 	for i := range rows {
-		if object := rows[i].ObjectType; mirror.Comparable([]string{object}) == nil {
+		if object := rows[i].ObjectType; objecttypes.Comparable([]string{object}) == nil {
 			types.Mirrored = append(types.Mirrored, object)
 		}
 	}

@@ -206,9 +206,9 @@ func TestCompareAndFetchObject(t *testing.T) {
 		form.Set("reason", "ticket <7>")
 		run, path := o.press(t, form)
 		differs := c.kind + "/" + c.id + "." + c.field
-		if run.CountsText() != "checked 1, drifted 1, fixed 0" || strings.Join(run.Differs(), " ") != differs || run.Kind != operations.RunVerify ||
+		if run.CountsText() != "checked 1, drifted 1, fixed 0" || strings.Join(run.Differences(), " ") != differs || run.Kind != operations.RunVerify ||
 			run.Operator != "console (ada)" || run.Reason != "ticket <7>" || run.Error != "" {
-			t.Errorf("the comparison's run is %+v: %s, %s", run, run.CountsText(), run.Differs())
+			t.Errorf("the comparison's run is %+v: %s, %s", run, run.CountsText(), run.Differences())
 		}
 		if want := "fix false, only " + c.id + ", types " + c.kind; run.ArgumentsText() != want {
 			t.Errorf("its arguments are %s, want %s", run.ArgumentsText(), want)
@@ -250,8 +250,8 @@ func TestCompareAndFetchCustomer(t *testing.T) {
 		}
 	}
 	run, path := o.press(t, form)
-	if want := "subscription/" + sub.ID() + ".status invoice/" + invoice + ".number"; run.CountsText() != "checked 3, drifted 2, fixed 0" || strings.Join(run.Differs(), " ") != want {
-		t.Errorf("the comparison finds %s: %s", run.CountsText(), run.Differs())
+	if want := "subscription/" + sub.ID() + ".status invoice/" + invoice + ".number"; run.CountsText() != "checked 3, drifted 2, fixed 0" || strings.Join(run.Differences(), " ") != want {
+		t.Errorf("the comparison finds %s: %s", run.CountsText(), run.Differences())
 	}
 	o.get(t, path, sub.ID(), invoice, "past_due", `href="/admin/search?find=`+sub.Customer()+`"`)
 	_, form = o.button(t, page, "Fetch from Stripe")

@@ -9,7 +9,7 @@ import (
 // traceID stands for the id of a trace in Config.TraceURL.
 const traceID = "{trace_id}"
 
-// CheckTraceURL returns an error that says what is wrong with a Config.TraceURL. An empty one is fine.
+// CheckTraceURL checks a Config.TraceURL: its error says what is wrong. An empty address is valid.
 func CheckTraceURL(address string) error {
 	if address == "" {
 		return nil

@@ -49,7 +49,7 @@ func (d *difference) name() string { return d.Type + "/" + d.ID + "." + d.Field 
 
 // compared are the counts of a comparison that the console started.
 type compared struct {
-	mirror.Verified
+	mirror.VerifyResult
 	Differs []string `json:"differs,omitempty"` // the first maxDifferences
 }
 
@@ -173,7 +173,7 @@ func (c *Console) prepare(r *request, t *task, reason string) (run *operations.R
 		return c.prepareGroup(r.ctx, operator, t, reason)
 	case t.Do == doReconcile:
 		run = operator.StartRun(operations.RunReconcile, map[string]any{"since": t.since().String(), "account": t.Account})
-		run.Progress(r.ctx, operations.Reconciled{}, 0)
+		run.Progress(r.ctx, operations.ReconcileResult{}, 0)
 		return run, func(ctx context.Context) error {
 			_, err := operator.Reconcile(ctx, operations.ReconcileOptions{Since: t.since(), Account: t.Account, Run: run})
 			return err
@@ -211,12 +211,12 @@ func (c *Console) compare(ctx context.Context, config *compare.Config, run *oper
 			counts.Differs = append(counts.Differs, one.name())
 		}
 	}
-	config.Progress = func(sum mirror.Verified) {
-		counts.Verified = sum
+	config.Progress = func(sum mirror.VerifyResult) {
+		counts.VerifyResult = sum
 		run.Progress(ctx, counts, 0)
 	}
 	var err error
-	counts.Verified, err = config.Run(ctx)
+	counts.VerifyResult, err = config.Run(ctx)
 	run.Finish(ctx, counts, err)
 	return err
 }

@@ -48,7 +48,7 @@ func newCompared(t *testing.T) *compared {
 }
 
 // verify compares, and returns the counts and the fields that differ.
-func (c *compared) verify(t *testing.T, fix bool) (mirror.Verified, []string) {
+func (c *compared) verify(t *testing.T, fix bool) (mirror.VerifyResult, []string) {
 	t.Helper()
 	var fields []string
 	config := &mirror.VerifyConfig{

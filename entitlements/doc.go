@@ -1,7 +1,9 @@
-// Package entitlements says which features a customer may use now: the active entitlements of Stripe Billing
-// (https://docs.stripe.com/billing/entitlements), kept equal to Stripe's whatever the order and number of its events.
+// Package entitlements answers which features a customer may use now, from a copy of Stripe's active entitlements in PostgreSQL
+// (https://docs.stripe.com/billing/entitlements). The copy matches Stripe, whatever the order and number of its events.
 //
+//	h := webhooks.NewHandlers()
 //	entitlements.Register(h, nil)
+//	receiver, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}, APIKey: key})
 //	…
 //	may, err := entitlements.New(pool).Has(ctx, "cus_1", "audit-log")
 //
@@ -13,12 +15,12 @@
 // # Order and completeness
 //
 // An event of a summary has at most ten entitlements and no previous attributes, so that nothing orders two events of one second.
-// With Config.APIKey of the receiver, all entitlements are therefore fetched for each event. Without a key, a summary that goes
-// on, or two different ones of one second, leave the customer incomplete: [Reader.Has] then returns [ErrIncomplete] for what it does
+// With Config.APIKey of the receiver, all entitlements are therefore fetched for each event. Without a key, a summary with
+// more entitlements, or two different summaries of one second, leave the customer incomplete: [Reader.Has] then returns [ErrIncomplete] for what it does
 // not know.
 //
 // # Changes of the catalog
 //
-// Stripe creates no event where a feature is attached to a product or detached from it. operations.Operator.VerifyEvery compares the
-// customers with Stripe in the background.
+// Stripe creates no event when a feature is attached to a product or detached from it. Compare the customers with Stripe in the
+// background: operations.Operator.VerifyEvery with mirror.Jobs.
 package entitlements

@@ -99,7 +99,7 @@ func without(all, others []Entitlement) (rest []Entitlement) {
 }
 
 // Register keeps the active entitlements of customers. It panics if they are registered already, also by mirror.Register. The
-// result is for mirror.Verify, mirror.Jobs and the metrics.
+// result is for mirror.VerifyConfig.Projection, commands.Host.Mirror and metrics.NewMirror.
 func Register(h *webhooks.Handlers, config *Config) *mirror.Projection {
 	if config == nil {
 		config = &Config{}

@@ -9,7 +9,7 @@ import (
 // MirrorCollector is a prometheus.Collector of the mirrored objects. Register it once with a registry.
 type MirrorCollector struct{ projection *mirror.Projection }
 
-// NewMirror returns the collector of a mirror.
+// NewMirror returns the collector of a projection of mirror.Register or entitlements.Register.
 func NewMirror(p *mirror.Projection) *MirrorCollector { return &MirrorCollector{p} }
 
 var mirrorSettled = prometheus.NewDesc("stripeonce_mirror_order_settled_total",

@@ -9,7 +9,7 @@ import (
 // ReconcileCollector is a prometheus.Collector of an operator's ReconcileEvery.
 type ReconcileCollector struct{ operator *operations.Operator }
 
-// NewReconcile returns the collector of an operator.
+// NewReconcile returns the collector of an operator, whose ReconcileEvery runs in this process.
 func NewReconcile(o *operations.Operator) *ReconcileCollector { return &ReconcileCollector{o} }
 
 var (
@@ -28,7 +28,7 @@ func (c *ReconcileCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends the operator's current metrics.
 func (c *ReconcileCollector) Collect(ch chan<- prometheus.Metric) {
-	stats := c.operator.Stats()
+	stats := c.operator.ReconcileStats()
 	collectRuns(ch, reconcileRuns, reconcileLast, stats.RunStats)
 	counter(ch, reconcileMissing, stats.Missing)
 	counter(ch, reconcileEvents, stats.Applied, "applied")

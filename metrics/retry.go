@@ -6,10 +6,10 @@ import (
 	"github.com/pook/stripeonce/operations"
 )
 
-// RetryCollector collects the metrics of operations.RetryFailed.
+// RetryCollector is a prometheus.Collector of an operator's RetryFailed.
 type RetryCollector struct{ operator *operations.Operator }
 
-// NewRetry returns the collector of an operator.
+// NewRetry returns the collector of an operator, whose RetryFailed runs in this process.
 func NewRetry(o *operations.Operator) *RetryCollector { return &RetryCollector{o} }
 
 var (

@@ -9,7 +9,7 @@ import (
 // SubscriptionsCollector is a prometheus.Collector of one projection. Register it once with a registry.
 type SubscriptionsCollector struct{ projection *subscriptions.Projection }
 
-// NewSubscriptions returns the collector of a projection.
+// NewSubscriptions returns the collector of a projection of subscriptions.Register.
 func NewSubscriptions(p *subscriptions.Projection) *SubscriptionsCollector {
 	return &SubscriptionsCollector{p}
 }

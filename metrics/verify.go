@@ -9,7 +9,7 @@ import (
 // VerifyCollector is a prometheus.Collector of an operator's VerifyEvery.
 type VerifyCollector struct{ operator *operations.Operator }
 
-// NewVerify returns the collector of an operator.
+// NewVerify returns the collector of an operator, whose VerifyEvery runs in this process.
 func NewVerify(o *operations.Operator) *VerifyCollector { return &VerifyCollector{o} }
 
 var (

@@ -24,13 +24,13 @@ type list struct {
 func (r *rule) collect(customer string, livemode bool, text []byte) ([]byte, error) {
 	var l list
 	if err := json.Unmarshal(text, &l); err != nil {
-		return nil, fmt.Errorf("Stripe's list at %s for %s: %w", r.path, customer, err) //nolint:staticcheck // a name
+		return nil, fmt.Errorf("Stripe's list at %s for %s: %w", r.Path, customer, err) //nolint:staticcheck // a name
 	}
 	if l.Data == nil {
-		return nil, fmt.Errorf("Stripe's list at %s for %s has no data", r.path, customer) //nolint:staticcheck // a name
+		return nil, fmt.Errorf("Stripe's list at %s for %s has no data", r.Path, customer) //nolint:staticcheck // a name
 	}
-	l.Object, l.URL = "list", "/v1/customer/"+customer+"/"+r.collects
-	return json.Marshal(map[string]any{"object": r.object, "customer": customer, "livemode": livemode, r.collects: l})
+	l.Object, l.URL = "list", "/v1/customer/"+customer+"/"+r.Collects
+	return json.Marshal(map[string]any{"object": r.Object, "customer": customer, "livemode": livemode, r.Collects: l})
 }
 
 // collectEvent gives an event's object, and the list that was fetched for it, the same form. What has no list stays as it is, and
@@ -38,7 +38,7 @@ func (r *rule) collect(customer string, livemode bool, text []byte) ([]byte, err
 func (r *rule) collectEvent(ev *webhooks.Event) {
 	customer := ev.CustomerID()
 	if object := bytes.TrimSpace(ev.Object); rawjson.IsObject(object) {
-		if object, err := r.collect(customer, ev.Livemode, rawjson.Get(object, r.collects)); err == nil {
+		if object, err := r.collect(customer, ev.Livemode, rawjson.Get(object, r.Collects)); err == nil {
 			ev.Object = object
 		}
 	}
@@ -54,7 +54,7 @@ func (r *rule) collectEvent(ev *webhooks.Event) {
 
 // collectsNothing reports whether an object has an empty list. Its customer may have been deleted since.
 func (r *rule) collectsNothing(o *Object) bool {
-	return r.collects != "" && o.Complete && string(r.data(o.Object)) == "[]"
+	return r.Collects != "" && o.Complete && string(r.data(o.Object)) == "[]"
 }
 
 // data returns the elements of an object's list, or nil if there is no list.
@@ -62,7 +62,7 @@ func (r *rule) data(object []byte) []byte {
 	if !rawjson.IsObject(object) {
 		return nil
 	}
-	l := rawjson.Get(object, r.collects)
+	l := rawjson.Get(object, r.Collects)
 	if !rawjson.IsObject(l) {
 		return nil
 	}

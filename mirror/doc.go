@@ -1,8 +1,12 @@
-// Package mirror keeps Stripe's objects of any type in the table stripe_objects, equal to Stripe's, whatever the order, the
-// number and the interleaving of their events. It gives customers, invoices, prices and every other type the guarantee that
-// package subscriptions gives subscriptions, which have tables of their own and are not mirrored here.
+// Package mirror keeps copies of Stripe's objects (customers, invoices, prices and so on) in PostgreSQL, in the table stripe_objects.
+// Each row matches Stripe's object, whatever the order and number of its events. Subscriptions have tables of their own: see package
+// subscriptions.
 //
+// Register it with the handlers of a receiver:
+//
+//	h := webhooks.NewHandlers()
 //	mirror.Register(h, &mirror.Config{Types: mirror.Billing})
+//	receiver, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{secret}})
 //
 // # Reading
 //
@@ -11,16 +15,22 @@
 //	inv, err := mirror.Get[stripe.Invoice](ctx, pool, "in_1")
 //	open, err := mirror.List[stripe.Invoice](ctx, pool, mirror.Filter{Customer: "cus_1", Status: "open"})
 //
-// The views stripe_customers, stripe_invoices, stripe_charges and so on have the objects' members as typed columns, whatever their
-// API version, for SQL and sqlc.
+// For SQL and sqlc, the views stripe_customers, stripe_invoices, stripe_charges and so on have the objects' fields as typed columns,
+// whatever the objects' API version.
 //
-// # Changes
+// # Reacting to changes
 //
-// [Config].OnChange is called for each change, in the transaction that writes it, with the object before and after.
+// Config.OnChange is called for each change of an object, with the object before and after, in the transaction that writes the row.
+//
+// # Importing and comparing
+//
+// [Verify] compares the rows with Stripe's API, and with VerifyConfig.Fix stores Stripe's objects. [Jobs] is for
+// operations.Operator.Backfill, which imports what exists at Stripe, and for operations.Operator.VerifyEvery, which compares in the
+// background.
 //
 // # What is stored
 //
-// The whole object as Stripe rendered it, in the API version of the event, without members named client_secret or secret. A
-// deletion sets a flag and never removes the row. Where an event has only a part of a list, such as the first lines of an
-// invoice, the rest is fetched with Config.APIKey of the receiver; without one the row is marked as incomplete.
+// The whole object is stored as Stripe rendered it, in the API version of the event, without members named client_secret or secret. A
+// deletion sets a flag and never removes the row. Where an event has only a part of a list, such as the first lines of an invoice, the
+// rest is fetched with webhooks.Config.APIKey; without a key, the row is marked as incomplete.
 package mirror

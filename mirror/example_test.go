@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
+	"net/http/httptest"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stripe/stripe-go/v79"
 
+	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/mirror"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/webhooks"
 )
 
@@ -50,4 +54,37 @@ func ExampleGet() {
 	}
 	defer pool.Close()
 	_ = show // which needs a database
+}
+
+// Import the products that exist at Stripe, and read them.
+func ExampleVerify() {
+	ctx := context.Background()
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	account := stripesim.New(1, stripesim.Epoch) // stands for your Stripe account
+	account.AddProduct(stripesim.VersionBasil, "gold", "Gold plan")
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	defer api.Close()
+
+	h := webhooks.NewHandlers()
+	mirrored := mirror.Register(h, &mirror.Config{Types: []string{"product"}})
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{"whsec_of_an_example"}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	result, err := mirror.Verify(ctx, pool, &mirror.VerifyConfig{
+		Types: []string{"product"}, APIKey: "sk_test_1", APIBase: api.URL, Fix: r, Projection: mirrored,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("stored:", result.Fixed)
+
+	products, err := mirror.List[stripe.Product](ctx, pool, mirror.Filter{})
+	for _, product := range products {
+		fmt.Println(product.ID, product.Name, err)
+	}
+	// Output:
+	// stored: 1
+	// gold Gold plan <nil>
 }

@@ -21,12 +21,12 @@ func (s store) Accounts(ctx context.Context, db pgpipe.DBTX) ([]string, error) {
 
 // Version is that of most of the newest rows, so that few objects are read in another one.
 func (s store) Version(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool) (string, error) {
-	return s.queries.ObjectVersion(ctx, dbtx, db.ObjectVersionParams{AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.object})
+	return s.queries.ObjectVersion(ctx, dbtx, db.ObjectVersionParams{AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.Object})
 }
 
 // Rows reads whole rows.
 func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([]*storedRow, error) {
-	params := db.ObjectListByKeyParams{ObjectType: s.object}
+	params := db.ObjectListByKeyParams{ObjectType: s.Object}
 	for _, key := range keys {
 		params.AccountIds, params.Livemodes, params.Ids = append(params.AccountIds, key.Account), append(params.Livemodes, key.Livemode), append(params.Ids, key.ID)
 	}
@@ -45,7 +45,7 @@ func (s store) Rows(ctx context.Context, dbtx pgpipe.DBTX, keys []engine.Key) ([
 func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (keys []engine.DatedKey, err error) {
 	livemode := engine.OrZero(span.Livemode)
 	rows, err := s.queries.ObjectKeyList(ctx, dbtx, db.ObjectKeyListParams{
-		AccountID: span.Account, Livemode: livemode, ObjectType: s.object, CreatedAfter: &span.After,
+		AccountID: span.Account, Livemode: livemode, ObjectType: s.Object, CreatedAfter: &span.After,
 		Before: span.Before, BeforeID: span.BeforeID, MaxRows: engine.KeyPage,
 	})
 	for _, row := range rows {
@@ -57,7 +57,7 @@ func (s store) Keys(ctx context.Context, dbtx pgpipe.DBTX, span engine.Span) (ke
 // CustomerKeys lists the rows of a customer.
 func (s store) CustomerKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, customer, after string) (keys []engine.Key, err error) {
 	ids, err := s.queries.ObjectKeyListByCustomer(ctx, dbtx, db.ObjectKeyListByCustomerParams{
-		CustomerID: customer, ObjectType: s.object, AccountID: account, Livemode: engine.OrZero(livemode), AfterID: after, MaxRows: engine.KeyPage,
+		CustomerID: customer, ObjectType: s.Object, AccountID: account, Livemode: engine.OrZero(livemode), AfterID: after, MaxRows: engine.KeyPage,
 	})
 	for _, id := range ids {
 		keys = append(keys, engine.Key{Account: account, Livemode: engine.OrZero(livemode), ID: id})
@@ -68,7 +68,7 @@ func (s store) CustomerKeys(ctx context.Context, dbtx pgpipe.DBTX, account strin
 // UndatedKeys lists the rows without a creation time.
 func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string, livemode *bool, after string) (keys []engine.Key, err error) {
 	ids, err := s.queries.ObjectKeyListUndated(ctx, dbtx, db.ObjectKeyListUndatedParams{
-		AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.object, AfterID: after, MaxRows: engine.KeyPage,
+		AccountID: account, Livemode: engine.OrZero(livemode), ObjectType: s.Object, AfterID: after, MaxRows: engine.KeyPage,
 	})
 	for _, id := range ids {
 		keys = append(keys, engine.Key{Account: account, Livemode: engine.OrZero(livemode), ID: id})
@@ -79,7 +79,7 @@ func (s store) UndatedKeys(ctx context.Context, dbtx pgpipe.DBTX, account string
 // IncompleteKeys lists the rows of whose lists only a part is stored.
 func (s store) IncompleteKeys(ctx context.Context, dbtx pgpipe.DBTX, livemode *bool, after engine.Key, most int) (keys []engine.Key, err error) {
 	rows, err := s.queries.ObjectIncompleteList(ctx, dbtx, db.ObjectIncompleteListParams{
-		ObjectType: s.object, AfterAccountID: after.Account, AfterLivemode: after.Livemode, AfterID: after.ID, Livemode: livemode, MaxRows: int32(most),
+		ObjectType: s.Object, AfterAccountID: after.Account, AfterLivemode: after.Livemode, AfterID: after.ID, Livemode: livemode, MaxRows: int32(most),
 	})
 	for _, row := range rows {
 		keys = append(keys, engine.Key{Account: row.AccountID, Livemode: row.Livemode, ID: row.ID})

@@ -23,18 +23,18 @@ type Refetch string
 
 const (
 	// RefetchAmbiguous fetches only if the events do not settle their order. It is the default.
-	RefetchAmbiguous = Refetch(engine.RefetchAmbiguous)
+	RefetchAmbiguous Refetch = "ambiguous"
 	// RefetchAlways fetches for every event and stores the fetched object.
-	RefetchAlways = Refetch(engine.RefetchAlways)
+	RefetchAlways Refetch = "always"
 	// RefetchNever never fetches.
-	RefetchNever = Refetch(engine.RefetchNever)
+	RefetchNever Refetch = "never"
 )
 
-// Config configures the mirror.
+// Config configures Register.
 type Config struct {
 	// Types are the types of objects to mirror, as in Stripe's member object: "customer", "invoice", "checkout.session". Billing and
-	// All are groups. A type that Stripe adds later works by its name; since it is not known which events carry its objects, those
-	// of every event are looked at. Required.
+	// All are groups. A type that Stripe adds later works by its name; since it is not known which events carry its objects, it is looked for in every
+	// event. Required.
 	Types []string
 	// OnChange is called for each change of an object, in the transaction that writes it and under the object's lock. It is not
 	// called for a duplicate, a stale event, or an event with the same object. For each object, Before is the After of the previous
@@ -116,7 +116,7 @@ func Register(h *webhooks.Handlers, config *Config) *Projection {
 		}
 		rule := ruleOf(object)
 		p.engines[object] = newEngine(rule, config)
-		for j, events := range rule.events {
+		for j, events := range rule.Events {
 			added := projection.Projection{
 				Name:          object,
 				Events:        events,
@@ -147,10 +147,10 @@ func (r *rule) carries(ev *webhooks.Event) bool {
 		return true // until its snapshot event is fetched
 	}
 	id, member := ev.ObjectID(), "id"
-	if r.collects != "" {
+	if r.Collects != "" {
 		id, member = ev.CustomerID(), "customer"
 	}
-	if ev.ObjectType() != r.object {
+	if ev.ObjectType() != r.Object {
 		return false
 	}
 	return id != "" || !ev.Thin() && !rawjson.IsNull(rawjson.Get(bytes.TrimSpace(ev.Object), member))
@@ -177,7 +177,7 @@ func (r *rule) clean(ev *webhooks.Event) *webhooks.Event {
 		current.Object = redact.Secrets(current.Object)
 		clean.Current = &current
 	}
-	if r.collects != "" {
+	if r.Collects != "" {
 		r.collectEvent(&clean)
 	}
 	return &clean

@@ -59,7 +59,7 @@ func (o *Object) Decode(into any) error {
 // decode reads the object of an event.
 func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 	o := &Object{
-		Type: r.object, Account: ev.Account, Livemode: ev.Livemode, Complete: true, Object: ev.Object,
+		Type: r.Object, Account: ev.Account, Livemode: ev.Livemode, Complete: true, Object: ev.Object,
 		Deleted: strings.HasSuffix(ev.Type, ".deleted"), LastEventID: ev.ID, LastEventCreatedAt: engine.CreatedAt(ev),
 	}
 	raw := bytes.TrimSpace(ev.Object)
@@ -77,12 +77,12 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 			parent = value
 		case "status":
 			o.Status, _ = rawjson.String(value)
-		case r.dated:
+		case r.Dated:
 			o.Created = second(value)
 		case "deleted":
 			o.Deleted = o.Deleted || string(value) == "true"
 		}
-		if slices.Contains(r.lists, key) && rawjson.IsObject(value) && string(rawjson.Get(value, "has_more")) == "true" {
+		if slices.Contains(r.Lists, key) && rawjson.IsObject(value) && string(rawjson.Get(value, "has_more")) == "true" {
 			o.Complete = false
 		}
 	})
@@ -94,7 +94,7 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 			o.SubscriptionID = reference(rawjson.Get(details, "subscription"))
 		}
 	}
-	if r.object == "customer" {
+	if r.Object == "customer" {
 		o.CustomerID = o.ID
 	}
 	for name, id := range map[string]string{"id": o.ID, "customer": o.CustomerID, "subscription": o.SubscriptionID} {
@@ -102,7 +102,7 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 			return nil, r.unreadable("its %s is longer than %d characters", name, maxID)
 		}
 	}
-	if r.collects != "" {
+	if r.Collects != "" {
 		o.ID = o.CustomerID
 		o.Complete = o.Complete && rawjson.IsArray(r.data(raw))
 	}
@@ -113,7 +113,7 @@ func (r *rule) decode(ev *webhooks.Event) (*Object, error) {
 }
 
 func (r *rule) unreadable(format string, args ...any) error {
-	return &engine.UnreadableError{Object: strings.ReplaceAll(r.object, "_", " "), Reason: fmt.Sprintf(format, args...)}
+	return &engine.UnreadableError{Object: strings.ReplaceAll(r.Object, "_", " "), Reason: fmt.Sprintf(format, args...)}
 }
 
 // reference reads an id, or the expanded object of that id.

@@ -60,7 +60,7 @@ func TestVerifyPrecisely(t *testing.T) {
 		var found []string
 		of.Each = func(d mirror.Difference) { found = append(found, d.ID+" "+d.Field) }
 		progress := 0
-		of.Progress = func(sum mirror.Verified) { progress = sum.Checked }
+		of.Progress = func(sum mirror.VerifyResult) { progress = sum.Checked }
 		lists, gets := api.Lists(), api.Gets()
 		sum, err := mirror.Verify(t.Context(), host.Pool, &of)
 		slices.Sort(found)
@@ -72,7 +72,7 @@ func TestVerifyPrecisely(t *testing.T) {
 		}
 	}
 	config.Only = "in_nowhere"
-	if _, err := mirror.Verify(t.Context(), host.Pool, &config); !errors.Is(err, mirror.ErrNoObject) || !strings.Contains(err.Error(), "neither the table nor Stripe has the invoice in_nowhere") {
+	if _, err := mirror.Verify(t.Context(), host.Pool, &config); !errors.Is(err, mirror.ErrNotFound) || !strings.Contains(err.Error(), "neither the table nor Stripe has the invoice in_nowhere") {
 		t.Errorf("an object that neither side has: %v", err)
 	}
 	config.Only, config.Customer = "", "cus_3"
@@ -85,7 +85,7 @@ func TestVerifyPrecisely(t *testing.T) {
 	}
 	own, connected := "", "acct_1"
 	config.Account = &own
-	if _, err := mirror.Verify(t.Context(), host.Pool, &config); !errors.Is(err, mirror.ErrNoObject) {
+	if _, err := mirror.Verify(t.Context(), host.Pool, &config); !errors.Is(err, mirror.ErrNotFound) {
 		t.Errorf("in another account than its own an object is %v", err)
 	}
 	config.Only, config.Customer, config.Account = "", "cus_1", &connected

@@ -14,10 +14,12 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
-// ErrNotFound is returned, wrapped, for an object that is not stored.
+// ErrNotFound reports that there is no such object. Get and List wrap it for an object that is not stored, and Verify for the object of
+// VerifyConfig.Only if neither Stripe nor the table has it.
 var ErrNotFound = errors.New("no such object")
 
 // DefaultLimit is the default of Filter.Limit.
@@ -202,7 +204,7 @@ func (k Key) of(object string) (Key, error) {
 		return k, nil
 	}
 	if k.Type = object; k.Type == "" {
-		k.Type = typeOfID(k.ID)
+		k.Type = objecttypes.OfID(k.ID)
 	}
 	if k.Type == "" {
 		return k, fmt.Errorf("mirror: the type of object %s does not follow from the struct or the id: use mirror.Key with a Type", k.ID)

@@ -52,7 +52,7 @@ func (s store) Decode(ev *webhooks.Event) (*Object, error) {
 // Head returns what the engine reads of a state. Only a deletion is final.
 func (s store) Head(o *Object) engine.Head {
 	return engine.Head{
-		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.reusable, Ended: o.Deleted || s.collectsNothing(o), Complete: o.Complete, Created: o.Created,
+		ID: o.ID, Account: o.Account, Livemode: o.Livemode, Terminal: o.Deleted && !s.Reusable, Ended: o.Deleted || s.collectsNothing(o), Complete: o.Complete, Created: o.Created,
 		Object: o.Object, EventID: o.LastEventID, EventCreated: o.LastEventCreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 }
@@ -66,7 +66,7 @@ func (store) Stub(object []byte) bool {
 // Tombstone returns a deleted object of which nothing else is known.
 func (s store) Tombstone(key engine.Key, ev *webhooks.Event, _ time.Time) *Object {
 	return &Object{
-		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: true, Complete: true, Object: ev.Object,
+		Type: s.Object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: true, Complete: true, Object: ev.Object,
 		LastEventID: ev.ID, LastEventCreatedAt: engine.CreatedAt(ev),
 	}
 }
@@ -97,16 +97,16 @@ func (s store) Clock(ctx context.Context, db pgpipe.DBTX) (*time.Time, error) {
 // Ordering reads the columns that order events.
 func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, created *time.Time, unlessApplied string) (*storedRow, error) {
 	row, err := s.queries.ObjectOrdering(ctx, dbtx, db.ObjectOrderingParams{
-		EventCreatedAt: created, AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.object, ID: key.ID, UnlessApplied: unlessApplied,
+		EventCreatedAt: created, AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.Object, ID: key.ID, UnlessApplied: unlessApplied,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, engine.Wrap(err, "get %s %s", s.object, key.ID)
+		return nil, engine.Wrap(err, "get %s %s", s.Object, key.ID)
 	}
 	o := &Object{
-		Type: s.object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: engine.JSON(row.Object),
+		Type: s.Object, ID: key.ID, Account: key.Account, Livemode: key.Livemode, Deleted: row.Deleted, Object: engine.JSON(row.Object),
 		LastEventID: engine.OrZero(row.LastEventID), LastEventCreatedAt: engine.UTC(row.LastEventCreatedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
 	return &storedRow{
@@ -118,13 +118,13 @@ func (s store) Ordering(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, c
 // Load reads a whole row.
 func (s store) Load(ctx context.Context, dbtx pgpipe.DBTX, key engine.Key, unlessApplied string) (*storedRow, error) {
 	row, err := s.queries.ObjectGet(ctx, dbtx, db.ObjectGetParams{
-		AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.object, ID: key.ID, UnlessApplied: unlessApplied,
+		AccountID: key.Account, Livemode: key.Livemode, ObjectType: s.Object, ID: key.ID, UnlessApplied: unlessApplied,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
 	case err != nil:
-		return nil, engine.Wrap(err, "get %s %s", s.object, key.ID)
+		return nil, engine.Wrap(err, "get %s %s", s.Object, key.ID)
 	}
 	return s.storedFrom(&row), nil
 }
@@ -150,7 +150,7 @@ func fromRow(row *db.StripeObject) *Object {
 // Write returns the query that writes a version.
 func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.Query, error) {
 	o := next.State
-	if s.collects != "" && s.keepCommon(next) {
+	if s.Collects != "" && s.keepCommon(next) {
 		next.Digest = o.digest(s.ordering().Digest(o.Object))
 	} else {
 		next.Digest = o.digest(s.digestOfObject(next))
@@ -163,7 +163,7 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		}
 	}
 	params := db.ObjectUpsertParams{
-		AccountID: o.Account, Livemode: o.Livemode, ObjectType: s.object, ID: o.ID,
+		AccountID: o.Account, Livemode: o.Livemode, ObjectType: s.Object, ID: o.ID,
 		CustomerID: engine.NilIfEmpty(o.CustomerID), SubscriptionID: engine.NilIfEmpty(o.SubscriptionID), Status: engine.NilIfEmpty(o.Status),
 		Deleted: o.Deleted, ListsComplete: o.Complete, StripeCreatedAt: o.Created, Object: o.Object,
 		LastEventID: engine.NilIfEmpty(o.LastEventID), LastEventCreatedAt: o.LastEventCreatedAt, AsOf: next.AsOf,
@@ -175,7 +175,7 @@ func (s store) Write(stored *storedRow, next *version, at *time.Time) ([]pgpipe.
 		if err == nil && rows == 0 {
 			err = fault.ErrNotReadBack
 		}
-		return engine.Wrap(err, "store %s %s", s.object, params.ID)
+		return engine.Wrap(err, "store %s %s", s.Object, params.ID)
 	}}, nil
 }
 

@@ -12,14 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
-var ErrRefused = engine.ErrRefused
-
-// ErrNoObject is wrapped by Verify's error if neither side has the object of VerifyConfig.Only.
-var ErrNoObject = engine.ErrNotFound
+// ErrRefused reports that Verify marked no row as deleted, since VerifyConfig.Gone would mark more than 1 % of a type's objects. Set
+// VerifyConfig.Force if that is right.
+var ErrRefused = errors.New("refused")
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
@@ -31,15 +30,15 @@ type VerifyConfig struct {
 	APIBase string
 	// APITimeout bounds one attempt of a request. Defaults to 30 s.
 	APITimeout time.Duration
-	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver. This is also how
-	// existing objects are imported. Optional.
+	// Fix is the receiver in whose transactions Stripe's object is stored if a row differs from it or is missing. This is also how
+	// existing objects are imported. Nil: differences are only reported.
 	Fix *webhooks.Receiver
 	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored object, with a nil
 	// Event. Without it, none is.
 	Projection *Projection
-	// NoHooks turns off OnChange.
+	// NoHooks stores objects without a call of OnChange.
 	NoHooks bool
-	// Gone marks rows as deleted whose object Stripe does not have any more. Requires Fix. It is refused (ErrRefused) if more than
+	// Gone marks rows as deleted if Stripe no longer has their object. Requires Fix. It is refused (ErrRefused) if more than
 	// 1 % of a type's objects would be marked, unless Force is set.
 	Gone, Force bool
 	// AccountID is webhooks.Config.AccountID: only rows of this account and of Accounts are compared. Empty: all accounts that have
@@ -55,32 +54,32 @@ type VerifyConfig struct {
 	Rate int
 	// Only compares the object of this id alone, of the one type in Types. Empty: all.
 	Only string
-	// Customer compares the objects of one customer alone: those that Stripe lists by customer (see ByCustomer), and the rows of that
+	// Customer compares the objects of one customer alone: of types that Stripe can list by customer, and the rows of that
 	// customer. Empty: all.
 	Customer string
-	// After resumes an interrupted run: set it to that run's Verified.Position.
+	// After resumes an interrupted run: set it to that run's VerifyResult.Position.
 	After string
-	// Each is called with each member that differs. Optional.
+	// Each is called with each field that differs. Optional.
 	Each func(Difference)
 	// Progress is called with the numbers so far after each page of Stripe's lists. Optional.
-	Progress func(Verified)
+	Progress func(VerifyResult)
 	// Logger receives errors of storing an object, and warnings of retried requests. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Difference is one member in which a stored object differs from Stripe's. The JSON names are those of the commands' output.
+// Difference is one field in which a stored object differs from Stripe's. The JSON names are those of the commands' output.
 type Difference struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
-	// Field is the member. It is "id" if one side does not have the object, "deleted", or "lists_complete" if one side has only a
+	// Field is the field of the object. It is "id" if one side does not have the object, "deleted", or "lists_complete" if one side has only a
 	// part of a list.
 	Field  string `json:"field"`
 	Local  any    `json:"local"`
 	Stripe any    `json:"stripe"`
 }
 
-// Verified is the result of Verify.
-type Verified struct {
+// VerifyResult counts the objects that Verify compared.
+type VerifyResult struct {
 	Checked int `json:"checked"` // objects of Stripe's lists and of the table
 	Drifted int `json:"drifted"` // checked objects that differ, are missing here, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // drifted objects that now match Stripe's
@@ -90,35 +89,10 @@ type Verified struct {
 	Position string `json:"-"`
 }
 
-// Comparable returns an error that names the first of the types that Verify cannot compare, since it is not known where Stripe's API
-// has it.
-func Comparable(types []string) error {
-	for _, object := range types {
-		if ruleOf(object).path == "" {
-			return fmt.Errorf("%q is not known in Stripe's API: use a type such as invoice or checkout.session", object)
-		}
-	}
-	return nil
-}
-
-// ByCustomer reports whether Verify can compare the objects of one customer of a type: Stripe lists them by customer, or it is the
-// customer.
-func ByCustomer(object string) bool {
-	return hasIDOfCustomer(object) || ruleOf(object).ofCustomer != nil
-}
-
-// hasIDOfCustomer reports whether the keys of a type are the ids of customers.
-func hasIDOfCustomer(object string) bool {
-	return object == "customer" || ruleOf(object).collects != ""
-}
-
-// TypeOf returns the type of objects to which Stripe gives ids that begin as this one, or "" if there is none.
-func TypeOf(id string) string { return typeOfID(id) }
-
-// Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. A difference counts
-// only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
+// Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. With VerifyConfig.Fix
+// it also stores Stripe's. A difference counts only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
 // Stripe's list in memory at a time.
-func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum Verified, err error) {
+func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum VerifyResult, err error) {
 	types, err := config.types()
 	if err != nil {
 		return sum, err
@@ -133,8 +107,8 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 			after = ""
 		}
 		done := sum
-		add := func(of engine.Verified) Verified {
-			all := Verified{done.Checked + of.Checked, done.Drifted + of.Drifted, done.Fixed + of.Fixed, done.Unknown + of.Unknown, ""}
+		add := func(of engine.Verified) VerifyResult {
+			all := VerifyResult{done.Checked + of.Checked, done.Drifted + of.Drifted, done.Fixed + of.Fixed, done.Unknown + of.Unknown, ""}
 			if of.Position.ID != "" || done.Checked > 0 {
 				all.Position = object + " " + of.Position.String()
 			}
@@ -161,11 +135,16 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum 
 	return sum, errors.Join(failed...)
 }
 
-// Jobs returns a job for each of VerifyConfig.Types, in their order, for operations.Operator.Backfill, the first import of the objects
-// that exist at Stripe, and for VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row
-// is missing or surely older. VerifyConfig.Fix is required; Only, Customer, Account, Gone, After and Progress are not used. Without
-// OnChange, or with NoHooks, an import stores the objects of a page in one transaction.
-func Jobs(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err error) {
+// Job imports and compares the objects of one type, whose name is its field Type. Pass it to operations.Operator.Backfill and
+// operations.Operator.VerifyEvery; its other fields are for these alone.
+type Job = engine.Job
+
+// Jobs returns a job for each of VerifyConfig.Types, sorted by type, for operations.Operator.Backfill, which imports what exists at
+// Stripe, and for operations.Operator.VerifyEvery.
+//
+// VerifyConfig.Fix is required. Only, Customer, Account, Gone, After and Progress are not used. The error names a type that Stripe's
+// API does not have. An import stores the objects of a page in one transaction if there is no OnChange, or with NoHooks.
+func Jobs(pool *pgxpool.Pool, config *VerifyConfig) (jobs []Job, err error) {
 	if config.Fix == nil {
 		return nil, errors.New("mirror.VerifyConfig.Fix is nil: Jobs requires it")
 	}
@@ -181,7 +160,7 @@ func Jobs(pool *pgxpool.Pool, config *VerifyConfig) (jobs []engine.Job, err erro
 // types returns Types, each once, sorted.
 func (c *VerifyConfig) types() ([]string, error) {
 	types := slices.Compact(slices.Sorted(slices.Values(c.Types)))
-	switch err := Comparable(types); {
+	switch err := objecttypes.Comparable(types); {
 	case len(types) == 0:
 		return nil, errors.New("mirror.VerifyConfig.Types is empty")
 	case err != nil:
@@ -206,7 +185,7 @@ func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 		APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Fix: c.Fix, NoHooks: c.NoHooks, Gone: c.Gone, Force: c.Force,
 		AccountID: c.AccountID, Accounts: c.Accounts, Account: c.Account, Rate: c.Rate, Only: c.Only, Customer: c.Customer, Logger: c.Logger,
 	}
-	if c.Customer != "" && hasIDOfCustomer(object) { // there is one
+	if c.Customer != "" && objecttypes.Of(object).KeyedByCustomer() { // there is one
 		config.Only, config.Customer = c.Customer, ""
 	}
 	if c.Each != nil {
@@ -216,9 +195,8 @@ func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 }
 
 // CompleteListsEvery fetches the objects of which only a part of a list is stored (Object.Complete is false), and stores them whole,
-// at once and then at each interval, until ctx ends. It is for the background: where the rest of a list cannot be fetched at once,
-// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows nothing but
-// a look into an index. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
+// at once and then at each interval, until ctx ends. Run it in the background: where the rest of a list cannot be fetched at once,
+// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows it makes one indexed query. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
 // tried again after a minute, then after two, and so on up to a day. VerifyConfig.Fix is required; Gone, Accounts, After, Each and
 // Progress are not used.
 func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {
@@ -228,7 +206,7 @@ func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Dura
 	var complete []func(ctx context.Context)
 	for _, object := range config.Types {
 		rule := ruleOf(object)
-		if rule.path == "" || len(rule.lists) == 0 {
+		if rule.Path == "" || len(rule.Lists) == 0 {
 			continue
 		}
 		one, err := config.engine(object).Completion(pool, config.of(object))

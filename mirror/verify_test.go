@@ -27,7 +27,7 @@ func TestVerify(t *testing.T) {
 			found = append(found, fmt.Sprintf("%s %s %v %v", d.Type, d.Field, d.Local, d.Stripe))
 		},
 	}
-	verify := func(fix bool) mirror.Verified {
+	verify := func(fix bool) mirror.VerifyResult {
 		t.Helper()
 		found, config.Fix = nil, nil
 		if fix {

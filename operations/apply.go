@@ -41,8 +41,9 @@ func (e *receiverError) Error() string        { return e.text }
 func (e *receiverError) Is(target error) bool { return target == ErrReceiver }
 func (e *receiverError) Unwrap() error        { return e.cause }
 
-// Applier applies an event as a delivery would. A *webhooks.Receiver is an Applier. If it has the methods Types and Handles
-// of a Receiver, Reconcile lists only the events that it handles.
+// Applier applies an event as a delivery would. A *webhooks.Receiver and a *Remote are Appliers. An Applier of your own may have further
+// methods of a Receiver: with Types and Handles, Reconcile lists only the events that it handles; with Replay, parked events can be
+// replayed.
 type Applier interface {
 	Apply(ctx context.Context, ev *webhooks.Event) (webhooks.Result, error)
 }

@@ -17,11 +17,12 @@ import (
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
 
-// The default rates of a backfill, in requests a second: four fifths of the reads that Stripe permits, 100 a second in live mode and
-// 25 in a sandbox (https://docs.stripe.com/rate-limits). The rest is left to the application.
+// The default rates of a backfill, in requests a second. They are four fifths of the reads that Stripe permits, 100 a second in live
+// mode and 25 in a sandbox (https://docs.stripe.com/rate-limits), and leave the rest to the application. The job has the rate:
+// mirror.VerifyConfig.Rate, subscriptions.VerifyConfig.Rate.
 const (
-	BackfillRateLive    = engine.DefaultImportRateLive
-	BackfillRateSandbox = engine.DefaultImportRateSandbox
+	BackfillRateLive    = 80
+	BackfillRateSandbox = 20
 )
 
 const (
@@ -34,28 +35,30 @@ const (
 	lockPause    = 100 * time.Millisecond
 )
 
-// Job compares and imports the objects of one type. subscriptions.NewJob and mirror.Jobs return jobs.
+// Job imports and compares the objects of one type. [github.com/pook/stripeonce/subscriptions.NewJob] returns the one of subscriptions,
+// and [github.com/pook/stripeonce/mirror.Jobs] those of other types. Pass them to [Operator.Backfill] and [Operator.VerifyEvery]. Its
+// field Type is the type, such as "invoice"; the other fields are for this package alone.
 type Job = engine.Job
 
 // BackfillOptions configures Backfill.
 type BackfillOptions struct {
 	// Jobs are the types to import, one after another. Required.
 	Jobs []Job
-	// Since is how far back the time of creation may be. 0: everything.
+	// Since limits the import to objects that Stripe created within this time before now. 0: all objects.
 	Since time.Duration
-	// Arguments are further settings that tell one backfill from another, beside the types, Since, and the account and the mode of
-	// Config.AccountID and Config.APIKey: such as the connected accounts. A run is resumed only with the same ones. Optional.
+	// Arguments are further settings that distinguish one backfill from another, such as the connected accounts. The types, Since,
+	// Config.AccountID and the mode of Config.APIKey always do. A run is resumed only with the same settings. Optional.
 	Arguments map[string]any
 	// Restart begins anew, even if there is an unfinished run to resume.
 	Restart bool
 	// Resumed is called with the run that is resumed, before it continues. Optional.
-	Resumed func(Run, Counts)
+	Resumed func(Run, ComparisonCounts)
 	// Progress is called after each page of Stripe's lists. Optional.
 	Progress func(BackfillProgress)
 }
 
-// Counts are those of a backfill or a comparison.
-type Counts struct {
+// ComparisonCounts count the objects of a backfill or of another comparison with Stripe.
+type ComparisonCounts struct {
 	Checked int `json:"checked"` // objects of Stripe's lists and of the tables
 	Drifted int `json:"drifted"` // checked objects that were missing here, differed, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // drifted objects that now match Stripe's
@@ -64,13 +67,13 @@ type Counts struct {
 }
 
 // plus adds the counts of one type.
-func (c Counts) plus(of engine.Verified) Counts {
-	return Counts{c.Checked + of.Checked, c.Drifted + of.Drifted, c.Fixed + of.Fixed, c.Unknown + of.Unknown}
+func (c ComparisonCounts) plus(of engine.Verified) ComparisonCounts {
+	return ComparisonCounts{c.Checked + of.Checked, c.Drifted + of.Drifted, c.Fixed + of.Fixed, c.Unknown + of.Unknown}
 }
 
-// BackfillProgress is how far a backfill is.
+// BackfillProgress is the progress of a backfill after a page of one of Stripe's lists.
 type BackfillProgress struct {
-	Counts
+	ComparisonCounts
 	Type string // of the job
 	// Created is when Stripe created the last object of the page. The lists go from the newest to the oldest.
 	Created time.Time
@@ -83,8 +86,8 @@ type backfillPosition struct {
 	engine.Position
 }
 
-// Backfill imports what exists at Stripe: it stores each object that is missing here or differs, where no delivery brought a newer
-// state. It goes through each job's lists a page at a time, and records after each page how far it is (stripe_webhook_runs). So if it
+// Backfill imports the objects that exist at Stripe: it stores each object that is missing here or differs, unless a delivery brought a
+// newer state. It goes through each job's lists a page at a time, and records after each page how far it is (stripe_webhook_runs). So if it
 // was interrupted, even by a crash, it continues behind the last page when it is called again with the same arguments, within seven
 // days. The counts are those of the whole run. A run that finds nothing to store leaves no row.
 //
@@ -93,25 +96,25 @@ type backfillPosition struct {
 //
 // Where Stripe refuses a type, Backfill continues with the next one, and returns the error at the end. After any other error it stops,
 // and can be resumed.
-func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (Counts, error) {
+func (o *Operator) Backfill(ctx context.Context, options BackfillOptions) (ComparisonCounts, error) {
 	switch {
 	case len(options.Jobs) == 0:
-		return Counts{}, errors.New("BackfillOptions.Jobs is empty")
+		return ComparisonCounts{}, errors.New("BackfillOptions.Jobs is empty")
 	case o.tooFewConns():
-		return Counts{}, errTooFewConns("a backfill")
+		return ComparisonCounts{}, errTooFewConns("a backfill")
 	}
 	b := &backfill{recorder: recorder{Operator: o, kind: RunBackfill, started: time.Now().UTC()}, options: options}
 	var err error
 	if b.identity, err = o.backfillArguments(&options); err != nil {
-		return Counts{}, err
+		return ComparisonCounts{}, err
 	}
 	b.arguments = b.identity
 	if b.lock, err = o.backfillLock(ctx); err != nil {
-		return Counts{}, err
+		return ComparisonCounts{}, err
 	}
 	defer b.lock.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it holds nothing but the lock
 	if err := b.resume(ctx); err != nil {
-		return Counts{}, err
+		return ComparisonCounts{}, err
 	}
 	err = b.end(ctx, b.run(ctx))
 	return b.sum, err
@@ -180,7 +183,7 @@ type backfill struct {
 	identity json.RawMessage // the arguments, which tell the run from another
 	lock     pgx.Tx
 	from     backfillPosition // where an interrupted run is resumed
-	sum      Counts
+	sum      ComparisonCounts
 }
 
 // resume finds the interrupted run of these arguments, or ends it if it is not to be resumed.

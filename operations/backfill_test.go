@@ -49,14 +49,14 @@ func newImported(t *testing.T, invoices int) *imported {
 }
 
 // backfill calls Backfill, and returns whether it resumed a run.
-func (i *imported) backfill(ctx context.Context, t *testing.T) (sum operations.Counts, resumed bool, err error) {
+func (i *imported) backfill(ctx context.Context, t *testing.T) (sum operations.ComparisonCounts, resumed bool, err error) {
 	t.Helper()
 	i.found = nil
 	if i.options.Jobs, err = mirror.Jobs(i.Pool, &i.config); err != nil {
 		t.Fatal(err)
 	}
 	options := i.options
-	options.Resumed = func(operations.Run, operations.Counts) { resumed = true }
+	options.Resumed = func(operations.Run, operations.ComparisonCounts) { resumed = true }
 	sum, err = i.operator().Backfill(ctx, options)
 	return sum, resumed, err
 }
@@ -65,7 +65,7 @@ func (i *imported) operator() *operations.Operator {
 	return operations.New(i.Pool, &operations.Config{APIKey: i.config.APIKey, Operator: "ada", Reason: "the first import", Logger: hooktest.NoLog()})
 }
 
-func (i *imported) expect(t *testing.T, want operations.Counts) {
+func (i *imported) expect(t *testing.T, want operations.ComparisonCounts) {
 	t.Helper()
 	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || sum != want || resumed {
 		t.Errorf("the backfill is %+v, resumed %v, %v; want %+v", sum, resumed, err, want)
@@ -104,7 +104,7 @@ func TestBackfill(t *testing.T) {
 	i := newImported(t, 1050)
 	var progress []operations.BackfillProgress
 	i.options.Progress = func(p operations.BackfillProgress) { progress = append(progress, p) }
-	i.expect(t, operations.Counts{Checked: 1050, Drifted: 1050, Fixed: 1050})
+	i.expect(t, operations.ComparisonCounts{Checked: 1050, Drifted: 1050, Fixed: 1050})
 	if lists, gets := i.api.Lists(), i.api.Gets(); lists != 11 || gets != 0 {
 		t.Errorf("it takes %d requests for lists and %d for single invoices", lists, gets)
 	}
@@ -119,15 +119,15 @@ func TestBackfill(t *testing.T) {
 		t.Errorf("the runs are %s", runs)
 	}
 	i.expectTruth(t, 1050)
-	i.expect(t, operations.Counts{Checked: 1050})
+	i.expect(t, operations.ComparisonCounts{Checked: 1050})
 	if runs := i.runs(t); runs != first {
 		t.Errorf("after a run without anything to do the runs are %s", runs)
 	}
 	for id, differs := range map[string]map[string]any{bulkapi.ID("", 5): {"status": "void"}, bulkapi.ID("", 1000): {"number": "B-1"}} {
 		i.api.Do(func() { i.api.Changed = map[string]map[string]any{id: differs} })
-		i.expect(t, operations.Counts{Checked: 1050, Drifted: 1, Fixed: 1})
+		i.expect(t, operations.ComparisonCounts{Checked: 1050, Drifted: 1, Fixed: 1})
 		i.api.Do(func() { i.api.Changed = nil })
-		i.expect(t, operations.Counts{Checked: 1050, Drifted: 1, Fixed: 1})
+		i.expect(t, operations.ComparisonCounts{Checked: 1050, Drifted: 1, Fixed: 1})
 	}
 	i.expectTruth(t, 1050)
 }
@@ -170,7 +170,7 @@ func TestBackfillResumes(t *testing.T) {
 		t.Errorf("a run after a finished one: resumed %v, %v", resumed, err)
 	}
 	i.options.Progress, i.options.Restart = nil, true
-	i.expect(t, operations.Counts{Checked: 1000, Drifted: 1, Unknown: 1})
+	i.expect(t, operations.ComparisonCounts{Checked: 1000, Drifted: 1, Unknown: 1})
 	if runs := i.runs(t); !strings.Contains(runs, "finished true it was interrupted, and begun anew") {
 		t.Errorf("the runs are %s", runs)
 	}
@@ -187,7 +187,7 @@ func TestBackfillIsAlone(t *testing.T) {
 			_, _, refusal = other.backfill(t.Context(), t)
 		}
 	}
-	i.expect(t, operations.Counts{Checked: 300, Drifted: 300, Fixed: 300})
+	i.expect(t, operations.ComparisonCounts{Checked: 300, Drifted: 300, Fixed: 300})
 	if !errors.Is(refusal, operations.ErrRefused) || !strings.Contains(refusal.Error(), "already running on this database: run run_") || !strings.Contains(refusal.Error(), "of ada on ") {
 		t.Errorf("the second one says %v", refusal)
 	}
@@ -236,7 +236,7 @@ func TestBackfillAccounts(t *testing.T) {
 		t.Fatalf("interrupted it is %+v, %v", sum, err)
 	}
 	i.options.Progress = nil
-	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || !resumed || sum != (operations.Counts{Checked: 360, Drifted: 360, Fixed: 360}) {
+	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || !resumed || sum != (operations.ComparisonCounts{Checked: 360, Drifted: 360, Fixed: 360}) {
 		t.Errorf("the rest is %+v, resumed %v, %v", sum, resumed, err)
 	}
 	if times, invoices := i.api.Most(); times != 1 || invoices != 360 || i.api.Gets() != 0 {
@@ -260,7 +260,7 @@ func TestBackfillWithHooks(t *testing.T) {
 	t.Parallel()
 	i := newImported(t, 30)
 	i.config.NoHooks = false
-	i.expect(t, operations.Counts{Checked: 30, Drifted: 30, Fixed: 30})
+	i.expect(t, operations.ComparisonCounts{Checked: 30, Drifted: 30, Fixed: 30})
 	if len(i.changes) != 30 || i.api.Gets() != 0 {
 		t.Fatalf("OnChange was called %d times, with %d requests for single invoices", len(i.changes), i.api.Gets())
 	}
@@ -327,7 +327,7 @@ func TestBackfillAfterErrors(t *testing.T) {
 		t.Errorf("the runs are %s", runs)
 	}
 	i.options.Progress = nil
-	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || !resumed || sum != (operations.Counts{Checked: 500, Drifted: 400, Fixed: 400}) {
+	if sum, resumed, err := i.backfill(t.Context(), t); err != nil || !resumed || sum != (operations.ComparisonCounts{Checked: 500, Drifted: 400, Fixed: 400}) {
 		t.Errorf("the rest is %+v, resumed %v, %v", sum, resumed, err) // a page was stored, and not counted
 	}
 	i.expectTruth(t, 500)
@@ -349,7 +349,7 @@ func TestBackfillShare(t *testing.T) {
 		}
 		shares = append(shares, *runs[0].Share)
 	}
-	i.expect(t, operations.Counts{Checked: 300, Drifted: 300, Fixed: 300})
+	i.expect(t, operations.ComparisonCounts{Checked: 300, Drifted: 300, Fixed: 300})
 	if len(shares) != 3 || shares[0] < 0.49 || shares[2] <= shares[0] || shares[2] > 0.7 {
 		t.Errorf("the shares are %v, want them to grow from a half", shares)
 	}

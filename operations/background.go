@@ -19,12 +19,12 @@ const (
 	firstSince = 3 * 24 * time.Hour
 	// retryInterval is the pause after a failed run, unless the interval of ReconcileEvery is shorter.
 	retryInterval = time.Minute
-	// grace is how old a missing event must be to be counted in Stats: Stripe may still be delivering a newer one.
+	// grace is how old a missing event must be to be counted in ReconcileStats: Stripe may still be delivering a newer one.
 	grace = time.Minute
 )
 
-// Stats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
-type Stats struct {
+// ReconcileStats are the counts of ReconcileEvery. Package metrics exports them to Prometheus.
+type ReconcileStats struct {
 	RunStats
 	// Missing counts missing events that were more than a minute old (or older than the interval, if that is shorter).
 	// Stripe may still have been delivering newer ones.
@@ -38,9 +38,9 @@ type stats struct {
 	missing, applied, failedEvents atomic.Uint64
 }
 
-// Stats returns the counts since New.
-func (o *Operator) Stats() Stats {
-	return Stats{o.stats.load(), o.stats.missing.Load(), o.stats.applied.Load(), o.stats.failedEvents.Load()}
+// ReconcileStats returns the counts of ReconcileEvery since New.
+func (o *Operator) ReconcileStats() ReconcileStats {
+	return ReconcileStats{o.stats.load(), o.stats.missing.Load(), o.stats.applied.Load(), o.stats.failedEvents.Load()}
 }
 
 // ReconcileEvery reconciles immediately and then at each interval, until ctx ends. Only one process per database reconciles
@@ -107,9 +107,9 @@ func (b *background) run(ctx context.Context) (ran bool, err error) {
 // an event has no failure record, so the next run must find it again.
 func (b *background) reconcile(ctx context.Context, account string) error {
 	young := time.Now().Add(-min(b.every, grace))
-	since := min(time.Since(b.from), MaxSince)
+	since := min(time.Since(b.from), EventRetention)
 	var unavailable error
-	sum, err := b.Reconcile(ctx, ReconcileOptions{Since: since, Account: account, Each: func(m Missing) {
+	sum, err := b.Reconcile(ctx, ReconcileOptions{Since: since, Account: account, Each: func(m MissingEvent) {
 		if m.CreatedAt.Before(young) {
 			b.stats.missing.Add(1)
 		}

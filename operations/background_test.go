@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pook/stripeonce/internal/operationid"
 	"github.com/pook/stripeonce/internal/pgtest"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/operations"
@@ -41,14 +42,14 @@ func TestReconcileEvery(t *testing.T) {
 	b := newBench(t, 5)
 	run(t, b.Operator, 50*time.Millisecond)
 	first := uint64(len(b.account.Events))
-	pgtest.Await(t, "every missing event is applied", func() bool { return b.Stats().Applied == first })
+	pgtest.Await(t, "every missing event is applied", func() bool { return b.ReconcileStats().Applied == first })
 	b.api.Do(func(*stripesim.Account) {
 		b.account.Now = time.Now().Add(-time.Hour).Unix()
 		b.account.Subscriptions[0].SetQuantity(9)
 	})
-	pgtest.Await(t, "a later event is applied", func() bool { return b.Stats().Applied == first+1 })
-	pgtest.Await(t, "another run completes", func() bool { return b.Stats().Runs >= 2 })
-	if s := b.Stats(); s.Missing != first+1 || s.FailedEvents != 0 || s.LastCompleted.IsZero() {
+	pgtest.Await(t, "a later event is applied", func() bool { return b.ReconcileStats().Applied == first+1 })
+	pgtest.Await(t, "another run completes", func() bool { return b.ReconcileStats().Runs >= 2 })
+	if s := b.ReconcileStats(); s.Missing != first+1 || s.FailedEvents != 0 || s.LastCompleted.IsZero() {
 		t.Errorf("the counts are %+v", s)
 	}
 	registry := prometheus.NewPedanticRegistry()
@@ -77,11 +78,11 @@ func TestReconcileOneAtATime(t *testing.T) {
 	pgtest.Receive(t, "Stripe's events are listed", asked)
 	other := b.operator(b.Receiver, time.Minute)
 	run(t, other, 20*time.Millisecond)
-	pgtest.Await(t, "the other process skips its runs", func() bool { return other.Stats().Skipped >= 2 })
+	pgtest.Await(t, "the other process skips its runs", func() bool { return other.ReconcileStats().Skipped >= 2 })
 	close(goOn)
-	pgtest.Await(t, "the first process completes its run", func() bool { return b.Stats().Runs == 1 })
-	pgtest.Await(t, "the other process then completes a run", func() bool { return other.Stats().Runs >= 1 })
-	if n := b.Stats().Applied + other.Stats().Applied; int(n) != len(b.account.Events) {
+	pgtest.Await(t, "the first process completes its run", func() bool { return b.ReconcileStats().Runs == 1 })
+	pgtest.Await(t, "the other process then completes a run", func() bool { return other.ReconcileStats().Runs >= 1 })
+	if n := b.ReconcileStats().Applied + other.ReconcileStats().Applied; int(n) != len(b.account.Events) {
 		t.Errorf("%d applied", n)
 	}
 	b.expectTruth(t)
@@ -93,9 +94,9 @@ func TestReconcileEveryFails(t *testing.T) {
 	b := newBench(t, 1)
 	pgtest.Exec(t, b.Pool, "ALTER TABLE stripe_webhook_events RENAME TO elsewhere")
 	run(t, b.Operator, 20*time.Millisecond)
-	pgtest.Await(t, "it fails", func() bool { return b.Stats().Failed >= 1 })
+	pgtest.Await(t, "it fails", func() bool { return b.ReconcileStats().Failed >= 1 })
 	pgtest.Exec(t, b.Pool, "ALTER TABLE elsewhere RENAME TO stripe_webhook_events")
-	pgtest.Await(t, "it recovers", func() bool { return b.Stats().Runs >= 1 })
+	pgtest.Await(t, "it recovers", func() bool { return b.ReconcileStats().Runs >= 1 })
 	b.expectTruth(t)
 }
 
@@ -122,9 +123,9 @@ func TestReconcileEveryWhileUnavailable(t *testing.T) {
 	u := &unavailable{Applier: b.Receiver}
 	o := b.operator(u, time.Minute)
 	run(t, o, 20*time.Millisecond)
-	pgtest.Await(t, "a run fails", func() bool { return o.Stats().Failed >= 1 })
+	pgtest.Await(t, "a run fails", func() bool { return o.ReconcileStats().Failed >= 1 })
 	u.over.Store(true)
-	pgtest.Await(t, "the event is applied", func() bool { return o.Stats().Applied == 1 })
+	pgtest.Await(t, "the event is applied", func() bool { return o.ReconcileStats().Applied == 1 })
 	b.expectTruth(t)
 }
 
@@ -149,7 +150,7 @@ func TestRecoveryAfterARestart(t *testing.T) {
 	b := newBench(t, 1)
 	for i, kind := range []string{"reconcile", "reconcile", "retry"} {
 		pgtest.Exec(t, b.Pool, `INSERT INTO stripe_webhook_runs (id, kind, arguments, started_at, finished_at, counts, error)
-			VALUES ($1, $2, '{}', now(), now(), '{"failures": 3, "recovered": false}', 'the key is wrong')`, fmt.Sprintf("%s%d", operations.FirstRunID(time.Now().Add(-time.Hour)), i), kind)
+			VALUES ($1, $2, '{}', now(), now(), '{"failures": 3, "recovered": false}', 'the key is wrong')`, fmt.Sprintf("%s%d", operationid.FirstRun(time.Now().Add(-time.Hour)), i), kind)
 	}
 	run(t, b.Operator, 20*time.Millisecond)
 	pgtest.AwaitSQL(t, b.Pool, "both failures have recovered", `SELECT count(*) = 2 FROM stripe_webhook_runs WHERE kind = 'reconcile' AND counts @> '{"failures": 3, "recovered": true}'`)

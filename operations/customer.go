@@ -16,8 +16,8 @@ type CustomerObjects struct {
 	// IDs are the ids, without repetition. The first is the customer's own, under which the ledger also has events of the customer's
 	// objects without an id, such as an upcoming invoice.
 	IDs []string
-	// Cut reports that the customer has more objects of a type than MaxCustomerObjects. The newest of these are in IDs.
-	Cut bool
+	// Truncated reports that the customer has more objects of a type than MaxCustomerObjects. The newest of these are in IDs.
+	Truncated bool
 }
 
 // CustomerObjects returns the ids of a customer's objects, in the account and the mode of the filter, which has the customer. They are
@@ -48,7 +48,7 @@ func (o *Operator) CustomerObjects(ctx context.Context, f EventFilter) (Customer
 		}
 	}
 	for _, n := range of {
-		found.Cut = found.Cut || n > MaxCustomerObjects
+		found.Truncated = found.Truncated || n > MaxCustomerObjects
 	}
 	found.IDs = distinct(append(found.IDs, ids[:min(len(ids), MaxCustomerObjects)]...))
 	return found, nil

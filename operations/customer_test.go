@@ -166,7 +166,7 @@ func TestPlansOfACustomer(t *testing.T) {
 	expect("its subscriptions", 50, err, "subscriptions_customer_id_idx")
 	objects, err := o.CustomerObjects(ctx, operations.EventFilter{Customer: "cus_8"})
 	expect("its objects", 1000, err, "stripe_objects_customer_id_idx")
-	if len(ids) != 10 || objects.Cut || len(objects.IDs) < 30 {
+	if len(ids) != 10 || objects.Truncated || len(objects.IDs) < 30 {
 		t.Errorf("it has %d subscriptions, and %+v", len(ids), objects)
 	}
 	events, err := o.Events(ctx, operations.EventFilter{Customer: "cus_8"})
@@ -185,8 +185,8 @@ func TestPlansOfACustomer(t *testing.T) {
 	expect("an object's failures", 10, err, "stripe_webhook_failures_object_id_idx")
 	big, err := o.CustomerObjects(ctx, operations.EventFilter{Customer: "cus_big"})
 	expect("many objects", 3000, err, "stripe_objects_customer_id_idx")
-	if !big.Cut || len(big.IDs) != 2*operations.MaxCustomerObjects+1 || !slices.Contains(big.IDs, "in_1") || slices.Contains(big.IDs, "in_2000") {
-		t.Errorf("of a customer with many objects there are %d, cut %t", len(big.IDs), big.Cut)
+	if !big.Truncated || len(big.IDs) != 2*operations.MaxCustomerObjects+1 || !slices.Contains(big.IDs, "in_1") || slices.Contains(big.IDs, "in_2000") {
+		t.Errorf("of a customer with many objects there are %d, cut %t", len(big.IDs), big.Truncated)
 	}
 	_, err = o.EventsOf(ctx, big.IDs, operations.EventFilter{})
 	expect("the events of many objects", 3000, err, "stripe_webhook_events_object_id_idx")

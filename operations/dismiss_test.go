@@ -89,7 +89,7 @@ func TestDismiss(t *testing.T) {
 	}
 	d.mode.Store("work")
 	d.Expect(t, paid("evt_1"), 200, webhooks.OutcomeDuplicate)
-	if err := d.ReplayFailed(ctx, "", func(a operations.Applied) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
+	if err := d.ReplayFailed(ctx, "", func(a operations.EventResult) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
 		t.Error(err)
 	}
 	if n, err := d.CountFailing(ctx); err != nil || n != 0 {

@@ -7,10 +7,11 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/fault"
+	"github.com/pook/stripeonce/internal/operationid"
 )
 
-// DismissOptions configures DismissGroup.
-type DismissOptions struct {
+// DismissGroupOptions configures DismissGroup.
+type DismissGroupOptions struct {
 	Reason string // why the events need not be applied; required, as in Dismiss
 	// Each is called after each event: with nil, or with the error because of which the event was not dismissed. Optional.
 	Each func(id string, err error)
@@ -20,8 +21,8 @@ type DismissOptions struct {
 	Total int
 }
 
-// DismissedGroup counts what DismissGroup did.
-type DismissedGroup struct {
+// DismissGroupResult counts the events of a call of DismissGroup.
+type DismissGroupResult struct {
 	Dismissed int `json:"dismissed"`
 	// Skipped are events that are no longer failing for this reason: they took effect, were dismissed, or failed for another reason in
 	// the meantime.
@@ -30,18 +31,18 @@ type DismissedGroup struct {
 	Failed int `json:"failed"`
 }
 
-func (d DismissedGroup) seen() int { return d.Dismissed + d.Skipped + d.Failed }
+func (d DismissGroupResult) seen() int { return d.Dismissed + d.Skipped + d.Failed }
 
 // DismissGroup dismisses the events of a FailureGroup, as Dismiss does: each in a transaction of its own, the newest first failure first.
 // The filter needs Group. Its other members, such as State, Account and Until, select among the group's events; Limit is not used. The
-// failure records are read in batches, without an end: MaxLookedAt bounds them.
+// failure records are read in batches, all of them unless the filter has MaxScanned.
 //
 // It continues after an event that has taken effect or that a delivery holds, and counts it. Events that fail after it began are left. It
 // is recorded as a run (stripe_webhook_runs). If it is interrupted, the events so far are dismissed: call it again for the others.
 //
 // The error wraps ErrRefused, and nothing has changed, if there is no group or no reason.
-func (o *Operator) DismissGroup(ctx context.Context, f FailureFilter, options DismissOptions) (DismissedGroup, error) {
-	var sum DismissedGroup
+func (o *Operator) DismissGroup(ctx context.Context, f FailureFilter, options DismissGroupOptions) (DismissGroupResult, error) {
+	var sum DismissGroupResult
 	reason, err := checkReason(options.Reason, "the events of the group")
 	switch {
 	case err != nil:
@@ -51,8 +52,8 @@ func (o *Operator) DismissGroup(ctx context.Context, f FailureFilter, options Di
 	case f.State == StateDismissed:
 		return sum, fmt.Errorf("%w: events of the state %s are dismissed already", ErrRefused, f.State)
 	}
-	if f.MaxLookedAt == 0 {
-		f.MaxLookedAt = allRecords
+	if f.MaxScanned == 0 {
+		f.MaxScanned = allRecords
 	}
 	run := options.Run
 	if run == nil {
@@ -83,13 +84,13 @@ func (o *Operator) DismissGroup(ctx context.Context, f FailureFilter, options Di
 }
 
 // dismissOfGroup dismisses an event that still is what the filter selects, and counts it.
-func (o *Operator) dismissOfGroup(ctx context.Context, f FailureFilter, id, reason string, sum *DismissedGroup) error {
+func (o *Operator) dismissOfGroup(ctx context.Context, f FailureFilter, id, reason string, sum *DismissGroupResult) error {
 	err := o.dismissIf(ctx, id, reason, func(now *db.StripeWebhookFailure) error {
 		state := FailureState(now.State)
 		switch {
 		case state == StateDismissed:
 			return fmt.Errorf("%w: %s was dismissed in the meantime", ErrRefused, id)
-		case f.State != "" && f.State != state, keyOf(now.EventType, normalized(now.EventType, now.LastError)) != f.Group:
+		case f.State != "" && f.State != state, operationid.GroupKey(now.EventType, normalized(now.EventType, now.LastError)) != f.Group:
 			return fmt.Errorf("%w: %s failed for another reason in the meantime", ErrRefused, id)
 		}
 		return nil

@@ -61,9 +61,9 @@ func TestDismissGroup(t *testing.T) {
 	}
 	failing := list.Groups[0]
 	var seen []string
-	options := operations.DismissOptions{Reason: " refunded\x00 by hand ", Total: 5, Each: func(id string, err error) { seen = append(seen, fmt.Sprint(id, err)) }}
+	options := operations.DismissGroupOptions{Reason: " refunded\x00 by hand ", Total: 5, Each: func(id string, err error) { seen = append(seen, fmt.Sprint(id, err)) }}
 	sum, err := d.DismissGroup(ctx, operations.FailureFilter{Group: failing.Key}, options)
-	if want := "evt_4<nil> evt_3<nil> evt_2<nil> evt_1<nil> evt_0<nil>"; err != nil || sum != (operations.DismissedGroup{Dismissed: 5}) || strings.Join(seen, " ") != want {
+	if want := "evt_4<nil> evt_3<nil> evt_2<nil> evt_1<nil> evt_0<nil>"; err != nil || sum != (operations.DismissGroupResult{Dismissed: 5}) || strings.Join(seen, " ") != want {
 		t.Errorf("it dismisses %+v, %v: %q", sum, err, seen)
 	}
 	if got, want := states(t, d), "dismissed 5 parked 1 ledger 6"; got != want {
@@ -77,7 +77,7 @@ func TestDismissGroup(t *testing.T) {
 		runs[0].ArgumentsText() != "group "+failing.Key || runs[0].State() != operations.RunFinished {
 		t.Errorf("the runs are %+v, %v", runs, err)
 	}
-	if sum, err = d.DismissGroup(ctx, operations.FailureFilter{Group: failing.Key}, options); err != nil || sum != (operations.DismissedGroup{}) || d.Count(t, "stripe_webhook_runs") != 1 {
+	if sum, err = d.DismissGroup(ctx, operations.FailureFilter{Group: failing.Key}, options); err != nil || sum != (operations.DismissGroupResult{}) || d.Count(t, "stripe_webhook_runs") != 1 {
 		t.Errorf("again it dismisses %+v, %v, and there are %d runs", sum, err, d.Count(t, "stripe_webhook_runs"))
 	}
 }
@@ -90,7 +90,7 @@ func TestDismissPartOfGroup(t *testing.T) {
 		SELECT 'evt_' || n, 'invoice.paid', now() - n * interval '1 hour', 'no plan', CASE WHEN n > 6 THEN 'parked' ELSE 'failing' END FROM generate_series(1, 9) AS n`
 	pgtest.Exec(t, d.Pool, insert)
 	key := group(t, d.Operator, "invoice.paid").Key
-	options := operations.DismissOptions{Reason: "x"}
+	options := operations.DismissGroupOptions{Reason: "x"}
 	for _, step := range []struct {
 		filter operations.FailureFilter
 		want   string
@@ -115,7 +115,7 @@ func TestDismissPartOfGroup(t *testing.T) {
 		"refused: FailureFilter.Group is empty: name the key of a group":                    {operations.FailureFilter{}, "x"},
 		"refused: events of the state dismissed are dismissed already":                      {operations.FailureFilter{Group: key, State: operations.StateDismissed}, "x"},
 	} {
-		_, err := d.DismissGroup(t.Context(), c.filter, operations.DismissOptions{Reason: c.reason})
+		_, err := d.DismissGroup(t.Context(), c.filter, operations.DismissGroupOptions{Reason: c.reason})
 		if !errors.Is(err, operations.ErrRefused) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("it returns %v, want %s", err, want)
 		}
@@ -136,7 +136,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 		SELECT 'evt_' || n, 'invoice.paid', now() - n * interval '1 hour', 'no plan' FROM generate_series(1, 7) AS n`)
 	filter := operations.FailureFilter{Group: group(t, d.Operator, "invoice.paid").Key}
 	lefts := map[string]string{}
-	options := operations.DismissOptions{Reason: "x", Each: func(id string, err error) {
+	options := operations.DismissGroupOptions{Reason: "x", Each: func(id string, err error) {
 		switch id {
 		case "evt_1":
 			pgtest.Exec(t, d.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, outcome, livemode) VALUES ('evt_2', 'invoice.paid', 'processed', false)`)
@@ -152,7 +152,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 		}
 	}}
 	sum, err := d.DismissGroup(ctx, filter, options)
-	if !errors.Is(err, context.Canceled) || sum != (operations.DismissedGroup{Dismissed: 2, Skipped: 3}) {
+	if !errors.Is(err, context.Canceled) || sum != (operations.DismissGroupResult{Dismissed: 2, Skipped: 3}) {
 		t.Errorf("it dismisses %+v, %v", sum, err)
 	}
 	for id, want := range map[string]string{
@@ -175,7 +175,7 @@ func TestDismissGroupInTheMeantime(t *testing.T) {
 	}
 	options.Each = nil
 	sum, err = d.DismissGroup(t.Context(), filter, options)
-	if sum != (operations.DismissedGroup{Dismissed: 1, Failed: 1}) || err == nil || err.Error() != "deliveries hold 1 of the events, which were not dismissed: run it again" {
+	if sum != (operations.DismissGroupResult{Dismissed: 1, Failed: 1}) || err == nil || err.Error() != "deliveries hold 1 of the events, which were not dismissed: run it again" {
 		t.Errorf("while an event is held it dismisses %+v, %v", sum, err)
 	}
 	_ = held.Rollback(t.Context())
@@ -204,7 +204,7 @@ func TestReplayParkedGroup(t *testing.T) {
 		key = list.Groups[0].Key
 	}
 	var replayed []string
-	each := func(a operations.Applied) {
+	each := func(a operations.EventResult) {
 		replayed = append(replayed, fmt.Sprint(a.EventID, " ", a.Outcome, " ", a.Err))
 	}
 	filter := operations.ReplayFilter{Group: key, State: operations.StateParked}

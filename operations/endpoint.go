@@ -19,19 +19,13 @@ import (
 // ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL that delivers in this form.
 var ErrExists = errors.New("there is an endpoint for this URL already")
 
-// EndpointKind is how Stripe calls what delivers events.
+// EndpointKind is one of the two kinds of objects by which Stripe delivers events.
 type EndpointKind string
 
-// The kinds. Stripe recommends event destinations for new integrations: https://docs.stripe.com/event-destinations.
+// The kinds of endpoints. Stripe recommends event destinations for new integrations: https://docs.stripe.com/event-destinations.
 const (
-	KindEndpoint    EndpointKind = "webhook_endpoint"  // https://docs.stripe.com/api/webhook_endpoints
-	KindDestination EndpointKind = "event_destination" // https://docs.stripe.com/api/v2/core/event-destinations
-)
-
-// The payloads of endpoints: whole events, or thin ones.
-const (
-	PayloadSnapshot = "snapshot"
-	PayloadThin     = "thin"
+	KindWebhookEndpoint  EndpointKind = "webhook_endpoint"  // https://docs.stripe.com/api/webhook_endpoints
+	KindEventDestination EndpointKind = "event_destination" // https://docs.stripe.com/api/v2/core/event-destinations
 )
 
 // Endpoint is one of Stripe's webhook endpoints or event destinations, compared with the event types that have handlers.
@@ -42,10 +36,10 @@ type Endpoint struct {
 	Type string `json:"type"`
 	URL  string `json:"url"` // empty for a destination that is no webhook endpoint
 	// Payload is PayloadSnapshot or PayloadThin.
-	Payload    string `json:"event_payload"`
-	Status     string `json:"status"` // enabled or disabled
-	APIVersion string `json:"api_version"`
-	Livemode   bool   `json:"livemode"`
+	Payload    EventPayload `json:"event_payload"`
+	Status     string       `json:"status"` // enabled or disabled
+	APIVersion string       `json:"api_version"`
+	Livemode   bool         `json:"livemode"`
 	// EventsFrom is whose events a destination delivers, in Stripe's words, such as @self. Nil for a webhook endpoint.
 	EventsFrom    []string `json:"events_from,omitempty"`
 	EnabledEvents []string `json:"enabled_events"`
@@ -54,13 +48,13 @@ type Endpoint struct {
 	// Missing are event types that have handlers but are not delivered. Unhandled are types that are delivered but have no
 	// handler.
 	Missing   []string `json:"missing"`
-	Unhandled []string `json:"superfluous"`
+	Unhandled []string `json:"unhandled"`
 }
 
-// Complete reports whether the endpoint is enabled and delivers every event type that has a handler. What does not deliver
-// to a URL is not compared, and counts as complete.
+// Complete reports whether the endpoint is enabled and delivers every event type that has a handler. An event destination
+// that does not deliver to a URL is not compared, and counts as complete.
 func (e *Endpoint) Complete() bool {
-	return e.Type != string(KindEndpoint) || e.Status != "disabled" && len(e.Missing) == 0
+	return e.Type != string(KindWebhookEndpoint) || e.Status != "disabled" && len(e.Missing) == 0
 }
 
 // Endpoints lists Stripe's webhook endpoints and event destinations, compared with types, which may be patterns. A non-empty
@@ -119,9 +113,9 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 	}
 	e := &fields.Endpoint
 	if fields.Object == "v2.core.event_destination" {
-		e.Kind, e.URL, e.Secret, e.APIVersion = KindDestination, fields.WebhookEndpoint.URL, fields.WebhookEndpoint.Secret, fields.SnapshotAPIVersion
+		e.Kind, e.URL, e.Secret, e.APIVersion = KindEventDestination, fields.WebhookEndpoint.URL, fields.WebhookEndpoint.Secret, fields.SnapshotAPIVersion
 	} else {
-		e.Kind, e.Type, e.Payload = KindEndpoint, string(KindEndpoint), PayloadSnapshot
+		e.Kind, e.Type, e.Payload = KindWebhookEndpoint, string(KindWebhookEndpoint), PayloadSnapshot
 	}
 	e.compare(types)
 	return e, nil
@@ -130,10 +124,10 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 // compare compares the types that have handlers with those that the endpoint delivers.
 func (e *Endpoint) compare(handled []string) {
 	e.Missing, e.Unhandled = []string{}, []string{} // for JSON: never null
-	if e.Type != string(KindEndpoint) {
+	if e.Type != string(KindWebhookEndpoint) {
 		return
 	}
-	for _, one := range expandFor(e.Payload, handled) {
+	for _, one := range expand(e.Payload, handled) {
 		if !slices.Contains(e.EnabledEvents, one) && !slices.Contains(e.EnabledEvents, "*") {
 			e.Missing = append(e.Missing, one)
 		}
@@ -146,7 +140,7 @@ func (e *Endpoint) compare(handled []string) {
 }
 
 // handles reports whether there is a handler for a type as an endpoint has it.
-func handles(payload string, handled []string, delivered string) bool {
+func handles(payload EventPayload, handled []string, delivered string) bool {
 	if payload == PayloadThin {
 		v1, aboutV1 := strings.CutPrefix(delivered, "v1.")
 		if delivered == webhooks.HealthEvent { // projections need no handler of their own for it
@@ -162,12 +156,11 @@ func handles(payload string, handled []string, delivered string) bool {
 	return slices.ContainsFunc(handled, func(pattern string) bool { return eventtypes.PatternMatches(pattern, delivered) })
 }
 
-// Expand returns types with each pattern replaced by the known types that match it, since an endpoint takes no patterns but
+// expand returns types with each pattern replaced by the known types that match it, since an endpoint takes no patterns but
 // "*". Exact types are kept whether they are known or not, and so is "*". With "*", which leaves out types that need explicit
-// selection, exact types that are not known are kept. Types of v2 resources are left out: only thin events are about these.
-func Expand(types []string) []string { return expandFor(PayloadSnapshot, types) }
-
-func expandFor(payload string, types []string) []string {
+// selection, exact types that are not known are kept. Types of v2 resources are left out of snapshot events: only thin events are
+// about these.
+func expand(payload EventPayload, types []string) []string {
 	prefix, known := "", eventtypes.List()
 	if payload == PayloadThin {
 		prefix, known = "v1.", eventtypes.ThinList()
@@ -207,7 +200,7 @@ type EndpointOptions struct {
 	DryRun     bool
 }
 
-func (options *EndpointOptions) payload() string {
+func (options *EndpointOptions) payload() EventPayload {
 	if options.Thin {
 		return PayloadThin
 	}
@@ -231,16 +224,16 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	if err := options.distinct(existing); err != nil {
 		return nil, err
 	}
-	enabled := expandFor(options.payload(), types)
+	enabled := expand(options.payload(), types)
 	if len(enabled) == 0 {
 		return nil, fmt.Errorf("%w: there is no type to deliver: no handler is for %s events", ErrRefused, options.payload())
 	}
 	e := &Endpoint{
-		URL: endpointURL, Kind: KindEndpoint, Type: string(KindEndpoint), Payload: options.payload(), Status: "enabled",
+		URL: endpointURL, Kind: KindWebhookEndpoint, Type: string(KindWebhookEndpoint), Payload: options.payload(), Status: "enabled",
 		APIVersion: options.APIVersion, EnabledEvents: enabled,
 	}
 	if options.Thin {
-		e.Kind, e.EventsFrom = KindDestination, []string{fromSelf}
+		e.Kind, e.EventsFrom = KindEventDestination, []string{fromSelf}
 		if options.Connect {
 			e.EventsFrom = append(e.EventsFrom, fromAccounts)
 		}
@@ -272,7 +265,7 @@ func (options *EndpointOptions) distinct(existing []Endpoint) error {
 func (options *EndpointOptions) request(e *Endpoint) stripeapi.Request {
 	if options.Thin {
 		return stripeapi.Request{Path: destinationsPath, JSON: map[string]any{
-			"name": "stripeonce", "type": KindEndpoint, "event_payload": PayloadThin, "enabled_events": e.EnabledEvents,
+			"name": "stripeonce", "type": KindWebhookEndpoint, "event_payload": PayloadThin, "enabled_events": e.EnabledEvents,
 			"events_from": e.EventsFrom, "webhook_endpoint": map[string]any{"url": e.URL}, "include": []string{includeURL, includeSecret},
 		}}
 	}
@@ -292,15 +285,16 @@ const (
 	fromAccounts = "@accounts"
 )
 
-// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes the types that no handler is for:
-// use it only if types are those of every handler behind the URL. A type that a handler's pattern matches is never removed,
-// whether it is known or not, and neither is "*" where there is a pattern.
+// UpdateEndpoint enables an endpoint and adds the missing types. With exact it also removes types that have no handler: use it only if
+// types has those of every handler behind the URL. A type that a handler's pattern matches is never removed, whether it is known or
+// not, and neither is "*" where there is a pattern. With dryRun nothing is changed. The result is the endpoint as it is afterward, or
+// would be. The error wraps ErrRefused if the endpoint does not deliver to a URL.
 func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoint, exact, dryRun bool) (*Endpoint, error) {
-	if e.Type != string(KindEndpoint) {
+	if e.Type != string(KindWebhookEndpoint) {
 		return nil, fmt.Errorf("%w: %s delivers to %s, not to a URL", ErrRefused, e.ID, e.Type)
 	}
 	patterns := slices.ContainsFunc(types, func(one string) bool { return strings.HasSuffix(one, "*") })
-	enabled := expandFor(e.Payload, types)
+	enabled := expand(e.Payload, types)
 	for _, one := range e.EnabledEvents {
 		if !exact || handles(e.Payload, types, one) || one == "*" && patterns {
 			enabled = append(enabled, one)
@@ -309,7 +303,7 @@ func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoi
 	slices.Sort(enabled)
 	enabled = slices.Compact(enabled)
 	if slices.Contains(enabled, "*") { // with which known types are not named
-		known := expandFor(e.Payload, types)
+		known := expand(e.Payload, types)
 		enabled = slices.DeleteFunc(enabled, func(one string) bool {
 			return one != "*" && slices.Contains(known, one) && !slices.Contains(e.EnabledEvents, one)
 		})
@@ -320,7 +314,7 @@ func (o *Operator) UpdateEndpoint(ctx context.Context, types []string, e *Endpoi
 		updated.compare(types)
 		return &updated, nil
 	}
-	if e.Kind == KindEndpoint {
+	if e.Kind == KindWebhookEndpoint {
 		return o.writeEndpoint(ctx, types, stripeapi.Request{Path: "/v1/webhook_endpoints/" + url.PathEscape(e.ID), Values: url.Values{
 			"enabled_events[]": enabled, "disabled": {"false"},
 		}})

@@ -22,8 +22,8 @@ import (
 // ErrNoCustomer reports that nothing is stored of a customer who is to be erased.
 var ErrNoCustomer = errors.New("nothing is stored of the customer")
 
-// DefaultEraseBatch is how many events Erase changes in one transaction.
-const DefaultEraseBatch = 500
+// DefaultEraseBatchSize is how many events Erase changes in one transaction.
+const DefaultEraseBatchSize = 500
 
 // eraseLocks is how many objects are locked and deleted in one transaction at most.
 const eraseLocks = 100
@@ -39,16 +39,17 @@ type EraseOptions struct {
 	Account string
 	// DryRun only counts and lists what would be removed.
 	DryRun bool
-	// Batch is the number of events in one transaction; 0: DefaultEraseBatch. Objects are deleted 100 at a time, or Batch.
-	Batch int
+	// BatchSize is the number of events in one transaction. Objects are deleted 100 at a time, or BatchSize if that is less. Defaults to
+	// DefaultEraseBatchSize, 500.
+	BatchSize int
 	// Progress is called with the numbers so far after each batch. Optional.
-	Progress func(Erased)
-	// Waiting is called before the first erasure in a database waits for the receivers. Optional.
+	Progress func(EraseResult)
+	// Waiting is called, with the duration of the wait, before the first erasure in a database waits for the receivers. Optional.
 	Waiting func(time.Duration)
 }
 
-// Erased counts the rows from which something was removed, or in a dry run would be. The JSON names are those of the tables.
-type Erased struct {
+// EraseResult counts the rows from which something was removed, or in a dry run would be. The JSON names are those of the tables.
+type EraseResult struct {
 	Subscriptions int64 `json:"subscriptions"`           // deleted
 	Items         int64 `json:"subscription_items"`      // deleted
 	Objects       int64 `json:"stripe_objects"`          // deleted
@@ -61,12 +62,12 @@ type Erased struct {
 }
 
 // Rows returns the number of rows of all tables.
-func (e *Erased) Rows() int64 {
+func (e *EraseResult) Rows() int64 {
 	return e.Subscriptions + e.Items + e.Objects + e.Events + e.Payloads + e.Failures + e.Runs
 }
 
 // Empty reports whether there was nothing to remove.
-func (e *Erased) Empty() bool { return e.Rows() == 0 }
+func (e *EraseResult) Empty() bool { return e.Rows() == 0 }
 
 // ErasedObject is a deleted row of a table of objects. The JSON names are the columns'.
 type ErasedObject struct {
@@ -88,22 +89,22 @@ type ErasedObject struct {
 // Erase works in small transactions under the locks of the objects, the customer's first. It may be interrupted, and repeated.
 // Config.Reason is required, and a run is recorded, without the customer's id. The error wraps ErrNoCustomer if nothing is stored of
 // the customer, and ErrRefused for options that are not valid.
-func (o *Operator) Erase(ctx context.Context, options EraseOptions) (Erased, error) {
+func (o *Operator) Erase(ctx context.Context, options EraseOptions) (EraseResult, error) {
 	e, err := o.eraser(&options)
 	if err != nil {
-		return Erased{}, err
+		return EraseResult{}, err
 	}
 	if err := e.checkPermitted(ctx); err != nil {
-		return Erased{}, fmt.Errorf("erase the customer: %w", err)
+		return EraseResult{}, fmt.Errorf("erase the customer: %w", err)
 	}
 	if err := e.find(ctx); err != nil {
-		return Erased{}, err
+		return EraseResult{}, err
 	}
 	switch known, err := e.isKnown(ctx); {
 	case err != nil:
-		return Erased{}, err
+		return EraseResult{}, err
 	case !known:
-		return Erased{}, fmt.Errorf("%w %s of %s, and it has not been erased before: check the id, and name a connected account (--account)",
+		return EraseResult{}, fmt.Errorf("%w %s of %s, and it has not been erased before: check the id, and name a connected account (--account)",
 			ErrNoCustomer, options.Customer, accountText(e.accounts[0]))
 	case options.DryRun:
 		return e.count(ctx)
@@ -130,7 +131,7 @@ type eraser struct {
 	hash     string   // of the customer's id
 	accounts []string // as rows have them, and first as erasures have it
 	found
-	sum Erased
+	sum EraseResult
 }
 
 func (o *Operator) eraser(options *EraseOptions) (*eraser, error) {
@@ -138,12 +139,12 @@ func (o *Operator) eraser(options *EraseOptions) (*eraser, error) {
 	if own := o.config.AccountID; own != "" && e.accounts[0] == own {
 		e.accounts = append(e.accounts, "") // rows of the time before it was set
 	}
-	e.Batch = cmp.Or(e.Batch, DefaultEraseBatch)
+	e.BatchSize = cmp.Or(e.BatchSize, DefaultEraseBatchSize)
 	switch reason := strings.TrimSpace(o.config.Reason); {
 	case strings.TrimSpace(e.Customer) != e.Customer || e.Customer == "" || len(e.Customer) > 255 || strings.ContainsRune(e.Customer, 0):
 		return nil, fmt.Errorf("%w: EraseOptions.Customer is %.40q, not a customer's id (cus_…)", ErrRefused, e.Customer)
-	case e.Batch < 0:
-		return nil, fmt.Errorf("%w: EraseOptions.Batch is %d", ErrRefused, e.Batch)
+	case e.BatchSize < 0:
+		return nil, fmt.Errorf("%w: EraseOptions.Batch is %d", ErrRefused, e.BatchSize)
 	case e.DryRun:
 	case reason == "":
 		return nil, fmt.Errorf("%w: Config.Reason is empty: say why the customer is erased", ErrRefused)
@@ -262,7 +263,7 @@ func (e *eraser) noteCustomer(ctx context.Context) error {
 
 // noteObjects notes that the objects are erased.
 func (e *eraser) noteObjects(ctx context.Context) error {
-	for batch := range slices.Chunk(e.sortedIDs(), e.Batch) {
+	for batch := range slices.Chunk(e.sortedIDs(), e.BatchSize) {
 		params := db.ErasureInsertParams{CustomerHash: e.hash}
 		for _, of := range batch {
 			params.IDHashes, params.Livemodes = append(params.IDHashes, erasure.Hash(of.id)), append(params.Livemodes, of.livemode)

@@ -144,7 +144,7 @@ func (e *erasable) operator(reason string) *operations.Operator {
 	})
 }
 
-func (e *erasable) erase(t *testing.T) operations.Erased {
+func (e *erasable) erase(t *testing.T) operations.EraseResult {
 	t.Helper()
 	erased, err := e.operator("request 4711").Erase(t.Context(), operations.EraseOptions{Customer: e.customer.ID()})
 	if err != nil {

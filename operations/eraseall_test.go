@@ -63,9 +63,9 @@ func subscribers() int {
 }
 
 // expectSame expects that a dry run and the erasure have the same numbers and objects.
-func expectSame(t *testing.T, would, erased *operations.Erased) {
+func expectSame(t *testing.T, would, erased *operations.EraseResult) {
 	t.Helper()
-	ids := func(e *operations.Erased) (ids []string) {
+	ids := func(e *operations.EraseResult) (ids []string) {
 		for _, o := range e.List {
 			ids = append(ids, o.Table+" "+o.Type+" "+o.ID)
 		}
@@ -136,7 +136,7 @@ func (e *erasable) outcome(t *testing.T, id string) string {
 func (e *erasable) expectNoRepair(t *testing.T) {
 	t.Helper()
 	o := e.operator("a repair")
-	if err := o.ReplayFailed(t.Context(), "", func(a operations.Applied) {
+	if err := o.ReplayFailed(t.Context(), "", func(a operations.EventResult) {
 		if a.Err != nil {
 			t.Errorf("replay of %s: %v", a.EventID, a.Err)
 		}
@@ -161,7 +161,7 @@ func (e *erasable) expectNoRepair(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = e.Receiver.Reprocess(t.Context(), parsed, webhooks.Reprocess{Handler: "invoice.OnChange", Hooks: true, Reason: "a test"})
+		_, err = e.Receiver.Reprocess(t.Context(), parsed, webhooks.ReprocessOptions{Handler: "invoice.OnChange", Hooks: true, Reason: "a test"})
 		if err == nil || !strings.Contains(err.Error(), "is of a customer whose data was erased") {
 			t.Errorf("reprocessing %s: %v", ev.Type, err)
 		}
@@ -180,7 +180,7 @@ func TestEraseIsInterrupted(t *testing.T) {
 	before, interruptions := e.dump(t), 0
 	for {
 		ctx, stop := context.WithCancel(t.Context())
-		_, err := e.operator("request 4711").Erase(ctx, operations.EraseOptions{Customer: e.customer.ID(), Batch: 5, Progress: func(operations.Erased) { stop() }})
+		_, err := e.operator("request 4711").Erase(ctx, operations.EraseOptions{Customer: e.customer.ID(), BatchSize: 5, Progress: func(operations.EraseResult) { stop() }})
 		stop()
 		if err == nil {
 			break

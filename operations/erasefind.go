@@ -197,7 +197,7 @@ func (e *eraser) findEvents(ctx context.Context, evidence map[string]bool) error
 	if !slices.Contains(ids, e.Customer) {
 		ids = append(ids, e.Customer)
 	}
-	for batch := range slices.Chunk(ids, e.Batch) {
+	for batch := range slices.Chunk(ids, e.BatchSize) {
 		events, err := e.queries.ErasureEventList(ctx, e.pool, batch, e.accounts)
 		if err != nil {
 			return fmt.Errorf("list the events of the customer's objects: %w", err)
@@ -228,8 +228,8 @@ func (e *eraser) isKnown(ctx context.Context) (bool, error) {
 }
 
 // count counts what there is, for a dry run.
-func (e *eraser) count(ctx context.Context) (Erased, error) {
-	sum := Erased{Subscriptions: int64(len(e.subs)), Objects: int64(len(e.linked) + len(e.objects)), List: slices.Concat(e.subs, e.objects, e.linked)}
+func (e *eraser) count(ctx context.Context) (EraseResult, error) {
+	sum := EraseResult{Subscriptions: int64(len(e.subs)), Objects: int64(len(e.linked) + len(e.objects)), List: slices.Concat(e.subs, e.objects, e.linked)}
 	ids := make([]string, len(e.subs))
 	for i := range e.subs {
 		ids[i] = e.subs[i].ID
@@ -241,7 +241,7 @@ func (e *eraser) count(ctx context.Context) (Erased, error) {
 	if err != nil {
 		return sum, fmt.Errorf("count the rows: %w", err)
 	}
-	for batch := range slices.Chunk(e.events, e.Batch) {
+	for batch := range slices.Chunk(e.events, e.BatchSize) {
 		of, err := e.queries.ErasureCount(ctx, e.pool, batch, erasure.Text)
 		if err != nil {
 			return sum, fmt.Errorf("count the events: %w", err)

@@ -56,7 +56,7 @@ func TestEraseWithoutAMirror(t *testing.T) {
 	o := operations.New(host.Pool, &operations.Config{Reason: "request 4711"})
 	o.RecordRun(t.Context(), &operations.RunRecord{Kind: operations.RunReplay, Arguments: map[string]string{"customer": "cus_1"}, Err: errors.New("cus_1 is odd")})
 	erased, err := o.Erase(t.Context(), operations.EraseOptions{Customer: "cus_1"})
-	if want := (operations.Erased{Events: 5, Payloads: 5, Failures: 2, Runs: 1}); err != nil || fmt.Sprintf("%+v", erased) != fmt.Sprintf("%+v", want) {
+	if want := (operations.EraseResult{Events: 5, Payloads: 5, Failures: 2, Runs: 1}); err != nil || fmt.Sprintf("%+v", erased) != fmt.Sprintf("%+v", want) {
 		t.Errorf("it removes %+v, %v", erased, err)
 	}
 	host.Send(t, hooktest.Event("evt_3", "product.updated", 1_700_000_001, `{"id":"prod_1","object":"product","name":"Mill"}`))

@@ -15,17 +15,17 @@ import (
 // remove removes what was found: the objects after their events, and those that name the customer after those that are found by
 // them. So a run that was interrupted finds the rest again.
 func (e *eraser) remove(ctx context.Context) error {
-	for batch := range slices.Chunk(e.events, e.Batch) {
+	for batch := range slices.Chunk(e.events, e.BatchSize) {
 		if err := e.scrubEvents(ctx, batch); err != nil {
 			return fmt.Errorf("erase events: %w", err)
 		}
 	}
-	for batch := range slices.Chunk(slices.Concat(e.linked, e.objects), min(e.Batch, eraseLocks)) {
+	for batch := range slices.Chunk(slices.Concat(e.linked, e.objects), min(e.BatchSize, eraseLocks)) {
 		if err := e.deleteObjects(ctx, batch); err != nil {
 			return fmt.Errorf("erase objects: %w", err)
 		}
 	}
-	for batch := range slices.Chunk(e.subs, min(e.Batch, eraseLocks)) {
+	for batch := range slices.Chunk(e.subs, min(e.BatchSize, eraseLocks)) {
 		if err := e.deleteSubscriptions(ctx, batch); err != nil {
 			return fmt.Errorf("erase subscriptions: %w", err)
 		}
@@ -52,7 +52,7 @@ func (e *eraser) replacement() string { return "sha256:" + e.hash }
 var errKept = errors.New("rows stay as they are: a policy, a trigger or a rule of the database keeps them")
 
 // progress adds the numbers of a batch.
-func (e *eraser) progress(of Erased) {
+func (e *eraser) progress(of EraseResult) {
 	e.sum.Subscriptions += of.Subscriptions
 	e.sum.Items += of.Items
 	e.sum.Objects += of.Objects
@@ -67,7 +67,7 @@ func (e *eraser) progress(of Erased) {
 
 // scrubEvents removes the payloads, texts and object ids of events. The tables are written in the order in which a delivery does.
 func (e *eraser) scrubEvents(ctx context.Context, ids []string) error {
-	var done Erased
+	var done EraseResult
 	err := e.inTx(ctx, nil, func(tx pgx.Tx) (err error) {
 		if done.Failures, err = e.queries.ErasureFailureScrub(ctx, tx, erasure.Text, ids); err != nil {
 			return err
@@ -118,7 +118,7 @@ func (e *eraser) deleteObjects(ctx context.Context, objects []ErasedObject) erro
 		return nil
 	})
 	if err == nil {
-		e.progress(Erased{Objects: deleted, List: objects})
+		e.progress(EraseResult{Objects: deleted, List: objects})
 	}
 	return err
 }
@@ -135,7 +135,7 @@ func (e *eraser) deleteSubscriptions(ctx context.Context, subs []ErasedObject) e
 		return err
 	})
 	if err == nil {
-		e.progress(Erased{Subscriptions: deleted.Subscriptions, Items: deleted.Items, List: subs})
+		e.progress(EraseResult{Subscriptions: deleted.Subscriptions, Items: deleted.Items, List: subs})
 	}
 	return err
 }

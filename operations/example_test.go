@@ -44,7 +44,7 @@ func ExampleOperator_Reconcile() {
 
 	r := exampleReceiver(pool, func() error { return nil })
 	o := operations.New(pool, &operations.Config{Applier: r, APIKey: "sk_test_1", APIBase: api.URL, Logger: slog.New(slog.DiscardHandler)})
-	found, err := o.Reconcile(context.Background(), operations.ReconcileOptions{Since: 72 * time.Hour, Kind: operations.KindSnapshot})
+	found, err := o.Reconcile(context.Background(), operations.ReconcileOptions{Since: 72 * time.Hour, Payload: operations.PayloadSnapshot})
 	fmt.Println(found.Missing, "missing,", found.Applied, "applied,", err)
 	// Output: 1 missing, 1 applied, <nil>
 }
@@ -70,7 +70,7 @@ func ExampleOperator_ReplayFailed() {
 
 	broken = false
 	o := operations.New(pool, &operations.Config{Applier: r})
-	err = o.ReplayFailed(ctx, "", func(a operations.Applied) { fmt.Println(a.EventID, a.Outcome, a.Err) })
+	err = o.ReplayFailed(ctx, "", func(a operations.EventResult) { fmt.Println(a.EventID, a.Outcome, a.Err) })
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func ExampleOperator_FailureGroups() {
 
 	delete(failures, "evt_1")
 	delete(failures, "evt_2")
-	err = o.ReplayAll(ctx, operations.ReplayFilter{Group: list.Groups[0].Key}, func(a operations.Applied) { fmt.Println(a.EventID, a.Outcome, a.Err) })
+	err = o.ReplayAll(ctx, operations.ReplayFilter{Group: list.Groups[0].Key}, func(a operations.EventResult) { fmt.Println(a.EventID, a.Outcome, a.Err) })
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func ExampleOperator_Backfill() {
 	// Output: 3 checked, 3 fixed, <nil>
 }
 
-func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscriptions.VerifyConfig, ofOthers *mirror.VerifyConfig) (sum operations.Counts, err error) {
+func backfill(ctx context.Context, pool *pgxpool.Pool, ofSubscriptions *subscriptions.VerifyConfig, ofOthers *mirror.VerifyConfig) (sum operations.ComparisonCounts, err error) {
 	job, err := subscriptions.NewJob(pool, ofSubscriptions)
 	if err != nil {
 		return sum, err

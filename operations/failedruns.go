@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pook/stripeonce/db"
+	"github.com/pook/stripeonce/internal/operationid"
 )
 
 // failedRunsEach is how long one row of stripe_webhook_runs stands for failures in a row.
@@ -48,7 +49,7 @@ const recoverySpan = 3 * 24 * time.Hour
 func (f *failedRuns) completed(ctx context.Context) {
 	f.record = nil
 	err := f.queries.StripeWebhookRunRecovered(ctx, f.pool, db.StripeWebhookRunRecoveredParams{
-		SinceID: FirstRunID(time.Now().Add(-recoverySpan)), Kind: string(f.kind), Receiver: f.receiver,
+		SinceID: operationid.FirstRun(time.Now().Add(-recoverySpan)), Kind: string(f.kind), Receiver: f.receiver,
 	})
 	if err != nil {
 		f.config.Logger.WarnContext(ctx, "it is not recorded that runs complete again", "kind", f.kind, "error", err)

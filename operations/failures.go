@@ -24,35 +24,35 @@ type FailureFilter struct {
 	// Customer is the id of a customer (cus_…): only events whose payload names it, or is about an object of CustomerObjects. A
 	// failure without a payload is not found. Empty: any.
 	Customer string
-	// Group is the key of a FailureGroup: only its events. They are looked for among the newest MaxLookedAt records. Empty: any.
+	// Group is the key of a FailureGroup: only its events, among the newest MaxFailuresScanned records. Empty: any.
 	Group string
-	// MaxLookedAt bounds how many failure records are read, newest first. Records of events that were applied since stay
-	// until they are pruned, and are read and skipped. 0: no bound, but MaxLookedAt for groups.
-	MaxLookedAt int
+	// MaxScanned is the maximum number of failure records to read, newest first. Records of events that were applied since stay until
+	// they are pruned, and are read and skipped. 0: no maximum; for FailureGroups, MaxFailuresScanned.
+	MaxScanned int
 }
 
 const (
-	// MaxCounted is the largest count of CountFailing.
-	MaxCounted = 1000
-	// MaxLookedAt is how many failure records CountFailing and FailureGroups read, newest first.
-	MaxLookedAt = 100_000
+	// MaxFailureCount is the largest result of CountFailing and CountParked.
+	MaxFailureCount = 1000
+	// MaxFailuresScanned is how many failure records CountFailing, CountParked and FailureGroups read, newest first.
+	MaxFailuresScanned = 100_000
 
-	// allRecords is the MaxLookedAt of a walk without a bound.
+	// allRecords is the MaxFailuresScanned of a walk without a bound.
 	allRecords = math.MaxInt
 	// walkPage is how many records a walk reads at a time, and maxOfCustomer how many of a customer's.
 	walkPage      = 5000
 	maxOfCustomer = 10_000
 )
 
-// CountFailing counts the failing events, up to MaxCounted, among the newest MaxLookedAt failure records. Parked and dismissed
+// CountFailing counts the failing events, up to MaxFailureCount, among the newest MaxFailuresScanned failure records. Parked and dismissed
 // events do not count.
 func (o *Operator) CountFailing(ctx context.Context) (int64, error) {
-	return o.queries.LedgerFailing(ctx, o.pool, MaxLookedAt, MaxCounted)
+	return o.queries.LedgerFailing(ctx, o.pool, MaxFailuresScanned, MaxFailureCount)
 }
 
-// CountParked returns the number of parked events, counted up to MaxCounted among the newest MaxLookedAt events that ever failed.
+// CountParked returns the number of parked events, counted up to MaxFailureCount among the newest MaxFailuresScanned events that ever failed.
 func (o *Operator) CountParked(ctx context.Context) (int64, error) {
-	return o.queries.LedgerParked(ctx, o.pool, MaxLookedAt, MaxCounted)
+	return o.queries.LedgerParked(ctx, o.pool, MaxFailuresScanned, MaxFailureCount)
 }
 
 // Failures lists the parked events, and the events whose last attempt failed and that have not been applied since. The
@@ -67,8 +67,8 @@ func (o *Operator) Failures(ctx context.Context, f FailureFilter) ([]Failure, er
 	if params.Before, params.BeforeEventID, err = o.startOf(ctx, f); err != nil {
 		return nil, err
 	}
-	if f.MaxLookedAt > 0 {
-		most := int64(f.MaxLookedAt)
+	if f.MaxScanned > 0 {
+		most := int64(f.MaxScanned)
 		params.MaxLookedAt = &most
 	}
 	rows, err := o.queries.StripeWebhookFailureList(ctx, o.pool, params)
@@ -149,9 +149,9 @@ func (o *Operator) walkFailures(ctx context.Context, f FailureFilter, each func(
 	if page.Before, page.BeforeEventID, err = o.startOf(ctx, f); err != nil {
 		return false, err
 	}
-	left := MaxLookedAt
-	if f.MaxLookedAt > 0 {
-		left = f.MaxLookedAt
+	left := MaxFailuresScanned
+	if f.MaxScanned > 0 {
+		left = f.MaxScanned
 	}
 	for left > 0 {
 		page.MaxRows = int32(min(left, walkPage))

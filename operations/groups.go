@@ -3,15 +3,15 @@ package operations
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pook/stripeonce/internal/operationid"
 )
 
-// FailureGroup is failures of one cause: events of one type whose errors differ in ids, numbers and the like alone.
+// FailureGroup is a group of failures that probably have one cause: events of one type whose errors differ only in ids, numbers and the
+// like.
 type FailureGroup struct {
 	// Key is a hash of the type and the error. It is the same in every process and at every time: FailureFilter.Group and
 	// ReplayFilter.Group take it.
@@ -38,8 +38,9 @@ const MaxGroupEvents = 50
 type FailureGroups struct {
 	Groups []FailureGroup // the one that failed last is first
 	More   int            // how many further groups there are beyond the filter's Limit
-	// Cut reports that older failures were not looked at: the filter's MaxLookedAt was reached. Then the counts are of the newest ones.
-	Cut bool
+	// Truncated reports that older failures were not read, since the filter's MaxScanned was reached. The counts are then those of the
+	// newest failures.
+	Truncated bool
 }
 
 // FailureGroups groups the failures that the filter selects by type and error. Limit bounds the number of groups.
@@ -47,7 +48,7 @@ func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureG
 	groups := map[string]*FailureGroup{}
 	cut, err := o.walkFailures(ctx, f, func(one *brief) bool {
 		text := normalized(one.EventType, one.LastError)
-		key := keyOf(one.EventType, text)
+		key := operationid.GroupKey(one.EventType, text)
 		group := groups[key]
 		if group == nil {
 			group = &FailureGroup{Key: key, EventType: one.EventType, Error: text, FirstFailedAt: one.FirstFailedAt.UTC(), Receivers: map[string]int{}}
@@ -59,7 +60,7 @@ func (o *Operator) FailureGroups(ctx context.Context, f FailureFilter) (FailureG
 	if err != nil {
 		return FailureGroups{}, err
 	}
-	list := FailureGroups{Groups: make([]FailureGroup, 0, len(groups)), Cut: cut}
+	list := FailureGroups{Groups: make([]FailureGroup, 0, len(groups)), Truncated: cut}
 	for _, group := range groups {
 		list.Groups = append(list.Groups, *group)
 	}
@@ -94,15 +95,6 @@ func normalized(eventType, lastError string) string {
 }
 
 // group returns the key of a failure's group.
-func (b *brief) group() string { return keyOf(b.EventType, normalized(b.EventType, b.LastError)) }
-
-// groupKey is what keyOf returns.
-var groupKey = regexp.MustCompile(`^[0-9a-f]{12}$`)
-
-// IsGroupKey reports whether a text may be the key of a FailureGroup.
-func IsGroupKey(text string) bool { return groupKey.MatchString(text) }
-
-func keyOf(eventType, text string) string {
-	sum := sha256.Sum256([]byte(eventType + "\n" + text))
-	return hex.EncodeToString(sum[:6])
+func (b *brief) group() string {
+	return operationid.GroupKey(b.EventType, normalized(b.EventType, b.LastError))
 }

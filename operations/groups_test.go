@@ -62,11 +62,11 @@ func TestFailureGroups(t *testing.T) {
 		"none":              {operations.FailureFilter{Account: "acct_1"}, nil, 0, false},
 		"dismissed ones":    {operations.FailureFilter{State: operations.StateDismissed}, []string{"invoice.paid: other (1, 0 parked, of evt_dismissed)"}, 0, false},
 		// Of the five newest records two are not listed.
-		"among few": {operations.FailureFilter{MaxLookedAt: 5}, []string{ofParked, strings.Replace(ofPlans, "30", "2", 1)}, 0, true},
+		"among few": {operations.FailureFilter{MaxScanned: 5}, []string{ofParked, strings.Replace(ofPlans, "30", "2", 1)}, 0, true},
 	} {
 		list, err := o.FailureGroups(t.Context(), c.filter)
-		if got := shown(list.Groups); err != nil || !slices.Equal(got, c.want) || list.More != c.more || list.Cut != c.cut {
-			t.Errorf("%s: the groups are %q, %d more, cut %t, %v, want %q", name, got, list.More, list.Cut, err, c.want)
+		if got := shown(list.Groups); err != nil || !slices.Equal(got, c.want) || list.More != c.more || list.Truncated != c.cut {
+			t.Errorf("%s: the groups are %q, %d more, cut %t, %v, want %q", name, got, list.More, list.Truncated, err, c.want)
 		}
 	}
 	list, err := o.FailureGroups(t.Context(), operations.FailureFilter{})
@@ -122,11 +122,11 @@ func TestFailuresOfAGroup(t *testing.T) {
 	}
 }
 
-// The groups of MaxLookedAt records are found by index, a page at a time, and soon enough for a page of the console.
+// The groups of MaxFailuresScanned records are found by index, a page at a time, and soon enough for a page of the console.
 func TestFailureGroupsOfMany(t *testing.T) {
 	t.Parallel()
 	pool, trace := newTraced(t)
-	records := operations.MaxLookedAt + 20_000
+	records := operations.MaxFailuresScanned + 20_000
 	if pgtest.Quick() {
 		records = 20_000
 	}
@@ -138,14 +138,14 @@ func TestFailureGroupsOfMany(t *testing.T) {
 	pgtest.Exec(t, pool, "VACUUM ANALYZE stripe_webhook_events")
 	began := time.Now()
 	list, err := operations.New(pool, nil).FailureGroups(t.Context(), operations.FailureFilter{})
-	if err != nil || len(list.Groups) != 20 || list.Cut != (records > operations.MaxLookedAt) {
-		t.Errorf("there are %d groups, cut %t, %v", len(list.Groups), list.Cut, err)
+	if err != nil || len(list.Groups) != 20 || list.Truncated != (records > operations.MaxFailuresScanned) {
+		t.Errorf("there are %d groups, cut %t, %v", len(list.Groups), list.Truncated, err)
 	}
 	count := 0
 	for _, g := range list.Groups {
 		count += g.Count
 	}
-	looked := min(records, operations.MaxLookedAt)
+	looked := min(records, operations.MaxFailuresScanned)
 	if count < looked*14/16 || count >= looked {
 		t.Errorf("%d failures of %d are counted", count, looked)
 	}

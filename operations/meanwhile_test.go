@@ -23,8 +23,8 @@ func TestDismissedMeanwhile(t *testing.T) {
 		}
 	}
 	r.breaks(nil, dismiss)
-	var results []operations.Applied
-	if err := r.operator.ReplayAll(t.Context(), operations.ReplayFilter{}, func(a operations.Applied) { results = append(results, a) }); err != nil {
+	var results []operations.EventResult
+	if err := r.operator.ReplayAll(t.Context(), operations.ReplayFilter{}, func(a operations.EventResult) { results = append(results, a) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(results) != 2 || results[1].Err != nil || results[1].Outcome != webhooks.OutcomeDuplicate || applied["evt_2"] {

@@ -172,7 +172,7 @@ func TestAMillionEvents(t *testing.T) {
 	pgtest.Exec(t, pool, "VACUUM ANALYZE stripe_webhook_runs")
 	_, err = queries.ConsoleRunProblemList(ctx, pool, db.ConsoleRunProblemListParams{SinceID: "run_000000019900", MaxLookedAt: 5000, MaxRows: 3})
 	expect("the runs with problems", 110, err, "stripe_webhook_runs_pkey")
-	_, err = queries.LedgerFailing(ctx, pool, counted, operations.MaxCounted)
+	_, err = queries.LedgerFailing(ctx, pool, counted, operations.MaxFailureCount)
 	expect("the count of failures", 3*counted, err, "stripe_webhook_failures_first_failed_at_idx", byID)
 	if n, err := o.CountFailing(ctx); err != nil || n != 1 {
 		t.Errorf("%d events fail, %v", n, err)
@@ -182,7 +182,7 @@ func TestAMillionEvents(t *testing.T) {
 	_, err = o.EventDetail(ctx, events[0].EventID)
 	expect("an event's detail", 1, err)
 	// The listing of failures also reads resolved records, each with one look-up in the ledger.
-	failures, err := o.Failures(ctx, operations.FailureFilter{Before: "evt_failing", MaxLookedAt: 5})
+	failures, err := o.Failures(ctx, operations.FailureFilter{Before: "evt_failing", MaxScanned: 5})
 	expect("failures, among few records", 20, err, "stripe_webhook_failures_first_failed_at_idx", byID)
 	if len(failures) != 0 {
 		t.Errorf("the failures are %+v", failures)
@@ -222,12 +222,12 @@ func TestAMillionEvents(t *testing.T) {
 func expectPrune(t *testing.T, pool *pgxpool.Pool, o *operations.Operator, plan func(error)) {
 	t.Helper()
 	batches := 0
-	pruned, err := o.Prune(t.Context(), operations.PruneOptions{OlderThan: 90 * 24 * time.Hour, Progress: func(operations.Pruned) {
+	pruned, err := o.Prune(t.Context(), operations.PruneOptions{OlderThan: 90 * 24 * time.Hour, Progress: func(operations.PruneResult) {
 		if batches++; batches == 2 {
 			plan(nil)
 		}
 	}})
-	if err != nil || pruned.Deleted < 99_000 || pruned.Deleted > 101_000 || pruned.Failures < 12_000 || batches != int(pruned.Deleted/operations.DefaultBatch)+1 {
+	if err != nil || pruned.Deleted < 99_000 || pruned.Deleted > 101_000 || pruned.Failures < 12_000 || batches != int(pruned.Deleted/operations.DefaultPruneBatchSize)+1 {
 		t.Errorf("it deletes %+v in %d batches, %v", pruned, batches, err)
 	}
 	left := pgtest.Scan[string](t, pool, `SELECT concat_ws(' ',
@@ -254,7 +254,7 @@ func TestPruneKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := operations.New(pool, nil)
-	pruned, err := o.Prune(t.Context(), operations.PruneOptions{OlderThan: operations.MinAge, Batch: 1})
+	pruned, err := o.Prune(t.Context(), operations.PruneOptions{OlderThan: operations.MinPruneAge, BatchSize: 1})
 	if err != nil || pruned.Deleted != 3 || pruned.Failures != 1 {
 		t.Errorf("it deletes %+v, %v", pruned, err)
 	}
@@ -265,7 +265,7 @@ func TestPruneKeeps(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := o.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinAge}); err == nil {
+	if _, err := o.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinPruneAge}); err == nil {
 		t.Error("Prune continues after it is interrupted")
 	}
 }

@@ -15,20 +15,20 @@ import (
 var (
 	// ErrNotFound reports that there is no such event or failure.
 	ErrNotFound = errors.New("no such event")
-	// ErrRefused reports that a request was refused and nothing was done.
+	// ErrRefused reports that a call was refused, since its options are not valid or its conditions are not met. Nothing was done.
 	ErrRefused = errors.New("refused")
-	// ErrNoAPIKey reports that a request to Stripe needs Config.APIKey.
+	// ErrNoAPIKey reports that a call needs Config.APIKey, which is empty.
 	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
-	// ErrNoApplier reports that applying an event needs Config.Applier.
+	// ErrNoApplier reports that a call needs Config.Applier, which is nil.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )
 
 const (
 	// DefaultAPITimeout bounds one attempt of a request to Stripe's API.
-	DefaultAPITimeout = stripeapi.BackgroundTimeout
+	DefaultAPITimeout = 30 * time.Second
 	// DefaultAPIAttempts is how often a request is attempted if Stripe answers 429 or 5xx, or does not answer. The pause
 	// between attempts doubles from half a second to half a minute, unless Stripe sends Retry-After.
-	DefaultAPIAttempts = stripeapi.BackgroundAttempts
+	DefaultAPIAttempts = 8
 )
 
 // Config configures an Operator. The zero value suffices to read the ledger and prune it.

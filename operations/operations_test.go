@@ -94,13 +94,13 @@ func (b *bench) expectTruth(t *testing.T) {
 	}
 }
 
-func (b *bench) reconcile(t *testing.T, options operations.ReconcileOptions) (operations.Reconciled, []string) {
+func (b *bench) reconcile(t *testing.T, options operations.ReconcileOptions) (operations.ReconcileResult, []string) {
 	t.Helper()
 	if options.Since == 0 {
 		options.Since = 72 * time.Hour
 	}
 	var reported []string
-	options.Each = func(m operations.Missing) {
+	options.Each = func(m operations.MissingEvent) {
 		line := m.EventID + " " + string(m.Outcome)
 		if m.Err != nil {
 			line += m.Err.Error()
@@ -126,14 +126,14 @@ func TestReconcile(t *testing.T) {
 	}
 	missing := all - (all+2)/3
 	dry, reported := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
-	if want := (operations.Reconciled{Listed: all, Missing: missing}); dry != want || len(reported) != missing {
+	if want := (operations.ReconcileResult{Listed: all, Missing: missing}); dry != want || len(reported) != missing {
 		t.Errorf("the dry run is %+v and reports %d, want %+v", dry, len(reported), want)
 	}
 	if n := b.Count(t, "stripe_webhook_events"); n != all-missing {
 		t.Errorf("the dry run wrote: %d rows", n)
 	}
 	sum, reported := b.reconcile(t, operations.ReconcileOptions{})
-	if want := (operations.Reconciled{Listed: all, Missing: missing, Applied: missing}); sum != want {
+	if want := (operations.ReconcileResult{Listed: all, Missing: missing, Applied: missing}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
 	var order []string
@@ -147,7 +147,7 @@ func TestReconcile(t *testing.T) {
 			t.Fatalf("the %dth that is applied is %s, want %s: the oldest first", i, reported[i], order[i])
 		}
 	}
-	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.Reconciled{Listed: all}) {
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.ReconcileResult{Listed: all}) {
 		t.Errorf("again it is %+v", sum)
 	}
 	b.expectTruth(t)
@@ -158,13 +158,13 @@ func TestReconcileInParts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 120)
 	all := len(b.account.Events)
-	sum, reported := b.reconcile(t, operations.ReconcileOptions{Buffer: 100_000})
+	sum, reported := b.reconcile(t, operations.ReconcileOptions{MaxBufferBytes: 100_000})
 	if n := len(b.api.Requests()); n > 120 {
 		t.Errorf("it takes %d requests", n)
 	} else {
 		t.Logf("%d requests", n)
 	}
-	if want := (operations.Reconciled{Listed: all, Missing: all, Applied: all}); sum != want {
+	if want := (operations.ReconcileResult{Listed: all, Missing: all, Applied: all}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
 	for i, ev := range b.account.Events {
@@ -198,7 +198,7 @@ func TestReconcileContinues(t *testing.T) {
 	pgtest.Exec(t, b.Pool, `ALTER TABLE effects ADD CHECK (event_id <> '`+b.account.Events[7].ID+`')`)
 	sum, reported := b.reconcile(t, operations.ReconcileOptions{})
 	all := len(b.account.Events)
-	if want := (operations.Reconciled{Listed: all, Missing: all, Applied: all - 1, Failed: 1}); sum != want {
+	if want := (operations.ReconcileResult{Listed: all, Missing: all, Applied: all - 1, Failed: 1}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
 	if !strings.Contains(reported[7], "check constraint") {
@@ -209,8 +209,8 @@ func TestReconcileContinues(t *testing.T) {
 		t.Errorf("the failures are %+v, %v", failures, err)
 	}
 	pgtest.Exec(t, b.Pool, `ALTER TABLE effects DROP CONSTRAINT effects_event_id_check`)
-	var applied []operations.Applied
-	if err := b.ReplayFailed(t.Context(), "", func(a operations.Applied) { applied = append(applied, a) }); err != nil || len(applied) != 1 || applied[0].Err != nil {
+	var applied []operations.EventResult
+	if err := b.ReplayFailed(t.Context(), "", func(a operations.EventResult) { applied = append(applied, a) }); err != nil || len(applied) != 1 || applied[0].Err != nil {
 		t.Errorf("replay: %+v, %v", applied, err)
 	}
 	b.expectTruth(t)
@@ -227,12 +227,12 @@ func TestReconcileIgnored(t *testing.T) {
 	}
 	all := len(b.account.Events)
 	sum, _ := b.reconcile(t, operations.ReconcileOptions{})
-	if want := (operations.Reconciled{Listed: all - 2, Missing: all - 2, Applied: all - 2}); sum != want {
+	if want := (operations.ReconcileResult{Listed: all - 2, Missing: all - 2, Applied: all - 2}); sum != want {
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
 	// A remote receiver's handlers are not known: every event is listed, and an event that is still ignored is not missing.
 	b.Operator = b.operator(operations.NewRemote(b.URL, hooktest.Secret), time.Minute)
-	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.Reconciled{Listed: all}) {
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{}); sum != (operations.ReconcileResult{Listed: all}) {
 		t.Errorf("with a remote receiver it is %+v", sum)
 	}
 	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Types: []string{"invoice.*"}}); sum.Listed >= all || sum.Listed == 0 {
@@ -263,7 +263,7 @@ func TestReconcileThin(t *testing.T) {
 			}
 			options := operations.ReconcileOptions{Types: []string{"customer.subscription.*"}}
 			sum, _ := b.reconcile(t, options)
-			if want := (operations.Reconciled{Listed: len(about), Missing: len(about) / 2, Applied: len(about) / 2}); sum != want {
+			if want := (operations.ReconcileResult{Listed: len(about), Missing: len(about) / 2, Applied: len(about) / 2}); sum != want {
 				t.Errorf("it is %+v, want %+v", sum, want)
 			}
 			asked := b.objectsAsked()
@@ -308,7 +308,7 @@ func TestReconcileV2(t *testing.T) {
 	webhooks.On(h, "invoice.paid", func(context.Context, pgx.Tx, *webhooks.Event, *map[string]any) error { return nil })
 	host := hooktest.New(t, h, func(c *webhooks.Config) { c.APIKey, c.APIBase = "sk_test_1", api.URL })
 	o := operations.New(host.Pool, &operations.Config{Applier: host.Receiver, APIKey: "sk_test_1", APIBase: api.URL})
-	for round, want := range []operations.Reconciled{{Listed: 1, Missing: 1, Applied: 1}, {Listed: 1}} {
+	for round, want := range []operations.ReconcileResult{{Listed: 1, Missing: 1, Applied: 1}, {Listed: 1}} {
 		if sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: time.Hour}); err != nil || sum != want {
 			t.Errorf("round %d gives %+v, %v, want %+v", round, sum, err, want)
 		}

@@ -43,7 +43,7 @@ func TestParked(t *testing.T) {
 	if n, err := here.CountFailing(ctx); err != nil || n != 0 {
 		t.Errorf("%d events count as failing, %v", n, err)
 	}
-	if err := here.ReplayFailed(ctx, "", func(a operations.Applied) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
+	if err := here.ReplayFailed(ctx, "", func(a operations.EventResult) { t.Errorf("ReplayFailed applies %+v", a) }); err != nil {
 		t.Error(err)
 	}
 	detail, err := here.EventDetail(ctx, "evt_here")
@@ -72,7 +72,7 @@ func TestParked(t *testing.T) {
 		}
 	}
 	pgtest.Exec(t, host.Pool, `UPDATE stripe_webhook_events SET processed_at = processed_at - interval '100 days'`)
-	if pruned, err := here.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinAge}); err != nil || pruned.Deleted != 2 || pruned.Failures != 2 {
+	if pruned, err := here.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinPruneAge}); err != nil || pruned.Deleted != 2 || pruned.Failures != 2 {
 		t.Errorf("prune deletes %+v, %v, want the applied events", pruned, err)
 	}
 	if a := here.Replay(ctx, "evt_kept", ""); a.Err != nil || a.Outcome != webhooks.OutcomeProcessed {
@@ -84,7 +84,7 @@ func TestParked(t *testing.T) {
 	}
 	pgtest.Exec(t, host.Pool, `UPDATE stripe_webhook_failures SET state = 'dismissed' WHERE event_id = 'evt_dismissed'`)
 	pgtest.Exec(t, host.Pool, `UPDATE stripe_webhook_events SET processed_at = processed_at - interval '100 days'`)
-	if pruned, err := here.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinAge}); err != nil || pruned.Deleted != 2 {
+	if pruned, err := here.Prune(ctx, operations.PruneOptions{OlderThan: operations.MinPruneAge}); err != nil || pruned.Deleted != 2 {
 		t.Errorf("prune deletes %+v, %v, want the dismissed one too", pruned, err)
 	}
 }

@@ -61,7 +61,7 @@ func TestSoleReceiver(t *testing.T) {
 		t.Errorf("the other receivers are %v, %v", others, err)
 	}
 	run(t, o, time.Hour)
-	pgtest.Await(t, "the run fails", func() bool { return o.Stats().Failed == 1 })
+	pgtest.Await(t, "the run fails", func() bool { return o.ReconcileStats().Failed == 1 })
 	config.Applier = s.Receiver
 	if others, err := operations.New(s.Pool, &config).OtherReceivers(t.Context()); err != nil || len(others) != 0 {
 		t.Errorf("to the application itself others are %v, %v", others, err)

@@ -8,24 +8,24 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// MinAge is the minimum age of rows that Prune deletes. Stripe's CLI can resend an event for 30 days. If its row has been
+// MinPruneAge is the minimum age of rows that Prune deletes. Stripe's CLI can resend an event for 30 days. If the event's row has been
 // deleted by then, it takes effect twice.
-const MinAge = 35 * 24 * time.Hour
+const MinPruneAge = 35 * 24 * time.Hour
 
-// DefaultBatch is how many rows Prune deletes in one transaction.
-const DefaultBatch = 1000
+// DefaultPruneBatchSize is how many rows Prune deletes in one transaction.
+const DefaultPruneBatchSize = 1000
 
 // PruneOptions configures Prune.
 type PruneOptions struct {
-	OlderThan time.Duration // the time since an event took effect; less than MinAge is refused
-	Force     bool          // allow less than MinAge
-	Batch     int           // rows per transaction; 0: DefaultBatch
+	OlderThan time.Duration // the time since an event took effect; less than MinPruneAge is refused
+	Force     bool          // allow less than MinPruneAge
+	BatchSize int           // rows per transaction; 0: DefaultPruneBatchSize
 	// Progress is called with the numbers so far after each batch. Optional.
-	Progress func(Pruned)
+	Progress func(PruneResult)
 }
 
-// Pruned counts the deleted rows.
-type Pruned struct {
+// PruneResult counts the deleted rows.
+type PruneResult struct {
 	Deleted  int64 `json:"deleted"` // rows of the ledger
 	Failures int64 `json:"-"`       // failure records that these had resolved
 	Payloads int64 `json:"-"`       // payloads that were kept
@@ -36,21 +36,21 @@ type Pruned struct {
 // (webhooks.Config.KeepPayloads) and records of runs. Each batch is its own transaction, so no lock is held for long, and Prune
 // may be interrupted. The result counts the deleted rows. Rows of an event that failed and has not been applied since are kept. A
 // run that deleted rows of the ledger is recorded.
-func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, error) {
-	var pruned Pruned
-	if options.OlderThan < MinAge && !options.Force {
+func (o *Operator) Prune(ctx context.Context, options PruneOptions) (PruneResult, error) {
+	var pruned PruneResult
+	if options.OlderThan < MinPruneAge && !options.Force {
 		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can resend an event for 30 days, and it would then take effect twice",
-			ErrRefused, int(MinAge.Hours()/24))
+			ErrRefused, int(MinPruneAge.Hours()/24))
 	}
 	if err := o.checkSeesRows(ctx); err != nil {
 		return pruned, fmt.Errorf("prune the ledger: %w", err)
 	}
 	run := o.StartRun(RunPrune, map[string]any{"older_than": options.OlderThan.String(), "force": options.Force})
-	batch := db.StripeWebhookEventPruneParams{Before: time.Now().Add(-options.OlderThan), MaxRows: DefaultBatch}
-	if options.Batch > 0 {
-		batch.MaxRows = limit(options.Batch)
+	batch := db.StripeWebhookEventPruneParams{Before: time.Now().Add(-options.OlderThan), MaxRows: DefaultPruneBatchSize}
+	if options.BatchSize > 0 {
+		batch.MaxRows = limit(options.BatchSize)
 	}
-	err := o.pruneLedger(ctx, &batch, &pruned, func(sum Pruned) {
+	err := o.pruneLedger(ctx, &batch, &pruned, func(sum PruneResult) {
 		if sum.Deleted > 0 {
 			run.Progress(ctx, sum, 0)
 		}
@@ -75,7 +75,7 @@ func (o *Operator) Prune(ctx context.Context, options PruneOptions) (Pruned, err
 	return pruned, err
 }
 
-func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned, progress func(Pruned)) error {
+func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *PruneResult, progress func(PruneResult)) error {
 	for {
 		row, err := o.queries.StripeWebhookEventPrune(ctx, o.pool, *batch)
 		if err != nil {
@@ -92,7 +92,7 @@ func (o *Operator) pruneLedger(ctx context.Context, batch *db.StripeWebhookEvent
 }
 
 // pruneSettled deletes the records of failures that are settled without a row in the ledger.
-func (o *Operator) pruneSettled(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *Pruned) error {
+func (o *Operator) pruneSettled(ctx context.Context, batch *db.StripeWebhookEventPruneParams, pruned *PruneResult) error {
 	rows, err := inBatches(batch.MaxRows, func() (int64, error) {
 		return o.queries.StripeWebhookFailurePruneSettled(ctx, o.pool, batch.Before, batch.MaxRows)
 	})
@@ -128,7 +128,7 @@ func (o *Operator) PrunePayloadsEvery(ctx context.Context, olderThan time.Durati
 	}
 	var counts runCounts
 	o.repeat(ctx, repetition{every: payloadInterval, afterFailure: retryInterval, what: "prune payloads"}, &counts, func(ctx context.Context) (bool, error) {
-		pruned, err := o.prunePayloads(ctx, time.Now().Add(-olderThan), DefaultBatch)
+		pruned, err := o.prunePayloads(ctx, time.Now().Add(-olderThan), DefaultPruneBatchSize)
 		if pruned > 0 {
 			o.config.Logger.InfoContext(ctx, "pruned payloads", "deleted", pruned)
 		}

@@ -105,7 +105,7 @@ func TestStopsAtTheReceiver(t *testing.T) {
 			url, requests := c.answer(t)
 			o := b.operator(operations.NewRemote(url, c.secret), time.Minute)
 			var failed []string
-			note := func(a operations.Applied) {
+			note := func(a operations.EventResult) {
 				if !errors.Is(a.Err, operations.ErrReceiver) {
 					t.Errorf("an event's result is %+v", a)
 				}
@@ -119,8 +119,8 @@ func TestStopsAtTheReceiver(t *testing.T) {
 				"ReplayAll":    {func() error { return o.ReplayAll(t.Context(), operations.ReplayFilter{}, note) }, 6},
 				"ReplayEvents": {func() error { return o.ReplayEvents(t.Context(), ids, "", note) }, 6},
 				"Reconcile": {func() error {
-					sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: 72 * time.Hour, Each: func(m operations.Missing) { note(m.Applied) }})
-					if want := (operations.Reconciled{Listed: listed, Missing: listed, Failed: 1}); sum != want {
+					sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: 72 * time.Hour, Each: func(m operations.MissingEvent) { note(m.EventResult) }})
+					if want := (operations.ReconcileResult{Listed: listed, Missing: listed, Failed: 1}); sum != want {
 						t.Errorf("it is %+v, want %+v", sum, want)
 					}
 					return err
@@ -177,7 +177,7 @@ func TestStopsWhereUnavailable(t *testing.T) {
 			o := b.operator(operations.NewRemote(server.URL, hooktest.Secret), time.Minute)
 			sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: 72 * time.Hour})
 			if c.requests == 0 {
-				if want := (operations.Reconciled{Listed: all, Missing: all, Applied: all - 1, Failed: 1}); err != nil || sum != want {
+				if want := (operations.ReconcileResult{Listed: all, Missing: all, Applied: all - 1, Failed: 1}); err != nil || sum != want {
 					t.Errorf("it is %+v, %v, want %+v", sum, err, want)
 				}
 				return
@@ -186,7 +186,7 @@ func TestStopsWhereUnavailable(t *testing.T) {
 				!strings.Contains(err.Error(), fmt.Sprintf("(stopped: %d events are left)", all)) {
 				t.Errorf("it returns %v", err)
 			}
-			if want := (operations.Reconciled{Listed: all, Missing: all, Failed: 1}); sum != want || requests.Load() != c.requests {
+			if want := (operations.ReconcileResult{Listed: all, Missing: all, Failed: 1}); sum != want || requests.Load() != c.requests {
 				t.Errorf("it is %+v after %d requests, want %+v after %d", sum, requests.Load(), want, c.requests)
 			}
 		})
@@ -217,7 +217,7 @@ func TestReceiverNeverAnswers(t *testing.T) {
 	}()
 	all := len(b.account.Events)
 	sum, err := o.Reconcile(ctx, operations.ReconcileOptions{Since: 72 * time.Hour})
-	if want := (operations.Reconciled{Listed: all, Missing: all}); !errors.Is(err, context.Canceled) || sum != want {
+	if want := (operations.ReconcileResult{Listed: all, Missing: all}); !errors.Is(err, context.Canceled) || sum != want {
 		t.Errorf("it is %+v, %v, want %+v", sum, err, want)
 	}
 }
@@ -286,7 +286,7 @@ func TestGoesOnAfterAThinEvent(t *testing.T) {
 			}
 			o := b.operator(applier, time.Minute)
 			sum, err := o.Reconcile(t.Context(), operations.ReconcileOptions{Since: 72 * time.Hour, Types: []string{"customer.subscription.created"}})
-			want := operations.Reconciled{Listed: 6, Missing: 6, Applied: c.applied, Failed: len(c.lacks)}
+			want := operations.ReconcileResult{Listed: 6, Missing: 6, Applied: c.applied, Failed: len(c.lacks)}
 			if errors.Is(err, operations.ErrReceiver) != c.stops || err != nil && !c.stops || sum != want || int(applier.tried.Load()) != 5*len(c.lacks) {
 				t.Errorf("it is %+v, %v, after %d attempts, want %+v", sum, err, applier.tried.Load(), want)
 			}

@@ -13,57 +13,58 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// MaxSince is how far Stripe's lists of events go back: https://docs.stripe.com/api/events.
-const MaxSince = 30 * 24 * time.Hour
+// EventRetention is how long Stripe's API has an event, 30 days: https://docs.stripe.com/api/events. Older events can be neither listed
+// nor fetched.
+const EventRetention = 30 * 24 * time.Hour
 
-// DefaultBuffer is how many bytes of missing events Reconcile holds before it applies them.
-const DefaultBuffer = 32 << 20
+// DefaultReconcileBufferBytes is how many bytes of missing events Reconcile holds before it applies them.
+const DefaultReconcileBufferBytes = 32 << 20
 
-// Kind selects which of Stripe's lists of events is read.
-type Kind string
+// EventPayload is the form in which an account delivers events, as Stripe's event destinations name it: whole events (snapshot), or
+// thin ones, which name an object that the receiver fetches. See https://docs.stripe.com/event-destinations.
+type EventPayload string
 
-// The kinds of events that an account delivers.
 const (
-	// KindAuto is KindThin if the account has destinations for thin events and none for snapshot events, else
-	// KindSnapshot. If both are delivered, the snapshot event's id is the key of both.
-	KindAuto     Kind = "auto"
-	KindSnapshot Kind = "snapshot" // /v1/events
-	KindThin     Kind = "thin"     // /v2/core/events
+	// PayloadAuto is PayloadThin if the account has destinations for thin events and none for snapshot events, else PayloadSnapshot. An
+	// event that is delivered in both forms is recorded under the snapshot event's id.
+	PayloadAuto     EventPayload = "auto"
+	PayloadSnapshot EventPayload = "snapshot" // listed by /v1/events
+	PayloadThin     EventPayload = "thin"     // listed by /v2/core/events
 )
 
 // ReconcileOptions configures Reconcile.
 type ReconcileOptions struct {
-	Since  time.Duration // how far back; at most MaxSince
+	Since  time.Duration // how far back; at most EventRetention
 	DryRun bool          // apply nothing, only report missing events, newest first
 	// Types limits reconciliation to these types and patterns ("invoice.*"). Defaults to the types that the Applier
 	// handles, or to all types if it does not know its handlers.
 	Types []string
 	// Account is the connected account whose events are listed. Empty: the platform's own.
-	Account string
-	Kind    Kind // "": KindAuto
-	Buffer  int  // bytes; 0: DefaultBuffer
-	// IncludeWaiting also takes events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
-	// default they are left to their retries, and counted in Reconciled.Waiting.
+	Account        string
+	Payload        EventPayload // the form of the events to list; empty: PayloadAuto
+	MaxBufferBytes int          // of missing events held in memory; 0: DefaultReconcileBufferBytes, 32 MiB
+	// IncludeWaiting also applies events that failed and whose next retry is due later (stripe_webhook_failures.next_retry_at). By
+	// default they are left to their retries, and counted in ReconcileResult.Waiting.
 	IncludeWaiting bool
 	// Run records the run from its beginning to its end. Nil: a record of its own, written once a missing event was found. A dry run
 	// is not recorded. Optional.
 	Run *RunRecording
 	// Each is called with each missing event and its result. In a dry run the Outcome is empty. Optional.
-	Each func(Missing)
+	Each func(MissingEvent)
 	// Progress is called now and then with the numbers so far and the time of the current event, which goes backward while
 	// events are listed and forward while they are applied. Optional.
-	Progress func(Reconciled, time.Time)
+	Progress func(ReconcileResult, time.Time)
 }
 
-// Missing is an event that the ledger lacked.
-type Missing struct {
-	Applied
+// MissingEvent is an event that the ledger lacked, with the result of applying it.
+type MissingEvent struct {
+	EventResult
 	EventType string    `json:"event_type"`
 	CreatedAt time.Time `json:"event_created_at"`
 }
 
-// Reconciled is the result of a reconciliation.
-type Reconciled struct {
+// ReconcileResult is the result of a reconciliation.
+type ReconcileResult struct {
 	Listed  int `json:"listed"`  // events in Stripe's lists
 	Missing int `json:"missing"` // listed events that are not in the ledger, or that are ignored there and handled by now
 	Applied int `json:"applied"` // missing events that were applied; without a handler the outcome is ignored
@@ -77,18 +78,18 @@ type Reconciled struct {
 // interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If requests to Stripe's API fail
 // after all retries, or it is interrupted, Reconcile returns the error together with the numbers so far. A run that found missing events is recorded
 // (stripe_webhook_runs).
-func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Reconciled, error) {
+func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (ReconcileResult, error) {
 	switch {
 	case options.Since <= 0:
-		return Reconciled{}, fmt.Errorf("%w: Since must be more than 0", ErrRefused)
-	case options.Since > MaxSince:
-		return Reconciled{}, fmt.Errorf("%w: Stripe's list of events goes back %d days and no further", ErrRefused, int(MaxSince.Hours()/24))
+		return ReconcileResult{}, fmt.Errorf("%w: Since must be more than 0", ErrRefused)
+	case options.Since > EventRetention:
+		return ReconcileResult{}, fmt.Errorf("%w: Stripe's list of events goes back %d days and no further", ErrRefused, int(EventRetention.Hours()/24))
 	case o.config.APIKey == "":
-		return Reconciled{}, ErrNoAPIKey
+		return ReconcileResult{}, ErrNoAPIKey
 	case o.config.Applier == nil && !options.DryRun:
-		return Reconciled{}, ErrNoApplier
+		return ReconcileResult{}, ErrNoApplier
 	}
-	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Kind == KindThin, started: time.Now(), record: options.Run}
+	run := &reconciliation{Operator: o, options: options, types: options.Types, thin: options.Payload == PayloadThin, started: time.Now(), record: options.Run}
 	if run.record == nil {
 		run.record = o.StartRun(RunReconcile, options.arguments())
 	}
@@ -105,7 +106,7 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 
 // arguments are those of the record of the run.
 func (options *ReconcileOptions) arguments() map[string]any {
-	return map[string]any{"since": options.Since.String(), "types": options.Types, "account": options.Account, "kind": options.Kind}
+	return map[string]any{"since": options.Since.String(), "types": options.Types, "account": options.Account, "kind": options.Payload}
 }
 
 // run determines which lists have the events, and reconciles them.
@@ -116,7 +117,7 @@ func (run *reconciliation) run(ctx context.Context) error {
 			run.types = here.Types()
 		}
 	}
-	if run.options.Kind == "" || run.options.Kind == KindAuto {
+	if run.options.Payload == "" || run.options.Payload == PayloadAuto {
 		var err error
 		if run.thin, err = run.sendsThinOnly(ctx); err != nil {
 			return err
@@ -150,7 +151,7 @@ type reconciliation struct {
 	handles func(*webhooks.Event) bool // nil: not known
 	started time.Time
 	record  *RunRecording
-	sum     Reconciled
+	sum     ReconcileResult
 	stopper stopper
 }
 
@@ -186,9 +187,9 @@ type lacked struct {
 // also returns the newer parts, oldest last, which must be listed again. With an error it returns what it has found so far.
 func (run *reconciliation) collect(ctx context.Context, w window) (missing []lacked, later []window, err error) {
 	events := run.open(run.types, run.thin, run.options.Account, w)
-	buffer := run.options.Buffer
+	buffer := run.options.MaxBufferBytes
 	if buffer == 0 {
-		buffer = DefaultBuffer
+		buffer = DefaultReconcileBufferBytes
 	}
 	if w.again { // it was already cut to one buffer and a batch, so it is not cut again
 		buffer *= 2
@@ -252,7 +253,7 @@ func (run *reconciliation) unreadable(one *listed) {
 	run.sum.Missing++
 	run.sum.Failed++
 	if run.options.Each != nil {
-		run.options.Each(Missing{Applied: Applied{EventID: one.id, Err: one.err}})
+		run.options.Each(MissingEvent{EventResult: EventResult{EventID: one.id, Err: one.err}})
 	}
 }
 
@@ -319,13 +320,13 @@ func isSettled(row *db.StripeWebhookEventStatesRow) bool {
 func (run *reconciliation) report(lacking []lacked) {
 	for _, ev := range lacking {
 		run.sum.Missing++
-		run.each(ev.Event, Applied{EventID: ev.ID})
+		run.each(ev.Event, EventResult{EventID: ev.ID})
 	}
 }
 
-func (run *reconciliation) each(ev *webhooks.Event, what Applied) {
+func (run *reconciliation) each(ev *webhooks.Event, what EventResult) {
 	if run.options.Each != nil {
-		run.options.Each(Missing{what, ev.Type, ev.Created})
+		run.options.Each(MissingEvent{what, ev.Type, ev.Created})
 	}
 }
 
@@ -363,13 +364,13 @@ func (run *reconciliation) applyOne(ctx context.Context, ev lacked) error {
 	case err != nil:
 		run.sum.Missing++
 		run.sum.Failed++
-		run.each(ev.Event, Applied{EventID: ev.ID, Err: err})
+		run.each(ev.Event, EventResult{EventID: ev.ID, Err: err})
 	case result.Outcome == webhooks.OutcomeDuplicate, ev.provisional && !effective:
 		// It has arrived meanwhile, or still has no handler.
 	default:
 		run.sum.Missing++
 		run.sum.Applied++
-		run.each(ev.Event, Applied{EventID: result.EventID, Outcome: result.Outcome})
+		run.each(ev.Event, EventResult{EventID: result.EventID, Outcome: result.Outcome})
 	}
 	run.progress([]*webhooks.Event{ev.Event})
 	run.record.Progress(ctx, run.sum, 1-run.started.Sub(ev.Created).Seconds()/run.options.Since.Seconds())

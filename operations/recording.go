@@ -3,7 +3,6 @@ package operations
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/pook/stripeonce/db"
 	"github.com/pook/stripeonce/internal/engine"
+	"github.com/pook/stripeonce/internal/operationid"
 )
 
 const (
@@ -71,8 +71,8 @@ func (r *RunRecording) Progress(ctx context.Context, counts any, share float64) 
 	}
 }
 
-// Comparing is Progress of a comparison. While no object differs, it writes nothing in the run's first seconds.
-func (r *RunRecording) Comparing(ctx context.Context, sum Counts) {
+// VerifyProgress is Progress for a comparison with Stripe. While no object differs, it writes nothing in the run's first five seconds.
+func (r *RunRecording) VerifyProgress(ctx context.Context, sum ComparisonCounts) {
 	if sum.Drifted > 0 || time.Since(r.recorder.started) > lookTime {
 		r.Progress(ctx, sum, 0)
 	}
@@ -157,9 +157,6 @@ func shareOf(share float64) *float64 {
 	return &share
 }
 
-// FirstRunID returns a text that every run's id follows that started at a time or later. It is no run's id.
-func FirstRunID(at time.Time) string { return fmt.Sprintf("run_%011x", at.UnixMilli()) }
-
 // insert writes the row. It may be called again after an error, which does not say that there is no row.
 func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertParams) error {
 	texts, err := marshal(object(r.arguments))
@@ -167,7 +164,7 @@ func (r *recorder) insert(ctx context.Context, params db.StripeWebhookRunInsertP
 		return err
 	}
 	if r.id == "" {
-		r.id = FirstRunID(r.started) + strings.ToLower(rand.Text()[:8])
+		r.id = operationid.NewRun(r.started)
 	}
 	params.ID = r.id
 	params.Kind, params.Arguments, params.StartedAt, params.Host = string(r.kind), texts[0], r.started, hostname()

@@ -14,8 +14,8 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// Applied is the result of applying one event again.
-type Applied struct {
+// EventResult is the result of applying one event again. Err is nil if the event was applied or is a duplicate.
+type EventResult struct {
 	EventID string           `json:"event_id"`
 	Outcome webhooks.Outcome `json:"outcome,omitempty"`
 	Err     error            `json:"-"`
@@ -24,17 +24,17 @@ type Applied struct {
 // Replay applies an event again, from the payload of its failure record or else fetched from Stripe. An event that has
 // taken effect is a duplicate. The event is fetched as the connected account; if account is empty, as the account in the
 // ledger or else the platform's own. An error is returned in the result.
-func (o *Operator) Replay(ctx context.Context, id, account string) Applied {
+func (o *Operator) Replay(ctx context.Context, id, account string) EventResult {
 	return o.replayBy(ctx, id, account, true)
 }
 
 // replayBy is Replay. Unless a person has named the event, one that is parked or was dismissed meanwhile is left: it is a duplicate.
-func (o *Operator) replayBy(ctx context.Context, id, account string, person bool) Applied {
+func (o *Operator) replayBy(ctx context.Context, id, account string, person bool) EventResult {
 	result, err := o.replay(ctx, id, account, person)
 	if err != nil {
-		return Applied{EventID: id, Err: err}
+		return EventResult{EventID: id, Err: err}
 	}
-	return Applied{EventID: result.EventID, Outcome: result.Outcome}
+	return EventResult{EventID: result.EventID, Outcome: result.Outcome}
 }
 
 func (o *Operator) replay(ctx context.Context, id, account string, person bool) (webhooks.Result, error) {

@@ -149,7 +149,7 @@ func TestReplayOfConnectedAccount(t *testing.T) {
 	}
 	connected.Wait(time.Minute)
 	connected.Subscriptions[0].Activate()
-	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Account: "acct_1"}); sum != (operations.Reconciled{Listed: 3, Missing: 2, Applied: 2}) {
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Account: "acct_1"}); sum != (operations.ReconcileResult{Listed: 3, Missing: 2, Applied: 2}) {
 		t.Errorf("reconciled it is %+v", sum)
 	}
 	got := pgtest.Scan[string](t, b.Pool, `SELECT concat_ws(' ', (SELECT string_agg(DISTINCT account_id, ',') FROM stripe_webhook_events),
@@ -225,7 +225,7 @@ func TestReplayOfATenantsEvent(t *testing.T) {
 	if n, err := o.CountFailing(t.Context()); n != 3 || err != nil {
 		t.Errorf("%d failures are counted, %v", n, err)
 	}
-	if err := o.ReplayFailed(t.Context(), "", func(a operations.Applied) {
+	if err := o.ReplayFailed(t.Context(), "", func(a operations.EventResult) {
 		if a.Err == nil {
 			t.Errorf("the replay of %s is %s", a.EventID, a.Outcome)
 		}

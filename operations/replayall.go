@@ -14,7 +14,7 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
-// candidatePage is how many events Candidates reads at a time.
+// candidatePage is how many events ReplayCandidates reads at a time.
 const candidatePage = 1000
 
 // ReplayFilter selects events to apply again. The zero value selects every failing event. Parked events are selected by State and
@@ -25,7 +25,7 @@ type ReplayFilter struct {
 	Outcome webhooks.Outcome
 	Type    string // an event type, or a pattern that ends in ".*"; empty: every type
 	// Since is the earliest time of an event's first failure, or of when an ignored event was seen. Zero: any; for ignored events
-	// MaxSince ago, since Stripe has no older ones.
+	// EventRetention ago, since Stripe has no older ones.
 	Since    time.Time
 	Customer string // the id of a customer, as in FailureFilter and in EventFilter; empty: any
 	Group    string // the key of a FailureGroup, for failing and parked events; empty: any
@@ -36,8 +36,8 @@ type ReplayFilter struct {
 	State FailureState
 }
 
-// Candidate is an event that a ReplayFilter selects. The JSON names are the columns'.
-type Candidate struct {
+// ReplayCandidate is an event that a ReplayFilter selects. The JSON names are the columns'.
+type ReplayCandidate struct {
 	EventID   string `json:"event_id"`
 	EventType string `json:"event_type"`
 	// State is "failing", "parked" or "ignored". FirstFailedAt and LastError are those of a failing or parked event, and ProcessedAt is
@@ -50,9 +50,9 @@ type Candidate struct {
 	Unhandled bool `json:"unhandled,omitempty"`
 }
 
-// Candidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
+// ReplayCandidates calls each with the events that ReplayAll would apply again, the oldest first failure first, and applies nothing. It
 // leaves out events that fail after it began. An error of each ends it, and is returned.
-func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+func (o *Operator) ReplayCandidates(ctx context.Context, f ReplayFilter, each func(ReplayCandidate) error) error {
 	began, err := o.queries.ServerClock(ctx, o.pool)
 	if err != nil {
 		return fmt.Errorf("ask PostgreSQL for the time: %w", err)
@@ -76,7 +76,7 @@ func (o *Operator) Candidates(ctx context.Context, f ReplayFilter, each func(Can
 	return o.failing(ctx, f, began, each)
 }
 
-func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time, each func(Candidate) error) error {
+func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time, each func(ReplayCandidate) error) error {
 	page := db.StripeWebhookFailureListOldestParams{After: f.Since, Until: until, AccountID: f.Account, MaxRows: candidatePage}
 	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
 	for {
@@ -104,10 +104,10 @@ func (o *Operator) failing(ctx context.Context, f ReplayFilter, until time.Time,
 func (f *ReplayFilter) isOf(receiver string) bool { return f.Receiver == "" || f.Receiver == receiver }
 
 // ofWalk is failing for parked events, and for those of a customer: there is no listing of these that begins with the oldest.
-func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
-	var newestFirst []Candidate
+func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(ReplayCandidate) error) error {
+	var newestFirst []ReplayCandidate
 	filter := FailureFilter{
-		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxLookedAt: allRecords,
+		State: cmp.Or(f.State, StateFailing), Type: f.Type, Since: f.Since, Customer: f.Customer, Group: f.Group, Account: f.Account, MaxScanned: allRecords,
 	}
 	cut, err := o.walkFailures(ctx, filter, func(one *brief) bool {
 		if f.isOf(one.Receiver) {
@@ -130,20 +130,20 @@ func (o *Operator) warnOfCut(ctx context.Context, customer string, cut bool) {
 	}
 }
 
-func (b *brief) candidate(state FailureState) Candidate {
+func (b *brief) candidate(state FailureState) ReplayCandidate {
 	at := b.FirstFailedAt.UTC()
-	return Candidate{EventID: b.EventID, EventType: b.EventType, State: string(state), FirstFailedAt: &at, LastError: b.LastError}
+	return ReplayCandidate{EventID: b.EventID, EventType: b.EventType, State: string(state), FirstFailedAt: &at, LastError: b.LastError}
 }
 
 // sinceOrStripes returns the filter's Since for ignored events.
 func (f *ReplayFilter) sinceOrStripes() time.Time {
 	if f.Since.IsZero() {
-		return time.Now().Add(-MaxSince)
+		return time.Now().Add(-EventRetention)
 	}
 	return f.Since
 }
 
-func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time, each func(Candidate) error) error {
+func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time, each func(ReplayCandidate) error) error {
 	page := db.StripeWebhookEventListIgnoredParams{After: f.sinceOrStripes(), Until: until, AccountID: f.Account, MaxRows: candidatePage}
 	page.EventType, page.TypePrefix = typeAndPrefix(f.Type)
 	for {
@@ -163,7 +163,7 @@ func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time,
 	}
 }
 
-func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each func(Candidate) error) error {
+func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each func(ReplayCandidate) error) error {
 	events, err := o.Events(ctx, EventFilter{
 		Customer: f.Customer, Outcome: f.Outcome, Type: f.Type, Since: f.sinceOrStripes(), Account: f.Account, Limit: maxOfCustomer,
 	})
@@ -171,16 +171,16 @@ func (o *Operator) ignoredOfCustomer(ctx context.Context, f ReplayFilter, each f
 		return err
 	}
 	o.warnOfCut(ctx, f.Customer, len(events) == maxOfCustomer)
-	newestFirst := make([]Candidate, len(events))
+	newestFirst := make([]ReplayCandidate, len(events))
 	for i, ev := range events {
 		newestFirst[i] = o.ignoredCandidate(ev.EventID, ev.EventType, ev.ProcessedAt)
 	}
 	return backward(newestFirst, each)
 }
 
-func (o *Operator) ignoredCandidate(id, eventType string, seen time.Time) Candidate {
+func (o *Operator) ignoredCandidate(id, eventType string, seen time.Time) ReplayCandidate {
 	at := seen.UTC()
-	return Candidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at, Unhandled: !o.mayHandle(eventType)}
+	return ReplayCandidate{EventID: id, EventType: eventType, State: string(webhooks.OutcomeIgnored), ProcessedAt: &at, Unhandled: !o.mayHandle(eventType)}
 }
 
 // mayHandle reports whether the Applier has a handler for a type, or does not know its handlers.
@@ -190,7 +190,7 @@ func (o *Operator) mayHandle(eventType string) bool {
 	return !known || slices.ContainsFunc(applier.Types(), func(pattern string) bool { return eventtypes.PatternMatches(pattern, snapshotType) })
 }
 
-func backward(list []Candidate, each func(Candidate) error) error {
+func backward(list []ReplayCandidate, each func(ReplayCandidate) error) error {
 	for _, one := range slices.Backward(list) {
 		if err := each(one); err != nil {
 			return err
@@ -202,31 +202,31 @@ func backward(list []Candidate, each func(Candidate) error) error {
 // ReplayAll replays the events that a filter selects, the oldest first failure first, and calls each with each result. It continues
 // after an event that fails again. It stops with ErrReceiver where the receiver is the reason; each has then been called with the event
 // at which it stopped, and the error says how many are left.
-func (o *Operator) ReplayAll(ctx context.Context, f ReplayFilter, each func(Applied)) error {
+func (o *Operator) ReplayAll(ctx context.Context, f ReplayFilter, each func(EventResult)) error {
 	if o.config.Applier == nil {
 		return ErrNoApplier
 	}
 	run := replayRun{Operator: o, each: each}
-	err := o.Candidates(ctx, f, func(c Candidate) error {
-		return run.next(ctx, c.EventID, func() Applied { return o.replayCandidate(ctx, c) })
+	err := o.ReplayCandidates(ctx, f, func(c ReplayCandidate) error {
+		return run.next(ctx, c.EventID, func() EventResult { return o.replayCandidate(ctx, c) })
 	})
 	return run.end(err)
 }
 
 // ReplayFailed is ReplayAll for every failing event of an account (empty: of all).
-func (o *Operator) ReplayFailed(ctx context.Context, account string, each func(Applied)) error {
+func (o *Operator) ReplayFailed(ctx context.Context, account string, each func(EventResult)) error {
 	return o.ReplayAll(ctx, ReplayFilter{Account: account}, each)
 }
 
 // ReplayEvents is Replay for several events, in their order. It continues and stops as ReplayAll does.
-func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account string, each func(Applied)) error {
+func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account string, each func(EventResult)) error {
 	if o.config.Applier == nil {
 		return ErrNoApplier
 	}
 	run := replayRun{Operator: o, each: each}
 	var err error
 	for _, id := range ids {
-		if err = run.next(ctx, id, func() Applied { return o.Replay(ctx, id, account) }); err != nil {
+		if err = run.next(ctx, id, func() EventResult { return o.Replay(ctx, id, account) }); err != nil {
 			break
 		}
 	}
@@ -234,9 +234,9 @@ func (o *Operator) ReplayEvents(ctx context.Context, ids []string, account strin
 }
 
 // replayCandidate replays an event. An ignored one of a type that has no handler here is not fetched from Stripe.
-func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
+func (o *Operator) replayCandidate(ctx context.Context, c ReplayCandidate) EventResult {
 	if c.Unhandled {
-		return Applied{EventID: c.EventID, Err: unhandled(c.EventType)}
+		return EventResult{EventID: c.EventID, Err: unhandled(c.EventType)}
 	}
 	return o.replayBy(ctx, c.EventID, "", c.State == string(StateParked))
 }
@@ -244,7 +244,7 @@ func (o *Operator) replayCandidate(ctx context.Context, c Candidate) Applied {
 // replayRun replays events until the receiver is the reason why one fails, and counts what is left.
 type replayRun struct {
 	*Operator
-	each    func(Applied)
+	each    func(EventResult)
 	stopper stopper
 	stopped error
 	left    int
@@ -254,21 +254,21 @@ type replayRun struct {
 var errCounted = errors.New("counted")
 
 // next replays an event. After the run has stopped, it counts the event.
-func (run *replayRun) next(ctx context.Context, id string, replay func() Applied) error {
+func (run *replayRun) next(ctx context.Context, id string, replay func() EventResult) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if run.stopped == nil {
 		return run.replay(ctx, id, replay)
 	}
-	if run.left > MaxCounted {
+	if run.left > MaxFailureCount {
 		return errCounted
 	}
 	run.left++
 	return nil
 }
 
-func (run *replayRun) replay(ctx context.Context, id string, replay func() Applied) error {
+func (run *replayRun) replay(ctx context.Context, id string, replay func() EventResult) error {
 	applied := replay()
 	if ctx.Err() != nil { // interrupted, not failed
 		return fmt.Errorf("replay %s: %w", id, ctx.Err())
@@ -282,7 +282,7 @@ func (run *replayRun) replay(ctx context.Context, id string, replay func() Appli
 
 func (run *replayRun) end(err error) error {
 	if run.stopped != nil {
-		return stoppedBy(run.stopped, min(run.left, MaxCounted), run.left > MaxCounted)
+		return stoppedBy(run.stopped, min(run.left, MaxFailureCount), run.left > MaxFailureCount)
 	}
 	return err
 }

@@ -19,7 +19,7 @@ import (
 func selected(t *testing.T, o *operations.Operator, f operations.ReplayFilter) string {
 	t.Helper()
 	var ids []string
-	if err := o.Candidates(t.Context(), f, func(c operations.Candidate) error {
+	if err := o.ReplayCandidates(t.Context(), f, func(c operations.ReplayCandidate) error {
 		ids = append(ids, strings.TrimPrefix(c.EventID, "evt_"))
 		return nil
 	}); err != nil {
@@ -79,7 +79,7 @@ func TestCandidates(t *testing.T) {
 		}
 	}
 	for _, wrong := range []operations.ReplayFilter{{Outcome: ignored, Group: "x"}, {Outcome: webhooks.OutcomeParked}} {
-		if err := all.Candidates(t.Context(), wrong, nil); !errors.Is(err, operations.ErrRefused) {
+		if err := all.ReplayCandidates(t.Context(), wrong, nil); !errors.Is(err, operations.ErrRefused) {
 			t.Errorf("%+v: %v", wrong, err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestCandidatesEnd(t *testing.T) {
 	pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, first_failed_at, last_error)
 		SELECT 'evt_' || n, 'a.b', now() - interval '1 hour' - n % 7 * interval '1 minute', 'x' FROM generate_series(1, 2500) AS n`)
 	n := 0
-	err := operations.New(pool, nil).Candidates(t.Context(), operations.ReplayFilter{}, func(operations.Candidate) error {
+	err := operations.New(pool, nil).ReplayCandidates(t.Context(), operations.ReplayFilter{}, func(operations.ReplayCandidate) error {
 		if n++; n%500 == 0 {
 			pgtest.Exec(t, pool, `INSERT INTO stripe_webhook_failures (event_id, event_type, last_error) SELECT 'evt_new' || n, 'a.b', 'x' FROM generate_series($1::int, $1::int + 499) AS n`, n)
 		}
@@ -127,7 +127,7 @@ func TestReplayAll(t *testing.T) {
 	pgtest.Exec(t, b.Pool, `ALTER TABLE effects ADD CONSTRAINT wrong CHECK (event_id <> '`+bad.ID+`')`)
 	replayed := func(f operations.ReplayFilter) (applied int, failed []string) {
 		t.Helper()
-		if err := b.ReplayAll(t.Context(), f, func(a operations.Applied) {
+		if err := b.ReplayAll(t.Context(), f, func(a operations.EventResult) {
 			if a.Err != nil {
 				failed = append(failed, a.EventID+" "+a.Err.Error())
 			} else {
@@ -186,7 +186,7 @@ func TestReplayAllInterrupted(t *testing.T) {
 	b.Expect(t, b.account.Events[0].Body, 500, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	o := b.operator(canceling{cancel}, 0)
-	err := o.ReplayAll(ctx, operations.ReplayFilter{}, func(a operations.Applied) { t.Errorf("its result is %+v", a) })
+	err := o.ReplayAll(ctx, operations.ReplayFilter{}, func(a operations.EventResult) { t.Errorf("its result is %+v", a) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("it returns %v", err)
 	}
@@ -243,15 +243,15 @@ func TestReconcileLeavesWaiting(t *testing.T) {
 	}
 	listed := handled(b.account.Events)
 	left, never := handled(waiting)+handled(ignored), handled(dismissed)+handled(parked)
-	want := operations.Reconciled{Listed: listed, Missing: listed - left - never, Waiting: left}
+	want := operations.ReconcileResult{Listed: listed, Missing: listed - left - never, Waiting: left}
 	if sum, _ := b.reconcile(t, operations.ReconcileOptions{DryRun: true}); sum != want {
 		t.Errorf("the dry run is %+v, want %+v", sum, want)
 	}
 	want.Applied = want.Missing
-	if sum, _ := b.reconcile(t, operations.ReconcileOptions{Buffer: 20_000}); sum != want { // in parts, which are listed again
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{MaxBufferBytes: 20_000}); sum != want { // in parts, which are listed again
 		t.Errorf("it is %+v, want %+v", sum, want)
 	}
-	if sum, _ := b.reconcile(t, operations.ReconcileOptions{IncludeWaiting: true}); sum != (operations.Reconciled{Listed: listed, Missing: left, Applied: left}) {
+	if sum, _ := b.reconcile(t, operations.ReconcileOptions{IncludeWaiting: true}); sum != (operations.ReconcileResult{Listed: listed, Missing: left, Applied: left}) {
 		t.Errorf("with those that wait it is %+v, want %d applied", sum, left)
 	}
 	if n := b.Count(t, "effects"); n != listed-never || never == 0 || left < 15 || all < 200 {
@@ -278,11 +278,11 @@ func TestReconcileLeavesAWaitingThinEvent(t *testing.T) {
 	b.Expect(t, failed.Thin(true), 500, "")
 	b.broken.Store(false)
 	options := operations.ReconcileOptions{Types: []string{failed.Type}}
-	if sum, _ := b.reconcile(t, options); sum != (operations.Reconciled{Listed: 1, Waiting: 1}) {
+	if sum, _ := b.reconcile(t, options); sum != (operations.ReconcileResult{Listed: 1, Waiting: 1}) {
 		t.Errorf("it is %+v", sum)
 	}
 	options.IncludeWaiting = true
-	if sum, _ := b.reconcile(t, options); sum != (operations.Reconciled{Listed: 1, Missing: 1, Applied: 1}) {
+	if sum, _ := b.reconcile(t, options); sum != (operations.ReconcileResult{Listed: 1, Missing: 1, Applied: 1}) {
 		t.Errorf("with it, it is %+v: %s", sum, fmt.Sprint(failed.Type))
 	}
 }

@@ -28,8 +28,8 @@ type ReprocessOptions struct {
 	Customer     string    // events of the customer's known objects: see EventFilter.Customer
 	Account      string    // the id of an account; empty: any, and events without an account
 	Receiver     string    // the name of the receiver that recorded the event (webhooks.Config.Name); empty: any
-	Handler      string    // webhooks.Reprocess.Handler
-	Hooks        bool      // webhooks.Reprocess.Hooks
+	Handler      string    // webhooks.ReprocessOptions.Handler
+	Hooks        bool      // webhooks.ReprocessOptions.Hooks
 	// Count is how often a single event of Events had been reprocessed when it was chosen, such as by the page that showed it: if it has
 	// been since, it is skipped. Nil: not known.
 	Count *int
@@ -48,7 +48,7 @@ type ReprocessOptions struct {
 
 // ReprocessedEvent is the result of reprocessing one event.
 type ReprocessedEvent struct {
-	Applied
+	EventResult
 	EventType string   `json:"event_type,omitempty"`
 	Handlers  []string `json:"handlers,omitempty"` // that run, or would in a dry run
 	// Earlier is when the event was reprocessed before, of an event that is skipped for that, and EarlierReason why.
@@ -58,8 +58,8 @@ type ReprocessedEvent struct {
 	Unhandled string `json:"unhandled,omitempty"`
 }
 
-// Reprocessed counts what a run of Reprocess did.
-type Reprocessed struct {
+// ReprocessResult counts the events of a run of Reprocess.
+type ReprocessResult struct {
 	Reprocessed int `json:"reprocessed"` // in a dry run: that would be
 	// Skipped are events that were reprocessed before, or by somebody else meanwhile. Their Outcome is OutcomeDuplicate.
 	Skipped   int `json:"skipped"`
@@ -69,8 +69,8 @@ type Reprocessed struct {
 
 // reprocesser is an Applier that has the handlers.
 type reprocesser interface {
-	Reprocess(ctx context.Context, ev *webhooks.Event, options webhooks.Reprocess) (webhooks.Result, error)
-	Reprocessed(ev *webhooks.Event, options webhooks.Reprocess) ([]string, error)
+	Reprocess(ctx context.Context, ev *webhooks.Event, options webhooks.ReprocessOptions) (webhooks.Result, error)
+	ReprocessHandlers(ev *webhooks.Event, options webhooks.ReprocessOptions) ([]string, error)
 	HandlerNames() []string
 }
 
@@ -99,7 +99,7 @@ type reprocessing struct {
 	applier reprocesser
 	reason  string
 	record  *RunRecording // nil until the first handler is to run
-	sum     Reprocessed
+	sum     ReprocessResult
 	stopper stopper
 }
 
@@ -111,10 +111,10 @@ type reprocessing struct {
 // An event that has been reprocessed before, also by another operator since the run began, is skipped. Reprocess continues after
 // an event that fails. A run with anything to do is recorded, and may be interrupted: Resume continues it. If the Applier stays
 // unavailable, the run ends with the error.
-func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (Reprocessed, error) {
+func (o *Operator) Reprocess(ctx context.Context, options ReprocessOptions) (ReprocessResult, error) {
 	run := &reprocessing{Operator: o, options: &options, reason: strings.TrimSpace(o.config.Reason)}
 	if err := run.prepare(ctx); err != nil {
-		return Reprocessed{}, err
+		return ReprocessResult{}, err
 	}
 	err := run.all(ctx)
 	if run.record != nil {
@@ -288,7 +288,7 @@ func (run *reprocessing) selection(ctx context.Context) (*db.StripeWebhookEventL
 		if err != nil {
 			return nil, err
 		}
-		if found.Cut {
+		if found.Truncated {
 			run.config.Logger.WarnContext(ctx, "the customer has more objects than are searched for: events about the oldest ones are left out",
 				"customer_id", run.args.Customer, "objects_of_a_type", MaxCustomerObjects)
 		}
@@ -309,13 +309,13 @@ func (run *reprocessing) named(ctx context.Context, id string) error {
 		return err
 	}
 	run.sum.Failed++
-	run.report(ctx, ReprocessedEvent{Applied: Applied{EventID: id, Err: err}})
+	run.report(ctx, ReprocessedEvent{EventResult: EventResult{EventID: id, Err: err}})
 	return nil
 }
 
 // one reprocesses an event. Its error ends the run.
 func (run *reprocessing) one(ctx context.Context, detail *EventDetail, selected bool) error {
-	result := ReprocessedEvent{Applied: Applied{EventID: detail.Event.EventID}, EventType: detail.Event.EventType}
+	result := ReprocessedEvent{EventResult: EventResult{EventID: detail.Event.EventID}, EventType: detail.Event.EventType}
 	if detail.Event.Outcome != webhooks.OutcomeProcessed && detail.Event.Outcome != webhooks.OutcomeStale {
 		run.sum.Failed++
 		result.Err = webhooks.ErrNotApplied
@@ -367,10 +367,10 @@ func (run *reprocessing) skip(ctx context.Context, detail *EventDetail, result R
 }
 
 func (run *reprocessing) apply(ctx context.Context, detail *EventDetail, result *ReprocessedEvent) error {
-	options := webhooks.Reprocess{Handler: run.args.Handler, Hooks: run.args.Hooks, Count: detail.Event.ReprocessCount, Reason: run.reason}
+	options := webhooks.ReprocessOptions{Handler: run.args.Handler, Hooks: run.args.Hooks, Count: detail.Event.ReprocessCount, Reason: run.reason}
 	ev, err := run.fetchEvent(ctx, result.EventID, run.args.Account, detail)
 	if err == nil {
-		result.Handlers, err = run.applier.Reprocessed(ev, options)
+		result.Handlers, err = run.applier.ReprocessHandlers(ev, options)
 	}
 	if run.options.DryRun || errors.Is(err, webhooks.ErrNoHandler) {
 		return err

@@ -90,7 +90,7 @@ func TestReprocess(t *testing.T) {
 	var listed []operations.ReprocessedEvent
 	options.Each = func(e operations.ReprocessedEvent) { listed = append(listed, e) }
 	o := s.operator("credits were lost")
-	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Unhandled: 3}) || len(listed) != 8 {
+	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.ReprocessResult{Reprocessed: 5, Unhandled: 3}) || len(listed) != 8 {
 		t.Errorf("the dry run gives %+v, %v, and lists %d", sum, err, len(listed))
 	}
 	if e := listed[0]; e.EventID != ids[0] || e.EventType != "invoice.paid" || !slices.Equal(e.Handlers, []string{"credit"}) || e.Outcome != "" {
@@ -100,7 +100,7 @@ func TestReprocess(t *testing.T) {
 		t.Errorf("the dry run left %d rows", n)
 	}
 	options.DryRun = false
-	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.Reprocessed{Reprocessed: 5, Unhandled: 3}) {
+	if sum, err := o.Reprocess(t.Context(), options); err != nil || sum != (operations.ReprocessResult{Reprocessed: 5, Unhandled: 3}) {
 		t.Errorf("it gives %+v, %v", sum, err)
 	}
 	if got := s.credits(t); !slices.Equal(got, ids) {
@@ -159,13 +159,13 @@ func TestReprocessResumes(t *testing.T) {
 	if !slices.Equal(got, ids) || int(reprocessed.Load())+sum.Reprocessed < len(ids) {
 		t.Errorf("credited are %v, want each of %v once", got, ids)
 	}
-	if sum, err := o.Reprocess(t.Context(), operations.ReprocessOptions{Resume: id}); err != nil || sum != (operations.Reprocessed{}) {
+	if sum, err := o.Reprocess(t.Context(), operations.ReprocessOptions{Resume: id}); err != nil || sum != (operations.ReprocessResult{}) {
 		t.Errorf("resumed once more it gives %+v, %v", sum, err)
 	}
 	named := operations.ReprocessOptions{Events: ids[:2], Handler: "credit"}
 	var skipped []operations.ReprocessedEvent
 	named.Each = func(e operations.ReprocessedEvent) { skipped = append(skipped, e) }
-	if sum, err := o.Reprocess(t.Context(), named); err != nil || sum != (operations.Reprocessed{Skipped: 2}) || skipped[0].Earlier == nil || skipped[0].EarlierReason == "" {
+	if sum, err := o.Reprocess(t.Context(), named); err != nil || sum != (operations.ReprocessResult{Skipped: 2}) || skipped[0].Earlier == nil || skipped[0].EarlierReason == "" {
 		t.Errorf("named they give %+v, %v: %+v", sum, err, skipped)
 	}
 	named.Again = true

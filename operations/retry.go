@@ -20,9 +20,9 @@ import (
 
 // The defaults of RetryOptions.
 const (
-	DefaultRetryEvery = time.Minute
-	DefaultRetryRate  = 5
-	DefaultRetryMost  = 24 * time.Hour
+	DefaultRetryEvery       = time.Minute
+	DefaultRetryRate        = 5
+	DefaultRetryMaxInterval = 24 * time.Hour
 	// retrySpread is the time over which the first retries after a deploy are spread.
 	retrySpread = 5 * time.Minute
 	// settleTime is how long after its start a retrier schedules the failing events of another build for its own: a replica of the build
@@ -32,12 +32,12 @@ const (
 
 // RetryOptions configures RetryFailed. The zero value is fine.
 type RetryOptions struct {
-	// Every is how often RetryFailed looks for events that are due. Defaults to a minute.
+	// Every is how often RetryFailed looks for events that are due. Defaults to DefaultRetryEvery, a minute.
 	Every time.Duration
-	// Rate bounds the retries a second. Defaults to 5.
+	// Rate is the maximum number of retries a second. Defaults to DefaultRetryRate, 5.
 	Rate int
-	// Most is the longest time between two retries of an event. Defaults to 24 hours.
-	Most time.Duration
+	// MaxInterval is the longest time between two retries of an event. Defaults to DefaultRetryMaxInterval, 24 hours.
+	MaxInterval time.Duration
 	// Build names the build of the program. With a new one, each event that failed before the start is retried once, within five minutes:
 	// the deploy may have fixed it. Defaults to a digest of the executable.
 	Build string
@@ -55,21 +55,21 @@ type retryCounts struct {
 	applied, failedAgain atomic.Uint64
 }
 
-// RetryStats returns the counts since New.
+// RetryStats returns the counts of RetryFailed since New.
 func (o *Operator) RetryStats() RetryStats {
 	return RetryStats{o.retried.load(), o.retried.applied.Load(), o.retried.failedAgain.Load()}
 }
 
-// Retried counts what one run of RetryFailed did.
-type Retried struct {
+// retryRunCounts are the counts of the record of one run of RetryFailed.
+type retryRunCounts struct {
 	Retried int `json:"retried"`
 	Applied int `json:"applied"`
 	Failed  int `json:"failed"`
 }
 
 // RetryFailed retries failing events until ctx ends, since Stripe stops after three days. It takes only events that failed in a
-// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed ones. The
-// first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to Most.
+// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed events. The
+// first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to RetryOptions.MaxInterval.
 //
 // The time of the next retry is written before each retry, so that a handler that ends the process does not do so at each start. Only
 // one process per database and name retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool
@@ -83,13 +83,13 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 		return fmt.Errorf("%w: retries need the handlers in this process: use a Receiver as the Applier", ErrRefused)
 	case o.tooFewConns():
 		return errTooFewConns("the retrier")
-	case options.Every < 0 || options.Rate < 0 || options.Most < 0:
-		return fmt.Errorf("%w: Every, Rate and Most must not be negative", ErrRefused)
+	case options.Every < 0 || options.Rate < 0 || options.MaxInterval < 0:
+		return fmt.Errorf("%w: Every, Rate and MaxInterval must not be negative", ErrRefused)
 	}
 	r := &retrier{Operator: o, name: named.Name(), options: options, started: time.Now()}
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
-	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.Most)
+	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.MaxInterval)
 	r.failures = &failedRuns{Operator: o, kind: RunRetry, receiver: r.name, arguments: map[string]any{"receiver": r.name}}
 	every := repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry", failures: r.failures}
 	o.repeat(ctx, every, &o.retried.runCounts, r.run)
@@ -108,8 +108,8 @@ func (options *RetryOptions) setDefaults() {
 	if options.Rate == 0 {
 		options.Rate = DefaultRetryRate
 	}
-	if options.Most == 0 {
-		options.Most = DefaultRetryMost
+	if options.MaxInterval == 0 {
+		options.MaxInterval = DefaultRetryMaxInterval
 	}
 	if options.Build == "" {
 		options.Build = digestOfProgram()
@@ -151,7 +151,7 @@ func (r *retrier) run(ctx context.Context) (ran bool, err error) {
 		if err := r.schedule(ctx); err != nil {
 			return err
 		}
-		var sum Retried
+		var sum retryRunCounts
 		record := r.StartRun(RunRetry, map[string]any{"receiver": r.name})
 		err := r.due(ctx, &sum, record)
 		if sum.Retried > 0 {
@@ -178,13 +178,13 @@ func (r *retrier) schedule(ctx context.Context) error {
 }
 
 // due retries one event after the other until none is due.
-func (r *retrier) due(ctx context.Context, sum *Retried, record *RunRecording) error {
+func (r *retrier) due(ctx context.Context, sum *retryRunCounts, record *RunRecording) error {
 	for {
 		if err := r.limiter.Wait(ctx); err != nil {
 			return err
 		}
 		claimed, err := r.queries.StripeWebhookFailureClaim(ctx, r.pool, db.StripeWebhookFailureClaimParams{
-			Receiver: r.name, Build: r.options.Build, FirstSeconds: webhooks.FirstRetry.Seconds(), MostSeconds: r.options.Most.Seconds(),
+			Receiver: r.name, Build: r.options.Build, FirstSeconds: webhooks.FirstRetry.Seconds(), MostSeconds: r.options.MaxInterval.Seconds(),
 		})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -200,7 +200,7 @@ func (r *retrier) due(ctx context.Context, sum *Retried, record *RunRecording) e
 }
 
 // retry retries one event. If that did not take place, since the receiver is unavailable or ctx has ended, it is due again soon.
-func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureClaimRow, sum *Retried) error {
+func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureClaimRow, sum *retryRunCounts) error {
 	result := r.replayBy(ctx, claimed.EventID, "", false)
 	log := r.config.Logger.With("event_id", claimed.EventID, "event_type", claimed.EventType, "retries", claimed.Retries)
 	switch {

@@ -144,11 +144,11 @@ func runOf(row *db.StripeWebhookRun) Run {
 // ArgumentsText returns the arguments that are not empty in one line, such as "fix true, types invoice charge".
 func (r *Run) ArgumentsText() string { return membersText(r.Arguments, true) }
 
-// CountsText returns the counts in one line, such as "checked 12, drifted 3", without Differs.
+// CountsText returns the counts in one line, such as "checked 12, drifted 3", without Differences.
 func (r *Run) CountsText() string { return membersText(r.Counts, false) }
 
-// Differs returns the fields in which an object differed, as type/id.field: the first of those that a comparison from the console found.
-func (r *Run) Differs() []string {
+// Differences returns the fields in which an object differed, as type/id.field: the first of those that a comparison from the console found.
+func (r *Run) Differences() []string {
 	var counts struct{ Differs []string }
 	_ = json.Unmarshal(r.Counts, &counts) // those of another kind of run have none
 	return counts.Differs

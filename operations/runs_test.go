@@ -127,7 +127,7 @@ func TestPruneIsRecordedWhileItRuns(t *testing.T) {
 	pgtest.Exec(t, b.Pool, `INSERT INTO stripe_webhook_events (event_id, event_type, processed_at, outcome, livemode)
 		SELECT 'evt_' || n, 'test', now() - interval '100 days', 'processed', false FROM generate_series(1, 25) AS n`)
 	states := map[operations.RunState]int{}
-	pruned, err := b.Prune(t.Context(), operations.PruneOptions{OlderThan: 90 * 24 * time.Hour, Batch: 10, Progress: func(operations.Pruned) {
+	pruned, err := b.Prune(t.Context(), operations.PruneOptions{OlderThan: 90 * 24 * time.Hour, BatchSize: 10, Progress: func(operations.PruneResult) {
 		run := only(t, b.Operator)
 		states[run.State()]++
 	}})
@@ -292,11 +292,11 @@ func TestRunIsRecordedOnce(t *testing.T) {
 	})
 	o := operations.New(pgtest.Connect(t, through), &operations.Config{Logger: hooktest.NoLog()})
 	run := o.StartRun(operations.RunRetry, nil)
-	run.Progress(t.Context(), operations.Retried{Retried: 1}, 0)
+	run.Progress(t.Context(), map[string]int{"retried": 1, "applied": 0, "failed": 0}, 0)
 	if id := run.ID(); id != "" {
 		t.Errorf("a run whose row nobody knows of has the id %s", id)
 	}
-	run.Finish(t.Context(), operations.Retried{Retried: 2}, nil)
+	run.Finish(t.Context(), map[string]int{"retried": 2, "applied": 0, "failed": 0}, nil)
 	if got := only(t, o); got.ID != run.ID() || got.State() != operations.RunFinished || got.CountsText() != "applied 0, failed 0, retried 2" {
 		t.Errorf("the run %s is %+v", run.ID(), got)
 	}

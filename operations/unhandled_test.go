@@ -71,7 +71,7 @@ func TestDryRunOfRemoteReceiver(t *testing.T) {
 	b.Operator = b.operator(operations.NewRemote(b.URL, hooktest.Secret), time.Minute)
 	dry, reported := b.reconcile(t, operations.ReconcileOptions{DryRun: true})
 	all := len(b.account.Events)
-	if want := (operations.Reconciled{Listed: all, Missing: all - len(ignored)}); dry != want || len(reported) != want.Missing {
+	if want := (operations.ReconcileResult{Listed: all, Missing: all - len(ignored)}); dry != want || len(reported) != want.Missing {
 		t.Errorf("the dry run is %+v and reports %d, want %+v", dry, len(reported), want)
 	}
 	if n := b.Count(t, "stripe_webhook_events"); n != len(ignored) {

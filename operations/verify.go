@@ -59,11 +59,11 @@ func (o *Operator) verifyAll(ctx context.Context, jobs []Job) error {
 		types = append(types, job.Type)
 	}
 	run := o.StartRun(RunVerify, map[string]any{"types": types})
-	var sum Counts
+	var sum ComparisonCounts
 	var failed []error
 	for _, job := range jobs {
 		of, err := job.Verify(ctx, func(ctx context.Context, of engine.Verified) error {
-			run.Comparing(ctx, sum.plus(of))
+			run.VerifyProgress(ctx, sum.plus(of))
 			return nil
 		})
 		sum = sum.plus(of)

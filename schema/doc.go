@@ -1,9 +1,9 @@
-// Package schema holds the migrations of stripeonce's tables: plain SQL files in dbmate's form, which sqlc reads too. It
-// imports only the standard library.
+// Package schema holds the migrations of stripeonce's tables: plain SQL files in dbmate's format, which sqlc reads, too. Use
+// package schema/migrate to apply them.
 //
 // # Applying the migrations
 //
-// Package schema/migrate applies them from Go, "stripeonce migrate" from a shell, and dbmate's own program with
+// schema/migrate.Up applies them from Go, "stripeonce migrate" from a shell, and dbmate's own program with
 //
 //	dbmate --migrations-table stripeonce_migrations --migrations-dir schema up
 //

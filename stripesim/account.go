@@ -14,8 +14,8 @@ import (
 // The API versions of the two shapes of subscriptions. Before 2025-03-31.basil a subscription has its period at the top
 // level, since then on each item. See https://docs.stripe.com/changelog/basil.
 const (
-	VersionBeforeBasil = stripeobject.VersionBeforeBasil
-	VersionBasil       = stripeobject.VersionBasil
+	VersionBeforeBasil = "2024-06-20"
+	VersionBasil       = "2025-03-31.basil"
 )
 
 // Epoch is the usual start of a simulated account's clock: Monday, 1 January 2024.

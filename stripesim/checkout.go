@@ -6,11 +6,15 @@ import "github.com/pook/stripeonce/internal/stripeobject"
 // of the change, also those of the payment. They do nothing where Stripe would refuse the change:
 // https://docs.stripe.com/payments/checkout/how-checkout-works.
 type CheckoutSession struct {
-	resource[stripeobject.BilledSession, *stripeobject.BilledSession]
+	checkoutSessionResource
 
 	customer     *Customer
 	intent       *PaymentIntent
 	subscription *Subscription
+}
+
+type checkoutSessionResource struct {
+	resource[stripeobject.BilledSession, *stripeobject.BilledSession]
 }
 
 // AddCheckoutSession creates a session of a mode: payment, setup or subscription. Status open.
@@ -29,7 +33,7 @@ func (c *Customer) AddCheckoutSession(mode string) *CheckoutSession {
 	default:
 		st.AmountTotal = catalog[0].Amount
 	}
-	s := &CheckoutSession{customer: c, resource: newResource(a, c.owns("checkout.session", id), c.version, st)}
+	s := &CheckoutSession{customer: c, checkoutSessionResource: checkoutSessionResource{newResource(a, c.owns("checkout.session", id), c.version, st)}}
 	a.CheckoutSessions = append(a.CheckoutSessions, s)
 	a.keep(s)
 	return s

@@ -8,6 +8,10 @@ import (
 
 // Coupon is a coupon of the account. Its methods change it and create the events of the change. They do nothing once it is deleted.
 type Coupon struct {
+	couponResource
+}
+
+type couponResource struct {
 	resource[stripeobject.Coupon, *stripeobject.Coupon]
 }
 
@@ -32,9 +36,9 @@ func (a *Account) addCoupon(accountID, version, id string, percentOff float64) *
 		a.replaceStored(old)
 		break
 	}
-	c := &Coupon{newResource(a, Object{AccountID: accountID, Type: "coupon", ID: id, Created: a.Now}, version, stripeobject.Coupon{
+	c := &Coupon{couponResource{newResource(a, Object{AccountID: accountID, Type: "coupon", ID: id, Created: a.Now}, version, stripeobject.Coupon{
 		ID: id, PercentOff: percentOff, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Coupons = append(a.Coupons, c)
 	a.keep(c)
 	c.event(a.others, "coupon.created")
@@ -77,9 +81,13 @@ func (c *Coupon) Delete() {
 
 // PromotionCode is a promotion code of a coupon. Its methods change it and create the events of the change.
 type PromotionCode struct {
-	resource[stripeobject.PromotionCode, *stripeobject.PromotionCode]
+	promotionCodeResource
 
 	coupon *Coupon
+}
+
+type promotionCodeResource struct {
+	resource[stripeobject.PromotionCode, *stripeobject.PromotionCode]
 }
 
 // AddPromotionCode creates a promotion code. It holds the coupon as it is now: a later change of the coupon does not change it.
@@ -89,9 +97,9 @@ func (c *Coupon) AddPromotionCode(code string) *PromotionCode {
 	}
 	a := c.account
 	id := newID(a.others, "promo_1", 23)
-	p := &PromotionCode{coupon: c, resource: newResource(a, Object{AccountID: c.about.AccountID, Type: "promotion_code", ID: id, Created: a.Now}, c.version, stripeobject.PromotionCode{
+	p := &PromotionCode{coupon: c, promotionCodeResource: promotionCodeResource{newResource(a, Object{AccountID: c.about.AccountID, Type: "promotion_code", ID: id, Created: a.Now}, c.version, stripeobject.PromotionCode{
 		ID: id, Code: code, Active: true, Coupon: c.state.Clone(), Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.PromotionCodes = append(a.PromotionCodes, p)
 	a.keep(p)
 	p.event(a.others, "promotion_code.created")

@@ -9,9 +9,13 @@ import (
 // CreditNote is a credit note of an invoice. Its methods change it and create the events of the change, also those of the invoice.
 // They do nothing where Stripe would refuse the change: https://docs.stripe.com/invoicing/integration/programmatic-credit-notes.
 type CreditNote struct {
-	resource[stripeobject.CreditNote, *stripeobject.CreditNote]
+	creditNoteResource
 
 	invoice *Invoice
+}
+
+type creditNoteResource struct {
+	resource[stripeobject.CreditNote, *stripeobject.CreditNote]
 }
 
 // creditedLine is the amount of one line of a credit note, in cents.
@@ -28,10 +32,10 @@ func (i *Invoice) AddCreditNote(lines int) *CreditNote {
 	}
 	a.credited++
 	id := newID(a.others, "cn_1", 23)
-	n := &CreditNote{invoice: i, resource: newResource(a, i.customer.owns("credit_note", id), i.version, stripeobject.CreditNote{
+	n := &CreditNote{invoice: i, creditNoteResource: creditNoteResource{newResource(a, i.customer.owns("credit_note", id), i.version, stripeobject.CreditNote{
 		ID: id, Invoice: i.about.ID, Customer: i.customer.about.ID, Number: fmt.Sprintf("%s-CN-%02d", st.Number, a.credited), Status: "issued",
 		AfterPayment: paid, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	for at := range lines {
 		n.state.Lines = append(n.state.Lines, stripeobject.CreditNoteLine{
 			ID: newID(a.others, "cnli_1", 23), InvoiceLine: st.Lines[at%len(st.Lines)].ID, Amount: creditedLine,

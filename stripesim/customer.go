@@ -9,16 +9,23 @@ import (
 )
 
 // Address is the address of a customer. The zero value is null.
-type Address = stripeobject.Address
+type Address struct {
+	Line1, Line2, City, PostalCode, State string
+	Country                               string // an ISO code of two letters, such as DE
+}
 
 // Customer is a customer of the account. Its methods change it and create the events of the change.
 type Customer struct {
-	resource[stripeobject.Customer, *stripeobject.Customer]
+	customerResource
 
 	oneOff        *Invoice // the newest one of no subscription that Account.Live created
 	newest        newest
 	subscriptions []*Subscription
 	summary       *summary
+}
+
+type customerResource struct {
+	resource[stripeobject.Customer, *stripeobject.Customer]
 }
 
 // AddCustomer creates a customer. Its events have an API version.
@@ -28,9 +35,9 @@ func (a *Account) AddCustomer(version string) *Customer {
 
 func (a *Account) addCustomer(accountID, version, id string) *Customer {
 	name := a.fullName()
-	c := &Customer{resource: newResource(a, Object{AccountID: accountID, Type: "customer", ID: id, Created: a.Now}, version, stripeobject.Customer{
+	c := &Customer{customerResource: customerResource{newResource(a, Object{AccountID: accountID, Type: "customer", ID: id, Created: a.Now}, version, stripeobject.Customer{
 		ID: id, Created: a.Now, Name: name, Email: strings.ToLower(newID(a.billing, "", 8)) + "@example.com", InvoicePrefix: strings.ToUpper(newID(a.billing, "", 8)), Metadata: map[string]string{},
-	})}
+	})}}
 	a.Customers = append(a.Customers, c)
 	a.keep(c)
 	c.summary = a.newSummary(c)
@@ -83,7 +90,7 @@ func (c *Customer) SetBalance(balance int64) {
 
 // SetAddress sets the address. Where there was one, previous_attributes have only what differs.
 func (c *Customer) SetAddress(address Address) {
-	c.update(func(st *stripeobject.Customer) { st.Address = address })
+	c.update(func(st *stripeobject.Customer) { st.Address = stripeobject.Address(address) })
 }
 
 // SetPaymentMethod attaches a new payment method and makes it the default, in invoice_settings.

@@ -16,7 +16,7 @@ import (
 const (
 	DefaultConcurrency = 24
 	DefaultRetryScale  = 20_000 // of RetrySchedule: ten attempts in twelve seconds, in place of three days
-	DefaultTimeout     = delivery.DefaultTimeout
+	DefaultTimeout     = 30 * time.Second
 )
 
 // Deliverer delivers events to an endpoint as Stripe does: signed, several at once, each again until the response is a 2xx.

@@ -12,6 +12,10 @@ const summaryUpdated = "entitlements.active_entitlement_summary.updated"
 // Feature is a feature of the account, which products can have. There are no events of features. See
 // https://docs.stripe.com/billing/entitlements.
 type Feature struct {
+	featureResource
+}
+
+type featureResource struct {
 	resource[stripeobject.Feature, *stripeobject.Feature]
 }
 
@@ -35,9 +39,9 @@ func (a *Account) addFeature(accountID, lookupKey, name string) *Feature {
 		}
 	}
 	id := newID(a.others, "feat_1", 23)
-	f := &Feature{newResource(a, Object{AccountID: accountID, Type: "entitlements.feature", ID: id, Created: a.Now}, VersionBasil, stripeobject.Feature{
+	f := &Feature{featureResource{newResource(a, Object{AccountID: accountID, Type: "entitlements.feature", ID: id, Created: a.Now}, VersionBasil, stripeobject.Feature{
 		ID: id, Name: name, LookupKey: lookupKey, Active: true, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Features = append(a.Features, f)
 	a.keep(f)
 	return f

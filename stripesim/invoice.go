@@ -10,12 +10,16 @@ import (
 // Invoice is an invoice of the account. Its methods change it and create the events of the change. They do nothing where Stripe
 // would refuse the change: https://docs.stripe.com/invoicing/integration/workflow-transitions.
 type Invoice struct {
-	resource[stripeobject.BilledInvoice, *stripeobject.BilledInvoice]
+	invoiceResource
 
 	customer     *Customer
 	intent       *PaymentIntent // nil: nothing is due
 	newestCredit *CreditNote
 	credit       int64 // what the finalization took from the customer's credit; negative: what it added
+}
+
+type invoiceResource struct {
+	resource[stripeobject.BilledInvoice, *stripeobject.BilledInvoice]
 }
 
 // maxAttempts is the number of automatic payment attempts.
@@ -33,7 +37,7 @@ func (a *Account) newInvoice(c *Customer, id string, s *Subscription) *Invoice {
 		about.SubscriptionID, st.Subscription, st.SubscriptionMetadata, version = s.state.ID, s.state.ID, s.state.Clone().Metadata, s.version
 		st.PeriodStart, st.PeriodEnd = s.state.PeriodStart, s.state.PeriodEnd
 	}
-	i := &Invoice{resource: newResource(a, about, version, st), customer: c}
+	i := &Invoice{invoiceResource: invoiceResource{newResource(a, about, version, st)}, customer: c}
 	a.Invoices = append(a.Invoices, i)
 	a.keep(i)
 	return i

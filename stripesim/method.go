@@ -9,6 +9,10 @@ import (
 // PaymentMethod is a card of a customer. Its methods change it and create the events of the change. They do nothing once it is
 // detached: it cannot be used again.
 type PaymentMethod struct {
+	paymentMethodResource
+}
+
+type paymentMethodResource struct {
 	resource[stripeobject.PaymentMethod, *stripeobject.PaymentMethod]
 }
 
@@ -19,9 +23,9 @@ func (c *Customer) AttachPaymentMethod() *PaymentMethod {
 
 func (c *Customer) attach(id, version string) *PaymentMethod {
 	a := c.account
-	p := &PaymentMethod{newResource(a, c.owns("payment_method", id), version, stripeobject.PaymentMethod{
+	p := &PaymentMethod{paymentMethodResource{newResource(a, c.owns("payment_method", id), version, stripeobject.PaymentMethod{
 		ID: id, Customer: c.about.ID, Card: newCard(a), Name: c.state.Name, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.PaymentMethods = append(a.PaymentMethods, p)
 	a.keep(p)
 	c.newest.method = p
@@ -73,18 +77,22 @@ func (p *PaymentMethod) Detach() {
 // SetupIntent is a setup intent of a customer. Its methods change it and create the events of the change. They do nothing where Stripe
 // would refuse the change: https://docs.stripe.com/payments/paymentintents/lifecycle.
 type SetupIntent struct {
-	resource[stripeobject.SetupIntent, *stripeobject.SetupIntent]
+	setupIntentResource
 
 	customer *Customer
+}
+
+type setupIntentResource struct {
+	resource[stripeobject.SetupIntent, *stripeobject.SetupIntent]
 }
 
 // AddSetupIntent creates a setup intent: status requires_payment_method.
 func (c *Customer) AddSetupIntent() *SetupIntent {
 	a := c.account
 	id := newID(a.others, "seti_1", 23)
-	s := &SetupIntent{customer: c, resource: newResource(a, c.owns("setup_intent", id), c.version, stripeobject.SetupIntent{
+	s := &SetupIntent{customer: c, setupIntentResource: setupIntentResource{newResource(a, c.owns("setup_intent", id), c.version, stripeobject.SetupIntent{
 		ID: id, Customer: c.about.ID, Status: "requires_payment_method", Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.SetupIntents = append(a.SetupIntents, s)
 	a.keep(s)
 	s.event(a.others, "setup_intent.created")

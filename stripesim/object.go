@@ -118,7 +118,8 @@ type state[T any] interface {
 	Render(version string) object
 }
 
-// resource is an object's state now and before, and whose it is.
+// resource is an object's state now and before, and whose it is. Each type of objects embeds it through a struct of its own, so that
+// its documentation has the methods and not the internal type of the state.
 type resource[T any, P state[T]] struct {
 	account *Account
 	about   Object

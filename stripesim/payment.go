@@ -10,10 +10,14 @@ import (
 // change, also those of its charge. They do nothing where Stripe would refuse the change:
 // https://docs.stripe.com/payments/paymentintents/lifecycle.
 type PaymentIntent struct {
-	resource[stripeobject.PaymentIntent, *stripeobject.PaymentIntent]
+	paymentIntentResource
 
 	customer *Customer
 	charge   *Charge // of the latest attempt
+}
+
+type paymentIntentResource struct {
+	resource[stripeobject.PaymentIntent, *stripeobject.PaymentIntent]
 }
 
 // AddPaymentIntent creates a payment intent of the customer, in cents: status requires_payment_method. A manual one is captured by a
@@ -28,9 +32,9 @@ func (c *Customer) AddPaymentIntent(amount int64, manual bool) *PaymentIntent {
 // newIntent adds a payment intent. Its event is the caller's. An empty invoice: of none.
 func (c *Customer) newIntent(id, version string, amount int64, invoice string) *PaymentIntent {
 	a := c.account
-	p := &PaymentIntent{customer: c, resource: newResource(a, c.owns("payment_intent", id), version, stripeobject.PaymentIntent{
+	p := &PaymentIntent{customer: c, paymentIntentResource: paymentIntentResource{newResource(a, c.owns("payment_intent", id), version, stripeobject.PaymentIntent{
 		ID: id, Customer: c.about.ID, Invoice: invoice, Status: "requires_payment_method", Amount: amount, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.PaymentIntents = append(a.PaymentIntents, p)
 	a.keep(p)
 	return p
@@ -173,16 +177,20 @@ func (p *PaymentIntent) settle(chargeID, status string) {
 
 // Charge is a charge of the account. Its methods change it and create the events of the change.
 type Charge struct {
+	chargeResource
+}
+
+type chargeResource struct {
 	resource[stripeobject.Charge, *stripeobject.Charge]
 }
 
 // newCharge adds a charge. Its event is the caller's.
 func (p *PaymentIntent) newCharge(id, status string) *Charge {
 	a, c := p.account, p.customer
-	ch := &Charge{newResource(a, c.owns("charge", id), p.version, stripeobject.Charge{
+	ch := &Charge{chargeResource{newResource(a, c.owns("charge", id), p.version, stripeobject.Charge{
 		ID: id, Customer: c.about.ID, Invoice: p.state.Invoice, PaymentIntent: p.about.ID, Status: status, Amount: p.state.Amount,
 		Card: newCard(a), PaymentMethod: p.method(), Name: c.state.Name, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Charges = append(a.Charges, ch)
 	a.keep(ch)
 	return ch

@@ -5,6 +5,10 @@ import "github.com/pook/stripeonce/internal/stripeobject"
 // Payout is a payout of the account. Its methods change it and create the events of the change. They do nothing where Stripe would
 // refuse the change: https://docs.stripe.com/payouts.
 type Payout struct {
+	payoutResource
+}
+
+type payoutResource struct {
 	resource[stripeobject.Payout, *stripeobject.Payout]
 }
 
@@ -15,10 +19,10 @@ func (a *Account) AddPayout(version string, amount int64) *Payout {
 
 func (a *Account) addPayout(accountID, version string, amount int64) *Payout {
 	id := newID(a.others, "po_1", 23)
-	p := &Payout{newResource(a, Object{AccountID: accountID, Type: "payout", ID: id, Created: a.Now}, version, stripeobject.Payout{
+	p := &Payout{payoutResource{newResource(a, Object{AccountID: accountID, Type: "payout", ID: id, Created: a.Now}, version, stripeobject.Payout{
 		ID: id, Status: "pending", Amount: amount, Arrival: a.Now + 2*24*hour, BalanceTransaction: newID(a.others, "txn_1", 23), Created: a.Now,
 		Metadata: map[string]string{},
-	})}
+	})}}
 	a.Payouts = append(a.Payouts, p)
 	a.keep(p)
 	p.event(a.others, "payout.created")
@@ -76,6 +80,10 @@ func (p *Payout) Cancel() {
 
 // TaxID is a tax id of a customer. Its methods change it and create the events of the change.
 type TaxID struct {
+	taxIDResource
+}
+
+type taxIDResource struct {
 	resource[stripeobject.TaxID, *stripeobject.TaxID]
 }
 
@@ -83,9 +91,9 @@ type TaxID struct {
 func (c *Customer) AddTaxID(value string) *TaxID {
 	a := c.account
 	id := newID(a.others, "txi_1", 23)
-	t := &TaxID{newResource(a, c.owns("tax_id", id), c.version, stripeobject.TaxID{
+	t := &TaxID{taxIDResource{newResource(a, c.owns("tax_id", id), c.version, stripeobject.TaxID{
 		ID: id, Customer: c.about.ID, Kind: "eu_vat", Value: value, Country: "DE", Verification: "pending", Created: a.Now,
-	})}
+	})}}
 	a.TaxIDs = append(a.TaxIDs, t)
 	a.keep(t)
 	t.event(a.others, "customer.tax_id.created")

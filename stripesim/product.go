@@ -9,9 +9,13 @@ import (
 
 // Product is a product of the account. Its methods change it and create the events of the change.
 type Product struct {
-	resource[stripeobject.Product, *stripeobject.Product]
+	productResource
 
 	features []*Feature // see Account.AttachFeature
+}
+
+type productResource struct {
+	resource[stripeobject.Product, *stripeobject.Product]
 }
 
 // AddProduct creates a product, whose events have an API version. An empty id is drawn. Another id is the caller's choice, as at
@@ -31,9 +35,9 @@ func (a *Account) addProduct(accountID, version, id, name string) *Product {
 		a.Products = slices.DeleteFunc(a.Products, func(p *Product) bool { return p == old })
 		a.replaceStored(old)
 	}
-	p := &Product{resource: newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
+	p := &Product{productResource: productResource{newResource(a, Object{AccountID: accountID, Type: "product", ID: id, Created: a.Now}, version, stripeobject.Product{
 		ID: id, Name: name, Active: true, Created: a.Now, Updated: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Products = append(a.Products, p)
 	a.keep(p)
 	p.event(a.billing, "product.created")
@@ -97,6 +101,10 @@ func (p *Product) Delete() {
 
 // Price is a price of a product. Its methods change it and create the events of the change.
 type Price struct {
+	priceResource
+}
+
+type priceResource struct {
 	resource[stripeobject.Price, *stripeobject.Price]
 }
 
@@ -107,9 +115,9 @@ func (p *Product) AddPrice(amount int64, interval string) *Price {
 
 func (p *Product) addPrice(id string, amount int64, interval string) *Price {
 	a, accountID := p.account, p.about.AccountID
-	price := &Price{newResource(a, Object{AccountID: accountID, Type: "price", ID: id, Created: a.Now}, p.version, stripeobject.Price{
+	price := &Price{priceResource{newResource(a, Object{AccountID: accountID, Type: "price", ID: id, Created: a.Now}, p.version, stripeobject.Price{
 		ID: id, Product: p.about.ID, Active: true, Amount: amount, Interval: interval, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Prices = append(a.Prices, price)
 	a.keep(price)
 	price.event(a.billing, "price.created")

@@ -5,9 +5,13 @@ import "github.com/pook/stripeonce/internal/stripeobject"
 // Refund is a refund of a charge. Its methods change it and create the events of the change, also those of the charge. They do nothing
 // where Stripe would refuse the change: https://docs.stripe.com/refunds.
 type Refund struct {
-	resource[stripeobject.Refund, *stripeobject.Refund]
+	refundResource
 
 	charge *Charge
+}
+
+type refundResource struct {
+	resource[stripeobject.Refund, *stripeobject.Refund]
 }
 
 // Refund refunds so much of a charge, in cents: charge.refunded and refund.created, status succeeded. It returns nil where Stripe would
@@ -23,10 +27,10 @@ func (c *Charge) refund(amount int64, status string) *Refund {
 	}
 	a := c.account
 	id := newID(a.others, "re_3", 23)
-	r := &Refund{charge: c, resource: newResource(a, Object{AccountID: c.about.AccountID, Type: "refund", ID: id, Created: a.Now}, c.version, stripeobject.Refund{
+	r := &Refund{charge: c, refundResource: refundResource{newResource(a, Object{AccountID: c.about.AccountID, Type: "refund", ID: id, Created: a.Now}, c.version, stripeobject.Refund{
 		ID: id, Charge: c.about.ID, PaymentIntent: c.state.PaymentIntent, Status: status, Amount: amount, Reason: "requested_by_customer",
 		BalanceTransaction: newID(a.others, "txn_3", 23), Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Refunds = append(a.Refunds, r)
 	a.keep(r)
 	c.happen("charge.refunded", func(st *stripeobject.Charge) { st.Refunded += amount })
@@ -81,9 +85,13 @@ func (r *Refund) SetMetadata(key, value string) {
 // Dispute is a dispute of a charge. Its methods change it and create the events of the change. They do nothing where Stripe would
 // refuse the change: https://docs.stripe.com/disputes/how-disputes-work.
 type Dispute struct {
-	resource[stripeobject.Dispute, *stripeobject.Dispute]
+	disputeResource
 
 	charge *Charge
+}
+
+type disputeResource struct {
+	resource[stripeobject.Dispute, *stripeobject.Dispute]
 }
 
 // Dispute disputes what is left of a charge: charge.updated, charge.dispute.created and charge.dispute.funds_withdrawn. It returns nil
@@ -94,10 +102,10 @@ func (c *Charge) Dispute(reason string) *Dispute {
 	}
 	a := c.account
 	id := newID(a.others, "du_1", 23)
-	d := &Dispute{charge: c, resource: newResource(a, Object{AccountID: c.about.AccountID, Type: "dispute", ID: id, Created: a.Now}, c.version, stripeobject.Dispute{
+	d := &Dispute{charge: c, disputeResource: disputeResource{newResource(a, Object{AccountID: c.about.AccountID, Type: "dispute", ID: id, Created: a.Now}, c.version, stripeobject.Dispute{
 		ID: id, Charge: c.about.ID, PaymentIntent: c.state.PaymentIntent, Status: "needs_response", Amount: c.Refundable(), Reason: reason,
 		DueBy: a.Now + 9*24*hour, Created: a.Now, Metadata: map[string]string{},
-	})}
+	})}}
 	a.Disputes = append(a.Disputes, d)
 	a.keep(d)
 	c.happen("charge.updated", func(st *stripeobject.Charge) { st.Disputed = true })

@@ -5,6 +5,10 @@ import "github.com/pook/stripeonce/internal/stripeobject"
 // Schedule is a subscription schedule. Its methods change it and create the events of the change. They do nothing where Stripe would
 // refuse the change: https://docs.stripe.com/billing/subscriptions/subscription-schedules.
 type Schedule struct {
+	scheduleResource
+}
+
+type scheduleResource struct {
 	resource[stripeobject.Schedule, *stripeobject.Schedule]
 }
 
@@ -28,7 +32,7 @@ func (c *Customer) schedule(id, version string, s *Subscription) *Schedule {
 	for n := range int64(2) {
 		st.Phases = append(st.Phases, stripeobject.Phase{Start: begins + 30*24*hour*n, End: begins + 30*24*hour*(n+1), Price: price, Quantity: n + 1})
 	}
-	sc := &Schedule{newResource(a, about, version, st)}
+	sc := &Schedule{scheduleResource{newResource(a, about, version, st)}}
 	a.Schedules = append(a.Schedules, sc)
 	a.keep(sc)
 	sc.event(a.others, "subscription_schedule.created")

@@ -10,7 +10,7 @@ import (
 )
 
 // backfill imports the subscriptions, and returns the result.
-func (v *verified) backfill(t *testing.T) operations.Counts {
+func (v *verified) backfill(t *testing.T) operations.ComparisonCounts {
 	t.Helper()
 	job, err := subscriptions.NewJob(v.Pool, &v.config)
 	if err != nil {
@@ -28,7 +28,7 @@ func TestBackfill(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 130, false)
 	v.config.Fix, v.config.NoHooks, v.config.Rate = v.Receiver, true, 1000
-	if sum := v.backfill(t); sum != (operations.Counts{Checked: 130, Drifted: 130, Fixed: 130}) {
+	if sum := v.backfill(t); sum != (operations.ComparisonCounts{Checked: 130, Drifted: 130, Fixed: 130}) {
 		t.Errorf("it is %+v", sum)
 	}
 	if n := len(v.api.Requests()); n != 3 { // one for test clocks
@@ -44,7 +44,7 @@ func TestBackfill(t *testing.T) {
 	v.account.Subscriptions[1].Delete()
 	v.Expect(t, v.account.Events[len(v.account.Events)-1].Body, 200, webhooks.OutcomeProcessed)
 	v.account.Wait(time.Hour)
-	if sum := v.backfill(t); sum != (operations.Counts{Checked: 130, Drifted: 1, Fixed: 1}) { // the lost event's
+	if sum := v.backfill(t); sum != (operations.ComparisonCounts{Checked: 130, Drifted: 1, Fixed: 1}) { // the lost event's
 		t.Errorf("again it is %+v", sum)
 	}
 	v.expectTruth(t)

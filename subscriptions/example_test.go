@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
+	"net/http/httptest"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +14,7 @@ import (
 	"github.com/stripe/stripe-go/v79"
 
 	"github.com/pook/stripeonce/internal/pgtest"
+	"github.com/pook/stripeonce/stripesim"
 	"github.com/pook/stripeonce/subscriptions"
 	"github.com/pook/stripeonce/webhooks"
 	"github.com/pook/stripeonce/webhooks/echov4"
@@ -149,4 +152,26 @@ func ExampleChange() {
 	active := &subscriptions.Subscription{Status: subscriptions.StatusActive}
 	fmt.Println(subscriptions.Change{After: active}.Activated(), subscriptions.Change{After: active, Imported: true}.Activated())
 	// Output: true false
+}
+
+// Import the subscriptions that exist at Stripe. Called again, Verify compares them, and stores what differs.
+func ExampleVerify() {
+	pool := pgtest.ExamplePool() // your own: pgxpool.New(ctx, databaseURL)
+	defer pool.Close()
+	account := stripesim.New(1, stripesim.Epoch) // stands for your Stripe account
+	account.Subscribe(stripesim.VersionBasil).Activate()
+	api := httptest.NewServer(stripesim.NewAPI(account))
+	defer api.Close()
+
+	h := webhooks.NewHandlers()
+	projection := subscriptions.Register(h, nil)
+	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: []string{"whsec_of_an_example"}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	result, err := subscriptions.Verify(context.Background(), pool, &subscriptions.VerifyConfig{
+		APIKey: "sk_test_1", APIBase: api.URL, Fix: r, Projection: projection,
+	})
+	fmt.Println("stored:", result.Fixed, err)
+	// Output: stored: 1 <nil>
 }

@@ -167,7 +167,7 @@ func TestVerifyTruncatedItems(t *testing.T) {
 	for _, ev := range v.account.Events {
 		v.Send(t, ev.Body)
 	}
-	expect := func(what, want string, sum subscriptions.Verified, changes int) {
+	expect := func(what, want string, sum subscriptions.VerifyResult, changes int) {
 		t.Helper()
 		v.changes = nil
 		got, found := v.verify(t)
@@ -176,7 +176,7 @@ func TestVerifyTruncatedItems(t *testing.T) {
 		}
 	}
 	part := large.ID() + " items_complete false true"
-	one := subscriptions.Verified{Checked: 3, Drifted: 1}
+	one := subscriptions.VerifyResult{Checked: 3, Drifted: 1}
 	expect("a part is stored", part, one, 0)
 	pgtest.Exec(t, v.Pool, `INSERT INTO subscription_items (subscription_id, id, position, metadata) VALUES ($1, 'si_beyond', 30, '{}')`, large.ID())
 	expect("an item beyond the list is stored", part, one, 0)

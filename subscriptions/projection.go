@@ -20,14 +20,14 @@ type Refetch string
 
 const (
 	// RefetchAmbiguous fetches only if the events do not settle their order. It is the default.
-	RefetchAmbiguous = Refetch(engine.RefetchAmbiguous)
+	RefetchAmbiguous Refetch = "ambiguous"
 	// RefetchAlways fetches for every event and stores the fetched object.
-	RefetchAlways = Refetch(engine.RefetchAlways)
+	RefetchAlways Refetch = "always"
 	// RefetchNever never fetches.
-	RefetchNever = Refetch(engine.RefetchNever)
+	RefetchNever Refetch = "never"
 )
 
-// Config configures the projection. The zero value is fine.
+// Config configures Register. The zero value is fine.
 type Config struct {
 	// OnChange is called for each change of a subscription's state, in the transaction that writes it and under the
 	// subscription's lock. It is not called for a duplicate, a stale event, or an event with the same state, which is
@@ -99,6 +99,7 @@ var rules = engine.Rules{
 	Object: "subscription", Path: "/v1/subscriptions",
 	OfCustomer: url.Values{"customer": {""}},
 	Listing:    url.Values{"status": {"all"}}, TestClocks: true, // the list has those that have ended only with status=all
+	NotFound: ErrNotFound, Refused: ErrRefused,
 }
 
 // Register registers the projection for customer.subscription.* events. A nil config is the zero Config. Register panics

@@ -13,7 +13,8 @@ import (
 	"github.com/pook/stripeonce/db"
 )
 
-// ErrNotFound is returned, wrapped, for a subscription that is not stored.
+// ErrNotFound reports that there is no such subscription. The methods of Reader wrap it for a subscription that is not stored, and
+// Verify for the one of VerifyConfig.Only if neither Stripe nor the table has it.
 var ErrNotFound = errors.New("no such subscription")
 
 // Reader reads subscriptions through a pool, a connection or a transaction. Each call is one statement, so a subscription

@@ -14,16 +14,14 @@ import (
 
 // The defaults of VerifyConfig.
 const (
-	DefaultVerifyTimeout  = engine.DefaultVerifyTimeout
-	DefaultVerifyAttempts = engine.DefaultVerifyAttempts
-	DefaultVerifyRate     = engine.DefaultVerifyRate
+	DefaultVerifyTimeout  = 30 * time.Second
+	DefaultVerifyAttempts = 8
+	DefaultVerifyRate     = 20 // requests a second
 )
 
-// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
-var ErrRefused = engine.ErrRefused
-
-// ErrNoObject is wrapped by Verify's error if neither side has the subscription of VerifyConfig.Only.
-var ErrNoObject = engine.ErrNotFound
+// ErrRefused reports that Verify marked no row as canceled, since VerifyConfig.Gone would mark more than 1 % of the subscriptions. Set
+// VerifyConfig.Force if that is right.
+var ErrRefused = errors.New("refused")
 
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
@@ -34,15 +32,15 @@ type VerifyConfig struct {
 	// APITimeout bounds one attempt of a request. A request is attempted DefaultVerifyAttempts times if Stripe answers
 	// 429 or 5xx, or does not answer. Defaults to DefaultVerifyTimeout.
 	APITimeout time.Duration
-	// Fix stores Stripe's object if a row differs from it or is missing, in transactions of this receiver and through
-	// Projection. This is also how existing subscriptions are imported. Optional.
+	// Fix is the receiver in whose transactions Stripe's object is stored if a row differs from it or is missing. This is also how
+	// existing subscriptions are imported. It requires Projection. Nil: differences are only reported.
 	Fix *webhooks.Receiver
 	// Projection is the result of Register for that receiver's handlers. Its OnChange is called for each stored
 	// subscription, with a nil Event. Required with Fix.
 	Projection *Projection
-	// NoHooks turns off OnChange.
+	// NoHooks stores subscriptions without a call of OnChange.
 	NoHooks bool
-	// Gone marks rows as canceled whose subscription Stripe does not have any more, as after the deletion of test data or of a
+	// Gone marks rows as canceled if Stripe no longer has their subscription, as after the deletion of test data or of a
 	// test clock. Requires Fix. It is refused (ErrRefused) if more than 1 % of the subscriptions would be marked, since the API
 	// key may be of another account or sandbox, unless Force is set.
 	Gone, Force bool
@@ -59,18 +57,18 @@ type VerifyConfig struct {
 	Rate int
 	// Only compares the subscription of this id alone, and Customer those of one customer. Empty: all.
 	Only, Customer string
-	// After resumes an interrupted run: set it to that run's Verified.Position.
+	// After resumes an interrupted run: set it to that run's VerifyResult.Position.
 	After string
 	// Each is called with each field that differs. Optional.
 	Each func(Difference)
 	// Progress is called with the numbers so far after each page of Stripe's list. Optional.
-	Progress func(Verified)
+	Progress func(VerifyResult)
 	// Logger receives errors of storing a subscription, and warnings of retried requests. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Verified is the result of Verify.
-type Verified struct {
+// VerifyResult counts the subscriptions that Verify compared.
+type VerifyResult struct {
 	Checked int `json:"checked"` // subscriptions of Stripe's list and of the table
 	Drifted int `json:"drifted"` // checked subscriptions that differ, are missing here, or are unknown to Stripe
 	Fixed   int `json:"fixed"`   // drifted subscriptions that now match Stripe's
@@ -81,41 +79,46 @@ type Verified struct {
 	Position string `json:"-"`
 }
 
-// Verify compares the table with Stripe's subscriptions in both directions, account by account. A difference counts only
-// if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
-func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (Verified, error) {
+// Verify compares the table with Stripe's subscriptions in both directions, account by account. With
+// VerifyConfig.Fix it also stores Stripe's. A difference counts only if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
+func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (VerifyResult, error) {
 	e, c, err := config.engine()
 	if err != nil {
-		return Verified{}, err
+		return VerifyResult{}, err
 	}
 	sum, err := e.Verify(ctx, pool, c)
 	return verified(sum), err
 }
 
-func verified(sum engine.Verified) Verified {
-	return Verified{sum.Checked, sum.Drifted, sum.Fixed, sum.Unknown, sum.Position.String()}
+func verified(sum engine.Verified) VerifyResult {
+	return VerifyResult{sum.Checked, sum.Drifted, sum.Fixed, sum.Unknown, sum.Position.String()}
 }
 
-// NewJob returns the job of subscriptions for operations.Operator.Backfill, the first import of what exists at Stripe, and for
-// VerifyEvery. An import is Verify with Fix, but does not read twice what Stripe's list says, where the row is missing or surely older.
-// VerifyConfig.Fix and Projection are required; Only, Customer, Account, Gone, After and Progress are not used. Without OnChange, or with
-// NoHooks, an import stores the subscriptions of a page in one transaction.
-func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (engine.Job, error) {
+// Job imports and compares subscriptions. Pass it to operations.Operator.Backfill and operations.Operator.VerifyEvery; its fields are
+// for these alone.
+type Job = engine.Job
+
+// NewJob returns the job of subscriptions for operations.Operator.Backfill, which imports what exists at Stripe, and for
+// operations.Operator.VerifyEvery.
+//
+// VerifyConfig.Fix and Projection are required. Only, Customer, Account, Gone, After and Progress are not used. An import stores the
+// subscriptions of a page in one transaction if there is no OnChange, or with NoHooks.
+func NewJob(pool *pgxpool.Pool, config *VerifyConfig) (Job, error) {
 	if config.Fix == nil {
-		return engine.Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: NewJob requires it")
+		return Job{}, errors.New("subscriptions.VerifyConfig.Fix is nil: NewJob requires it")
 	}
 	e, c, err := config.engine()
 	if err != nil {
-		return engine.Job{}, err
+		return Job{}, err
 	}
 	c.Only, c.Customer, c.Account, c.Gone, c.Force = "", "", nil, false, false
 	return e.Job(pool, c), nil
 }
 
 // CompleteItems fetches the subscriptions of which only a part of the items is stored (items_complete is false), and stores
-// them whole, as Verify with Fix does; OnChange is called. It is for the background: where an event has only a part of the
+// them whole, as Verify with Fix does; OnChange is called. Run it in the background: where an event has only a part of the
 // items and the rest cannot be fetched at once, the row waits for this. It takes three requests for a row, at most
-// VerifyConfig.Rate a second, and without such rows nothing but a look into an index. It returns the number of rows that it
+// VerifyConfig.Rate a second, and without such rows it makes one indexed query. It returns the number of rows that it
 // completed, also with an error. VerifyConfig.Fix is required; Gone, Accounts, After, Each and Progress are not used.
 func CompleteItems(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (completed int, err error) {
 	if config.Fix == nil {

@@ -70,7 +70,7 @@ func newVerified(t *testing.T, subscribers int, deliver bool) *verified {
 }
 
 // verify returns the result and the differences, one a line.
-func (v *verified) verify(t *testing.T) (subscriptions.Verified, string) {
+func (v *verified) verify(t *testing.T) (subscriptions.VerifyResult, string) {
 	t.Helper()
 	var found []string
 	v.config.Each = func(d subscriptions.Difference) {
@@ -106,7 +106,7 @@ func (v *verified) expectTruth(t *testing.T) {
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 250, true)
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || found != "" {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 250}) || found != "" {
 		t.Fatalf("for a correct table the result is %+v\n%s", sum, found)
 	}
 	if n := len(v.api.Requests()); n != 4 { // one for test clocks
@@ -142,11 +142,11 @@ func TestVerify(t *testing.T) {
 			t.Errorf("the differences lack %q", line)
 		}
 	}
-	if n := strings.Count(found, "\n") + 1; n != len(want) || sum != (subscriptions.Verified{Checked: 253, Drifted: 8}) {
+	if n := strings.Count(found, "\n") + 1; n != len(want) || sum != (subscriptions.VerifyResult{Checked: 253, Drifted: 8}) {
 		t.Errorf("the result is %+v and the differences are\n%s", sum, found)
 	}
 	v.config.Fix = v.Receiver
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 253, Drifted: 8, Fixed: 5}) {
+	if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 253, Drifted: 8, Fixed: 5}) {
 		t.Errorf("the result of the fix is %+v", sum)
 	}
 	if len(v.changes) != 5 {
@@ -158,7 +158,7 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	exec(`DELETE FROM subscriptions WHERE id LIKE 'sub_unknown%' OR id = 'sub_live'`)
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 250}) || found != "" {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 250}) || found != "" {
 		t.Errorf("after the fix the result is %+v\n%s", sum, found)
 	}
 	v.expectTruth(t)
@@ -169,7 +169,7 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	v := newVerified(t, 130, false)
 	v.config.Fix, v.config.NoHooks = v.Receiver, true
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 130, Drifted: 130, Fixed: 130}) {
+	if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 130, Drifted: 130, Fixed: 130}) {
 		t.Errorf("it is %+v", sum)
 	}
 	if n := len(v.api.Requests()); n > 6 {
@@ -236,7 +236,7 @@ func TestFixContinues(t *testing.T) {
 			v := newVerified(t, 30, false)
 			v.refuse, v.refusal = v.account.Subscriptions[7].ID(), refusal
 			v.config.Fix = v.Receiver
-			if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 30, Drifted: 30, Fixed: 29}) {
+			if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 30, Drifted: 30, Fixed: 29}) {
 				t.Errorf("it is %+v", sum)
 			}
 			if stored, failures := v.Count(t, "subscriptions"), v.Count(t, "stripe_webhook_failures"); stored != 29 || failures != 0 {
@@ -252,7 +252,7 @@ func TestVerifyResumes(t *testing.T) {
 	v := newVerified(t, 250, true)
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET currency = 'eur' WHERE id = ANY($1)`, []string{v.account.Subscriptions[249].ID(), v.account.Subscriptions[1].ID()})
 	ctx, cancel := context.WithCancel(t.Context())
-	v.config.Progress = func(subscriptions.Verified) { cancel() }
+	v.config.Progress = func(subscriptions.VerifyResult) { cancel() }
 	first, err := subscriptions.Verify(ctx, v.Pool, &v.config)
 	if !errors.Is(err, context.Canceled) || first.Checked != 100 || first.Drifted != 1 || first.Position == "" {
 		t.Fatalf("interrupted it is %+v, %v", first, err)
@@ -274,12 +274,12 @@ func TestVerifyAccounts(t *testing.T) {
 	}
 	v.api.Connect("acct_1", connected)
 	v.config.Fix, v.config.Accounts = v.Receiver, []string{"acct_1"}
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 7, Drifted: 4, Fixed: 4}) {
+	if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 7, Drifted: 4, Fixed: 4}) {
 		t.Errorf("the import of an account is %+v", sum)
 	}
 	v.config.Fix, v.config.Accounts = nil, nil
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET status = 'unpaid' WHERE account_id = 'acct_1' AND id = $1`, connected.Subscriptions[2].ID())
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 7, Drifted: 1}) {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 7, Drifted: 1}) {
 		t.Errorf("it is %+v\n%s", sum, found)
 	}
 	pgtest.Exec(t, v.Pool, `UPDATE subscriptions SET account_id = 'acct_0' WHERE id = $1`, connected.Subscriptions[2].ID())

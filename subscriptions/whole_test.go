@@ -165,10 +165,10 @@ func TestVerifyTestClocks(t *testing.T) {
 	id := func(i int) string { return onClock[i].ID() }
 	v.config.Fix = v.Receiver
 	v.config.Rate = 1000
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 152, Drifted: 2, Fixed: 2}) {
+	if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 152, Drifted: 2, Fixed: 2}) {
 		t.Errorf("the import gives %+v", sum)
 	}
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 152}) || found != "" {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 152}) || found != "" {
 		t.Errorf("then it gives %+v\n%s", sum, found)
 	}
 	onClock[0].Delete()
@@ -176,11 +176,11 @@ func TestVerifyTestClocks(t *testing.T) {
 	v.account.EndTestClock(clock)
 	v.changes = nil
 	want := id(1) + " id " + id(1) + " <nil>"
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 152, Drifted: 1}) || found != want {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 152, Drifted: 1}) || found != want {
 		t.Errorf("after the clock's end it gives %+v\n%s", sum, found)
 	}
 	v.config.Gone = true
-	if sum, _ := v.verify(t); sum != (subscriptions.Verified{Checked: 152, Drifted: 1, Fixed: 1}) {
+	if sum, _ := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 152, Drifted: 1, Fixed: 1}) {
 		t.Errorf("with Gone it gives %+v", sum)
 	}
 	if len(v.changes) != 1 || !v.changes[0].Canceled() || v.changes[0].Event != nil {
@@ -191,7 +191,7 @@ func TestVerifyTestClocks(t *testing.T) {
 	if row != "canceled t t canceled t 1" {
 		t.Errorf("the row is %s", row)
 	}
-	if sum, found := v.verify(t); sum != (subscriptions.Verified{Checked: 152}) || found != "" {
+	if sum, found := v.verify(t); sum != (subscriptions.VerifyResult{Checked: 152}) || found != "" {
 		t.Errorf("then it gives %+v\n%s", sum, found)
 	}
 	// A key of another sandbox knows none of them.

@@ -303,7 +303,7 @@ func TestEndpointCommand(t *testing.T) {
 	endpoint(0, "--url ed_old --update", "updated", "unhandled    v1.charge.refunded")
 	endpoint(0, "--url ed_old", "enabled")
 	r := endpoint(0, "--url https://other.example.com/ --json")
-	if list := lines(t, r); fmt.Sprintf("%v %v %v", list[0]["superfluous"], list[0]["missing"], list[0]["status"]) != "[] [] enabled" || strings.Contains(r.stdout, "whsec_") {
+	if list := lines(t, r); fmt.Sprintf("%v %v %v", list[0]["unhandled"], list[0]["missing"], list[0]["status"]) != "[] [] enabled" || strings.Contains(r.stdout, "whsec_") {
 		t.Errorf("in the end it is %s", r)
 	}
 }

@@ -37,7 +37,7 @@ const (
 	OutcomeDuplicate Outcome = "duplicate"
 )
 
-// Result is the result of one event.
+// Result is the result of processing one event.
 type Result struct {
 	EventID string  `json:"event_id"`
 	Outcome Outcome `json:"outcome"`

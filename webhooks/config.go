@@ -13,7 +13,7 @@ import (
 	"github.com/pook/stripeonce/internal/signing"
 )
 
-// Mode says which events take effect.
+// Mode is the setting of which events take effect, by their mode.
 type Mode string
 
 // The modes. Events of the other mode are acknowledged as OutcomeIgnored: a live Connect endpoint gets
@@ -54,7 +54,7 @@ const (
 // max_locks_per_transaction of them for each connection.
 const batchSizeLimit = 256
 
-// Serialization says which events run one after the other, in this process and in others on the same database.
+// Serialization is the setting of which events run one after the other, in this process and in others on the same database.
 type Serialization string
 
 const (
@@ -73,9 +73,10 @@ type Config struct {
 	// secret (the newest first), or for several endpoints. "label=whsec_…" names a secret in Stats. Required. Empty secrets
 	// are refused, since anybody could sign with one, and so are placeholders.
 	Secrets []string
-	// Name is the receiver's name in the ledger and in the records of failures, at most 255 characters. A retrier, and what else
-	// applies events by itself, leaves those of receivers of other names alone, since their handlers are others. Replicas have the
-	// same name, and it stays the same when handlers are added. Defaults to "host"; that of the program stripeonce is "stripeonce".
+	// Name is the receiver's name in the ledger and in the records of failures, at most 255 characters. Background work that applies
+	// events, such as operations.RetryFailed, skips events of receivers of other names, since these have other handlers. Give all
+	// replicas the same name, and keep it when you add handlers. Defaults to DefaultName, "host"; the program stripeonce has the name
+	// "stripeonce".
 	Name string
 	// Tolerance is how old a signature's timestamp may be. Defaults to stripe-go's 5 minutes.
 	Tolerance time.Duration

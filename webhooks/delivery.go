@@ -48,8 +48,8 @@ type delivery struct {
 
 // purpose says why an event that the ledger has is applied all the same.
 type purpose struct {
-	replay    bool       // on behalf of a person: the event is applied although it is parked
-	reprocess *Reprocess // likewise: handlers run although it has taken effect; nil: they do not
+	replay    bool              // on behalf of a person: the event is applied although it is parked
+	reprocess *ReprocessOptions // likewise: handlers run although it has taken effect; nil: they do not
 }
 
 // attempt is the state of a delivery in one transaction.

@@ -49,10 +49,15 @@ var (
 	errMethod       = errors.New("only POST is allowed")
 )
 
-// HandlerError reports that a handler failed: one registered with On, or a projection or its hook. EventType is the
-// event's type, Err the handler's error, to which it unwraps. It is the event's failure, whatever it wraps: the response
-// is 500, with a record.
+// HandlerError reports that a handler failed: one registered with [On], a projection, or a projection's OnChange. It is the event's
+// failure, whatever it wraps: the response is 500, with a record. It is a struct with the fields
+//
+//	EventType string // the event's type
+//	Err       error  // the handler's error, which Unwrap returns
 type HandlerError = fault.HandlerError
 
-// PanicError reports a panic in a handler: its Value, to which it unwraps if that is an error, and the Stack.
+// PanicError reports a panic in a handler. It is a struct with the fields
+//
+//	Value any    // the value of the panic, which Unwrap returns if it is an error
+//	Stack []byte // the stack trace, as of debug.Stack
 type PanicError = fault.PanicError

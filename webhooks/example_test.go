@@ -258,7 +258,7 @@ func ExampleReceiver_Reprocess() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, err = r.Reprocess(context.Background(), ev, webhooks.Reprocess{Handler: "credit", Reason: "credits were lost"})
+	_, err = r.Reprocess(context.Background(), ev, webhooks.ReprocessOptions{Handler: "credit", Reason: "credits were lost"})
 	fmt.Println(err)
 	// Output:
 	// 200 {"event_id":"evt_1","outcome":"processed"}

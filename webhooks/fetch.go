@@ -19,7 +19,7 @@ import (
 // maxFetches bounds how often objects are fetched from Stripe within one delivery.
 const maxFetches = 4
 
-// FetchOptions say how to fetch an event's object from Stripe.
+// FetchOptions configures Fetch. The zero value fetches the event's own object.
 type FetchOptions struct {
 	// Token comes back in Current.Token. Put into it what the request is based on, such as a row's revision, to see
 	// whether the answer still fits.
@@ -41,9 +41,9 @@ type FetchOptions struct {
 	List bool
 }
 
-// Fetch is what a handler returns, as its error, to get Stripe's current object. The transaction is rolled back, the
-// object is fetched while no connection is held, and every handler of the event runs again, this one with
-// [Event].Current. Check [Event.CanFetch] before: without an API key Fetch is a failure.
+// Fetch returns the error that a handler returns to request Stripe's current object. The transaction is rolled back, the object is
+// fetched while no connection is held, and every handler of the event runs again, this one with the object in Event.Current. Check
+// [Event.CanFetch] first: without an API key, the event fails.
 func Fetch(options FetchOptions) error { return &fetchError{FetchOptions: options} }
 
 // fetchError is a request to fetch an object.
@@ -57,7 +57,7 @@ const noHandler = -1
 
 func (e *fetchError) Error() string { return "it requests the current object from Stripe" }
 
-// Current is the object that Fetch requested.
+// Current is Stripe's answer to Fetch: see Event.Current.
 type Current struct {
 	// Object is the object as it is now, cleaned like Event.Object. Nil if Stripe does not have it, or
 	// does not let us see it.

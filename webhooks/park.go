@@ -17,15 +17,15 @@ type parkError struct{ err error }
 func (e *parkError) Error() string { return "parked: " + e.err.Error() }
 func (e *parkError) Unwrap() error { return e.err }
 
-// Park is what a handler returns, as its error, where no retry will help and a person must look: an invoice of a customer
-// that nobody knows, an amount that cannot be right. Nothing of the event's handlers is kept. The event is recorded as
-// [OutcomeParked], together with err in stripe_webhook_failures, and answered 200, so that Stripe does not send it again.
-// Projections still take effect, with subscriptions.Config.OnChange; if OnChange parks, nothing does.
+// Park returns the error that a handler returns if no retry will help and a person must look: an invoice of an unknown customer, an
+// amount that cannot be right. Everything that the event's handlers did is rolled back. The event is recorded as [OutcomeParked],
+// together with err in the table stripe_webhook_failures, and answered 200, so that Stripe does not send it again. Projections still
+// take effect, with subscriptions.Config.OnChange; if OnChange parks, nothing does.
 //
 // A parked event waits for a person. A delivery of it is a duplicate, and runs nothing; [Receiver.Replay] ("stripeonce
 // replay EVENT") applies it, with all of its handlers.
 //
-// A nil err parks with a text that says no more.
+// With a nil err, the record has a general text.
 func Park(err error) error {
 	if err == nil {
 		err = errors.New("the handler gave no reason")

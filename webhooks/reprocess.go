@@ -25,8 +25,8 @@ var (
 		"reprocess_reason of stripe_webhook_events, which deploy/roles.sql grants to the operator's role alone")
 )
 
-// Reprocess says what [Receiver.Reprocess] runs, and why.
-type Reprocess struct {
+// ReprocessOptions configures [Receiver.Reprocess].
+type ReprocessOptions struct {
 	// Handler is the name of the one handler to run: see [Name]. The OnChange of a projection is named after its type:
 	// "subscription.OnChange", "invoice.OnChange". Empty: every handler of the event, without those of OnChange.
 	Handler string
@@ -47,27 +47,27 @@ type Reprocess struct {
 // gets no record among the failures: the error is the caller's. Replay is for events that have not taken effect.
 //
 // The error wraps ErrNotApplied, ErrReprocessed, ErrNoHandler or ErrNotOperator where nothing was run, besides those of Apply.
-func (r *Receiver) Reprocess(ctx context.Context, ev *Event, options Reprocess) (Result, error) {
+func (r *Receiver) Reprocess(ctx context.Context, ev *Event, options ReprocessOptions) (Result, error) {
 	if strings.TrimSpace(options.Reason) == "" {
-		return Result{}, errors.New("webhooks.Reprocess.Reason is empty: say why the event is reprocessed")
+		return Result{}, errors.New("webhooks.ReprocessOptions.Reason is empty: say why the event is reprocessed")
 	}
 	if err := storableText("Reason", options.Reason); err != nil {
 		return Result{}, err
 	}
-	if _, err := r.Reprocessed(ev, options); err != nil {
+	if _, err := r.ReprocessHandlers(ev, options); err != nil {
 		return Result{}, err
 	}
 	return r.applyUnlessOverloaded(ctx, ev, purpose{replay: true, reprocess: &options})
 }
 
-// Reprocessed returns the names of the handlers that Reprocess would run for an event, in their order. The error wraps ErrNoHandler
+// ReprocessHandlers returns the names of the handlers that Reprocess would run for an event, in their order. The error wraps ErrNoHandler
 // if there are none.
-func (r *Receiver) Reprocessed(ev *Event, options Reprocess) ([]string, error) {
+func (r *Receiver) ReprocessHandlers(ev *Event, options ReprocessOptions) ([]string, error) {
 	d := r.newDelivery(ev, purpose{replay: true, reprocess: &options})
 	if d.takesEffect() {
 		return names(d.handlers), nil
 	}
-	every := names(Reprocess{Hooks: true}.of(r.handlers.all(d)))
+	every := names(ReprocessOptions{Hooks: true}.of(r.handlers.all(d)))
 	switch {
 	case d.lacksKey:
 		return nil, fmt.Errorf("%s: there is no API key of its mode to fetch the thin event's object with", ev.ID)
@@ -92,7 +92,7 @@ func (r *Receiver) HandlerNames() []string {
 }
 
 // of returns which of the handlers of an event run.
-func (p Reprocess) of(handlers []handler) (list []handler) {
+func (p ReprocessOptions) of(handlers []handler) (list []handler) {
 	for _, h := range handlers {
 		isHook := h.plan != nil
 		named := h.name == p.Handler || p.Handler == "" && !isHook

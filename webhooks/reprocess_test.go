@@ -52,7 +52,7 @@ func (p *repairing) handlers() *webhooks.Handlers {
 	return h
 }
 
-func (p *repairing) reprocess(t *testing.T, body []byte, options webhooks.Reprocess) error {
+func (p *repairing) reprocess(t *testing.T, body []byte, options webhooks.ReprocessOptions) error {
 	t.Helper()
 	ev, err := webhooks.ParseEvent(body)
 	if err != nil {
@@ -85,7 +85,7 @@ func TestReprocess(t *testing.T) {
 	p.Expect(t, body, 200, webhooks.OutcomeProcessed)
 	p.want(t, "10100 processed/0 0")
 	p.buggy = false
-	credit := webhooks.Reprocess{Handler: "credit", Reason: "it credited nothing"}
+	credit := webhooks.ReprocessOptions{Handler: "credit", Reason: "it credited nothing"}
 	if err := p.reprocess(t, body, credit); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestReprocess(t *testing.T) {
 		t.Errorf("the handler was called %d times, want 2", n)
 	}
 	p.want(t, "10101 processed/1/it credited nothing/t 0")
-	if err := p.reprocess(t, body, webhooks.Reprocess{Count: 1, Reason: "all"}); err != nil {
+	if err := p.reprocess(t, body, webhooks.ReprocessOptions{Count: 1, Reason: "all"}); err != nil {
 		t.Fatal(err)
 	}
 	p.want(t, "10202 processed/2/all/t 0")
@@ -131,7 +131,7 @@ func TestReprocessAtOnce(t *testing.T) {
 			if i%2 == 0 {
 				receiver = other.Receiver
 			}
-			switch _, err := receiver.Reprocess(t.Context(), ev, webhooks.Reprocess{Handler: "credit", Reason: "again"}); {
+			switch _, err := receiver.Reprocess(t.Context(), ev, webhooks.ReprocessOptions{Handler: "credit", Reason: "again"}); {
 			case err == nil:
 				done.Add(1)
 			case errors.Is(err, webhooks.ErrReprocessed):
@@ -155,7 +155,7 @@ func TestReprocessNotApplied(t *testing.T) {
 	t.Parallel()
 	p := newRepairing(t)
 	body := about("evt_1", "sub_1", "active")
-	options := webhooks.Reprocess{Reason: "a test"}
+	options := webhooks.ReprocessOptions{Reason: "a test"}
 	refused := func(want error, text string) {
 		t.Helper()
 		if err := p.reprocess(t, body, options); !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
@@ -170,12 +170,12 @@ func TestReprocessNotApplied(t *testing.T) {
 	}
 	options.Handler = "credits"
 	refused(webhooks.ErrNoHandler, "credit, subscription.OnChange, mail")
-	options = webhooks.Reprocess{Reason: " "}
+	options = webhooks.ReprocessOptions{Reason: " "}
 	if err := p.reprocess(t, body, options); err == nil || !strings.Contains(err.Error(), "Reason is empty") {
 		t.Errorf("without a reason the error is %v", err)
 	}
 	body = hooktest.Event("evt_1", "charge.refunded", 1700000000, `{"id":"ch_1"}`)
-	options = webhooks.Reprocess{Reason: "a test"}
+	options = webhooks.ReprocessOptions{Reason: "a test"}
 	refused(webhooks.ErrNoHandler, "no handler runs for charge.refunded: none is registered")
 	p.want(t, "0 parked/0 0")
 	if n := p.credits.Load(); n != 0 {
@@ -192,13 +192,13 @@ func TestReprocessFails(t *testing.T) {
 	wrong := errors.New("the credit is wrong")
 	for _, fails := range []error{wrong, webhooks.Park(wrong)} {
 		p.fails = fails
-		if err := p.reprocess(t, body, webhooks.Reprocess{Reason: "a test"}); !errors.Is(err, wrong) {
+		if err := p.reprocess(t, body, webhooks.ReprocessOptions{Reason: "a test"}); !errors.Is(err, wrong) {
 			t.Errorf("the error is %v, want %v", err, wrong)
 		}
 		p.want(t, "10101 processed/0 0")
 	}
 	p.fails = nil
-	if err := p.reprocess(t, body, webhooks.Reprocess{Reason: "a test"}); err != nil {
+	if err := p.reprocess(t, body, webhooks.ReprocessOptions{Reason: "a test"}); err != nil {
 		t.Error(err)
 	}
 	p.want(t, "10202 processed/1/a test/t 0")
@@ -212,7 +212,7 @@ func TestReprocessHooks(t *testing.T) {
 	p.Expect(t, first, 200, webhooks.OutcomeProcessed)
 	p.Expect(t, second, 200, webhooks.OutcomeProcessed)
 	row := pgtest.Scan[string](t, p.Pool, `SELECT subscriptions::text FROM subscriptions`)
-	for _, options := range []webhooks.Reprocess{
+	for _, options := range []webhooks.ReprocessOptions{
 		{Hooks: true, Handler: "credit", Reason: "both"}, {Handler: "subscription.OnChange", Count: 1, Reason: "the hook alone"},
 	} {
 		p.changes = nil
@@ -236,12 +236,12 @@ func TestReprocessHooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := p.Receiver.Reprocessed(ev, webhooks.Reprocess{Hooks: true})
+	names, err := p.Receiver.ReprocessHandlers(ev, webhooks.ReprocessOptions{Hooks: true})
 	if got := strings.Join(names, " "); err != nil || got != "credit subscription.OnChange mail" {
 		t.Errorf("it would run %q, %v", got, err)
 	}
 	pgtest.Exec(t, p.Pool, `DELETE FROM subscription_items; DELETE FROM subscriptions`)
-	if err := p.reprocess(t, first, webhooks.Reprocess{Hooks: true, Count: 2, Reason: "without a row"}); err == nil || !strings.Contains(err.Error(), "no row of the subscription sub_1 is stored") {
+	if err := p.reprocess(t, first, webhooks.ReprocessOptions{Hooks: true, Count: 2, Reason: "without a row"}); err == nil || !strings.Contains(err.Error(), "no row of the subscription sub_1 is stored") {
 		t.Errorf("without a row the error is %v", err)
 	}
 }
@@ -263,7 +263,7 @@ func TestHandlerNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := receiver.Reprocessed(ev, webhooks.Reprocess{})
+	names, err := receiver.ReprocessHandlers(ev, webhooks.ReprocessOptions{})
 	if got := strings.Join(names, " "); err != nil || got != "invoice.paid invoice.paid-2 notify" {
 		t.Errorf("the handlers are %q, %v", got, err)
 	}
@@ -287,7 +287,7 @@ func TestReprocessNotPermitted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := serving.Receiver.Reprocess(t.Context(), ev, webhooks.Reprocess{Reason: "a test"}); !errors.Is(err, webhooks.ErrNotOperator) || errors.Is(err, webhooks.ErrUnavailable) {
+	if _, err := serving.Receiver.Reprocess(t.Context(), ev, webhooks.ReprocessOptions{Reason: "a test"}); !errors.Is(err, webhooks.ErrNotOperator) || errors.Is(err, webhooks.ErrUnavailable) {
 		t.Errorf("the error is %v", err)
 	}
 	p.want(t, "10101 processed/0 0")

@@ -52,7 +52,7 @@ type Durations struct {
 	Buckets []uint64        // Buckets[i] is how many durations were at most Bounds[i]: cumulative
 }
 
-// SignatureStats count the deliveries whose signature was rejected.
+// SignatureStats counts the deliveries whose signature was rejected.
 type SignatureStats struct {
 	// Rejected counts them by reason: "missing" (there is no Stripe-Signature header), "malformed", "expired" (its timestamp is
 	// older than Config.Tolerance), "empty_body", and "mismatch" (no signing secret made it: the secret is wrong, or the body was
@@ -62,7 +62,7 @@ type SignatureStats struct {
 	LastRejected map[string]time.Time
 }
 
-// FetchStats count requests to Stripe's API on behalf of events.
+// FetchStats counts requests to Stripe's API on behalf of events.
 type FetchStats struct {
 	Answered uint64
 	Missing  uint64 // Stripe does not have what was requested
@@ -74,7 +74,7 @@ type FetchStats struct {
 	NoKey uint64
 }
 
-// Stats are a receiver's numbers since New. Package metrics exports them to Prometheus.
+// Stats has a receiver's numbers since New. Package metrics exports them to Prometheus.
 type Stats struct {
 	// Deliveries has an entry for each outcome, and for "invalid" (4xx), "failed" (500) and
 	// "unavailable" (503): how long they took, from reading the delivery to its response.
@@ -107,7 +107,7 @@ type Stats struct {
 	Pool *pgxpool.Stat
 }
 
-// SecretStats say what one signing secret has verified since New.
+// SecretStats counts the deliveries that one signing secret verified since New. A secret that no longer matches can be removed.
 type SecretStats struct {
 	// Label is the secret's label, else its position in Config.Secrets, "1" for the first.
 	Label string

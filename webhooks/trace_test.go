@@ -129,7 +129,7 @@ func TestTraceOfOnChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := host.Receiver.Reprocess(t.Context(), ev, webhooks.Reprocess{Hooks: true, Reason: "a test"}); err != nil {
+	if _, err := host.Receiver.Reprocess(t.Context(), ev, webhooks.ReprocessOptions{Hooks: true, Reason: "a test"}); err != nil {
 		t.Fatal(err)
 	}
 	again := spans.Named(t, "stripe customer.subscription.updated", 2)[1]

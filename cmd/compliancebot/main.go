@@ -1,5 +1,5 @@
-// Command compliancebot is an example host: an Echo application that mounts stripeonce's route. It has tables of its own,
-// one of which is called subscriptions. stripeonce's tables are in the PostgreSQL schema stripe of the same database.
+// Command compliancebot is an example of an application with handlers of its own: it mounts stripeonce's route in Echo. One of its
+// tables is called subscriptions, too, so stripeonce's tables are in the PostgreSQL schema stripe of the same database.
 package main
 
 import (

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pook/stripeonce/internal/cli"
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/metrics"
 	"github.com/pook/stripeonce/mirror"
 	"github.com/pook/stripeonce/operations"
@@ -116,7 +117,7 @@ func (b *background) comparisons() (jobs []operations.Job, every time.Duration, 
 			return nil, 0, err
 		}
 		jobs = append(jobs, job)
-		types = slices.DeleteFunc(slices.Clone(b.mirrored), func(object string) bool { return mirror.Comparable([]string{object}) != nil })
+		types = slices.DeleteFunc(slices.Clone(b.mirrored), func(object string) bool { return objecttypes.Comparable([]string{object}) != nil })
 	case b.entitled > 0 && slices.Contains(b.mirrored, types[0]):
 		every = time.Duration(b.entitled)
 	default:

@@ -1,4 +1,12 @@
-// Command stripeonce receives Stripe's webhook deliveries into PostgreSQL, each event exactly once.
+// Command stripeonce receives Stripe's webhook deliveries into PostgreSQL, each event exactly once, and has the commands of its
+// operators.
+//
+//	stripeonce demo                   # everything on this machine, with a simulated Stripe
+//	stripeonce serve                  # receives deliveries; needs DATABASE_URL and STRIPE_WEBHOOK_SECRET
+//	stripeonce migrate                # creates the tables
+//	stripeonce failures               # lists what failed
+//
+// "stripeonce help" lists all commands, and the repository's docs/configuration.md the environment variables.
 package main
 
 import (

@@ -107,7 +107,7 @@ func (s *stripeSettings) check() error {
 		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
 	}
 	var err error
-	if s.mirrored, err = mirror.Types(s.mirror); err != nil {
+	if s.mirrored, err = mirror.ParseTypes(s.mirror); err != nil {
 		return cli.Usage("--mirror (STRIPEONCE_MIRROR): %w", err)
 	}
 	if s.mirror != "" && len(s.mirrored) == 0 {

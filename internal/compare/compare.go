@@ -45,7 +45,7 @@ type Config struct {
 	Gone, Force bool
 
 	Each     func(mirror.Difference)
-	Progress func(mirror.Verified) // with the numbers of all types
+	Progress func(mirror.VerifyResult) // with the numbers of all types
 	Logger   *slog.Logger
 }
 
@@ -66,13 +66,13 @@ func (c *Config) Arguments() map[string]any {
 }
 
 // Run compares the subscriptions, and then the other types. The position of an interrupted run is empty unless After can continue it.
-func (c *Config) Run(ctx context.Context) (mirror.Verified, error) {
-	var sum mirror.Verified
+func (c *Config) Run(ctx context.Context) (mirror.VerifyResult, error) {
+	var sum mirror.VerifyResult
 	var failed []error
 	ofMirror := strings.Contains(c.After, " ")
 	if c.Types.Subscriptions && !ofMirror {
 		of, err := subscriptions.Verify(ctx, c.Pool, c.ofSubscriptions())
-		if sum = mirror.Verified(of); err != nil {
+		if sum = mirror.VerifyResult(of); err != nil {
 			failed = append(failed, err)
 		}
 		if ctx.Err() != nil || sum.Position != "" {
@@ -86,8 +86,8 @@ func (c *Config) Run(ctx context.Context) (mirror.Verified, error) {
 	return plus(sum, of), errors.Join(append(failed, err)...)
 }
 
-func plus(a, b mirror.Verified) mirror.Verified {
-	return mirror.Verified{
+func plus(a, b mirror.VerifyResult) mirror.VerifyResult {
+	return mirror.VerifyResult{
 		Checked: a.Checked + b.Checked, Drifted: a.Drifted + b.Drifted, Fixed: a.Fixed + b.Fixed, Unknown: a.Unknown + b.Unknown, Position: b.Position,
 	}
 }
@@ -109,13 +109,13 @@ func (c *Config) ofSubscriptions() *subscriptions.VerifyConfig {
 		}
 	}
 	if c.Progress != nil {
-		config.Progress = func(of subscriptions.Verified) { c.Progress(mirror.Verified(of)) }
+		config.Progress = func(of subscriptions.VerifyResult) { c.Progress(mirror.VerifyResult(of)) }
 	}
 	return config
 }
 
 // ofMirror configures the comparison of mirrored objects. before has the numbers of the subscriptions.
-func (c *Config) ofMirror(before mirror.Verified) *mirror.VerifyConfig {
+func (c *Config) ofMirror(before mirror.VerifyResult) *mirror.VerifyConfig {
 	config := &mirror.VerifyConfig{
 		Types: c.Mirrored, APIKey: c.APIKey, APIBase: c.APIBase, APITimeout: c.APITimeout, Projection: c.Mirror, NoHooks: c.NoHooks, Gone: c.Gone,
 		Force: c.Force, AccountID: c.AccountID, Account: c.Account, Accounts: c.Accounts, Rate: c.Rate, Only: c.Only, Customer: c.Customer,
@@ -128,7 +128,7 @@ func (c *Config) ofMirror(before mirror.Verified) *mirror.VerifyConfig {
 		config.Fix = c.Receiver
 	}
 	if c.Progress != nil {
-		config.Progress = func(of mirror.Verified) { c.Progress(plus(before, of)) }
+		config.Progress = func(of mirror.VerifyResult) { c.Progress(plus(before, of)) }
 	}
 	return config
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pook/stripeonce/internal/objecttypes"
 	"github.com/pook/stripeonce/mirror"
 )
 
@@ -19,12 +20,12 @@ type Types struct {
 // Of returns the types that a receiver stores and that can be compared: subscriptions, and what it mirrors, without the types that
 // Stripe's API does not have.
 func Of(projection *mirror.Projection) Types {
-	return Types{true, slices.DeleteFunc(projection.Types(), func(object string) bool { return mirror.Comparable([]string{object}) != nil })}
+	return Types{true, slices.DeleteFunc(projection.Types(), func(object string) bool { return objecttypes.Comparable([]string{object}) != nil })}
 }
 
 // OfID returns the type that follows from an object's id, if one does.
 func OfID(id string) (of Types, known bool) {
-	switch object := mirror.TypeOf(id); {
+	switch object := objecttypes.OfID(id); {
 	case object != "":
 		return Types{Mirrored: []string{object}}, true
 	case strings.HasPrefix(id, "sub_"):
@@ -43,7 +44,7 @@ func One(object string) Types {
 
 // ByCustomer returns the types without those that cannot be compared for one customer.
 func (t Types) ByCustomer() Types {
-	t.Mirrored = slices.DeleteFunc(slices.Clone(t.Mirrored), func(object string) bool { return !mirror.ByCustomer(object) })
+	t.Mirrored = slices.DeleteFunc(slices.Clone(t.Mirrored), func(object string) bool { return !objecttypes.ByCustomer(object) })
 	return t
 }
 

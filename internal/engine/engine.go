@@ -52,6 +52,8 @@ type Rules struct {
 	OfCustomer url.Values
 	// TestClocks reports that the list leaves out the objects of test clocks unless it is requested with test_clock.
 	TestClocks bool
+	// NotFound and Refused are wrapped by the errors of Verify: neither side has the object of Only; Gone would mark too many rows.
+	NotFound, Refused error
 }
 
 // noun is the type in errors and logs.

@@ -65,7 +65,7 @@ const maxGonePercent = 1
 func (v *verification[T]) resolveGone(ctx context.Context) error {
 	if n := len(v.gone); n*100 > v.sum.Checked*maxGonePercent && !v.config.Force {
 		return fmt.Errorf("%w: Stripe does not have %d of %d %ss, more than %d %%: is the API key of another account or sandbox? "+
-			"Nothing was marked as ended; Force (--force) does it", ErrRefused, n, v.sum.Checked, v.rules.noun(), maxGonePercent)
+			"Nothing was marked as ended; Force (--force) does it", v.rules.Refused, n, v.sum.Checked, v.rules.noun(), maxGonePercent)
 	}
 	var failed []error
 	for _, r := range v.gone {

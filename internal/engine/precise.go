@@ -3,15 +3,11 @@ package engine
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/pook/stripeonce/internal/stripeapi"
 )
-
-// ErrNotFound is wrapped by Verify's error if neither side has the object of Only.
-var ErrNotFound = errors.New("no such object")
 
 // chosen reports whether an account is compared even without a row of the object or customer in question.
 func (w *walk[T]) chosen() bool {
@@ -94,5 +90,5 @@ func (v *verification[T]) checkFound() error {
 	if v.left[v.config.Only] {
 		return fmt.Errorf("the %s %s is of a customer whose data was erased: it is not compared", v.rules.noun(), v.config.Only)
 	}
-	return fmt.Errorf("%w: neither the table nor Stripe has the %s %s", ErrNotFound, v.rules.noun(), v.config.Only)
+	return fmt.Errorf("%w: neither the table nor Stripe has the %s %s", v.rules.NotFound, v.rules.noun(), v.config.Only)
 }

@@ -30,9 +30,6 @@ const (
 	DefaultImportRateSandbox = 20
 )
 
-// ErrRefused is wrapped by Verify's error if Gone would mark too many rows.
-var ErrRefused = errors.New("refused")
-
 // VerifyConfig configures Verify.
 type VerifyConfig struct {
 	APIKey  string
@@ -43,7 +40,7 @@ type VerifyConfig struct {
 	Fix *webhooks.Receiver
 	// NoHooks turns off OnChange.
 	NoHooks bool
-	// Gone marks rows as ended whose object Stripe does not have any more. Requires Fix. It is refused (ErrRefused) if more than
+	// Gone marks rows as ended whose object Stripe does not have any more. Requires Fix. It is refused (Rules.Refused) if more than
 	// 1 % of the rows would be marked, unless Force is set.
 	Gone, Force bool
 	// AccountID and Accounts are the accounts to compare. An empty AccountID means all accounts that have rows.

@@ -1,6 +1,9 @@
-// Package otelwebhooks traces a receiver with OpenTelemetry.
+// Package otelwebhooks traces deliveries with OpenTelemetry: a span for each event, its handlers, its batch and its requests to Stripe.
 //
-//	config.Tracer = otelwebhooks.NewTracer(nil) // with the global TracerProvider
+//	receiver, err := webhooks.New(pool, h, &webhooks.Config{
+//		Secrets: []string{secret},
+//		Tracer:  otelwebhooks.NewTracer(nil), // with the global TracerProvider
+//	})
 //
 // # Spans
 //

@@ -1,5 +1,5 @@
-// Package sqltx lets a handler use database/sql in its event's transaction, for a host whose code uses database/sql: with
-// GORM, ent, sqlx, or sqlc's output for database/sql.
+// Package sqltx lets a handler use database/sql in its event's transaction, and so GORM, ent, sqlx, or the code that sqlc generates for
+// database/sql.
 //
 //	webhooks.On(h, "invoice.paid", func(ctx context.Context, tx pgx.Tx, ev *webhooks.Event, inv *stripe.Invoice) error {
 //		db := sqltx.Open(tx)
@@ -8,12 +8,12 @@
 //		return err
 //	})
 //
-// # Why not a *sql.DB of the host's
+// # Why not your own *sql.DB
 //
-// A *sql.DB of the host would use another connection and so another transaction. Its writes would stay if the event is
-// rolled back, and the retry would repeat them.
+// Your own *sql.DB uses another connection and so another transaction. Its writes would stay if the event is rolled back, and the
+// retry would repeat them.
 //
-// # Transactions in the transaction
+// # Nested transactions
 //
 // Begin sets a savepoint, Commit releases it, and Rollback rolls back to it. The receiver commits the event's transaction.
 package sqltx

@@ -1,4 +1,4 @@
-// Package webhookstest helps to test your handlers. It builds events, signs them, and delivers them to your application as
+// Package webhookstest has helpers for tests of your handlers. It builds events, signs them, and delivers them to your application as
 // Stripe does: with duplicates, some at the same instant, out of order, and with retries until a 2xx.
 //
 // # A test
@@ -43,7 +43,7 @@
 // and [Stripe.At] those of a tenant with a route and a secret of its own (webhooks.Config.AccountFor). [NewAPI] serves the
 // objects that a receiver fetches (thin events, webhooks.Fetch): those of a simulated account, or those that you set.
 //
-// # Alone
+// # Your own client
 //
 // [Event.Body] and [Sign] make a delivery for a client of your own.
 package webhookstest
