@@ -18,15 +18,15 @@ func (t *tree) failures() *cobra.Command {
 	var group string
 	cmd := &cobra.Command{
 		Use:   "failures [EVENT]",
-		Short: "List failing and parked events, or show one event's history",
-		Long: `Lists the events whose last attempt failed and that have not been applied since, newest
-failure first. An event that is applied later, by a retry or by replay, is no longer
-listed; 'events EVENT' still shows its failed attempts. A parked event (a handler returned
-webhooks.Park) is not retried: 'replay EVENT' applies it. 'failures dismiss' is for an
-event that need not be applied.
+		Short: "List failing and parked events, or show the history of one",
+		Long: `Lists events whose last attempt failed and that have not been applied since, newest failure
+first. An event that a retry or 'replay' applies later is no longer listed; 'events EVENT'
+still shows its failed attempts. A parked event (a handler returned webhooks.Park) is not
+retried: 'replay EVENT' applies it. Use 'failures dismiss' for an event that need not be
+applied.
 
---group lists failures by their cause: the type, and the error without ids, numbers and
-the like. With the key of a group it lists that group's events: 'failures --group KEY'.`,
+--group lists failures by cause: by event type, and by the error without ids and numbers.
+'failures --group KEY' lists the events of one group.`,
 		Example: `  stripeonce failures
   stripeonce failures --type 'invoice.*' --since 24h
   stripeonce failures --group
@@ -36,14 +36,14 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
+	flags.StringVar(&filter.Type, "type", "", "only events of this `type`; invoice.* matches every type with that prefix")
+	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or 72h for the last 72 hours")
 	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…)")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
-	flags.StringVar(&state, "state", "", "only this `state`: failing, parked or dismissed; by default failing and parked")
-	flags.StringVar(&group, "group", "", "list groups of failures of one cause; with a group's `key`, its events")
+	flags.StringVar(&state, "state", "", "only events of this `state`: failing, parked or dismissed (default: failing and parked)")
+	flags.StringVar(&group, "group", "", "list failures grouped by cause; with a group's `key`, list the events of that group")
 	flags.Lookup("group").NoOptDefVal = everyGroup
-	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
+	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event` (evt_…), to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events or groups")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

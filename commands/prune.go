@@ -17,20 +17,20 @@ func (t *tree) prune() *cobra.Command {
 	options := operations.PruneOptions{}
 	cmd := &cobra.Command{
 		Use:   "prune --older-than DURATION",
-		Short: "Delete old rows of the ledger",
-		Long: `Deletes ledger rows of events that took effect earlier, oldest first, and the failure
-records that they resolved, and records of runs (stripe_webhook_runs) of that age. It uses
-small transactions, holds no lock for long, and may be interrupted. Events that still fail
-are kept.
+		Short: "Delete old events, resolved failures and run records",
+		Long: `Deletes events that took effect before the given age from the ledger, oldest first, with the
+failure records that they resolved, and run records (stripe_webhook_runs) of that age. Run it
+regularly, such as once a day, to bound the size of the tables. It uses small transactions,
+holds no lock for long, and can be interrupted. Events that still fail are kept.
 
-Less than 35 days is refused: Stripe can resend an event for 30 days, and without its
-ledger row it would take effect twice.`,
-		Example: "  stripeonce prune --older-than 90d",
+The minimum age is 35 days: Stripe can resend an event for 30 days, and an event without its
+ledger row would take effect twice.`,
+		Example: "  stripeonce prune --older-than 90d\n  stripeonce prune --older-than 90d --json",
 		Args:    cli.Args(cobra.NoArgs),
 	}
-	cmd.Flags().Var(&age, "older-than", "the minimum age, such as 90d")
-	cmd.Flags().BoolVar(&options.Force, "force", false, "allow less than 35 days")
-	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "the `number` of rows in one transaction")
+	cmd.Flags().Var(&age, "older-than", "the minimum age as a `duration`, such as 90d; required")
+	cmd.Flags().BoolVar(&options.Force, "force", false, "allow an age of less than 35d")
+	cmd.Flags().IntVar(&options.Batch, "batch", operations.DefaultBatch, "the `number` of rows to delete per transaction")
 	s.addReason(cmd, "")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -17,8 +17,8 @@ type objectTypes struct {
 }
 
 func (o *objectTypes) add(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&o.list, "type", nil, "the `types` of objects, such as subscription,invoice, or the groups billing, entitlements and all "+
-		"(default: subscription, and the types that the receiver mirrors)")
+	cmd.Flags().StringSliceVar(&o.list, "type", nil, "only these object `types`, comma separated, such as subscription,invoice, or a group: billing, entitlements or all "+
+		"(default: subscription and the types that the receiver mirrors)")
 }
 
 // check reads the flag.

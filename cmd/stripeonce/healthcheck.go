@@ -31,14 +31,15 @@ func newHealthcheck() *cobra.Command {
 	f := &healthFlags{}
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask a running receiver whether it is ready, for the health check of a container",
-		Long: `Asks /readyz of the receiver that listens on ADDR. The exit code is 0 if a delivery would take
-effect, and 1 with the reason if it would not, or if nothing answers within --timeout. It needs
-neither a shell nor curl. If ADDR names no host, as 0.0.0.0:4242 and :4242, it asks this machine
-itself. It uses no proxy, and HTTP without TLS, as serve does.
+		Short: "Check whether a running receiver is ready, for container health checks",
+		Long: `Requests /readyz of the receiver at ADDR. The exit code is 0 if the receiver can apply
+deliveries. It is 1, with the reason, if the receiver cannot or does not answer within
+--timeout. If ADDR has no host, such as :4242 or 0.0.0.0:4242, the request goes to this
+machine. It uses plain HTTP, as serve does, and no proxy. It needs neither a shell nor curl.
 
-With --live it asks /healthz: whether the process answers, whatever the state of the database.
-Use that where an unhealthy container is replaced, since a new one has the same database.`,
+--live requests /healthz instead, which succeeds if the process answers, even without a
+database. Use --live where an unhealthy container is restarted: a restart does not repair
+the database.`,
 		Example: "  ADDR=0.0.0.0:4242 stripeonce healthcheck\n  stripeonce healthcheck --addr 127.0.0.1:4242 --timeout 2s",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,8 +52,8 @@ Use that where an unhealthy container is replaced, since a new one has the same 
 		},
 	}
 	cmd.Flags().StringVar(&f.addr, "addr", envOr("ADDR", "127.0.0.1:4242"), "the `address` on which serve listens (ADDR)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", healthTimeout, "how long to wait for the answer")
-	cmd.Flags().BoolVar(&f.live, "live", false, "ask whether the process answers, not whether it is ready")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", healthTimeout, "the maximum `duration` of the request")
+	cmd.Flags().BoolVar(&f.live, "live", false, "check whether the process answers, not whether it is ready")
 	return cmd
 }
 
