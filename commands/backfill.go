@@ -115,7 +115,7 @@ func (b *backfill) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case sum.Drifted > sum.Fixed:
-		return fmt.Errorf("%s not matching Stripe's: see 'verify'", plural(sum.Drifted-sum.Fixed, b.noun()))
+		return fmt.Errorf("%s still different from Stripe's: list the differences with 'verify'", plural(sum.Drifted-sum.Fixed, b.noun()))
 	}
 	return b.written
 }

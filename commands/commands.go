@@ -142,8 +142,8 @@ func (t *tree) addWhere(cmd *cobra.Command, s *settings, remote bool) {
 // errWhere is the error for a missing --to or --here.
 func errWhere(remote bool) error {
 	if !remote {
-		return cli.Usage("--here is missing: this program does not contain the handlers of an application, and with --here updates only the " +
-			"built-in tables (subscriptions and mirrored objects): if an application mounts the route, run its own command instead (see docs/operations.md)")
+		return cli.Usage("choose which handlers run: --here updates only the built-in tables (subscriptions and mirrored objects) and runs no handlers " +
+			"of an application; if an application mounts the route, run its own command instead (see docs/operations.md)")
 	}
 	return cli.Usage(`choose which handlers run, with --to or --here: this program does not contain the handlers of an application
   --to URL   delivers the events, signed, to the running receiver, which runs its handlers
@@ -165,7 +165,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	}
 	host.APIKey = strings.TrimSpace(host.APIKey)
 	if err := signing.CheckAPIKey(host.APIKey); err != nil {
-		return cli.Usage("the API key (STRIPE_API_KEY): %w", err)
+		return cli.Usage("STRIPE_API_KEY: %w", err)
 	}
 	err = do(host)
 	if fault.LacksMigration(err) {
@@ -180,7 +180,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 func explain(err error) error {
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
-		return cli.Usage("STRIPE_API_KEY is not set: give it (or the file that STRIPE_API_KEY_FILE names) a secret or restricted key (sk_…, rk_…) from Stripe's dashboard")
+		return cli.Usage("STRIPE_API_KEY is not set: set it to a secret or restricted key (sk_…, rk_…) from Stripe's dashboard, or STRIPE_API_KEY_FILE to a file with the key")
 	case errors.Is(err, operations.ErrRefused), errors.Is(err, subscriptions.ErrRefused):
 		return cli.Usage("%w", err)
 	case errors.Is(err, context.Canceled):

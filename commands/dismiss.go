@@ -30,10 +30,13 @@ interrupted, run it again. 'runs' shows its record.`,
   stripeonce failures --state dismissed`,
 		Args: func(cmd *cobra.Command, ids []string) error {
 			if filter.Group == "" {
-				return cli.Args(cobra.MinimumNArgs(1))(cmd, ids)
+				if len(ids) == 0 {
+					return cli.Usage("name the events to dismiss, or a group with --group\nsee '%s --help'", cmd.CommandPath())
+				}
+				return nil
 			}
 			if len(ids) > 0 {
-				return cli.Usage("name events, or a group with --group, not both")
+				return cli.Usage("events and --group are mutually exclusive: name events, or a group")
 			}
 			return nil
 		},
@@ -50,7 +53,7 @@ interrupted, run it again. 'runs' shows its record.`,
 		filter.State = operations.FailureState(state)
 		switch {
 		case filter.Group == "" && (state != "" || filter.Account != ""):
-			return cli.Usage("--state and --account select among the events of --group: name events, or a group")
+			return cli.Usage("--state and --account require --group")
 		case state != "" && filter.State != operations.StateFailing && filter.State != operations.StateParked:
 			return cli.Usage("--state %q: use failing or parked", state)
 		}

@@ -60,7 +60,7 @@ matches.` + t.aboutUnhandled(),
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.create != "" && (f.update || f.url != "") {
-			return cli.Usage("--create cannot be combined with --update or --url")
+			return cli.Usage("--create and --update or --url are mutually exclusive")
 		}
 		if f.DryRun && f.create == "" && !f.update {
 			return cli.Usage("--dry-run requires --create or --update: without them nothing is changed")
@@ -124,15 +124,15 @@ func (f *endpointFlags) verb(done string) string {
 func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types []string, endpoints []operations.Endpoint, f *endpointFlags, out *cli.Output) error {
 	switch {
 	case len(endpoints) == 0 && f.url != "":
-		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", f.url, f.url)
+		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", f.url, f.url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: create one with --create URL")
+		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
 			urls = append(urls, endpoints[i].ID+" ("+cli.OneLine(endpoints[i].URL)+")")
 		}
-		return cli.Usage("there are several endpoints: choose one with --url: %s", strings.Join(urls, ", "))
+		return cli.Usage("there are several endpoints: choose one with --url, of %s", strings.Join(urls, ", "))
 	}
 	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.DryRun)
 	if err != nil {
@@ -153,11 +153,11 @@ func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string)
 	}
 	switch {
 	case len(endpoints) == 0 && url != "":
-		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", url, url)
+		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", url, url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: create one with --create URL")
+		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
 	case incomplete > 0:
-		return fmt.Errorf("%s disabled, or without a type that has handlers: use --update", plural(incomplete, "endpoint"))
+		return fmt.Errorf("%s disabled or incomplete: enable it and add the missing types with --update", plural(incomplete, "endpoint"))
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func checkFailures(filter *operations.FailureFilter) error {
 	switch filter.State {
 	case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
 	default:
-		return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", filter.State)
+		return cli.Usage("--state %q: use failing, parked or dismissed", filter.State)
 	}
 	if filter.Limit < 1 {
 		return cli.Usage("--limit must be at least 1")
@@ -88,7 +88,7 @@ const everyGroup = "all"
 
 // noGroup is the error for a group without events. A key stays the same, so its events may have been applied.
 func noGroup(key string) error {
-	return fmt.Errorf("no failing event is in the group %s: 'failures --group' lists the groups", cli.OneLine(key))
+	return fmt.Errorf("no failing event is in the group %s: list the groups with 'failures --group'", cli.OneLine(key))
 }
 
 // showFailure shows an event as 'events EVENT' does, if it has failed.
@@ -96,7 +96,7 @@ func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
 	case err != nil && operations.IsGroupKey(id):
-		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
+		return fmt.Errorf("%w: to list the events of a group, use 'failures --group %s'", err, id)
 	case err != nil:
 		return err
 	case detail.Failure == nil:

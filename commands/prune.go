@@ -49,7 +49,7 @@ ledger row would take effect twice.`,
 			pruned, err := operations.New(host.Pool, &operations.Config{Reason: s.reason, Logger: t.Logger}).Prune(cmd.Context(), options)
 			progress.Clear()
 			if errors.Is(err, operations.ErrRefused) {
-				return fmt.Errorf("%w (--force overrides this)", err)
+				return fmt.Errorf("%w: use --older-than 35d or more, or --force", err)
 			}
 			if err != nil && pruned.Deleted == 0 {
 				return err

@@ -116,7 +116,7 @@ func TestMistypedSelections(t *testing.T) {
 		{0, "events --type invoice.pad", "did you mean invoice.paid?"},
 		{0, "reprocess --receiver nope --since 1h --dry-run", "--receiver nope recorded none of the newest events: these are of host\n"},
 		{2, "reprocess --since 1h --until 2h --dry-run", ", is not after --since, "},
-		{2, "reprocess --type invoice.paid --reason x", "--since is missing: say since when the events took effect, or of which customer they are (--customer)"},
+		{2, "reprocess --type invoice.paid --reason x", "--since is missing: set since when the events took effect, or set --customer"},
 		{2, "reprocess --since 1h --handler credits --reason x", `refused: no handler is named "credits": use one of`},
 		{1, "replay --group deadbeef", "no failing event is in the group deadbeef: 'failures --group' lists the groups"},
 		{1, "replay --group deadbeef --dry-run", "no failing event is in the group deadbeef"},

@@ -114,11 +114,11 @@ func (r *reprocess) check() error {
 	case r.Remote != nil && !r.here:
 		return errWhere(false)
 	case !o.DryRun && o.Resume == "" && strings.TrimSpace(r.reason) == "":
-		return cli.Usage("--reason is missing: say why the events are reprocessed; the ledger keeps it")
+		return cli.Usage("--reason is missing: say why the events are reprocessed; it is stored in the ledger")
 	case selects && o.Since.IsZero() && o.Customer == "" && len(o.Events) == 0 && o.Resume == "":
-		return cli.Usage("--since is missing: say since when the events took effect, or of which customer they are (--customer)")
+		return cli.Usage("--since is missing: set since when the events took effect, or set --customer")
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
-		return cli.Usage("--until, %s, is not after --since, %s", cli.Time(o.Until), cli.Time(o.Since))
+		return cli.Usage("--until (%s) is not after --since (%s)", cli.Time(o.Until), cli.Time(o.Since))
 	}
 	return checkCustomer(o.Customer)
 }

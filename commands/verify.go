@@ -97,7 +97,7 @@ type verification struct {
 func (v *verification) check() error {
 	switch {
 	case (v.NoHooks || v.reason != "") && !v.Fix:
-		return cli.Usage("--no-hooks and --reason require --fix: without it nothing is stored")
+		return cli.Usage("--no-hooks and --reason require --fix")
 	case v.Gone && !v.Fix, v.Force && !v.Gone:
 		return cli.Usage("--gone requires --fix, and --force requires --gone")
 	case v.Rate < 1:
@@ -128,7 +128,7 @@ func (v *verification) choose(host *Host) error {
 	return nil
 }
 
-var errNoSubscriptions = cli.Usage("this program has no tables of subscriptions: name the types of mirrored objects with --type")
+var errNoSubscriptions = cli.Usage("this program does not mirror subscriptions: name the types of mirrored objects with --type")
 
 // use sets what the comparison works with.
 func (v *verification) use(host *Host, logger *slog.Logger) {
@@ -171,7 +171,7 @@ func (v *verification) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case v.sum.Drifted > v.sum.Fixed:
-		return fmt.Errorf("%s not matching Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.types.noun()))
+		return fmt.Errorf("%s different from Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.types.noun()))
 	}
 	return v.written
 }

@@ -208,7 +208,7 @@ func TestEraseRefuses(t *testing.T) {
 		want    error
 		text    string
 	}{
-		"an unknown customer":  {operations.EraseOptions{Customer: "cus_unknown"}, "a request", operations.ErrNoCustomer, "nothing is stored of the customer cus_unknown of the receiver's own account"},
+		"an unknown customer":  {operations.EraseOptions{Customer: "cus_unknown"}, "a request", operations.ErrNoCustomer, "no data is stored of the customer cus_unknown of the receiver's own account"},
 		"of another account":   {operations.EraseOptions{Customer: e.account.Customers[0].ID(), Account: "acct_1"}, "a request", operations.ErrNoCustomer, "of account acct_1"},
 		"an object's id":       {operations.EraseOptions{Customer: e.account.Subscriptions[0].ID()}, "a request", operations.ErrNoCustomer, "check the id"},
 		"no reason":            {operations.EraseOptions{Customer: e.customer.ID()}, " ", operations.ErrRefused, "Config.Reason is empty"},

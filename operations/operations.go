@@ -18,7 +18,7 @@ var (
 	// ErrRefused reports that a request was refused and nothing was done.
 	ErrRefused = errors.New("refused")
 	// ErrNoAPIKey reports that a request to Stripe needs Config.APIKey.
-	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
+	ErrNoAPIKey = errors.New("there is no API key: set STRIPE_API_KEY")
 	// ErrNoApplier reports that applying an event needs Config.Applier.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )

@@ -190,7 +190,7 @@ func TestReprocessRefuses(t *testing.T) {
 		{"x", operations.ReprocessOptions{Type: "invoice.paid"}, "say since when"},
 		{"x", operations.ReprocessOptions{Resume: "run_1", Since: since}, "a resumed run has the events"},
 		{"x", operations.ReprocessOptions{Since: since, Handler: "credti"}, `no handler is named "credti": use one of credit, mail`},
-		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "a count is that of one event"},
+		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "Count requires exactly one event"},
 		{"x", operations.ReprocessOptions{Since: since, Until: since}, "which is not after its start"},
 	} {
 		if _, err := s.operator(c.reason).Reprocess(t.Context(), c.options); !errors.Is(err, operations.ErrRefused) || !strings.Contains(err.Error(), c.want) {

@@ -68,7 +68,7 @@ func TestReadyWithLittleTime(t *testing.T) {
 	go func() { probed <- host.Receiver.Ready(ctx) }()
 	pgtest.Receive(t, "the trial is in progress", way.held)
 	cancel()
-	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial of a delivery is in progress") {
+	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial delivery is in progress") {
 		t.Errorf("Ready says %v", err)
 	}
 	close(way.resume)

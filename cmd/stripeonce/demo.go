@@ -42,7 +42,7 @@ and shows the rows that the mistake breaks. Mistakes:
 				return err
 			}
 			if config.Simulation.Storm.Thin != stripesim.SnapshotOnly && config.Receiver != "" {
-				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers know no thin events")
+				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers do not handle thin events")
 			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
 				return cli.Usage("%w", err)

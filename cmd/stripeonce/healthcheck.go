@@ -98,8 +98,8 @@ func (f *healthFlags) ask(ctx context.Context) (status string, err error) {
 			return "", fmt.Errorf("not ready: %s", cli.OneLine(strings.TrimPrefix(reply.Error, "unavailable: ")))
 		}
 	}
-	return "", fmt.Errorf("%s answers GET %s with %d, not as 'stripeonce serve' does, which speaks HTTP without TLS: "+
-		"set its address with ADDR or --addr", f.addr, path, response.StatusCode)
+	return "", fmt.Errorf("%s answers GET %s with %d, unlike 'stripeonce serve', which serves plain HTTP: "+
+		"set the address of the receiver with ADDR or --addr", f.addr, path, response.StatusCode)
 }
 
 // noAnswer says why there was no answer, without the text of net/http.
@@ -122,7 +122,7 @@ func loopback(addr string) ([]string, error) {
 		return nil, cli.Usage("ADDR %q is not host:port, such as 127.0.0.1:4242 or [::1]:4242", addr)
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-		return nil, cli.Usage("ADDR %q has no port from 1 to 65535: set the one on which serve listens", addr)
+		return nil, cli.Usage("ADDR %q has no port from 1 to 65535: set the port on which serve listens", addr)
 	}
 	name, _, _ := strings.Cut(host, "%")
 	ip := net.ParseIP(name)

@@ -100,7 +100,7 @@ version of stripeonce has migrated the database; use that version instead.`,
 			}
 			err = migrate.Rollback(cmd.Context(), url, force, cmd.ErrOrStderr())
 			if errors.Is(err, migrate.ErrHasRows) {
-				return cli.Usage("%w: --force overrides this", err)
+				return cli.Usage("%w: --force drops it anyway", err)
 			}
 			return refusal(err)
 		},
@@ -125,7 +125,7 @@ func printStatus(cmd *cobra.Command, url string) error {
 		}
 	}
 	if n := missing(list); n > 0 {
-		return fmt.Errorf("%d of %d migrations are missing", n, len(list))
+		return fmt.Errorf("%d of %d migrations are missing: run 'stripeonce migrate'", n, len(list))
 	}
 	return nil
 }

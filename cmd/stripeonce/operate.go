@@ -99,12 +99,12 @@ func (s *stripeSettings) add(cmd *cobra.Command) {
 // check validates the settings and reads the API key.
 func (s *stripeSettings) check() error {
 	if mode := webhooks.Mode(s.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
-		return cli.Usage("mode %q: use live, test or any", s.mode)
+		return cli.Usage("--mode (STRIPE_MODE) %q: use live, test or any", s.mode)
 	}
 	switch subscriptions.Refetch(s.refetch) {
 	case subscriptions.RefetchAmbiguous, subscriptions.RefetchAlways, subscriptions.RefetchNever:
 	default:
-		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
+		return cli.Usage("--refetch (STRIPE_REFETCH) %q: use ambiguous, always or never", s.refetch)
 	}
 	var err error
 	if s.mirrored, err = mirror.Types(s.mirror); err != nil {

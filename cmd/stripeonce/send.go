@@ -93,7 +93,7 @@ func readEvent(file string, stdin io.Reader) (body []byte, err error) {
 	case errors.As(err, &syntax):
 		return nil, cli.Usage("%s is not JSON (%w at byte %d): an event is a JSON object with id, type and data.object", file, err, syntax.Offset)
 	case err != nil || event == nil:
-		return nil, cli.Usage("%s is not a JSON object: an event is one, with id, type and data.object", file)
+		return nil, cli.Usage("%s is not a JSON object: an event is a JSON object with id, type and data.object", file)
 	}
 	return body, nil
 }

@@ -150,11 +150,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	switch {
 	case f.reconcileEvery > 0 && f.apiKey == "":
-		return cli.Usage("--reconcile-every needs %s", envAPIKey)
+		return cli.Usage("--reconcile-every requires %s: set it to a secret or restricted key (sk_…, rk_…)", envAPIKey)
 	case f.keepPayloads > 0 && f.dropPayloads:
-		return cli.Usage("--keep-payloads and --drop-payloads exclude each other")
+		return cli.Usage("--keep-payloads and --drop-payloads are mutually exclusive")
 	case f.verifyEvery > 0 && f.apiKey == "":
-		return cli.Usage("--verify-every needs %s", envAPIKey)
+		return cli.Usage("--verify-every requires %s: set it to a secret or restricted key (sk_…, rk_…)", envAPIKey)
 	}
 	if err := console.CheckTraceURL(f.traceURL); err != nil {
 		return cli.Usage("--trace-url: %w", err)
@@ -162,7 +162,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	f.keepsPayloads = f.keepPayloads > 0
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
-			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "secret", i+1)
+			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "position", i+1)
 		}
 	}
 	if f.exports, err = telemetry.Start(ctx, logger); err != nil {
@@ -183,7 +183,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url string, stop func() error, err error) {
 	if !f.local {
 		if f.postgres != os.Getenv(pglocal.EnvVersion) {
-			return "", nil, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
+			return "", nil, cli.Usage("--postgres requires --local: add --local, or remove --postgres")
 		}
 		if !hasDatabase() {
 			return "", nil, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
@@ -192,7 +192,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 		return url, func() error { return nil }, err
 	}
 	if f.dataDir == "" {
-		return "", nil, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
+		return "", nil, cli.Usage("--data-dir is empty: set it to the folder for the database of --local")
 	}
 	if hasDatabase() {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
@@ -205,7 +205,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (url str
 	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):
-		return "", nil, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
+		return "", nil, cli.Usage("--local: %w: choose an empty folder with --data-dir", err)
 	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // their texts say what to do
 		return "", nil, fmt.Errorf("--local: %w", err)
 	case err != nil:
@@ -264,7 +264,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		defer pages.Close()
 		context.AfterFunc(ctx, pages.Close) // before the receiver stops, which a run in progress works with
 		s.MountConsole(pages, f.passwords)
-		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(f.passwords.Users(), ","))
+		logger.Info("serving the console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(f.passwords.Users(), ","))
 	}
 	return s.Serve(ctx, listener)
 }
@@ -295,7 +295,7 @@ func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 	listener, err := config.Listen(ctx, "tcp", f.addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: %w: another program uses the port, choose another with --addr (ADDR)", f.addr, err)
+		return nil, fmt.Errorf("listen on %s: %w: another program uses the port: choose another port with --addr (ADDR)", f.addr, err)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w: choose another address with --addr (ADDR)", f.addr, err)
 	}
@@ -307,12 +307,12 @@ func logMirrored(logger *slog.Logger, types []string) {
 	if len(types) == 0 {
 		return
 	}
-	logger.Info("mirroring", "types", strings.Join(types, ","))
+	logger.Info("mirroring", "object_types", strings.Join(types, ","))
 	for _, object := range types {
 		if slices.Contains(mirror.All, object) {
 			continue
 		}
-		logger.Warn("this type of object is not known: every event is searched for its objects, and verify cannot compare them",
-			"type", object, "similar", nearest.Of(object, append([]string{"billing", "entitlements", "all"}, mirror.All...), 4))
+		logger.Warn("the object type to mirror is not known: every event is searched for its objects, and verify cannot compare them",
+			"object_type", object, "similar", nearest.Of(object, append([]string{"billing", "entitlements", "all"}, mirror.All...), 4))
 	}
 }

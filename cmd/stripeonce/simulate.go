@@ -187,17 +187,17 @@ func (f *simulateFlags) check() (stripesim.Simulation, error) {
 	case err != nil:
 		return s, err
 	case s.Storm.Thin != stripesim.SnapshotOnly && f.api == "":
-		return s, cli.Usage("--thin: thin events hold no object: serve the simulated API with --api ADDR, and have the receiver fetch from it")
+		return s, cli.Usage("--thin requires --api ADDR: thin events contain no object, so the receiver fetches it from the simulated API")
 	case f.concurrency < 1:
 		return s, cli.Usage("--concurrency must be at least 1")
 	case !(f.rate >= 0) || math.IsInf(f.rate, 0): // NaN, too
-		return s, cli.Usage("--rate must be a number of deliveries a second, or 0")
+		return s, cli.Usage("--rate must be a number of deliveries per second, or 0 for no limit")
 	case !(f.retryScale >= 1) || f.retryScale > maxScale:
-		return s, cli.Usage("--retry-scale must be from 1, Stripe's three days, to %g", maxScale)
+		return s, cli.Usage("--retry-scale must be from 1 (Stripe's three days) to %g", maxScale)
 	case f.timeout <= 0:
-		return s, cli.Usage("--timeout must be more than 0")
+		return s, cli.Usage("--timeout must be positive, such as 30s")
 	case f.linger > 0 && f.api == "":
-		return s, cli.Usage("--linger: there is no API to keep up without --api ADDR")
+		return s, cli.Usage("--linger requires --api ADDR, the simulated API that it keeps up")
 	}
 	return s, cli.HTTPURL("--to", f.to)
 }
@@ -249,7 +249,7 @@ func (f *simulateFlags) run(cmd *cobra.Command, out *cli.Output) error {
 		err = printSimulated(out, &report)
 	}
 	if n := len(report.Refused); n > 0 && err == nil {
-		err = fmt.Errorf("events that were never accepted: %d", n)
+		err = fmt.Errorf("%d events were never accepted", n)
 	}
 	if report.Completed > 0 {
 		if report.Completed < report.Deliveries && f.truth != "" {

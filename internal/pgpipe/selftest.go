@@ -38,7 +38,7 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 	}
 	advice := "connect to PostgreSQL directly, without a pooler or proxy"
 	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		advice = "add default_query_exec_mode=exec to the database's URL"
+		advice = "add default_query_exec_mode=exec to the database URL"
 	}
 	return fmt.Errorf("%w: %s does not work on this connection: %w: %s", fault.ErrUnsuitable, step, err, advice)
 }
