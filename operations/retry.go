@@ -213,14 +213,14 @@ func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureCla
 		sum.Retried++
 		sum.Failed++
 		r.retried.failedAgain.Add(1)
-		log.WarnContext(ctx, "retry failed", "next_retry_at", claimed.NextRetryAt, "error", result.Err)
+		log.WarnContext(ctx, "retry of a failed event failed", "next_retry_at", claimed.NextRetryAt, "error", result.Err)
 		return nil
 	}
 	if result.Outcome != webhooks.OutcomeDuplicate { // else it was applied, parked or dismissed meanwhile
 		sum.Retried++
 		sum.Applied++
 		r.retried.applied.Add(1)
-		log.InfoContext(ctx, "retry succeeded", "outcome", result.Outcome)
+		log.InfoContext(ctx, "retry of a failed event succeeded", "outcome", result.Outcome)
 	}
 	if err := r.queries.StripeWebhookFailureRetried(ctx, r.pool, claimed.EventID); err != nil {
 		return fmt.Errorf("end the retries of %s: %w", claimed.EventID, err)
