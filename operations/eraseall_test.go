@@ -212,7 +212,7 @@ func TestEraseRefuses(t *testing.T) {
 		"of another account":   {operations.EraseOptions{Customer: e.account.Customers[0].ID(), Account: "acct_1"}, "a request", operations.ErrNoCustomer, "of account acct_1"},
 		"an object's id":       {operations.EraseOptions{Customer: e.account.Subscriptions[0].ID()}, "a request", operations.ErrNoCustomer, "check the id"},
 		"no reason":            {operations.EraseOptions{Customer: e.customer.ID()}, " ", operations.ErrRefused, "Config.Reason is empty"},
-		"a reason with the id": {operations.EraseOptions{Customer: e.customer.ID()}, "erase " + e.customer.ID(), operations.ErrRefused, "the reason has the customer's id"},
+		"a reason with the id": {operations.EraseOptions{Customer: e.customer.ID()}, "erase " + e.customer.ID(), operations.ErrRefused, "the reason contains the customer's id"},
 		"no customer":          {operations.EraseOptions{}, "a request", operations.ErrRefused, `EraseOptions.Customer is ""`},
 	} {
 		if _, err := e.operator(c.reason).Erase(t.Context(), c.options); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {

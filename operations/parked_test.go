@@ -52,7 +52,7 @@ func TestParked(t *testing.T) {
 	}
 	parks.Store(true)
 	for name, o := range map[string]*operations.Operator{"here": here, "there": there} {
-		if a := o.Replay(ctx, "evt_"+name, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "it is parked: handler of invoice.paid: parked: nobody knows") {
+		if a := o.Replay(ctx, "evt_"+name, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "parked: handler of invoice.paid: parked: nobody knows") {
 			t.Errorf("%s: while it parks the replay is %+v", name, a)
 		}
 	}

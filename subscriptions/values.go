@@ -133,7 +133,7 @@ func whole(raw []byte) (n int64, known bool, err error) {
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return 0, false, errors.New("not a 64-bit integer")
+		return 0, false, errors.New("not a whole number of 64 bits")
 	}
 	return int64(f), true, nil
 }

@@ -125,8 +125,8 @@ func TestHealthcheckOfOthers(t *testing.T) {
 	}{
 		{"silent", "ADDR=" + silent.Addr().String(), "did not answer within 200ms (--timeout)", 1, []string{"--timeout", "200ms"}},
 		{"endless", address(endless), "did not answer within 200ms (--timeout)", 1, []string{"--timeout", "200ms"}},
-		{"another program", address(other), "answers GET /readyz with 404, not as 'stripeonce serve' does", 1, nil},
-		{"another page", address(welcoming), "answers GET /readyz with 200, not as 'stripeonce serve' does", 1, nil},
+		{"another program", address(other), "answers GET /readyz with 404, unlike 'stripeonce serve'", 1, nil},
+		{"another page", address(welcoming), "answers GET /readyz with 200, unlike 'stripeonce serve'", 1, nil},
 		{"redirect", address(moved), "with 302, not as", 1, nil},
 		{"TLS", address(secure), "without TLS", 1, nil},
 		{"a URL", "ADDR=http://127.0.0.1:4242", `is not host:port, such as 127.0.0.1:4242`, 2, nil},

@@ -170,7 +170,7 @@ func TestReadyWithStrayTables(t *testing.T) {
 	if err := migrate.Up(t.Context(), url+"&search_path=stripeonce", io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&search_path=public,stripeonce")), "subscriptions of the schema public: put the schema that has stripeonce's tables before")
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&search_path=public,stripeonce")), "subscriptions of the schema public: put the schema of stripeonce's tables first")
 	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=stripeonce,public")))
 }
 
