@@ -150,7 +150,7 @@ func (e *erasable) expectNoRepair(t *testing.T) {
 	sum, err := mirror.Verify(t.Context(), e.Pool, &mirror.VerifyConfig{
 		Types: []string{"invoice"}, Only: invoice.ID(), APIKey: "sk_test_1", APIBase: e.apiURL, Fix: e.Receiver, Projection: e.mirror,
 	})
-	if err == nil || !strings.Contains(err.Error(), "is of a customer whose data was erased") || sum.Checked != 0 {
+	if err == nil || !strings.Contains(err.Error(), "the data of its customer was erased") || sum.Checked != 0 {
 		t.Errorf("verify --only of an erased invoice finds %+v, %v", sum, err)
 	}
 	for _, ev := range e.account.Events {
@@ -162,7 +162,7 @@ func (e *erasable) expectNoRepair(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = e.Receiver.Reprocess(t.Context(), parsed, webhooks.Reprocess{Handler: "invoice.OnChange", Hooks: true, Reason: "a test"})
-		if err == nil || !strings.Contains(err.Error(), "is of a customer whose data was erased") {
+		if err == nil || !strings.Contains(err.Error(), "the data of its customer was erased") {
 			t.Errorf("reprocessing %s: %v", ev.Type, err)
 		}
 		return

@@ -59,7 +59,7 @@ func TestParked(t *testing.T) {
 	without := hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil)
 	for _, applier := range []operations.Applier{without.Receiver, operations.NewRemote(without.URL, hooktest.Secret)} {
 		a := operations.New(host.Pool, &operations.Config{Applier: applier}).Replay(ctx, "evt_kept", "")
-		if a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered for invoice.paid in th") || !strings.HasSuffix(a.Err.Error(), ": it stays parked") {
+		if a.Err == nil || !strings.Contains(a.Err.Error(), "no handler ran: none is registered for invoice.paid in th") || !strings.HasSuffix(a.Err.Error(), ": it stays parked") {
 			t.Errorf("without a handler the replay is %+v", a)
 		}
 	}

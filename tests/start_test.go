@@ -293,7 +293,7 @@ func TestStartWithWrongSecret(t *testing.T) {
 		{"an id's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + id}, operator, []string{"STRIPE_API_KEY_FILE: it is the id of a webhook endpoint", "sk_…"}},
 		{"a publishable key's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + publishable}, operator, []string{"STRIPE_API_KEY_FILE: it is a publishable key"}},
 		{"both keys", []string{secret, database, "STRIPE_API_KEY=sk_test_private", "STRIPE_API_KEY_FILE=" + key}, operator, []string{"both STRIPE_API_KEY and STRIPE_API_KEY_FILE are set"}},
-		{"quotes", []string{secret, database, `STRIPE_API_KEY="sk_test_private"`}, operator, []string{"STRIPE_API_KEY: it stands in quotes"}},
+		{"quotes", []string{secret, database, `STRIPE_API_KEY="sk_test_private"`}, operator, []string{"STRIPE_API_KEY: the key has quotes around it"}},
 		{"Bearer", []string{secret, database, "STRIPE_API_KEY=Bearer sk_test_private"}, operator, []string{`STRIPE_API_KEY: it begins with "Bearer"`}},
 		{"a signing secret", []string{secret, database, "STRIPE_API_KEY=" + hooktest.Secret}, operator, []string{"STRIPE_API_KEY: it is a signing secret"}},
 		{"an account", []string{secret, database, "STRIPE_API_KEY=acct_private"}, operator, []string{"STRIPE_API_KEY: it begins with acct_"}},

@@ -104,8 +104,8 @@ func TestReadyWithoutTheSearchPath(t *testing.T) {
 func TestReadyBehindTheMigrations(t *testing.T) {
 	t.Parallel()
 	for statement, reason := range map[string]string{
-		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          "is not there: stripe_webhook_failures",
-		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               "is not there: subscription_items",
+		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          "records a table that does not exist: stripe_webhook_failures",
+		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               "records a table that does not exist: subscription_items",
 		`ALTER TABLE subscriptions RENAME COLUMN billing_mode TO mode`:                     `column "billing_mode"`,
 		`REVOKE UPDATE ON subscriptions FROM %s; GRANT UPDATE (id) ON subscriptions TO %s`: `permission denied for table subscriptions`,
 	} {
