@@ -20,18 +20,19 @@ func (t *tree) backfill() *cobra.Command {
 	b := backfill{tree: t}
 	cmd := &cobra.Command{
 		Use:   "backfill",
-		Short: "Import the subscriptions and mirrored objects that exist at Stripe",
-		Long: `Imports what exists at Stripe: stores each subscription and mirrored object that is missing
-here or differs. It is verify --fix for the first day, and may run while deliveries arrive:
-a newer state that a delivery brings is not overwritten. --type chooses the types, whether
-or not the receiver mirrors them. Requires STRIPE_API_KEY. Connected accounts that have rows
-are included.
+		Short: "Import existing subscriptions and other objects from Stripe",
+		Long: `Imports the objects that exist at Stripe: stores each subscription and mirrored object that
+is missing here or differs. Use it once, after the receiver is deployed, for the objects that
+are older than the receiver. It can run while deliveries arrive, and does not overwrite a newer
+state that a delivery has stored. --type selects the object types, even types that the receiver
+does not mirror. Connected accounts that have rows are included. Requires STRIPE_API_KEY.
 
-It goes from the newest object to the oldest, a page of Stripe's lists at a time, and records
-after each page how far it is (stripe_webhook_runs). If it was interrupted, even by a crash,
-the same command continues behind the last page; --restart begins anew. One backfill runs at
-a time. OnChange is not called, unless --hooks is set: then with a nil Event and Imported
-true. The exit code is 1 if anything still differs; verify lists it.`,
+Objects are imported from the newest to the oldest. The position is recorded after each page
+of Stripe's lists (see 'runs'). After an interruption or a crash, the same command continues
+there; --restart begins anew. Only one backfill runs at a time. OnChange is not called. With
+--hooks it is called with a nil Event and Imported true.
+
+The exit code is 1 if an object still differs; run verify to list the differences.`,
 		Example: `  stripeonce backfill --here
   stripeonce backfill --type billing --here
   stripeonce backfill --type invoice --since 365d --here`,
@@ -39,10 +40,10 @@ true. The exit code is 1 if anything still differs; verify lists it.`,
 	}
 	flags := cmd.Flags()
 	b.add(cmd)
-	flags.Var(&b.since, "since", "only objects that were created in this `time`, such as 365d; default: all")
-	flags.BoolVar(&b.hooks, "hooks", false, "call OnChange for each object that is stored")
-	flags.StringSliceVar(&b.accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
-	flags.IntVar(&b.rate, "rate", 0, fmt.Sprintf("the requests a second to Stripe (default: %d with a live key, of 100 that Stripe permits, and %d in a sandbox, of 25)",
+	flags.Var(&b.since, "since", "only objects that were created within this `duration` before now, such as 365d (default: all)")
+	flags.BoolVar(&b.hooks, "hooks", false, "call OnChange for each stored object")
+	flags.StringSliceVar(&b.accounts, "account", nil, "also these connected `accounts`, comma separated; accounts that have rows are included anyway, unless --account-id is set")
+	flags.IntVar(&b.rate, "rate", 0, fmt.Sprintf("the maximum `number` of requests per second to Stripe (default: %d with a live key, for which Stripe permits 100, and %d in a sandbox, for which it permits 25)",
 		operations.BackfillRateLive, operations.BackfillRateSandbox))
 	flags.BoolVar(&b.restart, "restart", false, "begin anew instead of continuing an interrupted run")
 	s.addReason(cmd, "")
@@ -114,7 +115,7 @@ func (b *backfill) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case sum.Drifted > sum.Fixed:
-		return fmt.Errorf("%s not matching Stripe's: see 'verify'", plural(sum.Drifted-sum.Fixed, b.noun()))
+		return fmt.Errorf("%s still different from Stripe's: list the differences with 'verify'", plural(sum.Drifted-sum.Fixed, b.noun()))
 	}
 	return b.written
 }

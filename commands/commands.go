@@ -65,7 +65,7 @@ type RemoteReceiver struct {
 func New(config *Config) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "stripe",
-		Short: "See, replay and reconcile Stripe's events",
+		Short: "Inspect, replay and reconcile Stripe's events",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -120,12 +120,12 @@ type settings struct {
 
 // addAPI adds the flag of commands that make requests to Stripe.
 func (s *settings) addAPI(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&s.apiTimeout, "api-timeout", operations.DefaultAPITimeout, "the timeout of one request to Stripe's API")
+	cmd.Flags().DurationVar(&s.apiTimeout, "api-timeout", operations.DefaultAPITimeout, "the `timeout` of each request to Stripe's API")
 }
 
 // addReason adds the flag of commands whose runs are recorded. when says on which condition, such as "with --fix: ".
 func (s *settings) addReason(cmd *cobra.Command, when string) {
-	cmd.Flags().StringVar(&s.reason, "reason", "", when+"a `text` for the record of the run (stripe_webhook_runs), such as a ticket: see 'runs'")
+	cmd.Flags().StringVar(&s.reason, "reason", "", when+"a `text` for the record of the run, such as a ticket number; 'runs' shows it")
 }
 
 // addWhere adds --here, and --to if the command supports it, unless the program has all handlers.
@@ -134,20 +134,20 @@ func (t *tree) addWhere(cmd *cobra.Command, s *settings, remote bool) {
 		return
 	}
 	if remote {
-		cmd.Flags().StringVar(&s.to, "to", "", "deliver events, signed, to the receiver at this `URL`")
+		cmd.Flags().StringVar(&s.to, "to", "", "apply events by delivering them, signed, to the receiver at this `URL`")
 	}
-	cmd.Flags().BoolVar(&s.here, "here", false, "apply in this process, which updates only the built-in tables: subscriptions, and mirrored objects")
+	cmd.Flags().BoolVar(&s.here, "here", false, "apply events in this process, which updates only the built-in tables (subscriptions and mirrored objects) and runs no other handlers")
 }
 
 // errWhere is the error for a missing --to or --here.
 func errWhere(remote bool) error {
 	if !remote {
-		return cli.Usage("whose handlers should run? --here updates only the built-in tables, of subscriptions and mirrored objects, and runs " +
-			"no handler of an application. If an application mounts the route, use that application's own command (see docs/operations.md)")
+		return cli.Usage("choose which handlers run: --here updates only the built-in tables (subscriptions and mirrored objects) and runs no handlers " +
+			"of an application; if an application mounts the route, run its own command instead (see docs/operations.md)")
 	}
-	return cli.Usage(`whose handlers should run? This program does not contain the handlers of an application that mounts the route. Choose
-  --to URL   to deliver the events, signed, to the running receiver, which runs its handlers
-  --here     to apply them in this process, which updates only the built-in tables: subscriptions, and mirrored objects`)
+	return cli.Usage(`choose which handlers run, with --to or --here: this program does not contain the handlers of an application
+  --to URL   delivers the events, signed, to the running receiver, which runs its handlers
+  --here     applies them in this process, which updates only the built-in tables (subscriptions and mirrored objects)`)
 }
 
 // work opens the host with its database, calls do, and closes the host.
@@ -165,7 +165,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 	}
 	host.APIKey = strings.TrimSpace(host.APIKey)
 	if err := signing.CheckAPIKey(host.APIKey); err != nil {
-		return cli.Usage("the API key (STRIPE_API_KEY): %w", err)
+		return cli.Usage("STRIPE_API_KEY: %w", err)
 	}
 	err = do(host)
 	if fault.LacksMigration(err) {
@@ -180,7 +180,7 @@ func (t *tree) workWith(ctx context.Context, database bool, do func(host *Host) 
 func explain(err error) error {
 	switch {
 	case errors.Is(err, operations.ErrNoAPIKey):
-		return cli.Usage("STRIPE_API_KEY is not set: give it (or the file that STRIPE_API_KEY_FILE names) a secret or restricted key (sk_…, rk_…) from Stripe's dashboard")
+		return cli.Usage("STRIPE_API_KEY is not set: set it to a secret or restricted key (sk_…, rk_…) from Stripe's dashboard, or STRIPE_API_KEY_FILE to a file with the key")
 	case errors.Is(err, operations.ErrRefused), errors.Is(err, subscriptions.ErrRefused), errors.Is(err, mirror.ErrRefused):
 		return cli.Usage("%w", err)
 	case errors.Is(err, context.Canceled):

@@ -17,29 +17,32 @@ func (t *tree) dismiss() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dismiss {EVENT…|--group KEY} --reason TEXT",
 		Short: "Record that failed events need not be applied",
-		Long: `Records that failed or parked events need not be applied, and why. The ledger then has
-them as parked: deliveries, reconcile, 'replay --all-failed' and retries leave them, and
-they no longer count as failing. 'replay EVENT' still applies such an event. An event that
-has taken effect, or that has no failure record, is refused.
+		Long: `Records that failed or parked events need not be applied, and why. The ledger then lists them
+as parked: deliveries, reconcile, 'replay --all-failed' and retries skip them, and they no
+longer count as failing. 'replay EVENT' still applies such an event. The command refuses an
+event that has taken effect or has no failure record.
 
---group dismisses the failing and parked events of a group ('failures --group'), one after
-the other; 'failures --group KEY' lists them before. Events that fail after it began are
-left. If it is interrupted, run it again. It is recorded ('runs').`,
+--group dismisses all failing and parked events of a group. 'failures --group KEY' lists them
+first. Events that fail after the command started are not dismissed. If the command is
+interrupted, run it again. 'runs' shows its record.`,
 		Example: `  stripeonce failures dismiss evt_1NvKoKIGBnsLynRr --reason "refunded by hand, ticket 4711"
   stripeonce failures dismiss --group 5c1f0b8a92de --reason "the plan was withdrawn, ticket 4712"
   stripeonce failures --state dismissed`,
 		Args: func(cmd *cobra.Command, ids []string) error {
 			if filter.Group == "" {
-				return cli.Args(cobra.MinimumNArgs(1))(cmd, ids)
+				if len(ids) == 0 {
+					return cli.Usage("name the events to dismiss, or a group with --group\nsee '%s --help'", cmd.CommandPath())
+				}
+				return nil
 			}
 			if len(ids) > 0 {
-				return cli.Usage("name events, or a group with --group, not both")
+				return cli.Usage("events and --group are mutually exclusive: name events, or a group")
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why the events need not be applied; required")
-	cmd.Flags().StringVar(&filter.Group, "group", "", "the events of this group, a `key` that 'failures --group' lists")
+	cmd.Flags().StringVar(&reason, "reason", "", "a `text` that says why the events need not be applied; required")
+	cmd.Flags().StringVar(&filter.Group, "group", "", "all events of the group with this `key`; 'failures --group' lists the keys")
 	cmd.Flags().StringVar(&state, "state", "", "with --group: only events of this `state`: failing or parked")
 	cmd.Flags().StringVar(&filter.Account, "account", "", "with --group: only events of this `account`")
 	out := cli.NewOutput(cmd)
@@ -50,7 +53,7 @@ left. If it is interrupted, run it again. It is recorded ('runs').`,
 		filter.State = operations.FailureState(state)
 		switch {
 		case filter.Group == "" && (state != "" || filter.Account != ""):
-			return cli.Usage("--state and --account select among the events of --group: name events, or a group")
+			return cli.Usage("--state and --account require --group")
 		case state != "" && filter.State != operations.StateFailing && filter.State != operations.StateParked:
 			return cli.Usage("--state %q: use failing or parked", state)
 		}

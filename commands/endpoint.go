@@ -28,15 +28,15 @@ func (t *tree) endpoint() *cobra.Command {
 	f := &endpointFlags{}
 	cmd := &cobra.Command{
 		Use:   "endpoint",
-		Short: "Compare what Stripe delivers with the types that have handlers",
-		Long: `Shows Stripe's webhook endpoints and event destinations: status, payload, API version, and
-their event types compared with the types that have handlers here. The exit code is 1 if
-one is disabled or lacks a type. Requires STRIPE_API_KEY.
+		Short: "Show, create or update the webhook endpoints at Stripe",
+		Long: `Shows the webhook endpoints and event destinations that are configured at Stripe: status,
+payload, API version, and which event types are missing there although they have a handler
+here. The exit code is 1 if an endpoint is disabled or lacks a type. Requires STRIPE_API_KEY.
 
 --create creates a webhook endpoint for a URL, or with --thin an event destination for thin
-events, and prints its signing secret, which Stripe returns only once. --update enables an
-endpoint and adds the missing types. A type that a handler's pattern matches is never
-removed.` + t.aboutUnhandled(),
+events. It prints the signing secret, which Stripe returns only once. --update enables an
+endpoint and adds the missing types. It never removes a type that a handler's pattern
+matches.` + t.aboutUnhandled(),
 		Example: `  stripeonce endpoint --url https://example.com/webhooks/stripe
   stripeonce endpoint --create https://example.com/webhooks/stripe
   stripeonce endpoint --create https://example.com/webhooks/stripe --thin --connect
@@ -44,20 +44,23 @@ removed.` + t.aboutUnhandled(),
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.url, "url", "", "only the endpoints with this `URL`, or the one with this id (we_…, ed_…)")
+	flags.StringVar(&f.url, "url", "", "only endpoints with this `URL`, or the endpoint with this id (we_…, ed_…)")
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
-	flags.BoolVar(&f.update, "update", false, "enable the endpoint and add the types that have handlers")
-	flags.BoolVar(&f.Thin, "thin", false, "with --create: an event destination for thin events; otherwise only endpoints for thin events")
-	flags.BoolVar(&f.Connect, "connect", false, "with --create: for the events of connected accounts; a webhook endpoint then delivers only those, with --thin the own account's, too")
-	flags.StringVar(&f.APIVersion, "api-version", "", "with --create: the API `version` of the events; default: the account's")
-	flags.StringVar(&f.account, "account", "", "the endpoints of this connected `account`")
-	flags.BoolVar(&f.DryRun, "dry-run", false, "with --create or --update: only show the result")
+	flags.BoolVar(&f.update, "update", false, "enable the endpoint, and add missing event types that have handlers")
+	flags.BoolVar(&f.Thin, "thin", false, "with --create: create an event destination for thin events; without it: only show event destinations for thin events")
+	flags.BoolVar(&f.Connect, "connect", false, "with --create: deliver events of connected accounts; a webhook endpoint then delivers only these, an event destination (--thin) also the own account's")
+	flags.StringVar(&f.APIVersion, "api-version", "", "with --create: the API `version` of the events (default: the account's)")
+	flags.StringVar(&f.account, "account", "", "only endpoints of this connected `account` (default: the own account)")
+	flags.BoolVar(&f.DryRun, "dry-run", false, "with --create or --update: only show what would change")
 	t.addWhere(cmd, &f.settings, false)
+	if here := flags.Lookup("here"); here != nil {
+		here.Usage = "with --update: also remove types that have no handler in this program; only if no application uses the endpoint"
+	}
 	f.addAPI(cmd)
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.create != "" && (f.update || f.url != "") {
-			return cli.Usage("--create cannot be combined with --update or --url")
+			return cli.Usage("--create and --update or --url are mutually exclusive")
 		}
 		if f.DryRun && f.create == "" && !f.update {
 			return cli.Usage("--dry-run requires --create or --update: without them nothing is changed")
@@ -77,8 +80,10 @@ func (t *tree) aboutUnhandled() string {
 		return " It\nremoves the types that have no handler."
 	}
 	return `
-An application may have handlers for types without a handler here. So --update removes such
-types only with --here, which declares that there is no such application.`
+
+This program does not know the handlers of an application that uses the same endpoint. So
+--update removes types without a handler here only with --here, which says that there is no
+such application.`
 }
 
 func (t *tree) endpoints(ctx context.Context, host *Host, f *endpointFlags, out *cli.Output) error {
@@ -119,15 +124,15 @@ func (f *endpointFlags) verb(done string) string {
 func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types []string, endpoints []operations.Endpoint, f *endpointFlags, out *cli.Output) error {
 	switch {
 	case len(endpoints) == 0 && f.url != "":
-		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", f.url, f.url)
+		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", f.url, f.url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: create one with --create URL")
+		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
 			urls = append(urls, endpoints[i].ID+" ("+cli.OneLine(endpoints[i].URL)+")")
 		}
-		return cli.Usage("there are several endpoints: choose one with --url: %s", strings.Join(urls, ", "))
+		return cli.Usage("there are several endpoints: choose one with --url, of %s", strings.Join(urls, ", "))
 	}
 	updated, err := o.UpdateEndpoint(ctx, types, &endpoints[0], t.Remote == nil || f.here, f.DryRun)
 	if err != nil {
@@ -148,11 +153,11 @@ func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string)
 	}
 	switch {
 	case len(endpoints) == 0 && url != "":
-		return fmt.Errorf("there is no endpoint for %s: create one with --create %s", url, url)
+		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", url, url)
 	case len(endpoints) == 0:
-		return errors.New("there is no endpoint: create one with --create URL")
+		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
 	case incomplete > 0:
-		return fmt.Errorf("%s disabled, or without a type that has handlers: use --update", plural(incomplete, "endpoint"))
+		return fmt.Errorf("%s disabled or incomplete: enable it and add the missing types with --update", plural(incomplete, "endpoint"))
 	}
 	return nil
 }

@@ -21,24 +21,24 @@ func (t *tree) erase() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "erase --customer CUSTOMER",
-		Short: "Remove a customer's data, for good",
-		Long: `Removes what is stored of a customer, in live and in test mode: subscriptions, mirrored
+		Short: "Permanently remove a customer's data",
+		Long: `Removes all stored data of a customer, in live and in test mode: subscriptions, mirrored
 objects, kept payloads, the payloads and errors of failures, and the objects' ids in the
-ledger. Event ids and outcomes stay, so that a redelivery is still a duplicate. Later events,
-backfill and verify do not bring the data back.
+ledger. Event ids and outcomes stay, so a redelivery is still a duplicate. Later events,
+backfill and verify do not restore the data.
 
-Without --yes it only shows what it would remove. Erase or redact the customer at Stripe
-first: see docs/privacy.md, also for what this command does not reach. It may be interrupted
-and run again. The first erasure in a database waits for a minute, until all receivers look
-for erased customers.`,
+Without --yes the command only shows what it would remove. Erase or redact the customer at
+Stripe first. docs/privacy.md explains this, and lists the data that the command does not
+reach. The command can be interrupted and run again. The first erasure in a database waits
+one minute, until every receiver checks for erased customers.`,
 		Example: `  stripeonce erase --customer cus_NffrFeUfNV2Hib
   stripeonce erase --customer cus_NffrFeUfNV2Hib --yes --reason 'request 4711'`,
 		Args: cli.Args(cobra.NoArgs),
 	}
-	cmd.Flags().StringVar(&options.Customer, "customer", "", "the `customer`'s id (cus_…)")
-	cmd.Flags().StringVar(&options.Account, "account", "", "the connected `account` that the customer belongs to")
-	cmd.Flags().BoolVar(&yes, "yes", false, "remove the data, instead of showing what would be removed")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record: a `text` without personal data; required with --yes")
+	cmd.Flags().StringVar(&options.Customer, "customer", "", "the `customer` to erase (cus_…); required")
+	cmd.Flags().StringVar(&options.Account, "account", "", "the connected `account` of the customer")
+	cmd.Flags().BoolVar(&yes, "yes", false, "remove the data; without it, only show what would be removed")
+	cmd.Flags().StringVar(&reason, "reason", "", "a `text` for the record that says why, without personal data; required with --yes")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkErase(&options, yes, reason); err != nil {

@@ -19,10 +19,11 @@ func (t *tree) events() *cobra.Command {
 	var out *cli.Output
 	cmd := &cobra.Command{
 		Use:   "events [EVENT]",
-		Short: "List the ledger, newest first, or show one event's history",
-		Long: `Lists processed, stale, ignored and parked events, newest first. With an event's id it
-shows that event's history: when it was created, when it took effect, its outcome, and
-each failed attempt.`,
+		Short: "List received events, newest first, or show the history of one",
+		Long: `Lists processed, stale, ignored and parked events, newest first. Use it to find out whether
+an event arrived, and what its outcome was. With an event's id it shows the event's history:
+when the event was created, when it took effect, its outcome, and each failed attempt.
+Failing events are listed by 'failures'.`,
 		Example: `  stripeonce events --since 24h --outcome ignored
   stripeonce events --customer cus_NffrFeUfNV2Hib
   stripeonce events --object sub_1NvKoKIGBnsLynRr
@@ -31,13 +32,13 @@ each failed attempt.`,
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.StringVar(&outcome, "outcome", "", "only this `outcome`: processed, stale, ignored or parked")
-	flags.StringVar(&filter.ObjectID, "object", "", "only events about this Stripe object's `id`")
-	flags.StringVar(&filter.Customer, "customer", "", "only events about this `customer` (cus_…), its subscriptions and its mirrored objects")
+	flags.StringVar(&filter.Type, "type", "", "only events of this `type`; invoice.* matches every type with that prefix")
+	flags.StringVar(&outcome, "outcome", "", "only events with this `outcome`: processed, stale, ignored or parked")
+	flags.StringVar(&filter.ObjectID, "object", "", "only events about the object with this `id`")
+	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…), its subscriptions and its mirrored objects")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
-	flags.Var(&since, "since", "only events that took effect since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
-	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event`, to continue a listing")
+	flags.Var(&since, "since", "only events that took effect since this `time`, such as 2026-11-24T08:00Z, or 72h for the last 72 hours")
+	flags.StringVar(&filter.Before, "before", "", "only events that took effect before this `event` (evt_…), to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events")
 	out = cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -19,15 +19,15 @@ func (t *tree) failures() *cobra.Command {
 	var group string
 	cmd := &cobra.Command{
 		Use:   "failures [EVENT]",
-		Short: "List failing and parked events, or show one event's history",
-		Long: `Lists the events whose last attempt failed and that have not been applied since, newest
-failure first. An event that is applied later, by a retry or by replay, is no longer
-listed; 'events EVENT' still shows its failed attempts. A parked event (a handler returned
-webhooks.Park) is not retried: 'replay EVENT' applies it. 'failures dismiss' is for an
-event that need not be applied.
+		Short: "List failing and parked events, or show the history of one",
+		Long: `Lists events whose last attempt failed and that have not been applied since, newest failure
+first. An event that a retry or 'replay' applies later is no longer listed; 'events EVENT'
+still shows its failed attempts. A parked event (a handler returned webhooks.Park) is not
+retried: 'replay EVENT' applies it. Use 'failures dismiss' for an event that need not be
+applied.
 
---group lists failures by their cause: the type, and the error without ids, numbers and
-the like. With the key of a group it lists that group's events: 'failures --group KEY'.`,
+--group lists failures by cause: by event type, and by the error without ids and numbers.
+'failures --group KEY' lists the events of one group.`,
 		Example: `  stripeonce failures
   stripeonce failures --type 'invoice.*' --since 24h
   stripeonce failures --group
@@ -37,14 +37,14 @@ the like. With the key of a group it lists that group's events: 'failures --grou
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&filter.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d")
+	flags.StringVar(&filter.Type, "type", "", "only events of this `type`; invoice.* matches every type with that prefix")
+	flags.Var(&since, "since", "only events that first failed since this `time`, such as 2026-11-24T08:00Z, or 72h for the last 72 hours")
 	flags.StringVar(&filter.Customer, "customer", "", "only events of this `customer` (cus_…)")
 	flags.StringVar(&filter.Account, "account", "", "only events of this `account`")
-	flags.StringVar(&state, "state", "", "only this `state`: failing, parked or dismissed; by default failing and parked")
-	flags.StringVar(&group, "group", "", "list groups of failures of one cause; with a group's `key`, its events")
+	flags.StringVar(&state, "state", "", "only events of this `state`: failing, parked or dismissed (default: failing and parked)")
+	flags.StringVar(&group, "group", "", "list failures grouped by cause; with a group's `key`, list the events of that group")
 	flags.Lookup("group").NoOptDefVal = everyGroup
-	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event`, to continue a listing")
+	flags.StringVar(&filter.Before, "before", "", "only events that first failed before this `event` (evt_…), to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of events or groups")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -76,7 +76,7 @@ func checkFailures(filter *operations.FailureFilter) error {
 	switch filter.State {
 	case "", operations.StateFailing, operations.StateParked, operations.StateDismissed:
 	default:
-		return cli.Usage("--state %q: use failing or parked, which are listed by default, or dismissed", filter.State)
+		return cli.Usage("--state %q: use failing, parked or dismissed", filter.State)
 	}
 	if filter.Limit < 1 {
 		return cli.Usage("--limit must be at least 1")
@@ -89,7 +89,7 @@ const everyGroup = "all"
 
 // noGroup is the error for a group without events. A key stays the same, so its events may have been applied.
 func noGroup(key string) error {
-	return fmt.Errorf("no failing event is in the group %s: 'failures --group' lists the groups", cli.OneLine(key))
+	return fmt.Errorf("no failing event is in the group %s: list the groups with 'failures --group'", cli.OneLine(key))
 }
 
 // showFailure shows an event as 'events EVENT' does, if it has failed.
@@ -97,7 +97,7 @@ func showFailure(cmd *cobra.Command, o *operations.Operator, out *cli.Output, id
 	detail, err := o.EventDetail(cmd.Context(), id)
 	switch {
 	case err != nil && operationid.IsGroupKey(id):
-		return fmt.Errorf("%w; to list the events of a group: failures --group %s", err, id)
+		return fmt.Errorf("%w: to list the events of a group, use 'failures --group %s'", err, id)
 	case err != nil:
 		return err
 	case detail.Failure == nil:

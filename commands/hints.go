@@ -23,7 +23,7 @@ func hintTypes(out *cli.Output, patterns ...string) {
 // checkCustomer refuses the id of another object as a customer's. Old customers may have ids of any form.
 func checkCustomer(id string) error {
 	if object := objecttypes.OfID(id); object != "" && object != "customer" || strings.HasPrefix(id, "sub_") || strings.HasPrefix(id, "evt_") {
-		return cli.Usage("--customer %s: it is not the id of a customer (cus_…)", cli.OneLine(id))
+		return cli.Usage("--customer %s is not the id of a customer (cus_…)", cli.OneLine(id))
 	}
 	return nil
 }

@@ -17,20 +17,20 @@ func (t *tree) prune() *cobra.Command {
 	options := operations.PruneOptions{}
 	cmd := &cobra.Command{
 		Use:   "prune --older-than DURATION",
-		Short: "Delete old rows of the ledger",
-		Long: `Deletes ledger rows of events that took effect earlier, oldest first, and the failure
-records that they resolved, and records of runs (stripe_webhook_runs) of that age. It uses
-small transactions, holds no lock for long, and may be interrupted. Events that still fail
-are kept.
+		Short: "Delete old events, resolved failures and run records",
+		Long: `Deletes events that took effect before the given age from the ledger, oldest first, with the
+failure records that they resolved, and run records (stripe_webhook_runs) of that age. Run it
+regularly, such as once a day, to bound the size of the tables. It uses small transactions,
+holds no lock for long, and can be interrupted. Events that still fail are kept.
 
-Less than 35 days is refused: Stripe can resend an event for 30 days, and without its
-ledger row it would take effect twice.`,
-		Example: "  stripeonce prune --older-than 90d",
+The minimum age is 35 days: Stripe can resend an event for 30 days, and an event without its
+ledger row would take effect twice.`,
+		Example: "  stripeonce prune --older-than 90d\n  stripeonce prune --older-than 90d --json",
 		Args:    cli.Args(cobra.NoArgs),
 	}
-	cmd.Flags().Var(&age, "older-than", "the minimum age, such as 90d")
-	cmd.Flags().BoolVar(&options.Force, "force", false, "allow less than 35 days")
-	cmd.Flags().IntVar(&options.BatchSize, "batch", operations.DefaultPruneBatchSize, "the `number` of rows in one transaction")
+	cmd.Flags().Var(&age, "older-than", "the minimum age as a `duration`, such as 90d; required")
+	cmd.Flags().BoolVar(&options.Force, "force", false, "allow an age of less than 35d")
+	cmd.Flags().IntVar(&options.BatchSize, "batch", operations.DefaultPruneBatchSize, "the `number` of rows to delete per transaction")
 	s.addReason(cmd, "")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +49,7 @@ ledger row it would take effect twice.`,
 			pruned, err := operations.New(host.Pool, &operations.Config{Reason: s.reason, Logger: t.Logger}).Prune(cmd.Context(), options)
 			progress.Clear()
 			if errors.Is(err, operations.ErrRefused) {
-				return fmt.Errorf("%w (--force overrides this)", err)
+				return fmt.Errorf("%w: use --older-than 35d or more, or --force", err)
 			}
 			if err != nil && pruned.Deleted == 0 {
 				return err

@@ -26,30 +26,28 @@ func (t *tree) reconcile() *cobra.Command {
 	kind := string(operations.PayloadAuto)
 	cmd := &cobra.Command{
 		Use:   "reconcile --since DURATION",
-		Short: "Find Stripe's events that never arrived, and apply them",
-		Long: `Lists Stripe's recent events (30 days at most) and applies those that the ledger lacks,
-oldest first, as a delivery would. It continues after an event that fails; the exit code
-is then 1. It may be interrupted and repeated at any time: no event takes effect twice.
-Requires STRIPE_API_KEY. It stops at a receiver that refuses the connection, rejects the
-signature or stays unavailable, and says how many events are left.
+		Short: "Find events that never arrived, and apply them",
+		Long: `Lists Stripe's events of the last 30 days at most, and applies the events that are missing in
+the ledger, oldest first, as a delivery would. Use it after an outage that was longer than
+Stripe's retries (three days), or regularly. It can be interrupted and run again at any time:
+no event takes effect twice. Requires STRIPE_API_KEY.
 
-Parked and dismissed events are left as they are, and failing ones that wait for their
-next retry, unless --include-waiting is given.
-
-It reconciles the types that have handlers. ` + t.aboutTypes() + `
-The events of a connected account are listed only with --account.`,
+The command continues after an event that fails, and then exits with 1. It stops if the
+receiver refuses the connection, rejects the signature or stays unavailable, and prints how
+many events are left. Parked, dismissed and, without --include-waiting, failing events that
+wait for their next retry are skipped. Only types that have handlers are reconciled.` + t.aboutTypes(),
 		Example: `  stripeonce reconcile --since 72h --dry-run
   stripeonce reconcile --since 72h --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce reconcile --since 30d --here --type 'customer.subscription.*'`,
 		Args: cli.Args(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
-	flags.Var(&since, "since", "how far back, such as 72h or 30d")
+	flags.Var(&since, "since", "the `duration` to go back, such as 72h or 30d; required")
 	flags.BoolVar(&options.DryRun, "dry-run", false, "only list the missing events")
-	flags.BoolVar(&options.IncludeWaiting, "include-waiting", false, "also take failing events that wait for their next retry")
-	flags.StringSliceVar(&options.Types, "type", nil, "only these event `types`; invoice.* matches every type with that prefix")
-	flags.StringVar(&options.Account, "account", "", "the events of this connected `account`")
-	flags.StringVar(&kind, "kind", kind, "which `list` of Stripe's: snapshot (/v1/events), thin (/v2/core/events), or auto: thin if the account delivers nothing else")
+	flags.BoolVar(&options.IncludeWaiting, "include-waiting", false, "also apply failing events that wait for their next retry")
+	flags.StringSliceVar(&options.Types, "type", nil, "only events of these `types`, comma separated; invoice.* matches every type with that prefix")
+	flags.StringVar(&options.Account, "account", "", "only events of this connected `account` (default: only events of the own account)")
+	flags.StringVar(&kind, "kind", kind, "the `list` of events to read: snapshot (/v1/events), thin (/v2/core/events), or auto, which reads thin if the account has only destinations for thin events")
 	s.addReason(cmd, "")
 	t.addWhere(cmd, &s, true)
 	s.addAPI(cmd)
@@ -159,6 +157,5 @@ func (t *tree) aboutTypes() string {
 	if t.Remote == nil {
 		return ""
 	}
-	return `With --to the handlers are not
-known here, so it reconciles every type, unless --type is set.`
+	return " With\n--to this program does not know the handlers and reconciles every type, unless --type is set."
 }

@@ -68,7 +68,7 @@ func TestReprocessCommand(t *testing.T) {
 	}
 	d.expect(t, 0, paid+"--handler mail --again --reason mailed", "2 events reprocessed, since")
 	out := d.expect(t, 0, "reprocess --type customer.* --since 1h --dry-run", "evt_3  customer.created  skipped, as all of its type: no handler runs for customer.created: "+
-		"there is only customer.OnChange, which runs with hooks (--hooks) alone\n", "0 events to reprocess, 2 skipped (no such handler)")
+		"its only handler, customer.OnChange, runs only with hooks (--hooks)\n", "0 events to reprocess, 2 skipped (no such handler)")
 	if strings.Contains(out, "evt_4") {
 		t.Errorf("it names each event of the type:\n%s", out)
 	}
@@ -115,13 +115,13 @@ func TestMistypedSelections(t *testing.T) {
 		{0, "replay --type invoce.* --dry-run", "--type invoce.* matches no known type of Stripe's events: did you mean invoice.*?\n"},
 		{0, "events --type invoice.pad", "did you mean invoice.paid?"},
 		{0, "reprocess --receiver nope --since 1h --dry-run", "--receiver nope recorded none of the newest events: these are of host\n"},
-		{2, "reprocess --since 1h --until 2h --dry-run", ", is not after --since, "},
-		{2, "reprocess --type invoice.paid --reason x", "--since is missing: say since when the events took effect, or of which customer they are (--customer)"},
+		{2, "reprocess --since 1h --until 2h --dry-run", ") is not after --since ("},
+		{2, "reprocess --type invoice.paid --reason x", "--since is missing: set since when the events took effect, or set --customer"},
 		{2, "reprocess --since 1h --handler credits --reason x", `refused: no handler is named "credits": use one of`},
-		{1, "replay --group deadbeef", "no failing event is in the group deadbeef: 'failures --group' lists the groups"},
+		{1, "replay --group deadbeef", "no failing event is in the group deadbeef: list the groups with 'failures --group'"},
 		{1, "replay --group deadbeef --dry-run", "no failing event is in the group deadbeef"},
 		{1, "failures --group=deadbeef", "no failing event is in the group deadbeef"},
-		{1, "failures 5c1f0b8a92de", "no such event; to list the events of a group: failures --group 5c1f0b8a92de"},
+		{1, "failures 5c1f0b8a92de", "no such event: to list the events of a group, use 'failures --group 5c1f0b8a92de'"},
 		{2, "verify --customer sub_1", "--customer sub_1: it is not the id of a customer (cus_…)"},
 		{2, "events --customer in_1", "is not the id of a customer"},
 		{2, "failures --customer evt_1", "is not the id of a customer"},

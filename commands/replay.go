@@ -41,13 +41,13 @@ type selection struct {
 // add adds the flags of the filter.
 func (s *selection) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.BoolVar(&s.all, "all-failed", false, "every failing event that is not parked, oldest failure first")
-	flags.StringVar(&s.filter.Type, "type", "", "the failing events of this `type`; invoice.* matches every type with that prefix")
-	flags.Var(&s.since, "since", "the failing events that first failed since this `time`, such as 2026-11-24T08:00Z, or in the last 72h or 30d; of ignored events, those seen since")
-	flags.StringVar(&s.filter.Customer, "customer", "", "the failing events of this `customer` (cus_…)")
-	flags.StringVar(&s.filter.Group, "group", "", "the failing events of this group, a `key` that 'failures --group' lists")
-	flags.StringVar(&s.outcome, "outcome", "", "`ignored`: the ignored events of the ledger instead of failing ones, 30 days back unless --since is set")
-	flags.StringVar(&s.account, "account", "", "the connected `account` of the events, if the ledger does not have it; with a filter, only events of this account")
+	flags.BoolVar(&s.all, "all-failed", false, "all failing events that are not parked, oldest failure first")
+	flags.StringVar(&s.filter.Type, "type", "", "only failing events of this `type`; invoice.* matches every type with that prefix")
+	flags.Var(&s.since, "since", "only failing events that first failed since this `time`, or ignored events that arrived since, such as 2026-11-24T08:00Z, or 72h for the last 72 hours")
+	flags.StringVar(&s.filter.Customer, "customer", "", "only failing events of this `customer` (cus_…)")
+	flags.StringVar(&s.filter.Group, "group", "", "only failing events of the group with this `key`; 'failures --group' lists the keys")
+	flags.StringVar(&s.outcome, "outcome", "", "set to `ignored` to replay ignored events instead of failing ones, of the last 30 days unless --since is set")
+	flags.StringVar(&s.account, "account", "", "only events of this connected `account`; for named events, their account if the ledger does not have it")
 }
 
 // check reports wrong use, and completes the filter.
@@ -73,16 +73,18 @@ func (t *tree) replay() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "replay EVENT…",
-		Short: "Apply events again, as a delivery would",
-		Long: `Applies events again, as a delivery would: from the payload of their failure record, or
-else fetched from Stripe (for 30 days; requires STRIPE_API_KEY). An event that has taken
-effect is a duplicate, so replaying twice does nothing. The exit code is 1 if any event
-still fails. It stops at a receiver that refuses the connection, rejects the signature or
-stays unavailable, and says how many events are left.
+		Short: "Apply failed or ignored events again",
+		Long: `Applies events again, as a delivery would. Use it after the cause of their failure is fixed.
+The payload comes from the failure record, or else from Stripe, which keeps events for 30 days
+(requires STRIPE_API_KEY). An event that has taken effect is a duplicate, so replaying it again
+has no effect; to run its handlers again, use reprocess.
 
-Instead of naming events, select the failing ones: all of them, or by type, time, customer
-and group ('failures --group'). --outcome ignored selects ignored ones, such as those of a
-type that has got a handler. --dry-run lists them.`,
+Name events, or select failing ones: all of them, or by type, time, customer or group
+('failures --group'). --outcome ignored selects ignored events instead, such as events of a
+type that has a handler now. --dry-run lists the selected events.
+
+The exit code is 1 if an event still fails. The command stops if the receiver refuses the
+connection, rejects the signature or stays unavailable, and prints how many events are left.`,
 		Example: `  stripeonce replay evt_1NvKoKIGBnsLynRr --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce replay --all-failed --to http://127.0.0.1:4242/webhooks/stripe
   stripeonce replay --type 'invoice.*' --since 24h --dry-run

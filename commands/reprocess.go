@@ -18,22 +18,24 @@ func (t *tree) reprocess() *cobra.Command {
 	r := reprocess{tree: t}
 	cmd := &cobra.Command{
 		Use:   "reprocess EVENT…",
-		Short: "Run handlers again for events that took effect, on purpose",
-		Long: `Runs the handlers of events again although they took effect: for a handler that had a bug and
-returned nil. Each event is one transaction, with a note in the ledger: when, how often and
-why (--reason). Name events, or select those that took effect in a time (--since, --until),
-of a type (--type) or of a customer (--customer). Events after the handler was repaired had
-their effect: leave them out with --until. A time without a zone is local. --handler runs one
-handler alone; --dry-run lists the events with the handlers that would run. OnChange is called
-only with --hooks, with the stored row, which does not change.
+		Short: "Run handlers again for events that already took effect",
+		Long: `Runs the handlers of events again although the events took effect. Use it after a handler had
+a bug and returned nil. For an event that has not taken effect, use replay. Each event is
+applied in its own transaction, which also records the time, the count and --reason in the
+ledger.
 
-An event comes from stripe_webhook_payloads, where payloads are kept, from its failure record,
-or from Stripe, which has it for 30 days (requires STRIPE_API_KEY). An event that has been
-reprocessed before, by whatever handler, is skipped, so two operators run each event once.
---again runs it once more: for a second handler that was broken, give --handler and --again.
---resume continues a run that was interrupted, or in which events failed, for the reason of
-that run. The exit code is 1 if any event failed. For an event that has not taken effect, use
-replay.`,
+Name events, or select them by when they took effect (--since, --until), type (--type) or
+customer (--customer). Set --until to the time of the fix: the fixed handler has already
+applied later events. A time without a zone is local. --handler runs only one handler.
+--dry-run lists the events and the handlers that would run. OnChange is called only with
+--hooks, with the stored row, which does not change.
+
+The payload comes from stripe_webhook_payloads, if payloads are kept, from the failure record,
+or from Stripe, which keeps events for 30 days (requires STRIPE_API_KEY). An event that was
+reprocessed before, by any handler, is skipped, so that two operators run each event once.
+--again includes it: for a second broken handler, use --handler with --again. --resume
+continues a run that was interrupted or had failed events, with that run's reason. The exit
+code is 1 if an event failed.`,
 		Example: `  myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
       --handler credit --dry-run
   myapp stripe reprocess --type invoice.paid --since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z \
@@ -43,18 +45,18 @@ replay.`,
 		Args: cobra.ArbitraryArgs,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&r.options.Type, "type", "", "only this event `type`; invoice.* matches every type with that prefix")
-	flags.Var(&r.since, "since", "events that took effect since this `time`, such as 2026-11-24T08:00:00Z, or in the last 72h or 30d")
-	flags.Var(&r.until, "until", "only events that took effect before this `time`, or so long ago: when the handler was repaired")
-	flags.StringVar(&r.options.Customer, "customer", "", "only events about this `customer`'s known objects")
+	flags.StringVar(&r.options.Type, "type", "", "only events of this `type`; invoice.* matches every type with that prefix")
+	flags.Var(&r.since, "since", "only events that took effect since this `time`, such as 2026-11-24T08:00Z, or 72h for the last 72 hours")
+	flags.Var(&r.until, "until", "only events that took effect before this `time`, such as 2026-11-24T11:00Z, or 2h for two hours ago; usually the time of the fix")
+	flags.StringVar(&r.options.Customer, "customer", "", "only events of this `customer` (cus_…), its subscriptions and its mirrored objects")
 	flags.StringVar(&r.options.Account, "account", "", "only events of this `account`")
-	flags.StringVar(&r.options.Receiver, "receiver", "", "only events that the receiver of this `name` recorded (webhooks.Config.Name), such as stripeonce")
-	flags.StringVar(&r.options.Handler, "handler", "", "run only the handler of this `name` (webhooks.Name)")
+	flags.StringVar(&r.options.Receiver, "receiver", "", "only events that the receiver with this `name` recorded (webhooks.Config.Name), such as stripeonce")
+	flags.StringVar(&r.options.Handler, "handler", "", "run only the handler with this `name` (webhooks.Name)")
 	flags.BoolVar(&r.options.Hooks, "hooks", false, "also call OnChange, with the stored row as Before and After")
-	flags.BoolVar(&r.options.Again, "again", false, "also events that have been reprocessed before, which are otherwise skipped")
-	flags.BoolVar(&r.options.DryRun, "dry-run", false, "run nothing, list the events with the handlers that would run")
+	flags.BoolVar(&r.options.Again, "again", false, "include events that were reprocessed before, which are skipped by default")
+	flags.BoolVar(&r.options.DryRun, "dry-run", false, "only list the events and the handlers that would run")
 	flags.StringVar(&r.options.Resume, "resume", "", "continue this `run`, with its events and handlers")
-	flags.StringVar(&r.reason, "reason", "", "why, as a `text` for the ledger and the record of the run; required, unless a run is resumed")
+	flags.StringVar(&r.reason, "reason", "", "a `text` for the ledger and the record of the run that says why; required, except with --resume")
 	t.addWhere(cmd, &r.settings, false)
 	r.addAPI(cmd)
 	r.out = cli.NewOutput(cmd)
@@ -112,11 +114,11 @@ func (r *reprocess) check() error {
 	case r.Remote != nil && !r.here:
 		return errWhere(false)
 	case !o.DryRun && o.Resume == "" && strings.TrimSpace(r.reason) == "":
-		return cli.Usage("--reason is missing: say why the events are reprocessed; the ledger keeps it")
+		return cli.Usage("--reason is missing: say why the events are reprocessed; it is stored in the ledger")
 	case selects && o.Since.IsZero() && o.Customer == "" && len(o.Events) == 0 && o.Resume == "":
-		return cli.Usage("--since is missing: say since when the events took effect, or of which customer they are (--customer)")
+		return cli.Usage("--since is missing: set since when the events took effect, or set --customer")
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
-		return cli.Usage("--until, %s, is not after --since, %s", cli.Time(o.Until), cli.Time(o.Since))
+		return cli.Usage("--until (%s) is not after --since (%s)", cli.Time(o.Until), cli.Time(o.Since))
 	}
 	return checkCustomer(o.Customer)
 }

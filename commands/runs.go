@@ -18,11 +18,11 @@ func (t *tree) runs() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
 		Use:   "runs [RUN]",
-		Short: "List the runs of commands, newest first, or show one of them",
-		Long: `Lists the runs of backfill, reconcile, verify, replay, prune and others that have something
-to do, or had (stripe_webhook_runs): newest first, with their state, counts, operator and
-error. With a run's id it shows that run. A run is "interrupted" if it has no end and no
-progress for two minutes.`,
+		Short: "List runs of backfill, replay, prune and other commands, or show one",
+		Long: `Lists the recorded runs of commands that change data, such as backfill, reconcile, replay and
+prune, newest first, with their state, counts, operator and error. A run that finds nothing to
+change is not recorded. With a run's id it shows that run. A run is "interrupted" if it has not
+finished and has made no progress for two minutes. The table is stripe_webhook_runs.`,
 		Example: `  stripeonce runs
   stripeonce runs --kind backfill --limit 5
   stripeonce runs --json | jq 'select(.finished_at == null)'`,
@@ -30,7 +30,7 @@ progress for two minutes.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&kind, "kind", "", "only runs of this `kind`: "+kinds())
-	flags.StringVar(&filter.Before, "before", "", "only runs that were started before this `run`, to continue a listing")
+	flags.StringVar(&filter.Before, "before", "", "only runs that started before this `run` (run_…), to continue a listing")
 	flags.IntVar(&filter.Limit, "limit", operations.DefaultLimit, "the maximum `number` of runs")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -18,8 +18,8 @@ type objectTypes struct {
 }
 
 func (o *objectTypes) add(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&o.list, "type", nil, "the `types` of objects, such as subscription,invoice, or the groups billing, entitlements and all "+
-		"(default: subscription, and the types that the receiver mirrors)")
+	cmd.Flags().StringSliceVar(&o.list, "type", nil, "only these object `types`, comma separated, such as subscription,invoice, or a group: billing, entitlements or all "+
+		"(default: subscription and the types that the receiver mirrors)")
 }
 
 // check reads the flag.
@@ -49,16 +49,16 @@ func (o *objectTypes) check() error {
 func (o *objectTypes) only(id string) error {
 	if len(o.list) > 0 {
 		if n := len(o.Mirrored); n > 1 || n == 1 && o.Subscriptions {
-			return cli.Usage("--only %s: --type must name its one type", id)
+			return cli.Usage("--only %s: --type must name exactly one type, the type of the object", id)
 		}
 		return nil
 	}
 	if strings.HasPrefix(id, "evt_") {
-		return cli.Usage("--only %s: events are not compared, only the objects that they are about: 'events %s' shows the event, and reconcile finds missing ones", id, id)
+		return cli.Usage("--only %s is an event, and only objects are compared: 'events %s' shows it, and reconcile finds missing events", id, id)
 	}
 	of, known := compare.OfID(id)
 	if !known {
-		return cli.Usage("--only %s: its type does not follow from its id: name it with --type", id)
+		return cli.Usage("--only %s: the id does not show the type of the object: set --type", id)
 	}
 	o.Types = of
 	return nil

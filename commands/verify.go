@@ -22,18 +22,18 @@ func (t *tree) verify() *cobra.Command {
 	v := verification{}
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Compare subscriptions and mirrored objects with Stripe's, and fix differences",
-		Long: `Compares every stored subscription and mirrored object with Stripe's current one, in both
-directions, and shows each field that differs with both values. The exit code is 1 if
-anything differs. Requires STRIPE_API_KEY, and compares only rows of the key's mode.
-Connected accounts that have rows are included. --type chooses the types, whether or not
-the receiver mirrors them. --customer compares one customer's objects, as far as Stripe
-lists them by customer, and --only one object.
+		Short: "Compare stored objects with Stripe's, and fix differences",
+		Long: `Compares every stored subscription and mirrored object with the current object at Stripe, in
+both directions, and prints each field that differs with both values. The exit code is 1 if an
+object differs. It compares only rows of the API key's mode, including connected accounts that
+have rows. --type selects the object types, even types that the receiver does not mirror.
+--customer compares the objects of one customer, of the types that Stripe lists by customer.
+--only compares one object. Requires STRIPE_API_KEY.
 
 --fix stores Stripe's object if a row differs or is missing, and calls OnChange with a nil
-Event and Imported true; --no-hooks turns off OnChange. To import what exists at Stripe, use
-backfill. A row of an object that Stripe does not know is not changed, unless --gone marks it
-as canceled or deleted: after test data or a test clock was deleted. It is refused for more
+Event and Imported true; --no-hooks turns OnChange off. For a first import, use backfill. A
+row whose object does not exist at Stripe stays unchanged, unless --gone marks it as canceled
+or deleted. Use --gone after test data or a test clock was deleted. It refuses to mark more
 than 1 % of the objects, since the key may be of another account, unless --force is set.`,
 		Example: `  stripeonce verify
   stripeonce verify --type subscription,customer,invoice
@@ -44,15 +44,15 @@ than 1 % of the objects, since the key may be of another account, unless --force
 	}
 	flags := cmd.Flags()
 	v.types.add(cmd)
-	flags.StringVar(&v.Only, "only", "", "the object of this `id` alone; its type follows from the id, or from --type")
-	flags.StringVar(&v.Customer, "customer", "", "the objects of this `customer` alone (cus_…)")
+	flags.StringVar(&v.Only, "only", "", "only the object with this `id`; --type names its type if the id does not show it")
+	flags.StringVar(&v.Customer, "customer", "", "only objects of this `customer` (cus_…)")
 	flags.BoolVar(&v.Fix, "fix", false, "store Stripe's object if a row differs or is missing")
 	flags.BoolVar(&v.NoHooks, "no-hooks", false, "with --fix: do not call OnChange")
-	flags.BoolVar(&v.Gone, "gone", false, "with --fix: mark rows as canceled or deleted whose object Stripe does not have any more")
-	flags.BoolVar(&v.Force, "force", false, "with --gone: also if these are more than 1 % of the objects")
-	flags.StringSliceVar(&v.Accounts, "account", nil, "also these connected `accounts`; accounts that have rows are always included, unless the receiver has an account id")
-	flags.IntVar(&v.Rate, "rate", subscriptions.DefaultVerifyRate, "the requests a second to Stripe")
-	flags.StringVar(&v.After, "after", "", "resume an interrupted run at its `position`")
+	flags.BoolVar(&v.Gone, "gone", false, "with --fix: mark rows as canceled or deleted if their object does not exist at Stripe")
+	flags.BoolVar(&v.Force, "force", false, "with --gone: mark even more than 1 % of the objects")
+	flags.StringSliceVar(&v.Accounts, "account", nil, "also these connected `accounts`, comma separated; accounts that have rows are included anyway, unless --account-id is set")
+	flags.IntVar(&v.Rate, "rate", subscriptions.DefaultVerifyRate, "the maximum `number` of requests per second to Stripe")
+	flags.StringVar(&v.After, "after", "", "continue an interrupted run after this `position`, which the run printed")
 	v.addReason(cmd, "with --fix: ")
 	t.addWhere(cmd, &v.settings, false)
 	v.addAPI(cmd)
@@ -97,7 +97,7 @@ type verification struct {
 func (v *verification) check() error {
 	switch {
 	case (v.NoHooks || v.reason != "") && !v.Fix:
-		return cli.Usage("--no-hooks and --reason require --fix: without it nothing is stored")
+		return cli.Usage("--no-hooks and --reason require --fix")
 	case v.Gone && !v.Fix, v.Force && !v.Gone:
 		return cli.Usage("--gone requires --fix, and --force requires --gone")
 	case v.Rate < 1:
@@ -128,7 +128,7 @@ func (v *verification) choose(host *Host) error {
 	return nil
 }
 
-var errNoSubscriptions = cli.Usage("this program has no tables of subscriptions: name the types of mirrored objects with --type")
+var errNoSubscriptions = cli.Usage("this program does not mirror subscriptions: name the types of mirrored objects with --type")
 
 // use sets what the comparison works with.
 func (v *verification) use(host *Host, logger *slog.Logger) {
@@ -171,7 +171,7 @@ func (v *verification) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case v.sum.Drifted > v.sum.Fixed:
-		return fmt.Errorf("%s not matching Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.types.noun()))
+		return fmt.Errorf("%s different from Stripe's", plural(v.sum.Drifted-v.sum.Fixed, v.types.noun()))
 	}
 	return v.written
 }

@@ -322,7 +322,7 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	case r.ctx.Err() != nil:
 		what = problem{What: "The query took too long.", Fix: "Narrow the time, or search for an id. There is no index for a rare type or outcome."}
 	default:
-		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
+		c.config.Logger.ErrorContext(r.ctx, "console: page failed", "path", r.URL.Path, "error", err)
 	}
 	return status, &page{Title: "Not shown", Template: "problem", Data: what}
 }
@@ -352,7 +352,7 @@ func (c *Console) show(w http.ResponseWriter, r *request, path string, status in
 func (c *Console) render(w http.ResponseWriter, r *request, status int, p *page) {
 	var text bytes.Buffer
 	if err := templates[p.Template].Execute(&text, p); err != nil {
-		c.config.Logger.ErrorContext(r.ctx, "console", "path", r.URL.Path, "error", err)
+		c.config.Logger.ErrorContext(r.ctx, "console: could not render a page", "path", r.URL.Path, "error", err)
 		http.Error(w, "The page could not be rendered. See the receiver's log for the reason.", http.StatusInternalServerError)
 		return
 	}

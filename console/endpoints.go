@@ -67,7 +67,7 @@ func (e *endpointCache) fetch(ctx context.Context, c *Console) {
 	case errors.Is(err, operations.ErrNoAPIKey):
 		now.NoKey = true
 	case err != nil:
-		c.config.Logger.WarnContext(ctx, "console: Stripe's endpoints", "error", err)
+		c.config.Logger.WarnContext(ctx, "console: could not list Stripe's endpoints", "error", err)
 		now.Failed = true
 	default:
 		now.List = list

@@ -142,7 +142,7 @@ func (c *Console) replayGroup(ctx context.Context, operator *operations.Operator
 		sum.Tried++
 		if a.Err != nil {
 			sum.Failed++
-			c.config.Logger.WarnContext(ctx, "console: replay", "event_id", a.EventID, "run", run.ID(), "error", a.Err)
+			c.config.Logger.WarnContext(ctx, "console: replay failed", "event_id", a.EventID, "run_id", run.ID(), "error", a.Err)
 		}
 		run.Progress(ctx, sum, min(float64(sum.Tried)/float64(total), 1))
 	}

@@ -26,9 +26,9 @@ func (c *Console) replay(w http.ResponseWriter, r *request) {
 	result, failed := string(applied.Outcome), 0
 	if err != nil {
 		result, failed = replayFailed, 1
-		c.config.Logger.WarnContext(ctx, "console: replay", "event_id", id, "error", err)
+		c.config.Logger.WarnContext(ctx, "console: replay failed", "event_id", id, "error", err)
 	} else {
-		c.config.Logger.InfoContext(ctx, "console: replay", "event_id", id, "outcome", result)
+		c.config.Logger.InfoContext(ctx, "console: event replayed", "event_id", id, "outcome", result)
 	}
 	if applied.Outcome != webhooks.OutcomeDuplicate {
 		operator.RecordRun(ctx, &operations.RunRecord{

@@ -110,7 +110,7 @@ func (c *Console) reprocess(w http.ResponseWriter, r *request) {
 		err = result.Err
 	}
 	if err != nil {
-		c.config.Logger.WarnContext(ctx, "console: reprocess", "event_id", id, "error", err)
+		c.config.Logger.WarnContext(ctx, "console: reprocess failed", "event_id", id, "error", err)
 		c.showAgain(w, r, &reprocessData{Failed: err.Error(), Reason: reason})
 		return
 	}
@@ -118,7 +118,7 @@ func (c *Console) reprocess(w http.ResponseWriter, r *request) {
 	if result.Earlier != nil || result.Outcome == "duplicate" {
 		done = doneSkipped
 	}
-	c.config.Logger.InfoContext(ctx, "console: reprocess", "event_id", id, "result", done)
+	c.config.Logger.InfoContext(ctx, "console: event reprocessed", "event_id", id, "outcome", done)
 	c.toEvent(w, r, done)
 }
 
@@ -142,13 +142,13 @@ func (c *Console) dismiss(w http.ResponseWriter, r *request) {
 	}
 	id := r.PathValue("id")
 	if err := c.operatorOf(r.Request, reason, c.config.Timeout).Dismiss(ctx, id, reason); err != nil {
-		c.config.Logger.WarnContext(ctx, "console: dismiss", "event_id", id, "error", err)
+		c.config.Logger.WarnContext(ctx, "console: dismiss failed", "event_id", id, "error", err)
 		c.show(w, r, "/events", http.StatusConflict, &page{
 			Title: "Not dismissed", Template: "problem", Data: problem{What: "The event was not dismissed: " + err.Error(), Fix: "Look at the event's page again."},
 		})
 		return
 	}
-	c.config.Logger.InfoContext(ctx, "console: dismiss", "event_id", id)
+	c.config.Logger.InfoContext(ctx, "console: event dismissed", "event_id", id)
 	c.toEvent(w, r, doneDismissed)
 }
 

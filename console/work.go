@@ -195,10 +195,10 @@ func (c *Console) workOn(id string, t *task, do func(context.Context) error) {
 	ctx, cancel := context.WithTimeoutCause(c.work.ctx, c.config.RunTimeout, tooLong)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		c.config.Logger.WarnContext(ctx, "console: run", "run", id, "task", t.Title(), "error", err)
+		c.config.Logger.WarnContext(ctx, "console: run failed", "run_id", id, "task", t.Title(), "error", err)
 		return
 	}
-	c.config.Logger.InfoContext(ctx, "console: run", "run", id, "task", t.Title())
+	c.config.Logger.InfoContext(ctx, "console: run finished", "run_id", id, "task", t.Title())
 }
 
 // compare compares objects with Stripe's, and records the run.

@@ -13,7 +13,7 @@ import (
 // ErrIncomplete is wrapped by the error of a question that the stored entitlements do not answer: the customer has further ones, or
 // events of one second contradict each other, and they could not be fetched from Stripe. Configure an API key: the rest is then
 // fetched in the background (mirror.CompleteListsEvery; stripeonce serve does so).
-var ErrIncomplete = errors.New("not all of the customer's entitlements are known")
+var ErrIncomplete = errors.New("the customer's entitlements are not completely known: set an API key (STRIPE_API_KEY)")
 
 // Reader reads entitlements through a pool, a connection or a transaction.
 type Reader struct {

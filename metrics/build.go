@@ -10,7 +10,7 @@ import (
 func NewBuild() prometheus.Collector {
 	build := buildinfo.Read()
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "stripeonce_build_info", Help: "1; the labels say which build of stripeonce this is.",
+		Name: "stripeonce_build_info", Help: "Constant 1, whose labels name the version, commit and Go version of stripeonce.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "go_version": build.GoVersion},
 	})
 	gauge.Set(1)

@@ -37,11 +37,11 @@ type LedgerCollector struct {
 func NewLedger(pool *pgxpool.Pool) *LedgerCollector { return &LedgerCollector{pool: pool} }
 
 var (
-	ledgerUp      = desc("ledger_up", "1 if PostgreSQL answered the queries of this scrape, else 0; the ledger's other metrics are then missing.")
-	ledgerFails   = desc("failing_events", "Events whose last attempt failed and that have not been applied since, counted up to 1000 among the newest 100000 that ever failed.")
-	ledgerLast    = desc("last_event_timestamp_seconds", "When an event was last recorded, in Unix seconds; 0: never.")
-	ledgerParked  = desc("parked_events", "Parked events, which wait for a person, counted up to 1000 among the newest 100000 that ever failed.")
-	ledgerPartial = desc("incomplete_rows", "Rows of which only a part of Stripe's lists is stored, by table, counted up to 1000.", "table")
+	ledgerUp      = desc("ledger_up", "Whether PostgreSQL answered the queries of this scrape: 1 or 0. At 0 the other metrics of the ledger are missing.")
+	ledgerFails   = desc("failing_events", "Number of events whose last attempt failed and that have not been applied since, at most 1000, among the newest 100000 failures.")
+	ledgerLast    = desc("last_event_timestamp_seconds", "Time at which an event was last recorded, in Unix seconds; 0 if none was.")
+	ledgerParked  = desc("parked_events", "Number of parked events, which wait for an operator, at most 1000, among the newest 100000 failures.")
+	ledgerPartial = desc("incomplete_rows", "Number of rows that lack a part of Stripe's lists, by table, at most 1000.", "table")
 )
 
 // Describe sends every metric's description.

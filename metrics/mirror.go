@@ -13,11 +13,11 @@ type MirrorCollector struct{ projection *mirror.Projection }
 func NewMirror(p *mirror.Projection) *MirrorCollector { return &MirrorCollector{p} }
 
 var mirrorSettled = prometheus.NewDesc("stripeonce_mirror_order_settled_total",
-	"Times that events of one second about a mirrored object were put in order, by method: chain (their previous attributes), "+
+	"Number of times that events of a mirrored object with the same second were ordered, by method: chain (their previous attributes), "+
 		"refetch (from Stripe), tie_break (the same for every order of arrival, but possibly wrong).", []string{"by"}, nil)
 
 var mirrorIncomplete = prometheus.NewDesc("stripeonce_mirror_incomplete_lists_total",
-	"Events and imports that were stored with a part of one of the object's lists (has_more).", nil, nil)
+	"Number of events and imports that were stored with a part of one of the object's lists (has_more).", nil, nil)
 
 // Describe sends the metrics' descriptions.
 func (c *MirrorCollector) Describe(ch chan<- *prometheus.Desc) {

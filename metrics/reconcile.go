@@ -13,10 +13,10 @@ type ReconcileCollector struct{ operator *operations.Operator }
 func NewReconcile(o *operations.Operator) *ReconcileCollector { return &ReconcileCollector{o} }
 
 var (
-	reconcileRuns    = desc("reconcile_runs_total", "Reconciliations, by result: completed, failed, or skipped because another process was reconciling.", "result")
-	reconcileMissing = desc("reconcile_missing_events_total", "Events that Stripe has and that were found missing in the ledger.")
-	reconcileEvents  = desc("reconcile_events_total", "Missing events, by result: applied or failed.", "result")
-	reconcileLast    = desc("reconcile_last_completed_timestamp_seconds", "When a reconciliation last completed, in Unix seconds; 0 before the first.")
+	reconcileRuns    = desc("reconcile_runs_total", "Number of reconciliations, by result: completed, failed, or skipped because another process was reconciling.", "result")
+	reconcileMissing = desc("reconcile_missing_events_total", "Number of events that exist at Stripe and were missing in the ledger.")
+	reconcileEvents  = desc("reconcile_events_total", "Number of missing events, by result: applied or failed.", "result")
+	reconcileLast    = desc("reconcile_last_completed_timestamp_seconds", "Time at which a reconciliation last completed, in Unix seconds; 0 before the first.")
 )
 
 // Describe sends every metric's description.

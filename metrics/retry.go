@@ -13,9 +13,9 @@ type RetryCollector struct{ operator *operations.Operator }
 func NewRetry(o *operations.Operator) *RetryCollector { return &RetryCollector{o} }
 
 var (
-	retryRuns   = desc("retry_runs_total", "Runs of the retrier, by result: completed, failed, or skipped because another process was retrying.", "result")
-	retryLast   = desc("retry_last_completed_timestamp_seconds", "When a run of the retrier last completed, in Unix seconds; 0 before the first.")
-	retryEvents = desc("retried_events_total", "Retries of failing events, by result: applied, or failed again.", "result")
+	retryRuns   = desc("retry_runs_total", "Number of runs of the retrier, by result: completed, failed, or skipped because another process was retrying.", "result")
+	retryLast   = desc("retry_last_completed_timestamp_seconds", "Time at which a run of the retrier last completed, in Unix seconds; 0 before the first.")
+	retryEvents = desc("retried_events_total", "Number of retries of failing events, by result: applied, or failed again.", "result")
 )
 
 // Describe sends every metric's description.

@@ -15,11 +15,11 @@ func NewSubscriptions(p *subscriptions.Projection) *SubscriptionsCollector {
 }
 
 var settled = prometheus.NewDesc("stripeonce_order_settled_total",
-	"Times that events of one second were put in order, by method: chain (their previous attributes), refetch (from Stripe), "+
+	"Number of times that events of a subscription with the same second were ordered, by method: chain (their previous attributes), refetch (from Stripe), "+
 		"tie_break (the same for every order of arrival, but possibly wrong).", []string{"by"}, nil)
 
 var incomplete = prometheus.NewDesc("stripeonce_incomplete_items_total",
-	"Events and imports that were stored with a truncated list of the subscription's items (has_more).", nil, nil)
+	"Number of events and imports that were stored with a truncated list of the subscription's items (has_more).", nil, nil)
 
 // Describe sends the metrics' descriptions.
 func (c *SubscriptionsCollector) Describe(ch chan<- *prometheus.Desc) {

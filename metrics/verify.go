@@ -13,11 +13,11 @@ type VerifyCollector struct{ operator *operations.Operator }
 func NewVerify(o *operations.Operator) *VerifyCollector { return &VerifyCollector{o} }
 
 var (
-	verifyRuns    = desc("verify_runs_total", "Comparisons of rows with Stripe, by result: completed, failed, or skipped because another process was comparing.", "result")
-	verifyChecked = desc("verify_checked_objects_total", "Objects that were compared with Stripe.")
-	verifyDrifted = desc("verify_drifted_objects_total", "Objects whose row differed from Stripe, or that one side did not have.")
-	verifyFixed   = desc("verify_fixed_objects_total", "Objects that differed and were stored.")
-	verifyLast    = desc("verify_last_completed_timestamp_seconds", "When a comparison last completed, in Unix seconds; 0 before the first.")
+	verifyRuns    = desc("verify_runs_total", "Number of comparisons of rows with Stripe, by result: completed, failed, or skipped because another process was comparing.", "result")
+	verifyChecked = desc("verify_checked_objects_total", "Number of objects that were compared with Stripe.")
+	verifyDrifted = desc("verify_drifted_objects_total", "Number of objects that differed from Stripe, or existed on one side only.")
+	verifyFixed   = desc("verify_fixed_objects_total", "Number of objects that differed and were fixed.")
+	verifyLast    = desc("verify_last_completed_timestamp_seconds", "Time at which a comparison last completed, in Unix seconds; 0 before the first.")
 )
 
 // Describe sends every metric's description.

@@ -101,10 +101,10 @@ func (f *Filter) rows(ctx context.Context, conn db.DBTX, object string) (rows []
 		return nil, fmt.Errorf("mirror.Filter.Type is %q, and the struct is of the type %q", f.Type, object)
 	}
 	if object = cmp.Or(object, f.Type); object == "" {
-		return nil, errors.New("mirror.Filter.Type is empty: the type of object does not follow from the struct")
+		return nil, errors.New("mirror.Filter.Type is empty, and the struct does not determine the type: set it")
 	}
 	if f.Limit < 0 {
-		return nil, fmt.Errorf("mirror.Filter.Limit is %d", f.Limit)
+		return nil, fmt.Errorf("mirror.Filter.Limit is %d: use 0 for the default, or a positive number", f.Limit)
 	}
 	limit := int32(min(cmp.Or(f.Limit, DefaultLimit), 1<<30))
 	last := &Object{} // of the page before
@@ -207,7 +207,7 @@ func (k Key) of(object string) (Key, error) {
 		k.Type = objecttypes.OfID(k.ID)
 	}
 	if k.Type == "" {
-		return k, fmt.Errorf("mirror: the type of object %s does not follow from the struct or the id: use mirror.Key with a Type", k.ID)
+		return k, fmt.Errorf("mirror: neither the struct nor the id determines the type of object %s: use mirror.Key with a Type", k.ID)
 	}
 	return k, nil
 }

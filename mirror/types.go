@@ -41,7 +41,7 @@ func ParseTypes(list string) (types []string, err error) {
 		case isGroup:
 			types = append(types, group...)
 		case entry == "subscription", entry == "subscription_item":
-			return nil, fmt.Errorf("%q: subscriptions have tables of their own, which are always kept", entry)
+			return nil, fmt.Errorf("%q is always mirrored, into tables of its own: remove it from the list", entry)
 		case !typeName.MatchString(entry):
 			return nil, fmt.Errorf("%q is not a type of Stripe's objects: use one such as customer, invoice or checkout.session, or the groups billing, entitlements and all", entry)
 		default:

@@ -118,17 +118,17 @@ func (b *background) reconcile(ctx context.Context, account string) error {
 		}
 		if m.Err != nil {
 			b.stats.failedEvents.Add(1)
-			b.config.Logger.ErrorContext(ctx, "a missing event failed", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
+			b.config.Logger.ErrorContext(ctx, "could not apply a missing event", "event_id", m.EventID, "event_type", m.EventType, "error", m.Err)
 			return
 		}
 		b.stats.applied.Add(1)
-		b.config.Logger.WarnContext(ctx, "a missing event was applied", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
+		b.config.Logger.WarnContext(ctx, "applied a missing event", "event_id", m.EventID, "event_type", m.EventType, "outcome", m.Outcome)
 	}})
 	b.failures.own = sum.Missing > 0
 	if err != nil {
 		return err
 	}
-	b.config.Logger.InfoContext(ctx, "reconciled", "account", account, "since", since.Round(time.Second), "listed", sum.Listed,
+	b.config.Logger.InfoContext(ctx, "reconciled", "account_id", account, "since", since.Round(time.Second), "listed", sum.Listed,
 		"missing", sum.Missing, "applied", sum.Applied, "failed", sum.Failed, "waiting", sum.Waiting)
 	return unavailable
 }

@@ -22,7 +22,7 @@ const (
 )
 
 // errChanged reports that the ledger's row changed between two statements.
-var errChanged = errors.New("the event is being recorded by a delivery: try again")
+var errChanged = errors.New("a delivery is recording the event: run the command again")
 
 // Dismiss records that a failed event need not be applied, and why. In one transaction the ledger gets a row with the outcome parked,
 // and the failure's record the state dismissed. Deliveries of the event are duplicates from then on, and Reconcile, ReplayAll and the

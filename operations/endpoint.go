@@ -17,7 +17,7 @@ import (
 )
 
 // ErrExists is wrapped by the error of CreateEndpoint if there is already an endpoint for the URL that delivers in this form.
-var ErrExists = errors.New("there is an endpoint for this URL already")
+var ErrExists = errors.New("an endpoint for this URL already exists")
 
 // EndpointKind is one of the two kinds of objects by which Stripe delivers events.
 type EndpointKind string
@@ -73,7 +73,7 @@ func (o *Operator) Endpoints(ctx context.Context, types []string, endpointURL st
 	}})
 	switch {
 	case err != nil && unlessRefused(err) == nil:
-		o.config.Logger.WarnContext(ctx, "event destinations are not shown: the API key may not list them", "error", stripeapi.Explain(err))
+		o.config.Logger.WarnContext(ctx, "could not list event destinations: the API key lacks the permission", "error", stripeapi.Explain(err))
 	case err != nil:
 		return nil, fmt.Errorf("list the event destinations: %w", stripeapi.Explain(err))
 	}
@@ -109,7 +109,7 @@ func readEndpoint(raw json.RawMessage, types []string) (*Endpoint, error) {
 		} `json:"webhook_endpoint"`
 	}
 	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil, fmt.Errorf("a webhook endpoint: %w", err)
+		return nil, fmt.Errorf("decode a webhook endpoint: %w", err)
 	}
 	e := &fields.Endpoint
 	if fields.Object == "v2.core.event_destination" {
@@ -226,7 +226,7 @@ func (o *Operator) CreateEndpoint(ctx context.Context, types []string, endpointU
 	}
 	enabled := expand(options.payload(), types)
 	if len(enabled) == 0 {
-		return nil, fmt.Errorf("%w: there is no type to deliver: no handler is for %s events", ErrRefused, options.payload())
+		return nil, fmt.Errorf("%w: there is no event type to deliver: no handler is registered for %s events", ErrRefused, options.payload())
 	}
 	e := &Endpoint{
 		URL: endpointURL, Kind: KindWebhookEndpoint, Type: string(KindWebhookEndpoint), Payload: options.payload(), Status: "enabled",

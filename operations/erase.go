@@ -20,7 +20,7 @@ import (
 )
 
 // ErrNoCustomer reports that nothing is stored of a customer who is to be erased.
-var ErrNoCustomer = errors.New("nothing is stored of the customer")
+var ErrNoCustomer = errors.New("no data is stored of the customer")
 
 // DefaultEraseBatchSize is how many events Erase changes in one transaction.
 const DefaultEraseBatchSize = 500
@@ -104,7 +104,7 @@ func (o *Operator) Erase(ctx context.Context, options EraseOptions) (EraseResult
 	case err != nil:
 		return EraseResult{}, err
 	case !known:
-		return EraseResult{}, fmt.Errorf("%w %s of %s, and it has not been erased before: check the id, and name a connected account (--account)",
+		return EraseResult{}, fmt.Errorf("%w %s of %s, and the customer was not erased before: check the id, and name the connected account (--account) if it has one",
 			ErrNoCustomer, options.Customer, accountText(e.accounts[0]))
 	case options.DryRun:
 		return e.count(ctx)
@@ -149,7 +149,7 @@ func (o *Operator) eraser(options *EraseOptions) (*eraser, error) {
 	case reason == "":
 		return nil, fmt.Errorf("%w: Config.Reason is empty: say why the customer is erased", ErrRefused)
 	case strings.Contains(reason, e.Customer):
-		return nil, fmt.Errorf("%w: the reason has the customer's id: leave it out, since the reason is kept", ErrRefused)
+		return nil, fmt.Errorf("%w: the reason contains the customer's id: leave it out, since the reason is kept", ErrRefused)
 	}
 	return e, nil
 }
@@ -256,7 +256,7 @@ func (e *eraser) noteCustomer(ctx context.Context) error {
 		Operator: engine.NilIfEmpty(cmp.Or(e.config.Operator, userName())), Reason: &e.config.Reason,
 	})
 	if err != nil {
-		return fmt.Errorf("note the erasure: %w", err)
+		return fmt.Errorf("record the erasure: %w", err)
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func (e *eraser) noteObjects(ctx context.Context) error {
 			params.AccountIds = append(params.AccountIds, e.accounts[0])
 		}
 		if _, err := e.queries.ErasureInsert(ctx, e.pool, params); err != nil {
-			return fmt.Errorf("note the erased objects: %w", err)
+			return fmt.Errorf("record the erased objects: %w", err)
 		}
 	}
 	return nil
@@ -300,7 +300,7 @@ func (e *eraser) inTx(ctx context.Context, objects []string, fn func(tx pgx.Tx) 
 				continue
 			}
 		case "23503":
-			return fmt.Errorf("a table of yours refers to the customer's objects (constraint %s): remove its rows of the customer first: %w", refused.ConstraintName, err)
+			return fmt.Errorf("another table references the customer's objects (constraint %s): delete its rows of the customer first: %w", refused.ConstraintName, err)
 		}
 		return err
 	}

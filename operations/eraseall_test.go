@@ -150,7 +150,7 @@ func (e *erasable) expectNoRepair(t *testing.T) {
 	sum, err := mirror.Verify(t.Context(), e.Pool, &mirror.VerifyConfig{
 		Types: []string{"invoice"}, Only: invoice.ID(), APIKey: "sk_test_1", APIBase: e.apiURL, Fix: e.Receiver, Projection: e.mirror,
 	})
-	if err == nil || !strings.Contains(err.Error(), "is of a customer whose data was erased") || sum.Checked != 0 {
+	if err == nil || !strings.Contains(err.Error(), "the data of its customer was erased") || sum.Checked != 0 {
 		t.Errorf("verify --only of an erased invoice finds %+v, %v", sum, err)
 	}
 	for _, ev := range e.account.Events {
@@ -162,7 +162,7 @@ func (e *erasable) expectNoRepair(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = e.Receiver.Reprocess(t.Context(), parsed, webhooks.ReprocessOptions{Handler: "invoice.OnChange", Hooks: true, Reason: "a test"})
-		if err == nil || !strings.Contains(err.Error(), "is of a customer whose data was erased") {
+		if err == nil || !strings.Contains(err.Error(), "the data of its customer was erased") {
 			t.Errorf("reprocessing %s: %v", ev.Type, err)
 		}
 		return
@@ -208,11 +208,11 @@ func TestEraseRefuses(t *testing.T) {
 		want    error
 		text    string
 	}{
-		"an unknown customer":  {operations.EraseOptions{Customer: "cus_unknown"}, "a request", operations.ErrNoCustomer, "nothing is stored of the customer cus_unknown of the receiver's own account"},
+		"an unknown customer":  {operations.EraseOptions{Customer: "cus_unknown"}, "a request", operations.ErrNoCustomer, "no data is stored of the customer cus_unknown of the receiver's own account"},
 		"of another account":   {operations.EraseOptions{Customer: e.account.Customers[0].ID(), Account: "acct_1"}, "a request", operations.ErrNoCustomer, "of account acct_1"},
 		"an object's id":       {operations.EraseOptions{Customer: e.account.Subscriptions[0].ID()}, "a request", operations.ErrNoCustomer, "check the id"},
 		"no reason":            {operations.EraseOptions{Customer: e.customer.ID()}, " ", operations.ErrRefused, "Config.Reason is empty"},
-		"a reason with the id": {operations.EraseOptions{Customer: e.customer.ID()}, "erase " + e.customer.ID(), operations.ErrRefused, "the reason has the customer's id"},
+		"a reason with the id": {operations.EraseOptions{Customer: e.customer.ID()}, "erase " + e.customer.ID(), operations.ErrRefused, "the reason contains the customer's id"},
 		"no customer":          {operations.EraseOptions{}, "a request", operations.ErrRefused, `EraseOptions.Customer is ""`},
 	} {
 		if _, err := e.operator(c.reason).Erase(t.Context(), c.options); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {

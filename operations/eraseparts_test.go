@@ -123,11 +123,11 @@ func TestEraseKeptRows(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ statement, want string }{
 		"a foreign key": {`CREATE TABLE orders (subscription VARCHAR(255) COLLATE "C" CONSTRAINT of_orders REFERENCES subscriptions (id)); INSERT INTO orders VALUES ('sub_1')`,
-			"a table of yours refers to the customer's objects (constraint of_orders): remove its rows of the customer first"},
+			"another table references the customer's objects (constraint of_orders): delete its rows of the customer first"},
 		"a trigger on objects": {`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER keep BEFORE DELETE ON subscriptions FOR EACH ROW EXECUTE FUNCTION keep()`,
-			"erase objects: rows stay as they are"},
+			"erase objects: rows were not deleted"},
 		"a trigger on events": {`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER keep BEFORE UPDATE ON stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION keep()`,
-			"erase events: rows stay as they are"},
+			"erase events: rows were not deleted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

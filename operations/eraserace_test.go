@@ -73,7 +73,7 @@ func TestEraseWhileEventsArrive(t *testing.T) {
 		e.deliver(t, e.account.Events[known:])
 	}
 	if !slices.ContainsFunc(e.dump(t), func(row string) bool { return strings.Contains(row, "Wilhelmina") }) {
-		t.Error("nothing is stored of the customer who was not erased: the test shows nothing")
+		t.Error("no data is stored of the customer who was not erased: the test shows nothing")
 	}
 }
 

@@ -49,7 +49,7 @@ func (e *eraser) remove(ctx context.Context) error {
 func (e *eraser) replacement() string { return "sha256:" + e.hash }
 
 // errKept reports that rows are left, without an error of PostgreSQL's.
-var errKept = errors.New("rows stay as they are: a policy, a trigger or a rule of the database keeps them")
+var errKept = errors.New("rows were not deleted: a policy, trigger or rule of the database keeps them")
 
 // progress adds the numbers of a batch.
 func (e *eraser) progress(of EraseResult) {

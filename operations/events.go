@@ -108,7 +108,7 @@ func typeAndPrefix(pattern string) (eventType, prefix string) {
 
 func eventsOf(rows []db.StripeWebhookEvent, err error) ([]Event, error) {
 	if err != nil {
-		return nil, fmt.Errorf("list the ledger: %w", err)
+		return nil, fmt.Errorf("list the events: %w", err)
 	}
 	events := make([]Event, len(rows))
 	for i := range rows {

@@ -52,6 +52,6 @@ func (f *failedRuns) completed(ctx context.Context) {
 		SinceID: operationid.FirstRun(time.Now().Add(-recoverySpan)), Kind: string(f.kind), Receiver: f.receiver,
 	})
 	if err != nil {
-		f.config.Logger.WarnContext(ctx, "it is not recorded that runs complete again", "kind", f.kind, "error", err)
+		f.config.Logger.WarnContext(ctx, "could not record that runs succeed again", "kind", f.kind, "error", err)
 	}
 }

@@ -18,7 +18,7 @@ var (
 	// ErrRefused reports that a call was refused, since its options are not valid or its conditions are not met. Nothing was done.
 	ErrRefused = errors.New("refused")
 	// ErrNoAPIKey reports that a call needs Config.APIKey, which is empty.
-	ErrNoAPIKey = errors.New("there is no API key (STRIPE_API_KEY)")
+	ErrNoAPIKey = errors.New("there is no API key: set STRIPE_API_KEY")
 	// ErrNoApplier reports that a call needs Config.Applier, which is nil.
 	ErrNoApplier = errors.New("there is no applier: set Config.Applier to the receiver")
 )

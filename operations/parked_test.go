@@ -52,14 +52,14 @@ func TestParked(t *testing.T) {
 	}
 	parks.Store(true)
 	for name, o := range map[string]*operations.Operator{"here": here, "there": there} {
-		if a := o.Replay(ctx, "evt_"+name, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "it is parked: handler of invoice.paid: parked: nobody knows") {
+		if a := o.Replay(ctx, "evt_"+name, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "parked: handler of invoice.paid: parked: nobody knows") {
 			t.Errorf("%s: while it parks the replay is %+v", name, a)
 		}
 	}
 	without := hooktest.On(t, host.Pool, webhooks.NewHandlers(), nil)
 	for _, applier := range []operations.Applier{without.Receiver, operations.NewRemote(without.URL, hooktest.Secret)} {
 		a := operations.New(host.Pool, &operations.Config{Applier: applier}).Replay(ctx, "evt_kept", "")
-		if a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered for invoice.paid in th") || !strings.HasSuffix(a.Err.Error(), ": it stays parked") {
+		if a.Err == nil || !strings.Contains(a.Err.Error(), "no handler ran: none is registered for invoice.paid in th") || !strings.HasSuffix(a.Err.Error(), ": it stays parked") {
 			t.Errorf("without a handler the replay is %+v", a)
 		}
 	}

@@ -36,7 +36,7 @@ func TestKeptPayloads(t *testing.T) {
 	if err := pgtest.Receive(t, "PrunePayloadsEvery ends", done); err != nil {
 		t.Error(err)
 	}
-	if applied := o.Replay(t.Context(), "evt_2", ""); !errors.Is(applied.Err, operations.ErrNoAPIKey) || !strings.Contains(applied.Err.Error(), "no payload of it is stored") {
+	if applied := o.Replay(t.Context(), "evt_2", ""); !errors.Is(applied.Err, operations.ErrNoAPIKey) || !strings.Contains(applied.Err.Error(), "no payload is stored") {
 		t.Errorf("without a payload the replay gives %v", applied.Err)
 	}
 	if n := s.Count(t, "stripe_webhook_events"); n != 2 {

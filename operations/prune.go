@@ -39,7 +39,7 @@ type PruneResult struct {
 func (o *Operator) Prune(ctx context.Context, options PruneOptions) (PruneResult, error) {
 	var pruned PruneResult
 	if options.OlderThan < MinPruneAge && !options.Force {
-		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can resend an event for 30 days, and it would then take effect twice",
+		return pruned, fmt.Errorf("%w: the ledger must keep %d days, since Stripe can resend an event for 30 days, and the event would then take effect twice",
 			ErrRefused, int(MinPruneAge.Hours()/24))
 	}
 	if err := o.checkSeesRows(ctx); err != nil {
@@ -124,7 +124,7 @@ const payloadInterval = time.Hour
 // every hour until ctx ends. The rows of the ledger stay.
 func (o *Operator) PrunePayloadsEvery(ctx context.Context, olderThan time.Duration) error {
 	if olderThan <= 0 {
-		return fmt.Errorf("%w: the age of payloads must be more than 0", ErrRefused)
+		return fmt.Errorf("%w: the maximum age of payloads must be more than 0", ErrRefused)
 	}
 	var counts runCounts
 	o.repeat(ctx, repetition{every: payloadInterval, afterFailure: retryInterval, what: "prune payloads"}, &counts, func(ctx context.Context) (bool, error) {

@@ -83,7 +83,7 @@ func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (Rec
 	case options.Since <= 0:
 		return ReconcileResult{}, fmt.Errorf("%w: Since must be more than 0", ErrRefused)
 	case options.Since > EventRetention:
-		return ReconcileResult{}, fmt.Errorf("%w: Stripe's list of events goes back %d days and no further", ErrRefused, int(EventRetention.Hours()/24))
+		return ReconcileResult{}, fmt.Errorf("%w: Stripe lists only the events of the last %d days: use a shorter Since (--since)", ErrRefused, int(EventRetention.Hours()/24))
 	case o.config.APIKey == "":
 		return ReconcileResult{}, ErrNoAPIKey
 	case o.config.Applier == nil && !options.DryRun:
@@ -284,7 +284,7 @@ func (run *reconciliation) lacking(ctx context.Context, batch []*webhooks.Event,
 	}
 	rows, err := run.queries.StripeWebhookEventStates(ctx, run.pool, ids)
 	if err != nil {
-		return nil, fmt.Errorf("look events up in the ledger: %w", err)
+		return nil, fmt.Errorf("look up events in the ledger: %w", err)
 	}
 	states := map[string]db.StripeWebhookEventStatesRow{}
 	for _, row := range rows {

@@ -143,7 +143,7 @@ func (r *recorder) progress(ctx context.Context, counts, position any, share flo
 	case err != nil:
 		return fmt.Errorf("record the progress of run %s: %w", r.id, err)
 	case rows == 0:
-		return fmt.Errorf("run %s was ended by somebody else", r.id)
+		return fmt.Errorf("run %s was ended by another process", r.id)
 	}
 	return nil
 }

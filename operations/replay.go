@@ -78,7 +78,7 @@ func (o *Operator) settleTwin(ctx context.Context, dismissed *EventDetail, outco
 		EventID: dismissed.Event.EventID, EventType: dismissed.Event.EventType, Outcome: string(outcome), ReplaysParked: true, Receiver: dismissed.Failure.Receiver,
 	})
 	if err != nil {
-		return fmt.Errorf("settle the thin event's row: %w", err)
+		return fmt.Errorf("update the row of the thin event: %w", err)
 	}
 	return nil
 }
@@ -121,24 +121,24 @@ func (o *Operator) tookEffect(ctx context.Context, ev *webhooks.Event, result we
 // parked returns an error with the reason why an event is parked. A thin event may be recorded under another id.
 func (o *Operator) parked(ctx context.Context, ev *webhooks.Event, id string) error {
 	if id != ev.ID {
-		return fmt.Errorf("it is parked under the id of its snapshot event: replay %s", id)
+		return fmt.Errorf("parked under the id of its snapshot event: replay %s", id)
 	}
 	failure, err := o.failure(ctx, id)
 	if err != nil {
-		return fmt.Errorf("it is parked: %w", err)
+		return fmt.Errorf("parked: %w", err)
 	}
-	return fmt.Errorf("it is parked: %s", failure.LastError)
+	return fmt.Errorf("parked: %s", failure.LastError)
 }
 
 // notHandled returns an error with the reason why the applier does not handle an event.
 func (o *Operator) notHandled(ev *webhooks.Event) error {
 	switch applier := o.config.Applier.(type) {
 	case *Remote:
-		return fmt.Errorf("nothing handles it: no handler is registered for %s in the receiver at %s, or it ignores events of this mode, "+
+		return fmt.Errorf("no handler ran: none is registered for %s in the receiver at %s, or it ignores events of this mode, "+
 			"or has no API key of this mode for a thin event", ev.Type, applier.url)
 	case typed:
 		if o.mayHandle(ev.Type) {
-			return fmt.Errorf("nothing handles it: a handler is registered for %s in this process, but it ignores events of this mode, "+
+			return fmt.Errorf("no handler ran: one is registered for %s in this process, but it ignores events of this mode, "+
 				"has no API key of this mode for a thin event, or mirrors no object such as the event's", ev.Type)
 		}
 	}
@@ -146,7 +146,7 @@ func (o *Operator) notHandled(ev *webhooks.Event) error {
 }
 
 func unhandled(eventType string) error {
-	return fmt.Errorf("nothing handles it: no handler is registered for %s in this process", eventType)
+	return fmt.Errorf("no handler ran: none is registered for %s in this process", eventType)
 }
 
 // replayEvent applies an event for an operator, even if it is parked.
@@ -157,7 +157,7 @@ func (o *Operator) replayEvent(ctx context.Context, ev *webhooks.Event, detail *
 	}
 	applier, ok := o.config.Applier.(replayer)
 	if !ok {
-		return webhooks.Result{}, fmt.Errorf("the event is parked, and the applier (%T) has no method Replay", o.config.Applier)
+		return webhooks.Result{}, fmt.Errorf("the event is parked, but the applier (%T) has no method Replay", o.config.Applier)
 	}
 	return o.retryUnavailable(ctx, ev, applier.Replay)
 }
@@ -189,14 +189,14 @@ func (o *Operator) fetchEvent(ctx context.Context, id, account string, detail *E
 	case err == nil:
 		return parseRecorded(payload, account)
 	case !errors.Is(err, pgx.ErrNoRows):
-		return nil, fmt.Errorf("look the payload of %s up: %w", id, err)
+		return nil, fmt.Errorf("look up the payload of %s: %w", id, err)
 	}
-	where := "no payload of it is stored"
+	where := "no payload is stored"
 	if detail.Event == nil && detail.Failure == nil {
 		where = "it is neither in the ledger nor among the failures"
 	}
 	if o.config.APIKey == "" {
-		return nil, fmt.Errorf("%s, and %w to fetch it from Stripe with", where, ErrNoAPIKey)
+		return nil, fmt.Errorf("%s, and it cannot be fetched from Stripe: %w", where, ErrNoAPIKey)
 	}
 	request := stripeapi.Request{Path: "/v1/events/" + url.PathEscape(id), Account: account}
 	response, err := o.api.Do(ctx, request)

@@ -55,7 +55,7 @@ type ReplayCandidate struct {
 func (o *Operator) ReplayCandidates(ctx context.Context, f ReplayFilter, each func(ReplayCandidate) error) error {
 	began, err := o.queries.ServerClock(ctx, o.pool)
 	if err != nil {
-		return fmt.Errorf("ask PostgreSQL for the time: %w", err)
+		return fmt.Errorf("read the server's clock: %w", err)
 	}
 	switch {
 	case f.Outcome == webhooks.OutcomeIgnored && (f.Group != "" || f.State != ""):
@@ -125,8 +125,8 @@ func (o *Operator) ofWalk(ctx context.Context, f ReplayFilter, each func(ReplayC
 // warnOfCut warns that the oldest of a customer's events were left out.
 func (o *Operator) warnOfCut(ctx context.Context, customer string, cut bool) {
 	if cut {
-		o.config.Logger.WarnContext(ctx, "the customer has more events than are looked at: the oldest ones are left out, so run it again, or select by type",
-			"customer_id", customer, "events", maxOfCustomer)
+		o.config.Logger.WarnContext(ctx, "the customer has too many events: the oldest are skipped",
+			"customer_id", customer, "limit", maxOfCustomer, "fix", "run the command again, or select by type")
 	}
 }
 
@@ -149,7 +149,7 @@ func (o *Operator) ignored(ctx context.Context, f ReplayFilter, until time.Time,
 	for {
 		rows, err := o.queries.StripeWebhookEventListIgnored(ctx, o.pool, page)
 		if err != nil {
-			return fmt.Errorf("list the ledger: %w", err)
+			return fmt.Errorf("list the events: %w", err)
 		}
 		for _, row := range rows {
 			if err := each(o.ignoredCandidate(row.EventID, row.EventType, row.ProcessedAt)); err != nil {

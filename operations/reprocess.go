@@ -129,17 +129,17 @@ func (run *reprocessing) check() error {
 	selects := options.Type != "" || !options.Since.IsZero() || !options.Until.IsZero() || options.Customer != "" || options.Account != "" || options.Receiver != ""
 	switch {
 	case !options.DryRun && options.Resume == "" && run.reason == "":
-		return fmt.Errorf("%w: a reason is required, which the ledger keeps", ErrRefused)
+		return fmt.Errorf("%w: the reason is empty: say why the events are reprocessed", ErrRefused)
 	case options.Resume != "" && (len(options.Events) > 0 || selects || options.Handler != "" || options.Hooks || options.Again):
-		return fmt.Errorf("%w: a resumed run has the events and handlers of the first one: name neither", ErrRefused)
+		return fmt.Errorf("%w: a resumed run uses the events and handlers of the first run: name neither", ErrRefused)
 	case options.Resume == "" && len(options.Events) > 0 == selects:
 		return fmt.Errorf("%w: name events, or select them by type, time and customer", ErrRefused)
 	case options.Count != nil && len(options.Events) != 1:
-		return fmt.Errorf("%w: a count is that of one event", ErrRefused)
+		return fmt.Errorf("%w: Count requires exactly one event", ErrRefused)
 	case selects && options.Since.IsZero() && options.Customer == "":
-		return fmt.Errorf("%w: say since when the events took effect, or of which customer they are", ErrRefused)
+		return fmt.Errorf("%w: set Since or Customer to select the events", ErrRefused)
 	case !options.Until.IsZero() && !options.Until.After(options.Since):
-		return fmt.Errorf("%w: the time of the events ends at %s, which is not after its start, %s", ErrRefused,
+		return fmt.Errorf("%w: Until (%s) is not after Since (%s)", ErrRefused,
 			options.Until.Format(time.RFC3339), options.Since.Format(time.RFC3339))
 	}
 	return nil
@@ -152,7 +152,7 @@ func (run *reprocessing) handlers() (reprocesser, error) {
 	}
 	here, ok := run.config.Applier.(reprocesser)
 	if !ok {
-		return nil, fmt.Errorf("%w: reprocessing needs the handlers in this process: use a Receiver as the Applier", ErrRefused)
+		return nil, fmt.Errorf("%w: reprocessing runs handlers in this process: set Config.Applier to a Receiver", ErrRefused)
 	}
 	names, name := here.HandlerNames(), run.options.Handler
 	switch {
@@ -214,7 +214,7 @@ func (run *reprocessing) resume(ctx context.Context, id string) error {
 		return err
 	}
 	if earlier.Kind != RunReprocess {
-		return fmt.Errorf("%w: %s is a run of %s: only one of reprocess can be resumed", ErrRefused, id, earlier.Kind)
+		return fmt.Errorf("%w: %s is a run of %s: only runs of reprocess can be resumed", ErrRefused, id, earlier.Kind)
 	}
 	if err := json.Unmarshal(earlier.Arguments, &run.args); err != nil {
 		return fmt.Errorf("the arguments of run %s: %w", id, err)
@@ -289,8 +289,8 @@ func (run *reprocessing) selection(ctx context.Context) (*db.StripeWebhookEventL
 			return nil, err
 		}
 		if found.Truncated {
-			run.config.Logger.WarnContext(ctx, "the customer has more objects than are searched for: events about the oldest ones are left out",
-				"customer_id", run.args.Customer, "objects_of_a_type", MaxCustomerObjects)
+			run.config.Logger.WarnContext(ctx, "the customer has too many objects: events of the oldest are skipped",
+				"customer_id", run.args.Customer, "limit_per_type", MaxCustomerObjects)
 		}
 		params.ObjectIds = found.IDs
 	}

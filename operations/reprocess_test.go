@@ -184,14 +184,14 @@ func TestReprocessRefuses(t *testing.T) {
 		options operations.ReprocessOptions
 		want    string
 	}{
-		{"", operations.ReprocessOptions{Events: ids}, "a reason is required"},
+		{"", operations.ReprocessOptions{Events: ids}, "the reason is empty"},
 		{"x", operations.ReprocessOptions{}, "name events, or select them"},
 		{"x", operations.ReprocessOptions{Events: ids, Since: since}, "name events, or select them"},
-		{"x", operations.ReprocessOptions{Type: "invoice.paid"}, "say since when"},
-		{"x", operations.ReprocessOptions{Resume: "run_1", Since: since}, "a resumed run has the events"},
+		{"x", operations.ReprocessOptions{Type: "invoice.paid"}, "set Since or Customer"},
+		{"x", operations.ReprocessOptions{Resume: "run_1", Since: since}, "a resumed run uses the events"},
 		{"x", operations.ReprocessOptions{Since: since, Handler: "credti"}, `no handler is named "credti": use one of credit, mail`},
-		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "a count is that of one event"},
-		{"x", operations.ReprocessOptions{Since: since, Until: since}, "which is not after its start"},
+		{"x", operations.ReprocessOptions{Since: since, Count: new(int)}, "Count requires exactly one event"},
+		{"x", operations.ReprocessOptions{Since: since, Until: since}, "is not after Since"},
 	} {
 		if _, err := s.operator(c.reason).Reprocess(t.Context(), c.options); !errors.Is(err, operations.ErrRefused) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v gives %v, want %q", c.options, err, c.want)

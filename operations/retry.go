@@ -80,7 +80,7 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	case o.config.Applier == nil:
 		return ErrNoApplier
 	case !ok:
-		return fmt.Errorf("%w: retries need the handlers in this process: use a Receiver as the Applier", ErrRefused)
+		return fmt.Errorf("%w: retries run handlers in this process: set Config.Applier to a Receiver", ErrRefused)
 	case o.tooFewConns():
 		return errTooFewConns("the retrier")
 	case options.Every < 0 || options.Rate < 0 || options.MaxInterval < 0:
@@ -89,14 +89,14 @@ func (o *Operator) RetryFailed(ctx context.Context, options RetryOptions) error 
 	r := &retrier{Operator: o, name: named.Name(), options: options, started: time.Now()}
 	r.options.setDefaults()
 	r.limiter = rate.NewLimiter(rate.Limit(r.options.Rate), 1)
-	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "every", r.options.Every, "rate", r.options.Rate, "most", r.options.MaxInterval)
+	o.config.Logger.InfoContext(ctx, "retrying failed events", "receiver", r.name, "interval", r.options.Every, "rate", r.options.Rate, "max_delay", r.options.MaxInterval)
 	r.failures = &failedRuns{Operator: o, kind: RunRetry, receiver: r.name, arguments: map[string]any{"receiver": r.name}}
 	every := repetition{every: r.options.Every, afterFailure: r.options.Every, what: "retry", failures: r.failures}
 	o.repeat(ctx, every, &o.retried.runCounts, r.run)
 	ended, cancel := ofEnd(ctx)
 	defer cancel()
 	if err := r.schedule(ended); err != nil { // what failed in the last minute is not of another build after a restart
-		o.config.Logger.WarnContext(ended, "events that failed last are retried once more after the next start", "error", err)
+		o.config.Logger.WarnContext(ended, "could not schedule the retries of the newest failures: they are retried once more after the next start", "error", err)
 	}
 	return nil
 }
@@ -213,14 +213,14 @@ func (r *retrier) retry(ctx context.Context, claimed *db.StripeWebhookFailureCla
 		sum.Retried++
 		sum.Failed++
 		r.retried.failedAgain.Add(1)
-		log.WarnContext(ctx, "a failing event failed again", "next_retry_at", claimed.NextRetryAt, "error", result.Err)
+		log.WarnContext(ctx, "retry of a failed event failed", "next_retry_at", claimed.NextRetryAt, "error", result.Err)
 		return nil
 	}
 	if result.Outcome != webhooks.OutcomeDuplicate { // else it was applied, parked or dismissed meanwhile
 		sum.Retried++
 		sum.Applied++
 		r.retried.applied.Add(1)
-		log.InfoContext(ctx, "a failing event was applied", "outcome", result.Outcome)
+		log.InfoContext(ctx, "retry of a failed event succeeded", "outcome", result.Outcome)
 	}
 	if err := r.queries.StripeWebhookFailureRetried(ctx, r.pool, claimed.EventID); err != nil {
 		return fmt.Errorf("end the retries of %s: %w", claimed.EventID, err)

@@ -221,7 +221,7 @@ func TestRetryRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRetried(t)
 	remote := operations.NewRemote("http://127.0.0.1:1/webhooks/stripe", "whsec_1")
-	if err := r.newOperator(remote).RetryFailed(t.Context(), operations.RetryOptions{}); err == nil || err.Error() != "refused: retries need the handlers in this process: use a Receiver as the Applier" {
+	if err := r.newOperator(remote).RetryFailed(t.Context(), operations.RetryOptions{}); err == nil || err.Error() != "refused: retries run handlers in this process: set Config.Applier to a Receiver" {
 		t.Errorf("with a Remote the error is %v", err)
 	}
 	if err := r.operator.RetryFailed(t.Context(), operations.RetryOptions{Rate: -1}); err == nil {

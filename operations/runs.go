@@ -105,7 +105,7 @@ type RunFilter struct {
 // events, or failed.
 func (o *Operator) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	if f.Kind != "" && !slices.Contains(RunKinds(), f.Kind) {
-		return nil, fmt.Errorf("%w: there is no kind of runs %q", ErrRefused, f.Kind)
+		return nil, fmt.Errorf("%w: unknown kind of run %q", ErrRefused, f.Kind)
 	}
 	rows, err := o.queries.StripeWebhookRunList(ctx, o.pool, db.StripeWebhookRunListParams{
 		Before: engine.NilIfEmpty(f.Before), Kind: string(f.Kind), MaxRows: limit(f.Limit),

@@ -228,7 +228,7 @@ func unlessRefused(err error) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("list what Stripe delivers to: %w", stripeapi.Explain(err))
+		return fmt.Errorf("list the endpoints and event destinations: %w", stripeapi.Explain(err))
 	}
 	return nil
 }

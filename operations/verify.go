@@ -79,7 +79,7 @@ func (o *Operator) verifyAll(ctx context.Context, jobs []Job) error {
 	o.verified.fixed.Add(uint64(sum.Fixed))
 	err := errors.Join(failed...)
 	if sum.Drifted > 0 {
-		o.config.Logger.WarnContext(ctx, "rows differed from Stripe", "types", types, "checked", sum.Checked, "drifted", sum.Drifted, "fixed", sum.Fixed)
+		o.config.Logger.WarnContext(ctx, "rows differed from Stripe", "object_types", types, "checked", sum.Checked, "drifted", sum.Drifted, "fixed", sum.Fixed)
 		run.Finish(ctx, sum, err)
 		return err
 	}

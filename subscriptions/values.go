@@ -11,7 +11,7 @@ import (
 	"github.com/pook/stripeonce/internal/rawjson"
 )
 
-var errNoObject = errors.New("it is not an object")
+var errNoObject = errors.New("not an object")
 
 // isNothing reports whether a value in place of an object is null, missing, or an empty array, as PHP encodes an empty
 // object.
@@ -27,7 +27,7 @@ type text string
 func (t *text) read(raw []byte) error {
 	s, ok := rawjson.String(raw)
 	if !ok && !rawjson.IsNull(raw) {
-		return errors.New("it is not a string")
+		return errors.New("not a string")
 	}
 	*t = text(s)
 	return nil
@@ -39,7 +39,7 @@ type flag bool
 func (f *flag) read(raw []byte) error {
 	*f = string(raw) == "true"
 	if !bool(*f) && string(raw) != "false" && !rawjson.IsNull(raw) {
-		return errors.New("it is neither true nor false")
+		return errors.New("not a boolean")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (u *unixTime) read(raw []byte) error {
 		return err
 	}
 	if seconds < 0 || seconds > maxSecond {
-		return errors.New("it is not a time in Unix seconds")
+		return errors.New("not a time in Unix seconds")
 	}
 	at := time.Unix(seconds, 0).UTC()
 	u.at = &at
@@ -133,7 +133,7 @@ func whole(raw []byte) (n int64, known bool, err error) {
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return 0, false, errors.New("it is not a whole number of 64 bits")
+		return 0, false, errors.New("not a whole number of 64 bits")
 	}
 	return int64(f), true, nil
 }

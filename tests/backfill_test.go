@@ -171,7 +171,7 @@ func TestServeCompares(t *testing.T) {
 		})
 	}
 	without := environ("DATABASE_URL="+pgtest.NewURL(t), "STRIPE_WEBHOOK_SECRET=whsec_test")
-	if r := run(t, without, "", "serve", "--verify-every", "1h"); r.code != 2 || !strings.Contains(r.stderr, "--verify-every needs STRIPE_API_KEY") {
+	if r := run(t, without, "", "serve", "--verify-every", "1h"); r.code != 2 || !strings.Contains(r.stderr, "--verify-every requires STRIPE_API_KEY") {
 		t.Errorf("without a key: %s", r)
 	}
 }

@@ -28,11 +28,12 @@ func TestWrongUse(t *testing.T) {
 		{nil, "events", 2, "DATABASE_URL is not set"},
 		{nil, "events --outcome lost", 2, "use processed, stale, ignored or parked"},
 		{nil, "events --limit 0", 2, "at least 1"},
+		{nil, "events --limit x", 2, `invalid argument "x" for "--limit" flag: use a whole number`},
 		{nil, "events --since 3weeks", 2, "use one such as 2026-11-24T11:00:00Z, 2026-11-24T11:00 (local), 72h or 30d"},
 		{nil, "failures --limit 0", 2, "at least 1"},
 		{nil, "failures evt_1 evt_2", 2, "accepts at most 1 arg"},
 		{nil, "failures dismiss evt_1", 2, "--reason is missing"},
-		{nil, "failures dismiss --reason x", 2, "requires at least 1 arg"},
+		{nil, "failures dismiss --reason x", 2, "name the events to dismiss, or a group with --group"},
 		{nil, "events --object in_1 --customer cus_1", 2, "--object and --customer are mutually exclusive"},
 		{nil, "replay --account acct_1", 2, "name events, or use --all-failed"},
 		{nil, "replay evt_1 --type a.b", 2, "name events, or use --all-failed, or a filter"},
@@ -53,21 +54,21 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "reconcile --since 1h --here --kind all", 2, "use auto, snapshot or thin"},
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent"}, "verify", 2, "STRIPE_API_KEY is not set"},
 		{nil, "endpoint", 2, "STRIPE_API_KEY is not set"},
-		{nil, "endpoint --create http://x/ --update", 2, "--create cannot be combined"},
-		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --reconcile-every 1h", 2, "needs STRIPE_API_KEY"},
+		{nil, "endpoint --create http://x/ --update", 2, "--create and --update or --url are mutually exclusive"},
+		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --reconcile-every 1h", 2, "requires STRIPE_API_KEY: set it"},
 		{nil, "serve x", 2, "unknown command"},
 		{nil, "serve", 2, "STRIPE_WEBHOOK_SECRET is not set"},
 		{[]string{"STRIPE_WEBHOOK_SECRET= "}, "serve --local", 2, "STRIPE_WEBHOOK_SECRET is not set"},
 		{[]string{"STRIPE_WEBHOOK_SECRET=a,,b"}, "serve --local", 2, "secret 2 is empty"},
 		{[]string{"STRIPE_WEBHOOK_SECRET=whsec_…"}, "serve --local", 2, "secret 1 is a placeholder"},
-		{[]string{secret, "STRIPE_WEBHOOK_SECRET_FILE=/x"}, "serve --local", 2, "use one"},
+		{[]string{secret, "STRIPE_WEBHOOK_SECRET_FILE=/x"}, "serve --local", 2, "unset one of them"},
 		{[]string{"STRIPE_WEBHOOK_SECRET_FILE=" + missing}, "serve --local", 2, "no such file"},
 		{[]string{secret}, "serve", 2, "no database: set DATABASE_URL, or use --local"},
 		{[]string{secret, "DATABASE_URL=postgres://h:x/"}, "serve", 2, "DATABASE_URL"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --migrate", 1, "connect to migrate"},
-		{[]string{secret, "STRIPE_MODE=sandbox"}, "serve --local", 2, `mode "sandbox": use live, test or any`},
-		{[]string{secret, "STRIPE_API_KEY=pk_test_1"}, "serve --local", 2, "STRIPE_API_KEY: it is a publishable key"},
-		{[]string{secret, "STRIPE_REFETCH=often"}, "serve --local", 2, `refetch "often": use ambiguous, always or never`},
+		{[]string{secret, "STRIPE_MODE=sandbox"}, "serve --local", 2, `--mode (STRIPE_MODE) "sandbox": use live, test or any`},
+		{[]string{secret, "STRIPE_API_KEY=pk_test_1"}, "serve --local", 2, "STRIPE_API_KEY: the key is a publishable key"},
+		{[]string{secret, "STRIPE_REFETCH=often"}, "serve --local", 2, `--refetch (STRIPE_REFETCH) "often": use ambiguous, always or never`},
 		{[]string{secret, "LOG_LEVEL=loud"}, "serve --local", 2, "use debug, info, warn or error"},
 		{[]string{secret, "LOG_FORMAT=xml"}, "serve --local", 2, "use text or json"},
 		{[]string{secret, "DATABASE_URL=postgres:///x?host=/nonexistent"}, "serve --addr nowhere", 1, "listen on nowhere"},
@@ -95,8 +96,8 @@ func TestWrongUse(t *testing.T) {
 		{nil, "verify --rate 0", 2, "--rate must be at least 1"},
 		{nil, "verify --reason x", 2, "require --fix"},
 		{nil, "verify --only in_1 --customer cus_1", 2, "mutually exclusive"},
-		{nil, "verify --only x_1", 2, "its type does not follow from its id: name it with --type"},
-		{nil, "verify --only in_1 --type invoice,charge", 2, "--type must name its one type"},
+		{nil, "verify --only x_1", 2, "the id does not show the type of the object: set --type"},
+		{nil, "verify --only in_1 --type invoice,charge", 2, "--type must name exactly one type"},
 		{[]string{"DATABASE_URL=postgres:///x?host=/nonexistent", "STRIPE_API_KEY=sk_test_1"}, "verify --customer cus_1 --type price,refund", 2, "no list by customer of the type price, refund"},
 		{nil, "backfill", 2, "--here updates only the built-in tables"},
 		{nil, "backfill --here --rate 0", 2, "--rate must be at least 1"},
@@ -156,7 +157,7 @@ func TestMigrateCommands(t *testing.T) {
 	for r = run(t, env, "", "migrate", "rollback"); r.code == 0; r = run(t, env, "", "migrate", "rollback") {
 		continue
 	}
-	if r.code != 2 || !strings.Contains(r.stderr, "would drop stripe_webhook_events: the table has rows: --force overrides this") {
+	if r.code != 2 || !strings.Contains(r.stderr, "would drop stripe_webhook_events: the table has rows: --force drops it anyway") {
 		t.Errorf("rollback of a table with rows: %s", r)
 	}
 	expect(0, "Rolled back", "migrate", "rollback", "--force")

@@ -32,8 +32,8 @@ func TestErase(t *testing.T) {
 	st.expect(t, 2, "erase --customer "+sub.ID(), "it is not the id of a customer (cus_…)")
 	st.expect(t, 2, "erase --customer in_1", "it is not the id of a customer (cus_…)")
 	st.expect(t, 2, "erase --yes --customer "+customer, "--reason is missing")
-	st.expect(t, 2, "erase --yes --reason of_"+customer+" --customer "+customer, "the reason has the customer's id")
-	st.expect(t, 1, "erase --customer cus_unknown", "nothing is stored of the customer cus_unknown of the receiver's own account", "check the id")
+	st.expect(t, 2, "erase --yes --reason of_"+customer+" --customer "+customer, "the reason contains the customer's id")
+	st.expect(t, 1, "erase --customer cus_unknown", "no data is stored of the customer cus_unknown of the receiver's own account", "check the id")
 	st.expect(t, 1, "erase --account acct_1 --customer "+customer, "of account acct_1")
 	dry := st.expect(t, 0, "erase --customer "+customer, "subscriptions", "Dry run: nothing was removed. To remove it: --yes --reason TEXT")
 	if n := pgtest.Scan[int](t, pool, `SELECT count(*)::int FROM subscriptions`); n != 2 {

@@ -179,7 +179,7 @@ func TestReadyzSaysWhy(t *testing.T) {
 		pgtest.NewDatabaseURL(t, "ENCODING 'LATIN1' LOCALE 'C'"): "its encoding is LATIN1: create the database with ENCODING 'UTF8'",
 		german + "&default_query_exec_mode=exec":                 "add DateStyle=ISO to the database's URL",
 		pgtest.NewURL(t) + "&client_encoding=LATIN1":             "add client_encoding=UTF8 to the database's URL",
-		drops:                 "a trigger or a rule on the table drops rows",
+		drops:                 "a trigger or rule on the table drops rows",
 		pgtest.NewEmptyURL(t): "run 'stripeonce migrate'",
 	} {
 		s := serve(t, environ("DATABASE_URL="+url))

@@ -147,7 +147,7 @@ func TestFailuresAndReplay(t *testing.T) {
 	}
 
 	st.expect(t, 2, "replay "+events[0].ID, "--to URL", "--here")
-	st.expect(t, 1, "replay --here --mode live "+events[0].ID, "nothing handles it", "not applied, 1 of 1")
+	st.expect(t, 1, "replay --here --mode live "+events[0].ID, "no handler ran", "not applied, 1 of 1")
 	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // without a request to Stripe
 	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "not applied, 1 of 1: "+events[0].ID)
 	// Replay reports that an ignored event has no handler, with --to and with --here.
@@ -235,7 +235,7 @@ func TestServeReconciles(t *testing.T) {
 func TestVerifyCommand(t *testing.T) {
 	t.Parallel()
 	st := newStation(t, 6)
-	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions not matching Stripe's")
+	st.expect(t, 1, "verify", "is missing here", "6 checked, 6 drifted, 0 fixed", "6 subscriptions different from Stripe's")
 	st.api.Fail(stripesim.Fault{Status: 429, RetryAfter: time.Second, Path: "/v1/subscriptions", Pass: 1},
 		stripesim.Fault{Hang: true, Path: "/v1/subscriptions"})
 	st.expect(t, 1, "verify --api-timeout 1s", "6 checked, 6 drifted, 0 fixed", "retrying a request to Stripe")
@@ -274,7 +274,7 @@ func TestEndpointCommand(t *testing.T) {
 		}
 		return r
 	}
-	endpoint(1, "", "there is no endpoint: create one with --create URL")
+	endpoint(1, "", "Stripe has no webhook endpoint: create one with --create URL")
 	endpoint(0, "--dry-run --create "+url, "would be created", "customer.subscription.deleted")
 	endpoint(2, "--dry-run", "requires --create or --update")
 	created := endpoint(0, "--create "+url, "secret", "whsec_", "not shown again")
@@ -286,7 +286,7 @@ func TestEndpointCommand(t *testing.T) {
 	st.api.AddEndpoint(stripesim.Endpoint{URL: "https://other.example.com/", EnabledEvents: []string{"customer.subscription.created", "charge.refunded"}, Disabled: true})
 	endpoint(1, "--json")
 	endpoint(1, "--url https://other.example.com/", "disabled", "missing", "unhandled    charge.refunded")
-	endpoint(2, "--update", "choose one with --url: we_", "(https://other.example.com/), we_", "("+url+")")
+	endpoint(2, "--update", "choose one with --url, of we_", "(https://other.example.com/), we_", "("+url+")")
 	endpoint(0, "--url https://other.example.com/ --update --dry-run", "would be updated")
 	endpoint(1, "--url https://other.example.com/")
 	endpoint(0, "--url https://other.example.com/ --update", "updated", "unhandled    charge.refunded")

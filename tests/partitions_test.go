@@ -171,7 +171,7 @@ func expectServing(t *testing.T, databaseURL string, admin *pgxpool.Pool) {
 	}
 	s.expect(t, subscriptionEvent("evt_after", 1700000000, "active"), 200, webhooks.OutcomeProcessed)
 	s.expect(t, subscriptionEvent("evt_after", 1700000000, "active"), 200, webhooks.OutcomeDuplicate)
-	if text := s.text(); strings.Contains(text, "have rights on stripeonce's tables") {
+	if text := s.text(); strings.Contains(text, "have privileges on stripeonce's tables") {
 		t.Errorf("the log says\n%s", text)
 	}
 	app := pgtest.Connect(t, as(databaseURL, "stripeonce_app"))
@@ -196,7 +196,7 @@ func expectServing(t *testing.T, databaseURL string, admin *pgxpool.Pool) {
 	exposed := pgtest.Scan[string](t, admin, open)
 	again := serve(t, environ("DATABASE_URL="+as(databaseURL, "stripeonce_app")))
 	again.expect(t, subscriptionEvent("evt_again", 1700000001, "past_due"), 200, webhooks.OutcomeProcessed)
-	if text := again.text(); !strings.Contains(text, "have rights on stripeonce's tables") {
+	if text := again.text(); !strings.Contains(text, "have privileges on stripeonce's tables") {
 		t.Errorf("%s are exposed, and the log says\n%s", exposed, text)
 	}
 	psql(t, as(databaseURL, "stripeonce_owner"), "-v", "ON_ERROR_STOP=1", "-f", "../deploy/row_level_security.sql")

@@ -88,8 +88,8 @@ func TestDismissGroupCommand(t *testing.T) {
 	groups := lines(t, st.expect(t, 0, "failures --group --json"))
 	key, size := groups[0]["key"].(string), int(groups[0]["count"].(float64))
 	dismiss := "failures dismiss --reason by-hand --group " + key
-	st.expect(t, 2, dismiss+" evt_1", "name events, or a group with --group, not both")
-	st.expect(t, 2, "failures dismiss --reason x --state parked evt_1", "--state and --account select among the events of --group")
+	st.expect(t, 2, dismiss+" evt_1", "events and --group are mutually exclusive: name events, or a group")
+	st.expect(t, 2, "failures dismiss --reason x --state parked evt_1", "--state and --account require --group")
 	st.expect(t, 2, dismiss+" --state dismissed", "use failing or parked")
 	st.expect(t, 0, dismiss+" --state parked", "No parked events match.")
 	r := st.expect(t, 0, dismiss, groups[0]["event_id"].(string)+"  dismissed\n", fmt.Sprintf("\n%d events dismissed\n", size))

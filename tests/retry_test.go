@@ -41,7 +41,7 @@ func TestServeRetries(t *testing.T) {
 		t.Errorf("the event is %s", got)
 	}
 	r := run(t, append(env, "STRIPE_WEBHOOK_SECRET="+hooktest.Secret), "", "serve", "--keep-payloads", "90d", "--drop-payloads")
-	if r.code != 2 || !strings.Contains(r.stderr, "exclude each other") {
+	if r.code != 2 || !strings.Contains(r.stderr, "mutually exclusive") {
 		t.Errorf("with both settings of payloads: %s", r)
 	}
 }

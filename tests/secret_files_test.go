@@ -40,9 +40,9 @@ func TestSecretsFromFiles(t *testing.T) {
 		t.Errorf("events: %s", r)
 	}
 	for _, c := range []start{
-		{"both", []string{database, "DATABASE_URL=" + url}, "migrate status", "", 2, []string{"both DATABASE_URL and DATABASE_URL_FILE are set: use one"}},
+		{"both", []string{database, "DATABASE_URL=" + url}, "migrate status", "", 2, []string{"both DATABASE_URL and DATABASE_URL_FILE are set: unset one of them"}},
 		{"no file", []string{"DATABASE_URL_FILE=" + dir + "/none"}, "migrate status", "", 2, []string{"DATABASE_URL_FILE: ", "no such file", "name a file that this user can read"}},
-		{"an empty file", []string{"DATABASE_URL_FILE=" + write(t, 0o600, dir+"/empty", " \n")}, "migrate status", "", 2, []string{"DATABASE_URL_FILE is not set or empty", "put the secret into it"}},
+		{"an empty file", []string{"DATABASE_URL_FILE=" + write(t, 0o600, dir+"/empty", " \n")}, "migrate status", "", 2, []string{"DATABASE_URL_FILE is not set or empty", "write the secret into the file"}},
 		{"not a URL", []string{"DATABASE_URL_FILE=" + write(t, 0o600, dir+"/wrong", "postgres://a:correct-horse@[")}, "events", "", 2, []string{"DATABASE_URL_FILE: "}},
 		{"an empty password", []string{database, "STRIPE_WEBHOOK_SECRET=" + hooktest.Secret, "CONSOLE_PASSWORD_FILE=" + dir + "/empty"}, "serve", "", 2, []string{"CONSOLE_PASSWORD_FILE is not set or empty"}},
 	} {

@@ -168,7 +168,7 @@ func TestStartInWrongFolder(t *testing.T) {
 	for name, c := range map[string]start{
 		"file":     {code: 2, says: []string{"/file is a file", "--data-dir"}},
 		"file/sub": {code: 1, says: []string{"not a directory", "--data-dir"}},
-		"other":    {code: 2, says: []string{"holds something else (notes.txt)", "choose an empty one with --data-dir"}},
+		"other":    {code: 2, says: []string{"holds something else (notes.txt)", "choose an empty folder with --data-dir"}},
 		"pgdata":   {code: 2, says: []string{"is the data directory of another PostgreSQL", "--data-dir"}},
 		"nested":   {code: 2, says: []string{"holds something else (data)", "--data-dir"}},
 		"odd":      {code: 2, says: []string{"PG_VERSION holds no version", "--data-dir"}},
@@ -181,7 +181,7 @@ func TestStartInWrongFolder(t *testing.T) {
 	start{"of another version", []string{secret}, "serve --local --postgres 18 --data-dir " + dir + "/old", "", 1,
 		[]string{"holds data of PostgreSQL 9, which the downloaded version 18 may not be able to read", "--data-dir"}}.expectSentence(t)
 	start{"without --local", []string{secret, installed, "DATABASE_URL=postgres://127.0.0.1:1/x"}, "serve --postgres 18", "", 2,
-		[]string{"--postgres sets the version of --local's PostgreSQL"}}.expectSentence(t)
+		[]string{"--postgres requires --local"}}.expectSentence(t)
 	start{"of no version", []string{secret}, "serve --local --postgres 8.4 --data-dir " + dir + "/new", "", 2,
 		[]string{`--postgres: PostgreSQL "8.4" cannot be downloaded`, "use one of "}}.expectSentence(t)
 	start{"cannot be made", []string{secret}, "serve --local --data-dir /proc/nowhere/at/all", "", 1, []string{"/proc/nowhere", "--data-dir"}}.expectSentence(t)
@@ -285,15 +285,15 @@ func TestStartWithWrongSecret(t *testing.T) {
 		{"no secret", nil, signing, []string{"STRIPE_WEBHOOK_SECRET is not set", "signing secret"}},
 		{"no secret file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + dir + "/none"}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE: ", "no such file", "name a file that"}},
 		{"a folder", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + dir}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE: ", "is a directory", "name a file that"}},
-		{"an empty file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + empty}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE", empty, "put the secret into it"}},
+		{"an empty file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + empty}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE", empty, "write the secret into the file"}},
 		{"a key's file", []string{"STRIPE_WEBHOOK_SECRET_FILE=" + key}, signing, []string{"STRIPE_WEBHOOK_SECRET_FILE: ", "is a secret API key"}},
 		{"both", []string{secret, "STRIPE_WEBHOOK_SECRET_FILE=" + key}, signing, []string{"both STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_FILE are set"}},
 		{"no key file", []string{secret, database, "STRIPE_API_KEY_FILE=" + dir + "/none"}, operator, []string{"STRIPE_API_KEY_FILE: ", "no such file"}},
-		{"an empty key file", []string{secret, database, "STRIPE_API_KEY_FILE=" + empty}, operator, []string{"STRIPE_API_KEY_FILE", empty, "put the secret into it"}},
+		{"an empty key file", []string{secret, database, "STRIPE_API_KEY_FILE=" + empty}, operator, []string{"STRIPE_API_KEY_FILE", empty, "write the secret into the file"}},
 		{"an id's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + id}, operator, []string{"STRIPE_API_KEY_FILE: it is the id of a webhook endpoint", "sk_…"}},
 		{"a publishable key's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + publishable}, operator, []string{"STRIPE_API_KEY_FILE: it is a publishable key"}},
 		{"both keys", []string{secret, database, "STRIPE_API_KEY=sk_test_private", "STRIPE_API_KEY_FILE=" + key}, operator, []string{"both STRIPE_API_KEY and STRIPE_API_KEY_FILE are set"}},
-		{"quotes", []string{secret, database, `STRIPE_API_KEY="sk_test_private"`}, operator, []string{"STRIPE_API_KEY: it stands in quotes"}},
+		{"quotes", []string{secret, database, `STRIPE_API_KEY="sk_test_private"`}, operator, []string{"STRIPE_API_KEY: the key has quotes around it"}},
 		{"Bearer", []string{secret, database, "STRIPE_API_KEY=Bearer sk_test_private"}, operator, []string{`STRIPE_API_KEY: it begins with "Bearer"`}},
 		{"a signing secret", []string{secret, database, "STRIPE_API_KEY=" + hooktest.Secret}, operator, []string{"STRIPE_API_KEY: it is a signing secret"}},
 		{"an account", []string{secret, database, "STRIPE_API_KEY=acct_private"}, operator, []string{"STRIPE_API_KEY: it begins with acct_"}},
@@ -316,7 +316,7 @@ func TestAPIKeyFile(t *testing.T) {
 		t.Log(name)
 		here.expect(t, 1, "verify", "2 checked, 2 drifted")
 		here.expect(t, 0, "reconcile --since 72h --dry-run", "6 listed, 6 missing")
-		here.expect(t, 1, "endpoint", "there is no endpoint")
+		here.expect(t, 1, "endpoint", "Stripe has no webhook endpoint")
 		here.expect(t, 0, "replay --here "+id, id)
 		s := serve(t, here.env, "--reconcile-every", "1h")
 		pgtest.Await(t, "a reconciliation is completed", func() bool {

@@ -74,7 +74,7 @@ func TestCommandsWithStripeMock(t *testing.T) {
 		"endpoint --update --here":                                                         "updated",
 	} {
 		r := run(t, env, "", strings.Fields(command)...)
-		refused := strings.Contains(r.stderr, "Stripe answers 4") && !strings.Contains(r.stderr, "event destinations are not shown")
+		refused := strings.Contains(r.stderr, "Stripe answers 4") && !strings.Contains(r.stderr, "could not list event destinations")
 		if !strings.Contains(r.stdout, text) || refused {
 			t.Errorf("%s: %s", command, r)
 		}

@@ -48,7 +48,7 @@ func TestSupabase(t *testing.T) {
 	pgtest.Exec(t, admin, `GRANT ALL ON ALL TABLES IN SCHEMA public TO anon, authenticated`)
 	exposed := serve(t, environ("DATABASE_URL="+url))
 	exposed.expect(t, subscriptionEvent("evt_2", 1700000100, "past_due"), 200, webhooks.OutcomeProcessed)
-	if text := exposed.text(); !strings.Contains(text, "anybody with the project's public key") || !strings.Contains(text, "stripe_webhook_events, stripe_webhook_failures, stripeonce_migrations, subscription_items, subscriptions") {
+	if text := exposed.text(); !strings.Contains(text, "anyone with the project's public key") || !strings.Contains(text, "stripe_webhook_events, stripe_webhook_failures, stripeonce_migrations, subscription_items, subscriptions") {
 		t.Errorf("the log says\n%s", text)
 	}
 	psql(t, url, "-v", "ON_ERROR_STOP=1", "-f", "../deploy/row_level_security.sql")
@@ -94,7 +94,7 @@ func TestRowLevelSecurityScript(t *testing.T) {
 	psql(t, databaseURL, "-f", "../deploy/row_level_security.sql")
 	as := environ("DATABASE_URL=" + strings.Replace(databaseURL, "stripeonce@", role+"@", 1))
 	s := serve(t, as)
-	if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, "row level security hides stripeonce's tables from the database role: give it a policy, as deploy/row_level_security.sql does: no policy allows") {
+	if status, body := s.get(t, "/readyz"); status != 503 || !strings.Contains(body, "row level security hides stripeonce's tables from the database role: add a policy for the role, as deploy/row_level_security.sql does: no policy allows") {
 		t.Errorf("without a policy: %d %s", status, body)
 	}
 	psql(t, databaseURL, "-c", "SET stripeonce.role = '"+role+"'", "-f", "../deploy/row_level_security.sql")

@@ -252,7 +252,7 @@ func TestServeWithoutACollector(t *testing.T) {
 			if last := entries[len(entries)-1]; last.Msg != "stopped" {
 				t.Errorf("the last line is %s", last.Original)
 			}
-			if !slices.ContainsFunc(entries, func(e entry) bool { return strings.Contains(e.Msg, "could not be exported") && e.Level == "WARN" }) {
+			if !slices.ContainsFunc(entries, func(e entry) bool { return strings.Contains(e.Msg, "could not export") && e.Level == "WARN" }) {
 				t.Errorf("the log does not say that the export failed:\n%s", s.text())
 			}
 		})

@@ -20,7 +20,7 @@ type Account struct {
 }
 
 // errNoAccount reports a request for which Config.AccountFor knows no account. The response is 404.
-var errNoAccount = errors.New("there is no account for this address")
+var errNoAccount = errors.New("no account is configured for this URL")
 
 // authenticate returns what verifies a request's signature, and the account if Config.AccountFor is set.
 func (r *Receiver) authenticate(req *http.Request) (*signing.Verifier, *Account, error) {
@@ -30,7 +30,7 @@ func (r *Receiver) authenticate(req *http.Request) (*signing.Verifier, *Account,
 	account, err := r.config.AccountFor(req)
 	switch {
 	case err != nil:
-		return nil, nil, fault.Unavailable(fmt.Errorf("look the account up (Config.AccountFor): %w", err))
+		return nil, nil, fault.Unavailable(fmt.Errorf("look up the account (Config.AccountFor): %w", err))
 	case account == nil:
 		return nil, nil, errNoAccount
 	}

@@ -179,7 +179,7 @@ func TestAccountConfig(t *testing.T) {
 	found := func(*http.Request) (*webhooks.Account, error) { return nil, errors.ErrUnsupported }
 	pool := pgtest.NewPool(t)
 	for name, config := range map[string]webhooks.Config{
-		"Secrets: there is none": {},
+		"Secrets: no secret is set": {},
 		"takes the place":        {AccountFor: found, Secrets: []string{hooktest.Secret}},
 		"leave them empty":       {AccountFor: found, APIKey: "sk_test_1"},
 		"AccountID is longer":    {Secrets: []string{hooktest.Secret}, AccountID: strings.Repeat("a", 256)},

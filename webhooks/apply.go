@@ -65,8 +65,8 @@ func (r *Receiver) applyUnlessOverloaded(ctx context.Context, ev *Event, why pur
 		done, err = r.apply(ctx, ev, why)
 	}
 	if done.parked != nil { // a delivery has a line of its own
-		r.config.Logger.WarnContext(ctx, "a handler parked the event: it waits for 'stripeonce replay EVENT'",
-			"event_id", ev.ID, "event_type", ev.Type, "error", errorText(done.parked))
+		r.config.Logger.WarnContext(ctx, "a handler parked the event",
+			"event_id", ev.ID, "event_type", ev.Type, "error", errorText(done.parked), "fix", "apply it with replay, or dismiss it")
 	}
 	r.endDelivery(ctx, done, 0, err)
 	return done.Result, err
@@ -92,8 +92,8 @@ func (r *Receiver) apply(ctx context.Context, ev *Event, why purpose) (done repo
 	defer r.finish(d)
 	if d.lacksKey {
 		r.stats.fetches.noKey.Add(1)
-		r.config.Logger.WarnContext(ctx, "a thin event is ignored, although it has a handler: there is no API key of its mode; set one, then replay or reconcile",
-			"event_id", ev.ID, "event_type", ev.Type, "livemode", ev.Livemode)
+		r.config.Logger.WarnContext(ctx, "ignored a thin event that has a handler: there is no API key of its mode",
+			"event_id", ev.ID, "event_type", ev.Type, "livemode", ev.Livemode, "fix", "set STRIPE_API_KEY, then replay or reconcile")
 	}
 	r.bulkhead.Arrive(d.effective.Type)
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
@@ -237,7 +237,7 @@ func (r *Receiver) await(ctx context.Context, d *delivery) (Result, error) {
 		r.stats.abandoned.Add(1)
 		return Result{}, fmt.Errorf("%w: the handler of %s does not return, so its connection is closed", ErrTimeout, d.received.Type)
 	case otherAbandoned:
-		return Result{}, fault.Unavailable(errors.New("it did not end in time: another event's handler in its batch, or a hook of the pool, does not return"))
+		return Result{}, fault.Unavailable(errors.New("timed out: another event's handler in the batch, or a hook of the pool, does not return"))
 	case notAbandoned:
 	}
 	<-d.running // COMMIT has a deadline of its own
@@ -254,8 +254,8 @@ func growStack() {
 }
 
 var (
-	errGoexit      = errors.New("it ended its goroutine with runtime.Goexit")
-	errOtherGoexit = errors.New("another event's handler in its batch, or a hook of the pool, ended the goroutine with runtime.Goexit")
+	errGoexit      = errors.New("it called runtime.Goexit")
+	errOtherGoexit = errors.New("another event's handler in the batch, or a hook of the pool, called runtime.Goexit")
 )
 
 func (d *delivery) result() (Result, error) {
@@ -332,7 +332,7 @@ func (r *Receiver) warnOfOtherType(ctx context.Context, d *delivery, recorded st
 	if recorded == "" || sameType(recorded, d.received.Type) {
 		return
 	}
-	r.config.Logger.WarnContext(ctx, "an event id came back with another type and is taken for a duplicate: of Stripe's test events from "+
-		"the dashboard, which all have one id, only the first takes effect; send others with 'stripe trigger'",
-		"event_id", d.effective.ID, "event_type", d.received.Type, "recorded_type", recorded)
+	r.config.Logger.WarnContext(ctx, "handled an event as a duplicate: its id is recorded with another type",
+		"event_id", d.effective.ID, "event_type", d.received.Type, "recorded_type", recorded,
+		"fix", "test events from Stripe's dashboard all have one id: send test events with 'stripe trigger' instead")
 }

@@ -189,7 +189,7 @@ func TestReleaseOfADuplicatePanics(t *testing.T) {
 	tracer.countdown.Store(1)
 	host.Expect(t, hooktest.Event("evt_dup", "test.event", 1, `{"id":"sub_dup"}`), 200, webhooks.OutcomeDuplicate)
 	awaitInFlight(t, host, 0)
-	if !strings.Contains(log.String(), "a panic after a delivery's response") {
+	if !strings.Contains(log.String(), "panic after the response of a delivery") {
 		t.Errorf("the log has no word of the panic:\n%s", log.String())
 	}
 	host.Expect(t, hooktest.Event("evt_dup", "test.event", 1, `{"id":"sub_dup"}`), 200, webhooks.OutcomeDuplicate)

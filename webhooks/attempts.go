@@ -21,9 +21,9 @@ var (
 	// errLostRace reports that the ledger's unique index, or an update of no row, found a concurrent duplicate: see lostRace. No rule of
 	// fault.Classify changes it, so that retry sees it.
 	errLostRace  = errors.New("a concurrent duplicate of the event was recorded first")
-	errHiddenRow = errors.New("the ledger has a row of the event that the receiver does not see: is there a row level security policy?")
+	errHiddenRow = errors.New("the ledger has a row of the event that the receiver cannot see: check the row level security policies of stripe_webhook_events")
 	// errDeadConn is wrapped where a connection of the pool turned out to have died before anything that matters was sent.
-	errDeadConn = errors.New("the pool's connection had died")
+	errDeadConn = errors.New("the pooled connection was closed")
 )
 
 // attempts counts the attempts of one delivery by how each ended.

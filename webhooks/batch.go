@@ -67,7 +67,7 @@ func (r *Receiver) runBatch(batch []*rider) {
 	defer func() {
 		if value := recover(); value != nil {
 			t.err = &PanicError{Value: value, Stack: debug.Stack()}
-			r.config.Logger.Warn("a panic in a batch, whose events are retried alone", "panic", value, "stack", string(debug.Stack()))
+			r.config.Logger.Warn("panic in a batch: retrying its events alone", "panic", value, "stack", string(debug.Stack()))
 		}
 		t.endBatch()
 	}()

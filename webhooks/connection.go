@@ -169,7 +169,7 @@ func (t *transaction) fail(ctx context.Context, err error, closed, noRetry bool)
 		}
 	}
 	if leave > 0 {
-		r.config.Logger.DebugContext(ctx, "events leave a batch that failed", "events", leave, "error", safeError(err))
+		r.config.Logger.DebugContext(ctx, "retrying events alone: their batch failed", "events", leave, "error", safeError(err))
 	}
 }
 

@@ -280,7 +280,7 @@ func (r *Receiver) finish(d *delivery) {
 		defer r.limiter.Release()
 		defer func() {
 			if value := recover(); value != nil { // of a hook of the pool, when a connection is released
-				r.config.Logger.Error("a panic after a delivery's response", "panic", value, "stack", string(debug.Stack()))
+				r.config.Logger.Error("panic after the response of a delivery", "panic", value, "stack", string(debug.Stack()))
 			}
 		}()
 		if d.running != nil {

@@ -23,7 +23,7 @@ func TestIDComesBackWithAnotherType(t *testing.T) {
 	if err := json.Unmarshal(text, &bodies); err != nil {
 		t.Fatal(err)
 	}
-	const warning = `msg="an event id came back with another type`
+	const warning = `msg="handled an event as a duplicate: its id is recorded with another type`
 	h := func() *webhooks.Handlers {
 		h := webhooks.NewHandlers()
 		subscriptions.Register(h, nil)

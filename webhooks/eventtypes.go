@@ -14,9 +14,11 @@ func warnOfUnknownTypes(h *Handlers, logger *slog.Logger) {
 			continue
 		}
 		if v1, thin := strings.CutPrefix(pattern, thinPrefix); thin && eventtypes.Matches(v1) {
-			logger.Warn("a handler is registered for a type of thin events: these run the handlers of the type without v1., so register that", "type", pattern, "register", v1)
+			logger.Warn("a handler is registered for a type of thin events, which run the handlers of the type without v1.",
+				"event_type", pattern, "fix", "register "+v1)
 			continue
 		}
-		logger.Warn("a handler is registered for a type that matches no known Stripe event type; it may be newer than this list"+eventtypes.Meant(pattern), "type", pattern)
+		logger.Warn("a handler is registered for a type that matches no known Stripe event type", "event_type", pattern,
+			"fix", "check the spelling"+eventtypes.Meant(pattern)+"; a type may also be newer than this version's list")
 	}
 }

@@ -23,7 +23,7 @@ func TestUnknownTypeIsWarnedOf(t *testing.T) {
 	}
 	t.Cleanup(pool.Close)
 	for pattern, want := range map[string]string{
-		"invoice.payed": "did you mean invoice.paid?", "invoices.*": "did you mean invoice.*?", "house.burned": "newer than this list",
+		"invoice.payed": "did you mean invoice.paid?", "invoices.*": "did you mean invoice.*?", "house.burned": "newer than this version's list",
 		"invoice.paid": "", "invoice.*": "", "*": "", "v2.core.account.updated": "", "v2.*": "", "test.event": "",
 	} {
 		h := webhooks.NewHandlers()

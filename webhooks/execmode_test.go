@@ -52,7 +52,7 @@ func TestRecordWithoutThePayload(t *testing.T) {
 	if got := pgtest.Scan[string](t, host.Pool, `SELECT event_id || ' ' || attempts || ' ' || (payload IS NULL) FROM stripe_webhook_failures`); got != "evt_1 1 true" {
 		t.Errorf("the record is %s", got)
 	}
-	logs.want(t, "the payload of a failed event could not be recorded")
+	logs.want(t, "could not record the payload of a failed event")
 	if n := host.Receiver.Stats().UnrecordedFailures; n != 0 {
 		t.Errorf("%d failures count as unrecorded", n)
 	}
@@ -61,5 +61,5 @@ func TestRecordWithoutThePayload(t *testing.T) {
 	if n := host.Receiver.Stats().UnrecordedFailures; n != 1 {
 		t.Errorf("%d failures count as unrecorded, want 1", n)
 	}
-	logs.want(t, "level=ERROR msg=\"a failed event's record could not be written", errOfATest.Error(), "event_id=evt_1")
+	logs.want(t, "level=ERROR msg=\"could not record a failed event", errOfATest.Error(), "event_id=evt_1")
 }

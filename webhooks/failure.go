@@ -54,11 +54,11 @@ func (r *Receiver) writeRecord(ctx context.Context, d *delivery, failure error) 
 	params := r.failureParams(ctx, d, failure, stateFailing)
 	params.Payload = nil
 	if attempts, without := r.writeFailure(ctx, params); without == nil {
-		r.config.Logger.WarnContext(ctx, "the payload of a failed event could not be recorded", "event_id", d.effective.ID, "error", err)
+		r.config.Logger.WarnContext(ctx, "could not record the payload of a failed event", "event_id", d.effective.ID, "error", err)
 		return attempts
 	}
 	r.stats.unrecorded.Add(1)
-	r.config.Logger.ErrorContext(ctx, "a failed event's record could not be written: no listing of failures has it",
+	r.config.Logger.ErrorContext(ctx, "could not record a failed event: lists of failures do not show it",
 		"event_id", d.effective.ID, "event_type", d.effective.Type, "failure", errorText(failure), "error", err)
 	return 0
 }
@@ -91,7 +91,7 @@ func (r *Receiver) parkedQuery(d *delivery) pgpipe.Query {
 }
 
 // errDropped reports that PostgreSQL wrote no row and no error either.
-var errDropped = errors.New("the row was not written: a trigger or a rule on the table drops it, or it is of another account's event of the same id")
+var errDropped = errors.New("the row was not written: a trigger or rule on the table drops it, or another account has an event with the same id")
 
 func (r *Receiver) upsertFailure(ctx context.Context, dbtx db.DBTX, params db.StripeWebhookFailureUpsertParams) (attempts int32, err error) {
 	attempts, err = r.queries.StripeWebhookFailureUpsert(ctx, dbtx, params)

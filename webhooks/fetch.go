@@ -107,16 +107,16 @@ func ofHandler(i int, h handler, err error) error {
 const missingGrace = time.Hour
 
 // errForbidden reports that Stripe does not let the API key see what a thin event needs.
-var errForbidden = errors.New("the API key is not allowed to read it: check its permissions, its mode, and whether it is of the event's account")
+var errForbidden = errors.New("the API key may not read the object: check the key's permissions, its mode, and that it belongs to the event's account")
 
 // fetch fetches the object that a handler requested.
 func (r *Receiver) fetch(ctx context.Context, d *delivery, request *fetchError) error {
 	ev := d.source()
 	if !ev.canFetch {
-		return fault.InHandler(ev.Type, errors.New("it requests an object from Stripe, but there is no API key for the event's mode: set Config.APIKey"))
+		return fault.InHandler(ev.Type, errors.New("the handler fetches an object from Stripe, but there is no API key for the event's mode: set STRIPE_API_KEY (Config.APIKey)"))
 	}
 	if d.fetched.times++; d.fetched.times > maxFetches {
-		return fault.Unavailable(fmt.Errorf("each of the %d times that the object was fetched from Stripe, it had changed, or Stripe's response was older than the event", maxFetches))
+		return fault.Unavailable(fmt.Errorf("fetched the object from Stripe %d times, but each time it had changed meanwhile or was older than the event", maxFetches))
 	}
 	path := request.Path
 	if path == "" || ev.thin {
@@ -185,8 +185,9 @@ func (r *Receiver) ignoreMissing(ctx context.Context, d *delivery, path string, 
 		return fmt.Errorf("%w: Stripe does not have %s (yet): %w", ErrUnavailable, path, err)
 	}
 	r.stats.missingObjects.Add(1)
-	r.config.Logger.WarnContext(ctx, "a thin event is ignored, since Stripe does not have what it is about: replay it once Stripe has it",
-		"event_id", ev.ID, "event_type", ev.Type, "account", ev.Account, "path", path, "error", stripeapi.Explain(err))
+	r.config.Logger.WarnContext(ctx, "ignored a thin event whose object does not exist at Stripe",
+		"event_id", ev.ID, "event_type", ev.Type, "account_id", ev.Account, "path", path, "error", stripeapi.Explain(err),
+		"fix", "replay the event once the object exists")
 	d.handlers = nil
 	return nil
 }
@@ -226,7 +227,7 @@ func (r *Receiver) askList(ctx context.Context, ev *Event, path, version string)
 	answer, err := r.stripe.List(ctx, r.request(ev, path, version))
 	r.stats.fetches.observe(err)
 	if errors.Is(err, stripeapi.ErrTruncated) {
-		r.config.Logger.WarnContext(ctx, "a list could not be read to its end", "event_id", ev.ID, "path", path, "error", err)
+		r.config.Logger.WarnContext(ctx, "could not fetch all pages of a list", "event_id", ev.ID, "path", path, "error", err)
 		return answer, nil
 	}
 	return answer, err
@@ -265,7 +266,7 @@ func (r *Receiver) fetchPath(ctx context.Context, ev *Event, options *FetchOptio
 	}
 	object, err := storable.JSON(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: Stripe's answer for %s is not JSON that can be stored: %w", ErrUnavailable, path, err)
+		return nil, fmt.Errorf("%w: Stripe's response for %s is not JSON that can be stored: %w", ErrUnavailable, path, err)
 	}
 	return &Current{Object: object, AsOf: answer.Date, APIVersion: answer.Version}, nil
 }
@@ -277,7 +278,7 @@ func (r *Receiver) complete(ctx context.Context, ev *Event, options *FetchOption
 	answer, err := r.stripe.Complete(limited, r.request(ev, path, version), answer, options.Lists)
 	r.stats.fetches.observe(err)
 	if errors.Is(err, stripeapi.ErrTruncated) {
-		r.config.Logger.WarnContext(ctx, "the rest of an object's lists could not be read", "event_id", ev.ID, "path", path, "error", err)
+		r.config.Logger.WarnContext(ctx, "could not fetch all pages of an object's lists", "event_id", ev.ID, "path", path, "error", err)
 		return answer, nil
 	}
 	return answer, err
@@ -290,7 +291,7 @@ func (r *Receiver) noAnswer(ctx context.Context, ev *Event, options *FetchOption
 	case ev.thin:
 	case status == http.StatusNotFound, status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden,
 		status == http.StatusTooManyRequests && options.Optional:
-		r.config.Logger.WarnContext(ctx, "Stripe does not return the current object",
+		r.config.Logger.WarnContext(ctx, "could not fetch the current object from Stripe",
 			"event_id", ev.ID, "path", path, "status", status, "error", err)
 		return &Current{Missing: stripeapi.IsMissing(err)}, nil
 	}

@@ -102,7 +102,7 @@ func On[E ~string, T any](h *Handlers, eventType E, fn func(ctx context.Context,
 			object = ev.Current.Object
 		}
 		if object == nil {
-			return false, errors.New("the event has no data.object, or none that is a JSON object of at most 512 levels")
+			return false, errors.New("data.object is missing, or is not a JSON object of at most 512 levels")
 		}
 		obj := new(T)
 		if err := json.Unmarshal(object, obj); err != nil {

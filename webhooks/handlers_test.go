@@ -108,7 +108,7 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		t.Errorf("the error shows a secret: %v", err)
 	}
 	for _, wrong := range []*webhooks.Config{nil, {}} {
-		if _, err := webhooks.New(pool, webhooks.NewHandlers(), wrong); err == nil || !strings.Contains(err.Error(), "Secrets: there is none") {
+		if _, err := webhooks.New(pool, webhooks.NewHandlers(), wrong); err == nil || !strings.Contains(err.Error(), "Secrets: no secret is set") {
 			t.Errorf("without secrets New gave %v", err)
 		}
 	}

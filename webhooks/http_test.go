@@ -88,7 +88,7 @@ func TestOuterBodyLimit(t *testing.T) {
 		}
 		text, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if resp.StatusCode != 413 || !strings.Contains(string(text), "before this handler cut it") || strings.Contains(string(text), "Config.MaxBodyBytes") {
+		if resp.StatusCode != 413 || !strings.Contains(string(text), "in front of this handler truncated it") || strings.Contains(string(text), "Config.MaxBodyBytes") {
 			t.Errorf("with %s the reply is %d %s", name, resp.StatusCode, text)
 		}
 	}

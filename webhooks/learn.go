@@ -126,10 +126,10 @@ func (r *Receiver) fetchEvent(ctx context.Context, d *delivery, list, id string)
 	}
 	ev, err := ParseEvent(answer.Object)
 	if err == nil && ev.ID != id {
-		err = errors.New("it has another id")
+		err = errors.New("its id differs")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: Stripe's answer for %s is not the event: %w", ErrUnavailable, path, err)
+		return nil, fmt.Errorf("%w: Stripe's response for %s is not the event: %w", ErrUnavailable, path, err)
 	}
 	return ev, nil
 }
@@ -137,6 +137,6 @@ func (r *Receiver) fetchEvent(ctx context.Context, d *delivery, list, id string)
 // warnOfNoObject warns of a thin event whose object cannot be known, so that no projection can apply it.
 func (r *Receiver) warnOfNoObject(ctx context.Context, ev *Event) {
 	r.stats.missingObjects.Add(1)
-	r.config.Logger.WarnContext(ctx, "a thin event names neither an object nor a snapshot event: projections ignore it; compare with Stripe (verify)",
-		"event_id", ev.ID, "event_type", ev.Type, "account", ev.Account)
+	r.config.Logger.WarnContext(ctx, "a thin event names neither an object nor a snapshot event: projections ignore it",
+		"event_id", ev.ID, "event_type", ev.Type, "account_id", ev.Account, "fix", "compare the tables with Stripe: verify --fix")
 }

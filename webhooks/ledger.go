@@ -26,7 +26,7 @@ type ledgerState struct {
 
 // errOtherAccount reports that the ledger has an event id as one of another account. Stripe's ids are unique across accounts,
 // so one of the two was made up by somebody who has a signing secret.
-var errOtherAccount = errors.New("the ledger has the event's id as one of another account")
+var errOtherAccount = errors.New("the ledger has the event's id for another account")
 
 // testEventID is the id of all test events that Stripe's dashboard sends, for any account.
 const testEventID = "evt_00000000000000"

@@ -92,7 +92,7 @@ func (n *notifier) start(notice Notice) {
 		defer cancel()
 		defer func() {
 			if value := recover(); value != nil {
-				n.logger.Error("a panic in OnFailure or OnParked", "event_id", notice.EventID, "panic", value, "stack", string(debug.Stack()))
+				n.logger.Error("panic in OnFailure or OnParked", "event_id", notice.EventID, "panic", value, "stack", string(debug.Stack()))
 			}
 		}()
 		n.call(ctx, notice)

@@ -177,5 +177,5 @@ func TestNoticesThatFail(t *testing.T) {
 	if err := host.Shutdown(); err != nil {
 		t.Error(err)
 	}
-	logs.want(t, "a panic in OnFailure or OnParked", "of a test")
+	logs.want(t, "panic in OnFailure or OnParked", "of a test")
 }

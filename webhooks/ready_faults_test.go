@@ -68,7 +68,7 @@ func TestReadyWithLittleTime(t *testing.T) {
 	go func() { probed <- host.Receiver.Ready(ctx) }()
 	pgtest.Receive(t, "the trial is in progress", way.held)
 	cancel()
-	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial of a delivery is in progress") {
+	if err := pgtest.Receive(t, "the probe gives up", probed); err == nil || !strings.Contains(err.Error(), "a trial delivery is in progress") {
 		t.Errorf("Ready says %v", err)
 	}
 	close(way.resume)
@@ -104,8 +104,8 @@ func TestReadyWithoutTheSearchPath(t *testing.T) {
 func TestReadyBehindTheMigrations(t *testing.T) {
 	t.Parallel()
 	for statement, reason := range map[string]string{
-		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          "is not there: stripe_webhook_failures",
-		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               "is not there: subscription_items",
+		`ALTER TABLE stripe_webhook_failures RENAME TO elsewhere`:                          "records a table that does not exist: stripe_webhook_failures",
+		`ALTER TABLE subscription_items RENAME TO elsewhere`:                               "records a table that does not exist: subscription_items",
 		`ALTER TABLE subscriptions RENAME COLUMN billing_mode TO mode`:                     `column "billing_mode"`,
 		`REVOKE UPDATE ON subscriptions FROM %s; GRANT UPDATE (id) ON subscriptions TO %s`: `permission denied for table subscriptions`,
 	} {

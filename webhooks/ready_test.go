@@ -54,7 +54,7 @@ func TestReadyOfAnEncoding(t *testing.T) {
 		for _, mode := range execModes {
 			t.Run(encoding+" "+mode, func(t *testing.T) {
 				t.Parallel()
-				wantUnready(t, newMirror(t, pgtest.Connect(t, inMode(url, mode))), "its encoding is "+encoding+": create the database with ENCODING 'UTF8'")
+				wantUnready(t, newMirror(t, pgtest.Connect(t, inMode(url, mode))), "its encoding is "+encoding+", which cannot store all of Stripe's text: create the database with ENCODING 'UTF8'")
 			})
 		}
 	}
@@ -67,7 +67,7 @@ func TestReadyWithAClientEncoding(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			url := inMode(pgtest.NewURL(t), mode)
-			wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&client_encoding=LATIN1")), "add client_encoding=UTF8 to the database's URL")
+			wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&client_encoding=LATIN1")), "add client_encoding=UTF8 to the database URL")
 			wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&client_encoding=UTF8")))
 		})
 	}
@@ -170,7 +170,7 @@ func TestReadyWithStrayTables(t *testing.T) {
 	if err := migrate.Up(t.Context(), url+"&search_path=stripeonce", io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&search_path=public,stripeonce")), "subscriptions of the schema public: put the schema that has stripeonce's tables before")
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url+"&search_path=public,stripeonce")), "subscriptions of the schema public: put the schema of stripeonce's tables first")
 	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=stripeonce,public")))
 }
 

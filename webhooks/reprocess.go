@@ -15,7 +15,7 @@ import (
 var (
 	// ErrNotApplied reports that an event cannot be reprocessed, since it has not taken effect: it is not in the ledger, ignored or
 	// parked. Replay applies it.
-	ErrNotApplied = errors.New("the event has not taken effect: replay applies it")
+	ErrNotApplied = errors.New("the event has not taken effect: apply it with replay")
 	// ErrReprocessed reports that an event was reprocessed after its count was read, by somebody else or by an earlier try.
 	ErrReprocessed = errors.New("the event has been reprocessed meanwhile")
 	// ErrNoHandler reports that no handler would run for an event.
@@ -76,7 +76,7 @@ func (r *Receiver) ReprocessHandlers(ev *Event, options ReprocessOptions) ([]str
 	case options.Handler != "":
 		return nil, fmt.Errorf("%w for %s: none of its handlers is named %q: use one of %s", ErrNoHandler, d.effective.Type, options.Handler, strings.Join(every, ", "))
 	default:
-		return nil, fmt.Errorf("%w for %s: there is only %s, which runs with hooks (--hooks) alone", ErrNoHandler, d.effective.Type, strings.Join(every, ", "))
+		return nil, fmt.Errorf("%w for %s: its only handler, %s, runs only with hooks (--hooks)", ErrNoHandler, d.effective.Type, strings.Join(every, ", "))
 	}
 }
 
@@ -134,7 +134,7 @@ func (t *transaction) reprocess(ctx context.Context, d *delivery) error {
 // noteReprocessed notes in the ledger that an event is reprocessed, before its handlers run. Whoever does the same waits for the row.
 func (t *transaction) noteReprocessed(ctx context.Context, d *delivery) error {
 	if !d.takesEffect() {
-		return fmt.Errorf("%s: Stripe does not have what the thin event is about", d.id())
+		return fmt.Errorf("%s: the object of the thin event does not exist at Stripe", d.id())
 	}
 	if outcome := d.ledger.outcome; outcome != OutcomeProcessed && outcome != OutcomeStale {
 		return fmt.Errorf("%s: %w", d.id(), ErrNotApplied)

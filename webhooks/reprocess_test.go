@@ -241,7 +241,7 @@ func TestReprocessHooks(t *testing.T) {
 		t.Errorf("it would run %q, %v", got, err)
 	}
 	pgtest.Exec(t, p.Pool, `DELETE FROM subscription_items; DELETE FROM subscriptions`)
-	if err := p.reprocess(t, first, webhooks.ReprocessOptions{Hooks: true, Count: 2, Reason: "without a row"}); err == nil || !strings.Contains(err.Error(), "no row of the subscription sub_1 is stored") {
+	if err := p.reprocess(t, first, webhooks.ReprocessOptions{Hooks: true, Count: 2, Reason: "without a row"}); err == nil || !strings.Contains(err.Error(), "subscription sub_1 has no row") {
 		t.Errorf("without a row the error is %v", err)
 	}
 }

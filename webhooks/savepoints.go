@@ -76,6 +76,6 @@ func (t *transaction) leaveSavepoint(ctx context.Context, i int, sent bool, err 
 		return errors.Join(err, undo)
 	}
 	t.inHandler = nil
-	t.receiver.config.Logger.DebugContext(ctx, "an event leaves a batch, since its handler failed", "event_id", d.effective.ID, "error", safeError(err))
+	t.receiver.config.Logger.DebugContext(ctx, "retrying an event outside its batch: its handler failed", "event_id", d.effective.ID, "error", safeError(err))
 	return nil
 }

@@ -118,7 +118,7 @@ func errOuterLimit(limit int64) error {
 	if limit > 0 {
 		of = fmt.Sprintf(" of %d bytes", limit)
 	}
-	return fmt.Errorf("%w: a limit%s before this handler cut it (Echo's BodyLimit, http.MaxBytesHandler): allow this route at least %d bytes",
+	return fmt.Errorf("%w: a limit%s in front of this handler truncated it (Echo's BodyLimit, http.MaxBytesHandler): allow this route at least %d bytes",
 		errBodyTooLarge, of, DefaultMaxBodyBytes)
 }
 

@@ -192,7 +192,7 @@ func TestThinObjectIsForbidden(t *testing.T) {
 				host := hooktest.New(t, seen.handlers("customer.updated"), api.config)
 				host.Expect(t, c.body("evt_1"), 503, "")
 				record := pgtest.Scan[string](t, host.Pool, `SELECT event_id || ' ' || attempts || ' ' || state || ' ' || last_error FROM stripe_webhook_failures`)
-				if !strings.HasPrefix(record, "evt_1 1 failing ") || !strings.Contains(record, "the API key is not allowed to read it") {
+				if !strings.HasPrefix(record, "evt_1 1 failing ") || !strings.Contains(record, "the API key may not read the object") {
 					t.Errorf("the record is %q", record)
 				}
 				if strings.Contains(record, "sk_test") {

@@ -192,7 +192,7 @@ func TestTraceOfGoexit(t *testing.T) {
 	spans, configure := traces()
 	host := hooktest.New(t, h, configure)
 	host.Expect(t, testEvent, 500, "")
-	if status := spans.One(t, "handler test.event").Status; status.Description != "it ended its goroutine with runtime.Goexit" {
+	if status := spans.One(t, "handler test.event").Status; status.Description != "it called runtime.Goexit" {
 		t.Errorf("the step has the error %q", status.Description)
 	}
 	detail, err := operations.New(host.Pool, nil).EventDetail(t.Context(), "evt_1")

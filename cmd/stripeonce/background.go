@@ -42,7 +42,7 @@ func newBackground(f *serveFlags, pool *pgxpool.Pool, receiver *ownReceiver, log
 // check refuses work that cannot be done.
 func (b *background) check(ctx context.Context) error {
 	if b.retryFailed && b.pool.Config().MaxConns < 2 {
-		return cli.Usage("--retry-failed needs a pool of at least 2 connections: set pool_max_conns in %s", envDatabaseURL)
+		return cli.Usage("--retry-failed requires a pool of at least 2 connections: set pool_max_conns=2 or more in %s", envDatabaseURL)
 	}
 	if b.reconcileEvery > 0 && !b.reconcileAll {
 		return b.refuseOthers(ctx)
@@ -70,7 +70,7 @@ func (b *background) start(ctx context.Context) (collectors []prometheus.Collect
 	}
 	if b.apiKey == "" {
 		if slices.Contains(b.mirrored, mirror.Entitlements[0]) {
-			b.logger.Warn("entitlements are mirrored without an API key: customers with more than ten are incomplete, and changes of the catalog are not found",
+			b.logger.Warn("entitlements are mirrored without an API key: lists of more than ten stay incomplete, and catalog changes are missed",
 				"fix", "set "+envAPIKey)
 		}
 		return collectors, nil
@@ -101,7 +101,7 @@ func (b *background) refuseOthers(ctx context.Context) error {
 	others, err := b.operator.OtherReceivers(ctx)
 	if err == nil && len(others) > 0 {
 		return cli.Usage("--reconcile-every: the ledger has events of the receiver %q, whose handlers this program does not contain: "+
-			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'; if no application does any more, add --reconcile-others", others[0])
+			"reconcile in that application (operations.ReconcileEvery), or with 'stripeonce reconcile --to URL'; if that application no longer runs, add --reconcile-others", others[0])
 	}
 	return nil
 }

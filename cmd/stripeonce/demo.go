@@ -19,17 +19,17 @@ func newDemo() *cobra.Command {
 	f, config := &simulationFlags{}, demo.Config{}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run a demonstration on this machine, without an account or network",
+		Short: "Run a local demo with simulated deliveries; needs no account and no network",
 		Long: `Starts a private PostgreSQL and the receiver. A simulated Stripe delivers the events of
-hundreds of subscriptions out of order and with duplicates, some at the same instant,
-and retries failed deliveries. Then every row is compared with Stripe's truth. The exit
-code is 0 only if every check holds.
+hundreds of subscriptions out of order and with duplicates, some of them concurrent, and
+retries failed deliveries. Then the demo compares every row with the simulated Stripe's
+objects. The exit code is 0 only if every check passes.
 
---keep then leaves the receiver and its console running. It implies --billing, so that the
-console has customers and invoices; --billing=false leaves them out.
+--keep leaves the receiver and its console running after the checks. It implies --billing,
+so that the console has customers and invoices; --billing=false leaves them out.
 
---receiver delivers to an incorrect receiver instead, with a typical mistake of handwritten
-receivers, to show its effect on the rows:
+--receiver delivers to a receiver with a typical mistake of handwritten receivers instead,
+and shows the rows that the mistake breaks. Mistakes:
 ` + strings.Join(wrong.Names(), ", ") + `.`,
 		Example: `  stripeonce demo
   stripeonce demo --storm wild --seed 7 --for 30s
@@ -42,7 +42,7 @@ receivers, to show its effect on the rows:
 				return err
 			}
 			if config.Simulation.Storm.Thin != stripesim.SnapshotOnly && config.Receiver != "" {
-				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers know no thin events")
+				return cli.Usage("--thin and --receiver are mutually exclusive: these receivers do not handle thin events")
 			}
 			if _, err := wrong.Handler(config.Receiver, nil); config.Receiver != "" && err != nil {
 				return cli.Usage("%w", err)
@@ -63,7 +63,7 @@ receivers, to show its effect on the rows:
 	flags.BoolVar(&config.Keep, "keep", false, "keep the receiver running until Ctrl-C")
 	f.add(flags)
 	addPostgres(flags, &config.Postgres)
-	flags.StringVar(&config.Receiver, "receiver", "", "deliver to an incorrect receiver of this `kind`")
+	flags.StringVar(&config.Receiver, "receiver", "", "deliver to a receiver with this `mistake` instead")
 	return cmd
 }
 

@@ -42,7 +42,7 @@ func databaseURL() (string, error) {
 		return "", err
 	}
 	if value = dburl.Normalize(strings.TrimSpace(value)); value == "" {
-		return "", cli.Usage("%s is not set: set it to PostgreSQL's address, such as postgres://user:password@host:5432/database", envDatabaseURL)
+		return "", cli.Usage("%s is not set: set it to the URL of the database, such as postgres://user:password@host:5432/database", envDatabaseURL)
 	}
 	if _, err := pgxpool.ParseConfig(value); err != nil {
 		return "", cli.Usage("%s: %w: use one such as postgres://user:password@host:5432/database", source, err)
@@ -80,14 +80,14 @@ func fromFile(name string) (value, source string, err error) {
 		return value, source, nil
 	}
 	if value != "" {
-		return "", "", cli.Usage("both %s and %s are set: use one", name, fileName)
+		return "", "", cli.Usage("both %s and %s are set: unset one of them", name, fileName)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", "", cli.Usage("%s: %w: name a file that this user can read", fileName, err)
 	}
 	if strings.TrimSpace(string(text)) == "" {
-		return "", "", cli.Usage("%s is not set or empty: the file %s is empty, put the secret into it", fileName, file)
+		return "", "", cli.Usage("%s is not set or empty: write the secret into the file %s, which is empty", fileName, file)
 	}
 	return string(text), fileName, nil
 }
@@ -100,7 +100,7 @@ func secrets() ([]string, error) {
 	}
 	if strings.TrimSpace(value) == "" {
 		return nil, cli.Usage("%s is not set or empty: set it to the endpoint's signing secret (whsec_…) from Stripe's dashboard or from "+
-			"'stripe listen'; while a secret is rolled, to several, separated by commas", source)
+			"'stripe listen'; separate several secrets by commas, such as while a secret is rolled", source)
 	}
 	list := signing.Split(value)
 	if err := signing.CheckSecrets(list); err != nil {
@@ -125,7 +125,7 @@ func stripeKey() (string, error) {
 func senderSecret() (string, error) {
 	value, source, err := fromFile(envSecret)
 	if err == nil && strings.TrimSpace(value) == "" {
-		return "", cli.Usage("%s is not set or empty: set it to the receiver's signing secret; in a test, both can have whsec_test", source)
+		return "", cli.Usage("%s is not set or empty: set it to the receiver's signing secret; in a test, both can use whsec_test", source)
 	}
 	list, err := secrets()
 	if err != nil {
@@ -146,7 +146,7 @@ func (f *logFlags) add(cmd *cobra.Command) {
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
-		return nil, cli.Usage("log level %q: use debug, info, warn or error", f.level)
+		return nil, cli.Usage("--log-level (LOG_LEVEL) %q: use debug, info, warn or error", f.level)
 	}
 	options := &slog.HandlerOptions{Level: level}
 	switch f.format {
@@ -156,7 +156,7 @@ func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 		options.ReplaceAttr = durationInSeconds
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	default:
-		return nil, cli.Usage("log format %q: use text or json", f.format)
+		return nil, cli.Usage("--log-format (LOG_FORMAT) %q: use text or json", f.format)
 	}
 }
 

@@ -31,14 +31,15 @@ func newHealthcheck() *cobra.Command {
 	f := &healthFlags{}
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask a running receiver whether it is ready, for the health check of a container",
-		Long: `Asks /readyz of the receiver that listens on ADDR. The exit code is 0 if a delivery would take
-effect, and 1 with the reason if it would not, or if nothing answers within --timeout. It needs
-neither a shell nor curl. If ADDR names no host, as 0.0.0.0:4242 and :4242, it asks this machine
-itself. It uses no proxy, and HTTP without TLS, as serve does.
+		Short: "Check whether a running receiver is ready, for container health checks",
+		Long: `Requests /readyz of the receiver at ADDR. The exit code is 0 if the receiver can apply
+deliveries. It is 1, with the reason, if the receiver cannot or does not answer within
+--timeout. If ADDR has no host, such as :4242 or 0.0.0.0:4242, the request goes to this
+machine. It uses plain HTTP, as serve does, and no proxy. It needs neither a shell nor curl.
 
-With --live it asks /healthz: whether the process answers, whatever the state of the database.
-Use that where an unhealthy container is replaced, since a new one has the same database.`,
+--live requests /healthz instead, which succeeds if the process answers, even without a
+database. Use --live where an unhealthy container is restarted: a restart does not repair
+the database.`,
 		Example: "  ADDR=0.0.0.0:4242 stripeonce healthcheck\n  stripeonce healthcheck --addr 127.0.0.1:4242 --timeout 2s",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,8 +52,8 @@ Use that where an unhealthy container is replaced, since a new one has the same 
 		},
 	}
 	cmd.Flags().StringVar(&f.addr, "addr", envOr("ADDR", "127.0.0.1:4242"), "the `address` on which serve listens (ADDR)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", healthTimeout, "how long to wait for the answer")
-	cmd.Flags().BoolVar(&f.live, "live", false, "ask whether the process answers, not whether it is ready")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", healthTimeout, "the maximum `duration` of the request")
+	cmd.Flags().BoolVar(&f.live, "live", false, "check whether the process answers, not whether it is ready")
 	return cmd
 }
 
@@ -97,8 +98,8 @@ func (f *healthFlags) ask(ctx context.Context) (status string, err error) {
 			return "", fmt.Errorf("not ready: %s", cli.OneLine(strings.TrimPrefix(reply.Error, "unavailable: ")))
 		}
 	}
-	return "", fmt.Errorf("%s answers GET %s with %d, not as 'stripeonce serve' does, which speaks HTTP without TLS: "+
-		"set its address with ADDR or --addr", f.addr, path, response.StatusCode)
+	return "", fmt.Errorf("%s answers GET %s with %d, unlike 'stripeonce serve', which serves plain HTTP: "+
+		"set the address of the receiver with ADDR or --addr", f.addr, path, response.StatusCode)
 }
 
 // noAnswer says why there was no answer, without the text of net/http.
@@ -121,7 +122,7 @@ func loopback(addr string) ([]string, error) {
 		return nil, cli.Usage("ADDR %q is not host:port, such as 127.0.0.1:4242 or [::1]:4242", addr)
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-		return nil, cli.Usage("ADDR %q has no port from 1 to 65535: set the one on which serve listens", addr)
+		return nil, cli.Usage("ADDR %q has no port from 1 to 65535: set the port on which serve listens", addr)
 	}
 	name, _, _ := strings.Cut(host, "%")
 	ip := net.ParseIP(name)

@@ -13,6 +13,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // TZ works where there are no files of time zones, such as in an image from scratch
 
@@ -34,12 +35,15 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "stripeonce",
 		Short: "Receive Stripe's webhook deliveries into PostgreSQL, each event exactly once",
-		Long: `stripeonce receives Stripe's webhook deliveries and makes each event take effect
-in PostgreSQL exactly once, however often and in whatever order it arrives.
+		Long: `stripeonce receives Stripe's webhook deliveries and applies each event to PostgreSQL exactly
+once, although Stripe delivers events more than once and out of order.
 
-Secrets are read from the environment only: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
-STRIPE_API_KEY, or the files named by DATABASE_URL_FILE, STRIPE_WEBHOOK_SECRET_FILE and
-STRIPE_API_KEY_FILE.`,
+To see it at work, without an account or a network:
+  stripeonce demo
+
+Secrets are read only from the environment: DATABASE_URL, STRIPE_WEBHOOK_SECRET and
+STRIPE_API_KEY, or from the files that DATABASE_URL_FILE, STRIPE_WEBHOOK_SECRET_FILE and
+STRIPE_API_KEY_FILE name.`,
 		Version:           thisBuild().String(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -47,5 +51,24 @@ STRIPE_API_KEY_FILE.`,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(newServe(), newDemo(), newSimulate(), newMigrate(), newSend(), newHealthcheck(), newVersion())
 	root.AddCommand(operatorCommands()...)
+	group(root)
 	return root
+}
+
+// group lists the commands in the help by what they are for.
+func group(root *cobra.Command) {
+	for _, g := range []struct{ title, commands string }{
+		{"Receive deliveries:", "serve migrate healthcheck endpoint"},
+		{"Inspect events and failures:", "events failures runs"},
+		{"Repair and import:", "replay reprocess reconcile verify backfill"},
+		{"Delete data:", "prune erase"},
+		{"Try and test:", "demo simulate send"},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, name := range strings.Fields(g.commands) {
+			if cmd, _, err := root.Find([]string{name}); err == nil {
+				cmd.GroupID = g.title
+			}
+		}
+	}
 }

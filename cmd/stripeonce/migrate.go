@@ -15,17 +15,19 @@ func newMigrate() *cobra.Command {
 	var adopt bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Apply the migrations that the database lacks",
-		Long: `Applies the migrations that the database at DATABASE_URL lacks, with an embedded dbmate,
-and records them in the table stripeonce_migrations. Any number of processes may run it
-concurrently. DATABASE_URL must connect to PostgreSQL itself, not to a pooler in
+		Short: "Apply missing database migrations",
+		Long: `Applies the migrations that are missing in the database at DATABASE_URL, with an embedded
+dbmate, and records them in the table stripeonce_migrations. Several processes can run it
+concurrently. DATABASE_URL must connect to PostgreSQL directly, not through a pooler in
 transaction mode.
 
-The tables are created in the schema of search_path that has some of them already, or
-else in the first. If that has a table, view, index, sequence or type of the same name
-that is not stripeonce's, nothing is changed and the exit code is 2.
---adopt records the migrations whose tables exist exactly as the migrations create them,
-such as after 'dbmate load', and applies the others.`,
+The tables are created in the first schema of search_path that already has some of them, or
+else in the first schema. If that schema has a table, view, index, sequence or type of the
+same name that does not belong to stripeonce, nothing is changed and the exit code is 2.
+
+--adopt is for a database whose tables exist but whose migrations are not recorded, such as
+after 'dbmate load'. It records each migration whose tables are exactly as the migration
+creates them, and applies the others.`,
 		Example: "  DATABASE_URL=postgres://owner@db/app stripeonce migrate\n" +
 			"  DATABASE_URL='postgres://owner@db/app?search_path=stripeonce' stripeonce migrate\n  stripeonce migrate --adopt\n  stripeonce migrate status",
 		Args: cli.Args(cobra.NoArgs),
@@ -46,7 +48,7 @@ such as after 'dbmate load', and applies the others.`,
 			return printStatus(cmd, url)
 		},
 	}
-	cmd.Flags().BoolVar(&adopt, "adopt", false, "record the migrations whose tables exist already")
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "record migrations whose tables already exist, instead of applying them")
 	cmd.AddCommand(newMigrateStatus(), newMigrateRollback())
 	return cmd
 }
@@ -67,7 +69,8 @@ func refusal(err error) error {
 func newMigrateStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status",
-		Short:   "List the migrations and whether each is applied; exit 1 if one of this version is missing",
+		Short:   "List applied and missing migrations",
+		Long:    "Lists the migrations of this version and whether each is applied. The exit code is 1 if one is\nmissing.",
 		Example: "  stripeonce migrate status",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,11 +87,11 @@ func newMigrateRollback() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rollback",
-		Short: "Undo the newest migration",
-		Long: `Undoes the newest applied migration. It refuses to drop a table that has rows: without the
-ledger's rows, events that Stripe redelivers take effect again. It refuses if a newer version of
-stripeonce has migrated the database: use that version.`,
-		Example: "  stripeonce migrate rollback",
+		Short: "Roll back the newest migration",
+		Long: `Rolls back the newest applied migration. It refuses to drop a table that has rows: without the
+rows of the ledger, events that Stripe redelivers take effect again. It also refuses if a newer
+version of stripeonce has migrated the database; use that version instead.`,
+		Example: "  stripeonce migrate rollback\n  stripeonce migrate rollback --force",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url, err := databaseURL()
@@ -97,12 +100,12 @@ stripeonce has migrated the database: use that version.`,
 			}
 			err = migrate.Rollback(cmd.Context(), url, force, cmd.ErrOrStderr())
 			if errors.Is(err, migrate.ErrHasRows) {
-				return cli.Usage("%w: --force overrides this", err)
+				return cli.Usage("%w: --force drops it anyway", err)
 			}
 			return refusal(err)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "drop tables that have rows")
+	cmd.Flags().BoolVar(&force, "force", false, "also drop tables that have rows")
 	return cmd
 }
 
@@ -122,7 +125,7 @@ func printStatus(cmd *cobra.Command, url string) error {
 		}
 	}
 	if n := missing(list); n > 0 {
-		return fmt.Errorf("%d of %d migrations are missing", n, len(list))
+		return fmt.Errorf("%d of %d migrations are missing: run 'stripeonce migrate'", n, len(list))
 	}
 	return nil
 }

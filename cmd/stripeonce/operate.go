@@ -80,31 +80,31 @@ type stripeSettings struct {
 func (s *stripeSettings) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&s.mode, "mode", envOr("STRIPE_MODE", "any"),
-		"the `mode` of events that take effect: live, test or any; others are acknowledged as ignored (STRIPE_MODE)")
+		"apply events of this `mode` and ignore others: live, test or any (STRIPE_MODE)")
 	flags.StringVar(&s.refetch, "refetch", envOr("STRIPE_REFETCH", "ambiguous"),
-		"`when` the current object is fetched from Stripe: ambiguous, always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
+		"`when` to fetch the current object from Stripe: ambiguous (if events do not determine their order), always or never (STRIPE_REFETCH); requires STRIPE_API_KEY")
 	flags.StringVar(&s.mirror, "mirror", envOr("STRIPEONCE_MIRROR", ""),
-		"the `types` of objects to mirror beside subscriptions, such as customer,invoice, or the groups billing, entitlements and all (STRIPEONCE_MIRROR)")
-	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "another `URL` of Stripe's API, for tests (STRIPE_API_BASE)")
+		"the object `types` to mirror besides subscriptions, comma separated, such as customer,invoice, or a group: billing, entitlements or all (STRIPEONCE_MIRROR) (default: none)")
+	flags.StringVar(&s.apiBase, "api-base", envOr("STRIPE_API_BASE", ""), "the `URL` of another server than Stripe's API, for tests (STRIPE_API_BASE) (default: Stripe's)")
 	flags.StringVar(&s.accountID, "account-id", envOr("STRIPE_ACCOUNT_ID", ""),
-		"the receiver's own `account` (acct_…), for tables that receivers of several accounts share (STRIPE_ACCOUNT_ID)")
+		"the receiver's own `account` (acct_…), required if receivers of several accounts share the tables (STRIPE_ACCOUNT_ID)")
 	if flags.Lookup("api-version") == nil { // endpoint has one of its own
 		flags.StringVar(&s.apiVersion, "api-version", envOr("STRIPE_API_VERSION", ""),
-			"the API `version` in which objects are fetched (STRIPE_API_VERSION); default: the event's, else the account's")
+			"fetch objects in this API `version` (STRIPE_API_VERSION) (default: the event's, else the account's)")
 	}
 	flags.BoolVar(&s.dropPayloads, "drop-payloads", os.Getenv("DROP_PAYLOADS") == "true",
-		"do not keep the payloads of failed events (DROP_PAYLOADS)")
+		"do not store the payloads of failed events (DROP_PAYLOADS)")
 }
 
 // check validates the settings and reads the API key.
 func (s *stripeSettings) check() error {
 	if mode := webhooks.Mode(s.mode); mode != webhooks.ModeAny && mode != webhooks.ModeLive && mode != webhooks.ModeTest {
-		return cli.Usage("mode %q: use live, test or any", s.mode)
+		return cli.Usage("--mode (STRIPE_MODE) %q: use live, test or any", s.mode)
 	}
 	switch subscriptions.Refetch(s.refetch) {
 	case subscriptions.RefetchAmbiguous, subscriptions.RefetchAlways, subscriptions.RefetchNever:
 	default:
-		return cli.Usage("refetch %q: use ambiguous, always or never", s.refetch)
+		return cli.Usage("--refetch (STRIPE_REFETCH) %q: use ambiguous, always or never", s.refetch)
 	}
 	var err error
 	if s.mirrored, err = mirror.ParseTypes(s.mirror); err != nil {

@@ -29,10 +29,10 @@ func newSend() *cobra.Command {
 	f := &sendFlags{}
 	cmd := &cobra.Command{
 		Use:   "send FILE…",
-		Short: "Sign event files as Stripe does and deliver them",
-		Long: `Signs each event file (- is standard input) with the first secret in
-STRIPE_WEBHOOK_SECRET, posts it, and prints each reply. The exit code is 1 if any reply
-is not a 2xx.`,
+		Short: "Sign event files and send them to a receiver",
+		Long: `Signs each event file (- is standard input) with the first secret in STRIPE_WEBHOOK_SECRET,
+posts it to --to, and prints each reply. Use it to test a receiver. The exit code is 1 if a
+reply is not a 2xx.`,
 		Example: `  # the same event fifty times, ten concurrently: it takes effect once
   stripeonce send event.json --times 50 --concurrency 10`,
 		Args: func(cmd *cobra.Command, files []string) error {
@@ -45,9 +45,9 @@ is not a 2xx.`,
 			return f.run(cmd.Context(), files, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` to post to")
-	cmd.Flags().IntVar(&f.times, "times", 1, "how many times to send each file")
-	cmd.Flags().IntVar(&f.concurrency, "concurrency", 1, "the number of concurrent deliveries")
+	cmd.Flags().StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` of the receiver")
+	cmd.Flags().IntVar(&f.times, "times", 1, "the `number` of times to send each file")
+	cmd.Flags().IntVar(&f.concurrency, "concurrency", 1, "the maximum `number` of concurrent deliveries")
 	return cmd
 }
 
@@ -93,7 +93,7 @@ func readEvent(file string, stdin io.Reader) (body []byte, err error) {
 	case errors.As(err, &syntax):
 		return nil, cli.Usage("%s is not JSON (%w at byte %d): an event is a JSON object with id, type and data.object", file, err, syntax.Offset)
 	case err != nil || event == nil:
-		return nil, cli.Usage("%s is not a JSON object: an event is one, with id, type and data.object", file)
+		return nil, cli.Usage("%s is not a JSON object: an event is a JSON object with id, type and data.object", file)
 	}
 	return body, nil
 }

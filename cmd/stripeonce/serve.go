@@ -61,18 +61,20 @@ func newServe() *cobra.Command {
 	f := &serveFlags{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Receive deliveries at /webhooks/stripe",
-		Long: `Receives deliveries at /webhooks/stripe and keeps the tables of subscriptions up to date.
-Also serves GET /healthz, /readyz and /metrics (Prometheus). CONSOLE_PASSWORD turns on the
-console at /console, with the user stripeonce and that password, and
-CONSOLE_READONLY_PASSWORD for the user stripeonce-readonly, who may only look; use TLS in
-front of it.
+		Short: "Run the webhook receiver",
+		Long: `Receives Stripe's webhook deliveries at POST /webhooks/stripe and keeps the tables of
+subscriptions and mirrored objects up to date. It also serves GET /healthz, /readyz and
+/metrics (Prometheus). CONSOLE_PASSWORD turns on the console at /console: the user is
+stripeonce. CONSOLE_READONLY_PASSWORD adds the user stripeonce-readonly, who can view but not
+change anything. Serve the console only behind TLS.
 
-Requires STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY it fetches
-from Stripe if events do not settle their order, and accepts thin events. Each of these and
-of the passwords can be in a file instead: STRIPE_WEBHOOK_SECRET_FILE. It applies migrations
-only with --migrate. On a database that lacks one it starts, is not ready, and answers
-deliveries 503, which Stripe retries.`,
+Requires STRIPE_WEBHOOK_SECRET, and DATABASE_URL or --local. With STRIPE_API_KEY the receiver
+fetches the current object from Stripe where events do not determine their order, and accepts
+thin events. Each secret and password can be in a file instead, which the variable with
+the suffix _FILE names, such as STRIPE_WEBHOOK_SECRET_FILE.
+
+Migrations are applied only with --migrate. If the database lacks a migration, the receiver
+starts but is not ready, and answers deliveries with 503, which Stripe retries.`,
 		Example: `  # with a private PostgreSQL, to try it out
   STRIPE_WEBHOOK_SECRET=whsec_… stripeonce serve --local
 
@@ -86,30 +88,30 @@ deliveries 503, which Stripe retries.`,
 	cmd.Flags().StringVar(&f.addr, "addr", envOr("ADDR", "127.0.0.1:4242"), "the `address` to listen on (ADDR)")
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.local, "local", false, "run a private PostgreSQL instead of using DATABASE_URL; implies --migrate")
-	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "the `folder` in which --local keeps its data")
+	cmd.Flags().StringVar(&f.dataDir, "data-dir", defaultDataDir(), "with --local: the `folder` of the database")
 	addPostgres(cmd.Flags(), &f.postgres)
 	cmd.Flags().BoolVar(&f.migrate, "migrate", false, "apply missing migrations before serving")
-	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but accept deliveries for this `time`, such as 5s, before stopping")
-	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find and apply events that never arrived, at each `interval` such as 1h; requires STRIPE_API_KEY")
-	cmd.Flags().BoolVar(&f.reconcileAll, "reconcile-others", false, "with --reconcile-every: also if the ledger has events of an application, whose handlers then do not run")
-	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`")
-	cmd.Flags().BoolVar(&f.retryFailed, "retry-failed", false, "retry events that failed in this program: after 15 minutes, then ever more rarely, and soon after a deploy")
-	cmd.Flags().Var(&f.keepPayloads, "keep-payloads", "store each event's payload for this `time` such as 90d, so that it can be replayed after the 30 days that Stripe has it")
-	cmd.Flags().Var(&f.verifyEvery, "verify-every", "compare all rows with Stripe at each `interval` such as 7d, and store what differs; requires STRIPE_API_KEY")
+	cmd.Flags().Var(&f.drain, "drain", "after SIGTERM, report not ready but still accept deliveries for this `duration`, such as 5s (default 0s)")
+	cmd.Flags().Var(&f.reconcileEvery, "reconcile-every", "find events that never arrived, and apply them, at this `interval`, such as 1h (default: never); requires STRIPE_API_KEY")
+	cmd.Flags().BoolVar(&f.reconcileAll, "reconcile-others", false, "with --reconcile-every: reconcile even if an application records events in the same ledger; its handlers do not run for reconciled events")
+	cmd.Flags().StringSliceVar(&f.accounts, "reconcile-accounts", nil, "with --reconcile-every: also these connected `accounts`, comma separated")
+	cmd.Flags().BoolVar(&f.retryFailed, "retry-failed", false, "retry events that failed in this program: after 15m, then with increasing delays, and once after a deploy")
+	cmd.Flags().Var(&f.keepPayloads, "keep-payloads", "store each event's payload for this `duration`, such as 90d, to replay events after the 30 days that Stripe keeps them (default: do not store)")
+	cmd.Flags().Var(&f.verifyEvery, "verify-every", "compare all rows with Stripe at this `interval`, such as 7d, and fix differences (default: never); requires STRIPE_API_KEY")
 	f.entitled = cli.Duration(24 * time.Hour)
-	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at each `interval`, since changes of the product catalog send no event; 0 does not")
-	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the requests a second to Stripe for the items that events leave out, in deliveries and in the background each")
-	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "do not show events' payloads and Stripe's objects in the console")
-	cmd.Flags().StringVar(&f.traceURL, "trace-url", "", "in the console, link the traces of failed attempts to this `URL`, such as https://jaeger.example.com/trace/{trace_id}")
+	cmd.Flags().Var(&f.entitled, "entitlements-every", "with STRIPE_API_KEY: compare mirrored entitlements with Stripe at this `interval`, since Stripe sends no event when the product catalog changes; 0: never")
+	cmd.Flags().IntVar(&f.listRate, "rate", webhooks.DefaultListRate, "the maximum `number` of requests per second to Stripe for list items that events leave out; deliveries and background work have this limit each")
+	cmd.Flags().BoolVar(&f.hidePayloads, "console-hide-payloads", false, "hide payloads of events and Stripe's objects in the console")
+	cmd.Flags().StringVar(&f.traceURL, "trace-url", "", "link the traces of failed attempts in the console to this `URL`, such as https://jaeger.example.com/trace/{trace_id}")
 	f.quietAfter = cli.Duration(console.DefaultQuietAfter)
-	cmd.Flags().Var(&f.quietAfter, "console-quiet-after", "warn in the console when no event has arrived for this `time` such as 7d; 0 never warns")
+	cmd.Flags().Var(&f.quietAfter, "console-quiet-after", "warn in the console if no event has arrived for this `duration`, such as 7d; 0: never")
 	return cmd
 }
 
 // addPostgres adds the flag for the version of the private PostgreSQL.
 func addPostgres(flags *pflag.FlagSet, version *string) {
 	flags.StringVar(version, "postgres", os.Getenv(pglocal.EnvVersion),
-		"run PostgreSQL of this `version`, 13 to 18, downloaded once with npm (environment: "+pglocal.EnvVersion+"), instead of the installed one")
+		"download PostgreSQL of this `version`, 13 to 18, with npm ("+pglocal.EnvVersion+") (default: the installed PostgreSQL)")
 }
 
 // defaultDataDir returns a folder in the user's home, or for root one that PostgreSQL's user can enter.
@@ -148,11 +150,11 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	switch {
 	case f.reconcileEvery > 0 && f.apiKey == "":
-		return cli.Usage("--reconcile-every needs %s", envAPIKey)
+		return cli.Usage("--reconcile-every requires %s: set it to a secret or restricted key (sk_…, rk_…)", envAPIKey)
 	case f.keepPayloads > 0 && f.dropPayloads:
-		return cli.Usage("--keep-payloads and --drop-payloads exclude each other")
+		return cli.Usage("--keep-payloads and --drop-payloads are mutually exclusive")
 	case f.verifyEvery > 0 && f.apiKey == "":
-		return cli.Usage("--verify-every needs %s", envAPIKey)
+		return cli.Usage("--verify-every requires %s: set it to a secret or restricted key (sk_…, rk_…)", envAPIKey)
 	}
 	if err := console.CheckTraceURL(f.traceURL); err != nil {
 		return cli.Usage("--trace-url: %w", err)
@@ -160,7 +162,7 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	f.keepsPayloads = f.keepPayloads > 0
 	for i, entry := range entries {
 		if _, secret := signing.CutLabel(entry); !strings.HasPrefix(secret, "whsec_") {
-			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "secret", i+1)
+			logger.Warn("a signing secret does not begin with whsec_, as Stripe's do: signatures may not match", "position", i+1)
 		}
 	}
 	if f.exports, err = telemetry.Start(ctx, logger); err != nil {
@@ -203,7 +205,7 @@ type servedDatabase struct {
 func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (d servedDatabase, err error) {
 	if !f.local {
 		if f.postgres != os.Getenv(pglocal.EnvVersion) {
-			return d, cli.Usage("--postgres sets the version of --local's PostgreSQL: add --local, or remove --postgres")
+			return d, cli.Usage("--postgres requires --local: add --local, or remove --postgres")
 		}
 		if !hasDatabase() {
 			return d, cli.Usage("no database: set %s, or use --local for a private PostgreSQL", envDatabaseURL)
@@ -213,7 +215,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (d serve
 		return d, err
 	}
 	if f.dataDir == "" {
-		return d, cli.Usage("--data-dir is empty: name the folder in which --local keeps its data")
+		return d, cli.Usage("--data-dir is empty: set it to the folder for the database of --local")
 	}
 	if hasDatabase() {
 		logger.Warn("--local: "+envDatabaseURL+" is not used", "data_dir", f.dataDir)
@@ -226,7 +228,7 @@ func (f *serveFlags) database(ctx context.Context, logger *slog.Logger) (d serve
 	})
 	switch {
 	case errors.Is(err, pglocal.ErrFolder):
-		return d, cli.Usage("--local: %w: choose an empty one with --data-dir", err)
+		return d, cli.Usage("--local: %w: choose an empty folder with --data-dir", err)
 	case errors.Is(err, pglocal.ErrNoBinaries), errors.Is(err, pglocal.ErrDownload): // their texts say what to do
 		return d, fmt.Errorf("--local: %w", err)
 	case err != nil:
@@ -285,7 +287,7 @@ func (f *serveFlags) serve(ctx context.Context, logger *slog.Logger, url string,
 		defer pages.Close()
 		context.AfterFunc(ctx, pages.Close) // before the receiver stops, which a run in progress works with
 		s.MountConsole(pages, f.passwords)
-		logger.Info("console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(f.passwords.Users(), ","))
+		logger.Info("serving the console", "url", "http://"+listener.Addr().String()+server.ConsolePath, "users", strings.Join(f.passwords.Users(), ","))
 	}
 	return s.Serve(ctx, listener)
 }
@@ -316,7 +318,7 @@ func (f *serveFlags) listen(ctx context.Context) (net.Listener, error) {
 	listener, err := config.Listen(ctx, "tcp", f.addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: %w: another program uses the port, choose another with --addr (ADDR)", f.addr, err)
+		return nil, fmt.Errorf("listen on %s: %w: another program uses the port: choose another port with --addr (ADDR)", f.addr, err)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s (host:port, such as 127.0.0.1:4242): %w: choose another address with --addr (ADDR)", f.addr, err)
 	}
@@ -328,12 +330,12 @@ func logMirrored(logger *slog.Logger, types []string) {
 	if len(types) == 0 {
 		return
 	}
-	logger.Info("mirroring", "types", strings.Join(types, ","))
+	logger.Info("mirroring", "object_types", strings.Join(types, ","))
 	for _, object := range types {
 		if slices.Contains(mirror.All, object) {
 			continue
 		}
-		logger.Warn("this type of object is not known: every event is searched for its objects, and verify cannot compare them",
-			"type", object, "similar", nearest.Of(object, append([]string{"billing", "entitlements", "all"}, mirror.All...), 4))
+		logger.Warn("the object type to mirror is not known: every event is searched for its objects, and verify cannot compare them",
+			"object_type", object, "similar", nearest.Of(object, append([]string{"billing", "entitlements", "all"}, mirror.All...), 4))
 	}
 }

@@ -43,16 +43,16 @@ const maxSubscriptions = 20_000
 
 func (f *simulationFlags) add(flags *pflag.FlagSet) {
 	f.set = flags
-	flags.Uint64Var(&f.seed, "seed", 1, "the random `seed`: the same seed gives the same deliveries")
+	flags.Uint64Var(&f.seed, "seed", 1, "the `number` that seeds the random generator; the same seed gives the same deliveries")
 	flags.IntVar(&f.subscriptions, "subscriptions", stripesim.DefaultSubscriptions, "the `number` of subscriptions in one wave")
-	flags.StringSliceVar(&f.scenarios, "scenario", nil, "only these life `cycles`")
-	flags.StringVar(&f.storm, "storm", stripesim.Default.Name, "the `storm` of deliveries: none (once and in order), mild, default or wild")
-	flags.StringVar(&f.thin, "thin", "", "deliver thin events, or with --thin=both each event in both `forms`")
+	flags.StringSliceVar(&f.scenarios, "scenario", nil, "only these `scenarios`, comma separated; see 'stripeonce simulate --help' (default: a random mixture)")
+	flags.StringVar(&f.storm, "storm", stripesim.Default.Name, "the `level` of disorder and duplicates: none (once and in order), mild, default or wild")
+	flags.StringVar(&f.thin, "thin", "", "deliver thin events; with --thin=both, deliver each event in both `forms`, thin and snapshot")
 	flags.Lookup("thin").NoOptDefVal = string(stripesim.ThinOnly)
 	flags.StringVar(&f.apiVersion, "api-version", "", "the API `version` of all events, "+stripesim.VersionBeforeBasil+" or "+stripesim.VersionBasil+" (default: half each)")
-	flags.BoolVar(&f.connect, "connect", false, "give a quarter of the subscriptions to connected accounts (default true with --thin)")
-	flags.BoolVar(&f.billing, flagBilling, false, "also deliver the events of customers, products, prices, payments, refunds and entitlements, and all of invoices")
-	flags.Var((*cli.Duration)(&f.duration), "for", "deliver wave after wave until this `duration` has passed: at least two, each to its end")
+	flags.BoolVar(&f.connect, "connect", false, "put a quarter of the subscriptions in connected accounts (default true with --thin)")
+	flags.BoolVar(&f.billing, flagBilling, false, "also deliver events of customers, products, prices, payments, refunds and entitlements, and every invoice event")
+	flags.Var((*cli.Duration)(&f.duration), "for", "repeat complete waves of deliveries, at least two, until this `duration` has passed, such as 30s (default: one wave)")
 }
 
 // args explains an argument that is meant for --thin.
@@ -122,57 +122,58 @@ func newSimulate() *cobra.Command {
 	f := &simulateFlags{timeout: stripesim.DefaultTimeout}
 	cmd := &cobra.Command{
 		Use:   "simulate --to URL",
-		Short: "Deliver simulated life cycles to any receiver, as Stripe does",
+		Short: "Send simulated events to any receiver, signed and retried as Stripe does",
 		Long: `Simulates the subscriptions of a Stripe account and delivers their events to a receiver in
-any language: signed with the first secret in STRIPE_WEBHOOK_SECRET, out of order, with
-duplicates, some at the same instant. It needs no account and no network. Empty the
-receiver's tables before each run, or use another --seed: a second run has the same event
-ids, which a receiver ignores.
+any language, to test it: signed with the first secret in STRIPE_WEBHOOK_SECRET, out of order,
+and with duplicates, some of them concurrent. It needs no account and no network. Empty the
+receiver's tables before each run, or use another --seed: a second run with the same seed has
+the same event ids, which a receiver ignores.
 
-A delivery without a 2xx in time (--timeout) is retried as Stripe does, faster: ten
-attempts within twelve seconds (--retry-scale). Then it is given up. The exit code is 1 if
-an event was never accepted. If the first attempts all fail as they do with a wrong URL or
-secret, the command stops and says what to check.
+A delivery without a 2xx response within --timeout is retried on Stripe's schedule, but faster:
+ten attempts within twelve seconds (--retry-scale). The exit code is 1 if an event was never
+accepted. If all first attempts fail in the way of a wrong URL or secret, the command stops and
+names the setting to check.
 
-What your tables should hold in the end is in --truth FILE: the final object of each
-subscription and each of its invoices, one JSON object a line, in the API version of its
+--truth FILE writes what your tables should hold in the end: the final object of each
+subscription and each of its invoices, one JSON object per line, in the API version of its
 events. Objects of connected accounts (--connect) have the account's id in "account".
 
---api ADDR serves the simulated API, with any key, to a receiver whose API base it is
-(STRIPE_API_BASE of stripeonce): /v1/events, /v1/subscriptions, /v1/subscription_items,
-/v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines, /v1/charges and the other
-paths of billing, /v1/entitlements/active_entitlements, /v2/core/events. It is as of the newest
-event whose delivery has begun. --linger keeps it up afterwards, for a receiver that answers
-first and works from a queue.
+--api ADDR serves the simulated API, which accepts any key. Set the receiver's API base to it
+(STRIPE_API_BASE of stripeonce). It serves /v1/events, /v1/subscriptions,
+/v1/subscription_items, /v1/customers, /v1/products, /v1/prices, /v1/invoices with /lines,
+/v1/charges and the other billing paths, /v1/entitlements/active_entitlements and
+/v2/core/events. Its objects are as of the newest event whose delivery has started. --linger
+keeps the API up after the deliveries, for a receiver that responds first and processes events
+from a queue.
 
-The simulated clock begins in January 2024. To rehearse what goes back by days, such as
-'stripeonce reconcile --since', begin it lately: --start 30d. Subscriptions begin within 30
-days, and live for one to five months: the last events are then in the future.
+The simulated clock starts in January 2024. To test a command with a time window, such as
+'stripeonce reconcile --since', start it recently: --start 30d. Subscriptions start within 30
+days and live for one to five months, so the last events are then in the future.
 
---billing also delivers the events of customers, products and prices, all of invoices, and
-those of payment intents, charges, refunds, disputes, payment methods, setup intents,
+--billing also delivers the events of customers, products and prices, every invoice event, and
+the events of payment intents, charges, refunds, disputes, payment methods, setup intents,
 Checkout sessions, credit notes, subscription schedules, coupons, promotion codes, tax ids,
 payouts and entitlements. The scenarios checkout, customer-deleted, dispute,
-entitlement-change, invoice-voided and refund imply it.
-Their final objects follow in --truth; a deleted one is {"id", "object", "deleted": true}.
+entitlement-change, invoice-voided and refund imply it. --truth then has their final objects,
+too; a deleted object is {"id", "object", "deleted": true}.
 
-The life cycles of --scenario (default: a mixture that draws each step):` + aboutScenarios(),
+Scenarios of --scenario (default: a random mixture of their steps):` + aboutScenarios(),
 		Example: `  STRIPE_WEBHOOK_SECRET=whsec_test stripeonce simulate --to http://127.0.0.1:3000/webhooks
   STRIPE_WEBHOOK_SECRET=whsec_test stripeonce simulate --to http://127.0.0.1:3000/webhooks \
       --scenario dunning,upgrade --storm wild --truth truth.jsonl`,
 		Args: f.args,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` to deliver to")
+	flags.StringVar(&f.to, "to", "http://"+envOr("ADDR", "127.0.0.1:4242")+server.WebhookPath, "the `URL` of the receiver")
 	f.add(flags)
-	flags.Float64Var(&f.rate, "rate", 0, "the maximum `number` of deliveries a second; 0: as fast as they are answered")
-	flags.IntVar(&f.concurrency, "concurrency", stripesim.DefaultConcurrency, "the `number` of deliveries in flight")
-	flags.Var((*cli.Duration)(&f.timeout), "timeout", "how long an attempt waits for the response, a `duration`")
-	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "how many `times` faster than Stripe's three days deliveries are retried: ten attempts")
-	flags.Var(&f.start, "start", "when the simulated clock begins, a `time` or how long ago, such as 30d (default 2024-01-01)")
-	flags.StringVar(&f.truth, "truth", "", "write the final objects to this `file`, one JSON object a line")
+	flags.Float64Var(&f.rate, "rate", 0, "the maximum `number` of deliveries per second; 0: no limit")
+	flags.IntVar(&f.concurrency, "concurrency", stripesim.DefaultConcurrency, "the maximum `number` of concurrent deliveries")
+	flags.Var((*cli.Duration)(&f.timeout), "timeout", "the maximum `duration` of an attempt")
+	flags.Float64Var(&f.retryScale, "retry-scale", stripesim.DefaultRetryScale, "the `factor` by which retries are faster than Stripe's, which takes three days for ten attempts")
+	flags.Var(&f.start, "start", "the `time` at which the simulated clock starts, such as 2026-11-24, or a duration before now, such as 30d (default 2024-01-01)")
+	flags.StringVar(&f.truth, "truth", "", "write the final objects to this `file`, one JSON object per line")
 	flags.StringVar(&f.api, "api", "", "serve the simulated API at this `address`, such as 127.0.0.1:12111")
-	flags.Var((*cli.Duration)(&f.linger), "linger", "keep the simulated API up for this `duration` after the deliveries")
+	flags.Var((*cli.Duration)(&f.linger), "linger", "keep the simulated API up for this `duration` after the deliveries, such as 1m (default 0s)")
 	out := cli.NewOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, out.Of(cmd)) }
 	return cmd
@@ -186,17 +187,17 @@ func (f *simulateFlags) check() (stripesim.Simulation, error) {
 	case err != nil:
 		return s, err
 	case s.Storm.Thin != stripesim.SnapshotOnly && f.api == "":
-		return s, cli.Usage("--thin: thin events hold no object: serve the simulated API with --api ADDR, and have the receiver fetch from it")
+		return s, cli.Usage("--thin requires --api ADDR: thin events contain no object, so the receiver fetches it from the simulated API")
 	case f.concurrency < 1:
 		return s, cli.Usage("--concurrency must be at least 1")
 	case !(f.rate >= 0) || math.IsInf(f.rate, 0): // NaN, too
-		return s, cli.Usage("--rate must be a number of deliveries a second, or 0")
+		return s, cli.Usage("--rate must be a number of deliveries per second, or 0 for no limit")
 	case !(f.retryScale >= 1) || f.retryScale > maxScale:
-		return s, cli.Usage("--retry-scale must be from 1, Stripe's three days, to %g", maxScale)
+		return s, cli.Usage("--retry-scale must be from 1 (Stripe's three days) to %g", maxScale)
 	case f.timeout <= 0:
-		return s, cli.Usage("--timeout must be more than 0")
+		return s, cli.Usage("--timeout must be positive, such as 30s")
 	case f.linger > 0 && f.api == "":
-		return s, cli.Usage("--linger: there is no API to keep up without --api ADDR")
+		return s, cli.Usage("--linger requires --api ADDR, the simulated API that it keeps up")
 	}
 	return s, cli.HTTPURL("--to", f.to)
 }
@@ -248,7 +249,7 @@ func (f *simulateFlags) run(cmd *cobra.Command, out *cli.Output) error {
 		err = printSimulated(out, &report)
 	}
 	if n := len(report.Refused); n > 0 && err == nil {
-		err = fmt.Errorf("events that were never accepted: %d", n)
+		err = fmt.Errorf("%d events were never accepted", n)
 	}
 	if report.Completed > 0 {
 		if report.Completed < report.Deliveries && f.truth != "" {

@@ -29,8 +29,9 @@ func newVersion() *cobra.Command {
 	var out *cli.Output
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version, the commit, and the versions of Go and of the schema",
-		Example: "  stripeonce version --json",
+		Short:   "Print version information",
+		Long:    "Prints the version and commit of stripeonce, the version of Go, and that of the newest migration.",
+		Example: "  stripeonce version\n  stripeonce version --json",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out.Of(cmd).JSON {

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrBulkhead reports that items of one kind hold all places that they may.
-var ErrBulkhead = errors.New("events of this type hold every connection that one type may hold (webhooks.Config.ReservedConnections)")
+var ErrBulkhead = errors.New("events of this type use all connections that one type may use (webhooks.Config.ReservedConnections)")
 
 // bulkheadWindow is how long the arrival of another kind keeps the last places free for it.
 const bulkheadWindow = time.Minute

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -65,8 +66,24 @@ func IgnoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
 // Strict turns flag errors of a command and its subcommands into errors of wrong use, with the most similar flag.
 func Strict(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return Usage("%w%s\nsee '%s --help'", err, meant(cmd, err), cmd.CommandPath())
+		return Usage("%w%s\nsee '%s --help'", plain(err), meant(cmd, err), cmd.CommandPath())
 	})
+}
+
+// plain replaces strconv's text in the error of a flag that takes a number.
+func plain(err error) error {
+	var number *strconv.NumError
+	if !errors.As(err, &number) {
+		return err
+	}
+	advice := "use a whole number, such as 10"
+	switch number.Func {
+	case "ParseBool":
+		advice = "use true or false"
+	case "ParseFloat":
+		advice = "use a number, such as 10 or 2.5"
+	}
+	return explained{err, strings.Replace(err.Error(), number.Error(), advice, 1)}
 }
 
 // Args turns argument errors into errors of wrong use.

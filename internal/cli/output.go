@@ -23,7 +23,7 @@ type Output struct {
 // NewOutput returns a command's output and adds the flag --json.
 func NewOutput(cmd *cobra.Command) *Output {
 	o := &Output{}
-	cmd.Flags().BoolVar(&o.JSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&o.JSON, "json", false, "print JSON, one object per line")
 	return o
 }
 

@@ -122,7 +122,7 @@ func (e *Engine[T]) Completion(pool *pgxpool.Pool, config *VerifyConfig) (func(c
 	}
 	return func(ctx context.Context) {
 		if err := v.completeAlone(ctx); err != nil && ctx.Err() == nil {
-			v.config.Logger.ErrorContext(ctx, "could not complete the lists of all objects", "object", v.rules.Object, "error", err)
+			v.config.Logger.ErrorContext(ctx, "could not complete the lists of all objects", "object_type", v.rules.Object, "error", err)
 		}
 	}, nil
 }
@@ -143,7 +143,7 @@ func (v *verification[T]) completeAlone(ctx context.Context) error {
 	}
 	completed, err := v.completeAll(ctx)
 	if completed > 0 {
-		v.config.Logger.InfoContext(ctx, "completed the lists of objects", "object", v.rules.Object, "objects", completed)
+		v.config.Logger.InfoContext(ctx, "completed the lists of objects", "object_type", v.rules.Object, "objects", completed)
 	}
 	return err
 }

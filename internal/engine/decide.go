@@ -186,7 +186,7 @@ func (e *Engine[T]) fetchOptions(ev *webhooks.Event, stored *Row[T]) webhooks.Fe
 func (e *Engine[T]) breakTie(ctx context.Context, ev *webhooks.Event, how string) {
 	e.tieBreak.Add(1)
 	e.config.Logger.WarnContext(ctx, "ambiguous order of an object's events", "event_id", ev.ID,
-		e.rules.Object, e.rules.idOf(ev), "tie_break", how, "fix", e.fixOf(ev))
+		"object_type", e.rules.Object, "object_id", e.rules.idOf(ev), "tie_break", how, "fix", e.fixOf(ev))
 }
 
 // fixOf says what would settle the order of an event that a tie-break has decided.
@@ -211,7 +211,7 @@ func (e *Engine[T]) warnOfModes(ctx context.Context, incoming *T, stored *Row[T]
 		return
 	}
 	if head := e.store.Head(incoming); stored.Livemode != head.Livemode {
-		e.config.Logger.ErrorContext(ctx, "one id in live mode and in test mode",
-			e.rules.Object, head.ID, "stored_livemode", stored.Livemode, "event_livemode", head.Livemode)
+		e.config.Logger.ErrorContext(ctx, "the same id exists in live mode and in test mode",
+			"object_type", e.rules.Object, "object_id", head.ID, "stored_livemode", stored.Livemode, "event_livemode", head.Livemode)
 	}
 }

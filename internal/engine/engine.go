@@ -192,8 +192,8 @@ func (e *Engine[T]) warnOfMore(ctx context.Context, state *T, attrs ...any) {
 		return
 	}
 	e.incomplete.Add(1)
-	e.config.Logger.WarnContext(ctx, "an object has longer lists than Stripe's event or response holds: it is marked as incomplete",
-		append(attrs, e.rules.Object, head.ID)...)
+	e.config.Logger.WarnContext(ctx, "an object's lists are longer than those in Stripe's event or response: it is marked as incomplete",
+		append(attrs, "object_type", e.rules.Object, "object_id", head.ID)...)
 }
 
 // isTombstone reports whether a row is that of an object of which nothing was ever known but its deletion.

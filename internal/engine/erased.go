@@ -99,7 +99,7 @@ func (e *Engine[T]) whyNoRow(ctx context.Context, tx pgpipe.DBTX, ev *webhooks.E
 	case err != nil:
 		return err
 	case states[0].Erased:
-		return fmt.Errorf("the %s %s is of a customer whose data was erased: there is nothing that OnChange could be called with", e.rules.noun(), key.ID)
+		return fmt.Errorf("%s %s has no row to call OnChange with: the data of its customer was erased", e.rules.noun(), key.ID)
 	}
-	return fmt.Errorf("no row of the %s %s is stored that OnChange could be called with: import it first (verify --fix --only)", e.rules.noun(), key.ID)
+	return fmt.Errorf("%s %s has no row to call OnChange with: import it first (verify --fix --only ID)", e.rules.noun(), key.ID)
 }

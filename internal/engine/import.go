@@ -35,7 +35,7 @@ func (e *Engine[T]) mayImport(stored *Row[T], r *reading[T]) error {
 	}
 	account := e.store.Head(r.stripe).Account
 	if stored != nil && stored.Account != "" && stored.Account != account {
-		return fmt.Errorf("%s %s is of account %q here, and of account %q at Stripe", e.rules.noun(), r.key.ID, stored.Account, account)
+		return fmt.Errorf("%s %s belongs to account %q here, but to account %q at Stripe", e.rules.noun(), r.key.ID, stored.Account, account)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (w *walk[T]) importTogether(ctx context.Context, readings []*reading[T]) (s
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		w.config.Logger.WarnContext(ctx, "could not store a page's objects together: storing each alone", "object", w.rules.Object, "error", err)
+		w.config.Logger.WarnContext(ctx, "could not store the objects of a page together: storing each alone", "object_type", w.rules.Object, "error", err)
 		return nil, nil
 	}
 	return stored, nil

@@ -88,7 +88,7 @@ func (v *verification[T]) checkFound() error {
 		return nil
 	}
 	if v.left[v.config.Only] {
-		return fmt.Errorf("the %s %s is of a customer whose data was erased: it is not compared", v.rules.noun(), v.config.Only)
+		return fmt.Errorf("%s %s is not compared: the data of its customer was erased", v.rules.noun(), v.config.Only)
 	}
 	return fmt.Errorf("%w: neither the table nor Stripe has the %s %s", v.rules.NotFound, v.rules.noun(), v.config.Only)
 }

@@ -114,7 +114,7 @@ func (r *Row[T]) mayBecome(ev *webhooks.Event, noun string) error {
 	if r == nil || r.Account == ev.Account || r.Account == "" && ev.OwnAccount() {
 		return nil
 	}
-	return fmt.Errorf("%s %s is of account %q, and the event of account %q: it changes nothing", noun, r.ID, r.Account, ev.Account)
+	return fmt.Errorf("%s %s belongs to account %q, but the event to account %q: the event does not change it", noun, r.ID, r.Account, ev.Account)
 }
 
 // covers reports whether the row is of a response that Stripe gave after the event, so that the event's change is in it.

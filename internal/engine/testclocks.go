@@ -40,8 +40,8 @@ func (w *walk[T]) eachTestClock(ctx context.Context, visit func(id string) error
 	})
 	if stripeapi.IsRefused(err) {
 		if w.livemode != nil { // a live key may not read them
-			w.config.Logger.WarnContext(ctx, "objects of test clocks that have no row are not compared: the API key may not list test clocks",
-				"object", w.rules.Object, "account", w.account, "error", stripeapi.Explain(err))
+			w.config.Logger.WarnContext(ctx, "could not list test clocks: their objects without a row are not compared",
+				"object_type", w.rules.Object, "account_id", w.account, "error", stripeapi.Explain(err))
 		}
 		return nil
 	}

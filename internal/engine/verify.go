@@ -296,7 +296,7 @@ func (v *verification[T]) readWhole(ctx context.Context, key Key, from source, r
 	r := &reading[T]{key: key}
 	switch {
 	case errors.Is(err, stripeapi.ErrTruncated):
-		v.config.Logger.WarnContext(ctx, "the rest of an object's lists cannot be read", v.rules.Object, key.ID, "error", stripeapi.Explain(err))
+		v.config.Logger.WarnContext(ctx, "could not fetch all pages of an object's lists", "object_type", v.rules.Object, "object_id", key.ID, "error", stripeapi.Explain(err))
 	case stripeapi.IsMissing(err):
 		return r, nil
 	case err != nil:

@@ -235,7 +235,7 @@ func (w *walk[T]) drifted(ctx context.Context, r *reading[T]) error {
 		return nil
 	}
 	if err != nil {
-		w.config.Logger.ErrorContext(ctx, "could not store an object", w.rules.Object, r.key.ID, "error", err)
+		w.config.Logger.ErrorContext(ctx, "could not store an object", "object_type", w.rules.Object, "object_id", r.key.ID, "error", err)
 		return nil
 	}
 	if complete {

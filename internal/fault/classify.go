@@ -48,7 +48,7 @@ var rules = []rule{
 	{"not permitted", func(s *state) bool { return s.is(InsufficientPrivilege) }, infrastructure(ErrNotPermitted)},
 	{"pooler", func(s *state) bool { return s.is(NoSuchPrepared, DuplicatePrepared) }, infrastructure(ErrPooler)},
 	{"handlers left no time", func(s *state) bool { return s.TimeUp && s.HandlersTookMost }, wrapping(ErrTimeout)},
-	{"out of time", func(s *state) bool { return s.TimeUp }, infrastructure(errNoTimeLeft)},
+	{"timed out", func(s *state) bool { return s.TimeUp }, infrastructure(errNoTimeLeft)},
 	{"connection lost", func(s *state) bool { return s.ConnClosed }, infrastructure(errConnectionLost)},
 	{"not PostgreSQL's", func(s *state) bool { return s.code == "" }, unchanged},
 	{"any other", func(*state) bool { return true }, wrapping(ErrUnavailable)},

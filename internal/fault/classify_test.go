@@ -60,7 +60,7 @@ func TestClassify(t *testing.T) {
 		{"pooler", pg(DuplicatePrepared), Circumstances{}, want{503, ErrPooler}},
 		{"handlers left no time", pg(QueryCanceled), Circumstances{TimeUp: true, HandlerRan: true, HandlersTookMost: true}, want{500, ErrTimeout}},
 		{"any other", within(LockNotAvailable), Circumstances{}, want{503, ErrUnavailable}},
-		{"out of time", pg(QueryCanceled), timeUp, want{503, errNoTimeLeft}},
+		{"timed out", pg(QueryCanceled), timeUp, want{503, errNoTimeLeft}},
 		{"connection lost", lost, closed, want{503, errConnectionLost}},
 		{"not PostgreSQL's", failure, Circumstances{}, want{500, nil}},
 		{"any other", pg("53100"), Circumstances{}, want{503, ErrUnavailable}},

@@ -27,21 +27,21 @@ var (
 	ErrNotMigrated      = errors.New("the database is not migrated")
 	ErrReadOnly         = errors.New("the database is read-only")
 	ErrNotPermitted     = errors.New("the database role lacks a privilege on stripeonce's tables: grant what deploy/roles.sql grants")
-	ErrPooler           = errors.New("a pooler that shares connections is before PostgreSQL, and prepared statements fail there: " +
-		"add default_query_exec_mode=exec to the database's URL")
-	ErrRowSecurity = errors.New("row level security hides stripeonce's tables from the database role: give it a policy, as " +
+	ErrPooler           = errors.New("prepared statements fail behind a connection pooler in transaction mode: " +
+		"add default_query_exec_mode=exec to the database URL")
+	ErrRowSecurity = errors.New("row level security hides stripeonce's tables from the database role: add a policy for the role, as " +
 		"deploy/row_level_security.sql does")
-	ErrUnsuitable  = errors.New("the database does not suit")
-	ErrNotReadBack = errors.New("what was written is not read back: a trigger or a rule on the table drops rows")
+	ErrUnsuitable  = errors.New("the database is not suitable")
+	ErrNotReadBack = errors.New("a written row could not be read back: a trigger or rule on the table drops rows")
 	ErrShutdown    = errors.New("the receiver is shutting down")
-	ErrTimeout     = errors.New("out of time")
-	ErrTxControl   = errors.New("the transaction is the receiver's to commit or roll back: return nil or an error instead")
+	ErrTimeout     = errors.New("timed out")
+	ErrTxControl   = errors.New("handlers must not commit or roll back the receiver's transaction: return nil or an error instead")
 )
 
 // ErrSession reports that a handler changed the session such that the receiver's own statements fail.
-var ErrSession = errors.New("a handler changed the session (SET TRANSACTION READ ONLY, DEALLOCATE, a temporary table of a name " +
-	"of the receiver's) so that the receiver's own statements fail; behind a pooler that shares connections, " +
-	"add default_query_exec_mode=exec to the database's URL")
+var ErrSession = errors.New("a handler changed the session (SET TRANSACTION READ ONLY, DEALLOCATE, a temporary table with the " +
+	"name of a receiver's table) so that the receiver's own statements fail; behind a connection pooler in transaction mode, " +
+	"add default_query_exec_mode=exec to the database URL")
 
 var (
 	errNoTimeLeft     = errors.New("no time was left for the receiver's own statements")

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrFolder reports that a folder is not a cluster's. It is not used, since its owner would be changed.
-var ErrFolder = errors.New("it is not a folder that a private PostgreSQL made")
+var ErrFolder = errors.New("it is not the data folder of a private PostgreSQL")
 
 // checkFolder returns an error if a folder holds anything but a cluster of this package. A missing or empty folder is valid.
 func checkFolder(dir string) error {

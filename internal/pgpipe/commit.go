@@ -20,9 +20,9 @@ import (
 
 // errNotReplicated reports a COMMIT whose wait for a synchronous standby was canceled by somebody: it stays on this server
 // alone, and a failover would lose it. https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
-var errNotReplicated = fault.Unavailable(errors.New("COMMIT stayed on this server alone, since its wait for the synchronous standby was canceled"))
+var errNotReplicated = fault.Unavailable(errors.New("COMMIT was not replicated: waiting for the synchronous standby was canceled"))
 
-var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, since a statement had failed")
+var errRolledBack = errors.New("PostgreSQL rolled back instead of committing, because a statement had failed")
 
 const (
 	commitStatement = "COMMIT" // and its tag
@@ -350,8 +350,8 @@ func endsSyncRepWait(message pgproto3.BackendMessage) bool {
 func abandon(pg *pgconn.PgConn, cause error) error {
 	var netErr net.Error
 	if errors.As(cause, &netErr) && netErr.Timeout() {
-		cause = errors.New("it was not answered in time")
+		cause = errors.New("no response in time")
 	}
 	_ = pg.Close(context.Background())
-	return fault.Unavailable(fmt.Errorf("whether COMMIT succeeded is unknown: %w", cause))
+	return fault.Unavailable(fmt.Errorf("it is unknown whether COMMIT succeeded: %w", cause))
 }

@@ -67,9 +67,9 @@ type want struct {
 
 var (
 	succeeds       = want{}
-	unsure         = want{text: "whether COMMIT succeeded is unknown", unsure: true, closed: true}
-	unanswered     = want{text: "it was not answered in time", unsure: true, closed: true}
-	unreplicated   = want{text: "stayed on this server alone", unsure: true}
+	unsure         = want{text: "it is unknown whether COMMIT succeeded", unsure: true, closed: true}
+	unanswered     = want{text: "no response in time", unsure: true, closed: true}
+	unreplicated   = want{text: "COMMIT was not replicated", unsure: true}
 	rolledBack     = want{text: "commit: PostgreSQL rolled back instead of committing"}
 	refusesCommit  = want{text: "commit: ERROR: on purpose", code: "23503"}
 	violatesUnique = func(name string) want { return want{text: name + ": ERROR: on purpose", code: fault.UniqueViolation} }

@@ -39,9 +39,9 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 	advice := "connect to PostgreSQL directly, without a pooler or proxy"
 	switch conn.Config().DefaultQueryExecMode {
 	case pgx.QueryExecModeCacheStatement:
-		advice = "add default_query_exec_mode=exec to the database's URL"
+		advice = "add default_query_exec_mode=exec to the database URL"
 	case pgx.QueryExecModeExec:
-		advice = "use default_query_exec_mode=simple_protocol in the database's URL"
+		advice = "use default_query_exec_mode=simple_protocol in the database URL"
 	}
 	return fmt.Errorf("%w: %s does not work on this connection: %w: %s", fault.ErrUnsuitable, step, err, advice)
 }

@@ -168,7 +168,7 @@ func TestSelfTestFails(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.step) {
 				t.Fatalf("the error is %v, want one of %s", err, c.step)
 			}
-			if advises := strings.HasSuffix(err.Error(), ": add default_query_exec_mode=exec to the database's URL"); advises == c.passing {
+			if advises := strings.HasSuffix(err.Error(), ": add default_query_exec_mode=exec to the database URL"); advises == c.passing {
 				t.Errorf("the error is %v", err)
 			}
 			if !conn.IsClosed() {

@@ -40,10 +40,10 @@ func (c *Checker) checkReady(ctx context.Context, conn *pgxpool.Conn) error {
 // See https://www.postgresql.org/docs/current/multibyte.html.
 func checkEncoding(conn *pgconn.PgConn) error {
 	if server := conn.ParameterStatus("server_encoding"); !isUTF8(server) {
-		return fmt.Errorf("%w: it cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'", fault.ErrUnsuitable, server)
+		return fmt.Errorf("%w: its encoding is %s, which cannot store all of Stripe's text: create the database with ENCODING 'UTF8'", fault.ErrUnsuitable, server)
 	}
 	if client := conn.ParameterStatus("client_encoding"); !isUTF8(client) {
-		return fmt.Errorf("%w: client_encoding is %s, and Stripe's text is UTF-8: add client_encoding=UTF8 to the database's URL", fault.ErrUnsuitable, client)
+		return fmt.Errorf("%w: client_encoding is %s, but Stripe's text is UTF-8: add client_encoding=UTF8 to the database URL", fault.ErrUnsuitable, client)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (c *Checker) checkMigrated(ctx context.Context, conn *pgxpool.Conn) error {
 		return notMigrated(errors.New("it lacks " + strings.Join(missing, ", ") + ": " + c.adviceToMigrate(ctx, conn, len(applied) > 0)))
 	}
 	if newer := unknownMigrations(applied); len(newer) > 0 && c.newer.CompareAndSwap(false, true) {
-		c.Logger.InfoContext(ctx, "a newer version of stripeonce has migrated the database: this version works on, if it is the release before that one",
+		c.Logger.InfoContext(ctx, "a newer version of stripeonce has migrated the database: this version keeps working if it is the previous release",
 			"unknown_migrations", strings.Join(newer, ","))
 	}
 	return nil
@@ -88,11 +88,11 @@ func (c *Checker) checkProbe(ctx context.Context, conn *pgxpool.Conn) error {
 		return err
 	case found.Gone != "":
 		c.Doubt()
-		return notMigrated(errors.New("a table that stripeonce_migrations records is not there: " + found.Gone))
+		return notMigrated(errors.New("stripeonce_migrations records a table that does not exist: " + found.Gone))
 	case found.Stray != "":
 		c.Doubt()
-		return notMigrated(errors.New("search_path leads to another table first: " + found.Stray +
-			": put the schema that has stripeonce's tables before the others in search_path"))
+		return notMigrated(errors.New("search_path finds another table first: " + found.Stray +
+			": put the schema of stripeonce's tables first in search_path"))
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (c *Checker) checkWritable(ctx context.Context, conn *pgxpool.Conn) error {
 		return fault.ErrReadOnly
 	}
 	if state.Forgetful && !c.forgetful.Swap(true) {
-		c.Logger.WarnContext(ctx, "synchronous_commit or fsync is off: an event that was acknowledged can be lost if PostgreSQL crashes")
+		c.Logger.WarnContext(ctx, "synchronous_commit or fsync is off: acknowledged events can be lost if PostgreSQL crashes")
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func (c *Checker) Ensure(ctx context.Context) error {
 	case c.checking <- struct{}{}:
 		defer func() { <-c.checking }()
 	case <-ctx.Done():
-		return fault.Unavailable(errors.New("whether the database is ready is not known yet"))
+		return fault.Unavailable(errors.New("the first check of the database has not finished yet"))
 	}
 	if c.ready.Load() {
 		return nil

@@ -37,7 +37,7 @@ const (
 // trialPayload has text as Stripe sends it: characters of several scripts, as they are and as JSON's escapes.
 const trialPayload = `{"object":"event","data":{"object":{"name":"Zoë Groß, 東京 🧾","escaped":"Zo\u00eb, \u6771\u4eac \ud83e\uddfe"}}}`
 
-var errTrialInProgress = errors.New("a trial of a delivery is in progress")
+var errTrialInProgress = errors.New("a trial delivery is in progress")
 
 // trialKey is the one key of the trials' single flight.
 const trialKey = ""
@@ -58,7 +58,7 @@ func (c *Checker) awaitTrial(ctx context.Context) error {
 }
 
 func (c *Checker) runTrial(ctx context.Context, call *admission.Call[error]) {
-	err := fault.Unavailable(errors.New("the trial of a delivery did not end: a hook of the pool ended its goroutine"))
+	err := fault.Unavailable(errors.New("the trial delivery did not finish: a hook of the pool called runtime.Goexit"))
 	defer func() {
 		if value := recover(); value != nil { // of a hook of the pool
 			err = fault.Unavailable(&fault.PanicError{Value: value, Stack: debug.Stack()})
@@ -75,8 +75,8 @@ func (c *Checker) runTrial(ctx context.Context, call *admission.Call[error]) {
 func (c *Checker) warnIfExposed(ctx context.Context, conn *pgxpool.Conn) {
 	exposed, err := c.queries.ServerExposed(ctx, conn, c.tables())
 	if err == nil && exposed != "" && !c.exposed.Swap(true) {
-		c.Logger.WarnContext(ctx, "the roles anon and authenticated have rights on stripeonce's tables, so that anybody with the "+
-			"project's public key may read or change them: REVOKE ALL ON these tables FROM PUBLIC, anon, authenticated", "tables", exposed)
+		c.Logger.WarnContext(ctx, "the roles anon and authenticated have privileges on stripeonce's tables: anyone with the project's "+
+			"public key can read or change them", "tables", exposed, "fix", "REVOKE ALL ON these tables FROM PUBLIC, anon, authenticated")
 	}
 }
 
@@ -172,7 +172,7 @@ func (c *Checker) unlessHidden(ctx context.Context, tx pgx.Tx, tables []string, 
 
 // explain adds what to do where a session's setting is the cause: pgx reads text in PostgreSQL's default forms only.
 func explain(err error, server *db.ServerStateRow) error {
-	const advice = "%w: %s is %q, and pgx reads nothing but %s in this query exec mode: add %[2]s=%[4]s to the database's URL: %[5]w"
+	const advice = "%w: %s is %q, but pgx reads only %s in this query exec mode: add %[2]s=%[4]s to the database URL: %[5]w"
 	switch {
 	case !fault.IsUnreadable(err) && !errors.Is(err, fault.ErrNotReadBack):
 		return err

@@ -14,7 +14,7 @@ func CheckAPIKey(key string) error {
 		return nil
 	}
 	if is := wrongWithKey(key); is != "" {
-		return fmt.Errorf("it %s: give it a secret or a restricted key (sk_…, rk_…) from Stripe's dashboard", is)
+		return fmt.Errorf("the key %s: use a secret or restricted key (sk_…, rk_…) from Stripe's dashboard", is)
 	}
 	return nil
 }
@@ -35,23 +35,23 @@ func wrongWithKey(key string) string {
 	prefix := keyPrefix.FindString(key)
 	switch {
 	case quoted.MatchString(key):
-		return "stands in quotes, which are not part of it"
+		return "has quotes around it: remove them"
 	case bearer.MatchString(key):
-		return `begins with "Bearer", which is not part of it`
+		return `begins with "Bearer": remove it`
 	case noKey.MatchString(key):
 		return "is a placeholder"
 	case strings.ContainsAny(key, " \t\r\n\v\f"):
 		return "has white space inside"
 	case prefix == "pk_":
-		return "is a publishable key, with which nothing can be read"
+		return "is a publishable key, which cannot read objects"
 	case prefix == "whsec_":
 		return "is a signing secret"
 	case prefix == "we_":
 		return "is the id of a webhook endpoint"
 	case !keyText.MatchString(key):
-		return "has a character that is in no key, which is of letters, digits and _"
+		return "has a character that is not valid in a key: keys consist of letters, digits and _"
 	case prefix != "" && prefix != "sk_" && prefix != "rk_":
-		return "begins with " + prefix + ", as an id or a key of another kind"
+		return "begins with " + prefix + ", like an id or another kind of key"
 	}
 	return ""
 }

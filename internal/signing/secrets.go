@@ -32,7 +32,7 @@ func CutLabel(entry string) (label, secret string) {
 // CheckSecrets says what is wrong with each entry of what would be Config.Secrets, without showing it.
 func CheckSecrets(entries []string) error {
 	if len(entries) == 0 {
-		return errors.New("there is none: give it the signing secret (whsec_…) that Stripe shows for the endpoint")
+		return errors.New("no secret is set: use the signing secret (whsec_…) that Stripe shows for the endpoint")
 	}
 	var errs []error
 	labels, keys := map[string]int{}, map[string]int{}
@@ -76,15 +76,15 @@ var quoted = regexp.MustCompile("^[\"'`“]|=[\"'`“]|[\"'`”]$")
 func wrongWithSecret(key string) string {
 	switch {
 	case strings.TrimSpace(key) == "":
-		return "is empty: anybody could sign with it"
+		return "is empty: anyone could sign deliveries with it"
 	case key != strings.TrimSpace(key):
 		return "begins or ends with white space"
 	case placeholder.MatchString(key):
-		return "is a placeholder: put the signing secret there that Stripe shows for the endpoint"
+		return "is a placeholder: replace it with the signing secret that Stripe shows for the endpoint"
 	case quoted.MatchString(key):
-		return "stands in quotes, which are not part of it"
+		return "has quotes around it: remove them"
 	case strings.ContainsAny(key, ",; \t\r\n"):
-		return "holds several, or what stands between them: separate secrets by commas (in Go, webhooks.SplitSecrets makes each an entry of its own)"
+		return "contains several secrets or a separator: separate secrets by commas (in Go, split them with webhooks.SplitSecrets)"
 	}
 	for prefix, is := range otherKeys {
 		if strings.HasPrefix(key, prefix) {

@@ -140,7 +140,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 		}
 		pause := pauseAfter(err, attempt)
 		if c.config.Logger != nil {
-			c.config.Logger.WarnContext(ctx, "retrying a request to Stripe", "in", pause, "reason", Explain(err))
+			c.config.Logger.WarnContext(ctx, "retrying a request to Stripe", "retry_in", pause, "error", Explain(err))
 		}
 		select {
 		case <-time.After(pause):

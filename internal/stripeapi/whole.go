@@ -13,7 +13,7 @@ import (
 )
 
 // ErrTruncated is wrapped where a list of an object could not be read to its end.
-var ErrTruncated = errors.New("a list of the object goes on, and the rest of it cannot be read")
+var ErrTruncated = errors.New("could not fetch all pages of a list")
 
 const (
 	// maxListPages bounds the pages of one list.
@@ -56,7 +56,7 @@ func (c *Client) Complete(ctx context.Context, req Request, response *Response, 
 		}
 		response = again
 	}
-	return response, fmt.Errorf("%w: the object changed each of the %d times that it was read", ErrTruncated, maxChanges)
+	return response, fmt.Errorf("%w: the object changed during each of %d reads", ErrTruncated, maxChanges)
 }
 
 // orTruncated tells a refusal, after which the object may be used as it is, from an error that a retry may resolve.

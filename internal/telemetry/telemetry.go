@@ -142,7 +142,7 @@ func warnOfErrors(logger *slog.Logger) {
 	limiter := rate.NewLimiter(rate.Every(errorEvery), 1)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		if limiter.Allow() {
-			logger.Warn("OpenTelemetry: traces or metrics could not be exported", "error", err)
+			logger.Warn("could not export traces or metrics with OpenTelemetry", "error", err)
 		}
 	}))
 }
@@ -182,7 +182,7 @@ func (t *Telemetry) Stop(ctx context.Context) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		t.logger.Warn("OpenTelemetry: the last traces or metrics could not be exported", "error", err)
+		t.logger.Warn("could not export the last traces or metrics with OpenTelemetry", "error", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,7 +39,7 @@ func Names() []string {
 func Handler(name string, pool *pgxpool.Pool) (http.Handler, error) {
 	act, ok := receivers[name]
 	if !ok {
-		return nil, fmt.Errorf("there is no incorrect receiver %q: use one of %v", name, Names())
+		return nil, fmt.Errorf("--receiver %q: use one of %s", name, strings.Join(Names(), ", "))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(req.Body, 1<<20))

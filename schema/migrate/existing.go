@@ -58,7 +58,7 @@ func (s *session) existing(ctx context.Context) ([]existing, error) {
 		tables, names := objects(up)
 		found, err := db.New().MigrationObjectList(ctx, s.conn, s.schema, names)
 		if err != nil {
-			return nil, fmt.Errorf("look for what %s makes: %w", m.Name, err)
+			return nil, fmt.Errorf("look for the tables of %s: %w", m.Name, err)
 		}
 		if len(found) > 0 {
 			inTheWay = append(inTheWay, existing{m.Migration, tables, found, len(names) - len(found)})
@@ -79,8 +79,8 @@ func (s *session) refuse(ctx context.Context, inTheWay []existing) error {
 	for _, e := range inTheWay {
 		tables = append(tables, e.tables...)
 	}
-	return fmt.Errorf("%w: the schema %s has stripeonce's tables already (%s), but %s does not say so, as after 'dbmate load'. "+
-		"Nothing was changed. 'stripeonce migrate --adopt' records them", ErrNotRecorded, s.schema, strings.Join(tables, ", "), schema.MigrationsTable)
+	return fmt.Errorf("%w: the schema %s already has stripeonce's tables (%s), but %s does not record them, as after 'dbmate load'. "+
+		"Nothing was changed. Record them with 'stripeonce migrate --adopt'", ErrNotRecorded, s.schema, strings.Join(tables, ", "), schema.MigrationsTable)
 }
 
 // adopt records the migrations whose tables exist already.
@@ -114,7 +114,7 @@ func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &differs):
-		return fmt.Errorf("find out whether the tables of the schema %s are stripeonce's: %w", s.schema, err)
+		return fmt.Errorf("check whether the tables of the schema %s belong to stripeonce: %w", s.schema, err)
 	}
 	ours := slices.ContainsFunc(inTheWay, func(e existing) bool {
 		return slices.ContainsFunc(e.found, func(o db.MigrationObjectListRow) bool {
@@ -122,8 +122,8 @@ func (s *session) comparable(ctx context.Context, inTheWay []existing) error {
 		})
 	})
 	if ours {
-		return fmt.Errorf("%w: the schema %s has tables of stripeonce's that %s does not record, and they are not as the migrations create them: %w. "+
-			"Nothing was changed. Change them accordingly, then run 'stripeonce migrate --adopt'", ErrNotRecorded, s.schema, schema.MigrationsTable, differs)
+		return fmt.Errorf("%w: the schema %s has tables of stripeonce that %s does not record and that differ from those that the migrations create: %w. "+
+			"Nothing was changed. Change the tables to match, then run 'stripeonce migrate --adopt'", ErrNotRecorded, s.schema, schema.MigrationsTable, differs)
 	}
 	var names []string
 	for _, e := range inTheWay {
@@ -159,7 +159,7 @@ func (s *session) compare(ctx context.Context, inTheWay []existing) error {
 			return err
 		}
 		if want, err = makeTemporary(ctx, tx, tables); err != nil {
-			return fmt.Errorf("create temporary tables, which requires the privilege TEMPORARY on the database: %w", err)
+			return fmt.Errorf("create temporary tables (requires the privilege TEMPORARY on the database): %w", err)
 		}
 		return errCompared
 	})

@@ -30,7 +30,7 @@ var ErrNameTaken = errors.New("the name is taken")
 var ErrNotRecorded = errors.New("the migrations are not recorded")
 
 // ErrDatabase reports that the database cannot hold the tables: its encoding is not UTF8, or PostgreSQL is older than 13.
-var ErrDatabase = errors.New("the database does not suit")
+var ErrDatabase = errors.New("the database is not suitable")
 
 // ErrNewer reports that a newer version of stripeonce has applied migrations that this one does not have, so that it cannot undo the
 // newest. Rollback returns it.
@@ -161,7 +161,7 @@ func (s *session) refuseRows(ctx context.Context) error {
 		var rows bool
 		query := "SELECT EXISTS (SELECT FROM " + pgx.Identifier{s.schema, match[1]}.Sanitize() + ")"
 		if err := s.conn.QueryRow(ctx, query).Scan(&rows); err != nil {
-			return fmt.Errorf("look for rows in %s: %w", match[1], err)
+			return fmt.Errorf("check %s for rows: %w", match[1], err)
 		}
 		if rows {
 			return fmt.Errorf("rolling back %s would drop %s: %w", newest, match[1], ErrHasRows)

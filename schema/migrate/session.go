@@ -151,7 +151,7 @@ func (s *session) checkRecord(ctx context.Context, role string) error {
 // suits returns an error if the database cannot hold the tables, according to the parameters that the server reports.
 func suits(conn *pgx.Conn) error {
 	if encoding := conn.PgConn().ParameterStatus("server_encoding"); encoding != "UTF8" && encoding != "" {
-		return fmt.Errorf("%w: it cannot hold all of Stripe's text, since its encoding is %s: create the database with ENCODING 'UTF8'",
+		return fmt.Errorf("%w: its encoding is %s, which cannot store all of Stripe's text: create the database with ENCODING 'UTF8'",
 			ErrDatabase, encoding)
 	}
 	version := conn.PgConn().ParameterStatus("server_version")

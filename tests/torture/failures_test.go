@@ -93,7 +93,7 @@ func (w *world) logged() map[string]*inLogs {
 		switch {
 		case strings.Contains(line, onPurpose):
 			of(line).failures++
-		case strings.Contains(line, "level=ERROR") && strings.Contains(line, "record could not be written"):
+		case strings.Contains(line, "level=ERROR") && strings.Contains(line, "could not record a failed event"):
 			of(line).unrecorded++
 		}
 	})

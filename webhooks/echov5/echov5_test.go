@@ -56,7 +56,7 @@ func TestEchoV5(t *testing.T) {
 	}
 	text, _ := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if resp.StatusCode != 413 || !strings.Contains(string(text), "before this handler cut it") {
+	if resp.StatusCode != 413 || !strings.Contains(string(text), "in front of this handler truncated it") {
 		t.Errorf("a body that Echo's limit cuts is answered %d %s", resp.StatusCode, text)
 	}
 	get := func(path string, want int, says string) {

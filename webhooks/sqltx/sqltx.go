@@ -17,7 +17,7 @@ import (
 
 // ErrTxOptions is returned by BeginTx for an isolation level or a read-only transaction, since the receiver has already
 // begun the transaction.
-var ErrTxOptions = errors.New("the event's transaction has begun: use BeginTx without options")
+var ErrTxOptions = errors.New("the event's transaction has already started: call BeginTx without options")
 
 // Open returns a *sql.DB that runs every statement in the handler's tx. It is valid until the handler returns. Close it
 // before.
