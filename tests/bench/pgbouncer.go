@@ -23,25 +23,29 @@ func (b *stand) overPgBouncer() error {
 	}
 	defer func() { _ = bouncer.Stop() }()
 	for _, w := range []*workload{projectionOnly, onChange} {
-		var hand, own, direct []float64
+		var hand, own, direct measurements
 		for round := range *rounds {
-			rates, err := b.pooledRound(bouncer, w, requests(uint64(3000+round), int(float64(*lives)*pooledSubscriptions), w))
-			if err != nil {
+			list := requests(uint64(3000+round), int(float64(*lives)*pooledSubscriptions), w)
+			if err := b.pooledRound(bouncer, w, list, &hand, &own, &direct); err != nil {
 				return fmt.Errorf("behind PgBouncer, %s: %w", w.what, err)
 			}
-			hand, own, direct = append(hand, rates[0]), append(own, rates[1]), append(direct, rates[2])
-			progress("round %d behind PgBouncer, %s: %.0f events/s, %.2f × by hand, %.2f × a direct connection", round+1, w.what, rates[1], rates[1]/rates[0], rates[1]/rates[2])
+			progress("round %d behind PgBouncer, %s: %s; %s, direct", round+1, w.what, own.against(&hand), direct.against(&hand))
 		}
-		b.add("new events/s behind PgBouncer in transaction mode: "+w.what, hand, own, "")
-		b.add("the same, against stripeonce with a direct connection", direct, own, "")
-		against := &b.rows[len(b.rows)-1]
-		against.hand = "direct: " + against.hand
+		b.add("new events/s behind PgBouncer in transaction mode: "+w.what, hand.fresh, own.fresh, "")
+		b.addAgainstDirect("the same, against stripeonce with a direct connection", direct.fresh, own.fresh)
+		b.addAgainstDirect("PostgreSQL's CPU of the same, µs", direct.freshServer, own.freshServer)
 	}
 	return nil
 }
 
-// pooledRound returns the rates of the handwritten receiver and of stripeonce behind PgBouncer, and of stripeonce without it.
-func (b *stand) pooledRound(bouncer *pglocal.PgBouncer, w *workload, list [][]byte) (rates [3]float64, err error) {
+func (b *stand) addAgainstDirect(what string, direct, pooled []float64) {
+	b.add(what, direct, pooled, "")
+	against := &b.rows[len(b.rows)-1]
+	against.hand = "direct: " + against.hand
+}
+
+// pooledRound measures the handwritten receiver and stripeonce behind PgBouncer, and stripeonce without it.
+func (b *stand) pooledRound(bouncer *pglocal.PgBouncer, w *workload, list [][]byte, of ...*measurements) error {
 	var all []contestant
 	defer func() {
 		for _, one := range all {
@@ -51,30 +55,30 @@ func (b *stand) pooledRound(bouncer *pglocal.PgBouncer, w *workload, list [][]by
 	for i, kind := range []string{byHand, ours, ours} {
 		url, err := b.database(kind)
 		if err != nil {
-			return rates, err
+			return err
 		}
 		if err := b.fillAccounts(url, list); err != nil {
-			return rates, err
+			return err
 		}
 		if i < 2 {
 			url = bouncer.URL(b.newest()) + "&default_query_exec_mode=exec"
 		}
 		r, err := startReceiver(kind, w, url, *connections)
 		if err != nil {
-			return rates, err
+			return err
 		}
 		all = append(all, contestant{kind, r})
 	}
 	measured, err := warm(all, list, *connections)
 	if err != nil {
-		return rates, err
+		return err
 	}
 	took, err := b.takeTurns(all, measured, *connections)
 	if err != nil {
-		return rates, err
+		return err
 	}
-	for i := range rates {
-		rates[i] = took[i].rate()
+	for i, m := range of {
+		m.fresh, m.freshCPU, m.freshServer = append(m.fresh, took[i].rate()), append(m.freshCPU, took[i].each(took[i].cpu)), append(m.freshServer, took[i].each(took[i].server))
 	}
-	return rates, nil
+	return nil
 }
