@@ -122,7 +122,7 @@ func TestMistypedSelections(t *testing.T) {
 		{1, "replay --group deadbeef --dry-run", "no failing event is in the group deadbeef"},
 		{1, "failures --group=deadbeef", "no failing event is in the group deadbeef"},
 		{1, "failures 5c1f0b8a92de", "no such event: to list the events of a group, use 'failures --group 5c1f0b8a92de'"},
-		{2, "verify --customer sub_1", "--customer sub_1: it is not the id of a customer (cus_…)"},
+		{2, "verify --customer sub_1", "--customer sub_1 is not the id of a customer (cus_…)"},
 		{2, "events --customer in_1", "is not the id of a customer"},
 		{2, "failures --customer evt_1", "is not the id of a customer"},
 		{2, "replay --customer in_1 --dry-run", "is not the id of a customer"},
