@@ -127,7 +127,7 @@ func TestMistypedSelections(t *testing.T) {
 		{2, "failures --customer evt_1", "is not the id of a customer"},
 		{2, "replay --customer in_1 --dry-run", "is not the id of a customer"},
 		{2, "reprocess --customer in_1 --dry-run", "is not the id of a customer"},
-		{2, "verify --only evt_1", "--only evt_1: events are not compared"},
+		{2, "verify --only evt_1", "--only evt_1 is an event, and only objects are compared"},
 		{0, "reprocess --customer cus_1 --dry-run", "no subscription and no mirrored object of cus_1 is known: events about its other objects are not found\n"},
 		{0, "replay --customer cus_1 --dry-run", "no subscription and no mirrored object of cus_1 is known"},
 		{0, "events --since 2020-01-02", "evt_1"},
