@@ -314,9 +314,9 @@ func (c *Console) failed(r *request, err error) (status int, p *page) {
 	case errors.Is(err, errNotFound), errors.Is(err, operations.ErrNotFound):
 		status, what = http.StatusNotFound, problem{What: "Not found.", Fix: "The event or object never arrived, or its row has been pruned."}
 	case errors.Is(err, errBoth):
-		status, what = http.StatusBadRequest, problem{What: "An object and a customer are both given.", Fix: "The events of a customer are those of all its objects: leave one of the two fields empty."}
+		status, what = http.StatusBadRequest, problem{What: "Object and customer cannot be combined.", Fix: "The search by customer includes the events of all its objects: leave one of the two fields empty."}
 	case errors.Is(err, errReason):
-		status, what = http.StatusBadRequest, problem{What: "A reason is required, of at most 500 characters.", Fix: "It is kept with the event: go back and say why."}
+		status, what = http.StatusBadRequest, problem{What: "A reason is required, of at most 500 characters.", Fix: "Go back and enter a reason. It is stored with the event."}
 	case errors.Is(err, errTime):
 		status, what = http.StatusBadRequest, problem{What: "This is not a valid time.", Fix: "Use the form 2026-11-24T10:00, in UTC."}
 	case r.ctx.Err() != nil:

@@ -144,7 +144,7 @@ func (c *Console) dismiss(w http.ResponseWriter, r *request) {
 	if err := c.operatorOf(r.Request, reason, c.config.Timeout).Dismiss(ctx, id, reason); err != nil {
 		c.config.Logger.WarnContext(ctx, "console: dismiss failed", "event_id", id, "error", err)
 		c.show(w, r, "/events", http.StatusConflict, &page{
-			Title: "Not dismissed", Template: "problem", Data: problem{What: "The event was not dismissed: " + err.Error(), Fix: "Look at the event's page again."},
+			Title: "Not dismissed", Template: "problem", Data: problem{What: "The event was not dismissed: " + err.Error(), Fix: "Open the event's page to see its current state."},
 		})
 		return
 	}

@@ -22,7 +22,7 @@ func TestReprocess(t *testing.T) {
 	s.broken.Store(false)
 	s.Expect(t, hooktest.Event("evt_1", "test.flaky", 1, `{"id":"obj_1"}`), 200, webhooks.OutcomeProcessed)
 	s.shows(t, path, `href="`+mountedAt+path+`/reprocess"`)
-	s.shows(t, path+"/reprocess", "Those of the receiver <code>host</code>", "<code>test.flaky</code>", "Reason")
+	s.shows(t, path+"/reprocess", "The handlers of the receiver <code>host</code>", "<code>test.flaky</code>", "Reason")
 	form := url.Values{"reason": {"credits were lost <7>"}}
 	expect := func(form url.Values, site string, status int, location, count string) {
 		t.Helper()

@@ -200,7 +200,7 @@ func TestCompareAndFetchObject(t *testing.T) {
 		"/objects/invoice/" + invoice: {invoice, "invoice", "number", "&#34;\\u003cwrong\\u003e&#34;", "&#34;"},
 	} {
 		ask, form := o.button(t, page, "Compare with Stripe")
-		if !strings.Contains(ask, "Nothing is changed") || !strings.Contains(ask, ">None.</p>") || !strings.Contains(ask, "<code>"+c.kind+"</code>") {
+		if !strings.Contains(ask, "Nothing is changed") || !strings.Contains(ask, ">No handler runs.</p>") || !strings.Contains(ask, "<code>"+c.kind+"</code>") {
 			t.Errorf("before the comparison it says\n%s", ask)
 		}
 		form.Set("reason", "ticket <7>")
@@ -271,7 +271,7 @@ func TestReconcileFromConsole(t *testing.T) {
 	sub := o.account.Subscriptions[0]
 	o.api.Do(func(*stripesim.Account) { sub.SetQuantity(9) })
 	ask, form := o.button(t, "/runs", "Reconcile the last three days")
-	for _, want := range []string{"applies those that the ledger lacks", "Those of the receiver <code>host</code>", "<code>customer.subscription.*</code>", "15 minutes"} {
+	for _, want := range []string{"applies those that the ledger lacks", "The handlers of the receiver <code>host</code>", "<code>customer.subscription.*</code>", "15 minutes"} {
 		if !strings.Contains(ask, want) {
 			t.Errorf("it does not say %q:\n%s", want, ask)
 		}
@@ -330,7 +330,7 @@ func TestOneRunAtATime(t *testing.T) {
 		}
 		body, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if resp.Header.Get("Refresh") != "3" || !strings.Contains(string(body), "loads itself again") || !strings.Contains(string(body), ">running<") {
+		if resp.Header.Get("Refresh") != "3" || !strings.Contains(string(body), "This page reloads") || !strings.Contains(string(body), ">running<") {
 			t.Errorf("%s has the header Refresh %q:\n%s", shown, resp.Header.Get("Refresh"), body)
 		}
 	}

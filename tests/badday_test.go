@@ -156,7 +156,9 @@ func failuresInView() []failureInView {
 				d.api.Fail(stripesim.Fault{Status: 403, Path: "/v1/subscriptions/" + d.account.Subscriptions[0].ID()})
 				d.send(t, d.sender, d.account.Events[0].Thin(true), 503)
 			},
-			until: `stripeonce_fetches_total{result="refused"} 1`, traced: func(d *badDay) seenSpan { return seenSpan{d.account.Events[0].ThinID(), "the API key may not read the object"} }, alert: "FetchesRefused", pages: onPage("", "Stripe refuses"),
+			until: `stripeonce_fetches_total{result="refused"} 1`, traced: func(d *badDay) seenSpan {
+				return seenSpan{d.account.Events[0].ThinID(), "the API key may not read the object"}
+			}, alert: "FetchesRefused", pages: onPage("", "Stripe refuses"),
 		},
 		{
 			name: "a row differs from Stripe's object", serve: []string{"--verify-every", "1s"},

@@ -29,8 +29,8 @@ func TestErase(t *testing.T) {
 	sub := st.account.Subscriptions[0]
 	customer := sub.CustomerObject().ID()
 	st.expect(t, 2, "erase", "--customer is missing")
-	st.expect(t, 2, "erase --customer "+sub.ID(), "it is not the id of a customer (cus_…)")
-	st.expect(t, 2, "erase --customer in_1", "it is not the id of a customer (cus_…)")
+	st.expect(t, 2, "erase --customer "+sub.ID(), "is not the id of a customer (cus_…)")
+	st.expect(t, 2, "erase --customer in_1", "is not the id of a customer (cus_…)")
 	st.expect(t, 2, "erase --yes --customer "+customer, "--reason is missing")
 	st.expect(t, 2, "erase --yes --reason of_"+customer+" --customer "+customer, "the reason contains the customer's id")
 	st.expect(t, 1, "erase --customer cus_unknown", "no data is stored of the customer cus_unknown of the receiver's own account", "check the id")

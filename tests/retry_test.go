@@ -32,7 +32,7 @@ func TestServeRetries(t *testing.T) {
 		_, body := s.get(t, "/metrics")
 		return strings.Contains(body, `stripeonce_retried_events_total{result="applied"} 1`)
 	})
-	if !strings.Contains(s.text(), `msg="retrying failed events" receiver=stripeonce every=1m0s rate=5 most=24h0m0s`) {
+	if !strings.Contains(s.text(), `msg="retrying failed events" receiver=stripeonce interval=1m0s rate=5 max_delay=24h0m0s`) {
 		t.Errorf("the log does not say that it retries:\n%s", s.text())
 	}
 	got := pgtest.Scan[string](t, pool, `SELECT concat_ws(' ', e.outcome, e.receiver, f.receiver, f.retries, p.payload ->> 'id' = e.event_id)

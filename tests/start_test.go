@@ -290,13 +290,13 @@ func TestStartWithWrongSecret(t *testing.T) {
 		{"both", []string{secret, "STRIPE_WEBHOOK_SECRET_FILE=" + key}, signing, []string{"both STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_FILE are set"}},
 		{"no key file", []string{secret, database, "STRIPE_API_KEY_FILE=" + dir + "/none"}, operator, []string{"STRIPE_API_KEY_FILE: ", "no such file"}},
 		{"an empty key file", []string{secret, database, "STRIPE_API_KEY_FILE=" + empty}, operator, []string{"STRIPE_API_KEY_FILE", empty, "write the secret into the file"}},
-		{"an id's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + id}, operator, []string{"STRIPE_API_KEY_FILE: it is the id of a webhook endpoint", "sk_…"}},
-		{"a publishable key's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + publishable}, operator, []string{"STRIPE_API_KEY_FILE: it is a publishable key"}},
+		{"an id's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + id}, operator, []string{"STRIPE_API_KEY_FILE: the key is the id of a webhook endpoint", "sk_…"}},
+		{"a publishable key's file", []string{secret, database, "STRIPE_API_KEY_FILE=" + publishable}, operator, []string{"STRIPE_API_KEY_FILE: the key is a publishable key"}},
 		{"both keys", []string{secret, database, "STRIPE_API_KEY=sk_test_private", "STRIPE_API_KEY_FILE=" + key}, operator, []string{"both STRIPE_API_KEY and STRIPE_API_KEY_FILE are set"}},
 		{"quotes", []string{secret, database, `STRIPE_API_KEY="sk_test_private"`}, operator, []string{"STRIPE_API_KEY: the key has quotes around it"}},
-		{"Bearer", []string{secret, database, "STRIPE_API_KEY=Bearer sk_test_private"}, operator, []string{`STRIPE_API_KEY: it begins with "Bearer"`}},
-		{"a signing secret", []string{secret, database, "STRIPE_API_KEY=" + hooktest.Secret}, operator, []string{"STRIPE_API_KEY: it is a signing secret"}},
-		{"an account", []string{secret, database, "STRIPE_API_KEY=acct_private"}, operator, []string{"STRIPE_API_KEY: it begins with acct_"}},
+		{"Bearer", []string{secret, database, "STRIPE_API_KEY=Bearer sk_test_private"}, operator, []string{`STRIPE_API_KEY: the key begins with "Bearer"`}},
+		{"a signing secret", []string{secret, database, "STRIPE_API_KEY=" + hooktest.Secret}, operator, []string{"STRIPE_API_KEY: the key is a signing secret"}},
+		{"an account", []string{secret, database, "STRIPE_API_KEY=acct_private"}, operator, []string{"STRIPE_API_KEY: the key begins with acct_"}},
 	} {
 		for _, args := range c.commands {
 			start{c.name + " " + strings.Fields(args)[0], c.env, args, "{}", 2, c.says}.expectSentence(t)
@@ -372,7 +372,7 @@ func TestStartOfReplay(t *testing.T) {
 		{"another secret", append(st.env, "STRIPE_WEBHOOK_SECRET=whsec_another"), "replay " + id + " --to " + st.to(), "", 1, []string{"400", "signature", "STRIPE_WEBHOOK_SECRET"}},
 		{"another URL", st.env, "replay " + id + " --to " + st.url + "/", "", 1, []string{st.url + "/ answers 404", "is it the URL of the route (--to)?"}},
 		{"no receiver", st.env, "replay " + id + " --to http://127.0.0.1:1/", "", 1, []string{"connection refused", "connection refused: start it, or correct its URL (--to)"}},
-		{"neither --to nor --here", st.env, "replay " + id, "", 2, []string{"whose handlers"}},
+		{"neither --to nor --here", st.env, "replay " + id, "", 2, []string{"choose which handlers run"}},
 		{"an unknown mode", st.env, "replay --mode sandbox --here " + id, "", 2, []string{"use live, test or any"}},
 		{"a malformed duration", st.env, "replay --api-timeout soon --here " + id, "", 2, []string{"--api-timeout", "soon"}},
 	} {

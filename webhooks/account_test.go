@@ -180,9 +180,9 @@ func TestAccountConfig(t *testing.T) {
 	pool := pgtest.NewPool(t)
 	for name, config := range map[string]webhooks.Config{
 		"Secrets: no secret is set": {},
-		"takes the place":        {AccountFor: found, Secrets: []string{hooktest.Secret}},
-		"leave them empty":       {AccountFor: found, APIKey: "sk_test_1"},
-		"AccountID is longer":    {Secrets: []string{hooktest.Secret}, AccountID: strings.Repeat("a", 256)},
+		"takes the place":           {AccountFor: found, Secrets: []string{hooktest.Secret}},
+		"leave them empty":          {AccountFor: found, APIKey: "sk_test_1"},
+		"AccountID is longer":       {Secrets: []string{hooktest.Secret}, AccountID: strings.Repeat("a", 256)},
 	} {
 		if _, err := webhooks.New(pool, webhooks.NewHandlers(), &config); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("the error is %v, want %q in it", err, name)

@@ -99,7 +99,7 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	if err == nil {
 		t.Fatal("New took it")
 	}
-	for _, want := range []string{"Secrets: secret 1 is empty", "secret 2 begins or ends with white space", "Timeout is negative", "MaxBatchSize is 257: use at most 256", `Mode is "sandbox"`, "APIKey: it is a publishable key"} {
+	for _, want := range []string{"Secrets: secret 1 is empty", "secret 2 begins or ends with white space", "Timeout is negative", "MaxBatchSize is 257: use at most 256", `Mode is "sandbox"`, "APIKey: the key is a publishable key"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
