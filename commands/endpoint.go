@@ -124,9 +124,9 @@ func (f *endpointFlags) verb(done string) string {
 func (t *tree) updateEndpoint(ctx context.Context, o *operations.Operator, types []string, endpoints []operations.Endpoint, f *endpointFlags, out *cli.Output) error {
 	switch {
 	case len(endpoints) == 0 && f.url != "":
-		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", f.url, f.url)
+		return fmt.Errorf("no webhook endpoint for %s exists at Stripe: create one with --create %s", f.url, f.url)
 	case len(endpoints) == 0:
-		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
+		return errors.New("no webhook endpoint exists at Stripe: create one with --create URL")
 	case len(endpoints) > 1:
 		var urls []string
 		for i := range endpoints {
@@ -153,9 +153,9 @@ func showEndpoints(out *cli.Output, endpoints []operations.Endpoint, url string)
 	}
 	switch {
 	case len(endpoints) == 0 && url != "":
-		return fmt.Errorf("Stripe has no webhook endpoint for %s: create one with --create %s", url, url)
+		return fmt.Errorf("no webhook endpoint for %s exists at Stripe: create one with --create %s", url, url)
 	case len(endpoints) == 0:
-		return errors.New("Stripe has no webhook endpoint: create one with --create URL")
+		return errors.New("no webhook endpoint exists at Stripe: create one with --create URL")
 	case incomplete > 0:
 		return fmt.Errorf("%s disabled or incomplete: enable it and add the missing types with --update", plural(incomplete, "endpoint"))
 	}

@@ -27,9 +27,11 @@ type EventPayload string
 const (
 	// PayloadAuto is PayloadThin if the account has destinations for thin events and none for snapshot events, else PayloadSnapshot. An
 	// event that is delivered in both forms is recorded under the snapshot event's id.
-	PayloadAuto     EventPayload = "auto"
-	PayloadSnapshot EventPayload = "snapshot" // listed by /v1/events
-	PayloadThin     EventPayload = "thin"     // listed by /v2/core/events
+	PayloadAuto EventPayload = "auto"
+	// PayloadSnapshot lists /v1/events.
+	PayloadSnapshot EventPayload = "snapshot"
+	// PayloadThin lists /v2/core/events.
+	PayloadThin EventPayload = "thin"
 )
 
 // ReconcileOptions configures Reconcile.

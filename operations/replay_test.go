@@ -80,8 +80,8 @@ func TestReplayOfIgnored(t *testing.T) {
 		applier operations.Applier
 		want    string
 	}{
-		"here":           {ignoring.Receiver, "no handler is registered for " + recorded.Type + " in this process"},
-		"remote":         {operations.NewRemote(ignoring.URL, hooktest.Secret), "no handler is registered for " + recorded.Type + " in the receiver at " + ignoring.URL},
+		"here":           {ignoring.Receiver, "no handler ran: none is registered for " + recorded.Type + " in this process"},
+		"remote":         {operations.NewRemote(ignoring.URL, hooktest.Secret), "no handler ran: none is registered for " + recorded.Type + " in the receiver at " + ignoring.URL},
 		"the other mode": {other.Receiver, "events of this mode"},
 	} {
 		a := b.operator(c.applier, 0).Replay(ctx, recorded.ID, "")
@@ -89,7 +89,7 @@ func TestReplayOfIgnored(t *testing.T) {
 			t.Errorf("%s: the replay is %+v, want %q", name, a, c.want)
 		}
 	}
-	if a := b.operator(ignoring.Receiver, 0).Replay(ctx, unknown.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "no handler is registered") {
+	if a := b.operator(ignoring.Receiver, 0).Replay(ctx, unknown.ID, ""); a.Err == nil || !strings.Contains(a.Err.Error(), "none is registered") {
 		t.Errorf("the replay of one that the ledger lacks is %+v", a)
 	}
 	for _, ev := range []string{recorded.ID, unknown.ID} {

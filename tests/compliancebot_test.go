@@ -226,7 +226,7 @@ func TestCompliancebotCommands(t *testing.T) {
 	expect(0, "invoice.paid", "events")
 	expect(2, "unknown flag: --here", "replay", "--here", account.Events[1].ID)
 	expect(2, "unknown command", "replai")
-	expect(1, "Stripe has no webhook endpoint", "endpoint")
+	expect(1, "no webhook endpoint exists at Stripe", "endpoint")
 	organization(truth.PriceID + " 1800")
 }
 

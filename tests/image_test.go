@@ -207,5 +207,5 @@ func (i *image) trusts(t *testing.T) {
 	if err := errors.Join(err, certificates.Close()); err != nil {
 		t.Fatal(err)
 	}
-	i.exits(t, env, 1, "Stripe has no webhook endpoint", "/stripeonce", "endpoint")
+	i.exits(t, env, 1, "no webhook endpoint exists at Stripe", "/stripeonce", "endpoint")
 }

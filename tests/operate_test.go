@@ -274,7 +274,7 @@ func TestEndpointCommand(t *testing.T) {
 		}
 		return r
 	}
-	endpoint(1, "", "Stripe has no webhook endpoint: create one with --create URL")
+	endpoint(1, "", "no webhook endpoint exists at Stripe: create one with --create URL")
 	endpoint(0, "--dry-run --create "+url, "would be created", "customer.subscription.deleted")
 	endpoint(2, "--dry-run", "requires --create or --update")
 	created := endpoint(0, "--create "+url, "secret", "whsec_", "not shown again")

@@ -316,7 +316,7 @@ func TestAPIKeyFile(t *testing.T) {
 		t.Log(name)
 		here.expect(t, 1, "verify", "2 checked, 2 drifted")
 		here.expect(t, 0, "reconcile --since 72h --dry-run", "6 listed, 6 missing")
-		here.expect(t, 1, "endpoint", "Stripe has no webhook endpoint")
+		here.expect(t, 1, "endpoint", "no webhook endpoint exists at Stripe")
 		here.expect(t, 0, "replay --here "+id, id)
 		s := serve(t, here.env, "--reconcile-every", "1h")
 		pgtest.Await(t, "a reconciliation is completed", func() bool {

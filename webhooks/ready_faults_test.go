@@ -96,7 +96,7 @@ func TestReadyWithoutTheSearchPath(t *testing.T) {
 	if err := migrate.Up(t.Context(), url+"&search_path=billing", io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "if the tables of the schema billing are this receiver's, add search_path to the database's URL")
+	wantUnready(t, newMirror(t, pgtest.Connect(t, url)), "if the tables of the schema billing are this receiver's, add search_path to the database URL")
 	wantProcessed(t, newMirror(t, pgtest.Connect(t, url+"&search_path=billing")))
 }
 

@@ -172,6 +172,15 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := f.serveOn(ctx, logger, database, entries); err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// serveOn serves until ctx or a private PostgreSQL ends, which it then stops.
+func (f *serveFlags) serveOn(ctx context.Context, logger *slog.Logger, database servedDatabase, entries []string) error {
 	serving, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	go func() {
@@ -181,12 +190,9 @@ func (f *serveFlags) run(ctx context.Context, stderr io.Writer) error {
 			end(errLocalEnded)
 		}
 	}()
-	err = errors.Join(f.serve(serving, logger, database.url, entries), database.stop())
+	err := errors.Join(f.serve(serving, logger, database.url, entries), database.stop())
 	if errors.Is(context.Cause(serving), errLocalEnded) && ctx.Err() == nil {
 		return fmt.Errorf("%w: %s says why; start serve again", errLocalEnded, filepath.Join(f.dataDir, "postgresql.log"))
-	}
-	if err == nil {
-		logger.Info("stopped")
 	}
 	return err
 }

@@ -42,6 +42,7 @@ func SelfTest(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error 
 		advice = "add default_query_exec_mode=exec to the database URL"
 	case pgx.QueryExecModeExec:
 		advice = "use default_query_exec_mode=simple_protocol in the database URL"
+	default:
 	}
 	return fmt.Errorf("%w: %s does not work on this connection: %w: %s", fault.ErrUnsuitable, step, err, advice)
 }

@@ -191,7 +191,7 @@ func TestSelfTestAdvice(t *testing.T) {
 	b := newBackend(t)
 	b.script = func(_ []string, _ []any) []any { return []any{failure("ERROR", "XX000"), ready} }
 	for mode, advice := range map[string]string{
-		"cache_statement": "add default_query_exec_mode=exec to the database's URL", "exec": "use default_query_exec_mode=simple_protocol in the database's URL",
+		"cache_statement": "add default_query_exec_mode=exec to the database URL", "exec": "use default_query_exec_mode=simple_protocol in the database URL",
 		"simple_protocol": "connect to PostgreSQL directly, without a pooler or proxy",
 	} {
 		conn, _, _ := b.connect(t, mode, nil)

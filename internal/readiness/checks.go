@@ -109,7 +109,7 @@ func (c *Checker) adviceToMigrate(ctx context.Context, conn *pgxpool.Conn, some 
 	case where.Closed != "":
 		return "the role " + where.Role + " may not use the schema " + where.Closed + ", which has stripeonce's tables: GRANT USAGE ON SCHEMA"
 	case where.Elsewhere != "":
-		return migrate + "; or, if the tables of the schema " + where.Elsewhere + " are this receiver's, add search_path to the database's URL: it does not lead there"
+		return migrate + "; or, if the tables of the schema " + where.Elsewhere + " are this receiver's, add search_path to the database URL: it does not lead there"
 	}
 	return migrate
 }
