@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // deferred are the receiver's own queries that precede a handler's first statement.
@@ -59,9 +60,7 @@ func (d *deferred) pipelines(args []any) bool {
 	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
 		return false
 	}
-	// Without a description pgx does not say whose arguments it cannot encode: the statement then gets its own round trip, and its
-	// own error.
-	return !s.parsesInOrder() || new(pgx.ExtendedQueryBuilder).Build(d.tx.conn.TypeMap(), nil, args) == nil
+	return true
 }
 
 // sendWith sends the queries and a statement in one round trip. The statement's result is the next one of results.
@@ -77,17 +76,36 @@ func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.Ba
 	for _, query := range queries {
 		if err := query(ctx, scanner{results}); err != nil {
 			_ = results.Close()
-			// Pgx prepares all statements and encodes all arguments before it sends the first statement.
-			var unsent pgx.ErrPreprocessingBatch
-			own := !errors.As(err, &unsent) || unsent.SQL() != sql
-			if !own {
-				err = unsent.Unwrap()
-			}
+			err, own := d.blame(err, batch)
 			d.note(ctx, taken, err, own)
 			return nil, err
 		}
 	}
 	return results, nil
+}
+
+// blame reports whether an error of a batch's first queries is theirs. It may be that of its last statement, the handler's: pgx
+// prepares all statements and encodes all arguments before it sends the first one.
+func (d *deferred) blame(err error, batch *pgx.Batch) (cause error, own bool) {
+	last := len(batch.QueuedQueries) - 1
+	var unsent pgx.ErrPreprocessingBatch
+	if errors.As(err, &unsent) {
+		if unsent.SQL() != batch.QueuedQueries[last].SQL {
+			return err, true
+		}
+		return unsent.Unwrap(), false
+	}
+	// Where it prepares none, pgx does not say whose argument it was. Then it is the handler's if the others can be encoded.
+	conn := d.tx.conn
+	if !d.tx.settings.parsesInOrder() || errors.As(err, new(*pgconn.PgError)) || conn.IsClosed() || conn.PgConn().TxStatus() != txOpen {
+		return err, true
+	}
+	for _, query := range batch.QueuedQueries[:last] {
+		if new(pgx.ExtendedQueryBuilder).Build(conn.TypeMap(), nil, query.Arguments) != nil {
+			return err, true
+		}
+	}
+	return err, false
 }
 
 // note notes that what was taken has failed. If nothing of it was sent, it is put back, since a handler may go on after an

@@ -176,16 +176,19 @@ func TestDeferredWriteFails(t *testing.T) {
 			own   bool
 			want  string
 		}{
-			"the write":                        {executing("write", `SELECT 1 / $1::int`, 0), one(seen, 0), true, "22012"},
-			"the write, swallowed":             {executing("write", `SELECT 1 / $1::int`, 0), ignoring(one(seen, 0)), true, "22012"},
-			"the write, before a savepoint":    {executing("write", `SELECT 1 / $1::int`, 0), calls["Begin"], true, "22012"},
-			"the write, before Query":          {executing("write", `SELECT 1 / $1::int`, 0), calls["Query"], true, "22012"},
-			"the write, before QueryRow":       {executing("write", `SELECT 1 / $1::int`, 0), calls["QueryRow"], true, "22012"},
-			"the write's table is missing":     {executing("write", `SELECT n + $1 FROM gone`, 0), one(seen, 0), true, "42P01"},
-			"the statement":                    {inserting(1), one(`SELECT 1 / $1::int`, 0), false, "22012"},
-			"the statement's table is missing": {inserting(1), one(`SELECT n + $1 FROM missing`, 0), false, "42P01"},
-			"the statement's argument":         {inserting(1), one(seen, struct{}{}), false, "struct {}"},
-			"a rewriter":                       {inserting(1), one(`SELECT @n`, pgx.StrictNamedArgs{"other": 1}), false, "n"},
+			"the write":                                             {executing("write", `SELECT 1 / $1::int`, 0), one(seen, 0), true, "22012"},
+			"the write, swallowed":                                  {executing("write", `SELECT 1 / $1::int`, 0), ignoring(one(seen, 0)), true, "22012"},
+			"the write, before a savepoint":                         {executing("write", `SELECT 1 / $1::int`, 0), calls["Begin"], true, "22012"},
+			"the write, before Query":                               {executing("write", `SELECT 1 / $1::int`, 0), calls["Query"], true, "22012"},
+			"the write, before QueryRow":                            {executing("write", `SELECT 1 / $1::int`, 0), calls["QueryRow"], true, "22012"},
+			"the write's table is missing":                          {executing("write", `SELECT n + $1 FROM gone`, 0), one(seen, 0), true, "42P01"},
+			"the statement":                                         {inserting(1), one(`SELECT 1 / $1::int`, 0), false, "22012"},
+			"the statement's table is missing":                      {inserting(1), one(`SELECT n + $1 FROM missing`, 0), false, "42P01"},
+			"the statement's argument":                              {inserting(1), one(seen, struct{}{}), false, "struct {}"},
+			"a rewriter":                                            {inserting(1), one(`SELECT @n`, pgx.StrictNamedArgs{"other": 1}), false, "n"},
+			"the argument of a rewriter":                            {inserting(1), one(seen, stringRewriter("")), false, "struct {}"},
+			"an argument of a statement that the host has prepared": {inserting(1), one("named", "abc"), false, "abc"},
+			"too many arguments":                                    {inserting(1), one(seen, make([]any, 1<<17)...), false, ""},
 		} {
 			t.Run(mode+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -194,6 +197,9 @@ func TestDeferredWriteFails(t *testing.T) {
 				for range 2 {
 					if conn.IsClosed() { // pgx gives up a connection where it fails to encode an argument of a batch
 						conn = connect(t, conn.Config().ConnString(), nil)
+					}
+					if _, err := conn.Prepare(t.Context(), "named", `SELECT $1::int`); err != nil {
+						t.Fatal(err)
 					}
 					tx := begun(t, conn)
 					var writes Writes
@@ -210,6 +216,13 @@ func TestDeferredWriteFails(t *testing.T) {
 			})
 		}
 	}
+}
+
+// stringRewriter is a rewriter that could itself be encoded.
+type stringRewriter string
+
+func (stringRewriter) RewriteQuery(_ context.Context, _ *pgx.Conn, sql string, _ []any) (string, []any, error) {
+	return sql, []any{struct{}{}}, nil
 }
 
 // Where a handler gives its statement a shorter context, which ends while a deferred write waits, that is the handler's

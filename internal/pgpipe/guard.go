@@ -136,6 +136,7 @@ func (tx *guardedTx) useWith(ctx context.Context, sql string, args []any) (resul
 	if tx.closed.Load() || tx.deferred == nil || !tx.deferred.pipelines(args) {
 		return nil, nil
 	}
+	tx.used.Store(true)
 	if len(args) > 0 {
 		if rewriter, ok := args[0].(pgx.QueryRewriter); ok { // pgx would do it after the queries have been taken
 			if sql, args, err = rewriter.RewriteQuery(ctx, tx.tx.Conn(), sql, args[1:]); err != nil {
@@ -146,7 +147,6 @@ func (tx *guardedTx) useWith(ctx context.Context, sql string, args []any) (resul
 			}
 		}
 	}
-	tx.used.Store(true)
 	return tx.deferred.sendWith(ctx, sql, args)
 }
 

@@ -24,10 +24,10 @@
 // another message. Whether the transaction was committed is then unknown, and the event's next delivery finds out.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 //
-// Commit writes Bind and Execute for each write and for COMMIT, then one Sync, past pgx and its Frontend's buffer. It
-// reads the answers up to ReadyForQuery:
+// Commit writes Bind and Execute for each write and for COMMIT, in the mode exec with a Parse before each, then one Sync, past pgx
+// and its Frontend's buffer. It reads the answers up to ReadyForQuery:
 //
-//	BindComplete, (NoData | DataRow…,) CommandComplete   for each write and for COMMIT
+//	(ParseComplete,) BindComplete, (NoData | DataRow…,) CommandComplete   for each write and for COMMIT
 //	ErrorResponse                                        once; PostgreSQL then skips everything up to Sync
 //	NoticeResponse, ParameterStatus, NotificationResponse at any place
 //	ReadyForQuery                                        the end
@@ -93,8 +93,8 @@ func Begin(ctx context.Context, conn *pgx.Conn, queries []Query) (*Tx, error) {
 // Conn returns the connection.
 func (t *Tx) Conn() *pgx.Conn { return t.conn }
 
-// Prepend runs q before the next queries of Send, Run or Commit. It shares their round trip only if PostgreSQL need not
-// parse one of them: Parse comes before q runs, and would use the handler's settings.
+// Prepend runs q before the next queries of Send, Run or Commit. In modes that prepare statements, it shares their round trip
+// only if PostgreSQL need not parse one of them: Parse comes before q runs, and would use the handler's settings.
 func (t *Tx) Prepend(q Query) { t.prepended = q }
 
 // Send runs queries in one round trip. A prepended query needs its own round trip in modes that prepare statements: pgx may
