@@ -47,7 +47,7 @@ matches.` + t.aboutUnhandled(),
 	flags.StringVar(&f.url, "url", "", "only endpoints with this `URL`, or the endpoint with this id (we_…, ed_…)")
 	flags.StringVar(&f.create, "create", "", "create an endpoint for this `URL`")
 	flags.BoolVar(&f.update, "update", false, "enable the endpoint, and add missing event types that have handlers")
-	flags.BoolVar(&f.Thin, "thin", false, "with --create: create an event destination for thin events; without it: only show event destinations for thin events")
+	flags.BoolVar(&f.Thin, "thin", false, "with --create: create an event destination for thin events; without --create: show only event destinations for thin events")
 	flags.BoolVar(&f.Connect, "connect", false, "with --create: deliver events of connected accounts; a webhook endpoint then delivers only these, an event destination (--thin) also the own account's")
 	flags.StringVar(&f.APIVersion, "api-version", "", "with --create: the API `version` of the events (default: the account's)")
 	flags.StringVar(&f.account, "account", "", "only endpoints of this connected `account` (default: the own account)")

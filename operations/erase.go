@@ -144,7 +144,7 @@ func (o *Operator) eraser(options *EraseOptions) (*eraser, error) {
 	case strings.TrimSpace(e.Customer) != e.Customer || e.Customer == "" || len(e.Customer) > 255 || strings.ContainsRune(e.Customer, 0):
 		return nil, fmt.Errorf("%w: EraseOptions.Customer is %.40q, not a customer's id (cus_…)", ErrRefused, e.Customer)
 	case e.BatchSize < 0:
-		return nil, fmt.Errorf("%w: EraseOptions.Batch is %d", ErrRefused, e.BatchSize)
+		return nil, fmt.Errorf("%w: EraseOptions.BatchSize is %d", ErrRefused, e.BatchSize)
 	case e.DryRun:
 	case reason == "":
 		return nil, fmt.Errorf("%w: Config.Reason is empty: say why the customer is erased", ErrRefused)

@@ -190,9 +190,11 @@ func (f *serveFlags) serveOn(ctx context.Context, logger *slog.Logger, database 
 			end(errLocalEnded)
 		}
 	}()
-	err := errors.Join(f.serve(serving, logger, database.url, entries), database.stop())
+	err := f.serve(serving, logger, database.url, entries)
+	end(nil) // before stop, which ends PostgreSQL, too
+	err = errors.Join(err, database.stop())
 	if errors.Is(context.Cause(serving), errLocalEnded) && ctx.Err() == nil {
-		return fmt.Errorf("%w: %s says why; start serve again", errLocalEnded, filepath.Join(f.dataDir, "postgresql.log"))
+		return errors.Join(fmt.Errorf("%w: %s says why; start serve again", errLocalEnded, filepath.Join(f.dataDir, "postgresql.log")), err)
 	}
 	return err
 }

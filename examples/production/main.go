@@ -37,6 +37,8 @@ func main() {
 
 // run serves until ctx ends.
 func run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx) // which also ends if Echo cannot start
+	defer cancel()
 	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
@@ -54,12 +56,12 @@ func run(ctx context.Context) error {
 
 	var background sync.WaitGroup
 	background.Go(func() { report(operator.RetryFailed(ctx, operations.RetryOptions{})) })
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewSubscriptions(projection), metrics.NewRetry(operator), metrics.NewBuild())
 	if key != "" {
 		background.Go(func() { report(operator.ReconcileEvery(ctx, time.Hour)) })
+		registry.MustRegister(metrics.NewReconcile(operator)) // without a run, its alert would fire
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewSubscriptions(projection),
-		metrics.NewReconcile(operator), metrics.NewRetry(operator), metrics.NewBuild())
 
 	e := echo.New()
 	echov5.Mount(e, "/webhooks/stripe", r)
@@ -72,8 +74,9 @@ func run(ctx context.Context) error {
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 
 	err = echo.StartConfig{Address: ":" + os.Getenv("PORT"), BeforeServeFunc: limit}.Start(ctx, e) // until ctx ends
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-	defer cancel()
+	cancel()
+	deadline, end := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer end()
 	err = errors.Join(err, r.Shutdown(deadline)) // the deliveries in flight; the pool is closed last
 	background.Wait()
 	return err

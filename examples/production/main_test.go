@@ -62,6 +62,31 @@ func TestProduction(t *testing.T) {
 	}
 }
 
+// Where another program has the port, the application ends with the reason.
+func TestOccupiedPort(t *testing.T) {
+	pool := exampletest.Database(t, `CREATE TABLE payments (invoice text, cents bigint)`)
+	listener, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	t.Setenv("DATABASE_URL", pool.Config().ConnString())
+	t.Setenv("STRIPE_WEBHOOK_SECRET", webhookstest.Secret)
+	t.Setenv("STRIPE_API_KEY", "")
+	t.Setenv("PORT", port)
+	ended := make(chan error, 1)
+	go func() { ended <- run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "address already in use") {
+			t.Errorf("the error is %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("run has not returned within a minute, although its port is taken")
+	}
+}
+
 // get returns the response to a request, and 0 where nothing listens.
 func get(t *testing.T, address string) (status int, text string) {
 	t.Helper()

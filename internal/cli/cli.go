@@ -73,7 +73,7 @@ func Strict(cmd *cobra.Command) {
 // plain replaces strconv's text in the error of a flag that takes a number.
 func plain(err error) error {
 	var number *strconv.NumError
-	if !errors.As(err, &number) {
+	if !errors.As(err, &number) || errors.Is(number.Err, strconv.ErrRange) {
 		return err
 	}
 	advice := "use a whole number, such as 10"
