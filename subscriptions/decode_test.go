@@ -178,7 +178,7 @@ func TestUnreadable(t *testing.T) {
 		{`{"id":"sub_1","status":"active","items":{"data":[{}]}}`, "items.data[0].id is missing"},
 		{`{"id":"sub_1","status":"active","items":{"data":[{"id":"` + long + `"}]}}`, "items.data[0].id is longer"},
 		{`{"id":"sub_1","status":"active","items":[{"id":"si_1"}]}`, "the subscription's items:"},
-		{`{"id":"sub_1","status":"active","currency":["somebody@example.com"]}`, "the subscription's currency: it is not a string"},
+		{`{"id":"sub_1","status":"active","currency":["somebody@example.com"]}`, "the subscription's currency: not a string"},
 		{`{"id":"sub_1","status":"active","metadata":"x"}`, "metadata"},
 		{`{"id":"cus_1","object":"customer","status":"active"}`, "another object than a subscription"},
 	} {

@@ -49,7 +49,7 @@ func TestTruncatedItems(t *testing.T) {
 			h := webhooks.NewHandlers()
 			projection := subscriptions.Register(h, config)
 			testTruncatedItems(t, hooktest.New(t, h, nil), projection, log, func() string { return last })
-			if !strings.Contains(log.String(), "event_id=evt_1 subscription=sub_1") {
+			if !strings.Contains(log.String(), "event_id=evt_1 object_type=subscription object_id=sub_1") {
 				t.Errorf("the log does not name the event: %s", log)
 			}
 		})
