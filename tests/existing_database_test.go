@@ -176,7 +176,7 @@ func TestReadyzSaysWhy(t *testing.T) {
 	pgtest.Exec(t, pool, `CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`)
 	pgtest.Exec(t, pool, `CREATE TRIGGER nothing BEFORE INSERT ON stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION nothing()`)
 	for url, says := range map[string]string{
-		pgtest.NewDatabaseURL(t, "ENCODING 'LATIN1' LOCALE 'C'"): "its encoding is LATIN1: create the database with ENCODING 'UTF8'",
+		pgtest.NewDatabaseURL(t, "ENCODING 'LATIN1' LOCALE 'C'"): "its encoding is LATIN1, which cannot store all of Stripe's text: create the database with ENCODING 'UTF8'",
 		german + "&default_query_exec_mode=exec":                 "add DateStyle=ISO to the database URL",
 		pgtest.NewURL(t) + "&client_encoding=LATIN1":             "add client_encoding=UTF8 to the database URL",
 		drops:                 "a trigger or rule on the table drops rows",

@@ -103,7 +103,7 @@ func TestParkedEvent(t *testing.T) {
 		st.expect(t, 0, command, "parked", ev.ID)
 	}
 	st.expect(t, 0, "failures --state failing", "No failing events.")
-	st.expect(t, 2, "failures --state lost", "use failing or parked")
+	st.expect(t, 2, "failures --state lost", "use failing, parked or dismissed")
 	st.expect(t, 0, "replay --all-failed --to URL", "No failing events.")
 	st.expect(t, 2, "replay --here "+ev.ID, "was parked by a handler of the application", "--to URL")
 	st.expect(t, 0, "replay --to URL "+ev.ID, "processed")
@@ -151,11 +151,11 @@ func TestFailuresAndReplay(t *testing.T) {
 	st.expect(t, 0, "replay --here --api-base http://127.0.0.1:1/ "+events[3].ID, "duplicate") // without a request to Stripe
 	st.expect(t, 1, "replay "+events[0].ID+" --to URL", "not applied, 1 of 1: "+events[0].ID)
 	// Replay reports that an ignored event has no handler, with --to and with --here.
-	st.expect(t, 1, "replay "+events[1].ID+" --to URL", "not applied, 1 of 1: "+events[1].ID, "no handler is registered for "+events[1].Type+" in the receiver at "+st.to())
-	st.expect(t, 1, "replay "+events[1].ID+" --here", "no handler is registered for "+events[1].Type+" in this process")
+	st.expect(t, 1, "replay "+events[1].ID+" --to URL", "not applied, 1 of 1: "+events[1].ID, "none is registered for "+events[1].Type+" in the receiver at "+st.to())
+	st.expect(t, 1, "replay "+events[1].ID+" --here", "none is registered for "+events[1].Type+" in this process")
 	for _, where := range []string{"--to URL", "--here"} {
 		ignored := lines(t, st.expect(t, 1, "replay --json "+events[1].ID+" "+where))
-		if text, _ := ignored[0]["error"].(string); len(ignored) != 1 || ignored[0]["outcome"] != nil || !strings.Contains(text, "no handler is registered") {
+		if text, _ := ignored[0]["error"].(string); len(ignored) != 1 || ignored[0]["outcome"] != nil || !strings.Contains(text, "none is registered for ") {
 			t.Errorf("an ignored event without a handler is %v", ignored)
 		}
 	}

@@ -50,7 +50,7 @@ func TestDismissCommand(t *testing.T) {
 	applied := st.account.Events[1].ID // an invoice: ignored, and not failed
 	st.server.expect(t, st.account.Events[1].Body, 200, webhooks.OutcomeIgnored)
 	st.expect(t, 2, "failures dismiss "+ids[0], "--reason is missing")
-	st.expect(t, 2, "failures dismiss --reason x", "requires at least 1 arg")
+	st.expect(t, 2, "failures dismiss --reason x", "name the events to dismiss, or a group with --group")
 	st.expect(t, 2, "failures dismiss --reason x "+applied, "refused: "+applied+" has no failure record: only an event that failed can be dismissed")
 	st.expect(t, 2, "failures dismiss --reason x evt_nobody_has", "is not in the ledger")
 	st.expect(t, 0, "failures dismiss --reason by-hand "+ids[0], ids[0]+"  dismissed")
@@ -200,7 +200,7 @@ func TestIgnoredAndCustomerCommands(t *testing.T) {
 	st.expect(t, 0, "replay --outcome ignored --type invoice.* --dry-run", "2 events would be replayed", "ignored")
 	st.expect(t, 0, "replay --outcome ignored --type charge.* --here", "No ignored events match.")
 	asked := len(st.api.Requests())
-	st.expect(t, 1, "replay --outcome ignored --since 1h --here", "not applied, 2 of 2", "no handler is registered for invoice.")
+	st.expect(t, 1, "replay --outcome ignored --since 1h --here", "not applied, 2 of 2", "none is registered for invoice.")
 	if n := len(st.api.Requests()) - asked; n != 0 {
 		t.Errorf("events that have no handler are fetched with %d requests", n)
 	}
