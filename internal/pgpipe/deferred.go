@@ -76,7 +76,7 @@ func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.Ba
 	for _, query := range queries {
 		if err := query(ctx, scanner{results}); err != nil {
 			_ = results.Close()
-			err, own := d.blame(err, batch)
+			own, err := d.blame(err, batch)
 			d.note(ctx, taken, err, own)
 			return nil, err
 		}
@@ -86,26 +86,26 @@ func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.Ba
 
 // blame reports whether an error of a batch's first queries is theirs. It may be that of its last statement, the handler's: pgx
 // prepares all statements and encodes all arguments before it sends the first one.
-func (d *deferred) blame(err error, batch *pgx.Batch) (cause error, own bool) {
+func (d *deferred) blame(err error, batch *pgx.Batch) (own bool, cause error) {
 	last := len(batch.QueuedQueries) - 1
 	var unsent pgx.ErrPreprocessingBatch
 	if errors.As(err, &unsent) {
 		if unsent.SQL() != batch.QueuedQueries[last].SQL {
-			return err, true
+			return true, err
 		}
-		return unsent.Unwrap(), false
+		return false, unsent.Unwrap()
 	}
 	// Where it prepares none, pgx does not say whose argument it was. Then it is the handler's if the others can be encoded.
 	conn := d.tx.conn
 	if !d.tx.settings.parsesInOrder() || errors.As(err, new(*pgconn.PgError)) || conn.IsClosed() || conn.PgConn().TxStatus() != txOpen {
-		return err, true
+		return true, err
 	}
 	for _, query := range batch.QueuedQueries[:last] {
 		if new(pgx.ExtendedQueryBuilder).Build(conn.TypeMap(), nil, query.Arguments) != nil {
-			return err, true
+			return true, err
 		}
 	}
-	return err, false
+	return false, err
 }
 
 // note notes that what was taken has failed. If nothing of it was sent, it is put back, since a handler may go on after an
