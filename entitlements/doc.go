@@ -15,9 +15,9 @@
 // # Order and completeness
 //
 // An event of a summary has at most ten entitlements and no previous attributes, so that nothing orders two events of one second.
-// With Config.APIKey of the receiver, all entitlements are therefore fetched for each event. Without a key, a summary with
-// more entitlements, or two different summaries of one second, leave the customer incomplete: [Reader.Has] then returns [ErrIncomplete] for what it does
-// not know.
+// With Config.APIKey of the receiver, all entitlements are therefore fetched for each event. Without a key, a summary with more
+// entitlements, or two different summaries of one second, leave the customer incomplete: [Reader.Has] then returns [ErrIncomplete]
+// for what it does not know.
 //
 // # Changes of the catalog
 //

@@ -42,7 +42,8 @@ func ExampleRegister() {
 				}
 			}
 			for _, e := range c.After {
-				if _, err := tx.Exec(ctx, `INSERT INTO provisioning (customer_id, feature) VALUES ($1, $2) ON CONFLICT DO NOTHING`, c.CustomerID, e.LookupKey); err != nil {
+				const insert = `INSERT INTO provisioning (customer_id, feature) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+				if _, err := tx.Exec(ctx, insert, c.CustomerID, e.LookupKey); err != nil {
 					return err
 				}
 			}

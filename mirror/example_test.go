@@ -26,7 +26,8 @@ func ExampleRegister() {
 			if c.After.Type != "invoice" || c.After.Status != "uncollectible" {
 				return nil
 			}
-			_, err := tx.Exec(ctx, `INSERT INTO dunning_cases (invoice_id, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, c.After.ID, c.After.CustomerID)
+			_, err := tx.Exec(ctx, `INSERT INTO dunning_cases (invoice_id, customer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+				c.After.ID, c.After.CustomerID)
 			return err
 		},
 	})

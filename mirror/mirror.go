@@ -32,9 +32,9 @@ const (
 
 // Config configures Register.
 type Config struct {
-	// Types are the types of objects to mirror, as in Stripe's member object: "customer", "invoice", "checkout.session". Billing and
-	// All are groups. A type that Stripe adds later works by its name; since it is not known which events carry its objects, it is looked for in every
-	// event. Required.
+	// Types are the types of objects to mirror, as in Stripe's member object: "customer", "invoice", "checkout.session". Billing
+	// and All are groups. A type that Stripe adds later works by its name; since it is not known which events carry its objects, it
+	// is looked for in every event. Required.
 	Types []string
 	// OnChange is called for each change of an object, in the transaction that writes it and under the object's lock. It is not
 	// called for a duplicate, a stale event, or an event with the same object. For each object, Before is the After of the previous

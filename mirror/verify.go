@@ -90,8 +90,8 @@ type VerifyResult struct {
 }
 
 // Verify compares the mirrored objects with Stripe's in both directions, type by type and account by account. With VerifyConfig.Fix
-// it also stores Stripe's. A difference counts only if reading both sides again confirms it. An object is compared in the API version of its row. Verify holds one page of
-// Stripe's list in memory at a time.
+// it also stores Stripe's. A difference counts only if reading both sides again confirms it. An object is compared in the API
+// version of its row. Verify holds one page of Stripe's list in memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (sum VerifyResult, err error) {
 	types, err := config.types()
 	if err != nil {
@@ -194,9 +194,10 @@ func (c *VerifyConfig) of(object string) *engine.VerifyConfig {
 	return config
 }
 
-// CompleteListsEvery fetches the objects of which only a part of a list is stored (Object.Complete is false), and stores them whole,
-// at once and then at each interval, until ctx ends. Run it in the background: where the rest of a list cannot be fetched at once,
-// the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows it makes one indexed query. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
+// CompleteListsEvery fetches the objects of which only a part of a list is stored (Object.Complete is false), and stores them
+// whole, at once and then at each interval, until ctx ends. Run it in the background: where the rest of a list cannot be fetched at
+// once, the row waits for this. It takes three requests for a row, at most VerifyConfig.Rate a second, and without such rows it
+// makes one indexed query. Only one process per database does so at a time. Errors are logged. A row that cannot be completed is
 // tried again after a minute, then after two, and so on up to a day. VerifyConfig.Fix is required; Gone, Accounts, After, Each and
 // Progress are not used.
 func CompleteListsEvery(ctx context.Context, pool *pgxpool.Pool, every time.Duration, config *VerifyConfig) error {

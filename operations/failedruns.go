@@ -45,7 +45,7 @@ func (f *failedRuns) failed(ctx context.Context, err error) {
 // recoverySpan is how old the records of failures may be that are noted as recovered.
 const recoverySpan = 3 * 24 * time.Hour
 
-// completed records that a run completed. It asks PostgreSQL each time, since another process may have failed before it.
+// completed records that a run completed. It runs its statement each time, since another process may have failed before.
 func (f *failedRuns) completed(ctx context.Context) {
 	f.record = nil
 	err := f.queries.StripeWebhookRunRecovered(ctx, f.pool, db.StripeWebhookRunRecoveredParams{

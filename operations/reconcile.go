@@ -78,8 +78,8 @@ type ReconcileResult struct {
 // dismissed are left, and those that wait for their next retry, unless IncludeWaiting is set. It continues after an event that
 // fails, and stops with ErrReceiver where the receiver is the reason; events that are left then count as missing. It may be
 // interrupted, repeated, and run concurrently: an event that has taken effect is a duplicate. If requests to Stripe's API fail
-// after all retries, or it is interrupted, Reconcile returns the error together with the numbers so far. A run that found missing events is recorded
-// (stripe_webhook_runs).
+// after all retries, or it is interrupted, Reconcile returns the error together with the numbers so far. A run that found missing
+// events is recorded (stripe_webhook_runs).
 func (o *Operator) Reconcile(ctx context.Context, options ReconcileOptions) (ReconcileResult, error) {
 	switch {
 	case options.Since <= 0:

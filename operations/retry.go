@@ -68,8 +68,9 @@ type retryRunCounts struct {
 }
 
 // RetryFailed retries failing events until ctx ends, since Stripe stops after three days. It takes only events that failed in a
-// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed events. The
-// first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to RetryOptions.MaxInterval.
+// receiver of the Applier's name (webhooks.Config.Name), whose handlers are the Applier's, and leaves parked and dismissed events.
+// The first retry is about 15 minutes after the first failure (webhooks.FirstRetry). Each wait is twice the one before, up to
+// RetryOptions.MaxInterval.
 //
 // The time of the next retry is written before each retry, so that a handler that ends the process does not do so at each start. Only
 // one process per database and name retries at a time, and takes one event after the other. It holds one connection of the pool, so the pool

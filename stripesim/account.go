@@ -34,10 +34,10 @@ type Account struct {
 	APIVersion string
 	// Connected are the ids of connected accounts. One new subscription in four belongs to one of them.
 	Connected []string
-	// Billing creates every event that Stripe creates of customers, products, prices, invoices, entitlements and the types in BillingTypes,
-	// and Live then changes these by themselves, too. Without it they exist, but the events are only those of subscriptions and the most important ones of their
-	// invoices: invoice.created (of renewals), paid, payment_failed, voided and marked_uncollectible. The events of subscriptions
-	// have the same ids and types either way.
+	// Billing creates every event that Stripe creates of customers, products, prices, invoices, entitlements and the types in
+	// BillingTypes, and Live then changes these by themselves, too. Without it they exist, but the events are only those of
+	// subscriptions and the most important ones of their invoices: invoice.created (of renewals), paid, payment_failed, voided and
+	// marked_uncollectible. The events of subscriptions have the same ids and types either way.
 	Billing bool
 
 	Seed          uint64

@@ -22,10 +22,11 @@ const (
 	maxTypes     = 20 // of types[]
 )
 
-// API is a part of Stripe's API (events, subscriptions and their items, all types in BillingTypes with the lines of invoices and credit
-// notes, features and active entitlements, webhook endpoints, event destinations, test clocks) for an account. Its time, also in the header Date, is the account's clock.
-// While a Deliverer or a Simulation delivers, it is that of the newest event whose delivery has begun, and so are the objects and
-// events: it does not know what has not happened yet. It is an http.Handler for a Stripe client's base URL.
+// API is a part of Stripe's API (events, subscriptions and their items, all types in BillingTypes with the lines of invoices and
+// credit notes, features and active entitlements, webhook endpoints, event destinations, test clocks) for an account. Its time,
+// also in the header Date, is the account's clock. While a Deliverer or a Simulation delivers, it is that of the newest event whose
+// delivery has begun, and so are the objects and events: it does not know what has not happened yet. It is an http.Handler for a
+// Stripe client's base URL.
 //
 // Set the exported fields before the first request, or within Do.
 type API struct {

@@ -1,7 +1,7 @@
 // Package stripesim simulates a Stripe account: its subscriptions and their life cycles, with their customers, products, prices,
-// invoices, payments and entitlements, the events that Stripe would create, in the shapes of its API, their delivery in disorder, and the API itself.
-// Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and tests a receiver that
-// is written in any language.
+// invoices, payments and entitlements, the events that Stripe would create, in the shapes of its API, their delivery in disorder,
+// and the API itself. Everything but the time of a response is determined by a seed. It needs neither an account nor a network, and
+// tests a receiver that is written in any language.
 //
 // # An account and its clock
 //

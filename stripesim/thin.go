@@ -29,8 +29,8 @@ func (api *API) AddDestination(d Destination) {
 // ThinID returns the id of the thin event that corresponds to a snapshot event.
 func (ev *Event) ThinID() string { return "evt_thin_" + strings.TrimPrefix(ev.ID, "evt_") }
 
-// Thin returns the corresponding thin event. That of an object without an id names no object. named sets its snapshot_event; otherwise it is as older notifications are,
-// without snapshot_event and changes.
+// Thin returns the corresponding thin event. That of an object without an id names no object. named sets its snapshot_event;
+// otherwise it is as older notifications are, without snapshot_event and changes.
 func (ev *Event) Thin(named bool) []byte {
 	o := ev.thin(named)
 	if !named {

@@ -79,8 +79,9 @@ type VerifyResult struct {
 	Position string `json:"-"`
 }
 
-// Verify compares the table with Stripe's subscriptions in both directions, account by account. With
-// VerifyConfig.Fix it also stores Stripe's. A difference counts only if reading both sides again confirms it. Verify holds one page of Stripe's list in memory at a time.
+// Verify compares the table with Stripe's subscriptions in both directions, account by account. With VerifyConfig.Fix it also
+// stores Stripe's. A difference counts only if reading both sides again confirms it. Verify holds one page of Stripe's list in
+// memory at a time.
 func Verify(ctx context.Context, pool *pgxpool.Pool, config *VerifyConfig) (VerifyResult, error) {
 	e, c, err := config.engine()
 	if err != nil {

@@ -19,21 +19,27 @@ import (
 	"github.com/pook/stripeonce/webhooks"
 )
 
+// Events share a transaction and its two round trips, with prepared statements and without, as behind a pooler.
 func TestShared(t *testing.T) {
 	t.Parallel()
-	c := newBatchHost(t)
-	wantReplies(t, c.deliverBatch(t, warm...)(), webhooks.OutcomeProcessed)
-	before := c.roundTrips.Count()
-	wantReplies(t, c.deliverBatch(t, several(8)...)(), webhooks.OutcomeProcessed)
-	roundTrips := c.roundTrips.Count() - before
-	if n := c.transactions(t, "evt_0%"); n != 1 {
-		t.Errorf("8 events in a batch took %d transactions, want 1", n)
-	}
-	if roundTrips != 4 {
-		t.Errorf("one event and a batch of 8 took %d round trips, want 4", roundTrips)
-	}
-	if n := c.Count(t, "subscriptions WHERE id LIKE 'sub_0%'"); n != 8 {
-		t.Errorf("there are %d subscriptions, want 8", n)
+	for _, mode := range []string{"cache_statement", "exec"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			c := newBatchHostIn(t, mode)
+			wantReplies(t, c.deliverBatch(t, warm...)(), webhooks.OutcomeProcessed)
+			before := c.roundTrips.Count()
+			wantReplies(t, c.deliverBatch(t, several(8)...)(), webhooks.OutcomeProcessed)
+			roundTrips := c.roundTrips.Count() - before
+			if n := c.transactions(t, "evt_0%"); n != 1 {
+				t.Errorf("8 events in a batch took %d transactions, want 1", n)
+			}
+			if roundTrips != 4 {
+				t.Errorf("one event and a batch of 8 took %d round trips, want 4", roundTrips)
+			}
+			if n := c.Count(t, "subscriptions WHERE id LIKE 'sub_0%'"); n != 8 {
+				t.Errorf("there are %d subscriptions, want 8", n)
+			}
+		})
 	}
 }
 

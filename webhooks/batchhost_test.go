@@ -35,8 +35,14 @@ type batchHost struct {
 
 func newBatchHost(t *testing.T, configure ...func(*webhooks.Config)) *batchHost {
 	t.Helper()
+	return newBatchHostIn(t, "cache_statement", configure...)
+}
+
+// newBatchHostIn is newBatchHost in a query exec mode of pgx's.
+func newBatchHostIn(t *testing.T, mode string, configure ...func(*webhooks.Config)) *batchHost {
+	t.Helper()
 	roundTrips := &pglocal.RoundTrips{}
-	config, err := pgxpool.ParseConfig(pgtest.NewURL(t))
+	config, err := pgxpool.ParseConfig(inMode(pgtest.NewURL(t), mode))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,14 @@ const addNoteOf = `INSERT INTO notes (event, xid) VALUES ($1, txid_current())`
 
 func newSavepointHost(t *testing.T, do inBatch) *savepointHost {
 	t.Helper()
+	return newSavepointHostIn(t, "cache_statement", do)
+}
+
+// newSavepointHostIn is newSavepointHost in a query exec mode of pgx's.
+func newSavepointHostIn(t *testing.T, mode string, do inBatch) *savepointHost {
+	t.Helper()
 	s := &savepointHost{roundTrips: &pglocal.RoundTrips{}, do: do}
-	pool := pgtest.ConnectBy(t, pgtest.NewURL(t)+"&pool_max_conns=1", s.roundTrips.Dial)
+	pool := pgtest.ConnectBy(t, inMode(pgtest.NewURL(t), mode)+"&pool_max_conns=1", s.roundTrips.Dial)
 	pgtest.Exec(t, pool, `CREATE TABLE notes (event text NOT NULL, xid bigint NOT NULL)`)
 	s.Host = &hooktest.Host{Pool: pool}
 	s.restart(t, func(c *webhooks.Config) {
@@ -134,9 +140,19 @@ func (s *savepointHost) ran(id string) int64 {
 // belongs to it, and none if its handler has no statement. The batch costs two.
 func TestBatchOfHandlers(t *testing.T) {
 	t.Parallel()
+	for _, mode := range []string{"cache_statement", "exec"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			batchesOfHandlers(t, mode)
+		})
+	}
+}
+
+func batchesOfHandlers(t *testing.T, mode string) {
+	t.Helper()
 	idle := func(context.Context, pgx.Tx) error { return nil }
 	do := inBatch{}
-	s := newSavepointHost(t, do)
+	s := newSavepointHostIn(t, mode, do)
 	for round := range 3 { // the first ones prepare the statements
 		id := func(name string) string { return fmt.Sprintf("evt_%s_%d", name, round) }
 		do[id("idle_1")], do[id("idle_2")], do[id("idle_3")] = idle, idle, idle
@@ -232,10 +248,16 @@ func TestHandlerFailsInABatch(t *testing.T) {
 		"is the last and sets its role":   {exec(`SET LOCAL ROLE pg_monitor`), 200, webhooks.OutcomeProcessed, true, false},
 		"changes the role and then fails": {thenFails(`SET ROLE pg_monitor`), 500, "", true, true},
 	} {
-		for _, at := range []int{0, 2, 4} { // first, in the middle, last
-			t.Run(fmt.Sprintf("%s, at %d", name, at), func(t *testing.T) {
+		for _, place := range []struct {
+			at   int // first, in the middle, last
+			mode string
+		}{{0, "cache_statement"}, {2, "cache_statement"}, {4, "cache_statement"}, {2, "exec"}} {
+			at, mode := place.at, place.mode
+			// A statement that is prepared fails before the savepoint is set; one that is parsed when it runs, after it.
+			shares := c.shares || mode == "exec" && name == "its new statement is wrong"
+			t.Run(fmt.Sprintf("%s, at %d, %s", name, at, mode), func(t *testing.T) {
 				t.Parallel()
-				s := newSavepointHost(t, inBatch{"evt_bad": c.do})
+				s := newSavepointHostIn(t, mode, inBatch{"evt_bad": c.do})
 				if name == "waits for a lock" {
 					holder := pgtest.Connect(t, s.DatabaseURL)
 					tx, err := holder.Begin(t.Context())
@@ -269,7 +291,7 @@ func TestHandlerFailsInABatch(t *testing.T) {
 						if reply.Status != c.status || reply.Outcome() != c.outcome {
 							t.Errorf("the reply is %s, want %d %s", reply, c.status, c.outcome)
 						}
-					case reply.Outcome() != webhooks.OutcomeProcessed && (c.shares || reply.Outcome() != webhooks.OutcomeDuplicate):
+					case reply.Outcome() != webhooks.OutcomeProcessed && (shares || reply.Outcome() != webhooks.OutcomeDuplicate):
 						t.Errorf("the reply of %s is %s", ids[i], reply)
 					}
 				}
@@ -279,7 +301,7 @@ func TestHandlerFailsInABatch(t *testing.T) {
 				}
 				together := notes["evt_1"] == notes["evt_2"] && notes["evt_2"] == notes["evt_3"] && notes["evt_3"] == notes["evt_4"]
 				committed := strings.HasPrefix(name, "COMMIT") && at == 4 // by the handler, together with their rows in the ledger
-				if c.shares != together && !committed {
+				if shares != together && !committed {
 					t.Errorf("the others share a transaction: %t: %v", together, notes)
 				}
 				if n := s.Count(t, "stripe_webhook_failures"); (n == 1) != c.record {

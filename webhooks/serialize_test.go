@@ -51,7 +51,8 @@ func TestCustomerID(t *testing.T) {
 	}
 }
 
-// readingAndWriting registers a handler that reads a customer's balance, waits a moment, and writes what it has read plus one. It returns how often two handlers of a customer were in between at once.
+// readingAndWriting registers a handler that reads a customer's balance, waits a moment, and writes what it has read plus one. It
+// returns how often two handlers of a customer were in between at once.
 func readingAndWriting(h *webhooks.Handlers) (overlaps *atomic.Int64) {
 	overlaps = &atomic.Int64{}
 	var between sync.Map

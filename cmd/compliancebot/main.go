@@ -92,7 +92,8 @@ func openHost(ctx context.Context, _ bool) (*commands.Host, error) {
 	projection := subscriptions.Register(h, &subscriptions.Config{OnChange: setPlan})
 	webhooks.On(h, "invoice.paid", addPayment)
 	r, err := webhooks.New(pool, h, &webhooks.Config{Secrets: secrets, APIKey: key, APIBase: base})
-	return &commands.Host{Pool: pool, Receiver: r, Projection: projection, APIKey: key, APIBase: base, Close: pool.Close}, err
+	host := &commands.Host{Pool: pool, Receiver: r, Projection: projection, APIKey: key, APIBase: base, Close: pool.Close}
+	return host, err
 }
 
 // openPool returns a pool on which "subscriptions" is stripeonce's table. compliancebot's other tables are visible, too.

@@ -26,13 +26,14 @@ func Register(h *webhooks.Handlers) {
 		if inv.Customer == nil || inv.AmountPaid == 0 {
 			return nil
 		}
-		tag, err := tx.Exec(ctx, `INSERT INTO credit_entries (invoice_id, customer_id, credits) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-			inv.ID, inv.Customer.ID, inv.AmountPaid*perUnit)
+		tag, err := tx.Exec(ctx, `INSERT INTO credit_entries (invoice_id, customer_id, credits) VALUES ($1, $2, $3)
+			ON CONFLICT DO NOTHING`, inv.ID, inv.Customer.ID, inv.AmountPaid*perUnit)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO accounts (customer_id, credits) VALUES ($1, $2)
-			ON CONFLICT (customer_id) DO UPDATE SET credits = accounts.credits + excluded.credits`, inv.Customer.ID, inv.AmountPaid*perUnit)
+			ON CONFLICT (customer_id) DO UPDATE SET credits = accounts.credits + excluded.credits`,
+			inv.Customer.ID, inv.AmountPaid*perUnit)
 		return err
 	})
 }

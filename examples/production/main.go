@@ -57,7 +57,8 @@ func run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { report(operator.RetryFailed(ctx, operations.RetryOptions{})) })
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewSubscriptions(projection), metrics.NewRetry(operator), metrics.NewBuild())
+	registry.MustRegister(metrics.NewReceiver(r), metrics.NewLedger(pool), metrics.NewSubscriptions(projection),
+		metrics.NewRetry(operator), metrics.NewBuild())
 	if key != "" {
 		background.Go(func() { report(operator.ReconcileEvery(ctx, time.Hour)) })
 		registry.MustRegister(metrics.NewReconcile(operator)) // without a run, its alert would fire

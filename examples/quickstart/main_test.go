@@ -15,7 +15,8 @@ func TestCredits(t *testing.T) {
 		t.Fatal(err)
 	}
 	stripe := webhookstest.New(t, app, "/webhooks/stripe", webhookstest.Secret)
-	paid := webhookstest.Event{ID: "evt_1", Type: "invoice.paid", Object: webhookstest.Invoice{CustomerID: "cus_1", AmountDue: 500}}
+	invoice := webhookstest.Invoice{CustomerID: "cus_1", AmountDue: 500}
+	paid := webhookstest.Event{ID: "evt_1", Type: "invoice.paid", Object: invoice}
 	stripe.Expect(paid, webhooks.OutcomeProcessed)
 	stripe.Storm(paid) // duplicates, one after the other and concurrent
 	var cents int

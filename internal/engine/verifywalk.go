@@ -123,8 +123,8 @@ func (w *walk[T]) tooOld(r *reading[T]) bool {
 	return !w.config.Since.IsZero() && r.head.Created != nil && r.head.Created.Before(w.config.Since)
 }
 
-// check compares Stripe's objects with the table, but for those of erased customers. Those that differ are read again on both sides, with the request
-// for their page if there is one.
+// check compares Stripe's objects with the table, but for those of erased customers. Those that differ are read again on both
+// sides, with the request for their page if there is one.
 func (w *walk[T]) check(ctx context.Context, from stripeapi.Request, readings []*reading[T]) error {
 	readings, err := w.withoutErased(ctx, readings)
 	if err != nil || len(readings) == 0 {

@@ -92,9 +92,6 @@ func (b *PgBouncer) URL(database string) string {
 	return "postgres://stripeonce@127.0.0.1:" + b.port + "/" + database + "?sslmode=disable"
 }
 
-// PID returns the id of PgBouncer's process.
-func (b *PgBouncer) PID() int { return b.cmd.Process.Pid }
-
 // Stop ends PgBouncer at once, and removes its files.
 func (b *PgBouncer) Stop() error {
 	if b.cmd != nil {

@@ -76,7 +76,7 @@ func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.Ba
 	for _, query := range queries {
 		if err := query(ctx, scanner{results}); err != nil {
 			_ = results.Close()
-			own, err := d.blame(err, batch)
+			own, err := d.blame(ctx, err, batch)
 			d.note(ctx, taken, err, own)
 			return nil, err
 		}
@@ -85,8 +85,8 @@ func (d *deferred) sendWith(ctx context.Context, sql string, args []any) (pgx.Ba
 }
 
 // blame reports whether an error of a batch's first queries is theirs. It may be that of its last statement, the handler's: pgx
-// prepares all statements and encodes all arguments before it sends the first one.
-func (d *deferred) blame(err error, batch *pgx.Batch) (own bool, cause error) {
+// prepares all statements and encodes all arguments before it sends the first one. The end of a context is for note to judge.
+func (d *deferred) blame(ctx context.Context, err error, batch *pgx.Batch) (own bool, cause error) {
 	last := len(batch.QueuedQueries) - 1
 	var unsent pgx.ErrPreprocessingBatch
 	if errors.As(err, &unsent) {
@@ -97,7 +97,8 @@ func (d *deferred) blame(err error, batch *pgx.Batch) (own bool, cause error) {
 	}
 	// Where it prepares none, pgx does not say whose argument it was. Then it is the handler's if the others can be encoded.
 	conn := d.tx.conn
-	if !d.tx.settings.parsesInOrder() || errors.As(err, new(*pgconn.PgError)) || conn.IsClosed() || conn.PgConn().TxStatus() != txOpen {
+	unsentHere := d.tx.settings.parsesInOrder() && ctx.Err() == nil && !conn.IsClosed() && conn.PgConn().TxStatus() == txOpen
+	if !unsentHere || errors.As(err, new(*pgconn.PgError)) {
 		return true, err
 	}
 	for _, query := range batch.QueuedQueries[:last] {

@@ -181,7 +181,7 @@ type contestant struct {
 // round delivers new events as fast as they are answered, then others at half the handwritten receiver's rate, and then all
 // events again. The receivers take turns.
 func (b *stand) round(number int, of map[string]*measurements, c comparison, list [][]byte) error {
-	all, stop, err := b.contestants(append([]string{byHand}, c.receivers()...), c, list)
+	all, stop, err := b.contestants(append([]string{byHand}, c.receivers()...), c, list, directly)
 	defer stop()
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (b *stand) round(number int, of map[string]*measurements, c comparison, lis
 	}
 	for i, one := range all {
 		m := of[one.kind]
-		m.fresh, m.freshCPU, m.freshServer = append(m.fresh, fresh[i].rate()), append(m.freshCPU, fresh[i].each(fresh[i].cpu)), append(m.freshServer, fresh[i].each(fresh[i].server))
+		m.addFresh(fresh[i])
 		if steady {
 			p99, err := sendAtRate(one.addr, list, last(of[byHand].fresh)/2)
 			if err != nil {
@@ -237,19 +237,25 @@ func warm(all []contestant, list [][]byte, connections int) (measured [][]byte, 
 	return list[cut:], nil
 }
 
-// contestants starts the receivers of a comparison, each on a database of its own.
-func (b *stand) contestants(kinds []string, c comparison, list [][]byte) (all []contestant, stop func(), err error) {
+// directly is a connection to PostgreSQL itself.
+func directly(_ int, url string) (string, error) { return url, nil }
+
+// contestants starts the receivers of a comparison, each on a database of its own. through returns the URL by which each connects.
+func (b *stand) contestants(kinds []string, c comparison, list [][]byte, through func(i int, url string) (string, error)) (all []contestant, stop func(), err error) {
 	stop = func() {
 		for _, one := range all {
 			one.stop()
 		}
 	}
-	for _, kind := range kinds {
+	for i, kind := range kinds {
 		url, err := b.database(kind)
 		if err != nil {
 			return all, stop, err
 		}
 		if err := b.fillAccounts(url, list); err != nil {
+			return all, stop, err
+		}
+		if url, err = through(i, url); err != nil {
 			return all, stop, err
 		}
 		var r *receiver
@@ -281,6 +287,11 @@ func (b *stand) takeTurns(all []contestant, list [][]byte, connections int) ([]m
 		}
 	}
 	return sums, nil
+}
+
+// addFresh adds what a round of new events took.
+func (m *measurements) addFresh(took measured) {
+	m.fresh, m.freshCPU, m.freshServer = append(m.fresh, took.rate()), append(m.freshCPU, took.each(took.cpu)), append(m.freshServer, took.each(took.server))
 }
 
 // measured is what deliveries took.

@@ -100,7 +100,7 @@ type row struct{ what, hand, own, ratio, spread, goal string }
 // database creates a database with the tables of a receiver and of its host.
 func (b *stand) database(kind string) (url string, err error) {
 	b.databases++
-	name := b.newest()
+	name := fmt.Sprintf("bench_%d", b.databases)
 	if err := b.cluster.CreateDatabase(b.ctx, name); err != nil {
 		return "", err
 	}
@@ -116,9 +116,6 @@ func (b *stand) database(kind string) (url string, err error) {
 	}
 	return url, b.exec(url, accountsTable)
 }
-
-// newest returns the name of the database that was created last.
-func (b *stand) newest() string { return fmt.Sprintf("bench_%d", b.databases) }
 
 func (b *stand) exec(url, sql string, args ...any) error {
 	conn, err := pgx.Connect(b.ctx, url)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pook/stripeonce/internal/pglocal"
 )
 
@@ -46,28 +48,17 @@ func (b *stand) addAgainstDirect(what string, direct, pooled []float64) {
 
 // pooledRound measures the handwritten receiver and stripeonce behind PgBouncer, and stripeonce without it.
 func (b *stand) pooledRound(bouncer *pglocal.PgBouncer, w *workload, list [][]byte, of ...*measurements) error {
-	var all []contestant
-	defer func() {
-		for _, one := range all {
-			one.stop()
+	through := func(i int, url string) (string, error) {
+		config, err := pgx.ParseConfig(url)
+		if err != nil || i == 2 {
+			return url, err
 		}
-	}()
-	for i, kind := range []string{byHand, ours, ours} {
-		url, err := b.database(kind)
-		if err != nil {
-			return err
-		}
-		if err := b.fillAccounts(url, list); err != nil {
-			return err
-		}
-		if i < 2 {
-			url = bouncer.URL(b.newest()) + "&default_query_exec_mode=exec"
-		}
-		r, err := startReceiver(kind, w, url, *connections)
-		if err != nil {
-			return err
-		}
-		all = append(all, contestant{kind, r})
+		return bouncer.URL(config.Database) + "&default_query_exec_mode=exec", nil
+	}
+	all, stop, err := b.contestants([]string{byHand, ours, ours}, comparison{load: w, inFlight: *connections}, list, through)
+	defer stop()
+	if err != nil {
+		return err
 	}
 	measured, err := warm(all, list, *connections)
 	if err != nil {
@@ -78,7 +69,7 @@ func (b *stand) pooledRound(bouncer *pglocal.PgBouncer, w *workload, list [][]by
 		return err
 	}
 	for i, m := range of {
-		m.fresh, m.freshCPU, m.freshServer = append(m.fresh, took[i].rate()), append(m.freshCPU, took[i].each(took[i].cpu)), append(m.freshServer, took[i].each(took[i].server))
+		m.addFresh(took[i])
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (b *stand) overSyncEngine() error {
 }
 
 func (b *stand) roundOfSyncEngine(of map[string]*measurements, c comparison, list [][]byte) error {
-	all, stop, err := b.contestants([]string{syncEngine, ours}, c, list)
+	all, stop, err := b.contestants([]string{syncEngine, ours}, c, list, directly)
 	defer stop()
 	if err != nil {
 		return err

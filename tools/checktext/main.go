@@ -1,5 +1,5 @@
 // Command checktext checks the texts of the project that people read: documents, help, comments, SQL and pages of the console. It
-// reports the phrases of phrases.txt, lines of Markdown that are longer than 120 characters (but for tables, code, HTML and links), links
+// reports the phrases of phrases.txt, lines of Markdown that are longer than 120 characters (but for tables, HTML and links), links
 // to files and headings that do not exist, and pages of docs without a table of contents.
 //
 //	go -C tools run ./checktext
@@ -106,9 +106,12 @@ func blank(r rune) rune {
 }
 
 func longLines(name, text string) (problems []string) {
-	for line := range prose(text) {
-		if n := utf8.RuneCountInString(line.text); n > maxLine && !strings.HasPrefix(line.text, "|") && !linked.MatchString(line.text) {
-			problems = append(problems, fmt.Sprintf("%s:%d: %d characters: break the line at %d", name, line.number, n, maxLine))
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.TrimSuffix(line, "\n")
+		if n := utf8.RuneCountInString(line); n > maxLine && !strings.HasPrefix(line, "|") && !linked.MatchString(line) {
+			problems = append(problems, fmt.Sprintf("%s:%d: %d characters: break the line at %d", name, number, n, maxLine))
 		}
 	}
 	return problems

@@ -99,7 +99,7 @@ func ExampleStripe_Simulate() {
 		for _, sub := range account.Subscriptions {
 			want := sub.Truth()
 			got, err := subscriptions.New(pool).Get(t.Context(), want.ID)
-			if err != nil || string(got.Status) != want.Status || got.PriceID != want.PriceID || len(got.Items) != len(want.Items) {
+			if err != nil || string(got.Status) != want.Status || got.PriceID != want.PriceID {
 				t.Errorf("%s is %+v, %v, want %+v", want.ID, got, err, want)
 			}
 		}
